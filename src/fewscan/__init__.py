@@ -1,0 +1,1 @@
+"""fewscan: medical image segmentation from few labelled scans."""

@@ -1,0 +1,1 @@
+"""Metrics, in named units and directions."""

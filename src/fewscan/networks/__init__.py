@@ -1,0 +1,1 @@
+"""Networks, heads, the memory bank and the averaged teacher."""
