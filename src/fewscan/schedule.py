@@ -1,0 +1,22 @@
+"""Curves over training: decay of the learning rate, ramp-up of a weight, a temperature that swings."""
+
+from __future__ import annotations
+
+import math
+
+
+def polynomial_decay(update: int, updates: int, power: float = 0.9) -> float:
+    """(1 − t/T)^power, the factor on the learning rate at update t of T."""
+    return (1 - min(update / max(updates, 1), 1.0)) ** power
+
+
+def sigmoid_ramp_up(update: int, length: int) -> float:
+    """exp(−5 (1 − t/L)²) until L, then 1 (Laine and Aila, ICLR 2017); 1 throughout where L is 0."""
+    if update >= length:
+        return 1.0
+    return math.exp(-5 * (1 - update / length) ** 2)
+
+
+def linear_warm_up(update: int, length: int) -> float:
+    """Rises from 1/L to 1 over the first L updates."""
+    return min((update + 1) / max(length, 1), 1.0)
