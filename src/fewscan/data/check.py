@@ -1,0 +1,149 @@
+"""Every fault of a data set at once, each with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fewscan.data.index import DatasetIndex
+from fewscan.io import Geometry, Scan, read_scan
+from fewscan.types import Case, DataError
+
+TOLERANCE_MM = 1e-2
+LABEL_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with a file.
+
+    Attributes:
+        file: where.
+        problem: what is wrong.
+        remedy: what to do.
+        fatal: training or prediction would fail or learn nonsense; otherwise worth a look.
+    """
+
+    file: str
+    problem: str
+    remedy: str
+    fatal: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.problem}. {self.remedy}."
+
+
+def raise_on_faults(faults: Iterable[Fault]) -> None:
+    """Raise one DataError that lists every fatal fault, a line each."""
+    fatal = [str(fault) for fault in faults if fault.fatal]
+    if fatal:
+        raise DataError("\n".join(fatal))
+
+
+def check_cases(index: DatasetIndex, cases: Sequence[Case], progress: Callable[[], None] | None = None) -> list[Fault]:
+    """Read the images of cases, and those labels that a case has; no other label is opened."""
+    faults: list[Fault] = []
+    for case in cases:
+        geometry = _check_images(case.images, faults)
+        if case.label is not None:
+            _check_label(case.label, geometry, len(index.class_names), faults)
+        if progress is not None:
+            progress()
+    return faults
+
+
+def check_images(images: Sequence[Path]) -> list[Fault]:
+    """The faults of one scan's channels."""
+    faults: list[Fault] = []
+    _check_images(images, faults)
+    return faults
+
+
+def _read(path: Path, faults: list[Fault]) -> Scan | None:
+    try:
+        return read_scan(path)
+    except DataError as error:
+        problem, _, remedy = str(error).removeprefix(f"{path}: ").partition(". ")
+        faults.append(Fault(str(path), problem, remedy.rstrip(".") or "Copy it again from its source"))
+        return None
+
+
+def _check_images(images: Sequence[Path], faults: list[Fault]) -> Geometry | None:
+    """Check every channel; the geometry of the first one that can be read."""
+    first: tuple[Path, Geometry] | None = None
+    for path in images:
+        scan = _read(path, faults)
+        if scan is None:
+            continue
+        _check_intensities(path, scan.array, faults)
+        _check_spacing(path, scan.geometry, faults)
+        if first is None:
+            first = (path, scan.geometry)
+        else:
+            _compare(path, scan.geometry, first[0].name, first[1], faults)
+    return first[1] if first else None
+
+
+def _check_intensities(path: Path, array: np.ndarray, faults: list[Fault]) -> None:
+    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+        faults.append(Fault(str(path), f"holds values of type {array.dtype}", "Convert it to real numbers"))
+    elif not np.isfinite(array).all():
+        count = int((~np.isfinite(array)).sum())
+        faults.append(Fault(str(path), f"{count} voxels are NaN or infinite", "Replace them, or leave out the case"))
+    elif array.min() == array.max():
+        faults.append(
+            Fault(str(path), "all voxels have the same value", "Look at the scan; leave it out if empty", False)
+        )
+
+
+def _check_spacing(path: Path, geometry: Geometry, faults: list[Fault]) -> None:
+    if not all(np.isfinite(s) and s > 0 for s in geometry.spacing_mm):
+        faults.append(Fault(str(path), f"spacing {geometry.spacing_mm} mm is not positive", "Mend the header"))
+
+
+def _compare(path: Path, geometry: Geometry, other: str, expected: Geometry, faults: list[Fault]) -> None:
+    """Shape, spacing, origin and direction against another file's."""
+    if geometry.shape != expected.shape:
+        faults.append(
+            Fault(
+                str(path),
+                f"shape {geometry.shape} (z, y, x) differs from {expected.shape} of {other}",
+                "Bring both to one grid",
+            )
+        )
+        return
+    remedy = "Resample one onto the other's grid, or copy the right header"
+    for name, ours, theirs in (
+        ("spacing", geometry.spacing_mm, expected.spacing_mm),
+        ("origin", geometry.origin, expected.origin),
+        ("direction", geometry.direction, expected.direction),
+    ):
+        if not np.allclose(ours, theirs, rtol=0, atol=TOLERANCE_MM):
+            problem = f"{name} {np.round(ours, 3).tolist()} differs from {np.round(theirs, 3).tolist()} of {other}"
+            faults.append(Fault(str(path), problem, remedy))
+
+
+def _check_label(path: Path, geometry: Geometry | None, n_classes: int, faults: list[Fault]) -> None:
+    scan = _read(path, faults)
+    if scan is None:
+        return
+    if geometry is not None:
+        _compare(path, scan.geometry, "its image", geometry, faults)
+    values = np.unique(scan.array)
+    if not np.isfinite(values).all():
+        faults.append(Fault(str(path), "the label holds NaN or infinite values", "Save it as integers"))
+        return
+    whole = np.rint(values)
+    if np.abs(values - whole).max() > LABEL_TOLERANCE:
+        odd = values[np.abs(values - whole) > LABEL_TOLERANCE][:5].tolist()
+        faults.append(Fault(str(path), f"label values such as {odd} are not whole", "Save it as integers"))
+        return
+    outside = sorted({int(v) for v in whole if not 0 <= v < n_classes})
+    if outside:
+        problem = f"label values {outside[:5]} are not in dataset.json (0 to {n_classes - 1})"
+        faults.append(Fault(str(path), problem, "Add the classes to dataset.json, or mend the label"))
+    elif not whole.any():
+        faults.append(Fault(str(path), "the label is all background", "Right if nothing is there; else mend it", False))

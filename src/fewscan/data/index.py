@@ -1,0 +1,193 @@
+"""A data set in the nnU-Net v2 raw layout: which cases there are, and nothing of their pixels."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewscan.io import SCAN_ENDINGS, read_json, scan_ending, scan_stem
+from fewscan.types import Case, DataError
+
+CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+
+
+@dataclass(frozen=True)
+class DatasetIndex:
+    """The cases of a data set.
+
+    Attributes:
+        root: its folder.
+        name: as in dataset.json, else the folder's.
+        channel_names: in the order of the files' channel numbers.
+        class_names: position = label value, 0 = background.
+        file_ending: of the scans.
+        cases: sorted by name, labelled and unlabelled.
+    """
+
+    root: Path
+    name: str
+    channel_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    file_ending: str
+    cases: tuple[Case, ...]
+
+    @property
+    def labelled(self) -> tuple[Case, ...]:
+        """Cases with a mask."""
+        return tuple(case for case in self.cases if case.label is not None)
+
+    @property
+    def unlabelled(self) -> tuple[Case, ...]:
+        """Cases without one."""
+        return tuple(case for case in self.cases if case.label is None)
+
+
+def read_dataset(root: Path) -> DatasetIndex:
+    """Index `dataset.json`, `imagesTr/CASE_0000.nii.gz`, `labelsTr/CASE.nii.gz` and `imagesUn/`.
+
+    A case without a label file, or in `imagesUn/`, is unlabelled. Patients come from "patient_pattern" in
+    dataset.json (a regular expression with one group, matched on the case name) or from `patients.json`
+    ({case: patient}); else every case is a patient.
+
+    Raises:
+        DataError: with every fault that was found.
+    """
+    meta = _read_description(root)
+    faults: list[str] = []
+    channels = _channel_names(meta, faults)
+    classes = _class_names(meta, faults)
+    ending = _file_ending(root, meta, faults)
+    images = _collect_images(root, ending, len(channels), faults)
+    labels = _collect_labels(root, ending, images, faults)
+    patient_of = _patient_rule(root, meta, faults)
+    if faults:
+        raise DataError("\n".join(faults))
+    cases = tuple(Case(name, paths, labels.get(name), patient_of(name)) for name, paths in sorted(images.items()))
+    return DatasetIndex(root, str(meta.get("name", root.name)), channels, classes, ending, cases)
+
+
+def _read_description(root: Path) -> dict[str, Any]:
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder. Give the folder that holds dataset.json.")
+    path = root / "dataset.json"
+    if not path.is_file():
+        raise DataError(
+            f"{path}: missing. A data set has dataset.json, imagesTr/ and labelsTr/ as nnU-Net wants them; "
+            "`fewscan convert` makes them from other layouts."
+        )
+    meta = read_json(path)
+    if not isinstance(meta, dict):
+        raise DataError(f"{path}: must hold an object with channel_names and labels.")
+    return meta
+
+
+def _channel_names(meta: dict[str, Any], faults: list[str]) -> tuple[str, ...]:
+    named = meta.get("channel_names", meta.get("modality"))
+    if not isinstance(named, dict) or not named:
+        faults.append('dataset.json: no "channel_names". Add them, such as {"0": "MRI"}.')
+        return ("image",)
+    if sorted(named) != sorted(str(i) for i in range(len(named))):
+        faults.append(f'dataset.json: "channel_names" must be numbered from "0" on, not {sorted(named)}.')
+        return ("image",)
+    return tuple(str(named[str(i)]) for i in range(len(named)))
+
+
+def _class_names(meta: dict[str, Any], faults: list[str]) -> tuple[str, ...]:
+    labels = meta.get("labels")
+    if not isinstance(labels, dict) or len(labels) < 2:
+        faults.append('dataset.json: no "labels". Add them, such as {"background": 0, "tumour": 1}.')
+        return ("background", "1")
+    # MSD writes {"0": "background"}, nnU-Net {"background": 0}.
+    pairs: dict[Any, Any] = dict(labels)
+    if all(isinstance(v, str) for v in pairs.values()):
+        pairs = {v: int(k) for k, v in pairs.items() if str(k).isdigit()}
+    if sorted(pairs.values(), key=str) != sorted(range(len(labels)), key=str):
+        faults.append(f'dataset.json: "labels" must have the values 0 to {len(labels) - 1} once each, got {labels}.')
+        return ("background", "1")
+    return tuple(sorted(pairs, key=lambda name: pairs[name]))
+
+
+def _file_ending(root: Path, meta: dict[str, Any], faults: list[str]) -> str:
+    if "file_ending" in meta:
+        ending = str(meta["file_ending"])
+        if ending not in SCAN_ENDINGS:
+            faults.append(f'dataset.json: "file_ending" {ending!r} cannot be read. Use {", ".join(SCAN_ENDINGS)}.')
+        return ending
+    files = [*_files(root / "imagesTr"), *_files(root / "imagesUn")]
+    endings = Counter(e for f in files if (e := scan_ending(f)))
+    return endings.most_common(1)[0][0] if endings else SCAN_ENDINGS[0]
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(f for f in folder.iterdir() if not f.name.startswith("."))
+
+
+def _collect_images(root: Path, ending: str, n_channels: int, faults: list[str]) -> dict[str, tuple[Path, ...]]:
+    found: dict[str, dict[str, dict[int, Path]]] = defaultdict(lambda: defaultdict(dict))
+    for folder in ("imagesTr", "imagesUn"):
+        for path in _files(root / folder):
+            match = CHANNEL.match(scan_stem(path))
+            if scan_ending(path) != ending:
+                faults.append(f"{path}: does not end in {ending} as the others. Convert or remove it.")
+            elif match is None:
+                faults.append(f"{path}: has no channel number. Name it CASE_0000{ending}.")
+            else:
+                found[match["case"]][folder][int(match["channel"])] = path
+    if not found and not faults:
+        faults.append(f"{root / 'imagesTr'}: holds no scans. Put CASE_0000{ending} files there.")
+    images = {}
+    for case, folders in found.items():
+        if len(folders) > 1:
+            faults.append(f"{case}: is in imagesTr/ and in imagesUn/. Remove one of them.")
+        channels = next(iter(folders.values()))
+        missing = sorted(set(range(n_channels)) - set(channels))
+        extra = sorted(set(channels) - set(range(n_channels)))
+        faults += [f"{case}: channel {i:04d} is missing. Add {case}_{i:04d}{ending}." for i in missing]
+        faults += [f"{channels[i]}: dataset.json has no channel {i}. Add or remove it." for i in extra]
+        images[case] = tuple(channels[i] for i in sorted(channels))
+    return images
+
+
+def _collect_labels(root: Path, ending: str, images: dict[str, tuple[Path, ...]], faults: list[str]) -> dict[str, Path]:
+    labels = {}
+    for path in _files(root / "labelsTr"):
+        case = scan_stem(path)
+        if scan_ending(path) != ending:
+            faults.append(f"{path}: does not end in {ending} as the others. Convert or remove it.")
+        elif case not in images:
+            faults.append(f"{path}: there is no image {case}_0000{ending}. Add it, or remove the label.")
+        elif images[case] and images[case][0].parent.name == "imagesUn":
+            faults.append(f"{path}: its image is in imagesUn/. Move the image to imagesTr/.")
+        else:
+            labels[case] = path
+    return labels
+
+
+def _patient_rule(root: Path, meta: dict[str, Any], faults: list[str]) -> Callable[[str], str]:
+    table_path = root / "patients.json"
+    if table_path.is_file():
+        table = read_json(table_path)
+        return lambda case: str(table.get(case, case))
+    pattern = meta.get("patient_pattern")
+    if pattern is None:
+        return lambda case: case
+    try:
+        expression = re.compile(pattern)
+    except (re.error, TypeError) as error:
+        faults.append(f'dataset.json: "patient_pattern" is not a regular expression: {error}.')
+        return lambda case: case
+    if expression.groups != 1:
+        faults.append('dataset.json: "patient_pattern" must have one group, such as ^(patient\\d+).')
+        return lambda case: case
+
+    def patient(case: str) -> str:
+        match = expression.search(case)
+        return match[1] if match else case
+
+    return patient
