@@ -1,0 +1,164 @@
+"""The plan: how every scan becomes slices of one size, decided once from the fingerprint."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from fewscan.data.fingerprint import Fingerprint
+from fewscan.data.index import DatasetIndex
+from fewscan.types import DataError
+
+Scheme = Literal["zscore", "minmax", "ct"]
+
+
+class PlanSettings(BaseModel):
+    """What the planner may choose from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: Annotated[int, Field(ge=16)] = Field(
+        256, description="Longest side of a slice in pixels; smaller where the scans have fewer."
+    )
+    view: Literal["anatomy", "whole", "stretch"] = Field(
+        "anatomy",
+        description="anatomy: the field of view that the labelled cases' foreground needs, with a margin; whole: "
+        "the largest scans' field of view; stretch: every slice resized to size × size, whatever its spacing.",
+    )
+    margin: Annotated[float, Field(ge=0)] = Field(
+        0.2,
+        description="Share added around the labelled foreground for cases that lie otherwise; with n labelled cases "
+        "it is margin · (1 + 2/n), since few cases say little about the others.",
+    )
+    normalisation: Literal["auto", "zscore", "minmax", "ct"] = Field(
+        "auto", description="auto: ct for channels named CT, zscore for all others."
+    )
+
+
+class Window(BaseModel):
+    """Intensities of the labelled foreground of a data set: 0.5 and 99.5 percentiles, mean and deviation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lower: float
+    upper: float
+    mean: float
+    std: Annotated[float, Field(gt=0)]
+
+
+class Normalisation(BaseModel):
+    """How the intensities of one channel are made comparable.
+
+    zscore: clip to the scan's 0.5 and 99.5 percentiles, subtract its mean, divide by its standard deviation.
+    minmax: the scan's smallest and largest value become 0 and 1. ct: clip to [lower, upper], subtract mean, divide
+    by std, all four from the labelled foreground of the data set.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scheme: Scheme
+    ct: Window | None = None
+
+
+class Plan(BaseModel):
+    """Everything that turns a scan into network input and back; stored with the model.
+
+    Attributes:
+        slice_axis: the array axis (z, y, x) that slices are cut along.
+        size: height and width of a slice in pixels.
+        spacing_mm: height and width of a pixel; None where slices are stretched to `size`.
+        notes: why, in words for the user.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    channel_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    slice_axis: Annotated[int, Field(ge=0, le=2)]
+    size: tuple[int, int]
+    spacing_mm: tuple[float, float] | None
+    normalisation: tuple[Normalisation, ...]
+    notes: tuple[str, ...] = ()
+
+
+def make_plan(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSettings, stride: int) -> Plan:
+    """Decide slice axis, field of view, pixel size and normalisation.
+
+    Args:
+        index: the data set.
+        fingerprint: of its training cases.
+        settings: what the user wants.
+        stride: the network's; sides of slices are multiples of it.
+
+    Raises:
+        DataError: no labelled case shows any foreground.
+    """
+    if not fingerprint.foregrounds:
+        raise DataError(
+            f"{index.root}: none of the labelled training cases contains a foreground voxel. "
+            "Label at least one case, or name others with --labelled-list."
+        )
+    axis = int(np.argmax(fingerprint.median_spacing_mm))
+    if settings.view == "stretch":
+        side = math.ceil(settings.size / stride) * stride
+        size, spacing = (side, side), None
+        notes = [f"slices are resized to {side}×{side} pixels whatever their spacing"]
+    else:
+        size, spacing, notes = _fit_view(fingerprint, settings, axis, stride)
+    return Plan(
+        dataset=index.name,
+        channel_names=index.channel_names,
+        class_names=index.class_names,
+        slice_axis=axis,
+        size=size,
+        spacing_mm=spacing,
+        normalisation=tuple(
+            _normalisation(name, values, settings)
+            for name, values in zip(index.channel_names, fingerprint.intensities, strict=True)
+        ),
+        notes=(f"slices are cut along array axis {axis}, the one with the largest spacing", *notes),
+    )
+
+
+def _fit_view(
+    fingerprint: Fingerprint, settings: PlanSettings, axis: int, stride: int
+) -> tuple[tuple[int, int], tuple[float, float], list[str]]:
+    in_plane = [a for a in range(3) if a != axis]
+    extent = fingerprint.largest_extent_mm[in_plane]
+    view = extent
+    if settings.view == "anatomy":
+        margin = settings.margin * (1 + 2 / len(fingerprint.foregrounds))
+        view = np.minimum(extent, _anatomy_mm(fingerprint, in_plane) * (1 + margin))
+    native = float(fingerprint.median_spacing_mm[in_plane].min())
+    pixel = max(float(view.max()) / settings.size, native)
+    sides = [max(stride, math.ceil(v / pixel / stride - 1e-6) * stride) for v in view]
+    notes = [
+        f"field of view {view[0]:.0f}×{view[1]:.0f} mm around the centre of the slice "
+        f"(scans reach {extent[0]:.0f}×{extent[1]:.0f} mm); what lies outside is background",
+        f"pixels of {pixel:.3g} mm (median in the scans: {native:.3g} mm)",
+    ]
+    return (sides[0], sides[1]), (pixel, pixel), notes
+
+
+def _anatomy_mm(fingerprint: Fingerprint, in_plane: list[int]) -> np.ndarray:
+    """Twice the farthest that labelled foreground reaches from the centre of the slice, per axis."""
+    reach = [np.maximum(np.negative(f.lower), f.upper) for f in fingerprint.foregrounds]
+    return 2 * np.max(reach, axis=0)[in_plane]
+
+
+def _normalisation(channel: str, values: np.ndarray, settings: PlanSettings) -> Normalisation:
+    scheme = settings.normalisation
+    if scheme == "auto":
+        scheme = "ct" if channel.strip().upper() == "CT" else "zscore"
+    if scheme != "ct":
+        return Normalisation(scheme=scheme)
+    lower, upper = np.percentile(values, [0.5, 99.5])
+    clipped = values.clip(lower, upper)
+    window = Window(
+        lower=float(lower), upper=float(upper), mean=float(clipped.mean()), std=float(max(clipped.std(), 1e-6))
+    )
+    return Normalisation(scheme="ct", ct=window)

@@ -1,0 +1,147 @@
+"""Scans to slices on the plan's canvas, once, into a cache of plain NumPy files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fewscan.data.plan import Normalisation, Plan
+from fewscan.data.resample import axis_maps, resample
+from fewscan.io import Geometry, atomic_path, read_geometry, read_json, read_scan, write_json
+from fewscan.types import Case, DataError
+
+CACHE_VERSION = 1
+
+
+def normalise(volume: np.ndarray, how: Normalisation) -> np.ndarray:
+    """Apply a channel's normalisation to a whole scan; a constant scan becomes 0."""
+    volume = volume.astype(np.float32)
+    if how.ct is not None:
+        return (volume.clip(how.ct.lower, how.ct.upper) - how.ct.mean) / how.ct.std
+    if how.scheme == "minmax":
+        lower, upper = float(volume.min()), float(volume.max())
+        return (volume - lower) / max(upper - lower, 1e-7)
+    lower, upper = (float(v) for v in np.percentile(volume, [0.5, 99.5]))
+    volume = volume.clip(lower, upper)
+    return (volume - volume.mean()) / max(float(volume.std()), 1e-7)
+
+
+def load_slices(images: Sequence[Path], plan: Plan) -> tuple[np.ndarray, Geometry]:
+    """Read, normalise and resample one scan.
+
+    Args:
+        images: one file per channel.
+        plan: of the model.
+
+    Returns:
+        (slices, c, h, w) float32 on the canvas, and the scan's geometry.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    channels = []
+    for path, how in zip(images, plan.normalisation, strict=True):
+        scan = read_scan(path)
+        volume = np.moveaxis(normalise(scan.array, how), plan.slice_axis, 0)
+        rows, columns = (m.to_canvas() for m in axis_maps(plan, scan.geometry))
+        # Beyond the scan the canvas shows the scan's darkest value.
+        darkest = volume.min()
+        channels.append(resample(volume - darkest, rows, columns) + darkest)
+    return np.stack(channels, axis=1), scan.geometry
+
+
+def load_label_slices(label: Path, plan: Plan) -> np.ndarray:
+    """Read one mask and bring it to the canvas: (slices, h, w) uint8; each class resampled linearly, largest wins.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    scan = read_scan(label)
+    volume = np.moveaxis(np.rint(scan.array).astype(np.uint8), plan.slice_axis, 0)
+    rows, columns = (m.to_canvas() for m in axis_maps(plan, scan.geometry))
+    shares = [resample((volume == k).astype(np.float32), rows, columns) for k in range(len(plan.class_names))]
+    # argmax takes the first of equals: outside the scan all are 0, which is background.
+    return np.argmax(shares, axis=0).astype(np.uint8)
+
+
+def cache_key(cases: Sequence[Case], plan: Plan) -> str:
+    """A hash of the plan and of every file's path, size and time of change."""
+    facts: list[object] = [CACHE_VERSION, plan.model_dump(mode="json", exclude={"notes"})]
+    for case in cases:
+        files = [*case.images, *([case.label] if case.label else [])]
+        facts.append([(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def build_cache(cases: Sequence[Case], plan: Plan, folder: Path, progress: Callable[[], None] | None = None) -> None:
+    """Write `images.npy` (n, c, h, w) float16, `labels.npy` (labelled slices, h, w) uint8 and `slices.json`.
+
+    `slices.json` is written last; a cache without it, or with another key, is built anew.
+
+    Args:
+        cases: those with a label are labelled slices; no other label is read.
+        plan: how.
+        folder: made if it is not there.
+        progress: called once per case.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    key = cache_key(cases, plan)
+    if _is_current(folder, key):
+        return
+    (folder / "slices.json").unlink(missing_ok=True)
+    counts = [read_geometry(case.images[0]).shape[plan.slice_axis] for case in cases]
+    labelled = sum(n for n, case in zip(counts, cases, strict=True) if case.label)
+    images_shape = (sum(counts), len(plan.channel_names), *plan.size)
+    with (
+        atomic_path(folder / "images.npy") as images_path,
+        atomic_path(folder / "labels.npy") as labels_path,
+    ):
+        images = np.lib.format.open_memmap(images_path, "w+", np.float16, images_shape)
+        labels = np.lib.format.open_memmap(labels_path, "w+", np.uint8, (labelled, *plan.size))
+        _fill(cases, plan, images, labels, progress)
+        images.flush()
+        labels.flush()
+    write_json(
+        folder / "slices.json",
+        {
+            "key": key,
+            "cases": [
+                {"name": case.name, "patient": case.patient, "slices": n, "labelled": case.label is not None}
+                for n, case in zip(counts, cases, strict=True)
+            ],
+        },
+    )
+
+
+def _fill(
+    cases: Sequence[Case],
+    plan: Plan,
+    images: np.ndarray,
+    labels: np.ndarray,
+    progress: Callable[[], None] | None,
+) -> None:
+    image_row = label_row = 0
+    for case in cases:
+        slices, _ = load_slices(case.images, plan)
+        images[image_row : image_row + len(slices)] = slices.astype(np.float16)
+        image_row += len(slices)
+        if case.label is not None:
+            masks = load_label_slices(case.label, plan)
+            if masks.shape[0] != slices.shape[0]:
+                raise DataError(f"{case.label}: {len(masks)} slices, its image has {len(slices)}.")
+            labels[label_row : label_row + len(masks)] = masks
+            label_row += len(masks)
+        if progress is not None:
+            progress()
+
+
+def _is_current(folder: Path, key: str) -> bool:
+    path = folder / "slices.json"
+    return path.is_file() and read_json(path).get("key") == key

@@ -1,0 +1,74 @@
+"""The slices of a cache: in memory or on the device when they fit, memory-mapped when they do not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewscan.io import read_json
+
+MEMORY_SHARE = 0.4
+
+
+class SliceStore:
+    """Rows of images and labels by slice number.
+
+    Attributes:
+        labelled: numbers of the slices that have a label.
+        unlabelled: numbers of those that have none.
+        slices_per_case: in the order of the cache's cases.
+        resident: whether the slices are in memory (or on the device) or memory-mapped.
+
+    Args:
+        folder: a cache written by `preprocess.build_cache`.
+        device: where batches are wanted.
+        resident: None decides by what is free.
+    """
+
+    def __init__(self, folder: Path, device: torch.device, resident: bool | None = None) -> None:
+        self.device = device
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        labels = np.load(folder / "labels.npy", mmap_mode="r")
+        cases = read_json(folder / "slices.json")["cases"]
+        self.slices_per_case = [int(case["slices"]) for case in cases]
+        self.is_labelled = np.repeat([bool(case["labelled"]) for case in cases], self.slices_per_case)
+        self.labelled = np.flatnonzero(self.is_labelled)
+        self.unlabelled = np.flatnonzero(~self.is_labelled)
+        self._label_row = np.cumsum(self.is_labelled) - 1
+        wanted = images.nbytes + labels.nbytes
+        self.resident = wanted < MEMORY_SHARE * free_bytes(device) if resident is None else resident
+        self._images: Tensor | np.ndarray = self._place(images)
+        self._labels: Tensor | np.ndarray = self._place(labels)
+
+    def _place(self, rows: np.ndarray) -> Tensor | np.ndarray:
+        return torch.from_numpy(np.array(rows)).to(self.device) if self.resident else rows
+
+    def images(self, numbers: np.ndarray) -> Tensor:
+        """(b, c, h, w) float32 on the device."""
+        return self._rows(self._images, numbers).float()
+
+    def labels(self, numbers: np.ndarray) -> Tensor:
+        """(b, h, w) int64 on the device.
+
+        Raises:
+            ValueError: one of the slices has no label.
+        """
+        if not self.is_labelled[numbers].all():
+            raise ValueError("a label was asked for that is hidden or does not exist")
+        return self._rows(self._labels, self._label_row[numbers]).long()
+
+    def _rows(self, rows: Tensor | np.ndarray, numbers: np.ndarray) -> Tensor:
+        if isinstance(rows, Tensor):
+            return rows[torch.from_numpy(numbers).to(rows.device, non_blocking=True)]
+        return torch.from_numpy(rows[numbers]).to(self.device, non_blocking=True)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free where the slices would be kept."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
