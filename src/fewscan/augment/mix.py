@@ -1,0 +1,109 @@
+"""CutMix, ClassMix and Cutout: mixing between unlabelled images, with all that lies on their pixels."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from fewscan.augment.random import chance, per_sample, uniform
+
+MixName = Literal["cutmix", "classmix", "cutout", "none"]
+
+
+class PseudoLabelled(NamedTuple):
+    """Images with what the teacher believes of them.
+
+    Attributes:
+        images: (b, c, *space).
+        labels: (b, *space) pseudo-labels.
+        confidence: (b, *space) in [0, 1].
+    """
+
+    images: Tensor
+    labels: Tensor
+    confidence: Tensor
+
+
+def mix(
+    samples: PseudoLabelled,
+    name: MixName,
+    n_classes: int,
+    generator: torch.Generator,
+    probability: float = 1.0,
+) -> PseudoLabelled:
+    """Mix each image with its neighbour in the batch, or cut a hole into it.
+
+    CutMix pastes a box (Yun et al., ICCV 2019), ClassMix the pixels of half of the classes (Olsson et al., WACV
+    2021), Cutout blanks a box, where nothing is believed any more (DeVries and Taylor, 2017).
+
+    Args:
+        samples: not written to.
+        name: which one.
+        n_classes: k, for ClassMix.
+        generator: on the samples' device.
+        probability: share of the images that are mixed.
+
+    Returns:
+        New samples; image, pseudo-label and confidence mixed alike.
+    """
+    if name == "none":
+        return samples
+    b, *space = samples.labels.shape
+    if name == "classmix":
+        mask = class_mask(samples.labels.roll(1, 0), n_classes, generator)
+    else:
+        mask = box_mask(b, tuple(space), generator)
+    mask = mask & per_sample(chance(probability, b, generator), mask)
+    return cut_out(samples, mask) if name == "cutout" else paste_neighbour(samples, mask)
+
+
+def box_mask(samples: int, size: tuple[int, ...], generator: torch.Generator) -> Bool[Tensor, b * space]:
+    """A random box per image, of 10 to 40 % of its area or volume."""
+    share = uniform(0.1, 0.4, (samples,), generator)
+    # Random aspect: the sides' shares multiply to the box's share.
+    aspects = 2.0 ** uniform(-0.5, 0.5, (samples, len(size)), generator)
+    aspects = aspects / aspects.prod(dim=1, keepdim=True) ** (1 / len(size))
+    sides = (share[:, None] ** (1 / len(size)) * aspects).clamp(max=1.0)
+    corners = uniform(0, 1, (samples, len(size)), generator) * (1 - sides)
+    mask = torch.ones((samples, *size), dtype=torch.bool, device=generator.device)
+    for axis, side in enumerate(size):
+        centres = (torch.arange(side, device=generator.device) + 0.5) / side
+        low, high = corners[:, axis, None], corners[:, axis, None] + sides[:, axis, None]
+        inside = (centres >= low) & (centres < high)
+        mask = mask & inside.reshape(samples, *[side if a == axis else 1 for a in range(len(size))])
+    return mask
+
+
+def class_mask(labels: Int[Tensor, b * space], n_classes: int, generator: torch.Generator) -> Bool[Tensor, b * space]:
+    """The pixels of a random half of the classes that each image shows (rounded up)."""
+    flat = labels.flatten(1)
+    shown = torch.zeros((len(flat), n_classes), device=labels.device)
+    shown.scatter_(1, flat, 1.0)
+    order = torch.rand(shown.shape, generator=generator, device=labels.device).add(2 - 2 * shown)
+    ranks = order.argsort(dim=1).argsort(dim=1)
+    chosen = (ranks < (shown.sum(dim=1, keepdim=True) / 2).ceil()) & (shown > 0)
+    return chosen.gather(1, flat).reshape(labels.shape)
+
+
+def paste_neighbour(samples: PseudoLabelled, mask: Bool[Tensor, b * space]) -> PseudoLabelled:
+    """Where the mask is true, the pixels of the neighbour in the batch."""
+    images, labels, confidence = samples
+    return PseudoLabelled(
+        torch.where(mask[:, None], images.roll(1, 0), images),
+        torch.where(mask, labels.roll(1, 0), labels),
+        torch.where(mask, confidence.roll(1, 0), confidence),
+    )
+
+
+def cut_out(samples: PseudoLabelled, mask: Bool[Tensor, b * space]) -> PseudoLabelled:
+    """Where the mask is true, the image's mean, and no confidence."""
+    mean: Float[Tensor, "b c"] = samples.images.flatten(2).mean(dim=2)
+    blank = mean.reshape(*mean.shape, *[1] * (samples.labels.ndim - 1))
+    return PseudoLabelled(
+        torch.where(mask[:, None], blank, samples.images),
+        samples.labels,
+        samples.confidence.masked_fill(mask, 0.0),
+    )

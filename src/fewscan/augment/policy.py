@@ -1,0 +1,86 @@
+"""The weak and the strong view (method section 0).
+
+Weak: the spatial change alone. Strong: the weak view, its intensities changed and smoothly deformed, and in
+stage iii mixed. The strong view is made from the weak one, so a location means the same place in both up to
+the small deformation, and a pseudo-label made on the weak view can follow.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from fewscan.augment.intensity import IntensitySettings, jitter
+from fewscan.augment.mix import MixName, PseudoLabelled, mix
+from fewscan.augment.spatial import (
+    SpatialSettings,
+    sample_grid,
+    warp_confidence,
+    warp_images,
+    warp_labels,
+)
+
+
+class AugmentationSettings(BaseModel):
+    """What makes a view weak or strong; the same for every method."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spatial: SpatialSettings = Field(default_factory=SpatialSettings, description="The weak view.")
+    intensity: IntensitySettings = Field(
+        default_factory=IntensitySettings, description="What the strong view and labelled images add."
+    )
+    strong_deformation: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.02, description="Smooth deformation of strong views and labelled images, as a share of the side."
+    )
+    mix: MixName = Field("cutmix", description="How unlabelled images are mixed in fine-tuning.")
+    mix_probability: Annotated[float, Field(ge=0, le=1)] = Field(1.0, description="Share of images mixed.")
+
+
+class Augmentation:
+    """Draws views; holds settings only, so a training step is decided by its batch and its generator."""
+
+    def __init__(self, settings: AugmentationSettings) -> None:
+        self.settings = settings
+        self._full = settings.spatial.model_copy(update={"deformation": settings.strong_deformation})
+        self._deformation = SpatialSettings(
+            rotation_degrees=0, flip=0, scale=0, shift=0, deformation=settings.strong_deformation
+        )
+
+    def labelled(
+        self,
+        images: Float[Tensor, "b c *space"],
+        labels: Int[Tensor, b * space],
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Strongly augmented labelled images, and their labels through the same grid."""
+        grid = sample_grid(self._full, len(images), tuple(images.shape[2:]), generator)
+        return jitter(warp_images(images, grid), self.settings.intensity, generator), warp_labels(labels, grid)
+
+    def weak(self, images: Float[Tensor, "b c *space"], generator: torch.Generator) -> Tensor:
+        """The weak view: images on a new grid."""
+        grid = sample_grid(self.settings.spatial, len(images), tuple(images.shape[2:]), generator)
+        return warp_images(images, grid)
+
+    def intensity(self, images: Float[Tensor, "b c *space"], generator: torch.Generator) -> Tensor:
+        """Intensities changed, every pixel in its place."""
+        return jitter(images, self.settings.intensity, generator)
+
+    def strong(self, weak: Float[Tensor, "b c *space"], generator: torch.Generator) -> Tensor:
+        """The strong view of weak ones: deformed, intensities changed."""
+        grid = sample_grid(self._deformation, len(weak), tuple(weak.shape[2:]), generator)
+        return jitter(warp_images(weak, grid), self.settings.intensity, generator)
+
+    def strong_with_labels(self, weak: PseudoLabelled, n_classes: int, generator: torch.Generator) -> PseudoLabelled:
+        """The strong view of weak ones, deformed and mixed together with pseudo-label and confidence."""
+        grid = sample_grid(self._deformation, len(weak.images), tuple(weak.images.shape[2:]), generator)
+        strong = PseudoLabelled(
+            jitter(warp_images(weak.images, grid), self.settings.intensity, generator),
+            warp_labels(weak.labels, grid),
+            warp_confidence(weak.confidence, grid),
+        )
+        return mix(strong, self.settings.mix, n_classes, generator, self.settings.mix_probability)

@@ -1,0 +1,21 @@
+"""Draws per sample: everything random in augmentation comes from a generator through here."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def uniform(low: float, high: float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Uniform draws in [low, high) on the generator's device."""
+    return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device)
+
+
+def chance(probability: float, samples: int, generator: torch.Generator) -> Tensor:
+    """(b,) booleans, true with the given probability."""
+    return torch.rand(samples, generator=generator, device=generator.device) < probability
+
+
+def per_sample(values: Tensor, like: Tensor) -> Tensor:
+    """(b,) → (b, 1, ...) so that it broadcasts over `like`."""
+    return values.reshape(-1, *([1] * (like.ndim - 1)))

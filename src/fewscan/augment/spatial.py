@@ -1,0 +1,132 @@
+"""Spatial augmentation: one sampling grid for image, label, pseudo-label and confidence.
+
+Sampled first, applied after: `sample_grid` draws one grid per image, `warp_images` and `warp_labels` look up
+anything that lies on the same pixels. Inputs are never written to.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from fewscan.augment.random import uniform
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class SpatialSettings(BaseModel):
+    """Rotation, flips, scale, shift and smooth deformation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rotation_degrees: float = Field(20.0, ge=0, le=180, description="Largest rotation in every plane.")
+    quarter_turns: bool = Field(False, description="Also turn by a random multiple of 90°, in square planes.")
+    flip: Probability = Field(0.0, description="Probability of a flip, for every axis.")
+    scale: float = Field(0.2, ge=0, lt=1, description="Scale factors lie in 1/(1+scale) to 1+scale.")
+    shift: float = Field(0.05, ge=0, le=1, description="Largest shift, as a share of the side.")
+    deformation: float = Field(0.0, ge=0, le=0.5, description="Size of the smooth deformation, as a share of the side.")
+    deformation_nodes: int = Field(5, ge=2, description="Control points of the deformation, per axis.")
+
+
+def sample_grid(
+    settings: SpatialSettings, samples: int, size: tuple[int, ...], generator: torch.Generator
+) -> Float[Tensor, "b *space ndim"]:
+    """Draw one sampling grid per image.
+
+    Args:
+        settings: what to draw.
+        samples: b.
+        size: the side lengths of the images, 2 or 3 of them.
+        generator: the grid lies on its device.
+
+    Returns:
+        (b, *space, ndim) positions in [−1, 1], last axis first, as `grid_sample` wants them.
+    """
+    matrices = _sample_matrices(settings, samples, size, generator)
+    grid = F.affine_grid(matrices, [samples, 1, *size], align_corners=False)
+    if settings.deformation > 0:
+        grid = grid + _sample_deformation(settings, samples, size, generator)
+    return grid
+
+
+def _sample_matrices(
+    settings: SpatialSettings, samples: int, size: tuple[int, ...], generator: torch.Generator
+) -> Tensor:
+    """(b, ndim, ndim + 1) maps from output to input positions, rigid in pixels, written in [−1, 1]."""
+    ndim = len(size)
+    linear = torch.eye(ndim, device=generator.device).expand(samples, ndim, ndim)
+    for plane in combinations(range(ndim), 2):
+        linear = linear @ _rotation(_sample_angles(settings, samples, plane, size, generator), plane, ndim)
+    factors = (1 + settings.scale) ** uniform(-1, 1, (samples, 1, 1), generator)
+    flips = 1 - 2 * (uniform(0, 1, (samples, 1, ndim), generator) < settings.flip).float()
+    linear = linear * flips / factors
+    # Axes of affine_grid run from the last to the first; rotations are rigid in pixels, not in [−1, 1].
+    sides = torch.tensor(size[::-1], dtype=torch.float32, device=generator.device)
+    linear = linear * (sides / sides[:, None])
+    shift = 2 * uniform(-settings.shift, settings.shift, (samples, ndim, 1), generator)
+    return torch.cat((linear, shift), dim=2)
+
+
+def _sample_angles(
+    settings: SpatialSettings,
+    samples: int,
+    plane: tuple[int, int],
+    size: tuple[int, ...],
+    generator: torch.Generator,
+) -> Tensor:
+    limit = math.radians(settings.rotation_degrees)
+    angles = uniform(-limit, limit, (samples,), generator)
+    first, second = (size[::-1][axis] for axis in plane)
+    if settings.quarter_turns and first == second:
+        turns = torch.randint(4, (samples,), generator=generator, device=generator.device)
+        angles = angles + turns * (math.pi / 2)
+    return angles
+
+
+def _rotation(angles: Tensor, plane: tuple[int, int], ndim: int) -> Tensor:
+    """(b,) angles → (b, ndim, ndim) rotations in one plane."""
+    i, j = plane
+    rotation = torch.eye(ndim, device=angles.device).repeat(len(angles), 1, 1)
+    rotation[:, i, i] = rotation[:, j, j] = angles.cos()
+    rotation[:, i, j] = -angles.sin()
+    rotation[:, j, i] = angles.sin()
+    return rotation
+
+
+def _sample_deformation(
+    settings: SpatialSettings, samples: int, size: tuple[int, ...], generator: torch.Generator
+) -> Tensor:
+    """(b, *space, ndim) displacements in [−1, 1] units: a coarse normal field, smoothly interpolated."""
+    ndim = len(size)
+    nodes = torch.randn(
+        (samples, ndim, *[settings.deformation_nodes] * ndim), generator=generator, device=generator.device
+    )
+    # The standard deviation of a displacement is half of `deformation` times the side.
+    mode = "bicubic" if ndim == 2 else "trilinear"
+    field = F.interpolate(settings.deformation * nodes, size=size, mode=mode, align_corners=True)
+    return rearrange(field, "b d ... -> b ... d")
+
+
+def warp_images(images: Float[Tensor, "b c *space"], grid: Tensor) -> Tensor:
+    """Look up images (b, c, *space), linearly; beyond the border, the border's value."""
+    return F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
+
+
+def warp_confidence(confidence: Float[Tensor, b * space], grid: Tensor) -> Tensor:
+    """Look up confidences (b, *space), linearly; beyond the border 0: nothing is known there."""
+    warped = F.grid_sample(confidence[:, None], grid.to(confidence.dtype), align_corners=False)
+    return warped[:, 0]
+
+
+def warp_labels(labels: Int[Tensor, b * space], grid: Tensor) -> Tensor:
+    """Look up labels (b, *space), nearest; beyond the border 0, the background."""
+    warped = F.grid_sample(labels[:, None].to(grid.dtype), grid, mode="nearest", align_corners=False)
+    return warped[:, 0].to(labels.dtype)
