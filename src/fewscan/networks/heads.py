@@ -1,0 +1,130 @@
+"""Projection heads, predictors and the representation head: used in training, thrown away afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fewscan.networks.blocks import AdaptivePool, Convolution
+
+
+class GlobalProjector(nn.Module):
+    """P of stage i: globally averaged bottleneck maps → embeddings, a two-layer MLP (ACTION, section 1).
+
+    The last batch normalisation centres the embeddings, as SimSiam's projector does, always with the batch's own
+    statistics: those of a moving average lag behind the weights. Without the centring the embeddings of a young
+    network are all but parallel (measured: cosine 0.99 between images), every distribution over anchors is uniform,
+    and the loss is zero within 40 updates: there is nothing to learn.
+    """
+
+    def __init__(self, in_channels: int, embedding: int = 512) -> None:
+        super().__init__()
+        self.project = nn.Sequential(
+            nn.Linear(in_channels, embedding),
+            nn.BatchNorm1d(embedding, track_running_stats=False),
+            nn.ReLU(inplace=True),
+            nn.Linear(embedding, embedding),
+            nn.BatchNorm1d(embedding, affine=False, track_running_stats=False),
+        )
+
+    def forward(self, bottleneck: Float[Tensor, "b c *space"]) -> Float[Tensor, "b e"]:
+        """Average over space, then project."""
+        return self.project(bottleneck.flatten(2).mean(dim=-1))
+
+
+def predictor(embedding: int, hidden: int) -> nn.Sequential:
+    """H, the student's alone: embeddings (..., e) → embeddings (..., e)."""
+    return nn.Sequential(nn.Linear(embedding, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, embedding))
+
+
+def cut_patches(maps: Float[Tensor, "b c *space"], patch: int, stride: int) -> Tensor:
+    """Cut overlapping patches that reach every border.
+
+    A last patch is placed at the far border where the stride does not end there.
+
+    Args:
+        maps: (b, c, *space).
+        patch: side in pixels; clipped to the side of the map.
+        stride: step in pixels.
+
+    Returns:
+        (b, p, c, *patch), locations in row-major order.
+    """
+    starts = [_starts(side, patch, stride) for side in maps.shape[2:]]
+    sides = [min(patch, side) for side in maps.shape[2:]]
+    corners = product(*starts)
+    return torch.stack([_window(maps, corner, sides) for corner in corners], dim=1)
+
+
+def _starts(side: int, patch: int, stride: int) -> list[int]:
+    last = max(side - patch, 0)
+    return sorted({*range(0, last + 1, stride), last})
+
+
+def _window(maps: Tensor, corner: Sequence[int], sides: Sequence[int]) -> Tensor:
+    window = [slice(start, start + side) for start, side in zip(corner, sides, strict=True)]
+    return maps[(slice(None), slice(None), *window)]
+
+
+class LocalProjector(nn.Module):
+    """P of stage ii: patches of the output map → one embedding per location (ACTION, eq. 2).
+
+    Each patch is pooled to `pooled` pixels a side, projected by two 1×1 convolutions, flattened.
+    """
+
+    def __init__(
+        self, in_channels: int, ndim: int = 2, pooled: int = 8, hidden: int = 32, out_channels: int = 8
+    ) -> None:
+        super().__init__()
+        self.pool = AdaptivePool[ndim](pooled)
+        self.project = nn.Sequential(
+            Convolution[ndim](in_channels, hidden, kernel_size=1),
+            nn.ReLU(inplace=True),
+            Convolution[ndim](hidden, out_channels, kernel_size=1),
+        )
+        self.embedding = out_channels * pooled**ndim
+        self.centre = nn.BatchNorm1d(self.embedding, affine=False, track_running_stats=False)
+
+    def forward(self, patches: Float[Tensor, "b p c *patch"]) -> Float[Tensor, "b p e"]:
+        """Pool, project and flatten every patch."""
+        b = patches.shape[0]
+        flat = rearrange(patches, "b p ... -> (b p) ...")
+        projected = self.project(self.pool(flat))
+        return rearrange(self.centre(projected.flatten(1)), "(b p) e -> b p e", b=b)
+
+
+class RepresentationHead(nn.Module):
+    """3-wide convolution, then 1-wide convolution, without a non-linearity between (ACTION, stage iii).
+
+    It is never run over a whole map. `embed` evaluates it at chosen pixels, from their neighbourhoods; because
+    it is linear, `embed` of a mean neighbourhood is the mean of the embeddings (method 3a).
+
+    Args:
+        in_channels: channels of the joined pyramid.
+        embedding: D, channels out.
+        ndim: 2 or 3.
+    """
+
+    def __init__(self, in_channels: int, embedding: int = 512, ndim: int = 2) -> None:
+        super().__init__()
+        self.spread = Convolution[ndim](in_channels, embedding, kernel_size=3, padding=1)
+        self.mix = Convolution[ndim](embedding, embedding, kernel_size=1)
+
+    def embed(self, neighbourhoods: Float[Tensor, "*n t c"]) -> Float[Tensor, "*n e"]:
+        """Apply the head at single pixels.
+
+        Args:
+            neighbourhoods: (*n, t, c), the t = 3^ndim values around each pixel in row-major order, zero outside.
+
+        Returns:
+            (*n, e) embeddings, equal to the dense head's values at those pixels.
+        """
+        kernel = rearrange(self.spread.weight, "e c ... -> e (...) c")
+        hidden = F.linear(neighbourhoods.flatten(-2), kernel.flatten(1), self.spread.bias)
+        return F.linear(hidden, self.mix.weight.flatten(1), self.mix.bias)
