@@ -1,0 +1,149 @@
+"""L_anco: anatomical contrast between hard pixels, class prototypes and negatives of other classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from fewscan.losses.interpolation import gather_neighbourhoods, mean_neighbourhoods
+from fewscan.losses.sampling import draw_classes, draw_true, draw_true_by_class
+
+Embed = Callable[[Tensor], Tensor]
+
+
+class Contrast(NamedTuple):
+    """Settings of L_anco (method section 3).
+
+    Attributes:
+        queries: per class.
+        negatives: in the pool that the queries of a class share.
+        tau: temperature of the loss and of the choice of negative classes.
+        hard_below: queries are pixels whose student probability of their class is below this.
+    """
+
+    queries: int = 256
+    negatives: int = 512
+    tau: float = 0.5
+    hard_below: float = 0.97
+
+
+class Pixels(NamedTuple):
+    """Which pixels take part, flat over (b, *space), one row per class.
+
+    Attributes:
+        valid: (k, n) valid pixels of each class.
+        hard: (k, n) those of them that are hard.
+    """
+
+    valid: Tensor
+    hard: Tensor
+
+
+def select_pixels(
+    probs: Float[Tensor, "b k *space"],
+    labels: Int[Tensor, b * space],
+    valid: Bool[Tensor, b * space],
+    hard_below: float,
+) -> Pixels:
+    """Valid and hard pixels of each class; decided by labels and probabilities, before any embedding."""
+    flat_probs = rearrange(probs.detach(), "b k ... -> k (b ...)")
+    classes = torch.arange(len(flat_probs), device=labels.device)[:, None]
+    of_class = (labels.flatten() == classes) & valid.flatten()
+    return Pixels(of_class, of_class & (flat_probs < hard_below))
+
+
+def anatomical_contrast(
+    embed: Embed,
+    pyramid: Sequence[Float[Tensor, "b _ *_space"]],
+    probs: Float[Tensor, "b k *space"],
+    labels: Int[Tensor, b * space],
+    valid: Bool[Tensor, b * space],
+    contrast: Contrast,
+    generator: torch.Generator,
+) -> Float[Tensor, ""]:
+    """L_anco with the representation head evaluated at chosen pixels only (ACTION, section 3; method 3a).
+
+        L = mean_c mean_q −log exp(cos(q, r^c,+)/τ) / (exp(cos(q, r^c,+)/τ) + Σ_k exp(cos(q, r_k)/τ))
+
+    over classes c with a hard query. Queries carry gradient; prototypes and negatives do not. One pool of
+    negatives serves all queries of a class: each query's loss is distributed as with draws of its own.
+
+    Args:
+        embed: the linear representation head at single pixels: windows (*n, t, c) → embeddings (*n, e).
+        pyramid: the decoder's maps (b, c_l, *space_l), coarsest first.
+        probs: the student's probabilities.
+        labels: labels and pseudo-labels.
+        valid: labelled pixels, and unlabelled ones that the teacher is sure enough of.
+        contrast: settings.
+        generator: on the labels' device.
+
+    Returns:
+        The loss; 0, with a graph, where fewer than two classes are valid or no pixel is hard.
+
+    Raises:
+        ValueError: the shapes do not belong together.
+    """
+    if probs.shape[:1] + probs.shape[2:] != labels.shape or labels.shape != valid.shape:
+        raise ValueError(
+            f"probs {tuple(probs.shape)}, labels {tuple(labels.shape)} and valid {tuple(valid.shape)} "
+            "must lie on the same pixels"
+        )
+    size = tuple(labels.shape[1:])
+    pixels = select_pixels(probs, labels, valid, contrast.hard_below)
+    with torch.no_grad():
+        prototypes = class_prototypes(embed, pyramid, pixels.valid, size)
+        chosen = draw_negatives(prototypes, pixels.valid, contrast, generator)
+        negatives = embed(gather_neighbourhoods(pyramid, size, chosen))
+    positions = draw_true(pixels.hard, contrast.queries, generator)
+    queries = embed(gather_neighbourhoods(pyramid, size, positions))
+    present = pixels.valid.any(dim=1)
+    counted = pixels.hard.any(dim=1) & (present.sum() >= 2)
+    return prototype_contrast(queries, prototypes, negatives, counted, contrast.tau)
+
+
+def class_prototypes(
+    embed: Embed,
+    pyramid: Sequence[Float[Tensor, "b _ *_space"]],
+    valid: Bool[Tensor, "k n"],
+    size: tuple[int, ...],
+) -> Float[Tensor, "k e"]:
+    """r^c,+: the mean embedding of the valid pixels of each class, by linearity from the mean window."""
+    k = len(valid)
+    masks = valid.reshape(k, -1, *size).transpose(0, 1).to(pyramid[0].dtype)
+    return embed(mean_neighbourhoods(pyramid, masks))
+
+
+def draw_negatives(
+    prototypes: Float[Tensor, "k e"],
+    valid: Bool[Tensor, "k n"],
+    contrast: Contrast,
+    generator: torch.Generator,
+) -> Int[Tensor, "k {contrast.negatives}"]:
+    """Pixels for the pool of each class: class v ≠ c with probability softmax_v(G[c,v]/τ), uniform within v."""
+    unit = F.normalize(prototypes, dim=-1)
+    affinity = (unit @ unit.T / contrast.tau).exp()
+    allowed = valid.any(dim=1) & ~torch.eye(len(valid), dtype=torch.bool, device=valid.device)
+    classes = draw_classes(affinity * allowed, contrast.negatives, generator)
+    return draw_true_by_class(valid, classes, generator)
+
+
+def prototype_contrast(
+    queries: Float[Tensor, "k q e"],
+    prototypes: Float[Tensor, "k e"],
+    negatives: Float[Tensor, "k n e"],
+    counted: Bool[Tensor, k],
+    tau: float,
+) -> Float[Tensor, ""]:
+    """The InfoNCE of L_anco, given embeddings; mean over queries, then over the counted classes."""
+    unit_queries = F.normalize(queries, dim=-1)
+    positive = torch.einsum("kqe,ke->kq", unit_queries, F.normalize(prototypes, dim=-1))
+    negative = torch.einsum("kqe,kne->kqn", unit_queries, F.normalize(negatives, dim=-1))
+    logits = torch.cat((positive[..., None], negative), dim=-1) / tau
+    per_class = -F.log_softmax(logits, dim=-1)[..., 0].mean(dim=1)
+    return (per_class * counted).sum() / counted.sum().clamp_min(1)

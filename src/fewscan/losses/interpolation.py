@@ -1,0 +1,147 @@
+"""A pyramid of feature maps seen at full resolution, without ever making the full-resolution map.
+
+The representation head looks at the joined, bilinearly upsampled maps of all decoder levels through a 3-wide
+window. Two things are ever needed of it (method 3a), and both come from the low-resolution maps:
+
+- the windows at a few chosen pixels: `gather_neighbourhoods`;
+- the mean window over the pixels of a class: `mean_neighbourhoods`, through the adjoint of the upsampling.
+
+Corners are aligned, as in `networks.blocks.resize_linear`; values outside the image are zero, as for a
+zero-padded convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+WINDOW = 3
+
+
+def gather_neighbourhoods(
+    pyramid: Sequence[Float[Tensor, "b _ *_space"]], size: tuple[int, ...], pixels: Int[Tensor, "*n"]
+) -> Float[Tensor, "*n t c"]:
+    """The 3-wide windows of the upsampled, joined maps at chosen pixels.
+
+    Args:
+        pyramid: maps (b, c_l, *space_l) of any resolution.
+        size: the full resolution.
+        pixels: flat positions in (b, *size).
+
+    Returns:
+        (*n, t, Σ c_l), t = 3^ndim positions in row-major order, zero outside the image.
+    """
+    image, positions, inside = _windows(pixels.flatten(), size)
+    columns = [_gather_level(maps, size, image, positions, inside) for maps in pyramid]
+    return torch.cat(columns, dim=-1).unflatten(0, pixels.shape)
+
+
+def _windows(pixels: Tensor, size: tuple[int, ...]) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Flat pixels (n,) → image (n, 1), positions per axis (n, t), inside the image or not (n, t)."""
+    image, *centres = _unravel(pixels, size)
+    steps = torch.tensor(list(product(range(-1, 2), repeat=len(size))), device=pixels.device)
+    positions = [c[:, None] + steps[:, axis] for axis, c in enumerate(centres)]
+    inside = torch.ones_like(positions[0], dtype=torch.bool)
+    for position, side in zip(positions, size, strict=True):
+        inside = inside & (position >= 0) & (position < side)
+    return image[:, None], positions, inside
+
+
+def _unravel(pixels: Tensor, size: tuple[int, ...]) -> list[Tensor]:
+    axes: list[Tensor] = []
+    for side in reversed(size):
+        axes.insert(0, pixels % side)
+        pixels = pixels // side
+    return [pixels, *axes]
+
+
+def _gather_level(
+    maps: Tensor, size: tuple[int, ...], image: Tensor, positions: Sequence[Tensor], inside: Tensor
+) -> Tensor:
+    """One level: every window position is a weighted sum of 2^ndim low-resolution pixels → (n, t, c)."""
+    index = image.expand_as(inside)[..., None]
+    weight = inside.to(maps.dtype)[..., None]
+    for position, side, low_side in zip(positions, size, maps.shape[2:], strict=True):
+        source = position.clamp(0, side - 1).to(maps.dtype) * _step(side, low_side)
+        lower = source.floor().long().clamp(max=max(low_side - 2, 0))
+        upper = (lower + 1).clamp(max=low_side - 1)
+        fraction = source - lower
+        corners = torch.stack((lower, upper), dim=-1)
+        shares = torch.stack((1 - fraction, fraction), dim=-1)
+        index = rearrange(index[..., None] * low_side + corners[..., None, :], "n t a b -> n t (a b)")
+        weight = rearrange(weight[..., None] * shares[..., None, :], "n t a b -> n t (a b)")
+    rows = rearrange(maps, "b c ... -> (b ...) c")
+    summed = F.embedding_bag(index.flatten(0, 1), rows, mode="sum", per_sample_weights=weight.flatten(0, 1))
+    return summed.unflatten(0, inside.shape)
+
+
+def _step(side: int, low_side: int) -> float:
+    """Low-resolution pixels per full-resolution pixel, corners aligned."""
+    return (low_side - 1) / (side - 1) if side > 1 else 0.0
+
+
+def mean_neighbourhoods(
+    pyramid: Sequence[Float[Tensor, "b _ *_space"]], masks: Float[Tensor, "b k *space"]
+) -> Float[Tensor, "k t c"]:
+    """The mean 3-wide window of the upsampled, joined maps over the pixels of each mask.
+
+    Σ_p mask(p) · up(f)(p + o) = ⟨f, upᵀ shift_o(mask)⟩: one inner product per window position o.
+
+    Args:
+        pyramid: maps (b, c_l, *space_l).
+        masks: weights of the pixels, one mask per class; a mask that sums to nothing gives zeros.
+
+    Returns:
+        (k, t, Σ c_l), t = 3^ndim positions in row-major order.
+    """
+    counts = masks.sum(dim=(0, *range(2, masks.ndim))).clamp_min(1)
+    sums = torch.cat([_inner_products(maps, masks) for maps in pyramid], dim=-1)
+    return sums / counts[:, None, None]
+
+
+def _inner_products(maps: Tensor, masks: Tensor) -> Tensor:
+    """(b, c, *low) and (b, k, *space) → (k, t, c)."""
+    if maps.shape[2:] == masks.shape[2:]:
+        return _inner_products_same_size(maps, masks)
+    pulled = masks
+    ndim = masks.ndim - 2
+    for axis in range(ndim):
+        matrices = shifted_interpolation(masks.shape[2 + axis], maps.shape[2 + axis], masks)
+        # The axis in turn comes first among the remaining ones and leaves (window, low side) at the end.
+        pulled = torch.tensordot(pulled, matrices, dims=([2], [1]))
+    # (b, k, o_1, low_1, o_2, low_2, ...) → windows, then low-resolution pixels.
+    windows = [2 + 2 * axis for axis in range(ndim)]
+    pulled = pulled.permute(0, 1, *windows, *[w + 1 for w in windows])
+    pulled = pulled.flatten(2, 1 + ndim).flatten(3)
+    return torch.einsum("bkti,bci->ktc", pulled, maps.flatten(2))
+
+
+def _inner_products_same_size(maps: Tensor, masks: Tensor) -> Tensor:
+    """At full resolution the adjoint is the identity: shift the maps and sum."""
+    ndim = masks.ndim - 2
+    padded = F.pad(maps, [1, 1] * ndim)
+    flat_masks = rearrange(masks, "b k ... -> k (b ...)")
+    products = []
+    for offset in product(range(WINDOW), repeat=ndim):
+        window = [slice(o, o + side) for o, side in zip(offset, masks.shape[2:], strict=True)]
+        products.append(flat_masks @ rearrange(padded[(slice(None), slice(None), *window)], "b c ... -> (b ...) c"))
+    return torch.stack(products, dim=1)
+
+
+def shifted_interpolation(side: int, low_side: int, like: Tensor) -> Float[Tensor, "3 {side} {low_side}"]:
+    """Matrices A_o with (A_o f)(y) = up(f)(y + o) for o = −1, 0, 1, and 0 where y + o is outside."""
+    matrix = torch.zeros((side, low_side), dtype=like.dtype, device=like.device)
+    source = torch.arange(side, device=like.device).to(like.dtype) * _step(side, low_side)
+    lower = source.floor().long().clamp(max=max(low_side - 2, 0))
+    upper = (lower + 1).clamp(max=low_side - 1)
+    fraction = (source - lower)[:, None]
+    matrix.scatter_add_(1, lower[:, None], 1 - fraction)
+    matrix.scatter_add_(1, upper[:, None], fraction)
+    padded = F.pad(matrix, (0, 0, 1, 1))
+    return torch.stack([padded[o : o + side] for o in range(WINDOW)])

@@ -1,0 +1,57 @@
+"""Drawing pixels and classes from weights, without asking the device how many there are."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def draw_true(masks: Bool[Tensor, "r n"], draws: int, generator: torch.Generator) -> Int[Tensor, "r {draws}"]:
+    """Draw positions of true entries, uniformly and with replacement, row by row.
+
+    Args:
+        masks: one mask per row.
+        draws: per row.
+        generator: on the masks' device.
+
+    Returns:
+        Positions in [0, n); meaningless (but in range) for rows with nothing true.
+    """
+    ranks = masks.cumsum(dim=1, dtype=torch.int32)
+    counts = ranks[:, -1:]
+    u = torch.rand((len(masks), draws), generator=generator, device=masks.device, dtype=torch.float64)
+    wanted = (u * counts).int().clamp(max=counts - 1) + 1
+    return torch.searchsorted(ranks, wanted).clamp(max=masks.shape[1] - 1)
+
+
+def draw_true_by_class(
+    masks: Bool[Tensor, "k n"], classes: Int[Tensor, "r q"], generator: torch.Generator
+) -> Int[Tensor, "r q"]:
+    """For every entry of `classes`, draw a position where that class's mask is true, uniformly.
+
+    Args:
+        masks: one mask per class.
+        classes: which mask each draw is from; its row must have a true entry for the draw to mean anything.
+        generator: on the masks' device.
+    """
+    ranks = masks.cumsum(dim=1, dtype=torch.int32)
+    u = torch.rand(classes.shape, generator=generator, device=masks.device, dtype=torch.float64)
+    n = masks.shape[1]
+    # One search for all classes: the ranks of class c are lifted above those of the classes before it.
+    offsets = torch.arange(len(masks), device=masks.device)[:, None] * (n + 1)
+    counts = ranks[:, -1][classes]
+    wanted = (u * counts).long().clamp(max=counts - 1) + 1 + offsets[classes, 0]
+    found = torch.searchsorted((ranks + offsets).flatten(), wanted) - classes * n
+    return found.clamp(0, n - 1)
+
+
+def draw_classes(weights: Float[Tensor, "r k"], draws: int, generator: torch.Generator) -> Int[Tensor, "r {draws}"]:
+    """Draw columns with probability proportional to their weight, with replacement, row by row.
+
+    Rows without any weight give column 0.
+    """
+    edges = weights.double().cumsum(dim=1)
+    u = torch.rand((len(weights), draws), generator=generator, device=weights.device, dtype=torch.float64)
+    drawn = torch.searchsorted(edges, u * edges[:, -1:], right=True)
+    return torch.where(edges[:, -1:] > 0, drawn.clamp(max=weights.shape[1] - 1), 0)
