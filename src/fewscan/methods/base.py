@@ -1,0 +1,157 @@
+"""What a method is: one module whose forward on a semi-supervised batch is the training step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from fewscan.augment.policy import Augmentation, AugmentationSettings
+from fewscan.networks.unet import UNet, UNetSettings
+
+
+class Batch(NamedTuple):
+    """What a training step is given, on one device; nothing in it may be written to.
+
+    Attributes:
+        images_labelled: (b_l, c, *space).
+        labels: (b_l, *space) integers.
+        images_unlabelled: (b_u, c, *space).
+    """
+
+    images_labelled: Tensor
+    labels: Tensor
+    images_unlabelled: Tensor
+
+
+class Context(NamedTuple):
+    """Where in its stage a training step is, and what its randomness comes from.
+
+    Attributes:
+        generator: on the batch's device.
+        update: number of the update in the stage, from 0.
+        updates: length of the stage.
+        done: updates before this one, over all stages.
+    """
+
+    generator: torch.Generator
+    update: int
+    updates: int
+    done: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training with its own batch.
+
+    Attributes:
+        name: as in the log.
+        updates: length.
+        labelled: labelled images in a batch.
+        unlabelled: unlabelled images in a batch.
+        fewest_unlabelled: the stage cannot work with fewer.
+    """
+
+    name: str
+    updates: int
+    labelled: int
+    unlabelled: int
+    fewest_unlabelled: int = 0
+
+
+class StageSettings(BaseModel):
+    """Length and batch of a stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    updates: Annotated[int, Field(ge=0)] = Field(description="Optimiser steps; 0 leaves the stage out.")
+    labelled: Annotated[int, Field(ge=0)] = Field(description="Labelled images in a batch.")
+    unlabelled: Annotated[int, Field(ge=0)] = Field(description="Unlabelled images in a batch.")
+
+
+class StagesSettings(BaseModel):
+    """The three stages of ACTION. Methods without pre-training train for the sum of the updates."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    global_: StageSettings = Field(alias="global", description="Stage i, global contrastive distillation.")
+    local: StageSettings = Field(description="Stage ii, local contrastive distillation.")
+    anatomical: StageSettings = Field(description="Stage iii, fine-tuning; its batch is the other methods'.")
+
+    @property
+    def total(self) -> StageSettings:
+        """One stage as long as all three, with the batch of the last."""
+        updates = self.global_.updates + self.local.updates + self.anatomical.updates
+        return self.anatomical.model_copy(update={"updates": updates})
+
+
+class MethodSettings(BaseModel):
+    """Base of every method's own settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every method is built from.
+
+    Attributes:
+        in_channels: channels of the images.
+        n_classes: background included.
+        size: sides of the images, 2 or 3 of them.
+        network: width and dropout of the segmentation network.
+        augmentation: weak and strong views.
+        stages: lengths and batches.
+    """
+
+    in_channels: int
+    n_classes: int
+    size: tuple[int, ...]
+    network: UNetSettings
+    augmentation: AugmentationSettings
+    stages: StagesSettings
+
+    def build_network(self) -> UNet:
+        """A segmentation network with fresh weights."""
+        return UNet(self.in_channels, self.n_classes, len(self.size), self.network)
+
+
+class Method(nn.Module, ABC):
+    """A semi-supervised method: networks, heads and banks are its modules, its state dict is the checkpoint."""
+
+    Settings: type[MethodSettings] = MethodSettings
+
+    student: UNet
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+        self.augment = Augmentation(task.augmentation)
+        self.student = task.build_network()
+
+    @abstractmethod
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages in their order; a stage of no updates is left out by the loop."""
+
+    @abstractmethod
+    def forward(self, batch: Batch, context: Context) -> dict[str, Tensor]:
+        """One training step: named, unweighted loss terms."""
+
+    def start_stage(self, stage: Stage) -> None:
+        """Called before the first update of a stage."""
+
+    def weights(self, context: Context) -> dict[str, float]:
+        """The weight of each term at this update; a term without one counts as it is."""
+        del context
+        return {}
+
+    def after_update(self, context: Context) -> None:
+        """Called after the optimiser's step."""
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The segmentation networks that could be used for prediction, by name; the default one first."""
+        return {"student": self.student}

@@ -1,0 +1,26 @@
+"""The baseline: labelled scans only, the same network, augmentation and number of updates."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fewscan.losses.segmentation import supervised_loss
+from fewscan.methods.base import Batch, Context, Method, MethodSettings, Stage, Task
+
+
+class Supervised(Method):
+    """L_sup on augmented labelled images; "did the unlabelled scans help?" is answered against it."""
+
+    def __init__(self, task: Task, settings: MethodSettings) -> None:
+        super().__init__(task)
+        self.settings = settings
+
+    def stages(self) -> tuple[Stage, ...]:
+        """One stage, as long as all stages of ACTION together."""
+        total = self.task.stages.total
+        return (Stage("supervised", total.updates, total.labelled, 0),)
+
+    def forward(self, batch: Batch, context: Context) -> dict[str, Tensor]:
+        """L_sup of one batch."""
+        images, labels = self.augment.labelled(batch.images_labelled, batch.labels, context.generator)
+        return {"sup": supervised_loss(self.student(images), labels)}

@@ -1,0 +1,39 @@
+"""Names → code, imported only when asked for. A new method is one new file and one line here."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from typing import Any
+
+from fewscan.types import ConfigError
+
+METHODS = {
+    "action": "fewscan.methods.action:Action",
+    "supervised": "fewscan.methods.supervised:Supervised",
+}
+
+CONVERTERS = {
+    "acdc": "fewscan.data.converters.acdc:convert",
+    "msd": "fewscan.data.converters.msd:convert",
+    "ssl4mis": "fewscan.data.converters.ssl4mis:convert",
+}
+
+
+def find(table: dict[str, str], name: str, kind: str) -> Any:
+    """Import what a name stands for.
+
+    Args:
+        table: names → "module:attribute".
+        name: what is looked for.
+        kind: what to call it in an error.
+
+    Raises:
+        ConfigError: there is no such name.
+    """
+    if name not in table:
+        close = difflib.get_close_matches(name, table, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"There is no {kind} named {name!r}.{hint} There are: {', '.join(table)}.")
+    module, attribute = table[name].split(":")
+    return getattr(import_module(module), attribute)
