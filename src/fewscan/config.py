@@ -1,0 +1,158 @@
+"""The tree of settings of a run: a recipe, changed by --set, checked as a whole, saved with the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fewscan.augment.policy import AugmentationSettings
+from fewscan.data.plan import PlanSettings
+from fewscan.methods.base import MethodSettings, StagesSettings
+from fewscan.networks.unet import UNetSettings
+from fewscan.registry import METHODS, find
+from fewscan.types import ConfigError
+
+RECIPES = ("auto", "paper", "quick")
+
+
+class OptimiserSettings(BaseModel):
+    """SGD with momentum and a polynomial decay in every stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: Annotated[float, Field(gt=0)] = Field(0.01, description="At the start of a stage.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Of SGD.")
+    nesterov: bool = Field(True, description="Nesterov's form of the momentum.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="L2 penalty on all weights.")
+    decay_power: Annotated[float, Field(ge=0)] = Field(0.9, description="Of the polynomial decay; 0: none.")
+    warm_up: Annotated[int, Field(ge=0)] = Field(0, description="Updates of linear warm-up in every stage.")
+
+
+class LoggingSettings(BaseModel):
+    """How often the run says how it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    every: Annotated[int, Field(ge=1)] = Field(20, description="Updates between lines of metrics.jsonl.")
+    validate_every: Annotated[int, Field(ge=0)] = Field(
+        500,
+        description="Updates between validations on the canvas, for the curve alone; 0: at the end alone.",
+    )
+    tensorboard: bool = Field(False, description="Also write TensorBoard events.")
+
+
+class Config(BaseModel):
+    """All settings of a training run, resolved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str = Field("action", description="Name in the registry of methods.")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Of everything that is random.")
+    plan: PlanSettings = Field(default_factory=PlanSettings)
+    network: UNetSettings = Field(default_factory=UNetSettings)
+    augmentation: AugmentationSettings = Field(default_factory=AugmentationSettings)
+    optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
+    stages: StagesSettings
+    logging: LoggingSettings = Field(default_factory=LoggingSettings)
+    methods: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Settings of each method, by its name."
+    )
+
+    @model_validator(mode="after")
+    def _methods_exist(self) -> Config:
+        for name in self.methods:
+            if name not in METHODS:
+                raise ValueError(f"methods.{name}: there is no such method; there are {', '.join(METHODS)}")
+        return self
+
+    def method_settings(self) -> MethodSettings:
+        """The settings of the chosen method, checked by its own class.
+
+        Raises:
+            ConfigError: a setting is unknown or out of its range.
+        """
+        settings: type[MethodSettings] = find(METHODS, self.method, "method").Settings
+        try:
+            return settings.model_validate(self.methods.get(self.method, {}))
+        except ValidationError as error:
+            raise ConfigError(_faults(error, f"methods.{self.method}.")) from None
+
+    def to_yaml(self) -> str:
+        """All settings, the chosen method's written out, as YAML."""
+        resolved = self.model_dump(mode="json", by_alias=True)
+        resolved["methods"] = {self.method: self.method_settings().model_dump(mode="json")}
+        return yaml.safe_dump(resolved, sort_keys=False)
+
+
+def recipe_text(name: str) -> str:
+    """The YAML of a recipe of the package.
+
+    Raises:
+        ConfigError: there is no such recipe.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"There is no recipe named {name!r}. There are: {', '.join(RECIPES)}.")
+    return (resources.files("fewscan") / "recipes" / f"{name}.yaml").read_text("utf-8")
+
+
+def load_config(recipe: str, assignments: Sequence[str] = (), device_type: str = "cpu", **top: Any) -> Config:
+    """Read a recipe, apply `key=value` assignments and top-level values, check everything at once.
+
+    A recipe may have a section `devices` with changes for each type of device.
+
+    Args:
+        recipe: its name.
+        assignments: such as "optimiser.learning_rate=0.02"; values are read as YAML.
+        device_type: what training will run on, such as "cpu" or "cuda".
+        **top: values of top-level settings.
+
+    Raises:
+        ConfigError: naming every setting that is unknown or out of its range.
+    """
+    tree: dict[str, Any] = yaml.safe_load(recipe_text(recipe))
+    _merge(tree, tree.pop("devices", {}).get(device_type, {}))
+    tree.update(top)
+    for assignment in assignments:
+        _assign(tree, assignment)
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_faults(error)) from None
+    config.method_settings()
+    return config
+
+
+def _merge(tree: dict[str, Any], changes: dict[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+            _merge(tree[key], value)
+        else:
+            tree[key] = value
+
+
+def _assign(tree: dict[str, Any], assignment: str) -> None:
+    path, equals, text = assignment.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {assignment}: write it as key=value, such as optimiser.learning_rate=0.02.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {assignment}: {text!r} cannot be read as a value.") from None
+    *parents, leaf = path.strip().split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"--set {assignment}: {parent} is a value and has no settings of its own.")
+    tree[leaf] = value
+
+
+def _faults(error: ValidationError, prefix: str = "") -> str:
+    lines = [
+        f"  {prefix}{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']} (got {fault['input']!r})"
+        for fault in error.errors()
+    ]
+    return "\n".join(["These settings cannot be used:", *lines])

@@ -1,0 +1,181 @@
+"""The training loop. It reads from top to bottom and knows no method by name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewscan.config import Config, OptimiserSettings
+from fewscan.data.sampler import ShuffledSampler
+from fewscan.data.store import SliceStore
+from fewscan.engine.log import Listener, RunLog
+from fewscan.methods.base import Batch, Context, Method, Stage
+from fewscan.schedule import linear_warm_up, polynomial_decay
+from fewscan.types import ConfigError, FewscanError
+
+Validate = Callable[[Method], dict[str, Any]]
+
+
+def fit(
+    method: Method,
+    store: SliceStore,
+    config: Config,
+    log: RunLog,
+    listener: Listener,
+    validate: Validate | None,
+) -> None:
+    """Train a method through its stages.
+
+    Args:
+        method: on the device of the store's batches.
+        store: labelled and unlabelled slices.
+        config: optimiser, logging and seed.
+        log: gets a record every `logging.every` updates and after every validation.
+        listener: is told of every update and record.
+        validate: called every `logging.validate_every` updates and at the end of the last stage; None: never.
+
+    Raises:
+        FewscanError: the loss is not finite.
+    """
+    generator = torch.Generator(store.device).manual_seed(config.seed)
+    batches = Batches(store, config.seed)
+    stages = [stage for stage in method.stages() if stage.updates > 0]
+    total = sum(stage.updates for stage in stages)
+    done = 0
+    method.train()
+    for stage in stages:
+        method.start_stage(stage)
+        optimiser = make_optimiser(method, config.optimiser)
+        meter = Meter(stage)
+        for update in range(stage.updates):
+            rate = set_learning_rate(optimiser, config.optimiser, update, stage.updates)
+            batch = batches.draw(stage)
+            context = Context(generator, update, stage.updates, done)
+            terms = method(batch, context)
+            loss = weigh(terms, method.weights(context))
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            method.after_update(context)
+            done += 1
+            meter.add(terms, loss)
+            listener.on_update(done, total, stage.name)
+            last = update == stage.updates - 1
+            if last or done % config.logging.every == 0:
+                record = {"update": done, "stage": stage.name, "lr": rate, **meter.read()}
+                log.write(record)
+                listener.on_record(record)
+            every = config.logging.validate_every
+            if validate is not None and (done == total or (every and done % every == 0)):
+                record = {"update": done, "stage": stage.name, "validation": validate(method)}
+                log.write(record)
+                listener.on_record(record)
+                method.train()
+                meter.restart()
+
+
+def check_batches(method: Method) -> None:
+    """Refuse batches that a stage cannot work with.
+
+    Raises:
+        ConfigError: a stage has an empty batch, or a pre-training stage a single unlabelled image.
+    """
+    for stage in method.stages():
+        if stage.updates > 0 and stage.labelled + stage.unlabelled == 0:
+            raise ConfigError(f"stages.{stage.name}: labelled and unlabelled are both 0. Raise one of them.")
+        if stage.updates > 0 and stage.unlabelled < stage.fewest_unlabelled:
+            raise ConfigError(
+                f"stages.{stage.name}.unlabelled: {stage.unlabelled} is too few, "
+                f"this stage compares images with each other. Set it to {stage.fewest_unlabelled} or more."
+            )
+
+
+def weigh(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+    """Σ weight · term."""
+    return torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
+
+
+def make_optimiser(method: Method, settings: OptimiserSettings) -> torch.optim.Optimizer:
+    """SGD over everything that takes a gradient; what a stage does not use has none and is left alone."""
+    parameters = [p for p in method.parameters() if p.requires_grad]
+    return torch.optim.SGD(
+        parameters,
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov and settings.momentum > 0,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def set_learning_rate(
+    optimiser: torch.optim.Optimizer, settings: OptimiserSettings, update: int, updates: int
+) -> float:
+    """Warm-up, then polynomial decay over the stage; the rate that was set."""
+    rate = settings.learning_rate * polynomial_decay(update, updates, settings.decay_power)
+    rate *= linear_warm_up(update, settings.warm_up)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+class Batches:
+    """Draws batches; where every scan is labelled, the labelled ones serve as the unlabelled pool too."""
+
+    def __init__(self, store: SliceStore, seed: int) -> None:
+        self.store = store
+        pool = store.unlabelled if len(store.unlabelled) else store.labelled
+        self.labelled = ShuffledSampler(store.labelled, seed)
+        self.unlabelled = ShuffledSampler(pool, seed + 1)
+
+    def draw(self, stage: Stage) -> Batch:
+        """The next batch of a stage."""
+        labelled = self.labelled.draw(stage.labelled)
+        unlabelled = self.unlabelled.draw(stage.unlabelled)
+        return Batch(self.store.images(labelled), self.store.labels(labelled), self.store.images(unlabelled))
+
+
+class Meter:
+    """Means of the loss terms since the last reading, kept on the device until they are read."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.images = stage.labelled + stage.unlabelled
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was added; the clock starts anew."""
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+        self.started = time.perf_counter()
+
+    def add(self, terms: dict[str, Tensor], loss: Tensor) -> None:
+        """One update's terms and their weighted sum."""
+        for name, value in {**terms, "loss": loss}.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+        self.count += 1
+
+    def read(self) -> dict[str, Any]:
+        """Means and throughput; the one place of the loop that waits for the device.
+
+        Raises:
+            FewscanError: a term is not finite.
+        """
+        means = {name: float(value) / self.count for name, value in self.sums.items()}
+        broken = [name for name, value in means.items() if value - value != 0]
+        if broken:
+            raise FewscanError(
+                f"Training stopped: the loss terms {', '.join(broken)} are not finite. "
+                "Lower optimiser.learning_rate, or look for odd intensities with `fewscan check`."
+            )
+        seconds = time.perf_counter() - self.started
+        reading = {
+            "loss": means.pop("loss"),
+            "terms": means,
+            "slices_per_second": self.count * self.images / seconds,
+        }
+        self.restart()
+        return reading
