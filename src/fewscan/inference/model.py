@@ -1,0 +1,91 @@
+"""A trained model on disk: `model.safetensors` and `model.json`, all that prediction needs and nothing to unpickle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+from fewscan.data.plan import Plan
+from fewscan.io import atomic_path, read_json, write_json
+from fewscan.networks.unet import UNet, UNetSettings
+from fewscan.types import DataError
+
+FORMAT = 1
+
+
+class ModelCard(BaseModel):
+    """What `model.json` says.
+
+    Attributes:
+        format: version of this file.
+        method: that trained the network.
+        network_name: which of the method's networks this is, such as teacher.
+        network: width and dropout.
+        plan: how scans become input.
+        flips: whether training flipped images, so that test-time augmentation may.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
+    method: str
+    network_name: str
+    network: UNetSettings
+    plan: Plan
+    flips: bool
+
+
+def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
+    """Write both files; the weights in their own precision, on the CPU."""
+    from safetensors.torch import save_file
+
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    with atomic_path(folder / "model.safetensors") as path:
+        save_file(weights, path)
+    write_json(folder / "model.json", card.model_dump(mode="json"))
+
+
+def load_model(folder: Path, device: torch.device) -> tuple[UNet, ModelCard]:
+    """Read a run's model, ready to predict.
+
+    Raises:
+        DataError: a file is missing or does not belong to a model of fewscan.
+    """
+    card = _read_card(folder / "model.json")
+    network = UNet(len(card.plan.channel_names), len(card.plan.class_names), 2, card.network)
+    weights = _read_weights(folder / "model.safetensors")
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise DataError(
+            f"{folder / 'model.safetensors'}: the weights do not fit the network of model.json. "
+            f"Take both files from the same run. ({error})"
+        ) from None
+    network.to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval(), card
+
+
+def _read_card(path: Path) -> ModelCard:
+    if not path.is_file():
+        raise DataError(f"{path}: not there. Give the folder of a finished `fewscan train` run.")
+    try:
+        return ModelCard.model_validate(read_json(path))
+    except ValidationError as error:
+        raise DataError(f"{path}: not the description of a fewscan model. {error}") from None
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise DataError(f"{path}: not there. Give the folder of a finished `fewscan train` run.")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise DataError(f"{path}: not a readable safetensors file. Copy it again. ({error})") from None

@@ -1,0 +1,98 @@
+"""A case as a picture: slices with the reference's and the prediction's outlines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fewscan.io import atomic_path
+from fewscan.report.colours import class_colour
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLUMNS = 5
+
+
+def save_overlay(
+    path: Path,
+    image: np.ndarray,
+    prediction: np.ndarray,
+    reference: np.ndarray | None,
+    class_names: Sequence[str],
+    title: str,
+    slice_axis: int = 0,
+) -> None:
+    """Draw up to five slices through the foreground.
+
+    Args:
+        path: of the PNG.
+        image: (z, y, x).
+        prediction: label map of the image's shape.
+        reference: label map of the image's shape, or None.
+        class_names: background first.
+        title: above the picture.
+        slice_axis: the array axis that slices are cut along.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    rows = {"image": None, "reference": reference, "prediction": prediction}
+    shown = {name: mask for name, mask in rows.items() if name == "image" or mask is not None}
+    union = (prediction > 0) | (reference > 0 if reference is not None else False)
+    numbers = choose_slices(np.moveaxis(union, slice_axis, 0))
+    window = _window(np.moveaxis(union, slice_axis, 0))
+    figure = Figure(figsize=(2.2 * len(numbers) + 0.4, 2.2 * len(shown) + 0.9), facecolor="#111111")
+    axes = figure.subplots(len(shown), len(numbers), squeeze=False)
+    low, high = np.percentile(image, [1, 99.5])
+    for row, (name, mask) in zip(axes, shown.items(), strict=True):
+        row[0].set_ylabel(name, color="white", fontsize=10)
+        for axis, number in zip(row, numbers, strict=True):
+            picture = np.take(image, number, slice_axis)[window]
+            axis.imshow(picture, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+            if mask is not None:
+                _draw_classes(axis, np.take(mask, number, slice_axis)[window], len(class_names))
+            axis.set(xticks=[], yticks=[])
+    for axis, number in zip(axes[0], numbers, strict=True):
+        axis.set_title(f"slice {number}", color="white", fontsize=9)
+    handles = [Line2D([], [], color=class_colour(k), lw=4, label=name) for k, name in enumerate(class_names) if k > 0]
+    figure.suptitle(title, color="white", fontsize=12)
+    figure.legend(
+        handles=handles, loc="lower center", ncols=len(handles), frameon=False, labelcolor="white", fontsize=9
+    )
+    figure.tight_layout(rect=(0, 0.06, 1, 0.99))
+    with atomic_path(path) as beside:
+        figure.savefig(beside, dpi=110, facecolor=figure.get_facecolor())
+
+
+def choose_slices(foreground: np.ndarray) -> list[int]:
+    """Up to five slice numbers, evenly through what shows foreground; through everything where nothing does."""
+    (shown,) = np.nonzero(foreground.any(axis=(1, 2)))
+    candidates = shown if len(shown) else np.arange(len(foreground))
+    picks = np.linspace(0, len(candidates) - 1, min(COLUMNS, len(candidates)))
+    return [int(candidates[round(p)]) for p in picks]
+
+
+def _window(foreground: np.ndarray) -> tuple[slice, slice]:
+    """The in-plane part to show: the foreground with as much again around it."""
+    flat = np.asarray(foreground.any(axis=0))
+    if not flat.any():
+        return slice(None), slice(None)
+    windows = []
+    for axis in (0, 1):
+        (shown,) = np.nonzero(flat.any(axis=1 - axis))
+        margin = max(8, (shown[-1] - shown[0]) // 2)
+        windows.append(slice(max(0, int(shown[0]) - margin), int(shown[-1]) + margin + 1))
+    return windows[0], windows[1]
+
+
+def _draw_classes(axis: Axes, labels: np.ndarray, n_classes: int) -> None:
+    """Outline and tint of every class."""
+    for k in range(1, n_classes):
+        mask = labels == k
+        if mask.any():
+            axis.contour(mask, levels=[0.5], colors=[class_colour(k)], linewidths=1.3)
+            axis.contourf(mask, levels=[0.5, 1.5], colors=[class_colour(k)], alpha=0.25)
