@@ -1,0 +1,6 @@
+"""python -m fewscan."""
+
+from fewscan.cli import main
+
+if __name__ == "__main__":
+    main()

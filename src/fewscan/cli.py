@@ -1,0 +1,168 @@
+"""The command line. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewscan.types import FewscanError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Train a medical image segmentation model from a handful of labelled scans and a pile of unlabelled ones.",
+)
+
+Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe; may be repeated."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+MethodName = Annotated[str, typer.Option(help="action or supervised.")]
+
+
+@app.command()
+def check(dataset: Annotated[Path, typer.Argument(help="Folder in the nnU-Net layout.")], quiet: Quiet = False) -> None:
+    """List every fault of a data set; exit code 1 if training would fail."""
+    from fewscan.commands.check import check as run
+    from fewscan.commands.console import Reporter
+
+    reporter = Reporter(quiet)
+    faults = run(dataset, reporter)
+    for fault in faults:
+        typer.echo(f"{'error' if fault.fatal else 'look at'}: {fault}")
+    fatal = sum(fault.fatal for fault in faults)
+    reporter.say(f"{fatal} errors, {len(faults) - fatal} things to look at")
+    raise typer.Exit(1 if fatal else 0)
+
+
+@app.command()
+def convert(
+    layout: Annotated[str, typer.Argument(help="acdc, msd or ssl4mis.")],
+    source: Annotated[Path, typer.Argument(help="Folder to read.")],
+    destination: Annotated[Path, typer.Argument(help="New or empty folder.")],
+    quiet: Quiet = False,
+) -> None:
+    """Bring another layout into the nnU-Net layout."""
+    from fewscan.commands.console import Reporter
+    from fewscan.commands.convert import convert as run
+
+    run(layout, source, destination, Reporter(quiet))
+
+
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Argument(help="Folder in the nnU-Net layout.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run, new or empty.")],
+    method: MethodName = "action",
+    labelled: Annotated[
+        int | None, typer.Option(help="Keep the labels of the first N patients of the training split.")
+    ] = None,
+    labelled_list: Annotated[
+        Path | None, typer.Option(help="File that names the patients or cases whose labels are kept.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="auto, paper or quick.")] = "auto",
+    settings: Settings = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    cache: Annotated[Path | None, typer.Option(help="Folder for the preprocessed slices.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Check, plan, train through all stages, save the model, validate it."""
+    from fewscan.commands.console import Reporter
+    from fewscan.commands.train import train as run
+
+    names = _read_names(labelled_list) if labelled_list is not None else None
+    run(
+        dataset,
+        output,
+        method,
+        labelled,
+        names,
+        recipe,
+        settings or (),
+        seed,
+        device,
+        cache,
+        Reporter(quiet),
+    )
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Scans, or folders of scans.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks.")],
+    tta: Annotated[bool, typer.Option("--tta", help="Average over rotations (and flips).")] = False,
+    save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Also write CASE.npz.")] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Segment scans; masks lie on the scans' own grids."""
+    from fewscan.commands.console import Reporter
+    from fewscan.commands.predict import predict as predict_scans
+
+    predict_scans(run, inputs, output, tta, save_probabilities, device, Reporter(quiet))
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="Folder of masks, or one mask.")],
+    references: Annotated[Path, typer.Argument(help="Folder of reference masks, or one.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="summary.json to write; a .csv goes beside it.")
+    ] = None,
+    rules: Annotated[str, typer.Option(help="strict, or paper to compare with published figures.")] = "strict",
+    quiet: Quiet = False,
+) -> None:
+    """Dice, Jaccard, HD95, ASD and ASSD per case and class, in mm and voxels."""
+    from fewscan.commands.console import Reporter
+    from fewscan.commands.evaluate import evaluate as run
+    from fewscan.evaluation.summary import summary_table
+
+    if rules not in ("strict", "paper"):
+        raise typer.BadParameter("must be strict or paper", param_hint="--rules")
+    reporter = Reporter(quiet)
+    summary = run(predictions, references, output, "paper" if rules == "paper" else "strict", reporter)
+    if not quiet:
+        from rich.console import Console
+
+        Console().print(summary_table(summary))
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="New or empty folder.")] = Path("demo"),
+    method: MethodName = "action",
+    settings: Settings = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Make a phantom data set, train, predict, evaluate; says where to look."""
+    from fewscan.commands.console import Reporter
+    from fewscan.commands.demo import demo as run
+
+    run(output, method, tuple(settings or ()), seed, device, Reporter(quiet))
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="--labelled-list") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def main() -> None:
+    """Run a command; an error that a user can put right is one message and exit code 2."""
+    try:
+        app()
+    except FewscanError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)

@@ -1,0 +1,1 @@
+"""The commands, as Python functions of the same names."""

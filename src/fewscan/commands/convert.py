@@ -1,0 +1,36 @@
+"""fewscan convert: other layouts to the nnU-Net layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fewscan.commands.console import Reporter
+from fewscan.registry import CONVERTERS, find
+
+
+def convert(layout: str, source: Path, destination: Path, reporter: Reporter | None = None) -> Path:
+    """Convert a data set.
+
+    Args:
+        layout: name of a converter: acdc, msd or ssl4mis.
+        source: folder to read.
+        destination: new or empty folder.
+        reporter: where to say what was done.
+
+    Returns:
+        The destination.
+
+    Raises:
+        ConfigError: there is no such converter.
+        DataError: something is missing or cannot be read.
+    """
+    reporter = reporter or Reporter(quiet=True)
+    written = 0
+
+    def count() -> None:
+        nonlocal written
+        written += 1
+
+    result: Path = find(CONVERTERS, layout, "converter")(Path(source), Path(destination), count)
+    reporter.say(f"{written} scans written to {result}")
+    return result

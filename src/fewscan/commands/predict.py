@@ -1,0 +1,113 @@
+"""fewscan predict: scans in, masks on their own grid out."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from fewscan.commands.console import Reporter
+from fewscan.commands.devices import choose_device
+from fewscan.data.check import check_images, raise_on_faults
+from fewscan.data.index import CHANNEL
+from fewscan.inference.model import load_model
+from fewscan.inference.predict import augmentation_views, predict_cases
+from fewscan.io import scan_ending, scan_stem
+from fewscan.types import Case, DataError
+
+NUMBERED = re.compile(CHANNEL)
+
+
+def predict(
+    run: Path,
+    inputs: Sequence[Path],
+    output: Path,
+    tta: bool = False,
+    save_probabilities: bool = False,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> list[Path]:
+    """Segment scans.
+
+    Args:
+        run: folder of a training run, or any folder with model.safetensors and model.json.
+        inputs: files, or folders of files; channels are named CASE_0000, CASE_0001, ...
+        output: folder for the masks; names are kept, without the channel number.
+        tta: average over rotations (and flips, where training had them).
+        save_probabilities: also write CASE.npz.
+        device: auto, cpu, cuda, ...
+        reporter: where to show progress.
+
+    Returns:
+        The masks' paths.
+
+    Raises:
+        DataError: an input is faulty (all such faults at once, before anything is predicted) or a file cannot be
+            written.
+        ConfigError: there is no such device.
+    """
+    reporter = reporter or Reporter(quiet=True)
+    where = choose_device(device)
+    network, card = load_model(Path(run), where)
+    cases = collect_cases([Path(path) for path in inputs], len(card.plan.channel_names))
+    with reporter.bar("checking scans", len(cases)) as step:
+        faults = []
+        for case in cases:
+            faults += check_images(case.images)
+            step()
+    raise_on_faults(faults)
+    views = augmentation_views(card.flips, card.plan.size) if tta else []
+    written: list[Path] = []
+    with reporter.bar("predicting", len(cases)) as step:
+        for case in cases:
+            ending = scan_ending(case.images[0]) or ""
+            job = predict_cases(
+                network, card.plan, [case], Path(output), ending, where, views, save_probabilities, step
+            )
+            written += [path for _, path in job]
+    reporter.say(f"{len(written)} masks written to {output}")
+    return written
+
+
+def collect_cases(inputs: Sequence[Path], n_channels: int) -> list[Case]:
+    """Group files into cases.
+
+    A file named CASE_0000 is a channel of CASE; where the model has one channel, any other name is a case too.
+
+    Raises:
+        DataError: a path does not exist, there is nothing to predict, channels are missing or two cases share a name.
+    """
+    files = [file for path in inputs for file in _scans(path)]
+    groups: dict[str, dict[int, Path]] = defaultdict(dict)
+    faults = []
+    for file in files:
+        match = NUMBERED.match(scan_stem(file))
+        name, channel = (match["case"], int(match["channel"])) if match else (scan_stem(file), 0)
+        if channel in groups[name]:
+            faults.append(f"{file}: the name of {groups[name][channel]} again. Predict them apart.")
+        groups[name][channel] = file
+    wanted = set(range(n_channels))
+    for name, channels in groups.items():
+        if set(channels) != wanted:
+            have = ", ".join(f"{i:04d}" for i in sorted(channels))
+            faults.append(
+                f"{next(iter(channels.values()))}: {name} has the channels {have}, the model wants {n_channels}. "
+                f"Name them {name}_0000 to {name}_{n_channels - 1:04d}."
+            )
+    if not groups:
+        faults.append(f"{', '.join(map(str, inputs))}: no scans there. Give .nii.gz, .nii, .nrrd or .mha files.")
+    if faults:
+        raise DataError("\n".join(faults))
+    return [
+        Case(name, tuple(channels[i] for i in sorted(channels)), None, name)
+        for name, channels in sorted(groups.items())
+    ]
+
+
+def _scans(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(f for f in path.iterdir() if scan_ending(f) and not f.name.startswith("."))
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file or folder. Check the path.")
+    return [path]

@@ -1,0 +1,106 @@
+"""Validation: a quick Dice on the canvas while training, the full metrics on the source grid at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fewscan.commands.console import Reporter
+from fewscan.data.plan import Plan
+from fewscan.data.store import SliceStore
+from fewscan.evaluation.evaluate import score_files
+from fewscan.evaluation.summary import summarise, summary_table, write_csv
+from fewscan.inference.model import load_model
+from fewscan.inference.predict import BATCH, predict_cases, probabilities
+from fewscan.io import read_scan, write_json
+from fewscan.methods.base import Method
+from fewscan.report.overlays import save_overlay
+from fewscan.types import Case
+
+
+def canvas_validation(
+    store: SliceStore | None, cases: Sequence[Case], plan: Plan
+) -> Callable[[Method], dict[str, Any]] | None:
+    """A function from a method to {network: {"dice": v, "classes": {CLASS: v}}}; None without validation cases.
+
+    Dice is per case and class on the canvas, two empty masks score 1, then averaged: a curve to watch, not the result.
+    """
+    if store is None:
+        return None
+    case_of_slice = np.repeat(np.arange(len(cases)), store.slices_per_case)
+
+    def validate(method: Method) -> dict[str, Any]:
+        readings = {}
+        for name, network in method.networks().items():
+            counts = _overlaps(network.eval(), store, case_of_slice, len(cases), len(plan.class_names))
+            overlap, total = counts[..., 0], counts[..., 1]
+            dice = torch.where(total > 0, 2 * overlap / total.clamp_min(1), 1.0).mean(dim=0)[1:]
+            classes = dict(zip(plan.class_names[1:], dice.tolist(), strict=True))
+            readings[name] = {"dice": float(dice.mean()), "classes": classes}
+        return readings
+
+    return validate
+
+
+@torch.no_grad()
+def _overlaps(network: nn.Module, store: SliceStore, case_of_slice: np.ndarray, n_cases: int, n_classes: int) -> Tensor:
+    """(cases, k, 2): pixels that prediction and reference share, and the sum of both."""
+    counts = torch.zeros((n_cases, n_classes, 2), device=store.device)
+    for start in range(0, len(case_of_slice), BATCH):
+        numbers = np.arange(start, min(start + BATCH, len(case_of_slice)))
+        predicted = probabilities(network, store.images(numbers)).argmax(dim=1)
+        reference = store.labels(numbers)
+        rows = torch.from_numpy(case_of_slice[numbers]).to(store.device)
+        for k in range(n_classes):
+            p, r = (predicted == k).flatten(1), (reference == k).flatten(1)
+            pair = torch.stack(((p & r).sum(dim=1), p.sum(dim=1) + r.sum(dim=1)), dim=1)
+            counts[:, k].index_add_(0, rows, pair.float())
+    return counts
+
+
+def validate_model(run: Path, cases: Sequence[Case], device: torch.device, reporter: Reporter) -> dict[str, Any]:
+    """Predict the validation cases with the saved model, score them on their own grid, draw three of them.
+
+    Writes `validation/CASE.nii.gz`, `summary.json`, `summary.csv` and overlays of the best, median and worst case.
+    """
+    folder = run / "validation"
+    network, card = load_model(run, device)
+    plan = card.plan
+    scores = {}
+    with reporter.bar("validating", len(cases)) as step:
+        for case, path in predict_cases(network, plan, cases, folder, ".nii.gz", device, progress=step):
+            if case.label is None:
+                raise ValueError(f"validation case {case.name} has no label")
+            scores[case.name] = score_files(path, case.label, len(plan.class_names))
+    summary = summarise(scores, plan.class_names)
+    write_json(folder / "summary.json", summary)
+    write_csv(folder / "summary.csv", summary)
+    _draw_cases(folder, cases, summary, plan)
+    reporter.say(summary_table(summary))
+    return summary
+
+
+def _draw_cases(folder: Path, cases: Sequence[Case], summary: dict[str, Any], plan: Plan) -> None:
+    dice = {
+        name: float(np.mean([scores["dice"] for scores in classes.values()]))
+        for name, classes in summary["cases"].items()
+    }
+    ranked = sorted(cases, key=lambda case: dice[case.name])
+    chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
+    for rank, case in chosen.items():
+        if case.label is None:
+            continue
+        save_overlay(
+            folder / f"{rank}.png",
+            read_scan(case.images[0]).array,
+            read_scan(folder / f"{case.name}.nii.gz").array,
+            np.rint(read_scan(case.label).array),
+            plan.class_names,
+            f"{rank}: {case.name}, mean Dice {dice[case.name]:.3f}",
+            plan.slice_axis,
+        )
