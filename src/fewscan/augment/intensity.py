@@ -62,7 +62,7 @@ def _gamma(images: Tensor, settings: IntensitySettings, generator: torch.Generat
     space = tuple(range(2, images.ndim))
     low = images.amin(dim=space, keepdim=True)
     extent = (images.amax(dim=space, keepdim=True) - low).clamp_min(1e-7)
-    exponents = (1 + settings.gamma) ** uniform(-1, 1, (len(images),), generator)
+    exponents = (1 + settings.gamma) ** uniform(-1.0, 1.0, (len(images),), generator)
     exponents = torch.where(chance(settings.probability, len(images), generator), exponents, 1.0)
     return low + extent * ((images - low) / extent).clamp(0, 1) ** per_sample(exponents, images)
 
@@ -109,7 +109,7 @@ def _blur_axis(flat: Tensor, kernels: Tensor, axis: int, ndim: int) -> Tensor:
 
 def _noise(images: Tensor, settings: IntensitySettings, generator: torch.Generator) -> Tensor:
     """x ← x + s·std·n with n standard normal."""
-    strength = per_sample(uniform(0, settings.noise, (len(images),), generator), images)
+    strength = per_sample(uniform(0.0, settings.noise, (len(images),), generator), images)
     strength = torch.where(_applied(settings, images, generator), strength, 0.0) * _std(images)
     noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
     return images + strength * noise

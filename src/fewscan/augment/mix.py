@@ -67,7 +67,7 @@ def box_mask(samples: int, size: tuple[int, ...], generator: torch.Generator) ->
     aspects = 2.0 ** uniform(-0.5, 0.5, (samples, len(size)), generator)
     aspects = aspects / aspects.prod(dim=1, keepdim=True) ** (1 / len(size))
     sides = (share[:, None] ** (1 / len(size)) * aspects).clamp(max=1.0)
-    corners = uniform(0, 1, (samples, len(size)), generator) * (1 - sides)
+    corners = uniform(0.0, 1.0, (samples, len(size)), generator) * (1 - sides)
     mask = torch.ones((samples, *size), dtype=torch.bool, device=generator.device)
     for axis, side in enumerate(size):
         centres = (torch.arange(side, device=generator.device) + 0.5) / side

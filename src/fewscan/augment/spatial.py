@@ -65,8 +65,8 @@ def _sample_matrices(
     linear = torch.eye(ndim, device=generator.device).expand(samples, ndim, ndim)
     for plane in combinations(range(ndim), 2):
         linear = linear @ _rotation(_sample_angles(settings, samples, plane, size, generator), plane, ndim)
-    factors = (1 + settings.scale) ** uniform(-1, 1, (samples, 1, 1), generator)
-    flips = 1 - 2 * (uniform(0, 1, (samples, 1, ndim), generator) < settings.flip).float()
+    factors = (1 + settings.scale) ** uniform(-1.0, 1.0, (samples, 1, 1), generator)
+    flips = 1 - 2 * (uniform(0.0, 1.0, (samples, 1, ndim), generator) < settings.flip).float()
     linear = linear * flips / factors
     # Axes of affine_grid run from the last to the first; rotations are rigid in pixels, not in [−1, 1].
     sides = torch.tensor(size[::-1], dtype=torch.float32, device=generator.device)

@@ -20,7 +20,7 @@ from fewscan.losses.distillation import anchor_distillation
 from fewscan.losses.segmentation import supervised_loss
 from fewscan.methods.base import Batch, Context, Method, MethodSettings, Stage, Task
 from fewscan.networks.bank import MemoryBank
-from fewscan.networks.ema import make_teacher, update_teacher, warmed_momentum
+from fewscan.networks.ema import Statistics, make_teacher, set_teacher_mode, update_teacher, warmed_momentum
 from fewscan.networks.heads import (
     GlobalProjector,
     LocalProjector,
@@ -41,6 +41,9 @@ class ActionSettings(MethodSettings):
 
     predict_with: Literal["student", "teacher"] = Field("teacher", description="Network that is exported.")
     momentum: Share = Field(0.99, description="m of the teacher's moving average.")
+    teacher_statistics: Statistics = Field(
+        "own", description="BatchNorm statistics of the teacher: of its own batches, or averaged from the student."
+    )
     bank_size: Count = Field(36, description="Entries of the memory bank, the anchors.")
     embedding: Count = Field(512, description="Length of the global embeddings.")
     tau_student: Positive = Field(0.1, description="τ_s of the distillation.")
@@ -57,6 +60,8 @@ class ActionSettings(MethodSettings):
         "confident_pixels",
         description="image_weighted: as published; confident_pixels: ½ (cross-entropy + Dice) over confident pixels.",
     )
+    lambda_global: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of L_global in stage ii.")
+    lambda_local: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of L_local.")
     lambda_unsup: Annotated[float, Field(ge=0)] = Field(1.0, description="λ_u, weight of L_unsup.")
     lambda_anco: Annotated[float, Field(ge=0)] = Field(0.01, description="λ_a, weight of L_anco.")
     ramp_up: Share = Field(0.0, description="Share of stage iii over which λ_u rises to its value.")
@@ -106,10 +111,11 @@ class Action(Method):
         self.stage = stage.name
 
     def train(self, mode: bool = True) -> Action:
-        """Teachers stay in evaluation mode: a pseudo-label is not made with dropout."""
+        """Teachers never have dropout: a pseudo-label is not made with it."""
         super().train(mode)
-        for teacher in (self.teacher, self.project_global_teacher, self.project_local_teacher):
-            teacher.eval()
+        self.teacher.eval()
+        if mode:
+            set_teacher_mode(self.teacher, self.settings.teacher_statistics)
         return self
 
     def forward(self, batch: Batch, context: Context) -> dict[str, Tensor]:
@@ -118,14 +124,21 @@ class Action(Method):
         return steps[self.stage](batch, context)
 
     def weights(self, context: Context) -> dict[str, float]:
-        """λ_u, ramped up, and λ_a."""
+        """Those of stage ii; λ_u, ramped up, and λ_a. L_global alone, in stage i, needs no weight."""
+        if self.stage == "global":
+            return {}
         ramp = sigmoid_ramp_up(context.update, round(self.settings.ramp_up * context.updates))
-        return {"unsup": self.settings.lambda_unsup * ramp, "anco": self.settings.lambda_anco}
+        return {
+            "global": self.settings.lambda_global,
+            "local": self.settings.lambda_local,
+            "unsup": self.settings.lambda_unsup * ramp,
+            "anco": self.settings.lambda_anco,
+        }
 
     def after_update(self, context: Context) -> None:
         """Average teacher and teacher heads."""
         m = warmed_momentum(self.settings.momentum, context.done)
-        update_teacher(self.teacher, self.student, m)
+        update_teacher(self.teacher, self.student, m, self.settings.teacher_statistics)
         update_teacher(self.project_global_teacher, self.project_global, m)
         update_teacher(self.project_local_teacher, self.project_local, m)
 

@@ -3,43 +3,56 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import nn
 
 Network = TypeVar("Network", bound=nn.Module)
+Statistics = Literal["own", "averaged"]
 
 
 def make_teacher(student: Network) -> Network:
-    """A copy of the student that takes no gradient and predicts in evaluation mode (no dropout)."""
+    """A copy of the student that takes no gradient; `set_teacher_mode` says how it predicts."""
     teacher = copy.deepcopy(student)
-    teacher.requires_grad_(False)
-    return teacher.eval()
+    return teacher.requires_grad_(False)
+
+
+def set_teacher_mode(teacher: nn.Module, statistics: Statistics) -> None:
+    """No dropout, ever; BatchNorm by choice.
+
+    own: normalise with the batch's statistics and keep a running mean of them, for prediction: they belong to the
+    teacher's weights. averaged: normalise with the average of the student's running statistics, as published code
+    that averages them does. Young weights move fast, their average has other statistics than any of them: measured
+    on ACDC, 150 updates, the student's Dice was 0.57 and the averaged teacher's 0.00.
+    """
+    teacher.eval()
+    for module in teacher.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train(statistics == "own")
 
 
 @torch.no_grad()
-def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """θ_t ← m θ_t + (1 − m) θ_s, for weights and floating buffers alike (method section 0).
-
-    The BatchNorm statistics are averaged with the same momentum: copied ones would belong to weights that the
-    teacher does not have yet. Integer buffers (the counters of BatchNorm) are copied.
+def update_teacher(
+    teacher: nn.Module, student: nn.Module, momentum: float, statistics: Statistics = "averaged"
+) -> None:
+    """θ_t ← m θ_t + (1 − m) θ_s (method section 0).
 
     Args:
         teacher: changed in place.
         student: of the same architecture.
         momentum: m in [0, 1]; 0 copies the student.
+        statistics: averaged: the floating buffers, BatchNorm's, are averaged like weights and the integer ones
+            copied; own: the teacher's buffers are left to its own forward passes.
     """
-    pairs = list(zip(_tensors(teacher), _tensors(student), strict=True))
-    averaged = [(t, s) for t, s in pairs if t.is_floating_point()]
-    torch._foreach_lerp_([t for t, _ in averaged], [s for _, s in averaged], 1 - momentum)
-    for t, s in pairs:
-        if not t.is_floating_point():
+    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
+    if statistics == "own":
+        return
+    for t, s in zip(teacher.buffers(), student.buffers(), strict=True):
+        if t.is_floating_point():
+            t.lerp_(s, 1 - momentum)
+        else:
             t.copy_(s)
-
-
-def _tensors(module: nn.Module) -> list[torch.Tensor]:
-    return [*module.parameters(), *module.buffers()]
 
 
 def warmed_momentum(momentum: float, update: int) -> float:

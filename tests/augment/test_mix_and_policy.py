@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from fewscan.augment.mix import PseudoLabelled, box_mask, class_mask, mix
+from fewscan.augment.policy import Augmentation, AugmentationSettings
+from fewscan.augment.spatial import SpatialSettings
+
+
+def samples(generator, size=(12, 10), b=4, n_classes=3):
+    """Image, label and confidence that can be told from each other: each is a function of the same number."""
+    labels = torch.randint(n_classes, (b, *size), generator=generator)
+    code = labels.float() + 10 * torch.arange(1.0, b + 1).reshape(b, *[1] * len(size))
+    return PseudoLabelled(code[:, None], labels, code / 100)
+
+
+@pytest.mark.parametrize("name", ["cutmix", "classmix"])
+@pytest.mark.parametrize("size", [(12, 10), (4, 6, 5)])
+def test_mixing_moves_image_label_and_confidence_alike(name, size, generator):
+    before = samples(generator, size)
+    mixed = mix(before, name, 3, generator)
+    assert torch.allclose(mixed.images[:, 0], mixed.confidence * 100)
+    assert torch.equal(mixed.images[:, 0] % 10, mixed.labels.float())
+    donors = (mixed.images[:, 0] // 10).long().flatten(1)
+    for i, row in enumerate(donors):
+        assert set(row.tolist()) == {i + 1, (i - 1) % 4 + 1}
+
+
+def test_cutout_takes_image_and_confidence_and_leaves_labels(generator):
+    before = samples(generator)
+    cut = mix(before, "cutout", 3, generator)
+    holes = cut.confidence == 0
+    assert holes.any()
+    assert torch.equal(cut.labels, before.labels)
+    assert torch.equal(cut.images[:, 0][~holes], before.images[:, 0][~holes])
+
+
+def test_none_and_probability_zero_change_nothing(generator):
+    before = samples(generator)
+    assert mix(before, "none", 3, generator) is before
+    after = mix(before, "cutmix", 3, generator, probability=0.0)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_boxes_cover_the_promised_share(generator):
+    shares = box_mask(300, (40, 40), generator).float().mean((1, 2))
+    assert float(shares.min()) > 0.05
+    assert float(shares.max()) < 0.5
+
+
+def test_class_mask_holds_half_of_the_classes_shown(generator):
+    labels = torch.tensor([[[0, 0, 1, 2]], [[2, 2, 2, 2]]])
+    mask = class_mask(labels, 4, generator)
+    assert len(labels[0][mask[0]].unique()) == 2
+    for k in (0, 1, 2):
+        of_class = mask[0][labels[0] == k]
+        assert of_class.all() or not of_class.any()
+    assert mask[1].all()
+
+
+def test_labelled_images_and_labels_share_their_grid(generator):
+    spatial = SpatialSettings(rotation_degrees=30, flip=0.5, scale=0.3, shift=0.1)
+    from fewscan.augment.intensity import IntensitySettings
+
+    settings = AugmentationSettings(spatial=spatial, intensity=IntensitySettings(probability=0))
+    labels = torch.zeros(3, 24, 24, dtype=torch.long)
+    labels[:, 6:18, 8:16] = 1
+    images, moved = Augmentation(settings).labelled(labels[:, None].float(), labels, generator)
+    assert float(((images[:, 0] > 0.5) == (moved == 1)).float().mean()) > 0.97
+    assert not torch.equal(moved, labels)
+
+
+def test_pseudo_labels_and_confidence_follow_the_strong_view(generator):
+    from fewscan.augment.intensity import IntensitySettings
+
+    settings = AugmentationSettings(intensity=IntensitySettings(probability=0), strong_deformation=0.1, mix="cutmix")
+    labels = torch.zeros(4, 32, 32, dtype=torch.long)
+    for i in range(4):
+        labels[i, 4 : 12 + 4 * i, 10:22] = 1
+    weak = PseudoLabelled(labels[:, None].float(), labels, 0.5 + 0.5 * labels.float())
+    strong = Augmentation(settings).strong_with_labels(weak, 2, generator)
+    inside = strong.confidence > 0.4
+    agree = (strong.images[:, 0] > 0.5) == (strong.labels == 1)
+    assert float(agree.float().mean()) > 0.97
+    assert float(((strong.confidence > 0.75) == (strong.labels == 1))[inside].float().mean()) > 0.97

@@ -1,0 +1,45 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fewscan.losses.interpolation import gather_neighbourhoods, mean_neighbourhoods
+
+CASES = [((12, 10), [(3, 3), (6, 5), (12, 10)]), ((5, 9), [(1, 1), (2, 3)]), ((6, 4, 8), [(2, 1, 2), (6, 4, 8)])]
+
+
+def pyramid_and_windows(size, levels, generator):
+    """Low-resolution maps, and the dense windows they stand for: (b·space, t, c)."""
+    pyramid = [torch.randn(2, 3, *level, generator=generator, dtype=torch.float64) for level in levels]
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    dense = torch.cat([F.interpolate(maps, size=size, mode=mode, align_corners=True) for maps in pyramid], dim=1)
+    padded = F.pad(dense, [1, 1] * len(size))
+    for axis in range(2, 2 + len(size)):
+        padded = padded.unfold(axis, 3, 1)
+    windows = padded.flatten(2 + len(size)).movedim(1, -1)
+    return pyramid, windows.flatten(0, len(size))
+
+
+@pytest.mark.parametrize(("size", "levels"), CASES)
+def test_windows_at_pixels_are_those_of_the_dense_map(size, levels, generator):
+    pyramid, windows = pyramid_and_windows(size, levels, generator)
+    pixels = torch.randint(len(windows), (4, 11), generator=generator)
+    assert torch.allclose(gather_neighbourhoods(pyramid, size, pixels), windows[pixels])
+
+
+@pytest.mark.parametrize(("size", "levels"), CASES)
+def test_mean_windows_are_those_of_the_dense_map(size, levels, generator):
+    pyramid, windows = pyramid_and_windows(size, levels, generator)
+    masks = torch.rand(2, 3, *size, generator=generator, dtype=torch.float64) < torch.tensor([0.5, 0.1, 0.0]).reshape(
+        1, 3, *[1] * len(size)
+    )
+    expected = [windows[masks[:, k].flatten()] for k in range(3)]
+    means = mean_neighbourhoods(pyramid, masks.double())
+    assert torch.allclose(means[0], expected[0].mean(0))
+    assert torch.allclose(means[1], expected[1].mean(0))
+    assert not means[2].any()
+
+
+def test_gradient_of_gathering(generator):
+    maps = torch.randn(1, 2, 3, 2, generator=generator, dtype=torch.float64, requires_grad=True)
+    pixels = torch.tensor([0, 7, 23])
+    torch.autograd.gradcheck(lambda m: gather_neighbourhoods([m], (6, 4), pixels), maps)

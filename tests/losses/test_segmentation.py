@@ -1,0 +1,88 @@
+import math
+
+import pytest
+import torch
+
+from fewscan.losses.segmentation import cross_entropy, soft_dice, supervised_loss
+
+
+def slow_cross_entropy(logits, labels, weights):
+    total = weight_sum = 0.0
+    b, _, h, w = logits.shape
+    for i in range(b):
+        for y in range(h):
+            for x in range(w):
+                values = [math.exp(v) for v in logits[i, :, y, x].tolist()]
+                weight = float(weights[i, y, x])
+                total -= weight * math.log(values[int(labels[i, y, x])] / sum(values))
+                weight_sum += weight
+    return total / max(weight_sum, 1)
+
+
+def slow_dice(logits, labels, weights, smooth=1e-5):
+    probs = torch.exp(logits) / torch.exp(logits).sum(1, keepdim=True)
+    scores = []
+    for k in range(logits.shape[1]):
+        overlap = total = 0.0
+        for i in range(len(labels)):
+            for p, y, w in zip(
+                probs[i, k].flatten().tolist(), labels[i].flatten().tolist(), weights[i].flatten().tolist(), strict=True
+            ):
+                target = float(y == k)
+                overlap += w * p * target
+                total += w * (p * p + target)
+        scores.append((2 * overlap + smooth) / (total + smooth))
+    return 1 - sum(scores) / len(scores)
+
+
+@pytest.fixture
+def maps(generator):
+    logits = torch.randn(2, 3, 5, 4, generator=generator, dtype=torch.float64)
+    labels = torch.randint(3, (2, 5, 4), generator=generator)
+    weights = (torch.rand(2, 5, 4, generator=generator) < 0.6).double()
+    return logits, labels, weights
+
+
+def test_supervised_loss_is_the_formula(maps):
+    logits, labels, _ = maps
+    ones = torch.ones_like(labels, dtype=torch.float64)
+    expected = 0.5 * (slow_cross_entropy(logits, labels, ones) + slow_dice(logits, labels, ones))
+    assert float(supervised_loss(logits, labels)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_weights_leave_pixels_out(maps):
+    logits, labels, weights = maps
+    assert float(cross_entropy(logits, labels, weights)) == pytest.approx(slow_cross_entropy(*maps), rel=1e-12)
+    assert float(soft_dice(logits, labels, weights)) == pytest.approx(slow_dice(*maps), rel=1e-9)
+
+
+def test_weights_of_one_change_nothing(maps):
+    logits, labels, _ = maps
+    ones = torch.ones_like(labels, dtype=torch.float64)
+    assert torch.allclose(supervised_loss(logits, labels, ones), supervised_loss(logits, labels))
+
+
+def test_nothing_weighted_is_finite_and_without_gradient(maps):
+    logits, labels, weights = maps
+    logits.requires_grad_()
+    loss = supervised_loss(logits, labels, torch.zeros_like(weights))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert not logits.grad.any()
+
+
+def test_gradient(maps):
+    logits, labels, weights = maps
+    torch.autograd.gradcheck(lambda x: supervised_loss(x, labels, weights), logits.requires_grad_())
+
+
+def test_3d_and_perfect_prediction(generator):
+    labels = torch.randint(2, (1, 4, 3, 5), generator=generator)
+    logits = 100.0 * torch.nn.functional.one_hot(labels, 2).movedim(-1, 1).double()
+    assert float(supervised_loss(logits, labels)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+def test_shapes_are_checked():
+    with pytest.raises(ValueError, match="labels have shape"):
+        supervised_loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 5, dtype=torch.long))

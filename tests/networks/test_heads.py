@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from fewscan.networks.heads import GlobalProjector, LocalProjector, RepresentationHead, cut_patches
+
+
+@pytest.mark.parametrize(
+    ("side", "patch", "stride", "starts"),
+    [
+        (256, 64, 32, list(range(0, 193, 32))),
+        (10, 4, 3, [0, 3, 6]),
+        (11, 4, 3, [0, 3, 6, 7]),
+        (3, 8, 4, [0]),
+    ],
+)
+def test_patches_reach_every_border(side, patch, stride, starts):
+    maps = torch.arange(float(side)).expand(1, 1, 2, side)
+    patches = cut_patches(maps, patch, stride)
+    assert [int(p[0, 0, 0]) for p in patches[0]] == starts
+    assert patches.unique().tolist() == list(range(side))
+
+
+def test_patches_are_not_mixed_between_images(generator):
+    maps = torch.randn(3, 2, 8, 6, generator=generator)
+    patches = cut_patches(maps, 4, 2)
+    assert patches.shape == (3, 6, 2, 4, 4)
+    # Locations in row-major order: rows 0, 2, 4 and columns 0, 2.
+    assert torch.equal(patches[:, 3], maps[:, :, 2:6, 2:6])
+    assert cut_patches(torch.zeros(1, 1, 4, 4, 4), 2, 2).shape == (1, 8, 1, 2, 2, 2)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_local_embeddings_belong_to_their_patch(ndim, generator):
+    project = LocalProjector(3, ndim, pooled=2)
+    patches = torch.randn(2, 4, 3, *[4] * ndim, generator=generator)
+    swapped = torch.stack((patches[1], patches[0]))
+    out, out_swapped = project(patches), project(swapped)
+    assert out.shape == (2, 4, project.embedding)
+    assert torch.allclose(out_swapped, torch.stack((out[1], out[0])), atol=1e-5)
+
+
+def test_embeddings_of_alike_images_are_not_parallel(generator):
+    # Without the centring the cosine of these is above 0.99 and there is nothing to distil.
+    bottleneck = 5 + 0.1 * torch.randn(8, 16, 4, 4, generator=generator)
+    z = torch.nn.functional.normalize(GlobalProjector(16, 32)(bottleneck), dim=-1)
+    assert float((z @ z.T).fill_diagonal_(0).detach().mean().abs()) < 0.3
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_representation_head_at_pixels_is_the_dense_head(ndim, generator):
+    head = RepresentationHead(3, 5, ndim).double()
+    maps = torch.randn(1, 3, *[3] * ndim, generator=generator, dtype=torch.float64)
+    window = maps.flatten(2).movedim(1, -1)
+    centre = head.mix(head.spread(maps))[(0, slice(None), *[1] * ndim)]
+    assert torch.allclose(head.embed(window)[0], centre)
+    assert torch.allclose(head.embed(torch.stack((window, 3 * window)).mean(0)), head.embed(2 * window))
