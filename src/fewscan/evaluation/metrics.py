@@ -18,7 +18,7 @@ DEFINITIONS = {
     "jaccard": "|P ∩ R| / |P ∪ R|; 1 where both are empty, 0 where one is",
     "hd95": "95th percentile of the surface distances of both directions pooled (MedPy's hd95)",
     "asd": "mean surface distance, prediction → reference only (MedPy's asd)",
-    "assd": "mean of the two directions' mean surface distances (MedPy's assd)",
+    "assd": "mean of the surface distances of both directions pooled (MedPy's assd)",
 }
 
 
@@ -83,5 +83,5 @@ def _distances(surface_p: np.ndarray, surface_r: np.ndarray, spacing: Sequence[f
     return {
         "hd95": float(np.percentile(pooled, 95)),
         "asd": float(to_reference.mean()),
-        "assd": float((to_reference.mean() + to_prediction.mean()) / 2),
+        "assd": float(pooled.mean()),
     }
