@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import math
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,12 +78,13 @@ def read_scan(path: Path) -> Scan:
         DataError: the file is missing, unreadable, damaged or has several frames.
     """
     _check_file(path)
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         return _read_with_nibabel(path, str(error), pixels=True)
+    _check_complete(path)
     array = sitk.GetArrayFromImage(image)
     geometry = _itk_geometry(path, image)
     if image.GetNumberOfComponentsPerPixel() != 1:
@@ -95,7 +99,7 @@ def read_geometry(path: Path) -> Geometry:
         DataError: as `read_scan`.
     """
     _check_file(path)
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -115,6 +119,38 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path}: you may not read this file. Change its permissions.")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty. Copy it again from its source.")
+
+
+def _check_complete(path: Path) -> None:
+    """ITK reads a NIfTI that was cut short without a word, as zeros: compare its length with its header.
+
+    The last four bytes of a gzip file are its length; where they are not (several members, or cut short), it is
+    unpacked to see.
+    """
+    if scan_ending(path) not in NIFTI_ENDINGS:
+        return
+    import nibabel
+
+    cut_short = f"{path}: the file is cut short. Copy it again from its source."
+    try:
+        image: Any = nibabel.load(path)
+        wanted = int(image.dataobj.offset) + math.prod(image.shape) * image.dataobj.dtype.itemsize
+        found = path.stat().st_size
+        if scan_ending(path) == ".nii.gz":
+            found = _gzip_length(path, wanted)
+    except (EOFError, OSError, zlib.error):
+        raise DataError(cut_short) from None
+    if found < wanted:
+        raise DataError(cut_short)
+
+
+def _gzip_length(path: Path, wanted: int) -> int:
+    with path.open("rb") as file:
+        file.seek(-4, os.SEEK_END)
+        if int.from_bytes(file.read(4), "little") == wanted % 2**32:
+            return wanted
+    with gzip.open(path) as unpacked:
+        return sum(len(chunk) for chunk in iter(lambda: unpacked.read(1 << 20), b""))
 
 
 def _itk_geometry(path: Path, image: Any) -> Geometry:
@@ -143,17 +179,48 @@ def _read_with_nibabel(path: Path, refusal: str, pixels: bool) -> Scan:
     damaged = f"{path}: cannot be read as a scan. Copy it again from its source. ({reason})"
     if scan_ending(path) not in NIFTI_ENDINGS:
         raise DataError(damaged)
-    import nibabel
-
     try:
-        image = nibabel.nifti1.load(path)
-        array = np.asanyarray(image.dataobj) if pixels else np.broadcast_to(np.uint8(0), image.shape)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+        array, affine = _load_nifti(path, pixels)
+    except nifti_failures() as error:
         raise DataError(f"{damaged} ({error})") from None
     if array.ndim > 3 and any(side != 1 for side in array.shape[3:]):
         raise DataError(f"{path}: has {array.shape[3]} frames. Give one file per frame or channel.")
     array = array.reshape(array.shape[:3] + (1,) * (3 - array.ndim)).transpose(2, 1, 0)
-    return Scan(array, affine_geometry(array.shape, image.affine))
+    return Scan(array, affine_geometry(array.shape, affine))
+
+
+def nifti_failures() -> tuple[type[Exception], ...]:
+    """What nibabel raises for a file that is no NIfTI, damaged or cut short."""
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    return (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, ValueError, zlib.error)
+
+
+def _load_nifti(path: Path, pixels: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Array (x, y, z, ...) and 4×4 affine; without pixels, zeros that take no memory."""
+    import nibabel
+
+    image: Any = nibabel.load(path)
+    array = np.asanyarray(image.dataobj) if pixels else np.broadcast_to(np.uint8(0), image.shape)
+    return array, image.affine
+
+
+def count_not_finite(path: Path, array: np.ndarray) -> int:
+    """How many voxels of a scan are NaN or infinite.
+
+    ITK's NIfTI library reads them as zeros without a word, so floating-point NIfTI files are read again.
+
+    Args:
+        path: the file.
+        array: what `read_scan` made of it.
+    """
+    if not np.issubdtype(array.dtype, np.floating):
+        return 0
+    if scan_ending(path) in NIFTI_ENDINGS:
+        array, _ = _load_nifti(path, pixels=True)
+    return int(array.size - np.isfinite(array).sum())
 
 
 def affine_geometry(shape: tuple[int, ...], affine_ras: np.ndarray) -> Geometry:
@@ -192,7 +259,7 @@ def write_scan(path: Path, array: np.ndarray, geometry: Geometry) -> None:
 
 
 def _write_with_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
     image.SetSpacing(geometry.spacing_mm[::-1])

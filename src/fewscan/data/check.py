@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fewscan.data.index import DatasetIndex
-from fewscan.io import Geometry, Scan, read_scan
+from fewscan.io import Geometry, Scan, count_not_finite, read_scan
 from fewscan.types import Case, DataError
 
 TOLERANCE_MM = 1e-2
@@ -88,10 +88,10 @@ def _check_images(images: Sequence[Path], faults: list[Fault]) -> Geometry | Non
 
 
 def _check_intensities(path: Path, array: np.ndarray, faults: list[Fault]) -> None:
+    count = count_not_finite(path, array)
     if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         faults.append(Fault(str(path), f"holds values of type {array.dtype}", "Convert it to real numbers"))
-    elif not np.isfinite(array).all():
-        count = int((~np.isfinite(array)).sum())
+    elif count:
         faults.append(Fault(str(path), f"{count} voxels are NaN or infinite", "Replace them, or leave out the case"))
     elif array.min() == array.max():
         faults.append(
@@ -133,7 +133,7 @@ def _check_label(path: Path, geometry: Geometry | None, n_classes: int, faults: 
     if geometry is not None:
         _compare(path, scan.geometry, "its image", geometry, faults)
     values = np.unique(scan.array)
-    if not np.isfinite(values).all():
+    if count_not_finite(path, scan.array):
         faults.append(Fault(str(path), "the label holds NaN or infinite values", "Save it as integers"))
         return
     whole = np.rint(values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,5 +74,6 @@ def _true_geometry(path: Path, geometry: Geometry) -> Geometry:
     """Spacing from pixdim, whatever the affine says."""
     import nibabel
 
-    x, y, z = (float(v) for v in nibabel.nifti1.load(path).header.get_zooms()[:3])
+    image: Any = nibabel.load(path)
+    x, y, z = (float(v) for v in image.header.get_zooms()[:3])
     return replace(geometry, spacing_mm=(z, y, x), metadata={})

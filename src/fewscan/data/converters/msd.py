@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fewscan.data.converters.common import Progress, new_dataset, require
-from fewscan.io import Geometry, affine_geometry, read_json, read_scan, write_json, write_scan
+from fewscan.io import Geometry, affine_geometry, nifti_failures, read_json, read_scan, write_json, write_scan
 from fewscan.types import DataError
 
 
@@ -80,9 +80,9 @@ def _frames(path: Path) -> Iterator[tuple[np.ndarray, Geometry]]:
     import nibabel
 
     try:
-        image = nibabel.nifti1.load(path)
+        image: Any = nibabel.load(path)
         array = np.asanyarray(image.dataobj)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+    except nifti_failures() as error:
         raise DataError(f"{path}: cannot be read. Copy it again from its source. ({error})") from None
     geometry = affine_geometry(array.shape[2::-1], image.affine)
     for frame in array.reshape(*array.shape[:3], -1).transpose(3, 2, 1, 0):

@@ -1,0 +1,55 @@
+"""Small scans and data sets, made by the tests themselves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from fewscan.io import Geometry, write_scan
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+def geometry(shape=(4, 20, 24), spacing=(5.0, 1.5, 1.2), origin=(1.0, -2.0, 3.0), direction=IDENTITY) -> Geometry:
+    return Geometry(shape, spacing, origin, direction)
+
+
+def oblique(shape=(5, 22, 18)) -> Geometry:
+    """Anisotropic, turned about two axes, away from the origin."""
+    a, b = 0.4, -0.3
+    about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    return Geometry(shape, (7.5, 0.8, 1.25), (-12.5, 40.25, 101.0), tuple((about_z @ about_x).ravel().tolist()))
+
+
+def disc(shape, radius=5, value=1) -> np.ndarray:
+    """A disc in the middle of every slice."""
+    y, x = np.ogrid[: shape[1], : shape[2]]
+    inside = (y - shape[1] / 2) ** 2 + (x - shape[2] / 2) ** 2 < radius**2
+    return np.broadcast_to(inside * value, shape).astype(np.uint8)
+
+
+def make_dataset(root: Path, labelled=3, unlabelled=2, channels=1, ending=".nii.gz", **meta) -> Path:
+    """Discs in noise: case_00 ... labelled ones first."""
+    generator = np.random.default_rng(0)
+    (root / "imagesTr").mkdir(parents=True)
+    (root / "labelsTr").mkdir()
+    description = {
+        "name": "Discs",
+        "channel_names": {str(c): f"MRI{c}" for c in range(channels)},
+        "labels": {"background": 0, "disc": 1},
+        "file_ending": ending,
+        **meta,
+    }
+    (root / "dataset.json").write_text(json.dumps(description))
+    for number in range(labelled + unlabelled):
+        where = geometry()
+        mask = disc(where.shape)
+        for c in range(channels):
+            image = generator.normal(size=where.shape).astype(np.float32) + 4 * mask
+            write_scan(root / "imagesTr" / f"case_{number:02d}_{c:04d}{ending}", image, where)
+        if number < labelled:
+            write_scan(root / "labelsTr" / f"case_{number:02d}{ending}", mask, where)
+    return root

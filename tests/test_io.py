@@ -1,0 +1,111 @@
+import gzip
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from fewscan.io import atomic_path, read_geometry, read_json, read_scan, scan_ending, write_json, write_scan
+from fewscan.types import DataError
+from scans import geometry, oblique
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
+@pytest.mark.parametrize("where", [geometry(), oblique()], ids=["plain", "oblique"])
+def test_array_and_geometry_survive(tmp_path, ending, where):
+    array = np.random.default_rng(0).integers(0, 5, where.shape).astype(np.uint8)
+    path = tmp_path / f"a b ü{ending}"
+    write_scan(path, array, where)
+    scan = read_scan(path)
+    assert np.array_equal(scan.array, array)
+    assert scan.array.dtype == np.uint8
+    for read in (scan.geometry, read_geometry(path)):
+        assert read.shape == where.shape
+        assert np.allclose(read.spacing_mm, where.spacing_mm, atol=1e-5)
+        assert np.allclose(read.origin, where.origin, atol=1e-4)
+        assert np.allclose(read.direction, where.direction, atol=1e-5)
+
+
+def test_affine_is_nibabels(tmp_path):
+    where = oblique()
+    write_scan(tmp_path / "scan.nii.gz", np.zeros(where.shape, np.uint8), where)
+    assert np.allclose(nibabel.load(tmp_path / "scan.nii.gz").affine, where.affine_ras, atol=1e-4)
+
+
+def test_sheared_affine_is_read_and_survives_writing(tmp_path):
+    affine = np.array([[1.0, 0.4, 0, 5], [0, 2, 0, 6], [0, 0.1, 3, 7], [0, 0, 0, 1]])
+    array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / "sheared.nii.gz")
+    scan = read_scan(tmp_path / "sheared.nii.gz")
+    assert np.array_equal(scan.array, array.transpose(2, 1, 0))
+    write_scan(tmp_path / "mask.nii.gz", (scan.array > 3).astype(np.uint8), scan.geometry)
+    assert np.allclose(nibabel.load(tmp_path / "mask.nii.gz").affine, affine, atol=1e-5)
+
+
+def test_2d_image_is_one_slice_and_4d_of_one_frame_that_frame(tmp_path):
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((5, 6), np.float32)), str(tmp_path / "flat.nrrd"))
+    assert read_scan(tmp_path / "flat.nrrd").array.shape == (1, 5, 6)
+    nibabel.save(nibabel.Nifti1Image(np.ones((4, 5, 6, 1), np.float32), np.eye(4)), tmp_path / "one.nii")
+    assert read_scan(tmp_path / "one.nii").array.shape == (6, 5, 4)
+    nibabel.save(nibabel.Nifti1Image(np.ones((4, 5, 6, 3), np.float32), np.eye(4)), tmp_path / "three.nii")
+    with pytest.raises(DataError, match=r"three\.nii: has 3 frames"):
+        read_scan(tmp_path / "three.nii")
+
+
+def test_bad_files_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"no\.nii\.gz: there is no such file"):
+        read_scan(tmp_path / "no.nii.gz")
+    (tmp_path / "empty.nii.gz").touch()
+    with pytest.raises(DataError, match=r"empty\.nii\.gz: the file is empty"):
+        read_scan(tmp_path / "empty.nii.gz")
+    (tmp_path / "text.nii.gz").write_bytes(gzip.compress(b"hello"))
+    with pytest.raises(DataError, match=r"text\.nii\.gz: cannot be read as a scan"):
+        read_geometry(tmp_path / "text.nii.gz")
+    (tmp_path / "scan.jpg").write_text("x")
+    with pytest.raises(DataError, match=r"scan\.jpg: not a scan"):
+        read_scan(tmp_path / "scan.jpg")
+    write_scan(tmp_path / "good.nii.gz", np.random.default_rng(0).normal(size=(4, 20, 24)), geometry())
+    whole = (tmp_path / "good.nii.gz").read_bytes()
+    (tmp_path / "cut.nii.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"cut\.nii\.gz: the file is cut short"):
+        read_scan(tmp_path / "cut.nii.gz")
+
+
+def test_gzip_of_several_members_is_whole(tmp_path):
+    array = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "plain.nii")
+    raw = (tmp_path / "plain.nii").read_bytes()
+    (tmp_path / "parts.nii.gz").write_bytes(gzip.compress(raw[:400]) + gzip.compress(raw[400:]))
+    assert np.array_equal(read_scan(tmp_path / "parts.nii.gz").array, array.T)
+    (tmp_path / "cut.nii").write_bytes(raw[:-7])
+    with pytest.raises(DataError, match=r"cut\.nii: the file is cut short"):
+        read_scan(tmp_path / "cut.nii")
+
+
+def test_nothing_is_written_over_by_a_failure(tmp_path):
+    path = tmp_path / "value.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"a": float("nan")})
+
+    def fail_half_way():
+        with atomic_path(path) as beside:
+            beside.write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_half_way()
+    assert read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["value.json"]
+    with pytest.raises(DataError, match="cannot be written"):
+        write_json(tmp_path / "missing" / "value.json", {})
+
+
+def test_shape_must_be_the_geometrys(tmp_path):
+    with pytest.raises(DataError, match="has shape"):
+        write_scan(tmp_path / "a.nii.gz", np.zeros((2, 2, 2), np.uint8), geometry())
+
+
+def test_endings(tmp_path):
+    assert scan_ending(tmp_path / "A.NII.GZ") == ".nii.gz"
+    assert scan_ending(tmp_path / "a.gz") is None
