@@ -1,0 +1,124 @@
+import pytest
+import torch
+from test_contract import SIZES, STAGES, build, context, start
+
+from fewscan.methods.action import Action
+from fewscan.networks.heads import cut_patches
+
+
+def run_step(stage, **settings):
+    method, batch = start("action", SIZES[0], stage, **settings)
+    return {k: float(v.detach()) for k, v in method(batch, context()).items()}
+
+
+def test_terms_of_every_stage():
+    assert set(run_step("global")) == {"global"}
+    assert set(run_step("local")) == {"sup", "global", "local"}
+    assert set(run_step("anatomical")) == {"sup", "unsup", "anco"}
+
+
+def test_switches_leave_out_their_term_and_nothing_else():
+    assert set(run_step("anatomical", use_unsup=False)) == {"sup", "anco"}
+    assert set(run_step("anatomical", use_anco=False)) == {"sup", "unsup"}
+
+
+def test_stages_of_no_updates_are_left_out_by_the_loop():
+    off = STAGES.model_copy(update={"global_": STAGES.global_.model_copy(update={"updates": 0})})
+    method = build("action")
+    task = method.task.__class__(**{**vars(method.task), "stages": off})
+    assert [s.updates for s in Action(task, method.settings).stages()] == [0, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("stage", "setting"),
+    [
+        ("global", {"random_anchors": False}),
+        ("local", {"random_anchors": False}),
+        ("global", {"view_student": "weak"}),
+        ("global", {"view_teacher": "strong"}),
+        ("anatomical", {"view_student": "weak"}),
+        ("anatomical", {"view_teacher": "strong"}),
+        ("anatomical", {"unsup_form": "image_weighted", "confident_from": 0.0}),
+        ("anatomical", {"valid_from": 1.0}),
+        ("anatomical", {"teacher_statistics": "averaged"}),
+    ],
+)
+def test_every_switch_changes_the_step(stage, setting):
+    base = {"confident_from": 0.0} if "unsup_form" in setting else {}
+    assert run_step(stage, **setting) != run_step(stage, **base)
+
+
+def test_views_are_those_asked_for():
+    images = torch.randn(2, 1, *SIZES[0])
+    for teacher, student in (("weak", "strong"), ("strong", "weak"), ("weak", "weak"), ("strong", "strong")):
+        method = build("action", view_teacher=teacher, view_student=student)
+        seen_teacher, seen_student = method._views(images, torch.Generator().manual_seed(0))
+        weak = method.augment.weak(images, torch.Generator().manual_seed(0))
+        assert torch.equal(seen_teacher, weak) == (teacher == "weak")
+        assert torch.equal(seen_student, weak) == (student == "weak")
+        if teacher == student == "strong":
+            assert not torch.equal(seen_teacher, seen_student)
+
+
+def test_anchors_are_other_images_and_the_batch_joins_the_bank_afterwards():
+    method, batch = start("action", SIZES[0], "global")
+    before = method.bank_global.entries.clone()
+    method(batch, context())
+    changed = (method.bank_global.entries != before).any(dim=1)
+    assert changed.tolist() == [True, True] + [False] * 34
+
+
+def test_bank_of_locations_has_a_place_for_every_patch():
+    method = build("action")
+    patches = cut_patches(torch.zeros(1, 1, *SIZES[0]), method.patch, method.patch // 2)
+    assert method.bank_local.entries.shape[:2] == (36, patches.shape[1])
+
+
+def test_stage_one_runs_the_encoder_alone():
+    method, batch = start("action", SIZES[0], "global")
+    method(batch, context())["global"].backward()
+    assert all(p.grad is None for p in method.student.decoder.parameters())
+
+
+def test_teacher_follows_the_student_with_its_heads():
+    method = build("action", momentum=0.5)
+    with torch.no_grad():
+        for parameter in method.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter))
+    before = method.teacher.classifier.weight.clone(), method.project_global_teacher.project[0].weight.clone()
+    method.after_update(context(update=500))
+    for old, teacher, student in zip(
+        before,
+        (method.teacher.classifier, method.project_global_teacher.project[0]),
+        (method.student.classifier, method.project_global.project[0]),
+        strict=True,
+    ):
+        assert torch.allclose(teacher.weight, (old + student.weight) / 2)
+
+
+def test_weights_ramp_up():
+    method, _ = start("action", SIZES[0], "anatomical", ramp_up=0.5, lambda_unsup=2.0)
+    rising = [method.weights(context(update))["unsup"] for update in range(10)]
+    assert rising == sorted(rising)
+    assert rising[0] < 0.1
+    assert rising[5:] == [2.0] * 5
+    assert method.weights(context())["anco"] == 0.01
+
+
+def test_pseudo_labels_are_the_teachers_and_made_without_dropout():
+    method, batch = start("action", SIZES[0], "anatomical", view_student="weak")
+    first, second = (method._pseudo_labelled(batch.images_unlabelled, context().generator) for _ in range(2))
+    assert torch.equal(first.labels, second.labels)
+    assert torch.equal(first.confidence, second.confidence)
+    probs = method.teacher(first.images).softmax(1)
+    assert torch.equal(first.labels, probs.argmax(1))
+    with torch.no_grad():
+        method.student.classifier.weight.mul_(-1)
+    third = method._pseudo_labelled(batch.images_unlabelled, context().generator)
+    assert torch.equal(first.labels, third.labels)
+
+
+def test_prediction_network_is_the_one_chosen():
+    assert next(iter(build("action", predict_with="student").networks())) == "student"
+    assert next(iter(build("action", predict_with="teacher").networks())) == "teacher"

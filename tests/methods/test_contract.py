@@ -1,0 +1,122 @@
+"""What every registered method must keep, in 2D and in 3D."""
+
+import copy
+
+import pytest
+import torch
+
+from fewscan.augment.policy import AugmentationSettings
+from fewscan.config import OptimiserSettings
+from fewscan.engine.loop import make_optimiser, weigh
+from fewscan.methods.base import Batch, Context, Stage, StagesSettings, Task
+from fewscan.networks.unet import UNetSettings
+from fewscan.registry import METHODS, find
+
+STAGES = StagesSettings.model_validate(
+    {
+        "global": {"updates": 2, "labelled": 0, "unlabelled": 2},
+        "local": {"updates": 2, "labelled": 2, "unlabelled": 2},
+        "anatomical": {"updates": 2, "labelled": 2, "unlabelled": 2},
+    }
+)
+SIZES = [(16, 24), (8, 8, 8)]
+N_CLASSES = 3
+
+
+def build(name, size=SIZES[0], seed=0, **settings):
+    torch.manual_seed(seed)
+    task = Task(
+        1, N_CLASSES, size, UNetSettings(channels=(4, 6, 8), dropout=(0, 0, 0.2)), AugmentationSettings(), STAGES
+    )
+    kind = find(METHODS, name, "method")
+    return kind(task, kind.Settings(**settings)).train()
+
+
+def draw_batch(stage: Stage, size, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(N_CLASSES, (stage.labelled, *size), generator=generator)
+    images = torch.randn(stage.labelled, 1, *size, generator=generator) + labels[:, None]
+    return Batch(images, labels, torch.randn(stage.unlabelled, 1, *size, generator=generator))
+
+
+def context(update=0, seed=1):
+    return Context(torch.Generator().manual_seed(seed), update, 10, update)
+
+
+def steps(name):
+    return [(size, stage.name) for size in SIZES for stage in build(name).stages()]
+
+
+ALL_STEPS = [(name, *step) for name in METHODS for step in steps(name)]
+
+
+def start(name, size, stage_name, **settings):
+    method = build(name, size, **settings)
+    stage = next(s for s in method.stages() if s.name == stage_name)
+    method.start_stage(stage)
+    return method, draw_batch(stage, size)
+
+
+@pytest.mark.parametrize(("name", "size", "stage"), ALL_STEPS)
+def test_terms_are_finite_scalars_and_the_batch_is_not_modified(name, size, stage):
+    method, batch = start(name, size, stage)
+    before = copy.deepcopy(batch)
+    terms = method(batch, context())
+    assert terms
+    assert all(t.ndim == 0 and torch.isfinite(t) for t in terms.values())
+    assert all(torch.equal(a, b) for a, b in zip(batch, before, strict=True))
+    assert set(method.weights(context())) - set(terms) <= {"global", "local", "unsup", "anco"}
+
+
+@pytest.mark.parametrize(("name", "size", "stage"), ALL_STEPS)
+def test_only_what_is_trained_takes_gradient(name, size, stage):
+    method, batch = start(name, size, stage)
+    weigh(method(batch, context()), method.weights(context(9))).backward()
+    encoder = list(method.student.encoder.parameters())
+    assert all(p.grad is not None for p in encoder)
+    for key, parameter in method.named_parameters():
+        assert torch.isfinite(parameter.grad).all() if parameter.grad is not None else True
+        if "teacher" in key:
+            assert not parameter.requires_grad
+            assert parameter.grad is None
+
+
+@pytest.mark.parametrize(("name", "size", "stage"), ALL_STEPS)
+def test_same_seed_same_step_and_resume_is_exact(name, size, stage):
+    def advance(method, first, last):
+        optimiser = make_optimiser(method, OptimiserSettings(learning_rate=0.05))
+        # Momentum starts anew on both sides; weights, teachers, banks and statistics must not.
+        for update in range(first, last):
+            torch.manual_seed(update)  # of dropout
+            loss = weigh(method(batch, context(update, update)), method.weights(context(update)))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            method.after_update(context(update))
+
+    method, batch = start(name, size, stage)
+    advance(method, 0, 3)
+    saved = copy.deepcopy(method.state_dict())
+    advance(method, 3, 5)
+    resumed, _ = start(name, size, stage)
+    resumed.load_state_dict(saved)
+    advance(resumed, 3, 5)
+    for key, value in method.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_one_class_in_the_batch_is_legal(name):
+    method = build(name)
+    stage = method.stages()[-1]
+    method.start_stage(stage)
+    batch = draw_batch(stage, SIZES[0])
+    batch.labels.zero_()
+    terms = method(batch, context())
+    weigh(terms, method.weights(context())).backward()
+    assert all(torch.isfinite(t) for t in terms.values())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_total_updates_are_the_same_for_every_method(name):
+    assert sum(stage.updates for stage in build(name).stages()) == STAGES.total.updates

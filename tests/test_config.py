@@ -1,0 +1,99 @@
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+import fewscan
+from fewscan.config import RECIPES, Config, load_config, recipe_text
+from fewscan.methods.action import ActionSettings
+from fewscan.types import ConfigError
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("method", ["action", "supervised"])
+def test_recipes_are_valid_and_survive_saving(recipe, device, method):
+    config = load_config(recipe, (), device, method=method, seed=3)
+    saved = yaml.safe_load(config.to_yaml())
+    again = Config.model_validate(saved)
+    assert again.method_settings() == config.method_settings()
+    assert again.model_copy(update={"methods": {}}) == config.model_copy(update={"methods": {}})
+    assert saved["seed"] == 3
+
+
+def test_paper_recipe_is_the_published_one():
+    config = load_config("paper")
+    assert [s.updates for s in (config.stages.global_, config.stages.local, config.stages.anatomical)] == [30_000] * 3
+    assert (config.plan.size, config.plan.view, config.plan.normalisation) == (256, "stretch", "minmax")
+    assert (config.optimiser.learning_rate, config.optimiser.weight_decay) == (0.01, 1e-4)
+    settings = config.method_settings()
+    assert settings.model_dump() == {
+        **ActionSettings().model_dump(),
+        "unsup_form": "image_weighted",
+        "predict_with": "student",
+        "teacher_statistics": "averaged",
+    }
+    published = {"bank_size": 36, "momentum": 0.99, "tau_teacher": 0.01, "tau_student": 0.1, "tau_anco": 0.5}
+    published |= {"queries": 256, "negatives": 512, "confident_from": 0.97, "valid_from": 0.7, "lambda_anco": 0.01}
+    assert {key: getattr(settings, key) for key in published} == published
+
+
+def test_auto_depends_on_the_device():
+    assert load_config("auto", (), "cpu").plan.size < load_config("auto", (), "cuda").plan.size
+
+
+def test_assignments():
+    config = load_config("quick", ["optimiser.learning_rate=0.5", "methods.action.use_anco=false", "plan.view=whole"])
+    assert config.optimiser.learning_rate == 0.5
+    assert config.method_settings().use_anco is False
+    assert config.plan.view == "whole"
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["optimiser.learnin_rate=1"], r"optimiser\.learnin_rate"),
+        (["optimiser.learning_rate=-1", "plan.size=x"], r"(?s)plan\.size.*optimiser\.learning_rate"),
+        (["methods.action.momentum=2"], r"methods\.action\.momentum"),
+        (["methods.actoin.momentum=0"], "no such method"),
+        (["seed.of.all=1"], "seed is a value"),
+        (["nonsense"], "write it as key=value"),
+        (["plan.size=[1"], "cannot be read as a value"),
+    ],
+)
+def test_bad_settings_are_named(assignments, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config("quick", assignments, seed=0)
+
+
+def test_unknown_names():
+    with pytest.raises(ConfigError, match="no recipe named 'quik'"):
+        recipe_text("quik")
+    with pytest.raises(ConfigError, match=r"no method named 'actoin'. Did you mean action"):
+        load_config("quick", method="actoin")
+
+
+def models(model: type[BaseModel]):
+    yield model
+    for field in model.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from models(field.annotation)
+
+
+def test_every_setting_is_read_somewhere():
+    source = Path(fewscan.__file__).parent
+    read = {
+        node.attr
+        for path in source.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    unread = {
+        f"{model.__name__}.{name}"
+        for model in (*models(Config), ActionSettings)
+        for name in model.model_fields
+        if name not in read
+    }
+    assert not unread
