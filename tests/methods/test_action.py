@@ -1,9 +1,9 @@
 import pytest
 import torch
-from test_contract import SIZES, STAGES, build, context, start
 
 from fewscan.methods.action import Action
 from fewscan.networks.heads import cut_patches
+from steps import SIZES, STAGES, build, context, start
 
 
 def run_step(stage, **settings):

@@ -56,10 +56,12 @@ def load_model(folder: Path, device: torch.device) -> tuple[UNet, ModelCard]:
         DataError: a file is missing or does not belong to a model of fewscan.
     """
     card = _read_card(folder / "model.json")
-    network = UNet(len(card.plan.channel_names), len(card.plan.class_names), 2, card.network)
+    # Without memory, so that no random weights are drawn only to be replaced.
+    with torch.device("meta"):
+        network = UNet(len(card.plan.channel_names), len(card.plan.class_names), 2, card.network)
     weights = _read_weights(folder / "model.safetensors")
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise DataError(
             f"{folder / 'model.safetensors'}: the weights do not fit the network of model.json. "

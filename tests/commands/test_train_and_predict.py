@@ -1,0 +1,237 @@
+"""The commands on small data: what they write, what they never read, what they refuse."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import fewscan
+from fewscan.commands.predict import collect_cases
+from fewscan.io import read_json, read_scan, write_json, write_scan
+from fewscan.types import ConfigError, DataError
+from scans import disc, geometry, make_dataset
+
+TINY = (
+    "plan.size=32",
+    "network.channels=[4,8]",
+    "network.dropout=[0,0]",
+    "methods.action.representation=8",
+    *(
+        f"stages.{stage}.{key}={value}"
+        for stage in ("global", "local", "anatomical")
+        for key, value in [("updates", 3)]
+    ),
+    "logging.every=2",
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = make_dataset(tmp_path_factory.mktemp("data") / "set", labelled=4, unlabelled=2)
+    names = [f"case_{i:02d}" for i in range(4)]
+    write_json(root / "splits.json", {"train": names[:3], "val": names[3:]})
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(dataset, tmp_path_factory):
+    return fewscan.train(dataset, tmp_path_factory.mktemp("runs") / "run", recipe="quick", settings=TINY)
+
+
+def test_a_run_holds_what_it_promises(run):
+    for name in ("config.yaml", "plan.json", "splits.json", "metrics.jsonl", "model.safetensors", "model.json"):
+        assert (run / name).stat().st_size > 0
+    summary = read_json(run / "validation" / "summary.json")
+    assert {"mean", "classes", "cases"} <= set(summary)
+    assert set(summary["cases"]) == {"case_03"}
+    for picture in ("progress.png", "validation/best.png", "validation/median.png", "validation/worst.png"):
+        assert (run / picture).read_bytes().startswith(b"\x89PNG")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["stages"]["global"]["updates"] == 3
+    assert config["methods"]["action"]["representation"] == 8
+    assert read_json(run / "splits.json")["train_unlabelled"] == ["case_04", "case_05"]
+    stages = [json.loads(line)["stage"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert list(dict.fromkeys(stages)) == ["global", "local", "anatomical"]
+
+
+@pytest.mark.parametrize("method", ["action", "supervised"])
+def test_one_labelled_patient_without_validation(tmp_path, method):
+    root = make_dataset(tmp_path / "set", labelled=1, unlabelled=2)
+    run = fewscan.train(root, tmp_path / "run", method, recipe="quick", settings=TINY)
+    assert (run / "model.safetensors").is_file()
+    assert not (run / "validation").exists()
+
+
+def test_hidden_labels_are_never_read(dataset, tmp_path):
+    root = shutil.copytree(dataset, tmp_path / "set")
+    for hidden in ("case_01", "case_02"):
+        (root / "labelsTr" / f"{hidden}.nii.gz").write_bytes(b"not to be opened")
+    fewscan.train(root, tmp_path / "first", labelled=1, recipe="quick", settings=TINY)
+    fewscan.train(root, tmp_path / "listed", labelled_list=["case_00"], recipe="quick", settings=TINY)
+    for name in ("first", "listed"):
+        assert read_json(tmp_path / name / "splits.json")["train_labelled"] == ["case_00"]
+    with pytest.raises(DataError, match=r"case_01\.nii\.gz"):
+        fewscan.train(root, tmp_path / "all", recipe="quick", settings=TINY)
+
+
+def test_seed_decides_the_weights(dataset, tmp_path):
+    weights = {}
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        before = torch.random.get_rng_state()
+        run = fewscan.train(dataset, tmp_path / name, recipe="quick", settings=TINY, seed=seed)
+        assert torch.equal(before, torch.random.get_rng_state())
+        weights[name] = (run / "model.safetensors").read_bytes()
+    assert weights["a"] == weights["b"]
+    assert weights["a"] != weights["c"]
+
+
+def test_a_shared_cache_is_built_once(dataset, tmp_path):
+    for name in ("a", "b"):
+        fewscan.train(dataset, tmp_path / name, recipe="quick", settings=TINY, cache=tmp_path / "cache")
+        assert not (tmp_path / name / "cache").exists()
+    written = {(f.name, f.stat().st_mtime_ns) for f in (tmp_path / "cache" / "train").iterdir()}
+    fewscan.train(dataset, tmp_path / "c", recipe="quick", settings=TINY, cache=tmp_path / "cache")
+    assert written == {(f.name, f.stat().st_mtime_ns) for f in (tmp_path / "cache" / "train").iterdir()}
+
+
+def test_nothing_is_written_over(dataset, run, tmp_path):
+    before = {f: f.stat().st_mtime_ns for f in run.iterdir()}
+    with pytest.raises(DataError, match=r"exists and is not empty\. Choose another folder"):
+        fewscan.train(dataset, run, recipe="quick", settings=TINY)
+    assert before == {f: f.stat().st_mtime_ns for f in run.iterdir()}
+    with pytest.raises(DataError, match="exists and is not empty"):
+        fewscan.demo(run)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "actoin"}, "no method named 'actoin'. Did you mean action"),
+        ({"recipe": "slow"}, "no recipe named 'slow'"),
+        ({"labelled": 9}, "--labelled 9: must be 1 to 3"),
+        ({"labelled_list": ["case_0"]}, "not a labelled patient"),
+        ({"device": "abacus"}, "--device abacus: not to be had here"),
+        ({"settings": ("optimiser.speed=3",)}, r"optimiser\.speed: Extra inputs"),
+        ({"settings": ("methods.action.queries=0",)}, r"methods\.action\.queries"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_written(dataset, tmp_path, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        fewscan.train(dataset, tmp_path / "run", **{"recipe": "quick", **arguments})
+    assert not (tmp_path / "run").exists()
+
+
+BAD = {
+    "NaN": (np.full((4, 20, 24), np.nan, np.float32), "1920 voxels are NaN or infinite"),
+    "complex": (np.zeros((4, 20, 24), np.complex64), "cannot be read|holds values of type complex64"),
+    "nonsense": (b"nonsense", "cannot be read as a scan"),
+    "empty": (b"", "the file is empty"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_images_get_the_message_of_check_from_train_and_predict(dataset, run, tmp_path, name):
+    root = shutil.copytree(dataset, tmp_path / "set")
+    bad = root / "imagesTr" / "case_00_0000.nii.gz"
+    content, message = BAD[name]
+    if isinstance(content, bytes):
+        bad.write_bytes(content)
+    else:
+        nibabel.save(nibabel.Nifti1Image(content.transpose(2, 1, 0), np.eye(4)), bad)
+    found = [str(fault) for fault in fewscan.check(root) if fault.fatal and fault.file == str(bad)]
+    assert any(re.search(message, text) for text in found)
+    with pytest.raises(DataError, match=re.escape(found[0])):
+        fewscan.train(root, tmp_path / "run", recipe="quick", settings=TINY)
+    with pytest.raises(DataError, match=re.escape(found[0])):
+        fewscan.predict(run, [root / "imagesTr"], tmp_path / "out")
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_labels_and_missing_channels_get_the_message_of_check_from_train(dataset, tmp_path):
+    root = shutil.copytree(dataset, tmp_path / "set")
+    write_scan(root / "labelsTr" / "case_00.nii.gz", disc((4, 20, 24), value=7), geometry(spacing=(9, 1.5, 1.2)))
+    with pytest.raises(DataError) as error:
+        fewscan.train(root, tmp_path / "run", recipe="quick", settings=TINY)
+    assert str(error.value).splitlines() == [str(fault) for fault in fewscan.check(root)]
+    assert len(str(error.value).splitlines()) == 2
+    (root / "imagesTr" / "case_00_0000.nii.gz").unlink()
+    (root / "imagesTr" / "case_01_0000.nii.gz").rename(root / "imagesTr" / "case_01_0003.nii.gz")
+    with pytest.raises(DataError) as error:
+        fewscan.train(root, tmp_path / "run", recipe="quick", settings=TINY)
+    for fault in fewscan.check(root):
+        assert fault.problem in str(error.value)
+
+
+def test_predictions_keep_names_and_grid(dataset, run, tmp_path):
+    where = geometry((3, 31, 17), (4.0, 2.0, 1.0), (3.0, 2.0, 1.0))
+    lone = tmp_path / "a scan ü.nrrd"
+    write_scan(lone, np.random.default_rng(0).normal(size=where.shape).astype(np.float32), where)
+    out = tmp_path / "out"
+    written = fewscan.predict(run, [dataset / "imagesTr", lone], out, tta=True, save_probabilities=True)
+    assert {p.name for p in written} == {*(f"case_{i:02d}.nii.gz" for i in range(6)), "a scan ü.nrrd"}
+    mask = read_scan(out / lone.name)
+    assert mask.array.dtype == np.uint8
+    assert mask.geometry == read_scan(lone).geometry
+    probabilities = np.load(out / "a scan ü.npz")["probabilities"]
+    assert probabilities.shape == (2, *where.shape)
+    assert np.array_equal(probabilities.argmax(0), mask.array)
+
+
+def test_inputs_that_make_no_cases_are_refused_together(tmp_path):
+    with pytest.raises(DataError, match="there is no such file or folder"):
+        collect_cases([tmp_path / "missing"], 1)
+    with pytest.raises(DataError, match="no scans there"):
+        collect_cases([tmp_path], 1)
+    for name in ("a_0000.nii.gz", "b_0001.nii.gz", "c.nii.gz"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError) as error:
+        collect_cases([tmp_path], 2)
+    assert len(str(error.value).splitlines()) == 3
+    (tmp_path / "c_0000.nii.gz").touch()
+    with pytest.raises(DataError, match=r"the name of .* again"):
+        collect_cases([tmp_path], 1)
+
+
+def test_evaluate_of_the_predictions(dataset, run, tmp_path):
+    fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], tmp_path / "out")
+    summary = fewscan.evaluate(tmp_path / "out", dataset / "labelsTr", tmp_path / "summary.json")
+    assert read_json(tmp_path / "summary.json") == summary
+    assert (tmp_path / "summary.csv").read_text().startswith("case,class,dice")
+    validated = read_json(run / "validation" / "summary.json")
+    assert summary["cases"]["case_03"]["disc"] == validated["cases"]["case_03"]["disc"]
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "fewscan", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def test_exit_codes(dataset, tmp_path):
+    assert command("check", dataset).returncode == 0
+    root = shutil.copytree(dataset, tmp_path / "set")
+    (root / "labelsTr" / "case_00.nii.gz").write_bytes(b"")
+    checked = command("check", root)
+    assert checked.returncode == 1
+    assert "case_00.nii.gz: the file is empty. Copy it again from its source." in checked.stdout
+    trained = command("train", root, "-o", tmp_path / "run")
+    assert trained.returncode == 2
+    assert "error: " in trained.stderr
+    assert "Traceback" not in trained.stderr
+    assert command("convert", "msd", tmp_path / "none", tmp_path / "new").returncode == 2
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; sys.argv = ['fewscan', 'train', '--help']\nfrom fewscan.cli import main\ntry: main()\n"
+    code += "except SystemExit: print(sorted({'torch', 'numpy', 'SimpleITK', 'scipy'} & set(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "[]"
+    assert "--labelled" in shown

@@ -1,0 +1,145 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from fewscan.config import load_config
+from fewscan.engine.log import RunLog
+from fewscan.engine.loop import Batches, check_batches, fit, make_optimiser, set_learning_rate, weigh
+from fewscan.types import ConfigError, FewscanError
+from steps import STAGES, build
+
+SIZE = (16, 24)
+
+
+class Store:
+    """Six labelled and six unlabelled slices."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, unlabelled=6, broken=False):
+        generator = torch.Generator().manual_seed(0)
+        self._labels = torch.randint(3, (6, *SIZE), generator=generator)
+        self._images = torch.randn(6 + unlabelled, 1, *SIZE, generator=generator)
+        if broken:
+            self._images.fill_(math.inf)
+        self.labelled, self.unlabelled = np.arange(6), np.arange(6, 6 + unlabelled)
+
+    def images(self, numbers):
+        return self._images[torch.from_numpy(numbers)]
+
+    def labels(self, numbers):
+        return self._labels[torch.from_numpy(numbers)]
+
+
+class Listener:
+    def __init__(self):
+        self.updates, self.records = [], []
+
+    def on_update(self, done, total, stage):
+        self.updates.append((done, total, stage))
+
+    def on_record(self, record):
+        self.records.append(record)
+
+
+def config_of(**logging):
+    settings = [f"logging.{key}={value}" for key, value in logging.items()]
+    lengths = [f"stages.{stage}.updates=2" for stage in ("global", "local", "anatomical")]
+    return load_config("quick", [*settings, *lengths])
+
+
+def run(tmp_path, method="action", store=None, validate=None, **logging):
+    torch.manual_seed(0)
+    built, listener = build(method), Listener()
+    log = RunLog(tmp_path / "metrics.jsonl")
+    fit(built, store or Store(), config_of(**logging), log, listener, validate)
+    return built, listener, [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_stages_follow_each_other_and_are_logged(tmp_path):
+    _, listener, lines = run(tmp_path, every=1)
+    assert [stage for _, _, stage in listener.updates] == ["global"] * 2 + ["local"] * 2 + ["anatomical"] * 2
+    assert [done for done, total, _ in listener.updates if total == 6] == [1, 2, 3, 4, 5, 6]
+    assert [set(line["terms"]) for line in lines[::2]] == [
+        {"global"},
+        {"sup", "global", "local"},
+        {"sup", "unsup", "anco"},
+    ]
+    assert lines == listener.records
+    # Every stage starts at the full rate.
+    assert [line["lr"] for line in lines[::2]] == [0.01] * 3
+    assert all(line["slices_per_second"] > 0 for line in lines)
+
+
+def test_validation_is_called_in_time_and_at_the_end_and_leaves_training_mode(tmp_path):
+    def validate(method):
+        method.eval()
+        return {"student": {"dice": 0.5, "classes": {}}}
+
+    built, _, lines = run(tmp_path, validate=validate, validate_every=4)
+    assert [line["update"] for line in lines if "validation" in line] == [4, 6]
+    assert built.student.training
+
+
+@pytest.mark.parametrize("method", ["action", "supervised"])
+def test_same_seed_same_weights(tmp_path, method):
+    first, _, _ = run(tmp_path, method)
+    second, _, _ = run(tmp_path, method)
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+
+
+def test_training_moves_the_student_and_the_teacher_after_it(tmp_path):
+    torch.manual_seed(0)
+    fresh = build("action")
+    trained, _, _ = run(tmp_path)
+    for name in ("student", "teacher"):
+        before, after = getattr(fresh, name).classifier.weight, getattr(trained, name).classifier.weight
+        assert not torch.equal(before, after)
+
+
+def test_a_loss_that_is_not_finite_stops_training_by_name(tmp_path):
+    with pytest.raises(FewscanError, match=r"Training stopped: the loss terms .*sup.* are not finite"):
+        run(tmp_path, "supervised", Store(broken=True), every=1)
+
+
+def test_labelled_slices_stand_in_where_nothing_is_unlabelled():
+    batches = Batches(Store(unlabelled=0), seed=0)
+    drawn = batches.draw(build("action").stages()[2])
+    assert drawn.images_unlabelled.shape == (2, 1, *SIZE)
+
+
+def test_batches_that_cannot_work_are_refused():
+    method = build("action")
+    lonely = STAGES.global_.model_copy(update={"unlabelled": 1})
+    object.__setattr__(method.task, "stages", STAGES.model_copy(update={"global_": lonely}))
+    with pytest.raises(ConfigError, match=r"stages\.global\.unlabelled: 1 is too few"):
+        check_batches(method)
+    empty = STAGES.anatomical.model_copy(update={"unlabelled": 0, "labelled": 0})
+    object.__setattr__(method.task, "stages", STAGES.model_copy(update={"anatomical": empty}))
+    with pytest.raises(ConfigError, match=r"stages\.anatomical: labelled and unlabelled are both 0"):
+        check_batches(method)
+
+
+def test_rate_warms_up_and_decays():
+    settings = load_config("quick", ["optimiser.warm_up=4"]).optimiser
+    optimiser = make_optimiser(build("supervised"), settings)
+    rates = [set_learning_rate(optimiser, settings, update, 100) for update in range(100)]
+    assert rates[0] == pytest.approx(0.01 / 4)
+    assert rates[50] == pytest.approx(0.01 * 0.5**0.9)
+    assert optimiser.param_groups[0]["lr"] == rates[-1]
+
+
+def test_weights_multiply_their_terms_and_others_count_as_they_are():
+    terms = {"sup": torch.tensor(2.0), "unsup": torch.tensor(10.0)}
+    assert float(weigh(terms, {"unsup": 0.1, "anco": 5.0})) == pytest.approx(3.0)
+
+
+def test_numbers_that_are_not_finite_are_null_in_the_log(tmp_path):
+    log = RunLog(tmp_path / "metrics.jsonl")
+    log.write({"update": 1, "terms": {"sup": math.nan}})
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"update": 1, "terms": {"sup": None}}

@@ -1,0 +1,135 @@
+"""Predictions lie on the source grid, whatever that is."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fewscan.data.plan import Normalisation, Plan
+from fewscan.inference.model import ModelCard, load_model, save_model
+from fewscan.inference.predict import augmentation_views, predict_case, predict_cases, probabilities
+from fewscan.io import read_json, read_scan, write_json, write_scan
+from fewscan.networks.unet import UNet, UNetSettings
+from fewscan.types import Case, DataError
+from scans import geometry, oblique
+
+CPU = torch.device("cpu")
+SMALL = UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))
+
+
+def plan_of(axis=0, size=(32, 32), spacing=(1.0, 1.0), classes=("background", "bright")):
+    return Plan(
+        dataset="test",
+        channel_names=("MRI",),
+        class_names=classes,
+        slice_axis=axis,
+        size=size,
+        spacing_mm=spacing,
+        normalisation=(Normalisation(scheme="minmax"),),
+    )
+
+
+class Threshold(nn.Module):
+    """Knows the answer: what is brighter than half is class 1."""
+
+    def forward(self, images):
+        logit = 40 * (images[:, :1] - 0.5)
+        return torch.cat((-logit, logit), dim=1)
+
+
+class AllBright(nn.Module):
+    def forward(self, images):
+        return torch.cat((-20 * torch.ones_like(images), 20 * torch.ones_like(images)), dim=1)
+
+
+def blob(where):
+    """Bright box in the dark, off centre on every axis so that no flip or transposition goes unseen."""
+    array = np.zeros(where.shape, np.float32)
+    a, b, c = where.shape
+    array[a // 4 : a // 2 + 1, b // 3 : b // 3 + b // 4, c // 2 : c // 2 + c // 4] = 100
+    return array
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_masks_lie_on_the_oblique_source_grid(tmp_path, ending, axis):
+    where = oblique((14, 24, 19))
+    image = blob(where)
+    path = tmp_path / f"scan{ending}"
+    write_scan(path, image, where)
+    case = Case("scan", (path,), None, "scan")
+    plan = plan_of(axis, size=(128, 128), spacing=(0.9, 0.9))
+    ((_, written),) = predict_cases(Threshold(), plan, [case], tmp_path / "out", ending, CPU)
+    source, mask = read_scan(path), read_scan(written)
+    assert written.name == f"scan{ending}"
+    assert mask.array.shape == image.shape
+    for part in ("spacing_mm", "origin", "direction"):
+        assert np.allclose(getattr(mask.geometry, part), getattr(source.geometry, part), rtol=0, atol=1e-6)
+    assert dice(mask.array == 1, image > 50) > 0.85
+
+
+def test_what_the_canvas_does_not_show_is_background(tmp_path):
+    where = geometry((3, 40, 40), (5.0, 1.0, 1.0))
+    write_scan(tmp_path / "a.nii.gz", np.linspace(60, 100, 4800, dtype=np.float32).reshape(where.shape), where)
+    prediction = predict_case(
+        AllBright(), plan_of(size=(16, 16)), [tmp_path / "a.nii.gz"], CPU, keep_probabilities=True
+    )
+    assert prediction.mask[:, 12:28, 12:28].all()
+    assert prediction.mask.sum() == 3 * 16 * 16
+    assert np.allclose(prediction.probabilities.astype(np.float32).sum(0), 1, atol=2e-3)
+
+
+def test_blocks_of_slices_are_one_scan(tmp_path):
+    where = geometry((37, 20, 24), (5.0, 1.0, 1.0))
+    write_scan(tmp_path / "a.nii.gz", blob(where), where)
+    mask = predict_case(Threshold(), plan_of(), [tmp_path / "a.nii.gz"], CPU).mask
+    assert np.array_equal(mask == 1, blob(where) > 50)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (24, 40)])
+def test_views_are_turned_back(size):
+    images = torch.zeros(1, 1, *size)
+    images[..., 10:16, 9:20] = 1
+    plain = probabilities(Threshold(), images)
+    turned = probabilities(Threshold(), images, augmentation_views(True, size))
+    assert len(augmentation_views(True, size)) == 12
+    assert len(augmentation_views(False, size)) == 3
+    assert torch.allclose(turned.sum(1), torch.ones(1, *size), atol=1e-4)
+    assert dice(plain.argmax(1) == 1, turned.argmax(1) == 1) > 0.9
+
+
+def saved(folder):
+    network = UNet(1, 2, 2, SMALL).eval()
+    card = ModelCard(method="action", network_name="teacher", network=SMALL, plan=plan_of(), flips=False)
+    save_model(folder, network, card)
+    return network, card
+
+
+def test_model_survives_saving(tmp_path):
+    network, card = saved(tmp_path)
+    loaded, again = load_model(tmp_path, CPU)
+    assert again == card
+    image = torch.randn(1, 1, 16, 16)
+    assert torch.allclose(network(image), loaded(image), atol=1e-6)
+    assert not loaded.training
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"model\.json: not there. Give the folder of a finished"):
+        load_model(tmp_path, CPU)
+    saved(tmp_path)
+    card = read_json(tmp_path / "model.json")
+    write_json(tmp_path / "model.json", {**card, "format": 99})
+    with pytest.raises(DataError, match=r"model\.json: not the description of a fewscan model"):
+        load_model(tmp_path, CPU)
+    write_json(tmp_path / "model.json", {**card, "network": {"channels": [8, 16], "dropout": [0, 0]}})
+    with pytest.raises(DataError, match="weights do not fit the network"):
+        load_model(tmp_path, CPU)
+    write_json(tmp_path / "model.json", card)
+    (tmp_path / "model.safetensors").write_bytes(b"\x80\x04pickle")
+    with pytest.raises(DataError, match="not a readable safetensors file"):
+        load_model(tmp_path, CPU)

@@ -1,0 +1,47 @@
+"""Methods small enough for tests, with batches for their steps."""
+
+from __future__ import annotations
+
+import torch
+
+from fewscan.augment.policy import AugmentationSettings
+from fewscan.methods.base import Batch, Context, Stage, StagesSettings, Task
+from fewscan.networks.unet import UNetSettings
+from fewscan.registry import METHODS, find
+
+STAGES = StagesSettings.model_validate(
+    {
+        "global": {"updates": 2, "labelled": 0, "unlabelled": 2},
+        "local": {"updates": 2, "labelled": 2, "unlabelled": 2},
+        "anatomical": {"updates": 2, "labelled": 2, "unlabelled": 2},
+    }
+)
+SIZES = [(16, 24), (8, 8, 8)]
+N_CLASSES = 3
+
+
+def build(name, size=SIZES[0], seed=0, **settings):
+    torch.manual_seed(seed)
+    task = Task(
+        1, N_CLASSES, size, UNetSettings(channels=(4, 6, 8), dropout=(0, 0, 0.2)), AugmentationSettings(), STAGES
+    )
+    kind = find(METHODS, name, "method")
+    return kind(task, kind.Settings(**settings)).train()
+
+
+def draw_batch(stage: Stage, size, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(N_CLASSES, (stage.labelled, *size), generator=generator)
+    images = torch.randn(stage.labelled, 1, *size, generator=generator) + labels[:, None]
+    return Batch(images, labels, torch.randn(stage.unlabelled, 1, *size, generator=generator))
+
+
+def context(update=0, seed=1):
+    return Context(torch.Generator().manual_seed(seed), update, 10, update)
+
+
+def start(name, size, stage_name, **settings):
+    method = build(name, size, **settings)
+    stage = next(s for s in method.stages() if s.name == stage_name)
+    method.start_stage(stage)
+    return method, draw_batch(stage, size)
