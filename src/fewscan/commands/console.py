@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class TrainingView:
         self.progress = reporter._progress()
         self.task: Any = None
         self.total = 0
+        self.next_line = 0
 
     def __enter__(self) -> TrainingView:
         self.progress.__enter__()
@@ -94,6 +96,10 @@ class TrainingView:
         detail = f"{terms} · {record['slices_per_second']:.0f} slices/s"
         if self.task is not None:
             self.progress.update(self.task, detail=detail)
-        interval = max(1, self.total // LINES_WITHOUT_TERMINAL)
-        if not self.reporter.console.is_terminal and record["update"] % interval < 20:
-            self.reporter.say(f"{record['stage']} {record['update']}/{self.total}: {detail}")
+        if not self.reporter.console.is_terminal and record["update"] >= self.next_line:
+            self.next_line = record["update"] + self.total // LINES_WITHOUT_TERMINAL
+            self.reporter.say(f"{record['stage']} {record['update']}/{self.total}: {detail}{self._time_left()}")
+
+    def _time_left(self) -> str:
+        remaining = self.progress.tasks[0].time_remaining if self.task is not None else None
+        return f" · {timedelta(seconds=round(remaining))} left" if remaining is not None else ""
