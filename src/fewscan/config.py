@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -52,6 +52,9 @@ class Config(BaseModel):
 
     method: str = Field("action", description="Name in the registry of methods.")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Of everything that is random.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Of the networks' arithmetic in training; auto: bfloat16 where the device is fast at it."
+    )
     plan: PlanSettings = Field(default_factory=PlanSettings)
     network: UNetSettings = Field(default_factory=UNetSettings)
     augmentation: AugmentationSettings = Field(default_factory=AugmentationSettings)

@@ -26,3 +26,21 @@ def test_every_weight_takes_part():
     network = UNet(1, 2, 2, SMALL)
     network(torch.randn(2, 1, 16, 16)).square().mean().backward()
     assert all(p.grad is not None for p in network.parameters())
+
+
+@pytest.mark.parametrize("size", [(16, 16), (8, 8, 8)])
+def test_lower_precision_is_near_and_outputs_are_the_images(size):
+    torch.manual_seed(0)
+    exact = UNet(1, 3, len(size), UNetSettings(channels=(4, 6, 8), dropout=(0, 0, 0)))
+    near = UNet(1, 3, len(size), UNetSettings(channels=(4, 6, 8), dropout=(0, 0, 0)), torch.bfloat16)
+    near.load_state_dict(exact.state_dict())
+    images = torch.randn(2, 1, *size)
+    for network in (exact, near):
+        network(images).square().mean().backward()
+    logits, pyramid = near.logits_and_pyramid(images)
+    assert {m.dtype for m in (logits, near.bottleneck(images), *pyramid)} == {torch.float32}
+    assert not torch.equal(logits, exact(images))
+    assert (logits - exact(images)).norm() < 0.03 * exact(images).norm()
+    assert all(p.grad.dtype == torch.float32 for p in near.parameters())
+    head, rough = exact.classifier.weight.grad, near.classifier.weight.grad
+    assert (head - rough).norm() < 0.05 * head.norm()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fewscan.commands.console import Reporter, TrainingView
-from fewscan.commands.devices import choose_device
+from fewscan.commands.devices import choose_device, choose_precision
 from fewscan.commands.validation import canvas_validation, validate_model
 from fewscan.config import Config, load_config
 from fewscan.data.check import check_cases, raise_on_faults
@@ -118,6 +118,7 @@ def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
         network=config.network,
         augmentation=config.augmentation,
         stages=config.stages,
+        precision=choose_precision(config.precision, device),
     )
     method: Method = find(METHODS, config.method, "method")(task, config.method_settings())
     method.to(device)

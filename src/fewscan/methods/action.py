@@ -88,7 +88,7 @@ class Action(Method):
         self.predict_global = predictor(settings.embedding, settings.embedding)
         self.project_local = LocalProjector(task.n_classes, ndim)
         self.predict_local = predictor(self.project_local.embedding, hidden=256)
-        self.represent = RepresentationHead(sum(channels), settings.representation, ndim)
+        self.represent = RepresentationHead(sum(channels), settings.representation, ndim, task.precision)
         self.teacher = make_teacher(self.student)
         self.project_global_teacher = make_teacher(self.project_global)
         self.project_local_teacher = make_teacher(self.project_local)
@@ -161,8 +161,8 @@ class Action(Method):
         """Stage i: L_global on unlabelled images; the encoders alone are run."""
         view_teacher, view_student = self._views(batch.images_unlabelled, context.generator)
         with torch.no_grad():
-            bottleneck_teacher = self.teacher.encode(view_teacher)[-1]
-        bottleneck_student = self.student.encode(view_student)[-1]
+            bottleneck_teacher = self.teacher.bottleneck(view_teacher)
+        bottleneck_student = self.student.bottleneck(view_student)
         return {"global": self._global_loss(bottleneck_student, bottleneck_teacher)}
 
     def _global_loss(self, bottleneck_student: Tensor, bottleneck_teacher: Tensor) -> Tensor:

@@ -106,6 +106,7 @@ class Task:
         network: width and dropout of the segmentation network.
         augmentation: weak and strong views.
         stages: lengths and batches.
+        precision: of the networks' arithmetic; None: that of the images.
     """
 
     in_channels: int
@@ -114,10 +115,11 @@ class Task:
     network: UNetSettings
     augmentation: AugmentationSettings
     stages: StagesSettings
+    precision: torch.dtype | None = None
 
     def build_network(self) -> UNet:
         """A segmentation network with fresh weights."""
-        return UNet(self.in_channels, self.n_classes, len(self.size), self.network)
+        return UNet(self.in_channels, self.n_classes, len(self.size), self.network, self.precision)
 
 
 class Method(nn.Module, ABC):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,6 +34,11 @@ class ConvBlock(nn.Sequential):
             ]
 
         super().__init__(*layers(in_channels), nn.Dropout(dropout), *layers(out_channels))
+
+
+def arithmetic(precision: torch.dtype | None, device: torch.device) -> torch.autocast:
+    """A context in which convolutions and matrix products run in a lower precision; None: as the tensors are."""
+    return torch.autocast(device.type, precision, enabled=precision is not None)
 
 
 def resize_linear(maps: Tensor, size: tuple[int, ...]) -> Tensor:

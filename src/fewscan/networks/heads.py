@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fewscan.networks.blocks import AdaptivePool, Convolution
+from fewscan.networks.blocks import AdaptivePool, Convolution, arithmetic
 
 
 class GlobalProjector(nn.Module):
@@ -109,10 +109,14 @@ class RepresentationHead(nn.Module):
         in_channels: channels of the joined pyramid.
         embedding: D, channels out.
         ndim: 2 or 3.
+        precision: of the arithmetic; embeddings have the windows' own. None: that too.
     """
 
-    def __init__(self, in_channels: int, embedding: int = 512, ndim: int = 2) -> None:
+    def __init__(
+        self, in_channels: int, embedding: int = 512, ndim: int = 2, precision: torch.dtype | None = None
+    ) -> None:
         super().__init__()
+        self.precision = precision
         self.spread = Convolution[ndim](in_channels, embedding, kernel_size=3, padding=1)
         self.mix = Convolution[ndim](embedding, embedding, kernel_size=1)
 
@@ -126,5 +130,7 @@ class RepresentationHead(nn.Module):
             (*n, e) embeddings, equal to the dense head's values at those pixels.
         """
         kernel = rearrange(self.spread.weight, "e c ... -> e (...) c")
-        hidden = F.linear(neighbourhoods.flatten(-2), kernel.flatten(1), self.spread.bias)
-        return F.linear(hidden, self.mix.weight.flatten(1), self.mix.bias)
+        with arithmetic(self.precision, neighbourhoods.device):
+            hidden = F.linear(neighbourhoods.flatten(-2), kernel.flatten(1), self.spread.bias)
+            embeddings = F.linear(hidden, self.mix.weight.flatten(1), self.mix.bias)
+        return embeddings.to(neighbourhoods.dtype)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from fewscan.networks.blocks import ConvBlock, Convolution, MaxPool, resize_linear
+from fewscan.networks.blocks import ConvBlock, Convolution, MaxPool, arithmetic, resize_linear
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
@@ -55,10 +55,19 @@ class UNet(nn.Module):
         n_classes: channels of the logits, background included.
         ndim: 2 or 3.
         settings: channels and dropout.
+        precision: of the arithmetic, such as torch.bfloat16; outputs have the images' own. None: that too.
     """
 
-    def __init__(self, in_channels: int, n_classes: int, ndim: int = 2, settings: UNetSettings | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        n_classes: int,
+        ndim: int = 2,
+        settings: UNetSettings | None = None,
+        precision: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
+        self.precision = precision
         settings = settings or UNetSettings()
         channels, dropout = settings.channels, settings.dropout
         inputs = (in_channels, *channels[:-1])
@@ -71,25 +80,31 @@ class UNet(nn.Module):
         self.classifier = Convolution[ndim](channels[0], n_classes, kernel_size=3, padding=1)
         self.pyramid_channels = tuple(reversed(channels))
 
-    def encode(self, images: Float[Tensor, "b c *space"]) -> list[Tensor]:
-        """Images → the encoder's maps, finest first; the last one is the bottleneck."""
+    def bottleneck(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b _ *_space"]:
+        """Images → the coarsest maps; the decoder is not run."""
+        return self._encode(images)[-1].to(images.dtype)
+
+    def _encode(self, images: Tensor) -> list[Tensor]:
+        """Images → the encoder's maps, finest first."""
         levels: list[Tensor] = []
-        for block in self.encoder:
-            levels.append(block(self.pool(levels[-1]) if levels else images))
+        with arithmetic(self.precision, images.device):
+            for block in self.encoder:
+                levels.append(block(self.pool(levels[-1]) if levels else images))
         return levels
 
-    def decode(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """The encoder's maps → the decoder's pyramid: the bottleneck, then every decoder level, coarsest first."""
+    def _decode(self, levels: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The encoder's maps → logits and the decoder's pyramid."""
         pyramid = [levels[-1]]
-        for block, skip in zip(self.decoder, reversed(levels[:-1]), strict=True):
-            pyramid.append(block(pyramid[-1], skip))
-        return pyramid
+        with arithmetic(self.precision, levels[0].device):
+            for block, skip in zip(self.decoder, reversed(levels[:-1]), strict=True):
+                pyramid.append(block(pyramid[-1], skip))
+            return self.classifier(pyramid[-1]), pyramid
 
     def logits_and_pyramid(self, images: Float[Tensor, "b c *space"]) -> tuple[Tensor, list[Tensor]]:
-        """Images → logits (b, k, *space) and the decoder's pyramid, coarsest first."""
-        pyramid = self.decode(self.encode(images))
-        return self.classifier(pyramid[-1]), pyramid
+        """Images → logits (b, k, *space) and the decoder's pyramid: bottleneck, then every level, coarsest first."""
+        logits, pyramid = self._decode(self._encode(images))
+        return logits.to(images.dtype), [maps.to(images.dtype) for maps in pyramid]
 
     def forward(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b k *space"]:
         """Images → logits."""
-        return self.logits_and_pyramid(images)[0]
+        return self._decode(self._encode(images))[0].to(images.dtype)

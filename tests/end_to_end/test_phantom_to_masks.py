@@ -1,0 +1,52 @@
+"""The whole path as a user walks it, on the phantom and on a few real scans, each in well under a minute."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import fewscan
+from fewscan.data.phantom import make_phantom
+from fewscan.io import read_json, read_scan
+
+LENGTHS = ("stages.global.updates=10", "stages.local.updates=60", "stages.anatomical.updates=150")
+
+
+@pytest.mark.slow
+def test_action_learns_the_phantom(tmp_path):
+    dataset = make_phantom(tmp_path / "phantom", patients=8, labelled=2, validation=2)
+    settings = (*LENGTHS, "plan.size=64", "logging.validate_every=0", "optimiser.learning_rate=0.03")
+    run = fewscan.train(dataset, tmp_path / "run", recipe="quick", settings=settings)
+    held_out = [dataset / "imagesTr" / f"{case}_0000.nii.gz" for case in read_json(run / "splits.json")["val"]]
+    fewscan.predict(run, held_out, tmp_path / "masks")
+    summary = fewscan.evaluate(tmp_path / "masks", dataset / "labelsTr")
+    assert set(summary["classes"]) == {"RV", "Myo", "LV"}
+    assert summary["mean"]["dice"] > 0.6
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    sup = [r["terms"]["sup"] for r in records if "sup" in r.get("terms", {})]
+    assert sup[-1] < 0.6 * sup[0]
+
+
+@pytest.mark.slow
+def test_hippocampus_from_one_label(real_data, tmp_path):
+    source = real_data / "Dataset004_Hippocampus"
+    names = sorted(p.name.removesuffix(".nii.gz") for p in (source / "labelsTr").glob("*.nii.gz"))[:6]
+    root = tmp_path / "few"
+    for folder, ending in (("imagesTr", "_0000.nii.gz"), ("labelsTr", ".nii.gz")):
+        (root / folder).mkdir(parents=True)
+        for name in names:
+            shutil.copy(source / folder / f"{name}{ending}", root / folder)
+    shutil.copy(source / "dataset.json", root)
+    (root / "splits.json").write_text(json.dumps({"train": names[:5], "val": names[5:]}))
+    lengths = ("stages.global.updates=4", "stages.local.updates=80", "stages.anatomical.updates=60")
+    # The average of so short a training is no good yet.
+    settings = (*lengths, "methods.action.predict_with=student")
+    run = fewscan.train(root, tmp_path / "run", labelled=1, recipe="quick", settings=settings)
+    assert read_json(run / "splits.json")["train_labelled"] == names[:1]
+    mask = read_scan(run / "validation" / f"{names[5]}.nii.gz")
+    image = read_scan(root / "imagesTr" / f"{names[5]}_0000.nii.gz")
+    assert mask.geometry == image.geometry
+    assert set(np.unique(mask.array)) <= {0, 1, 2}
+    assert (mask.array > 0).any()
+    assert read_json(run / "validation" / "summary.json")["mean"]["dice"] > 0.1
