@@ -4,7 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fewscan.losses.anatomical import Contrast, anatomical_contrast, class_prototypes, prototype_contrast, select_pixels
+from fewscan.losses.anatomical import (
+    Contrast,
+    anatomical_contrast,
+    class_prototypes,
+    draw_negatives,
+    number_draws,
+    prototype_contrast,
+    select_pixels,
+)
 from fewscan.networks.heads import RepresentationHead
 
 SIZE = (8, 6)
@@ -152,3 +160,26 @@ def test_shapes_are_checked(generator):
     scene.valid = scene.valid[:, :-1]
     with pytest.raises(ValueError, match="same pixels"):
         scene.loss(generator)
+
+
+def test_draws_are_numbered_alike_in_all_rows_and_once_in_each():
+    classes = torch.tensor([[1, 2, 1, 1], [2, 2, 0, 2]])
+    assert number_draws(classes, 3).tolist() == [[4, 8, 5, 6], [8, 9, 0, 10]]
+
+
+def test_classes_share_negatives_and_draw_them_from_others_by_their_likeness(generator):
+    prototypes = torch.tensor([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.2]])
+    labels = torch.arange(300) % 3
+    valid = (labels == torch.arange(3)[:, None]) & (torch.arange(300) < 240)
+    n = 20_000
+    pool = draw_negatives(prototypes, valid, Contrast(negatives=n, tau=0.5), generator)
+    assert n * 1.5 < len(pool.pixels) < n * 3
+    assert all(len(row.unique()) == n for row in pool.slots)
+    assert int(pool.pixels.max()) < 240
+    drawn = labels[pool.pixels[pool.slots]]
+    for c in range(3):
+        affinity = F.cosine_similarity(prototypes[c : c + 1], prototypes) / 0.5
+        affinity[c] = -math.inf
+        expected = affinity.softmax(0)
+        shares = torch.bincount(drawn[c], minlength=3) / n
+        assert torch.allclose(shares, expected, atol=4 * 0.5 / math.sqrt(n))

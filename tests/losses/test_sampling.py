@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewscan.losses.sampling import draw_classes, draw_true, draw_true_by_class
+from fewscan.losses.sampling import draw_classes, draw_true
 
 
 @settings(max_examples=50, deadline=None)
@@ -10,24 +10,17 @@ from fewscan.losses.sampling import draw_classes, draw_true, draw_true_by_class
 def test_draws_are_true_entries(rows, seed):
     masks = torch.tensor(rows)
     generator = torch.Generator().manual_seed(seed)
-    drawn = draw_true(masks, 20, generator)
-    classes = torch.arange(len(rows))[:, None].expand(-1, 20)
-    by_class = draw_true_by_class(masks, classes, generator)
-    for positions in (drawn, by_class):
-        assert positions.min() >= 0
-        assert positions.max() < 7
-        for mask, row in zip(masks, positions, strict=True):
-            assert not mask.any() or mask[row].all()
+    positions = draw_true(masks, 20, generator)
+    assert positions.min() >= 0
+    assert positions.max() < 7
+    for mask, row in zip(masks, positions, strict=True):
+        assert not mask.any() or mask[row].all()
 
 
 def test_draws_are_uniform(generator):
     mask = torch.tensor([[False, True, True, False, True, True]])
-    for positions in (
-        draw_true(mask, 40_000, generator),
-        draw_true_by_class(mask, torch.zeros(1, 40_000, dtype=torch.long), generator),
-    ):
-        shares = torch.bincount(positions[0], minlength=6) / 40_000
-        assert torch.allclose(shares, mask[0] / 4, atol=0.01)
+    shares = torch.bincount(draw_true(mask, 40_000, generator)[0], minlength=6) / 40_000
+    assert torch.allclose(shares, mask[0] / 4, atol=0.01)
 
 
 def test_classes_are_drawn_by_weight_and_rows_without_weight_are_legal(generator):

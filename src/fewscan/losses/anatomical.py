@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fewscan.losses.interpolation import gather_neighbourhoods, mean_neighbourhoods
-from fewscan.losses.sampling import draw_classes, draw_true, draw_true_by_class
+from fewscan.losses.sampling import draw_classes, draw_true
 
 Embed = Callable[[Tensor], Tensor]
 
@@ -31,6 +31,18 @@ class Contrast(NamedTuple):
     negatives: int = 512
     tau: float = 0.5
     hard_below: float = 0.97
+
+
+class Pool(NamedTuple):
+    """The pixels that serve as negatives, and which of them each class uses.
+
+    Attributes:
+        pixels: (s,) flat positions.
+        slots: (k, n) numbers in [0, s).
+    """
+
+    pixels: Tensor
+    slots: Tensor
 
 
 class Pixels(NamedTuple):
@@ -71,8 +83,8 @@ def anatomical_contrast(
 
         L = mean_c mean_q −log exp(cos(q, r^c,+)/τ) / (exp(cos(q, r^c,+)/τ) + Σ_k exp(cos(q, r_k)/τ))
 
-    over classes c with a hard query. Queries carry gradient; prototypes and negatives do not. One pool of
-    negatives serves all queries of a class: each query's loss is distributed as with draws of its own.
+    over classes c with a hard query. Queries carry gradient; prototypes and negatives do not. One set of negatives
+    serves all queries of a class, and classes share pixels: each query's loss is distributed as with draws of its own.
 
     Args:
         embed: the linear representation head at single pixels: windows (*n, t, c) → embeddings (*n, e).
@@ -98,8 +110,8 @@ def anatomical_contrast(
     pixels = select_pixels(probs, labels, valid, contrast.hard_below)
     with torch.no_grad():
         prototypes = class_prototypes(embed, pyramid, pixels.valid, size)
-        chosen = draw_negatives(prototypes, pixels.valid, contrast, generator)
-        negatives = embed(gather_neighbourhoods(pyramid, size, chosen))
+        pool = draw_negatives(prototypes, pixels.valid, contrast, generator)
+        negatives = embed(gather_neighbourhoods(pyramid, size, pool.pixels))[pool.slots]
     positions = draw_true(pixels.hard, contrast.queries, generator)
     queries = embed(gather_neighbourhoods(pyramid, size, positions))
     present = pixels.valid.any(dim=1)
@@ -124,13 +136,30 @@ def draw_negatives(
     valid: Bool[Tensor, "k n"],
     contrast: Contrast,
     generator: torch.Generator,
-) -> Int[Tensor, "k {contrast.negatives}"]:
-    """Pixels for the pool of each class: class v ≠ c with probability softmax_v(G[c,v]/τ), uniform within v."""
+) -> Pool:
+    """Negatives of each class: class v ≠ c with probability softmax_v(G[c,v]/τ), uniform within v.
+
+    The first pixel that a class draws from v is the first that any other class draws from v, and so on: for each
+    class they are independent draws all the same, and fewer pixels have to be embedded.
+    """
     unit = F.normalize(prototypes, dim=-1)
     affinity = (unit @ unit.T / contrast.tau).exp()
     allowed = valid.any(dim=1) & ~torch.eye(len(valid), dtype=torch.bool, device=valid.device)
     classes = draw_classes(affinity * allowed, contrast.negatives, generator)
-    return draw_true_by_class(valid, classes, generator)
+    slots = number_draws(classes, len(valid))
+    pixels = draw_true(valid, contrast.negatives, generator).flatten()
+    if valid.device.type != "cpu":
+        # How many are used is known to the device alone: embedding them all is cheaper than waiting for it.
+        return Pool(pixels, slots)
+    used, slots = slots.unique(return_inverse=True)
+    return Pool(pixels[used], slots)
+
+
+def number_draws(classes: Int[Tensor, "r n"], n_classes: int) -> Int[Tensor, "r n"]:
+    """v · n + i for the i-th draw of v in its row: equal numbers in different rows, never twice in one."""
+    drawn = F.one_hot(classes, n_classes)
+    earlier = (drawn.cumsum(dim=1) - drawn).gather(2, classes[..., None])[..., 0]
+    return classes * classes.shape[1] + earlier
 
 
 def prototype_contrast(

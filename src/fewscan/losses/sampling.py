@@ -25,27 +25,6 @@ def draw_true(masks: Bool[Tensor, "r n"], draws: int, generator: torch.Generator
     return torch.searchsorted(ranks, wanted).clamp(max=masks.shape[1] - 1)
 
 
-def draw_true_by_class(
-    masks: Bool[Tensor, "k n"], classes: Int[Tensor, "r q"], generator: torch.Generator
-) -> Int[Tensor, "r q"]:
-    """For every entry of `classes`, draw a position where that class's mask is true, uniformly.
-
-    Args:
-        masks: one mask per class.
-        classes: which mask each draw is from; its row must have a true entry for the draw to mean anything.
-        generator: on the masks' device.
-    """
-    ranks = masks.cumsum(dim=1, dtype=torch.int32)
-    u = torch.rand(classes.shape, generator=generator, device=masks.device, dtype=torch.float64)
-    n = masks.shape[1]
-    # One search for all classes: the ranks of class c are lifted above those of the classes before it.
-    offsets = torch.arange(len(masks), device=masks.device)[:, None] * (n + 1)
-    counts = ranks[:, -1][classes]
-    wanted = (u * counts).long().clamp(max=counts - 1) + 1 + offsets[classes, 0]
-    found = torch.searchsorted((ranks + offsets).flatten(), wanted) - classes * n
-    return found.clamp(0, n - 1)
-
-
 def draw_classes(weights: Float[Tensor, "r k"], draws: int, generator: torch.Generator) -> Int[Tensor, "r {draws}"]:
     """Draw columns with probability proportional to their weight, with replacement, row by row.
 
