@@ -7,7 +7,7 @@ from torch import nn
 
 from fewscan.data.plan import Normalisation, Plan
 from fewscan.inference.model import ModelCard, load_model, save_model
-from fewscan.inference.predict import augmentation_views, predict_case, predict_cases, probabilities
+from fewscan.inference.predict import BATCH, ScanInWork, augmentation_views, in_batches, predict_cases, probabilities
 from fewscan.io import read_json, read_scan, write_json, write_scan
 from fewscan.networks.unet import UNet, UNetSettings
 from fewscan.types import Case, DataError
@@ -63,7 +63,7 @@ def test_masks_lie_on_the_oblique_source_grid(tmp_path, ending, axis):
     write_scan(path, image, where)
     case = Case("scan", (path,), None, "scan")
     plan = plan_of(axis, size=(128, 128), spacing=(0.9, 0.9))
-    ((_, written),) = predict_cases(Threshold(), plan, [case], tmp_path / "out", ending, CPU)
+    ((_, written),) = predict_cases(Threshold(), plan, [case], tmp_path / "out", CPU)
     source, mask = read_scan(path), read_scan(written)
     assert written.name == f"scan{ending}"
     assert mask.array.shape == image.shape
@@ -75,19 +75,45 @@ def test_masks_lie_on_the_oblique_source_grid(tmp_path, ending, axis):
 def test_what_the_canvas_does_not_show_is_background(tmp_path):
     where = geometry((3, 40, 40), (5.0, 1.0, 1.0))
     write_scan(tmp_path / "a.nii.gz", np.linspace(60, 100, 4800, dtype=np.float32).reshape(where.shape), where)
-    prediction = predict_case(
-        AllBright(), plan_of(size=(16, 16)), [tmp_path / "a.nii.gz"], CPU, keep_probabilities=True
-    )
-    assert prediction.mask[:, 12:28, 12:28].all()
-    assert prediction.mask.sum() == 3 * 16 * 16
-    assert np.allclose(prediction.probabilities.astype(np.float32).sum(0), 1, atol=2e-3)
+    case, plan = Case("a", (tmp_path / "a.nii.gz",), None, "a"), plan_of(size=(16, 16))
+    ((_, written),) = predict_cases(AllBright(), plan, [case], tmp_path / "out", CPU, save_probabilities=True)
+    mask = read_scan(written).array
+    assert mask[:, 12:28, 12:28].all()
+    assert mask.sum() == 3 * 16 * 16
+    probs = np.load(tmp_path / "out" / "a.npz")["probabilities"]
+    assert np.allclose(probs.astype(np.float32).sum(0), 1, atol=2e-3)
 
 
-def test_blocks_of_slices_are_one_scan(tmp_path):
-    where = geometry((37, 20, 24), (5.0, 1.0, 1.0))
-    write_scan(tmp_path / "a.nii.gz", blob(where), where)
-    mask = predict_case(Threshold(), plan_of(), [tmp_path / "a.nii.gz"], CPU).mask
-    assert np.array_equal(mask == 1, blob(where) > 50)
+def blobs(folder, slices):
+    cases = []
+    for name, count in slices.items():
+        where = geometry((count, 20, 24), (5.0, 1.0, 1.0))
+        write_scan(folder / f"{name}.nii.gz", blob(where), where)
+        cases.append(Case(name, (folder / f"{name}.nii.gz",), None, name))
+    return cases
+
+
+def test_batches_span_scans_and_every_scan_gets_its_own_slices(tmp_path):
+    cases = blobs(tmp_path, {"a": 3, "b": 37, "c": 2, "d": 14, "e": 2})
+    done = list(predict_cases(Threshold(), plan_of(), cases, tmp_path / "out", CPU))
+    assert [case for case, _ in done] == cases
+    for case, path in done:
+        assert np.array_equal(read_scan(path).array == 1, read_scan(case.images[0]).array > 50)
+
+
+def test_batches_are_full_but_the_last(tmp_path):
+    cases = blobs(tmp_path, {"a": 3, "b": 37, "c": 2, "d": 14, "e": 2})
+    batches = list(in_batches(ScanInWork(case, plan_of(), False) for case in cases))
+    assert [sum(len(piece.slices) for piece in batch) for batch in batches] == [BATCH] * 3 + [58 - 3 * BATCH]
+    assert [piece.scan.case.name for batch in batches for piece in batch if piece.is_last] == list("abcde")
+
+
+def test_a_scan_that_breaks_is_named_and_those_before_it_are_written(tmp_path):
+    cases = blobs(tmp_path, {"a": 20, "b": 20, "c": 20})
+    cases[2].images[0].write_bytes(b"")
+    with pytest.raises(DataError, match=r"c\.nii\.gz: the file is empty"):
+        list(predict_cases(Threshold(), plan_of(), cases, tmp_path / "out", CPU))
+    assert (tmp_path / "out" / "a.nii.gz").is_file()
 
 
 @pytest.mark.parametrize("size", [(32, 32), (24, 40)])

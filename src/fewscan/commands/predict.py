@@ -58,14 +58,9 @@ def predict(
             step()
     raise_on_faults(faults)
     views = augmentation_views(card.flips, card.plan.size) if tta else []
-    written: list[Path] = []
     with reporter.bar("predicting", len(cases)) as step:
-        for case in cases:
-            ending = scan_ending(case.images[0]) or ""
-            job = predict_cases(
-                network, card.plan, [case], Path(output), ending, where, views, save_probabilities, step
-            )
-            written += [path for _, path in job]
+        job = predict_cases(network, card.plan, cases, Path(output), where, None, views, save_probabilities, step)
+        written = [path for _, path in job]
     reporter.say(f"{len(written)} masks written to {output}")
     return written
 

@@ -73,7 +73,7 @@ def validate_model(run: Path, cases: Sequence[Case], device: torch.device, repor
     plan = card.plan
     scores = {}
     with reporter.bar("validating", len(cases)) as step:
-        for case, path in predict_cases(network, plan, cases, folder, ".nii.gz", device, progress=step):
+        for case, path in predict_cases(network, plan, cases, folder, device, ".nii.gz", progress=step):
             if case.label is None:
                 raise ValueError(f"validation case {case.name} has no label")
             scores[case.name] = score_files(path, case.label, len(plan.class_names))

@@ -1,8 +1,10 @@
-"""From scans to masks on their own grid, a few slices at a time."""
+"""From scans to masks on their own grid: reading, the network, and writing side by side, a few slices at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -16,70 +18,74 @@ from torch import Tensor, nn
 from fewscan.data.plan import Plan
 from fewscan.data.preprocess import load_slices
 from fewscan.data.resample import axis_maps, resample
-from fewscan.io import Geometry, atomic_path, write_scan
+from fewscan.io import atomic_path, scan_ending, write_scan
 from fewscan.types import Case
 
 BATCH = 16
+# Blocks that wait for resampling and writing before the network waits for them.
+WAITING_BLOCKS = 4
 ROTATIONS_DEGREES = (-10.0, 0.0, 10.0)
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The mask of one scan.
-
-    Attributes:
-        mask: (z, y, x) uint8 on the scan's grid.
-        probabilities: (k, z, y, x) float16 on the scan's grid, where they were asked for.
-        geometry: of the scan.
-    """
-
-    mask: np.ndarray
-    probabilities: np.ndarray | None
-    geometry: Geometry
-
-
-@torch.no_grad()
-def predict_case(
-    network: nn.Module,
-    plan: Plan,
-    images: Sequence[Path],
-    device: torch.device,
-    views: Sequence[Float[Tensor, "2 3"]] = (),
-    keep_probabilities: bool = False,
-) -> Prediction:
-    """Predict one scan.
-
-    The canvas goes through the network and back to the scan's grid in blocks of slices: beyond the scan itself and
-    its mask, memory holds one block.
+class ScanInWork:
+    """A scan on the canvas, and the mask on its own grid that fills up block by block.
 
     Args:
-        network: in evaluation mode, on the device.
+        case: its files are read, on the plan's canvas.
         plan: of the model.
-        images: one file per channel.
-        device: of the network.
-        views: test-time augmentation, affine maps in [−1, 1]; empty: the canvas as it is.
-        keep_probabilities: also return them.
+        keep_probabilities: also collect them, (k, z, y, x) float16.
 
     Raises:
         DataError: a file cannot be read.
     """
-    slices, geometry = load_slices(images, plan)
-    rows, columns = (m.to_source() for m in axis_maps(plan, geometry))
-    shape = (len(slices), len(rows), len(columns))
-    mask = np.zeros(shape, np.uint8)
-    kept = np.zeros((len(plan.class_names), *shape), np.float16) if keep_probabilities else None
-    for start in range(0, len(slices), BATCH):
-        block = torch.from_numpy(slices[start : start + BATCH]).to(device)
-        canvas = probabilities(network, block, views).cpu().numpy()
-        source = resample(canvas, rows, columns)
+
+    def __init__(self, case: Case, plan: Plan, keep_probabilities: bool) -> None:
+        self.case = case
+        self.plan = plan
+        self.slices, self.geometry = load_slices(case.images, plan)
+        self._rows, self._columns = (m.to_source() for m in axis_maps(plan, self.geometry))
+        shape = (len(self.slices), len(self._rows), len(self._columns))
+        self._mask = np.zeros(shape, np.uint8)
+        self._kept = np.zeros((len(plan.class_names), *shape), np.float16) if keep_probabilities else None
+
+    def take(self, start: int, canvas: np.ndarray) -> None:
+        """Bring the probabilities (slices, k, h, w) of the slices from `start` on to the scan's grid."""
+        source = resample(canvas, self._rows, self._columns)
         # What lies outside the canvas has no probability at all; it is background.
         source[:, 0] += 1 - source.sum(axis=1)
-        mask[start : start + BATCH] = source.argmax(axis=1)
-        if kept is not None:
-            kept[:, start : start + BATCH] = source.swapaxes(0, 1)
-    if kept is not None:
-        kept = np.moveaxis(kept, 1, plan.slice_axis + 1)
-    return Prediction(np.moveaxis(mask, 0, plan.slice_axis), kept, geometry)
+        self._mask[start : start + len(canvas)] = source.argmax(axis=1)
+        if self._kept is not None:
+            self._kept[:, start : start + len(canvas)] = source.swapaxes(0, 1)
+
+    def write(self, destination: Path, ending: str | None) -> Path:
+        """Write `CASE` + ending, the image's own where it is None, and `CASE.npz` where probabilities were kept."""
+        path = destination / f"{self.case.name}{ending or scan_ending(self.case.images[0])}"
+        write_scan(path, np.moveaxis(self._mask, 0, self.plan.slice_axis), self.geometry)
+        if self._kept is not None:
+            kept = np.moveaxis(self._kept, 1, self.plan.slice_axis + 1)
+            with atomic_path(destination / f"{self.case.name}.npz") as beside:
+                np.savez_compressed(beside, probabilities=kept)
+        return path
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some slices of a scan, on their way through the network.
+
+    Attributes:
+        scan: that they belong to.
+        start: number of the first one.
+        slices: (n, c, h, w) float32.
+    """
+
+    scan: ScanInWork
+    start: int
+    slices: np.ndarray
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the scan is complete with it."""
+        return self.start + len(self.slices) == len(self.scan.slices)
 
 
 def probabilities(
@@ -128,36 +134,85 @@ def predict_cases(
     plan: Plan,
     cases: Sequence[Case],
     destination: Path,
-    ending: str,
     device: torch.device,
-    views: Sequence[Tensor] = (),
+    ending: str | None = None,
+    views: Sequence[Float[Tensor, "2 3"]] = (),
     save_probabilities: bool = False,
     progress: Callable[[], None] | None = None,
 ) -> Iterator[tuple[Case, Path]]:
-    """Predict scans one after the other and write `CASE` + `ending` for each; yields what was written.
+    """Predict scans and write a mask for each; yields what was written, in the order of the cases.
+
+    While the network is busy, the next scan is read and the last one's mask is resampled and written. Batches span
+    scans. Memory holds three scans, their masks, and a few blocks of slices.
 
     Args:
         network: in evaluation mode, on the device.
         plan: of the model.
-        cases: names and images; labels are not read.
+        cases: their images are read; their labels are not.
         destination: folder, made if it is not there.
-        ending: such as ".nii.gz".
         device: of the network.
-        views: test-time augmentation.
-        save_probabilities: also write `CASE.npz` with "probabilities" (k, z, y, x) float16.
+        ending: of the masks' files; None: that of the scan.
+        views: test-time augmentation, affine maps in [−1, 1]; empty: the canvas as it is.
+        save_probabilities: also write `CASE.npz` with `probabilities` (k, z, y, x) float16.
         progress: called once per case.
 
     Raises:
         DataError: a file cannot be read or written.
     """
     destination.mkdir(parents=True, exist_ok=True)
+    waiting: deque[tuple[Piece, Future[Path | None]]] = deque()
+
+    def finish(piece: Piece, canvas: np.ndarray) -> Path | None:
+        piece.scan.take(piece.start, canvas)
+        return piece.scan.write(destination, ending) if piece.is_last else None
+
+    def written(most: int) -> Iterator[tuple[Case, Path]]:
+        while len(waiting) > most:
+            piece, future = waiting.popleft()
+            path = future.result()
+            if path is not None:
+                if progress is not None:
+                    progress()
+                yield piece.scan.case, path
+
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        for pieces in in_batches(_read_ahead(reader, cases, plan, save_probabilities)):
+            block = torch.from_numpy(np.concatenate([piece.slices for piece in pieces])).to(device)
+            with torch.no_grad():
+                canvas = probabilities(network, block, views).cpu().numpy()
+            ends = np.cumsum([len(piece.slices) for piece in pieces])
+            for piece, part in zip(pieces, np.split(canvas, ends[:-1]), strict=True):
+                waiting.append((piece, writer.submit(finish, piece, part)))
+            yield from written(WAITING_BLOCKS)
+        yield from written(0)
+
+
+def _read_ahead(
+    reader: ThreadPoolExecutor, cases: Sequence[Case], plan: Plan, keep_probabilities: bool
+) -> Iterator[ScanInWork]:
+    """The scans in their order; while one is in use the next is read."""
+    coming: Future[ScanInWork] | None = None
     for case in cases:
-        prediction = predict_case(network, plan, case.images, device, views, save_probabilities)
-        path = destination / f"{case.name}{ending}"
-        write_scan(path, prediction.mask, prediction.geometry)
-        if prediction.probabilities is not None:
-            with atomic_path(destination / f"{case.name}.npz") as beside:
-                np.savez_compressed(beside, probabilities=prediction.probabilities)
-        if progress is not None:
-            progress()
-        yield case, path
+        current, coming = coming, reader.submit(ScanInWork, case, plan, keep_probabilities)
+        if current is not None:
+            yield current.result()
+    if coming is not None:
+        yield coming.result()
+
+
+def in_batches(scans: Iterable[ScanInWork], size: int = BATCH) -> Iterator[list[Piece]]:
+    """Cut scans into pieces and join them to batches of `size` slices; the last batch may be smaller."""
+    batch: list[Piece] = []
+    room = size
+    for scan in scans:
+        start = 0
+        while start < len(scan.slices):
+            piece = Piece(scan, start, scan.slices[start : start + room])
+            batch.append(piece)
+            start += len(piece.slices)
+            room -= len(piece.slices)
+            if room == 0:
+                yield batch
+                batch, room = [], size
+    if batch:
+        yield batch
