@@ -1,10 +1,10 @@
-# Two commands do everything, set-up included: `make demo` and `make test`.
+# Everything is one command, set-up included: `make demo`, `make test`, `make bench`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 demo: $(STAMP)
 	rm -rf demo
@@ -18,7 +18,10 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pylint --rcfile=pyproject.toml src/fewscan
+	$(BIN)/pylint --rcfile=pyproject.toml src/fewscan benchmarks
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks -o bench.json
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from jaxtyping import config, install_import_hook
 
-install_import_hook(["fewscan.augment", "fewscan.losses", "fewscan.networks"], "beartype.beartype")
+install_import_hook(["fewscan.augment", "fewscan.losses", "fewscan.networks", "benchmarks.dense"], "beartype.beartype")
 
 DATA = Path(os.environ.get("FEWSCAN_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -1,0 +1,53 @@
+"""What a run of the benchmarks is asked for, and the training configuration that all parts share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fewscan.commands.devices import choose_device
+from fewscan.config import Config, load_config
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of a run.
+
+    Attributes:
+        folder: for caches, models and masks; nothing in it is kept.
+        sizes: sides of the square slices, in pixels.
+        warm_up: repetitions that are not counted.
+        repetitions: that are.
+        threads: of PyTorch, on the CPU.
+        device: auto, cpu, cuda, ...
+        dense: also time the dense head and loss: a minute and 12 GiB at 256².
+        cases: unlabelled cases of the memory part; ten times as many are compared with them.
+        data: data set whose validation volumes are predicted; None draws volumes.
+        run: run whose model predicts them; None takes an untrained network.
+        settings: `key=value` changes to the paper's recipe.
+    """
+
+    folder: Path
+    sizes: tuple[int, ...] = (128, 256)
+    warm_up: int = 2
+    repetitions: int = 7
+    threads: int = 2
+    device: str = "cpu"
+    dense: bool = True
+    cases: int = 50
+    data: Path | None = None
+    run: Path | None = None
+    settings: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> torch.device:
+        """The device itself."""
+        return choose_device(self.device)
+
+    def config(self, size: int, method: str = "action", settings: tuple[str, ...] = ()) -> Config:
+        """The paper's recipe (method section 5) at a size, for a method, with further changes."""
+        return load_config(
+            "paper", (f"plan.size={size}", *self.settings, *settings), self.where.type, method=method, seed=0
+        )

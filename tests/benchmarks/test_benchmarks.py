@@ -1,0 +1,154 @@
+"""Every part of the benchmarks runs at a tiny size and says something sane."""
+
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import augmentation, memory, prediction, steps
+from benchmarks.__main__ import report
+from benchmarks.measure import Stopwatch, alone, interleave, memory_bytes
+from benchmarks.options import Options
+from benchmarks.results import Target
+from benchmarks.slices import write_volumes
+from fewscan.commands.console import Reporter
+from fewscan.losses.anatomical import select_pixels
+from fewscan.registry import METHODS
+
+QUIET = Reporter(quiet=True)
+SIZE = 32
+MIB = 2**20
+
+
+@pytest.fixture
+def options(tmp_path):
+    settings = (
+        "network.channels=[4,6,8]",
+        "network.dropout=[0,0,0]",
+        "methods.action.queries=8",
+        "methods.action.negatives=8",
+        "methods.action.representation=8",
+    )
+    return Options(tmp_path, (SIZE,), warm_up=0, repetitions=2, threads=1, cases=2, settings=settings)
+
+
+def check(measured):
+    assert measured
+    for row in measured:
+        assert all(seconds > 0 for seconds in row.seconds)
+        assert row.peak_bytes is None or 20 * MIB < row.peak_bytes < 8192 * MIB
+        assert all(np.isfinite(value) and value > 0 for value in row.figures.values())
+    return {row.what: row for row in measured}
+
+
+@pytest.fixture
+def no_other_process(monkeypatch):
+    """A fresh process takes seconds to import PyTorch; here the numbers do not matter."""
+    for module in (steps, memory):
+        monkeypatch.setattr(module, "alone", lambda _threads, function, *args: function(*args))
+
+
+@pytest.mark.usefixtures("no_other_process")
+def test_steps(options):
+    options = replace(options, repetitions=1)
+    rows = check(steps.measure(options, QUIET))
+    assert {name.split()[0] for name in rows} == set(METHODS)
+    assert {"action global 32² ours", "action local 32² ours", "action anatomical 32² dense"} < set(rows)
+    assert rows["action anatomical 32² floor"].to_floor == 1
+    assert rows["action anatomical 32² ours"].to_floor > 0
+    assert [target.what for target in rows["action anatomical 32² ours"].targets] == ["ours / floor"]
+    json.dumps(report(list(rows.values()), options), allow_nan=False)
+
+
+def test_dense_and_floor_steps_are_other_steps(options):
+    terms = {}
+    for kind in ("ours", "floor", "dense"):
+        training = steps.Training(steps.Variant("action", "anatomical", SIZE, kind), options)
+        training.checked_step()
+        terms[kind] = {name: float(term) for name, term in training.step().items()}
+    assert set(terms["floor"]) == {"sup", "unsup"}
+    assert terms["ours"]["anco"] != terms["dense"]["anco"]
+    # ln(1 + negatives · e^((cos − cos⁺)/τ)) of fresh weights: all cosines are alike.
+    assert terms["ours"]["anco"] == pytest.approx(np.log(9), rel=0.3)
+    assert terms["dense"]["anco"] == pytest.approx(terms["ours"]["anco"], rel=0.2)
+
+
+def test_every_class_has_hard_queries_in_every_batch(options):
+    training = steps.Training(steps.Variant("action", "anatomical", SIZE), options)
+    for _ in range(10):
+        batch = training.batches.draw(training.stage)
+        probs = training.method.student(batch.images_labelled).softmax(1)
+        hard = select_pixels(probs, batch.labels, torch.ones_like(batch.labels, dtype=torch.bool), 0.97).hard
+        assert hard.any(1).all()
+
+
+def test_classes_are_imbalanced_as_in_acdc(options):
+    training = steps.Training(steps.Variant("action", "anatomical", 128), options)
+    labels = training.store.labels(training.store.labelled)
+    shares = torch.bincount(labels.flatten()) / labels.numel()
+    assert shares[0] > 0.9
+    assert ((shares[1:] > 0.003) & (shares[1:] < 0.04)).all()
+
+
+def test_augmentation(options):
+    rows = check(augmentation.measure(options, QUIET))
+    assert len(rows) == 4
+    share = rows[f"all of a fine-tuning step {SIZE}²"].figures["% of the step"]
+    assert 0 < share < 100
+
+
+def test_prediction(options, tmp_path):
+    data = write_volumes(tmp_path / "data", 2, (36, 40))
+    (row,) = check(prediction.measure(replace(options, data=data), QUIET)).values()
+    assert 0 < row.figures["% in the network"] < 100
+    model = tmp_path / "model32"
+    (row,) = check(prediction.measure(replace(options, data=data, run=model), QUIET)).values()
+    assert row.what == "2 volumes, model32"
+
+
+@pytest.mark.usefixtures("no_other_process")
+def test_memory(options):
+    few, many = check(memory.measure(options, QUIET)).values()
+    assert many.figures["cache GiB"] > 2 * few.figures["cache GiB"]
+    assert few.figures["anonymous GiB"] == pytest.approx(many.figures["anonymous GiB"], rel=0.1)
+    assert [target.what for target in many.targets] == ["anonymous, 10 N / N"]
+
+
+def test_tasks_take_turns_and_the_warm_up_does_not_count():
+    calls = []
+    tasks = {name: lambda name=name: calls.append(name) for name in "ab"}
+    seconds = interleave(tasks, 1, 2, lambda: None)
+    assert "".join(calls) == "abbaab"
+    assert [len(values) for values in seconds.values()] == [2, 2]
+
+
+def test_stopwatch_counts_nested_calls_once():
+    class Work:
+        def outer(self):
+            time.sleep(0.01)
+            self.inner()
+
+        def inner(self):
+            time.sleep(0.02)
+
+    watch = Stopwatch(lambda: None)
+    with watch.over(Work, "outer", "inner"):
+        Work().outer()
+    Work().outer()
+    assert 0.03 <= watch.seconds < 0.06
+
+
+def test_peak_of_another_process_is_its_own():
+    held = np.ones(400 * MIB // 8)
+    assert alone(1, memory_bytes, "VmHWM") < memory_bytes("VmHWM") - 200 * MIB
+    assert held.all()
+
+
+@pytest.mark.parametrize(
+    ("sense", "value", "met"), [("at most", 2, True), ("at most", 2.1, False), ("at least", 1.9, False)]
+)
+def test_targets(sense, value, met):
+    assert Target("time", value, sense, 2, "s").met is met
