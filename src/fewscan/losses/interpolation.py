@@ -12,7 +12,8 @@ zero-padded convolution.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import torch
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.grad import conv2d_weight, conv3d_weight
 
 WINDOW = 3
 
@@ -109,29 +111,33 @@ def _inner_products(maps: Tensor, masks: Tensor) -> Tensor:
     """(b, c, *low) and (b, k, *space) → (k, t, c)."""
     if maps.shape[2:] == masks.shape[2:]:
         return _inner_products_same_size(maps, masks)
-    pulled = masks
-    ndim = masks.ndim - 2
-    for axis in range(ndim):
-        matrices = shifted_interpolation(masks.shape[2 + axis], maps.shape[2 + axis], masks)
-        # The axis in turn comes first among the remaining ones and leaves (window, low side) at the end.
-        pulled = torch.tensordot(pulled, matrices, dims=([2], [1]))
-    # (b, k, o_1, low_1, o_2, low_2, ...) → windows, then low-resolution pixels.
+    return torch.einsum("bkti,bci->ktc", _pull_down(masks, tuple(maps.shape[2:])), maps.flatten(2))
+
+
+def _pull_down(masks: Tensor, low: tuple[int, ...]) -> Tensor:
+    """upᵀ shift_o(mask) for every window position o: (b, k, *space) → (b, k, t, pixels of low).
+
+    A matrix product for every axis; the last axis first and from the right, so that nothing is transposed while the
+    masks are still large.
+    """
+    b, k, *space = masks.shape
+    ndim = len(space)
+    matrices = [shifted_interpolation(side, small, masks) for side, small in zip(space, low, strict=True)]
+    pulled = masks.reshape(-1, space[-1]) @ rearrange(matrices[-1], "o s l -> s (o l)")
+    for axis in reversed(range(ndim - 1)):
+        pulled = pulled.reshape(-1, space[axis], math.prod(WINDOW * small for small in low[axis + 1 :]))
+        pulled = rearrange(matrices[axis], "o s l -> (o l) s") @ pulled
+    pulled = pulled.reshape(b, k, *[side for small in low for side in (WINDOW, small)])
     windows = [2 + 2 * axis for axis in range(ndim)]
-    pulled = pulled.permute(0, 1, *windows, *[w + 1 for w in windows])
-    pulled = pulled.flatten(2, 1 + ndim).flatten(3)
-    return torch.einsum("bkti,bci->ktc", pulled, maps.flatten(2))
+    return pulled.permute(0, 1, *windows, *[w + 1 for w in windows]).flatten(2, 1 + ndim).flatten(3)
 
 
 def _inner_products_same_size(maps: Tensor, masks: Tensor) -> Tensor:
-    """At full resolution the adjoint is the identity: shift the maps and sum."""
+    """At full resolution the adjoint is the identity, and what is left is the weight gradient of a convolution."""
     ndim = masks.ndim - 2
-    padded = F.pad(maps, [1, 1] * ndim)
-    flat_masks = rearrange(masks, "b k ... -> k (b ...)")
-    products = []
-    for offset in product(range(WINDOW), repeat=ndim):
-        window = [slice(o, o + side) for o, side in zip(offset, masks.shape[2:], strict=True)]
-        products.append(flat_masks @ rearrange(padded[(slice(None), slice(None), *window)], "b c ... -> (b ...) c"))
-    return torch.stack(products, dim=1)
+    shape = (masks.shape[1], maps.shape[1], *[WINDOW] * ndim)
+    weight_gradient: Callable[..., Tensor] = conv2d_weight if ndim == 2 else conv3d_weight
+    return rearrange(weight_gradient(maps, shape, masks, padding=1), "k c ... -> k (...) c")
 
 
 def shifted_interpolation(side: int, low_side: int, like: Tensor) -> Float[Tensor, "3 {side} {low_side}"]:
