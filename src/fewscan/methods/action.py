@@ -137,7 +137,7 @@ class Action(Method):
 
     def after_update(self, context: Context) -> None:
         """Average teacher and teacher heads."""
-        m = warmed_momentum(self.settings.momentum, context.done)
+        m = warmed_momentum(self.settings.momentum, context.update)
         update_teacher(self.teacher, self.student, m, self.settings.teacher_statistics)
         update_teacher(self.project_global_teacher, self.project_global, m)
         update_teacher(self.project_local_teacher, self.project_local, m)
