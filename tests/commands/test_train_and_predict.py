@@ -16,20 +16,7 @@ import fewscan
 from fewscan.commands.predict import collect_cases
 from fewscan.io import read_json, read_scan, write_json, write_scan
 from fewscan.types import ConfigError, DataError
-from scans import disc, geometry, make_dataset
-
-TINY = (
-    "plan.size=32",
-    "network.channels=[4,8]",
-    "network.dropout=[0,0]",
-    "methods.action.representation=8",
-    *(
-        f"stages.{stage}.{key}={value}"
-        for stage in ("global", "local", "anatomical")
-        for key, value in [("updates", 3)]
-    ),
-    "logging.every=2",
-)
+from scans import TINY, disc, geometry, make_dataset
 
 
 @pytest.fixture(scope="module")
