@@ -171,6 +171,25 @@ def test_runs_of_another_process_are_left_to_it(dataset, refusing):
     assert all(grid.lock(cell).exists() for cell in grid.cells[1:])
 
 
+def test_a_run_that_another_process_gave_up_is_made_after_all(dataset, refusing, monkeypatch):
+    grid = grid_of(dataset, labelled=(1,))
+    held = grid.lock(grid.cells[0])
+    assert claim(held)
+    workshop = Workshop(grid, ["cpu"], Reporter(quiet=True), lambda: None)
+    say_failure = workshop._say_failure
+    monkeypatch.setattr(workshop, "_say_failure", lambda *failure: (say_failure(*failure), release(held)))
+    assert [cell.name for cell in workshop.work()] == [cell.name for cell in (*grid.cells[1:], grid.cells[0])]
+
+
+def test_without_validation_cases_no_validation_is_wanted(dataset):
+    names = [f"case_{i:02d}" for i in range(5)]
+    write_json(dataset / "splits.json", {"train": names[:3], "test": names[4:]})
+    grid = grid_of(dataset)
+    pretend(grid, grid.cells[0])
+    (grid.folder(grid.cells[0]) / "validation" / "summary.json").unlink()
+    assert grid.state(grid.cells[0]) == "done"
+
+
 def test_the_memory_of_a_run_is_its_own(tmp_path):
     held = bytearray(b"x" * (300 << 20))
     code = "import time; held = bytearray(b'x' * (100 << 20)); time.sleep(0.5)"

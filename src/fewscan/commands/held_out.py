@@ -25,7 +25,7 @@ def score_test(grid: Grid, device: torch.device, reporter: Reporter) -> bool:
     Args:
         grid: all of whose runs are done.
         device: to predict on.
-        reporter: where to show progress.
+        reporter: where to say which run is at it.
 
     Returns:
         Whether all results are there; False where another process is at it.
@@ -37,7 +37,7 @@ def score_test(grid: Grid, device: torch.device, reporter: Reporter) -> bool:
                 folder = grid.folder(cell)
                 if not (folder / "test" / "summary.json").is_file():
                     reporter.say(f"test split: {cell}")
-                    validate_model(folder, grid.split.test, device, reporter, "test")
+                    validate_model(folder, grid.split.test, device, Reporter(quiet=True), "test")
         return mine
 
 

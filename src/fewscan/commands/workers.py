@@ -78,8 +78,10 @@ class Workshop:
         self.reporter = reporter
         self.after_run = after_run
         self.waiting = deque(cell for cell in grid.cells if grid.state(cell) != "done")
+        self.held: list[Cell] = []
         self.workers: list[Worker] = []
         self.failed: list[Cell] = []
+        self.said: set[Cell] = set()
 
     def work(self) -> list[Cell]:
         """Make all runs; what failed is returned."""
@@ -114,7 +116,7 @@ class Workshop:
         """Claim the run and start it; None where it is another process's, or done by now."""
         lock = self.grid.lock(cell)
         if not claim(lock):
-            self.reporter.say(f"{cell}: another process has it; if there is none, remove {lock}")
+            self._leave(cell, lock)
             return None
         worker = None
         try:
@@ -124,6 +126,13 @@ class Workshop:
             if worker is None:
                 release(lock)
         return worker
+
+    def _leave(self, cell: Cell, lock: Path) -> None:
+        """Leave a run to its holder for now; it is looked at again when a run of this process has ended."""
+        self.held.append(cell)
+        if cell not in self.said:
+            self.said.add(cell)
+            self.reporter.say(f"{cell}: another process has it; if there is none, remove {lock}")
 
     def _is_to_make(self, cell: Cell) -> bool:
         """Look again now that the run is claimed: another process may have finished it. Clears what is unfinished."""
@@ -153,6 +162,8 @@ class Workshop:
                 self.grid.finish(worker.cell, costs, fewscan.__version__, now)
         finally:
             release(worker.lock)
+        self.waiting.extend(self.held)
+        self.held.clear()
         if worker.process.returncode == 0:
             self.after_run()
         else:
@@ -166,8 +177,9 @@ class Workshop:
             self.reporter.say(f"  {lines[-1]}")
 
     def _say_start(self, cell: Cell, device: str) -> None:
-        number = len(self.grid.cells) - len(self.waiting)
-        coming = [cell, *self.waiting, *(worker.cell for worker in self.workers)]
+        running = [worker.cell for worker in self.workers]
+        number = len(self.grid.done()) + len(self.failed) + len(running) + 1
+        coming = [cell, *running, *self.waiting]
         left = time_left(self.grid, coming, len(self.devices))
         text = f", about {timedelta(seconds=round(left))} left" if left is not None else ""
         self.reporter.say(f"run {number} of {len(self.grid.cells)} on {device}: {cell}{text}")

@@ -28,7 +28,7 @@ def save_dice(path: Path, settings: Sequence[Setting]) -> None:
     figure = _figure(len(panels) * (1.2 + 0.7 * most), 4)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (labelled, group) in zip(axes, panels.items(), strict=True):
-        _draw_boxes(axis, group)
+        _draw_boxes(axis, group, _methods(settings))
         axis.set_title(f"{labelled} labelled", fontsize=10)
         axis.grid(axis="y", alpha=0.3)
     axes[0].set_ylabel("Dice of a case, mean over classes and seeds")
@@ -73,11 +73,11 @@ def _methods(settings: Sequence[Setting]) -> list[str]:
     return list(dict.fromkeys(setting.method for setting in settings))
 
 
-def _draw_boxes(axis: Axes, settings: Sequence[Setting]) -> None:
+def _draw_boxes(axis: Axes, settings: Sequence[Setting], methods: Sequence[str]) -> None:
     dice = [list(setting.case_dice.values()) for setting in settings]
     boxes = axis.boxplot(dice, patch_artist=True, widths=0.6, medianprops={"color": "black"})
-    for number, box in enumerate(boxes["boxes"], start=1):
-        box.set(facecolor=class_colour(number), alpha=0.7)
+    for setting, box in zip(settings, boxes["boxes"], strict=True):
+        box.set(facecolor=class_colour(methods.index(setting.method) + 1), alpha=0.7)
     axis.set_xticks(range(1, len(settings) + 1), [s.method for s in settings], rotation=30, ha="right", fontsize=8)
 
 
