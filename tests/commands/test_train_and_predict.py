@@ -216,8 +216,9 @@ def test_exit_codes(dataset, tmp_path):
     assert command("convert", "msd", tmp_path / "none", tmp_path / "new").returncode == 2
 
 
-def test_help_imports_nothing_heavy():
-    code = "import sys; sys.argv = ['fewscan', 'train', '--help']\nfrom fewscan.cli import main\ntry: main()\n"
+@pytest.mark.parametrize("name", ["train", "benchmark"])
+def test_help_imports_nothing_heavy(name):
+    code = f"import sys; sys.argv = ['fewscan', '{name}', '--help']\nfrom fewscan.cli import main\ntry: main()\n"
     code += "except SystemExit: print(sorted({'torch', 'numpy', 'SimpleITK', 'scipy'} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.splitlines()[-1] == "[]"
