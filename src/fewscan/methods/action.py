@@ -60,7 +60,7 @@ class ActionSettings(MethodSettings):
         "confident_pixels",
         description="image_weighted: as published; confident_pixels: ½ (cross-entropy + Dice) over confident pixels.",
     )
-    lambda_global: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of L_global in stage ii.")
+    lambda_global: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of L_global, in stages i and ii.")
     lambda_local: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of L_local.")
     lambda_unsup: Annotated[float, Field(ge=0)] = Field(1.0, description="λ_u, weight of L_unsup.")
     lambda_anco: Annotated[float, Field(ge=0)] = Field(0.01, description="λ_a, weight of L_anco.")
@@ -124,9 +124,7 @@ class Action(Method):
         return steps[self.stage](batch, context)
 
     def weights(self, context: Context) -> dict[str, float]:
-        """Those of stage ii; λ_u, ramped up, and λ_a. L_global alone, in stage i, needs no weight."""
-        if self.stage == "global":
-            return {}
+        """Those of stages i and ii; λ_u, ramped up, and λ_a."""
         ramp = sigmoid_ramp_up(context.update, round(self.settings.ramp_up * context.updates))
         return {
             "global": self.settings.lambda_global,
