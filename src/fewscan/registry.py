@@ -10,6 +10,7 @@ from fewscan.types import ConfigError
 
 METHODS = {
     "action": "fewscan.methods.action:Action",
+    "action_pp": "fewscan.methods.action_pp:ActionPlusPlus",
     "supervised": "fewscan.methods.supervised:Supervised",
 }
 
