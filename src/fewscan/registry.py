@@ -12,6 +12,8 @@ METHODS = {
     "action": "fewscan.methods.action:Action",
     "action_pp": "fewscan.methods.action_pp:ActionPlusPlus",
     "supervised": "fewscan.methods.supervised:Supervised",
+    "entropy": "fewscan.methods.entropy:Entropy",
+    "mean_teacher": "fewscan.methods.mean_teacher:MeanTeacher",
 }
 
 CONVERTERS = {
