@@ -14,6 +14,8 @@ METHODS = {
     "supervised": "fewscan.methods.supervised:Supervised",
     "entropy": "fewscan.methods.entropy:Entropy",
     "mean_teacher": "fewscan.methods.mean_teacher:MeanTeacher",
+    "ua_mt": "fewscan.methods.ua_mt:UaMt",
+    "ict": "fewscan.methods.ict:Ict",
 }
 
 CONVERTERS = {
