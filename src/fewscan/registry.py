@@ -16,6 +16,8 @@ METHODS = {
     "mean_teacher": "fewscan.methods.mean_teacher:MeanTeacher",
     "ua_mt": "fewscan.methods.ua_mt:UaMt",
     "ict": "fewscan.methods.ict:Ict",
+    "cct": "fewscan.methods.cct:Cct",
+    "cps": "fewscan.methods.cps:Cps",
 }
 
 CONVERTERS = {
