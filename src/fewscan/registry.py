@@ -18,6 +18,8 @@ METHODS = {
     "ict": "fewscan.methods.ict:Ict",
     "cct": "fewscan.methods.cct:Cct",
     "cps": "fewscan.methods.cps:Cps",
+    "urpc": "fewscan.methods.urpc:Urpc",
+    "mc_net": "fewscan.methods.mc_net:McNet",
 }
 
 CONVERTERS = {
