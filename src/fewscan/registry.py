@@ -20,6 +20,8 @@ METHODS = {
     "cps": "fewscan.methods.cps:Cps",
     "urpc": "fewscan.methods.urpc:Urpc",
     "mc_net": "fewscan.methods.mc_net:McNet",
+    "fixmatch": "fewscan.methods.fixmatch:FixMatch",
+    "unimatch": "fewscan.methods.unimatch:UniMatch",
 }
 
 CONVERTERS = {
