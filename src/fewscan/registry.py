@@ -22,6 +22,7 @@ METHODS = {
     "mc_net": "fewscan.methods.mc_net:McNet",
     "fixmatch": "fewscan.methods.fixmatch:FixMatch",
     "unimatch": "fewscan.methods.unimatch:UniMatch",
+    "bcp": "fewscan.methods.bcp:Bcp",
 }
 
 CONVERTERS = {
