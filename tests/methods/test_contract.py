@@ -1,6 +1,7 @@
 """What every registered method must keep, in 2D and in 3D."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -90,3 +91,14 @@ def test_one_class_in_the_batch_is_legal(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_total_updates_are_the_same_for_every_method(name):
     assert sum(stage.updates for stage in build(name).stages()) == STAGES.total.updates
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_lower_precision_gives_finite_terms_of_the_images_precision(name):
+    method = build(name)
+    task = dataclasses.replace(method.task, precision=torch.bfloat16)
+    rough = type(method)(task, method.settings).train()
+    for stage in rough.stages():
+        rough.start_stage(stage)
+        terms = rough(draw_batch(stage, SIZES[0]), context())
+        assert all(t.dtype == torch.float32 and torch.isfinite(t) for t in terms.values())
