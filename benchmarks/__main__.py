@@ -42,6 +42,7 @@ def main(
     cases: Annotated[int, typer.Option(min=1, help="N of the memory part, which also takes 10 N.")] = 50,
     data: Annotated[Path | None, typer.Option(help="Data set in the nnU-Net layout to predict.")] = None,
     run: Annotated[Path | None, typer.Option(help="Trained run to predict with.")] = None,
+    precision: Annotated[str, typer.Option(help="Of training: auto, float32 or bfloat16.")] = "auto",
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON with everything measured.")] = Path("bench.json"),
 ) -> None:
     """Measure what fewscan costs."""
@@ -50,7 +51,9 @@ def main(
     reporter = Reporter()
     measured: list[Measured] = []
     with tempfile.TemporaryDirectory(prefix="fewscan-benchmarks-") as folder:
-        options = Options(Path(folder), sizes, warm_up, repetitions, threads, device, dense, cases, data, run)
+        options = Options(
+            Path(folder), sizes, warm_up, repetitions, threads, device, dense, cases, data, run, precision
+        )
         for part in parts or list(Part):
             measured += import_module(f"benchmarks.{part}").measure(options, reporter)
             # After every part: what was measured outlives an error in the next one.

@@ -26,6 +26,7 @@ class Options:
         cases: unlabelled cases of the memory part; ten times as many are compared with them.
         data: data set whose validation volumes are predicted; None draws volumes.
         run: run whose model predicts them; None takes an untrained network.
+        precision: auto, float32 or bfloat16: of the networks' arithmetic in training.
         settings: `key=value` changes to the paper's recipe.
     """
 
@@ -39,6 +40,7 @@ class Options:
     cases: int = 50
     data: Path | None = None
     run: Path | None = None
+    precision: str = "auto"
     settings: tuple[str, ...] = ()
 
     @property
@@ -49,5 +51,9 @@ class Options:
     def config(self, size: int, method: str = "action", settings: tuple[str, ...] = ()) -> Config:
         """The paper's recipe (method section 5) at a size, for a method, with further changes."""
         return load_config(
-            "paper", (f"plan.size={size}", *self.settings, *settings), self.where.type, method=method, seed=0
+            "paper",
+            (f"plan.size={size}", f"precision={self.precision}", *self.settings, *settings),
+            self.where.type,
+            method=method,
+            seed=0,
         )

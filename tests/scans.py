@@ -1,4 +1,4 @@
-"""Small scans and data sets, made by the tests themselves."""
+"""Small scans and data sets, made by the tests themselves, and the settings that train on them in a moment."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ import numpy as np
 from fewscan.io import Geometry, write_scan
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+TINY = (
+    "plan.size=32",
+    "network.channels=[4,8]",
+    "network.dropout=[0,0]",
+    "methods.action.representation=8",
+    *(
+        f"stages.{stage}.{key}={value}"
+        for stage in ("global", "local", "anatomical")
+        for key, value in [("updates", 3)]
+    ),
+    "logging.every=2",
+)
 
 
 def geometry(shape=(4, 20, 24), spacing=(5.0, 1.5, 1.2), origin=(1.0, -2.0, 3.0), direction=IDENTITY) -> Geometry:

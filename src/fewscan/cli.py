@@ -137,6 +137,47 @@ def evaluate(
 
 
 @app.command()
+def benchmark(
+    dataset: Annotated[Path, typer.Argument(help="Folder in the nnU-Net layout.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the benchmark; what is done stays.")],
+    labelled: Annotated[str, typer.Option(metavar="N,N,...", help="Numbers of labelled patients.")],
+    methods: Annotated[
+        str, typer.Option(metavar="NAME,NAME,...", help="Methods; supervised is always added.")
+    ] = "action",
+    seeds: Annotated[str, typer.Option(metavar="N,N,...", help="Of the trainings.")] = "0,1,2",
+    recipe: Annotated[str, typer.Option(help="auto, paper or quick.")] = "auto",
+    settings: Settings = None,
+    reference: Annotated[str, typer.Option(help="Method that the others are tested against.")] = "supervised",
+    device: Annotated[
+        str, typer.Option(help="auto: every GPU, else the CPU; or names with commas: a process each.")
+    ] = "auto",
+    cache: Annotated[Path | None, typer.Option(help="Folder for the preprocessed slices.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare methods over labelled patients and seeds; can be stopped and continued.
+
+    Scores the last weights of every run; a test split is touched once, after all training. Exit code 1 if a run failed.
+    """
+    from fewscan.commands.benchmark import benchmark as run
+    from fewscan.commands.console import Reporter
+
+    result = run(
+        dataset,
+        output,
+        _split_commas(methods),
+        _split_numbers(labelled, "--labelled"),
+        _split_numbers(seeds, "--seeds"),
+        recipe,
+        settings or (),
+        reference,
+        device,
+        cache,
+        Reporter(quiet),
+    )
+    raise typer.Exit(1 if result.failed else 0)
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="New or empty folder.")] = Path("demo"),
     method: MethodName = "action",
@@ -158,6 +199,17 @@ def _read_names(path: Path) -> list[str]:
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="--labelled-list") from None
     return [line.strip() for line in lines if line.strip()]
+
+
+def _split_commas(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _split_numbers(text: str, option: str) -> list[int]:
+    parts = _split_commas(text)
+    if not all(part.isdecimal() for part in parts):
+        raise typer.BadParameter(f"{text}: must be whole numbers with commas between, such as 1,3,7", param_hint=option)
+    return [int(part) for part in parts]
 
 
 def main() -> None:

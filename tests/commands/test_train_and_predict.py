@@ -16,20 +16,7 @@ import fewscan
 from fewscan.commands.predict import collect_cases
 from fewscan.io import read_json, read_scan, write_json, write_scan
 from fewscan.types import ConfigError, DataError
-from scans import disc, geometry, make_dataset
-
-TINY = (
-    "plan.size=32",
-    "network.channels=[4,8]",
-    "network.dropout=[0,0]",
-    "methods.action.representation=8",
-    *(
-        f"stages.{stage}.{key}={value}"
-        for stage in ("global", "local", "anatomical")
-        for key, value in [("updates", 3)]
-    ),
-    "logging.every=2",
-)
+from scans import TINY, disc, geometry, make_dataset
 
 
 @pytest.fixture(scope="module")
@@ -229,8 +216,9 @@ def test_exit_codes(dataset, tmp_path):
     assert command("convert", "msd", tmp_path / "none", tmp_path / "new").returncode == 2
 
 
-def test_help_imports_nothing_heavy():
-    code = "import sys; sys.argv = ['fewscan', 'train', '--help']\nfrom fewscan.cli import main\ntry: main()\n"
+@pytest.mark.parametrize("name", ["train", "benchmark"])
+def test_help_imports_nothing_heavy(name):
+    code = f"import sys; sys.argv = ['fewscan', '{name}', '--help']\nfrom fewscan.cli import main\ntry: main()\n"
     code += "except SystemExit: print(sorted({'torch', 'numpy', 'SimpleITK', 'scipy'} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.splitlines()[-1] == "[]"

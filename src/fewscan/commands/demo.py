@@ -16,9 +16,9 @@ from fewscan.io import read_json
 # Enough for the phantom; minutes on two cores.
 DEMO_SETTINGS = (
     "plan.size=64",
-    "stages.global.updates=60",
-    "stages.local.updates=150",
-    "stages.anatomical.updates=600",
+    "stages.global.updates=30",
+    "stages.local.updates=30",
+    "stages.anatomical.updates=700",
     "logging.validate_every=200",
 )
 

@@ -25,6 +25,36 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def list_devices(names: str) -> list[str]:
+    """The devices to spread processes over: the named ones, or for "auto" every GPU, else the CPU.
+
+    None is opened: a process that only waits for others should hold no memory of a GPU.
+
+    Args:
+        names: with commas between.
+
+    Raises:
+        ConfigError: a name is no device's, or is given twice.
+    """
+    if names == "auto":
+        return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+    devices = [name.strip() for name in names.split(",")]
+    if len(set(devices)) < len(devices):
+        raise ConfigError(f"--device {names}: names a device twice. Each runs one process at a time.")
+    for name in devices:
+        _check_name(name)
+    return devices
+
+
+def _check_name(name: str) -> None:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"--device {name}: {str(error).splitlines()[0]}. Try --device cpu.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {name}: there are {torch.cuda.device_count()} GPUs here. Try --device cpu.")
+
+
 def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
     """What the networks compute in; None: float32, as the images are.
 

@@ -63,19 +63,21 @@ def _overlaps(network: nn.Module, store: SliceStore, case_of_slice: np.ndarray, 
     return counts
 
 
-def validate_model(run: Path, cases: Sequence[Case], device: torch.device, reporter: Reporter) -> dict[str, Any]:
-    """Predict the validation cases with the saved model, score them on their own grid, draw three of them.
+def validate_model(
+    run: Path, cases: Sequence[Case], device: torch.device, reporter: Reporter, part: str = "validation"
+) -> dict[str, Any]:
+    """Predict held-out cases with the saved model, score them on their own grid, draw three of them.
 
-    Writes `validation/CASE.nii.gz`, `summary.json`, `summary.csv` and overlays of the best, median and worst case.
+    Writes `PART/CASE.nii.gz`, `summary.json`, `summary.csv` and overlays of the best, median and worst case.
     """
-    folder = run / "validation"
+    folder = run / part
     network, card = load_model(run, device)
     plan = card.plan
     scores = {}
-    with reporter.bar("validating", len(cases)) as step:
+    with reporter.bar(f"scoring: {part}", len(cases)) as step:
         for case, path in predict_cases(network, plan, cases, folder, device, ".nii.gz", progress=step):
             if case.label is None:
-                raise ValueError(f"validation case {case.name} has no label")
+                raise ValueError(f"{part} case {case.name} has no label")
             scores[case.name] = score_files(path, case.label, len(plan.class_names))
     summary = summarise(scores, plan.class_names)
     write_json(folder / "summary.json", summary)

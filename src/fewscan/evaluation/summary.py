@@ -36,7 +36,8 @@ def summarise(
 
     Returns:
         {"rules", "definitions", "n_cases", "mean": {METRIC: v}, "classes": {CLASS: {METRIC: v}}, "cases": {CASE:
-        {CLASS: {METRIC: v}}}, "undefined": {"mean": {METRIC: n}, "classes": {CLASS: {METRIC: n}}}}; undefined = None.
+        {CLASS: {METRIC: v}}}, "undefined": {"mean": {METRIC: n}, "classes": {CLASS: {METRIC: n}}}, "missed": {CLASS:
+        [CASE]}}; undefined = None.
     """
     named = {
         case: {_class_name(k, class_names): _values(score, rules) for k, score in scores.items()}
@@ -59,7 +60,23 @@ def summarise(
             "mean": {m: sum(undefined[name][m] for name in classes) for m in METRICS},
             "classes": undefined,
         },
+        "missed": {
+            _class_name(k, class_names): [case for case, scores in cases.items() if k in scores and scores[k].missed]
+            for k in dict.fromkeys(k for scores in cases.values() for k in scores)
+        },
     }
+
+
+def under_rules(summary: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
+    """The summary of the same cases under other rules, from a `strict` one and without their masks."""
+    names = list(summary["classes"])
+    cases = {
+        case: {
+            names.index(name): Scores(dict(values), case in summary["missed"][name]) for name, values in classes.items()
+        }
+        for case, classes in summary["cases"].items()
+    }
+    return summarise(cases, names, rules)
 
 
 def definitions() -> dict[str, str]:

@@ -52,7 +52,7 @@ class ActionBaseSettings(TeacherSettings):
         "confident_pixels",
         description="image_weighted: as published; confident_pixels: ½ (cross-entropy + Dice) over confident pixels.",
     )
-    lambda_global: NonNegative = Field(1.0, description="Weight of L_global in stage ii.")
+    lambda_global: NonNegative = Field(1.0, description="Weight of L_global, in stages i and ii.")
     lambda_local: NonNegative = Field(1.0, description="Weight of L_local.")
     lambda_unsup: NonNegative = Field(1.0, description="λ_u, weight of L_unsup.")
     ramp_up: Share = Field(0.0, description="Share of stage iii over which λ_u rises to its value.")
@@ -123,9 +123,7 @@ class ActionBase(AveragedTeacher):
         return steps[self.stage](batch, context)
 
     def weights(self, context: Context) -> dict[str, float]:
-        """Those of stage ii, and λ_u, ramped up. L_global alone, in stage i, needs no weight."""
-        if self.stage == "global":
-            return {}
+        """Those of stages i and ii, and λ_u, ramped up."""
         ramp = sigmoid_ramp_up(context.update, round(self.settings.ramp_up * context.updates))
         return {
             "global": self.settings.lambda_global,
@@ -136,7 +134,7 @@ class ActionBase(AveragedTeacher):
     def after_update(self, context: Context) -> None:
         """Average teacher and teacher heads."""
         super().after_update(context)
-        m = warmed_momentum(self.settings.momentum, context.done)
+        m = warmed_momentum(self.settings.momentum, context.update)
         update_teacher(self.project_global_teacher, self.project_global, m)
         update_teacher(self.project_local_teacher, self.project_local, m)
 

@@ -90,7 +90,7 @@ class ActionPlusPlus(ActionBase):
     def after_update(self, context: Context) -> None:
         """Average teacher and heads; now and then assign the centres anew, on the host."""
         super().after_update(context)
-        update_teacher(self.represent_teacher, self.represent, warmed_momentum(self.settings.momentum, context.done))
+        update_teacher(self.represent_teacher, self.represent, warmed_momentum(self.settings.momentum, context.update))
         if self.stage == "anatomical" and context.update % self.settings.assign_every == 0:
             self.assignment.copy_(assign_centres(self.means, self.centres))
 

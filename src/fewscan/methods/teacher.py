@@ -42,7 +42,7 @@ class AveragedTeacher(Method):
 
     def after_update(self, context: Context) -> None:
         """Average the teacher."""
-        m = warmed_momentum(self.settings.momentum, context.done)
+        m = warmed_momentum(self.settings.momentum, context.update)
         update_teacher(self.teacher, self.student, m, self.settings.teacher_statistics)
 
     def networks(self) -> dict[str, nn.Module]:

@@ -58,8 +58,16 @@ def update_teacher(
 
 
 def warmed_momentum(momentum: float, update: int) -> float:
-    """min(m, 1 − 1/(update+1)): while the student is new, the teacher is the plain mean of what it has been."""
-    return min(momentum, 1 - 1 / (update + 1))
+    """min(m, (1 + t) / (10 + t)): the teacher averages over the last tenth of the way, until that is 1/(1 − m) updates.
+
+    A young student moves fast, and the average of all that it has been is no network: measured on Hippocampus, a plain
+    mean followed by m = 0.99 called everything background for 500 updates, and taught it.
+
+    Args:
+        momentum: m.
+        update: t, number of the update in its stage; the learning rate starts anew with every stage.
+    """
+    return min(momentum, (1 + update) / (10 + update))
 
 
 @contextmanager

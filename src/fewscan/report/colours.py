@@ -4,5 +4,5 @@ CLASS_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7
 
 
 def class_colour(number: int) -> str:
-    """The colour of foreground class 1, 2, ...; after eight they repeat."""
+    """The colour of foreground class, or of method, 1, 2, ...; after eight they repeat."""
     return CLASS_COLOURS[(number - 1) % len(CLASS_COLOURS)]

@@ -1,0 +1,152 @@
+"""fewscan benchmark: methods, numbers of labelled patients and seeds against each other, with tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import fewscan
+from fewscan.commands.console import Reporter
+from fewscan.commands.devices import choose_device, list_devices
+from fewscan.commands.grid import Cell, Grid, make_grid
+from fewscan.commands.held_out import score_test, test_text
+from fewscan.commands.workers import Workshop
+from fewscan.config import load_config
+from fewscan.data.index import read_dataset
+from fewscan.evaluation.results import Setting, group_runs
+from fewscan.io import write_text
+from fewscan.report.grid import save_costs, save_dice, save_labelled
+from fewscan.report.tables import Conditions, grid_report, write_runs
+from fewscan.types import ConfigError
+
+BASELINE = "supervised"
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """What a benchmark came to.
+
+    Attributes:
+        output: its folder.
+        settings: methods and numbers of labelled patients with their runs, as in the tables.
+        failed: names of the runs that failed this time; each has a log.
+        missing: names of all runs that are not there: failed, or still another process's.
+    """
+
+    output: Path
+    settings: tuple[Setting, ...]
+    failed: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def benchmark(
+    dataset: Path,
+    output: Path,
+    methods: Sequence[str] = ("action",),
+    labelled: Sequence[int] = (1,),
+    seeds: Sequence[int] = (0, 1, 2),
+    recipe: str = "auto",
+    settings: Sequence[str] = (),
+    reference: str = BASELINE,
+    device: str = "auto",
+    cache: Path | None = None,
+    reporter: Reporter | None = None,
+) -> BenchmarkResult:
+    """Train what is not there yet, score it, write `results.csv`, `results.md` and figures.
+
+    The last weights of a run are what is scored; nothing is chosen on held-out cases. `supervised` is always among
+    the methods. A test split is touched when every run is done, once.
+
+    Args:
+        dataset: folder in the nnU-Net layout.
+        output: folder of the benchmark; what it holds already is not made again.
+        methods: names in the registry.
+        labelled: numbers of labelled patients.
+        seeds: of training.
+        recipe: auto, paper or quick.
+        settings: `key=value` changes to the recipe, for all runs.
+        reference: the method that the others are tested against.
+        device: auto (every GPU, else the CPU), or names with commas between: one process for each.
+        cache: folder of the preprocessed slices; None: `cache/` in the output.
+        reporter: where to show what goes on.
+
+    Raises:
+        ConfigError: a setting cannot be used, or a run in the folder was made with other settings.
+        DataError: something is wrong with the data set's folder or its split.
+    """
+    reporter = reporter or Reporter(quiet=True)
+    output = Path(output)
+    names = tuple(dict.fromkeys((BASELINE, *methods)))
+    if reference not in names:
+        raise ConfigError(f"--reference {reference}: is not one of the methods {', '.join(names)}. Add it to them.")
+    grid = make_grid(read_dataset(Path(dataset)), output, names, labelled, seeds, recipe, settings, cache)
+    devices = list_devices(device)
+    _check_settings(grid, devices)
+    (output / "runs").mkdir(parents=True, exist_ok=True)
+    _say_grid(reporter, grid, methods)
+    failed = Workshop(grid, devices, reporter, lambda: _write_results(grid, reference)).work()
+    done = grid.done()
+    if grid.split.test and len(done) == len(grid.cells):
+        score_test(grid, choose_device(devices[0]), reporter)
+    result = _write_results(grid, reference)
+    _say_end(reporter, grid, result)
+    return BenchmarkResult(output, tuple(result), _names(failed), _missing(grid))
+
+
+def _check_settings(grid: Grid, devices: Sequence[str]) -> None:
+    """Refuse before anything is trained what every run would refuse."""
+    for method in dict.fromkeys(cell.method for cell in grid.cells):
+        for device in devices:
+            load_config(grid.recipe, grid.settings, device.partition(":")[0], method=method)
+
+
+def _names(cells: Sequence[Cell]) -> tuple[str, ...]:
+    return tuple(cell.name for cell in cells)
+
+
+def _missing(grid: Grid) -> tuple[str, ...]:
+    return _names([cell for cell in grid.cells if cell not in set(grid.done())])
+
+
+def _write_results(grid: Grid, reference: str) -> list[Setting]:
+    """Tables and figures of the runs that are there: on the test split where it was touched by all, else validation."""
+    done = grid.done()
+    tested = len(done) == len(grid.cells) and all((grid.folder(c) / "test" / "summary.json").is_file() for c in done)
+    part = "test" if tested else "validation"
+    if not done or not (tested or grid.split.val):
+        return []
+    runs = [grid.result(cell, part) for cell in done]
+    settings = group_runs(runs)
+    waits = " (the test split is not touched before every run is done)" if grid.split.test else ""
+    conditions = Conditions(
+        dataset=grid.index.name,
+        split=test_text(grid.output) if tested else f"validation{waits}",
+        n_cases=len(grid.split.test if tested else grid.split.val),
+        recipe=grid.recipe,
+        changes=grid.settings,
+        reference=reference,
+        baseline=BASELINE,
+        missing=_missing(grid),
+        version=fewscan.__version__,
+    )
+    write_runs(grid.output / "results.csv", runs, part)
+    save_dice(grid.output / "dice.png", settings)
+    save_labelled(grid.output / "labelled.png", settings)
+    save_costs(grid.output / "cost.png", settings)
+    write_text(grid.output / "results.md", grid_report(settings, conditions))
+    return settings
+
+
+def _say_grid(reporter: Reporter, grid: Grid, methods: Sequence[str]) -> None:
+    reporter.say(f"{len(grid.cells)} runs, {len(grid.done())} of them done")
+    if BASELINE not in methods:
+        reporter.say(f"{BASELINE} is added: only against it can unlabelled scans be said to help")
+
+
+def _say_end(reporter: Reporter, grid: Grid, settings: Sequence[Setting]) -> None:
+    missing = _missing(grid)
+    if missing:
+        reporter.say(f"{len(missing)} runs are missing: {', '.join(missing)}; the same command makes them")
+    if settings:
+        reporter.say(f"look at {grid.output / 'results.md'}")

@@ -1,0 +1,116 @@
+"""The runs of a grid, grouped into settings: a method with a number of labelled patients, over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fewscan.evaluation.statistics import holm, wilcoxon_p
+from fewscan.evaluation.summary import Rules, under_rules
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A scored run.
+
+    Attributes:
+        method: its name.
+        labelled: number of patients whose labels training saw.
+        seed: of training.
+        summary: of the scored cases under strict rules, see `summary.summarise`.
+        seconds: wall clock of the whole run.
+        memory_gib: most resident memory of the run's process.
+        slices_per_second: median over training.
+    """
+
+    method: str
+    labelled: int
+    seed: int
+    summary: Mapping[str, Any]
+    seconds: float
+    memory_gib: float
+    slices_per_second: float
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A method with a number of labelled patients: its runs, by seed."""
+
+    method: str
+    labelled: int
+    runs: tuple[RunResult, ...]
+
+    @property
+    def seed_dice(self) -> list[float]:
+        """Mean Dice of each seed, over foreground classes and cases."""
+        return [float(run.summary["mean"]["dice"]) for run in self.runs]
+
+    @property
+    def case_dice(self) -> dict[str, float]:
+        """Case → Dice, mean over foreground classes and seeds."""
+        names = self.runs[0].summary["cases"]
+        return {name: float(np.mean([_dice_of(run.summary["cases"][name]) for run in self.runs])) for name in names}
+
+    @property
+    def class_dice(self) -> dict[str, float]:
+        """Class → Dice, mean over cases and seeds."""
+        names = self.runs[0].summary["classes"]
+        return {name: float(np.mean([run.summary["classes"][name]["dice"] for run in self.runs])) for name in names}
+
+    def distance(self, metric: str, rules: Rules) -> tuple[float | None, int]:
+        """Mean over classes, cases and seeds, and how many values are undefined and left out of it.
+
+        Args:
+            metric: a distance of `metrics.METRICS`, whose unit is in its name.
+            rules: see `summary.RULE_TEXT`.
+        """
+        summaries = [under_rules(run.summary, rules) for run in self.runs]
+        defined = [s["mean"][metric] for s in summaries if s["mean"][metric] is not None]
+        undefined = sum(s["undefined"]["mean"][metric] for s in summaries)
+        return (float(np.mean(defined)) if defined else None), undefined
+
+    def mean(self, cost: str) -> float:
+        """Mean over seeds of `seconds`, `memory_gib` or `slices_per_second`."""
+        return float(np.mean([getattr(run, cost) for run in self.runs]))
+
+
+def _dice_of(classes: Mapping[str, Mapping[str, float]]) -> float:
+    return float(np.mean([values["dice"] for values in classes.values()]))
+
+
+def group_runs(runs: Sequence[RunResult]) -> list[Setting]:
+    """Settings by number of labelled patients; methods in the order in which they first appear."""
+    keys = sorted(dict.fromkeys((run.method, run.labelled) for run in runs), key=lambda key: key[1])
+    return [
+        Setting(method, labelled, tuple(run for run in runs if (run.method, run.labelled) == (method, labelled)))
+        for method, labelled in keys
+    ]
+
+
+def differences(setting: Setting, reference: Setting) -> list[float]:
+    """Dice of every case minus the reference's of the same case."""
+    theirs = reference.case_dice
+    return [dice - theirs[case] for case, dice in setting.case_dice.items()]
+
+
+def corrected_p(settings: Sequence[Setting], reference: str) -> dict[str, float]:
+    """Method → p of the paired Wilcoxon test over cases against the reference, Holm-corrected over the methods.
+
+    Args:
+        settings: of one number of labelled patients: the family of tests.
+        reference: a method; where it has no runs there is nothing to test.
+    """
+    by_method = {setting.method: setting for setting in settings}
+    if reference not in by_method:
+        return {}
+    others = [setting for setting in settings if setting.method != reference]
+    p_values = [_paired_p(setting, by_method[reference]) for setting in others]
+    return dict(zip((setting.method for setting in others), holm(p_values), strict=True))
+
+
+def _paired_p(setting: Setting, reference: Setting) -> float:
+    gains = differences(setting, reference)
+    return wilcoxon_p(gains, [0.0] * len(gains))

@@ -1,0 +1,92 @@
+"""The figures of a benchmark: Dice of every case, Dice against labelled patients, time and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fewscan.evaluation.results import Setting
+from fewscan.evaluation.statistics import mean_and_sd
+from fewscan.io import atomic_path
+from fewscan.report.colours import class_colour
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COSTS = {"seconds": ("minutes of a run", 60.0), "memory_gib": ("most resident memory, GiB", 1.0)}
+
+
+def save_dice(path: Path, settings: Sequence[Setting]) -> None:
+    """Box plots of the Dice of every case, averaged over classes and seeds; a panel per number of labelled patients."""
+    panels = {labelled: list(group) for labelled, group in groupby(settings, key=lambda setting: setting.labelled)}
+    most = max(len(group) for group in panels.values())
+    figure = _figure(len(panels) * (1.2 + 0.7 * most), 4)
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axis, (labelled, group) in zip(axes, panels.items(), strict=True):
+        _draw_boxes(axis, group, _methods(settings))
+        axis.set_title(f"{labelled} labelled", fontsize=10)
+        axis.grid(axis="y", alpha=0.3)
+    axes[0].set_ylabel("Dice of a case, mean over classes and seeds")
+    _save(figure, path)
+
+
+def save_labelled(path: Path, settings: Sequence[Setting]) -> None:
+    """Dice against the number of labelled patients, a line per method; bars: sd over seeds."""
+    figure = _figure(6, 4)
+    axis = figure.subplots()
+    for number, method in enumerate(_methods(settings), start=1):
+        own = [setting for setting in settings if setting.method == method]
+        spreads = [mean_and_sd(setting.seed_dice) for setting in own]
+        means, sds = [mean for mean, _ in spreads], [sd or 0.0 for _, sd in spreads]
+        counts = [setting.labelled for setting in own]
+        axis.errorbar(counts, means, sds, label=method, color=class_colour(number), marker="o", ms=4, capsize=3)
+    counts = sorted({setting.labelled for setting in settings})
+    axis.set_xscale("log")
+    axis.set_xticks(counts, [str(count) for count in counts])
+    axis.minorticks_off()
+    axis.set(xlabel="labelled patients", ylabel="Dice, mean ± sd over seeds")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    _save(figure, path)
+
+
+def save_costs(path: Path, settings: Sequence[Setting]) -> None:
+    """Time and memory of a run per method, mean over all its runs."""
+    methods = _methods(settings)
+    figure = _figure(9, 1.2 + 0.4 * len(methods))
+    for axis, (cost, (text, unit)) in zip(figure.subplots(1, 2, sharey=True), COSTS.items(), strict=True):
+        values = [np.mean([s.mean(cost) for s in settings if s.method == method]) / unit for method in methods]
+        bars = axis.barh(methods, values, color=[class_colour(i + 1) for i in range(len(methods))])
+        axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
+        axis.set_xlabel(text)
+        axis.margins(x=0.15)
+        axis.yaxis.set_inverted(True)
+    _save(figure, path)
+
+
+def _methods(settings: Sequence[Setting]) -> list[str]:
+    return list(dict.fromkeys(setting.method for setting in settings))
+
+
+def _draw_boxes(axis: Axes, settings: Sequence[Setting], methods: Sequence[str]) -> None:
+    dice = [list(setting.case_dice.values()) for setting in settings]
+    boxes = axis.boxplot(dice, patch_artist=True, widths=0.6, medianprops={"color": "black"})
+    for setting, box in zip(settings, boxes["boxes"], strict=True):
+        box.set(facecolor=class_colour(methods.index(setting.method) + 1), alpha=0.7)
+    axis.set_xticks(range(1, len(settings) + 1), [s.method for s in settings], rotation=30, ha="right", fontsize=8)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(max(3.5, width), height), layout="constrained")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_path(path) as beside:
+        figure.savefig(beside, dpi=110)

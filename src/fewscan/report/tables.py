@@ -1,0 +1,163 @@
+"""results.md and results.csv of a benchmark."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from fewscan.evaluation.metrics import DEFINITIONS, METRICS
+from fewscan.evaluation.results import RunResult, Setting, corrected_p, differences
+from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
+from fewscan.evaluation.summary import RULE_TEXT, Rules
+from fewscan.io import atomic_path
+
+RULES: tuple[Rules, ...] = ("strict", "paper")
+SHOWN_DISTANCES = {"hd95_mm": "HD95 mm", "asd_voxel": "ASD voxels"}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under what the numbers of a report were made.
+
+    Attributes:
+        dataset: its name.
+        split: what was scored: validation, or test and when.
+        n_cases: that were scored.
+        recipe: of all runs.
+        changes: `key=value`, to the recipe.
+        reference: the method that the others are tested against.
+        baseline: the method that sees no unlabelled scan.
+        missing: names of the runs that are not there.
+        version: of fewscan.
+    """
+
+    dataset: str
+    split: str
+    n_cases: int
+    recipe: str
+    changes: Sequence[str]
+    reference: str
+    baseline: str
+    missing: Sequence[str]
+    version: str
+
+
+def grid_report(settings: Sequence[Setting], conditions: Conditions) -> str:
+    """Markdown: a table for every number of labelled patients, whether the unlabelled scans helped, and the rules."""
+    lines = [f"# Benchmark: {conditions.dataset}", "", *_what_was_scored(settings, conditions)]
+    for labelled, group in groupby(settings, key=lambda setting: setting.labelled):
+        same = list(group)
+        lines += ["", f"## {labelled} labelled patient{'s' if labelled > 1 else ''}", ""]
+        lines += _table(same, conditions.reference)
+        lines += ["", *_gains(same, conditions.baseline)]
+    return "\n".join([*lines, "", "## Rules", "", *_rules(conditions)]) + "\n"
+
+
+def _what_was_scored(settings: Sequence[Setting], conditions: Conditions) -> list[str]:
+    seeds = sorted({run.seed for setting in settings for run in setting.runs})
+    changes = f", with {', '.join(f'`{change}`' for change in conditions.changes)}" if conditions.changes else ""
+    lines = [
+        f"Scored: {conditions.split}; cases: {conditions.n_cases}. Weights: the last of every run; no checkpoint was "
+        f"chosen. Seeds: {', '.join(map(str, seeds))}. Recipe: `{conditions.recipe}`{changes}. "
+        f"fewscan {conditions.version}."
+    ]
+    if conditions.missing:
+        lines += ["", f"**Incomplete, missing runs: {', '.join(conditions.missing)}.**"]
+    return lines
+
+
+def _table(settings: Sequence[Setting], reference: str) -> list[str]:
+    distances = [f"{text}, {rules}" for text in SHOWN_DISTANCES.values() for rules in RULES]
+    heads = ("method", "seeds", "Dice % ± sd", "95 % interval", *settings[0].class_dice, *distances)
+    heads = (*heads, f"p against {reference}", "minutes", "GiB", "slices/s")
+    p_values = corrected_p(settings, reference)
+    rows = [_row(setting, p_values.get(setting.method)) for setting in settings]
+    return [_line(heads), _line(["---", *["---:"] * (len(heads) - 1)]), *map(_line, rows)]
+
+
+def _row(setting: Setting, p: float | None) -> list[str]:
+    mean, sd = mean_and_sd(setting.seed_dice)
+    spread = f" ± {100 * sd:.2f}" if sd is not None else ""
+    distances = [_distance(setting, metric, rules) for metric in SHOWN_DISTANCES for rules in RULES]
+    return [
+        setting.method,
+        str(len(setting.runs)),
+        f"{100 * mean:.2f}{spread}",
+        _interval(list(setting.case_dice.values())),
+        *(f"{100 * dice:.2f}" for dice in setting.class_dice.values()),
+        *distances,
+        _p_text(p) if p is not None else "–",
+        f"{setting.mean('seconds') / 60:.1f}",
+        f"{setting.mean('memory_gib'):.2f}",
+        f"{setting.mean('slices_per_second'):.0f}",
+    ]
+
+
+def _gains(settings: Sequence[Setting], baseline: str) -> list[str]:
+    """A sentence for every method: its Dice minus that of the baseline, case by case."""
+    by_method = {setting.method: setting for setting in settings}
+    p_values = corrected_p(settings, baseline)
+    lines = []
+    for method, p in p_values.items():
+        gains = differences(by_method[method], by_method[baseline])
+        gain = f"{100 * sum(gains) / len(gains):+.2f} Dice {_interval(gains)}, {_p_text(p, 'p = ')}"
+        lines.append(f"- {method} against {baseline}: {gain}")
+    if not lines:
+        return [f"Did the unlabelled scans help? Nothing to compare: {baseline} and another method have to be there."]
+    return ["Did the unlabelled scans help?", "", *lines]
+
+
+def _rules(conditions: Conditions) -> list[str]:
+    return [
+        "- Dice: mean over foreground classes, cases and seeds; sd over the means of the seeds (n − 1).",
+        "- Interval: bootstrap (BCa) over cases of the Dice averaged over classes and seeds. It says how far other "
+        "cases might lead, not other seeds; cases of one patient count as independent.",
+        f"- p: two-sided Wilcoxon signed-rank test over the same cases; in a table against {conditions.reference}, "
+        f"below it against {conditions.baseline}; Holm-corrected over the methods of the table.",
+        f"- HD95: {DEFINITIONS['hd95']}. ASD: {DEFINITIONS['asd']}. (n): so many values are undefined and left out.",
+        *(f"- {rules} rules: {RULE_TEXT[rules]}." for rules in RULES),
+        "- minutes: wall clock of a whole run, with reading and scoring; GiB: most resident memory of its process, "
+        "a GPU's memory not counted; slices/s: median over training.",
+    ]
+
+
+def _distance(setting: Setting, metric: str, rules: Rules) -> str:
+    mean, undefined = setting.distance(metric, rules)
+    text = "–" if mean is None else f"{mean:.2f}"
+    return f"{text} ({undefined})" if undefined else text
+
+
+def _interval(values: Sequence[float]) -> str:
+    interval = bootstrap_interval(values)
+    return "–" if interval is None else f"[{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]"
+
+
+def _p_text(p: float, before: str = "") -> str:
+    return f"{before}{p:.3f}" if p >= 0.001 else f"{before.replace('=', '<') or '< '}0.001"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def write_runs(path: Path, runs: Sequence[RunResult], part: str) -> None:
+    """One row per run, case and class under strict rules; undefined values are empty.
+
+    Args:
+        path: of the CSV file.
+        runs: to write.
+        part: of the split that was scored.
+    """
+    with atomic_path(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("method", "labelled", "seed", "split", "case", "class", *METRICS, "missed"))
+        for run in runs:
+            missed = run.summary["missed"]
+            for case, classes in run.summary["cases"].items():
+                for name, values in classes.items():
+                    metrics = (values[metric] for metric in METRICS)
+                    row = (run.method, run.labelled, run.seed, part, case, name, *metrics, int(case in missed[name]))
+                    writer.writerow(row)

@@ -1,0 +1,77 @@
+"""A small grid from end to end: made, left alone, mended."""
+
+import csv
+
+import pytest
+from typer.testing import CliRunner
+
+import fewscan
+from fewscan.cli import app
+from fewscan.commands.benchmark import BenchmarkResult
+from fewscan.io import read_json, write_json
+from scans import TINY, make_dataset
+
+NAMES = ("supervised-01-s0", "action-01-s0", "supervised-01-s1", "action-01-s1")
+
+
+def times(output, pattern):
+    return {path: path.stat().st_mtime_ns for path in sorted(output.glob(pattern))}
+
+
+def test_a_grid_is_made_left_alone_and_mended(tmp_path):
+    dataset = make_dataset(tmp_path / "set", labelled=4, unlabelled=2)
+    names = [f"case_{i:02d}" for i in range(4)]
+    write_json(dataset / "splits.json", {"train": names[:2], "val": names[2:3], "test": names[3:]})
+    output = tmp_path / "out"
+
+    def run():
+        return fewscan.benchmark(dataset, output, ["action"], [1], [0, 1], "quick", TINY, device="cpu")
+
+    result = run()
+    assert (result.failed, result.missing) == ((), ())
+    assert [(s.method, len(s.runs)) for s in result.settings] == [("supervised", 2), ("action", 2)]
+    for name in ("results.csv", "results.md", "dice.png", "labelled.png", "cost.png"):
+        assert (output / name).stat().st_size > 0
+    for name in NAMES:
+        record = read_json(output / "runs" / name / "run.json")
+        assert record["seconds"] > 0.5
+        assert 0.1 < record["memory_gib"] < 4
+        assert (output / "runs" / name / "log.txt").stat().st_size > 0
+    assert {path.name for path in (output / "runs").iterdir()} == set(NAMES)
+    rows = list(csv.DictReader((output / "results.csv").read_text().splitlines()))
+    assert {(row["split"], row["case"]) for row in rows} == {("test", "case_03")}
+    assert "Scored: test (touched once, on 20" in (output / "results.md").read_text()
+
+    before, report = times(output, "runs/*/*/*"), (output / "results.md").read_text()
+    (output / "results.md").unlink()
+    run()
+    assert times(output, "runs/*/*/*") == before
+    assert (output / "results.md").read_text() == report
+
+    (output / "runs" / NAMES[1] / "run.json").unlink()
+    run()
+    changed = {path for path, time in times(output, "runs/*/*/*").items() if before[path] != time}
+    assert changed == {path for path in before if path.parts[-3] == NAMES[1]}
+    assert len(read_json(output / "test_used.json")) == 2
+    assert "Scored: test (touched 2 times" in (output / "results.md").read_text()
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """What the command hands to the function, which does nothing and says that a run failed."""
+    calls = []
+
+    def benchmark(*arguments):
+        calls.append(arguments)
+        return BenchmarkResult(arguments[1], (), ("action-01-s0",), ("action-01-s0",))
+
+    monkeypatch.setattr("fewscan.commands.benchmark.benchmark", benchmark)
+    return calls
+
+
+def test_the_command_splits_lists_and_fails_where_a_run_failed(called):
+    options = ["--methods", "action,ict", "--labelled", "1, 3", "--seeds", "4", "--set", "a=1", "--set", "b=2", "-q"]
+    assert CliRunner().invoke(app, ["benchmark", "set", "-o", "out", *options]).exit_code == 1
+    assert called[0][2:7] == (["action", "ict"], [1, 3], [4], "auto", ["a=1", "b=2"])
+    assert CliRunner().invoke(app, ["benchmark", "set", "-o", "out", "--labelled", "1,x"]).exit_code == 2
+    assert len(called) == 1

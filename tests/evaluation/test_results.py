@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from fewscan.evaluation.metrics import class_metrics
+from fewscan.evaluation.results import corrected_p, differences, group_runs
+from fewscan.evaluation.summary import summarise, under_rules
+from grids import made_up_run, square
+
+
+def test_other_rules_from_a_strict_summary_are_those_from_the_masks():
+    pairs = {"hit": (square(8), square(10)), "miss": (square(0), square(10)), "ghost": (square(8), square(0))}
+    cases = {
+        name: {1: class_metrics(*pair, (2.0, 2.0)), 2: class_metrics(*pair, (1.0, 1.0))} for name, pair in pairs.items()
+    }
+    names = ("background", "a", "b")
+    strict = summarise(cases, names)
+    assert strict["missed"] == {"a": ["miss"], "b": ["miss"]}
+    assert under_rules(strict, "paper") == summarise(cases, names, "paper")
+    assert under_rules(strict, "strict") == strict
+
+
+def test_settings_average_over_seeds_and_keep_cases_apart():
+    runs = [made_up_run("b", (10, 10), labelled=7), made_up_run("a", (10, 5)), made_up_run("a", (5, 5), seed=1)]
+    first, second = group_runs(runs)
+    assert (first.method, first.labelled, len(first.runs)) == ("a", 3, 2)
+    assert (second.method, second.labelled) == ("b", 7)
+    # A square of 5 in one of 10: 2 · 25 / 125.
+    assert first.seed_dice == pytest.approx([0.7, 0.4])
+    assert first.case_dice == pytest.approx({"case_0": 0.7, "case_1": 0.4})
+    assert first.class_dice == pytest.approx({"RV": 0.55, "LV": 0.55})
+    assert first.mean("seconds") == 60.0
+    assert np.mean(list(first.case_dice.values())) == pytest.approx(np.mean(first.seed_dice))
+
+
+def test_distances_under_both_rules():
+    (setting,) = group_runs([made_up_run("a", (8, 0)), made_up_run("a", (0, 0), seed=1)])
+    strict, undefined = setting.distance("hd95_mm", "strict")
+    paper, none = setting.distance("hd95_mm", "paper")
+    assert undefined == 2 + 4
+    assert none == 0
+    assert paper == pytest.approx(strict / 4)
+    assert group_runs([made_up_run("a", (0,))])[0].distance("asd_voxel", "strict") == (None, 2)
+
+
+def test_tests_are_paired_and_corrected_over_the_methods():
+    worse, better = (4, 5, 6, 7, 8), (6, 7, 8, 9, 10)
+    settings = group_runs([made_up_run("reference", worse), made_up_run("good", better), made_up_run("same", worse)])
+    assert corrected_p(settings, "reference") == pytest.approx({"good": 2 * 2 / 32, "same": 1.0})
+    assert corrected_p(settings, "absent") == {}
+    assert min(differences(settings[1], settings[0])) > 0

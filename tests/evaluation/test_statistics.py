@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fewscan.evaluation.statistics import bootstrap_interval, holm, mean_and_sd, wilcoxon_p
+
+NORMAL = np.random.default_rng(1).normal(0.8, 0.1, size=60)
+
+
+def test_spread_over_seeds_by_hand():
+    assert mean_and_sd([1.0, 2.0, 6.0]) == pytest.approx((3.0, 7**0.5))
+    assert mean_and_sd([0.5]) == (0.5, None)
+
+
+def test_interval_is_that_of_plain_resampling_where_nothing_is_skewed():
+    draws = np.random.default_rng(2).choice(NORMAL, size=(20000, len(NORMAL))).mean(axis=1)
+    assert bootstrap_interval(NORMAL) == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=0.003)
+
+
+def test_interval_is_wider_towards_the_bad_cases():
+    dice = [0.9] * 18 + [0.2, 0.3]
+    low, high = bootstrap_interval(dice)
+    assert np.mean(dice) - low > 1.5 * (high - np.mean(dice))
+
+
+def test_interval_repeats_and_copes_with_little():
+    assert bootstrap_interval(NORMAL) == bootstrap_interval(NORMAL)
+    assert bootstrap_interval([0.7] * 5) == (0.7, 0.7)
+    assert bootstrap_interval([0.7]) is None
+    low, high = bootstrap_interval([0.6, 0.8])
+    assert 0.6 <= low < high <= 0.8
+
+
+def test_wilcoxon_by_hand():
+    # Five gains out of five: one of the 32 sign patterns, on either side.
+    assert wilcoxon_p([1, 2, 3, 4, 5], [0.9, 1.8, 2.7, 3.6, 4.5]) == pytest.approx(2 / 32)
+    # The smallest of five lost: rank sums 14 and 1; four of 32 patterns are as far out.
+    assert wilcoxon_p([0.9, 2, 3, 4, 5], [1, 1.8, 2.7, 3.6, 4.5]) == pytest.approx(4 / 32)
+
+
+def test_wilcoxon_leaves_out_cases_without_a_difference():
+    assert wilcoxon_p([0.5, 0.6], [0.5, 0.6]) == 1.0
+    gains = [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert wilcoxon_p([*gains, 0.0, 0.0], [0.0] * 7) == pytest.approx(wilcoxon_p(gains, [0.0] * 5))
+    with pytest.raises(ValueError, match="2 values cannot be paired with 1"):
+        wilcoxon_p([1, 2], [1])
+
+
+def test_holm_by_hand():
+    # 4 × 0.005, 3 × 0.01, 2 × 0.03, then 1 × 0.04, which may not fall below its predecessor.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.7, 0.6]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_lies_between_nothing_and_bonferroni(p_values):
+    for plain, corrected in zip(p_values, holm(p_values), strict=True):
+        assert plain <= corrected <= min(1.0, plain * len(p_values)) or corrected == max(holm(p_values))

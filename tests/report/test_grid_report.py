@@ -1,0 +1,90 @@
+import csv
+
+import pytest
+from matplotlib.image import imread
+
+from fewscan.evaluation.results import group_runs
+from fewscan.report.grid import save_costs, save_dice, save_labelled
+from fewscan.report.tables import Conditions, grid_report, write_runs
+from grids import made_up_run
+
+RUNS = [
+    made_up_run(method, sides, labelled, seed)
+    for labelled in (1, 3)
+    for seed in (0, 1)
+    for method, sides in (("supervised", (0, 5, 6, 7, 8)), ("action", (6, 7, 8, 9, 10)))
+]
+CONDITIONS = Conditions(
+    "Squares", "validation", 5, "quick", ("plan.size=32",), "supervised", "supervised", ("ict-01-s0",), "0.1.0"
+)
+
+
+def cells(report, method):
+    rows = [line for line in report.splitlines() if line.startswith(f"| {method} |")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_the_report_has_a_row_per_method_and_count():
+    report = grid_report(group_runs(RUNS), CONDITIONS)
+    assert "## 1 labelled patient\n" in report
+    assert "## 3 labelled patients\n" in report
+    heads, first, second = *cells(report, "method")[:1], *cells(report, "action")
+    assert first == second
+    row = dict(zip(heads, first, strict=True))
+    # Squares of 6 to 10 in one of 10: 2 s² / (s² + 100).
+    mean = sum(200 * s * s / (s * s + 100) for s in (6, 7, 8, 9, 10)) / 5
+    assert row["Dice % ± sd"] == f"{mean:.2f} ± 0.00"
+    assert row["RV"] == row["LV"] == f"{mean:.2f}"
+    assert row["p against supervised"] == "0.062"
+    assert row["seeds"] == "2"
+    assert (row["minutes"], row["GiB"], row["slices/s"]) == ("1.0", "1.50", "40")
+    low, high = (float(part) for part in row["95 % interval"].strip("[]").split(","))
+    assert low < mean < high
+
+
+def test_both_rules_stand_side_by_side_with_what_is_undefined():
+    report = grid_report(group_runs(RUNS), CONDITIONS)
+    heads, row = cells(report, "method")[0], cells(report, "supervised")[0]
+    strict, paper = (row[heads.index(f"HD95 mm, {rules}")] for rules in ("strict", "paper"))
+    # One missed case, two classes, two seeds.
+    assert strict.endswith("(4)")
+    assert float(paper) == pytest.approx(float(strict.split()[0]) * 4 / 5, abs=0.01)
+    assert row[heads.index("p against supervised")] == "–"
+    for text in ("- strict rules: a distance", "- paper rules: as the public scripts"):
+        assert text in report
+
+
+def test_the_report_says_under_what_it_was_made():
+    report = grid_report(group_runs(RUNS), CONDITIONS)
+    assert "Scored: validation; cases: 5. Weights: the last of every run; no checkpoint was chosen." in report
+    assert "Seeds: 0, 1. Recipe: `quick`, with `plan.size=32`." in report
+    assert "**Incomplete, missing runs: ict-01-s0.**" in report
+    assert report.count("Did the unlabelled scans help?\n\n- action against supervised: +") == 2
+    alone = grid_report(group_runs([run for run in RUNS if run.method == "action"]), CONDITIONS)
+    assert "Nothing to compare" in alone
+
+
+def test_one_seed_has_no_spread():
+    report = grid_report(group_runs(RUNS[:2]), CONDITIONS)
+    assert "±" not in cells(report, "action")[0][2]
+
+
+def test_the_csv_has_a_row_per_run_case_and_class(tmp_path):
+    write_runs(tmp_path / "results.csv", RUNS, "validation")
+    rows = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
+    assert len(rows) == len(RUNS) * 5 * 2
+    missed = [row for row in rows if row["missed"] == "1"]
+    assert {(row["method"], row["case"]) for row in missed} == {("supervised", "case_0")}
+    assert {row["hd95_mm"] for row in missed} == {""}
+    assert {row["split"] for row in rows} == {"validation"}
+
+
+@pytest.mark.parametrize("save", [save_dice, save_labelled, save_costs])
+def test_figures_show_their_numbers(tmp_path, save):
+    settings = group_runs(RUNS)
+    other = group_runs([*RUNS[:-1], made_up_run("action", (1, 1, 1, 1, 1), 3, 1, seconds=9000.0)])
+    save(tmp_path / "a.png", settings)
+    save(tmp_path / "b.png", other)
+    save(tmp_path / "lone.png", group_runs(RUNS[:1]))
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+    assert imread(tmp_path / "lone.png").size > 0
