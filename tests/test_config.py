@@ -8,12 +8,13 @@ from pydantic import BaseModel
 import fewscan
 from fewscan.config import RECIPES, Config, load_config, recipe_text
 from fewscan.methods.action import ActionSettings
+from fewscan.registry import METHODS, find
 from fewscan.types import ConfigError
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-@pytest.mark.parametrize("method", ["action", "supervised"])
+@pytest.mark.parametrize("method", METHODS)
 def test_recipes_are_valid_and_survive_saving(recipe, device, method):
     config = load_config(recipe, (), device, method=method, seed=3)
     saved = yaml.safe_load(config.to_yaml())
@@ -92,7 +93,7 @@ def test_every_setting_is_read_somewhere():
     }
     unread = {
         f"{model.__name__}.{name}"
-        for model in (*models(Config), ActionSettings)
+        for model in (*models(Config), *(find(METHODS, name, "method").Settings for name in METHODS))
         for name in model.model_fields
         if name not in read
     }

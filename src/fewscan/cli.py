@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fewscan.registry import CONVERTERS, METHODS
 from fewscan.types import FewscanError
 
 app = typer.Typer(
@@ -23,7 +24,7 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe; may be repeated."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-MethodName = Annotated[str, typer.Option(help="action or supervised.")]
+MethodName = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")]
 
 
 @app.command()
@@ -43,7 +44,7 @@ def check(dataset: Annotated[Path, typer.Argument(help="Folder in the nnU-Net la
 
 @app.command()
 def convert(
-    layout: Annotated[str, typer.Argument(help="acdc, msd or ssl4mis.")],
+    layout: Annotated[str, typer.Argument(help=f"One of {', '.join(CONVERTERS)}.")],
     source: Annotated[Path, typer.Argument(help="Folder to read.")],
     destination: Annotated[Path, typer.Argument(help="New or empty folder.")],
     quiet: Quiet = False,

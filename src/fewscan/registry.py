@@ -10,7 +10,19 @@ from fewscan.types import ConfigError
 
 METHODS = {
     "action": "fewscan.methods.action:Action",
+    "action_pp": "fewscan.methods.action_pp:ActionPlusPlus",
     "supervised": "fewscan.methods.supervised:Supervised",
+    "entropy": "fewscan.methods.entropy:Entropy",
+    "mean_teacher": "fewscan.methods.mean_teacher:MeanTeacher",
+    "ua_mt": "fewscan.methods.ua_mt:UaMt",
+    "ict": "fewscan.methods.ict:Ict",
+    "cct": "fewscan.methods.cct:Cct",
+    "cps": "fewscan.methods.cps:Cps",
+    "urpc": "fewscan.methods.urpc:Urpc",
+    "mc_net": "fewscan.methods.mc_net:McNet",
+    "fixmatch": "fewscan.methods.fixmatch:FixMatch",
+    "unimatch": "fewscan.methods.unimatch:UniMatch",
+    "bcp": "fewscan.methods.bcp:Bcp",
 }
 
 CONVERTERS = {

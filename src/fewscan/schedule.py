@@ -20,3 +20,8 @@ def sigmoid_ramp_up(update: int, length: int) -> float:
 def linear_warm_up(update: int, length: int) -> float:
     """Rises from 1/L to 1 over the first L updates."""
     return min((update + 1) / max(length, 1), 1.0)
+
+
+def cosine_swing(update: int, length: float, low: float, high: float) -> float:
+    """τ⁻ + ½ (1 + cos(2π t/T)) (τ⁺ − τ⁻): high at 0 and T, low halfway (ACTION++, the temperature schedule)."""
+    return low + 0.5 * (1 + math.cos(2 * math.pi * update / length)) * (high - low)

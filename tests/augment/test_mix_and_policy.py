@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from fewscan.augment.mix import PseudoLabelled, box_mask, class_mask, mix
+from fewscan.augment.mix import PseudoLabelled, blend_neighbour, box_mask, class_mask, fixed_box_mask, mix
 from fewscan.augment.policy import Augmentation, AugmentationSettings
+from fewscan.augment.random import beta
 from fewscan.augment.spatial import SpatialSettings
 
 
@@ -82,3 +83,42 @@ def test_pseudo_labels_and_confidence_follow_the_strong_view(generator):
     agree = (strong.images[:, 0] > 0.5) == (strong.labels == 1)
     assert float(agree.float().mean()) > 0.97
     assert float(((strong.confidence > 0.75) == (strong.labels == 1))[inside].float().mean()) > 0.97
+
+
+@pytest.mark.parametrize("size", [(24, 30), (9, 12, 15)])
+def test_fixed_boxes_have_the_sides_asked_for_and_lie_anywhere(size, generator):
+    masks = fixed_box_mask(50, size, 2 / 3, generator)
+    corners = set()
+    for mask in masks:
+        where = mask.nonzero()
+        low, high = where.amin(0), where.amax(0)
+        assert len(where) == (high - low + 1).prod()
+        assert (((high - low + 1) - torch.tensor(size) * 2 / 3).abs() <= 1).all()
+        corners.add(tuple(low.tolist()))
+    assert len(corners) > 20
+
+
+def test_mixup_is_the_formula(generator):
+    values = torch.randn(3, 2, 4, 5, generator=generator, dtype=torch.float64)
+    shares = torch.tensor([0.2, 0.5, 1.0], dtype=torch.float64)
+    mixed = blend_neighbour(values, shares)
+    for i, share in enumerate(shares):
+        assert torch.allclose(mixed[i], share * values[i] + (1 - share) * values[i - 1])
+
+
+def test_beta_draws_have_the_moments_of_the_distribution(generator):
+    draws = beta(0.2, 20_000, generator)
+    assert float(draws.mean()) == pytest.approx(0.5, abs=0.01)
+    assert float(draws.var()) == pytest.approx(1 / (4 * 1.4), rel=0.03)
+    assert ((draws >= 0) & (draws <= 1)).all()
+
+
+def test_weak_views_of_labelled_images_move_images_and_labels_alike(generator):
+    augment = Augmentation(AugmentationSettings())
+    labels = torch.zeros(2, 24, 20, dtype=torch.long)
+    labels[:, 4:12, 3:15] = 1
+    images, moved = augment.weak_labelled(labels[:, None].float(), labels, generator)
+    assert torch.equal(
+        (images[:, 0] > 0.5).long()[(images[:, 0] - 0.5).abs() > 0.3], moved[(images[:, 0] - 0.5).abs() > 0.3]
+    )
+    assert not torch.equal(moved, labels)

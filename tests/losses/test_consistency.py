@@ -1,7 +1,19 @@
+import math
+
 import pytest
 import torch
 
-from fewscan.losses.consistency import confident_pseudo_loss, image_weighted_pseudo_loss
+from fewscan.losses.consistency import (
+    confident_dice,
+    confident_pseudo_loss,
+    image_weighted_pseudo_loss,
+    masked_pseudo_loss,
+    mutual_consistency,
+    pasted_loss,
+    probability_mse,
+    pyramid_consistency,
+    sharpen,
+)
 from fewscan.losses.segmentation import supervised_loss
 
 
@@ -42,3 +54,98 @@ def test_gradients_and_no_confidence(loss, believed):
     nothing.backward()
     assert torch.isfinite(nothing)
     assert not logits.grad.any()
+
+
+def test_fixmatch_divides_by_all_pixels(believed):
+    logits, labels, confidence = believed
+    losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    expected = sum(float(v) for v, c in zip(losses.flatten(), confidence.flatten(), strict=True) if c >= 0.7) / 90
+    assert float(masked_pseudo_loss(*believed, 0.7)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_confident_dice_is_the_formula_over_confident_pixels(believed):
+    logits, labels, confidence = believed
+    probs, sure = logits.softmax(1), confidence >= 0.7
+    dice = []
+    for c in range(4):
+        p, y = probs[:, c][sure], (labels == c)[sure].double()
+        dice.append((2 * float(p @ y) + 1e-5) / (float(p @ p) + float(y.sum()) + 1e-5))
+    assert float(confident_dice(*believed, 0.7)) == pytest.approx(1 - sum(dice) / 4, rel=1e-12)
+
+
+def test_pasted_loss_is_two_supervised_losses(believed, generator):
+    logits, labels, confidence = believed
+    others = torch.randint(4, labels.shape, generator=generator)
+    box = confidence < 0.4
+    loss = pasted_loss(logits, labels, others, box, 0.5, 1.0)
+    outside = supervised_loss(logits, labels, (~box).double())
+    assert torch.allclose(loss, 0.5 * outside + supervised_loss(logits, others, box.double()))
+    elsewhere = torch.where(box, (labels + 1) % 4, labels)
+    assert torch.equal(loss, pasted_loss(logits, elsewhere, others, box, 0.5, 1.0))
+
+
+@pytest.fixture
+def probs(generator):
+    return [(2 * torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)).softmax(1) for _ in range(3)]
+
+
+def pixels(maps):
+    return [maps[b, :, y, x].tolist() for b in range(2) for y in range(4) for x in range(5)]
+
+
+def test_mse_is_the_formula_and_leaves_the_target_alone(probs, generator):
+    p, q = probs[0].clone().requires_grad_(), probs[1].clone().requires_grad_()
+    weights = (torch.rand(2, 4, 5, generator=generator) < 0.5).double()
+    squares = [
+        sum((a - b) ** 2 for a, b in zip(*pair, strict=True)) / 3 for pair in zip(pixels(p), pixels(q), strict=True)
+    ]
+    chosen = [s for s, w in zip(squares, weights.flatten(), strict=True) if w]
+    assert float(probability_mse(p.detach(), q)) == pytest.approx(sum(squares) / 40, rel=1e-12)
+    loss = probability_mse(p, q, weights)
+    assert float(loss.detach()) == pytest.approx(sum(chosen) / len(chosen), rel=1e-12)
+    loss.backward()
+    assert p.grad.any()
+    assert q.grad is None
+    assert float(probability_mse(p.detach(), q, torch.zeros_like(weights))) == 0
+
+
+def test_pyramid_consistency_is_the_formula(probs):
+    terms = []
+    for s in range(3):
+        squares, shares, divergences = [], [], []
+        for levels in zip(*map(pixels, probs), strict=True):
+            mean = [sum(v) / 3 for v in zip(*levels, strict=True)]
+            d = sum(m * math.log(m / v) for m, v in zip(mean, levels[s], strict=True))
+            divergences.append(d)
+            shares.append(math.exp(-d))
+            squares.append(sum((v - m) ** 2 for m, v in zip(mean, levels[s], strict=True)) / 3)
+        rectified = sum(w * q for w, q in zip(shares, squares, strict=True)) / sum(shares)
+        terms.append(rectified + sum(divergences) / len(divergences))
+    assert float(pyramid_consistency(probs)) == pytest.approx(sum(terms) / 3, rel=1e-12)
+    assert float(pyramid_consistency([probs[0]] * 2)) == pytest.approx(0, abs=1e-12)
+
+
+def test_sharpening_and_mutual_consistency_are_the_formula(probs):
+    def slow(values):
+        powers = [v ** (1 / 0.1) for v in values]
+        return [v / sum(powers) for v in powers]
+
+    assert torch.allclose(
+        torch.tensor(pixels(sharpen(probs[0], 0.1))), torch.tensor([slow(v) for v in pixels(probs[0])])
+    )
+    expected = 0.0
+    for i in range(3):
+        for j in range(3):
+            if i != j:
+                pairs = zip(pixels(probs[i]), map(slow, pixels(probs[j])), strict=True)
+                expected += sum((a - b) ** 2 for p, q in pairs for a, b in zip(p, q, strict=True)) / 120
+    assert float(mutual_consistency(probs, 0.1)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", [pyramid_consistency, lambda probs: mutual_consistency(probs, 0.1)])
+def test_probabilities_of_zero_have_finite_losses_and_gradients(loss):
+    logits = torch.tensor([[500.0, -500.0], [-500.0, 500.0]]).reshape(2, 2, 1, 1).requires_grad_()
+    value = loss([logits.softmax(1), logits.flip(0).softmax(1)])
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(logits.grad).all()

@@ -1,6 +1,7 @@
 """What every registered method must keep, in 2D and in 3D."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -26,7 +27,16 @@ def test_terms_are_finite_scalars_and_the_batch_is_not_modified(name, size, stag
     assert terms
     assert all(t.ndim == 0 and torch.isfinite(t) for t in terms.values())
     assert all(torch.equal(a, b) for a, b in zip(batch, before, strict=True))
-    assert set(method.weights(context())) - set(terms) <= {"global", "local", "unsup", "anco"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_weight_is_of_a_term(name):
+    terms, weights = set(), set()
+    for stage in build(name).stages():
+        method, batch = start(name, SIZES[0], stage.name)
+        terms |= set(method(batch, context()))
+        weights |= set(method.weights(context()))
+    assert weights <= terms
 
 
 @pytest.mark.parametrize(("name", "size", "stage"), ALL_STEPS)
@@ -81,3 +91,14 @@ def test_one_class_in_the_batch_is_legal(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_total_updates_are_the_same_for_every_method(name):
     assert sum(stage.updates for stage in build(name).stages()) == STAGES.total.updates
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_lower_precision_gives_finite_terms_of_the_images_precision(name):
+    method = build(name)
+    task = dataclasses.replace(method.task, precision=torch.bfloat16)
+    rough = type(method)(task, method.settings).train()
+    for stage in rough.stages():
+        rough.start_stage(stage)
+        terms = rough(draw_batch(stage, SIZES[0]), context())
+        assert all(t.dtype == torch.float32 and torch.isfinite(t) for t in terms.values())

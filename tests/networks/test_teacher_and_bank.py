@@ -2,8 +2,15 @@ import pytest
 import torch
 from torch import nn
 
-from fewscan.networks.bank import MemoryBank
-from fewscan.networks.ema import make_teacher, set_teacher_mode, update_teacher, warmed_momentum
+from fewscan.networks.bank import ClassQueue, MemoryBank
+from fewscan.networks.ema import (
+    labelling,
+    make_teacher,
+    set_teacher_mode,
+    stochastic,
+    update_teacher,
+    warmed_momentum,
+)
 
 
 def net():
@@ -76,3 +83,37 @@ def test_batch_larger_than_the_bank_leaves_its_last_entries():
     bank = MemoryBank(3, (1,))
     bank.push(torch.arange(5.0)[:, None])
     assert sorted(bank.entries[:, 0].tolist()) == [2, 3, 4]
+
+
+def test_a_network_labels_for_itself_without_dropout_and_trains_on():
+    network = net().train()
+    images = torch.randn(4, 1, 8, 8)
+    with labelling(network):
+        assert torch.equal(network(images), network(images))
+    assert all(module.training for module in network.modules())
+    assert not torch.equal(network(images), network(images))
+
+
+def test_monte_carlo_passes_differ_and_leave_no_trace():
+    network = net()
+    set_teacher_mode(network, "own")
+    modes, state = [m.training for m in network.modules()], {k: v.clone() for k, v in network.state_dict().items()}
+    images = torch.randn(4, 1, 8, 8)
+    with stochastic(network):
+        assert not torch.equal(network(images), network(images))
+    assert [m.training for m in network.modules()] == modes
+    assert all(torch.equal(v, state[k]) for k, v in network.state_dict().items())
+
+
+def test_queue_keeps_the_last_of_each_class_and_what_it_has_of_absent_ones():
+    queue = ClassQueue(2, 3, 1)
+    numbers = torch.arange(1.0, 9.0).reshape(2, 4, 1)
+    queue.push(numbers[:, :2], torch.tensor([True, False]))
+    assert queue.known.tolist() == [[True, True, False], [False] * 3]
+    queue.push(numbers[:, 2:], torch.tensor([True, True]))
+    assert queue.entries[0, :, 0].tolist() == [4, 2, 3]
+    assert queue.known.tolist() == [[True] * 3, [True, False, True]]
+    assert queue.entries[1, [0, 2], 0].tolist() == [8, 7]
+    queue.push(10 * numbers, torch.tensor([False, True]))
+    assert queue.entries[0, :, 0].tolist() == [4, 2, 3]
+    assert sorted(queue.entries[1, :, 0].tolist()) == [60, 70, 80]

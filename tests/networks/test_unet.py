@@ -44,3 +44,30 @@ def test_lower_precision_is_near_and_outputs_are_the_images(size):
     assert all(p.grad.dtype == torch.float32 for p in near.parameters())
     head, rough = exact.classifier.weight.grad, near.classifier.weight.grad
     assert (head - rough).norm() < 0.05 * head.norm()
+
+
+@pytest.mark.parametrize("upsampling", ["linear", "nearest", "transposed"])
+@pytest.mark.parametrize("size", [(16, 16), (13, 7), (9, 6, 11)])
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_another_decoder_reads_the_same_encoder(upsampling, size, precision):
+    network = UNet(1, 3, len(size), SMALL, precision)
+    decoder = network.make_decoder(upsampling)
+    logits = decoder(network.encode(torch.randn(2, 1, *size)))
+    assert logits.shape == (2, 3, *size)
+    assert logits.dtype == torch.float32
+    logits.square().mean().backward()
+    assert all(p.grad is not None for p in (*decoder.parameters(), *network.encoder.parameters()))
+    assert all(p.grad is None for p in network.decoder.parameters())
+    assert not any(name.startswith("decoder.decoder") for name in network.state_dict())
+
+
+def test_decoding_what_was_encoded_is_the_forward_pass():
+    network = UNet(1, 3, 2, SMALL).eval()
+    images = torch.randn(2, 1, 12, 9)
+    logits, pyramid = network.decode(network.encode(images))
+    assert torch.equal(logits, network(images))
+    assert [m.shape[1] for m in pyramid] == [8, 6, 4]
+    twin = network.make_decoder().eval()
+    weights = {k: v for k, v in network.state_dict().items() if not k.startswith("encoder")}
+    twin.load_state_dict(weights)
+    assert torch.equal(twin(network.encode(images)), logits)

@@ -67,6 +67,21 @@ def box_mask(samples: int, size: tuple[int, ...], generator: torch.Generator) ->
     aspects = 2.0 ** uniform(-0.5, 0.5, (samples, len(size)), generator)
     aspects = aspects / aspects.prod(dim=1, keepdim=True) ** (1 / len(size))
     sides = (share[:, None] ** (1 / len(size)) * aspects).clamp(max=1.0)
+    return _place_boxes(sides, size, generator)
+
+
+def fixed_box_mask(
+    samples: int, size: tuple[int, ...], share: float, generator: torch.Generator
+) -> Bool[Tensor, b * space]:
+    """A box per image at a random place, whose sides are this share of the image's."""
+    return _place_boxes(torch.full((samples, len(size)), share, device=generator.device), size, generator)
+
+
+def _place_boxes(
+    sides: Float[Tensor, "b ndim"], size: tuple[int, ...], generator: torch.Generator
+) -> Bool[Tensor, b * space]:
+    """Boxes of given sides, as shares of the image's, anywhere inside."""
+    samples = len(sides)
     corners = uniform(0.0, 1.0, (samples, len(size)), generator) * (1 - sides)
     mask = torch.ones((samples, *size), dtype=torch.bool, device=generator.device)
     for axis, side in enumerate(size):
@@ -96,6 +111,11 @@ def paste_neighbour(samples: PseudoLabelled, mask: Bool[Tensor, b * space]) -> P
         torch.where(mask, labels.roll(1, 0), labels),
         torch.where(mask, confidence.roll(1, 0), confidence),
     )
+
+
+def blend_neighbour(values: Float[Tensor, "b c *space"], shares: Float[Tensor, b]) -> Float[Tensor, "b c *space"]:
+    """Mixup: λ x_i + (1 − λ) x_j with the neighbour in the batch (Zhang et al., ICLR 2018)."""
+    return values.roll(1, 0).lerp(values, per_sample(shares, values).to(values.dtype))
 
 
 def cut_out(samples: PseudoLabelled, mask: Bool[Tensor, b * space]) -> PseudoLabelled:

@@ -61,6 +61,16 @@ class Augmentation:
         grid = sample_grid(self._full, len(images), tuple(images.shape[2:]), generator)
         return jitter(warp_images(images, grid), self.settings.intensity, generator), warp_labels(labels, grid)
 
+    def weak_labelled(
+        self,
+        images: Float[Tensor, "b c *space"],
+        labels: Int[Tensor, b * space],
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """The weak view of labelled images, and their labels through the same grid."""
+        grid = sample_grid(self.settings.spatial, len(images), tuple(images.shape[2:]), generator)
+        return warp_images(images, grid), warp_labels(labels, grid)
+
     def weak(self, images: Float[Tensor, "b c *space"], generator: torch.Generator) -> Tensor:
         """The weak view: images on a new grid."""
         grid = sample_grid(self.settings.spatial, len(images), tuple(images.shape[2:]), generator)

@@ -19,3 +19,9 @@ def chance(probability: float, samples: int, generator: torch.Generator) -> Tens
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
     """(b,) → (b, 1, ...) so that it broadcasts over `like`."""
     return values.reshape(-1, *([1] * (like.ndim - 1)))
+
+
+def beta(concentration: float, samples: int, generator: torch.Generator) -> Tensor:
+    """(b,) draws of Beta(α, α), by the function behind torch.distributions, which takes no generator itself."""
+    concentrations = torch.full((samples, 2), concentration, device=generator.device)
+    return torch._sample_dirichlet(concentrations, generator=generator)[:, 0]

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fewscan.losses.interpolation import gather_neighbourhoods, mean_neighbourhoods
-from fewscan.losses.sampling import draw_classes, draw_true
+from fewscan.losses.sampling import class_masks, draw_classes, draw_true
 
 Embed = Callable[[Tensor], Tensor]
 
@@ -65,8 +65,7 @@ def select_pixels(
 ) -> Pixels:
     """Valid and hard pixels of each class; decided by labels and probabilities, before any embedding."""
     flat_probs = rearrange(probs.detach(), "b k ... -> k (b ...)")
-    classes = torch.arange(len(flat_probs), device=labels.device)[:, None]
-    of_class = (labels.flatten() == classes) & valid.flatten()
+    of_class = class_masks(labels, len(flat_probs)) & valid.flatten()
     return Pixels(of_class, of_class & (flat_probs < hard_below))
 
 

@@ -1,12 +1,16 @@
-"""L_unsup: the student learns from the teacher's pseudo-labels on mixed, strongly augmented images."""
+"""What unlabelled images teach: pseudo-labels, and agreement between predictions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import permutations
+
+import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from fewscan.losses.segmentation import check_maps, supervised_loss
+from fewscan.losses.segmentation import check_maps, soft_dice, supervised_loss
 
 
 def image_weighted_pseudo_loss(
@@ -43,3 +47,111 @@ def confident_pseudo_loss(
     """
     confident = (confidence >= threshold).to(logits.dtype)
     return supervised_loss(logits, pseudo_labels, confident)
+
+
+def masked_pseudo_loss(
+    logits: Float[Tensor, "b k *space"],
+    pseudo_labels: Int[Tensor, b * space],
+    confidence: Float[Tensor, b * space],
+    threshold: float,
+) -> Float[Tensor, ""]:
+    """1/n Σ_i 1[confidence_i ≥ threshold] · CE_i over all n pixels, the unsure ones too (FixMatch, eq. 4).
+
+    Raises:
+        ValueError: the shapes do not belong together.
+    """
+    check_maps(logits, pseudo_labels)
+    losses = F.cross_entropy(logits, pseudo_labels.long(), reduction="none")
+    return (losses * (confidence >= threshold)).mean()
+
+
+def confident_dice(
+    logits: Float[Tensor, "b k *space"],
+    pseudo_labels: Int[Tensor, b * space],
+    confidence: Float[Tensor, b * space],
+    threshold: float,
+) -> Float[Tensor, ""]:
+    """Soft Dice over the pixels with confidence ≥ threshold, as UniMatch's medical experiments take it.
+
+    Raises:
+        ValueError: the shapes do not belong together.
+    """
+    return soft_dice(logits, pseudo_labels, (confidence >= threshold).to(logits.dtype))
+
+
+def pasted_loss(
+    logits: Float[Tensor, "b k *space"],
+    labels_image: Int[Tensor, b * space],
+    labels_patch: Int[Tensor, b * space],
+    pasted: Bool[Tensor, b * space],
+    weight_image: float,
+    weight_patch: float,
+) -> Float[Tensor, ""]:
+    """α L_sup over the image's pixels + β L_sup over the pasted ones (BCP, eq. 6 and 7).
+
+    Args:
+        logits: of the image with the patch in it.
+        labels_image: labels or pseudo-labels, counted where nothing was pasted.
+        labels_patch: the same of what was pasted.
+        pasted: where that is.
+        weight_image: α.
+        weight_patch: β.
+
+    Raises:
+        ValueError: the shapes do not belong together.
+    """
+    patch = pasted.to(logits.dtype)
+    image_loss = supervised_loss(logits, labels_image, 1 - patch)
+    return weight_image * image_loss + weight_patch * supervised_loss(logits, labels_patch, patch)
+
+
+def probability_mse(
+    probs: Float[Tensor, "b k *space"],
+    targets: Float[Tensor, "b k *space"],
+    weights: Float[Tensor, b * space] | None = None,
+) -> Float[Tensor, ""]:
+    """Mean over pixels and classes of (p − q)²; weighted over pixels, 0 where the weights sum to nothing.
+
+    The consistency cost of mean teacher (Tarvainen and Valpola, NeurIPS 2017, eq. 1) and of what came after it. The
+    targets take no gradient.
+    """
+    squares = (probs - targets.detach()).square().mean(dim=1)
+    return squares.mean() if weights is None else (squares * weights).sum() / weights.sum().clamp_min(1)
+
+
+def pyramid_consistency(probs: Sequence[Float[Tensor, "b k *space"]]) -> Float[Tensor, ""]:
+    """L_unsup of URPC (Luo et al., MICCAI 2021, eq. 3 to 5): predictions of all scales agree with their mean.
+
+        p̄ = 1/S Σ_s p_s,   D_s = KL(p̄ ‖ p_s) per pixel,   ω_s = exp(−D_s)
+        L = 1/S Σ_s [ Σ_v ω_s ‖p_s − p̄‖² / Σ_v ω_s + mean_v D_s ]
+
+    The square is a mean over classes, as in the official code, and gradient flows through all of it, p̄ included.
+
+    Args:
+        probs: of S ≥ 2 scales, at one resolution.
+    """
+    mean = torch.stack(list(probs)).mean(dim=0)
+    terms = []
+    for p in probs:
+        divergence = (mean * (_log(mean) - _log(p))).sum(dim=1)
+        share = (-divergence).exp()
+        squares = (p - mean).square().mean(dim=1)
+        terms.append((share * squares).sum() / share.sum() + divergence.mean())
+    return torch.stack(terms).mean()
+
+
+def _log(probs: Tensor) -> Tensor:
+    """Finite, and with a finite gradient, where a probability is zero."""
+    return probs.clamp_min(torch.finfo(probs.dtype).tiny).log()
+
+
+def sharpen(probs: Float[Tensor, "b k *space"], temperature: float) -> Float[Tensor, "b k *space"]:
+    """p_c^(1/T) / Σ_c' p_c'^(1/T) (MC-Net, eq. 1)."""
+    return (_log(probs) / temperature).softmax(dim=1)
+
+
+def mutual_consistency(probs: Sequence[Float[Tensor, "b k *space"]], temperature: float) -> Float[Tensor, ""]:
+    """Σ_{i≠j} mean (p_i − sharpen(p_j))², the targets without gradient (MC-Net, eq. 2)."""
+    targets = [sharpen(p.detach(), temperature) for p in probs]
+    pairs = permutations(range(len(probs)), 2)
+    return torch.stack([probability_mse(probs[i], targets[j]) for i, j in pairs]).sum()

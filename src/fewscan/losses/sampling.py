@@ -7,6 +7,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
+def class_masks(labels: Int[Tensor, b * space], n_classes: int) -> Bool[Tensor, "{n_classes} n"]:
+    """Which pixels, flat over (b, *space), are of each class."""
+    return labels.flatten() == torch.arange(n_classes, device=labels.device)[:, None]
+
+
 def draw_true(masks: Bool[Tensor, "r n"], draws: int, generator: torch.Generator) -> Int[Tensor, "r {draws}"]:
     """Draw positions of true entries, uniformly and with replacement, row by row.
 

@@ -13,6 +13,11 @@ from torch import Tensor, nn
 from fewscan.augment.policy import Augmentation, AugmentationSettings
 from fewscan.networks.unet import UNet, UNetSettings
 
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class Batch(NamedTuple):
     """What a training step is given, on one device; nothing in it may be written to.
@@ -127,11 +132,13 @@ class Method(nn.Module, ABC):
 
     Settings: type[MethodSettings] = MethodSettings
 
+    settings: MethodSettings
     student: UNet
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, settings: MethodSettings) -> None:
         super().__init__()
         self.task = task
+        self.settings = settings
         self.augment = Augmentation(task.augmentation)
         self.student = task.build_network()
 

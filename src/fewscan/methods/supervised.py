@@ -5,15 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Batch, Context, Method, MethodSettings, Stage, Task
+from fewscan.methods.base import Batch, Context, Method, Stage
 
 
 class Supervised(Method):
     """L_sup on augmented labelled images; "did the unlabelled scans help?" is answered against it."""
-
-    def __init__(self, task: Task, settings: MethodSettings) -> None:
-        super().__init__(task)
-        self.settings = settings
 
     def stages(self) -> tuple[Stage, ...]:
         """One stage, as long as all stages of ACTION together."""

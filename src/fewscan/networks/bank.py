@@ -1,10 +1,10 @@
-"""The memory bank: first in, first out, in the state dict."""
+"""Memory banks: first in, first out, in the state dict."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
@@ -35,3 +35,36 @@ class MemoryBank(nn.Module):
         slots = (self.cursor + torch.arange(len(newest), device=self.cursor.device)) % size
         self.entries.index_copy_(0, slots, newest.to(self.entries.dtype))
         self.cursor.copy_((self.cursor + len(newest)) % size)
+
+
+class ClassQueue(nn.Module):
+    """The last embeddings of each class, the class-labelled queue of ACTION++ (method section 4).
+
+    Args:
+        n_classes: k.
+        size: m, entries of each class.
+        embedding: e.
+    """
+
+    entries: Tensor
+    known: Tensor
+    cursor: Tensor
+
+    def __init__(self, n_classes: int, size: int, embedding: int) -> None:
+        super().__init__()
+        self.register_buffer("entries", torch.zeros((n_classes, size, embedding)))
+        self.register_buffer("known", torch.zeros((n_classes, size), dtype=torch.bool))
+        self.register_buffer("cursor", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def push(self, embeddings: Float[Tensor, "k n e"], present: Bool[Tensor, k]) -> None:
+        """Put n embeddings of each present class in the place of its oldest; absent classes keep what they have.
+
+        All classes share one cursor, so that no step has to ask which are present.
+        """
+        size = self.entries.shape[1]
+        newest = embeddings[:, -size:].to(self.entries.dtype)
+        slots = (self.cursor + torch.arange(newest.shape[1], device=self.cursor.device)) % size
+        self.entries[:, slots] = torch.where(present[:, None, None], newest, self.entries[:, slots])
+        self.known[:, slots] |= present[:, None]
+        self.cursor.copy_((self.cursor + newest.shape[1]) % size)

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 Convolution = {2: nn.Conv2d, 3: nn.Conv3d}
 BatchNorm = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+TransposedConvolution = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 MaxPool = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 AdaptivePool = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+Upsampling = Literal["linear", "nearest", "transposed"]
 LINEAR_MODE: dict[int, Literal["bilinear", "trilinear"]] = {2: "bilinear", 3: "trilinear"}
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 import torch
@@ -66,3 +68,26 @@ def warmed_momentum(momentum: float, update: int) -> float:
         update: t, number of the update in its stage; the learning rate starts anew with every stage.
     """
     return min(momentum, (1 + update) / (10 + update))
+
+
+@contextmanager
+def labelling(network: nn.Module) -> Iterator[None]:
+    """A network in training makes pseudo-labels for itself: as a teacher does, without dropout; then it trains on."""
+    set_teacher_mode(network, "own")
+    try:
+        yield
+    finally:
+        network.train()
+
+
+@contextmanager
+def stochastic(network: nn.Module) -> Iterator[None]:
+    """Dropout alone is on: passes differ, and none of them reaches the BatchNorm statistics (Monte Carlo dropout)."""
+    modes = {module: module.training for module in network.modules()}
+    for module in modes:
+        module.training = isinstance(module, nn.Dropout)
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fewscan.networks.blocks import AdaptivePool, Convolution, arithmetic
+from fewscan.networks.blocks import AdaptivePool, Convolution, arithmetic, resize_linear
 
 
 class GlobalProjector(nn.Module):
@@ -134,3 +134,30 @@ class RepresentationHead(nn.Module):
             hidden = F.linear(neighbourhoods.flatten(-2), kernel.flatten(1), self.spread.bias)
             embeddings = F.linear(hidden, self.mix.weight.flatten(1), self.mix.bias)
         return embeddings.to(neighbourhoods.dtype)
+
+
+class PyramidClassifier(nn.Module):
+    """One classifier for each of the decoder's coarser maps, its logits brought to full resolution (URPC, section 2.1).
+
+    Args:
+        channels: of the maps, coarsest first.
+        n_classes: channels of the logits.
+        ndim: 2 or 3.
+        precision: of the arithmetic; logits have the maps' own. None: that too.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], n_classes: int, ndim: int = 2, precision: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self.precision = precision
+        self.classifiers = nn.ModuleList(Convolution[ndim](c, n_classes, kernel_size=3, padding=1) for c in channels)
+
+    def forward(self, pyramid: Sequence[Float[Tensor, "b _ *_space"]], size: tuple[int, ...]) -> list[Tensor]:
+        """Maps (b, c_l, *space_l) → as many logits (b, k, *size)."""
+        logits = []
+        for classify, maps in zip(self.classifiers, pyramid, strict=True):
+            with arithmetic(self.precision, maps.device):
+                coarse = classify(maps)
+            logits.append(resize_linear(coarse.to(maps.dtype), size))
+        return logits

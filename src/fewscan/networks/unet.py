@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from fewscan.networks.blocks import ConvBlock, Convolution, MaxPool, arithmetic, resize_linear
+from fewscan.networks.blocks import (
+    ConvBlock,
+    Convolution,
+    MaxPool,
+    TransposedConvolution,
+    Upsampling,
+    arithmetic,
+    resize_linear,
+)
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
@@ -34,20 +44,98 @@ class UNetSettings(BaseModel):
 
 
 class UpBlock(nn.Module):
-    """Halve the channels, upsample to the skip's size, join, convolve."""
+    """Halve the channels, upsample to the skip's size, join, convolve.
 
-    def __init__(self, coarse: int, fine: int, ndim: int) -> None:
+    Args:
+        coarse: channels in.
+        fine: channels of the skip, and out.
+        ndim: 2 or 3.
+        upsampling: linear, as in the published U-Net; nearest; transposed: a convolution learns it.
+    """
+
+    def __init__(self, coarse: int, fine: int, ndim: int, upsampling: Upsampling = "linear") -> None:
         super().__init__()
-        self.reduce = Convolution[ndim](coarse, fine, kernel_size=1)
+        self.upsampling = upsampling
+        self.reduce: nn.Module
+        if upsampling == "transposed":
+            self.reduce = TransposedConvolution[ndim](coarse, fine, kernel_size=2, stride=2)
+        else:
+            self.reduce = Convolution[ndim](coarse, fine, kernel_size=1)
         self.block = ConvBlock(2 * fine, fine, dropout=0.0, ndim=ndim)
 
     def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
         """(b, coarse, *space/2) and (b, fine, *space) → (b, fine, *space)."""
-        upsampled = resize_linear(self.reduce(coarse), tuple(skip.shape[2:]))
+        upsampled = self._resize(self.reduce(coarse), tuple(skip.shape[2:]))
         return self.block(torch.cat((skip, upsampled), dim=1))
 
+    def _resize(self, maps: Tensor, size: tuple[int, ...]) -> Tensor:
+        if self.upsampling == "transposed":
+            # Twice the coarse side is one more than an odd side of the skip.
+            return maps[(slice(None), slice(None), *[slice(side) for side in size])]
+        return resize_linear(maps, size) if self.upsampling == "linear" else F.interpolate(maps, size)
 
-class UNet(nn.Module):
+
+class Decoding(nn.Module, ABC):
+    """What can be decoded: maps of an encoder → logits."""
+
+    precision: torch.dtype | None
+    decoder: nn.ModuleList
+    classifier: nn.Module
+
+    def build_decoder(
+        self, channels: Sequence[int], n_classes: int, ndim: int, upsampling: Upsampling = "linear"
+    ) -> None:
+        """Fresh blocks for these channels, finest first, and a classifier."""
+        pairs = zip(channels[:0:-1], channels[-2::-1], strict=True)
+        self.decoder = nn.ModuleList(UpBlock(coarse, fine, ndim, upsampling) for coarse, fine in pairs)
+        self.classifier = Convolution[ndim](channels[0], n_classes, kernel_size=3, padding=1)
+
+    def decode(self, levels: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The encoder's maps, finest first → logits (b, k, *space) and the decoder's pyramid, coarsest first.
+
+        Logits have the weights' own precision; the pyramid is left in that of the arithmetic, as the maps are.
+        """
+        pyramid = [levels[-1]]
+        with arithmetic(self.precision, levels[0].device):
+            for block, skip in zip(self.decoder, reversed(levels[:-1]), strict=True):
+                pyramid.append(block(pyramid[-1], skip))
+            logits = self.classifier(pyramid[-1])
+        return logits.to(next(self.classifier.parameters()).dtype), pyramid
+
+    @abstractmethod
+    def forward(self, inputs: Any) -> Tensor:
+        """Images or maps → logits."""
+
+
+class Decoder(Decoding):
+    """A decoder beside that of a U-Net, on the same encoder's maps.
+
+    Args:
+        channels: of every level, finest first.
+        n_classes: channels of the logits.
+        ndim: 2 or 3.
+        precision: of the arithmetic; None: that of the maps.
+        upsampling: from level to level.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        n_classes: int,
+        ndim: int,
+        precision: torch.dtype | None = None,
+        upsampling: Upsampling = "linear",
+    ) -> None:
+        super().__init__()
+        self.precision = precision
+        self.build_decoder(channels, n_classes, ndim, upsampling)
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """The encoder's maps, finest first → logits (b, k, *space)."""
+        return self.decode(inputs)[0]
+
+
+class UNet(Decoding):
     """Encoder and decoder with skip connections, 2D or 3D, for any input size.
 
     Args:
@@ -75,36 +163,31 @@ class UNet(nn.Module):
             ConvBlock(i, o, p, ndim) for i, o, p in zip(inputs, channels, dropout, strict=True)
         )
         self.pool = MaxPool[ndim](2, ceil_mode=True)
-        pairs = list(zip(channels[:0:-1], channels[-2::-1], strict=True))
-        self.decoder = nn.ModuleList(UpBlock(coarse, fine, ndim) for coarse, fine in pairs)
-        self.classifier = Convolution[ndim](channels[0], n_classes, kernel_size=3, padding=1)
+        self.build_decoder(channels, n_classes, ndim)
+        self.n_classes, self.ndim = n_classes, ndim
         self.pyramid_channels = tuple(reversed(channels))
+
+    def make_decoder(self, upsampling: Upsampling = "linear") -> Decoder:
+        """Another decoder for this encoder, with fresh weights; it is not part of the U-Net."""
+        return Decoder(self.pyramid_channels[::-1], self.n_classes, self.ndim, self.precision, upsampling)
 
     def bottleneck(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b _ *_space"]:
         """Images → the coarsest maps; the decoder is not run."""
-        return self._encode(images)[-1].to(images.dtype)
+        return self.encode(images)[-1].to(images.dtype)
 
-    def _encode(self, images: Tensor) -> list[Tensor]:
-        """Images → the encoder's maps, finest first."""
+    def encode(self, images: Float[Tensor, "b c *space"]) -> list[Tensor]:
+        """Images → the encoder's maps for `decode`, finest first, in the precision of the arithmetic."""
         levels: list[Tensor] = []
         with arithmetic(self.precision, images.device):
             for block in self.encoder:
                 levels.append(block(self.pool(levels[-1]) if levels else images))
         return levels
 
-    def _decode(self, levels: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """The encoder's maps → logits and the decoder's pyramid."""
-        pyramid = [levels[-1]]
-        with arithmetic(self.precision, levels[0].device):
-            for block, skip in zip(self.decoder, reversed(levels[:-1]), strict=True):
-                pyramid.append(block(pyramid[-1], skip))
-            return self.classifier(pyramid[-1]), pyramid
-
     def logits_and_pyramid(self, images: Float[Tensor, "b c *space"]) -> tuple[Tensor, list[Tensor]]:
         """Images → logits (b, k, *space) and the decoder's pyramid: bottleneck, then every level, coarsest first."""
-        logits, pyramid = self._decode(self._encode(images))
-        return logits.to(images.dtype), [maps.to(images.dtype) for maps in pyramid]
+        logits, pyramid = self.decode(self.encode(images))
+        return logits, [maps.to(images.dtype) for maps in pyramid]
 
-    def forward(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b k *space"]:
+    def forward(self, inputs: Float[Tensor, "b c *space"]) -> Float[Tensor, "b k *space"]:
         """Images → logits."""
-        return self._decode(self._encode(images))[0].to(images.dtype)
+        return self.decode(self.encode(inputs))[0]

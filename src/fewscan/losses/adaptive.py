@@ -1,0 +1,114 @@
+"""SAACL of ACTION++: supervised contrast with class centres that are spread over the sphere beforehand.
+
+You et al., *ACTION++*, MICCAI 2023 (arXiv 2304.02689), method section 4.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+
+def uniform_centres(n_classes: int, embedding: int, tau: float) -> Float[Tensor, "k e"]:
+    """Unit vectors ψ_1..ψ_k that minimise Σ_c log Σ_c' exp(ψ_c·ψ_c'/τ); in float64, computed once.
+
+    With at least k − 1 dimensions they are the corners of a regular simplex, whatever τ.
+    """
+    if embedding >= n_classes - 1:
+        return simplex_centres(n_classes, embedding)
+    return spread_centres(n_classes, embedding, tau)
+
+
+def simplex_centres(n_classes: int, embedding: int) -> Float[Tensor, "k e"]:
+    """k unit vectors with pairwise cosine −1/(k − 1), in the first k − 1 ≤ e dimensions.
+
+    Row i of Helmert's matrix is 1 in i places, then −i, normed: its rows are orthonormal and orthogonal to (1, ..., 1),
+    so its columns are the corners of a simplex.
+    """
+    helmert = torch.zeros(max(n_classes - 1, 1), n_classes, dtype=torch.float64)
+    for i in range(1, n_classes):
+        helmert[i - 1, :i] = 1 / math.sqrt(i * (i + 1))
+        helmert[i - 1, i] = -i / math.sqrt(i * (i + 1))
+    corners = F.normalize(helmert.T, dim=-1)
+    return F.pad(corners, (0, embedding - corners.shape[1]))
+
+
+def centre_energy(centres: Float[Tensor, "k e"], tau: float) -> Float[Tensor, ""]:
+    """Σ_c log Σ_c' exp(ψ_c·ψ_c'/τ), small where unit vectors are far from each other."""
+    return (centres @ centres.T / tau).logsumexp(dim=1).sum()
+
+
+@torch.enable_grad()
+def spread_centres(n_classes: int, embedding: int, tau: float, steps: int = 500) -> Float[Tensor, "k e"]:
+    """The minimum of `centre_energy` by L-BFGS from a fixed random start: a good local one where there are many."""
+    generator = torch.Generator().manual_seed(0)
+    free = torch.randn(n_classes, embedding, dtype=torch.float64, generator=generator).requires_grad_()
+    optimiser = torch.optim.LBFGS([free], max_iter=steps, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        energy = centre_energy(F.normalize(free, dim=-1), tau)
+        energy.backward()
+        return energy
+
+    optimiser.step(closure)
+    return F.normalize(free.detach(), dim=-1)
+
+
+def assign_centres(means: Float[Tensor, "k e"], centres: Float[Tensor, "k e"]) -> Int[Tensor, k]:
+    """π that minimises Σ_c ‖ψ_π(c) − φ_c‖, exactly, for any number of classes (Kuhn, 1955).
+
+    It is computed on the host, and waits for the device.
+    """
+    cost = torch.cdist(means.double(), centres.double()).cpu().numpy()
+    return torch.from_numpy(linear_sum_assignment(cost)[1]).to(means.device)
+
+
+def move_means(
+    means: Float[Tensor, "k e"], embeddings: Float[Tensor, "k q e"], present: Bool[Tensor, k], momentum: float
+) -> Float[Tensor, "k e"]:
+    """φ_c ← m φ_c + (1 − m) · the normalised mean of the class's unit embeddings; absent classes keep theirs."""
+    batch_means = F.normalize(F.normalize(embeddings, dim=-1).mean(dim=1), dim=-1)
+    return torch.where(present[:, None], means.lerp(batch_means, 1 - momentum), means)
+
+
+def adaptive_contrast(
+    queries: Float[Tensor, "k q e"],
+    keys: Float[Tensor, "k m e"],
+    known: Bool[Tensor, "k m"],
+    centres: Float[Tensor, "k e"],
+    counted: Bool[Tensor, k],
+    tau: float,
+    centre_weight: float,
+) -> Float[Tensor, ""]:
+    """L_aaco (ACTION++; method section 4).
+
+        L = −1/n Σ_i [ 1/|P_i| Σ_{j ∈ P_i} log e^{φ_i·φ_j/τ} / Z_i + λ_a log e^{φ_i·ν_i/τ} / Z_i ]
+        Z_i = Σ_j e^{φ_i·φ_j/τ}
+
+    over queries i of the counted classes; P_i are the keys of the class of i, ν_i its centre, Z_i goes over all keys.
+    The mean over positives makes λ_a the weight of the centre against them however long the queue is.
+
+    Args:
+        queries: φ_i, q of each class; gradient flows here.
+        keys: φ_j, m of each class, of batch and queue; no gradient.
+        known: which keys there are.
+        centres: ν, one for each class.
+        counted: classes whose queries count; they must have a key.
+        tau: τ_sa.
+        centre_weight: λ_a.
+    """
+    unit = F.normalize(queries, dim=-1)
+    similarity = torch.einsum("kqe,vme->kqvm", unit, F.normalize(keys.detach(), dim=-1)) / tau
+    # The smallest number rather than −∞: a row without any key must not make the gradient NaN.
+    total = similarity.masked_fill(~known, torch.finfo(unit.dtype).min).flatten(2).logsumexp(dim=-1)
+    own = similarity.diagonal(dim1=0, dim2=2)
+    positive = torch.einsum("qmk,km->kq", own, known / known.sum(dim=1, keepdim=True).clamp_min(1).to(unit.dtype))
+    centre = torch.einsum("kqe,ke->kq", unit, centres) / tau
+    per_class = -(positive - total + centre_weight * (centre - total)).mean(dim=1)
+    return torch.where(counted, per_class, 0).sum() / counted.sum().clamp_min(1)

@@ -1,0 +1,230 @@
+"""What ACTION and ACTION++ share: two stages of contrastive distillation, then fine-tuning with a contrast of pixels.
+
+Stage i distils relations between images (encoder), stage ii relations between places of images (encoder and
+decoder), stage iii fine-tunes with pseudo-labels and a contrast of pixels, in which the methods differ. The teacher
+sees the weak view, the student the strong one; `view_student` and `view_teacher` turn that around for the paper's
+ablation.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fewscan.augment.mix import PseudoLabelled
+from fewscan.losses.consistency import confident_pseudo_loss, image_weighted_pseudo_loss
+from fewscan.losses.distillation import anchor_distillation
+from fewscan.losses.segmentation import supervised_loss
+from fewscan.methods.base import Batch, Context, Count, NonNegative, Share, Stage, Task
+from fewscan.methods.semi import believe
+from fewscan.methods.teacher import AveragedTeacher, TeacherSettings
+from fewscan.networks.bank import MemoryBank
+from fewscan.networks.ema import make_teacher, update_teacher, warmed_momentum
+from fewscan.networks.heads import (
+    GlobalProjector,
+    LocalProjector,
+    RepresentationHead,
+    cut_patches,
+    predictor,
+)
+from fewscan.schedule import sigmoid_ramp_up
+
+View = Literal["weak", "strong"]
+
+
+class ActionBaseSettings(TeacherSettings):
+    """Hyper-parameters that ACTION and ACTION++ share (method section 5), and the switches of the ablation."""
+
+    bank_size: Count = Field(36, description="Entries of the memory bank, the anchors.")
+    embedding: Count = Field(512, description="Length of the global embeddings.")
+    random_anchors: bool = Field(
+        True,
+        description="Anchors are random other images from the memory bank (RSI); off: the batch's own images.",
+    )
+    view_teacher: View = Field("weak", description="View that the teacher sees.")
+    view_student: View = Field("strong", description="View that the student sees of unlabelled images.")
+    use_unsup: bool = Field(True, description="L_unsup in stage iii.")
+    unsup_form: Literal["image_weighted", "confident_pixels"] = Field(
+        "confident_pixels",
+        description="image_weighted: as published; confident_pixels: ½ (cross-entropy + Dice) over confident pixels.",
+    )
+    lambda_global: NonNegative = Field(1.0, description="Weight of L_global, in stages i and ii.")
+    lambda_local: NonNegative = Field(1.0, description="Weight of L_local.")
+    lambda_unsup: NonNegative = Field(1.0, description="λ_u, weight of L_unsup.")
+    ramp_up: Share = Field(0.0, description="Share of stage iii over which λ_u rises to its value.")
+    confident_from: Share = Field(0.97, description="Confidence of the pseudo-labels that L_unsup counts.")
+    representation: Count = Field(512, description="Channels of the representation head.")
+
+
+class Temperatures(NamedTuple):
+    """τ_s and τ_t of the distillation."""
+
+    student: float
+    teacher: float
+
+
+class FineTuning(NamedTuple):
+    """What a step of stage iii has computed, labelled images first, then unlabelled ones.
+
+    Attributes:
+        logits: (b, k, *space) of the student.
+        pyramid: of its decoder, coarsest first.
+        labels: (b_l, *space).
+        unlabelled: the student's view, with pseudo-labels.
+    """
+
+    logits: Tensor
+    pyramid: list[Tensor]
+    labels: Tensor
+    unlabelled: PseudoLabelled
+
+
+class ActionBase(AveragedTeacher):
+    """Student, averaged teacher, projection heads with averaged twins, two memory banks, a representation head."""
+
+    settings: ActionBaseSettings
+
+    def __init__(self, task: Task, settings: ActionBaseSettings) -> None:
+        super().__init__(task, settings)
+        ndim = len(task.size)
+        channels = self.student.pyramid_channels
+        self.project_global = GlobalProjector(channels[0], settings.embedding)
+        self.predict_global = predictor(settings.embedding, settings.embedding)
+        self.project_local = LocalProjector(task.n_classes, ndim)
+        self.predict_local = predictor(self.project_local.embedding, hidden=256)
+        self.represent = RepresentationHead(sum(channels), settings.representation, ndim, task.precision)
+        self.project_global_teacher = make_teacher(self.project_global)
+        self.project_local_teacher = make_teacher(self.project_local)
+        # The paper's patches: 64 wide, 32 apart at 256×256, hence a quarter and an eighth of the side.
+        self.patch = max(1, max(task.size) // 4)
+        patches = cut_patches(torch.zeros(1, 1, *task.size), self.patch, max(1, self.patch // 2)).shape[1]
+        self.bank_global = MemoryBank(settings.bank_size, (settings.embedding,))
+        self.bank_local = MemoryBank(settings.bank_size, (patches, self.project_local.embedding))
+        self.stage = "global"
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Stages i, ii and iii."""
+        s = self.task.stages
+        # The projectors centre embeddings over the batch: pre-training needs two images.
+        named = (("global", s.global_, 2), ("local", s.local, 2), ("anatomical", s.anatomical, 1))
+        return tuple(Stage(name, x.updates, x.labelled, x.unlabelled, few) for name, x, few in named)
+
+    def start_stage(self, stage: Stage) -> None:
+        """From here on, steps are of this stage."""
+        self.stage = stage.name
+
+    def forward(self, batch: Batch, context: Context) -> dict[str, Tensor]:
+        """The step of the stage that was started last."""
+        steps = {"global": self._step_global, "local": self._step_local, "anatomical": self._step_anatomical}
+        return steps[self.stage](batch, context)
+
+    def weights(self, context: Context) -> dict[str, float]:
+        """Those of stages i and ii, and λ_u, ramped up."""
+        ramp = sigmoid_ramp_up(context.update, round(self.settings.ramp_up * context.updates))
+        return {
+            "global": self.settings.lambda_global,
+            "local": self.settings.lambda_local,
+            "unsup": self.settings.lambda_unsup * ramp,
+        }
+
+    def after_update(self, context: Context) -> None:
+        """Average teacher and teacher heads."""
+        super().after_update(context)
+        m = warmed_momentum(self.settings.momentum, context.update)
+        update_teacher(self.project_global_teacher, self.project_global, m)
+        update_teacher(self.project_local_teacher, self.project_local, m)
+
+    @abstractmethod
+    def temperatures(self, context: Context) -> Temperatures:
+        """Those of the distillation at this update."""
+
+    @abstractmethod
+    def contrast(self, step: FineTuning, batch: Batch, context: Context) -> dict[str, Tensor]:
+        """The terms of stage iii that contrast pixels."""
+
+    def _views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The teacher's and the student's view, in the same pose."""
+        weak = self.augment.weak(images, generator)
+        views = [
+            weak if view == "weak" else self.augment.strong(weak, generator)
+            for view in (self.settings.view_teacher, self.settings.view_student)
+        ]
+        return views[0], views[1]
+
+    def _step_global(self, batch: Batch, context: Context) -> dict[str, Tensor]:
+        """Stage i: L_global on unlabelled images; the encoders alone are run."""
+        view_teacher, view_student = self._views(batch.images_unlabelled, context.generator)
+        with torch.no_grad():
+            bottleneck_teacher = self.teacher.bottleneck(view_teacher)
+        bottleneck_student = self.student.bottleneck(view_student)
+        return {"global": self._global_loss(bottleneck_student, bottleneck_teacher, context)}
+
+    def _global_loss(self, bottleneck_student: Tensor, bottleneck_teacher: Tensor, context: Context) -> Tensor:
+        """L_global (section 1)."""
+        with torch.no_grad():
+            z_teacher = self.project_global_teacher(bottleneck_teacher)
+        z_student = self.predict_global(self.project_global(bottleneck_student))
+        return self._distil(z_student, z_teacher, self.bank_global, context)
+
+    def _local_loss(self, logits_student: Tensor, logits_teacher: Tensor, context: Context) -> Tensor:
+        """L_local (section 2): patches of the output maps, each against the bank's entries of its location."""
+        stride = max(1, self.patch // 2)
+        with torch.no_grad():
+            z_teacher = self.project_local_teacher(cut_patches(logits_teacher, self.patch, stride))
+        z_student = self.predict_local(self.project_local(cut_patches(logits_student, self.patch, stride)))
+        return self._distil(z_student, z_teacher, self.bank_local, context)
+
+    def _distil(self, z_student: Tensor, z_teacher: Tensor, bank: MemoryBank, context: Context) -> Tensor:
+        """Distillation over the bank's anchors, which the batch joins afterwards."""
+        anchors = bank.entries.clone() if self.settings.random_anchors else z_teacher
+        loss = anchor_distillation(z_student, z_teacher, anchors, *self.temperatures(context))
+        bank.push(z_teacher)
+        return loss
+
+    def _step_local(self, batch: Batch, context: Context) -> dict[str, Tensor]:
+        """Stage ii: L_sup on labelled images, L_global and L_local on unlabelled ones."""
+        generator = context.generator
+        images, labels = self.augment.labelled(batch.images_labelled, batch.labels, generator)
+        view_teacher, view_student = self._views(batch.images_unlabelled, generator)
+        with torch.no_grad():
+            logits_teacher, pyramid_teacher = self.teacher.logits_and_pyramid(view_teacher)
+        logits, pyramid = self.student.logits_and_pyramid(torch.cat((images, view_student)))
+        n = len(images)
+        return {
+            "sup": supervised_loss(logits[:n], labels),
+            "global": self._global_loss(pyramid[0][n:], pyramid_teacher[0], context),
+            "local": self._local_loss(logits[n:], logits_teacher, context),
+        }
+
+    def _step_anatomical(self, batch: Batch, context: Context) -> dict[str, Tensor]:
+        """Stage iii: L_sup on labelled images, L_unsup on mixed unlabelled ones, and the contrast."""
+        generator, settings = context.generator, self.settings
+        images, labels = self.augment.labelled(batch.images_labelled, batch.labels, generator)
+        unlabelled = self._pseudo_labelled(batch.images_unlabelled, generator)
+        logits, pyramid = self.student.logits_and_pyramid(torch.cat((images, unlabelled.images)))
+        n = len(images)
+        terms = {"sup": supervised_loss(logits[:n], labels)}
+        if settings.use_unsup:
+            losses = {
+                "image_weighted": image_weighted_pseudo_loss,
+                "confident_pixels": confident_pseudo_loss,
+            }
+            terms["unsup"] = losses[settings.unsup_form](
+                logits[n:], unlabelled.labels, unlabelled.confidence, settings.confident_from
+            )
+        return terms | self.contrast(FineTuning(logits, pyramid, labels, unlabelled), batch, context)
+
+    @torch.no_grad()
+    def _pseudo_labelled(self, images: Tensor, generator: torch.Generator) -> PseudoLabelled:
+        """The student's view of unlabelled images, with what the teacher believes on its own view."""
+        weak = self.augment.weak(images, generator)
+        # A strong view of the teacher changes intensities alone: its pseudo-labels stay on the weak pixels.
+        seen = weak if self.settings.view_teacher == "weak" else self.augment.intensity(weak, generator)
+        believed = believe(self.teacher, seen)._replace(images=weak)
+        if self.settings.view_student == "weak":
+            return believed
+        return self.augment.strong_with_labels(believed, self.task.n_classes, generator)

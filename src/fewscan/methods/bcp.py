@@ -1,0 +1,94 @@
+"""Bidirectional copy-paste: boxes of labelled images in unlabelled ones, and the other way round.
+
+Bai et al., *Bidirectional Copy-Paste for Semi-Supervised Medical Image Segmentation*, CVPR 2023 (arXiv 2305.00673).
+With boxes M of two thirds of the sides, and pseudo-labels ŷ of the averaged teacher:
+
+    x_in  = M ⊙ x_l + (1 − M) ⊙ x_u,   L_in  = L_sup(x_in, y_l on M) + α L_sup(x_in, ŷ_u off M)
+    x_out = M ⊙ x_u + (1 − M) ⊙ x_l,   L_out = L_sup(x_out, y_l off M) + α L_sup(x_out, ŷ_u on M)
+
+Before that, copy-paste among labelled images alone. Published settings: α = 0.5, m = 0.99, a quarter of the updates for
+the first stage (10k + 30k). Every labelled image of the batch meets an unlabelled one, both ways; the official code
+splits the batch between the two ways. Labelled images are augmented as in every method, the pasted unlabelled ones
+have the strong view's intensities. Left out: the official code keeps each class's largest component of a
+pseudo-label, on the host. The teacher is averaged from the start, where it begins as a copy of the pre-trained student.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fewscan.augment.mix import fixed_box_mask
+from fewscan.losses.consistency import pasted_loss
+from fewscan.methods.base import Batch, Context, MethodSettings, NonNegative, Share, Stage, Task
+from fewscan.methods.semi import believe, joint_logits
+from fewscan.methods.teacher import AveragedTeacher, TeacherSettings
+
+
+class BcpSettings(TeacherSettings):
+    """Lengths, boxes and weights."""
+
+    pretraining: Share = Field(0.25, description="Share of the updates for copy-paste among labelled images.")
+    box: Share = Field(2 / 3, description="Sides of the boxes, as a share of the image's.")
+    pseudo_weight: NonNegative = Field(0.5, description="α, weight of the pseudo-labelled part of an image.")
+
+
+class Bcp(AveragedTeacher):
+    """Student and averaged teacher."""
+
+    Settings: type[MethodSettings] = BcpSettings
+    settings: BcpSettings
+
+    def __init__(self, task: Task, settings: BcpSettings) -> None:
+        super().__init__(task, settings)
+        self.stage = "copy_paste"
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Copy-paste among labelled images, then self-training; together as long as ACTION's stages."""
+        total = self.task.stages.total
+        first = round(self.settings.pretraining * total.updates)
+        return (
+            Stage("copy_paste", first, total.labelled, 0),
+            Stage("self_training", total.updates - first, total.labelled, total.unlabelled, 1),
+        )
+
+    def start_stage(self, stage: Stage) -> None:
+        """From here on, steps are of this stage."""
+        self.stage = stage.name
+
+    def forward(self, batch: Batch, context: Context) -> dict[str, Tensor]:
+        """The step of the stage that was started last."""
+        images, labels = self.augment.labelled(batch.images_labelled, batch.labels, context.generator)
+        if self.stage == "copy_paste":
+            return self._step_copy_paste(images, labels, context.generator)
+        return self._step_self_training(images, labels, batch.images_unlabelled, context.generator)
+
+    def _step_copy_paste(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Each labelled image with a box of its neighbour; both parts count alike."""
+        box = self._boxes(images, generator)
+        logits = self.student(torch.where(box[:, None], images.roll(1, 0), images))
+        return {"copy_paste": pasted_loss(logits, labels, labels.roll(1, 0), box, 1.0, 1.0)}
+
+    def _step_self_training(
+        self, images: Tensor, labels: Tensor, unlabelled: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Labelled boxes in unlabelled images, and unlabelled boxes in labelled images."""
+        believed = believe(self.teacher, self.augment.weak(unlabelled, generator))
+        strong = self.augment.intensity(believed.images, generator)
+        pairs = torch.arange(max(len(images), len(strong)), device=images.device)
+        first, second = pairs % len(images), pairs % len(strong)
+        images, labels = images[first], labels[first]
+        strong, pseudo_labels = strong[second], believed.labels[second]
+        box = self._boxes(images, generator)
+        inward = torch.where(box[:, None], images, strong)
+        outward = torch.where(box[:, None], strong, images)
+        logits_in, logits_out = joint_logits(self.student, inward, outward)
+        weight = self.settings.pseudo_weight
+        return {
+            "inward": pasted_loss(logits_in, pseudo_labels, labels, box, weight, 1.0),
+            "outward": pasted_loss(logits_out, labels, pseudo_labels, box, 1.0, weight),
+        }
+
+    def _boxes(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        return fixed_box_mask(len(images), tuple(images.shape[2:]), self.settings.box, generator)

@@ -1,0 +1,74 @@
+"""What the semi-supervised methods of one stage share: L_sup + λ_u L_unsup, and the making of pseudo-labels."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fewscan.augment.mix import PseudoLabelled
+from fewscan.methods.base import Batch, Context, Method, MethodSettings, NonNegative, Share, Stage
+from fewscan.schedule import sigmoid_ramp_up
+
+
+class SemiSettings(MethodSettings):
+    """How much the unlabelled images count, as in SSL4MIS: 0.1, reached at the end of its 30 000 iterations."""
+
+    lambda_unsup: NonNegative = Field(0.1, description="λ_u, weight of what the unlabelled images teach.")
+    ramp_up: Share = Field(1.0, description="Share of the training over which λ_u rises to its value.")
+
+
+class Labelled(NamedTuple):
+    """Augmented labelled images (b, c, *space) and their labels (b, *space)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class SemiSupervised(Method):
+    """One stage, as long as all of ACTION's together; a step is what a subclass makes of both kinds of images."""
+
+    Settings: type[MethodSettings] = SemiSettings
+    settings: SemiSettings
+    fewest_unlabelled = 1
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The one stage."""
+        total = self.task.stages.total
+        return (Stage("semi", total.updates, total.labelled, total.unlabelled, self.fewest_unlabelled),)
+
+    def forward(self, batch: Batch, context: Context) -> dict[str, Tensor]:
+        """Augment the labelled images, as every method does, then take the step."""
+        labelled = Labelled(*self.augment.labelled(batch.images_labelled, batch.labels, context.generator))
+        return self.step(labelled, batch.images_unlabelled, context)
+
+    @abstractmethod
+    def step(self, labelled: Labelled, unlabelled: Tensor, context: Context) -> dict[str, Tensor]:
+        """The loss terms of augmented labelled images and of unlabelled ones as they are in the data."""
+
+    def weights(self, context: Context) -> dict[str, float]:
+        """λ_u, ramped up (Laine and Aila, ICLR 2017)."""
+        return {"unsup": self.settings.lambda_unsup * self.ramp(context)}
+
+    def ramp(self, context: Context) -> float:
+        """Between 0 and 1: how far λ_u has risen."""
+        return sigmoid_ramp_up(context.update, round(self.settings.ramp_up * context.updates))
+
+    def strong_view(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Unlabelled images augmented as the labelled ones are, for methods that compare predictions of one view."""
+        return self.augment.strong(self.augment.weak(images, generator), generator)
+
+
+def joint_logits(network: nn.Module, *images: Tensor) -> tuple[Tensor, ...]:
+    """Logits of several groups of images from one pass, so that they share the statistics of the batch."""
+    return network(torch.cat(images)).split([len(group) for group in images])
+
+
+@torch.no_grad()
+def believe(network: nn.Module, images: Tensor) -> PseudoLabelled:
+    """Images with a network's pseudo-labels and their confidences, the largest probabilities."""
+    confidence, labels = network(images).softmax(dim=1).max(dim=1)
+    return PseudoLabelled(images, labels, confidence)

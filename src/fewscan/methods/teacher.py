@@ -1,0 +1,68 @@
+"""What the methods with an averaged teacher share."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fewscan.methods.base import Context, Method, MethodSettings, Share, Task
+from fewscan.methods.semi import SemiSettings, SemiSupervised
+from fewscan.networks.ema import Statistics, make_teacher, set_teacher_mode, update_teacher, warmed_momentum
+
+
+class TeacherSettings(MethodSettings):
+    """The moving average, and which network is exported."""
+
+    predict_with: Literal["student", "teacher"] = Field("teacher", description="Network that is exported.")
+    momentum: Share = Field(0.99, description="m of the teacher's moving average.")
+    teacher_statistics: Statistics = Field(
+        "own", description="BatchNorm statistics of the teacher: of its own batches, or averaged from the student."
+    )
+
+
+class AveragedTeacher(Method):
+    """A student and the moving average of it, which takes no gradient and has no dropout."""
+
+    settings: TeacherSettings
+
+    def __init__(self, task: Task, settings: TeacherSettings) -> None:
+        super().__init__(task, settings)
+        self.teacher = make_teacher(self.student)
+
+    def train(self, mode: bool = True) -> Self:
+        """Teachers never have dropout: a pseudo-label is not made with it."""
+        super().train(mode)
+        self.teacher.eval()
+        if mode:
+            set_teacher_mode(self.teacher, self.settings.teacher_statistics)
+        return self
+
+    def after_update(self, context: Context) -> None:
+        """Average the teacher."""
+        m = warmed_momentum(self.settings.momentum, context.update)
+        update_teacher(self.teacher, self.student, m, self.settings.teacher_statistics)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Student and teacher, the one for prediction first."""
+        networks: dict[str, nn.Module] = {"student": self.student, "teacher": self.teacher}
+        first = self.settings.predict_with
+        return {first: networks[first], **networks}
+
+    @torch.no_grad()
+    def teacher_probs(self, images: Tensor) -> Tensor:
+        """The teacher's probabilities, soft targets."""
+        return self.teacher(images).softmax(dim=1)
+
+
+class SemiTeacherSettings(TeacherSettings, SemiSettings):
+    """The moving average, and how much the unlabelled images count."""
+
+
+class SemiTeacher(AveragedTeacher, SemiSupervised):
+    """A method of one stage with an averaged teacher."""
+
+    Settings: type[MethodSettings] = SemiTeacherSettings
+    settings: SemiTeacherSettings

@@ -1,0 +1,69 @@
+"""UniMatch: two strong views and one feature perturbation, all taught by the weak view.
+
+Yang et al., *Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation*, CVPR 2023
+(arXiv 2208.09910):
+
+    L = L_sup + λ_s · ½ [ ℓ(x_strong1) + ℓ(x_strong2) ] + λ_f · ℓ(weak view, its features dropped by channels)
+
+Published settings of the medical experiments: ℓ is soft Dice over pixels with confidence ≥ 0.95, λ_s = λ_f = 0.5,
+channel dropout 0.5 on every level of the encoder, CutMix in both strong views, the student labels for itself. The
+official total is half of this, which only scales the learning rate. Pseudo-labels are made in a pass of their own
+without dropout, where the official code takes them from a pass with it.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fewscan.losses.consistency import confident_dice
+from fewscan.losses.segmentation import supervised_loss
+from fewscan.methods.base import Context, NonNegative, Share
+from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised, believe, joint_logits
+from fewscan.networks.ema import labelling
+from fewscan.networks.perturbation import drop_channels
+
+
+class UniMatchSettings(SemiSettings):
+    """Weights, threshold and perturbation."""
+
+    lambda_unsup: NonNegative = Field(0.5, description="λ_s, weight of the mean of the two strong views.")
+    lambda_feature: NonNegative = Field(0.5, description="λ_f, weight of the feature perturbation.")
+    ramp_up: Share = Field(0.0, description="Share of the training over which both rise to their values.")
+    confident_from: Share = Field(0.95, description="Confidence from which a pseudo-label counts.")
+    channel_dropout: Share = Field(0.5, lt=1, description="Probability of dropping a channel of the features.")
+
+
+class UniMatch(SemiSupervised):
+    """The student alone."""
+
+    Settings = UniMatchSettings
+    settings: UniMatchSettings
+
+    def weights(self, context: Context) -> dict[str, float]:
+        """λ_s and λ_f."""
+        return {**super().weights(context), "feature": self.settings.lambda_feature * self.ramp(context)}
+
+    def step(self, labelled: Labelled, unlabelled: Tensor, context: Context) -> dict[str, Tensor]:
+        """L_sup, the two strong streams and the stream of dropped features."""
+        generator, threshold = context.generator, self.settings.confident_from
+        with labelling(self.student):
+            weak = believe(self.student, self.augment.weak(unlabelled, generator))
+        views = [self.augment.strong_with_labels(weak, self.task.n_classes, generator) for _ in range(2)]
+        logits, *logits_strong = joint_logits(self.student, labelled.images, *(view.images for view in views))
+        strong = [
+            confident_dice(stream, view.labels, view.confidence, threshold)
+            for stream, view in zip(logits_strong, views, strict=True)
+        ]
+        dropped = self.dropped_logits(weak.images, generator)
+        return {
+            "sup": supervised_loss(logits, labelled.labels),
+            "unsup": torch.stack(strong).mean(),
+            "feature": confident_dice(dropped, weak.labels, weak.confidence, threshold),
+        }
+
+    def dropped_logits(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Logits from features some of whose channels are dropped."""
+        p = self.settings.channel_dropout
+        return self.student.decode([drop_channels(maps, p, generator) for maps in self.student.encode(images)])[0]
