@@ -43,6 +43,9 @@ def main(
     data: Annotated[Path | None, typer.Option(help="Data set in the nnU-Net layout to predict.")] = None,
     run: Annotated[Path | None, typer.Option(help="Trained run to predict with.")] = None,
     precision: Annotated[str, typer.Option(help="Of training: auto, float32 or bfloat16.")] = "auto",
+    method: Annotated[
+        list[str] | None, typer.Option(help="Whose steps are timed; may be repeated. Default: all.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON with everything measured.")] = Path("bench.json"),
 ) -> None:
     """Measure what fewscan costs."""
@@ -52,7 +55,18 @@ def main(
     measured: list[Measured] = []
     with tempfile.TemporaryDirectory(prefix="fewscan-benchmarks-") as folder:
         options = Options(
-            Path(folder), sizes, warm_up, repetitions, threads, device, dense, cases, data, run, precision
+            Path(folder),
+            sizes,
+            warm_up,
+            repetitions,
+            threads,
+            device,
+            dense,
+            cases,
+            data,
+            run,
+            precision,
+            tuple(method or ()),
         )
         for part in parts or list(Part):
             measured += import_module(f"benchmarks.{part}").measure(options, reporter)

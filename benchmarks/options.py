@@ -27,6 +27,7 @@ class Options:
         data: data set whose validation volumes are predicted; None draws volumes.
         run: run whose model predicts them; None takes an untrained network.
         precision: auto, float32 or bfloat16: of the networks' arithmetic in training.
+        methods: whose steps are timed; empty: all that are registered.
         settings: `key=value` changes to the paper's recipe.
     """
 
@@ -41,6 +42,7 @@ class Options:
     data: Path | None = None
     run: Path | None = None
     precision: str = "auto"
+    methods: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
 
     @property
