@@ -43,3 +43,19 @@ def test_gradient_of_gathering(generator):
     maps = torch.randn(1, 2, 3, 2, generator=generator, dtype=torch.float64, requires_grad=True)
     pixels = torch.tensor([0, 7, 23])
     torch.autograd.gradcheck(lambda m: gather_neighbourhoods([m], (6, 4), pixels), maps)
+
+
+@pytest.mark.parametrize("side", [256, 301])
+def test_windows_in_low_precision_lie_where_they_do_in_high_precision(side, generator):
+    # bfloat16 cannot tell position 255 from 256: only the values may be rounded, not where they are.
+    size, levels = (side, 16), [(16, 4), (128, 8), (side, 16)]
+    pyramid = [torch.randn(1, 3, *level, generator=generator).bfloat16() for level in levels]
+    exact = [maps.double() for maps in pyramid]
+    pixels = torch.randint(side * 16, (200,), generator=generator)
+    near = gather_neighbourhoods(pyramid, size, pixels)
+    assert near.dtype == torch.bfloat16
+    assert torch.allclose(near.double(), gather_neighbourhoods(exact, size, pixels), atol=0.05)
+    masks = torch.rand(1, 2, *size, generator=generator) < 0.4
+    means = mean_neighbourhoods(pyramid, masks.bfloat16())
+    expected = mean_neighbourhoods(exact, masks.double())
+    assert (means.double() - expected).norm() < 0.05 * expected.norm()

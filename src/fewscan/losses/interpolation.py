@@ -67,10 +67,11 @@ def _gather_level(
     maps: Tensor, size: tuple[int, ...], image: Tensor, positions: Sequence[Tensor], inside: Tensor
 ) -> Tensor:
     """One level: every window position is a weighted sum of 2^ndim low-resolution pixels → (n, t, c)."""
+    exact = torch.promote_types(maps.dtype, torch.float32)
     index = image.expand_as(inside)[..., None]
-    weight = inside.to(maps.dtype)[..., None]
+    weight = inside.to(exact)[..., None]
     for position, side, low_side in zip(positions, size, maps.shape[2:], strict=True):
-        source = position.clamp(0, side - 1).to(maps.dtype) * _step(side, low_side)
+        source = position.clamp(0, side - 1).to(exact) * _step(side, low_side)
         lower = source.floor().long().clamp(max=max(low_side - 2, 0))
         upper = (lower + 1).clamp(max=low_side - 1)
         fraction = source - lower
@@ -79,7 +80,8 @@ def _gather_level(
         index = rearrange(index[..., None] * low_side + corners[..., None, :], "n t a b -> n t (a b)")
         weight = rearrange(weight[..., None] * shares[..., None, :], "n t a b -> n t (a b)")
     rows = rearrange(maps, "b c ... -> (b ...) c")
-    summed = F.embedding_bag(index.flatten(0, 1), rows, mode="sum", per_sample_weights=weight.flatten(0, 1))
+    shares = weight.flatten(0, 1).to(rows.dtype)
+    summed = F.embedding_bag(index.flatten(0, 1), rows, mode="sum", per_sample_weights=shares)
     return summed.unflatten(0, inside.shape)
 
 
@@ -102,9 +104,10 @@ def mean_neighbourhoods(
     Returns:
         (k, t, Σ c_l), t = 3^ndim positions in row-major order.
     """
-    counts = masks.sum(dim=(0, *range(2, masks.ndim))).clamp_min(1)
+    exact = torch.promote_types(masks.dtype, torch.float32)
+    counts = masks.sum(dim=(0, *range(2, masks.ndim)), dtype=exact).clamp_min(1)
     sums = torch.cat([_inner_products(maps, masks) for maps in pyramid], dim=-1)
-    return sums / counts[:, None, None]
+    return (sums / counts[:, None, None]).to(masks.dtype)
 
 
 def _inner_products(maps: Tensor, masks: Tensor) -> Tensor:
@@ -142,12 +145,13 @@ def _inner_products_same_size(maps: Tensor, masks: Tensor) -> Tensor:
 
 def shifted_interpolation(side: int, low_side: int, like: Tensor) -> Float[Tensor, "3 {side} {low_side}"]:
     """Matrices A_o with (A_o f)(y) = up(f)(y + o) for o = −1, 0, 1, and 0 where y + o is outside."""
-    matrix = torch.zeros((side, low_side), dtype=like.dtype, device=like.device)
-    source = torch.arange(side, device=like.device).to(like.dtype) * _step(side, low_side)
+    exact = torch.promote_types(like.dtype, torch.float32)
+    matrix = torch.zeros((side, low_side), dtype=exact, device=like.device)
+    source = torch.arange(side, device=like.device).to(exact) * _step(side, low_side)
     lower = source.floor().long().clamp(max=max(low_side - 2, 0))
     upper = (lower + 1).clamp(max=low_side - 1)
     fraction = (source - lower)[:, None]
     matrix.scatter_add_(1, lower[:, None], 1 - fraction)
     matrix.scatter_add_(1, upper[:, None], fraction)
-    padded = F.pad(matrix, (0, 0, 1, 1))
+    padded = F.pad(matrix.to(like.dtype), (0, 0, 1, 1))
     return torch.stack([padded[o : o + side] for o in range(WINDOW)])

@@ -34,8 +34,9 @@ class GlobalProjector(nn.Module):
         )
 
     def forward(self, bottleneck: Float[Tensor, "b c *space"]) -> Float[Tensor, "b e"]:
-        """Average over space, then project."""
-        return self.project(bottleneck.flatten(2).mean(dim=-1))
+        """Average over space, then project, in the weights' precision."""
+        averages = bottleneck.flatten(2).mean(dim=-1, dtype=next(self.parameters()).dtype)
+        return self.project(averages)
 
 
 def predictor(embedding: int, hidden: int) -> nn.Sequential:
@@ -109,7 +110,7 @@ class RepresentationHead(nn.Module):
         in_channels: channels of the joined pyramid.
         embedding: D, channels out.
         ndim: 2 or 3.
-        precision: of the arithmetic; embeddings have the windows' own. None: that too.
+        precision: of the arithmetic; embeddings have the weights' own. None: that too.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class RepresentationHead(nn.Module):
         with arithmetic(self.precision, neighbourhoods.device):
             hidden = F.linear(neighbourhoods.flatten(-2), kernel.flatten(1), self.spread.bias)
             embeddings = F.linear(hidden, self.mix.weight.flatten(1), self.mix.bias)
-        return embeddings.to(neighbourhoods.dtype)
+        return embeddings.to(kernel.dtype)
 
 
 class PyramidClassifier(nn.Module):
@@ -143,7 +144,7 @@ class PyramidClassifier(nn.Module):
         channels: of the maps, coarsest first.
         n_classes: channels of the logits.
         ndim: 2 or 3.
-        precision: of the arithmetic; logits have the maps' own. None: that too.
+        precision: of the arithmetic; logits have the weights' own. None: that too.
     """
 
     def __init__(
@@ -159,5 +160,5 @@ class PyramidClassifier(nn.Module):
         for classify, maps in zip(self.classifiers, pyramid, strict=True):
             with arithmetic(self.precision, maps.device):
                 coarse = classify(maps)
-            logits.append(resize_linear(coarse.to(maps.dtype), size))
+            logits.append(resize_linear(coarse.to(classify.weight.dtype), size))
         return logits

@@ -143,7 +143,7 @@ class UNet(Decoding):
         n_classes: channels of the logits, background included.
         ndim: 2 or 3.
         settings: channels and dropout.
-        precision: of the arithmetic, such as torch.bfloat16; outputs have the images' own. None: that too.
+        precision: of the arithmetic, such as torch.bfloat16; logits have the images' own. None: that too.
     """
 
     def __init__(
@@ -172,8 +172,8 @@ class UNet(Decoding):
         return Decoder(self.pyramid_channels[::-1], self.n_classes, self.ndim, self.precision, upsampling)
 
     def bottleneck(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b _ *_space"]:
-        """Images → the coarsest maps; the decoder is not run."""
-        return self.encode(images)[-1].to(images.dtype)
+        """Images → the coarsest maps, in the precision of the arithmetic; the decoder is not run."""
+        return self.encode(images)[-1]
 
     def encode(self, images: Float[Tensor, "b c *space"]) -> list[Tensor]:
         """Images → the encoder's maps for `decode`, finest first, in the precision of the arithmetic."""
@@ -184,9 +184,11 @@ class UNet(Decoding):
         return levels
 
     def logits_and_pyramid(self, images: Float[Tensor, "b c *space"]) -> tuple[Tensor, list[Tensor]]:
-        """Images → logits (b, k, *space) and the decoder's pyramid: bottleneck, then every level, coarsest first."""
-        logits, pyramid = self.decode(self.encode(images))
-        return logits, [maps.to(images.dtype) for maps in pyramid]
+        """Images → logits (b, k, *space) and the decoder's pyramid: bottleneck, then every level, coarsest first.
+
+        The pyramid is left in the precision of the arithmetic: copies of all its maps, forwards and backwards, show.
+        """
+        return self.decode(self.encode(images))
 
     def forward(self, inputs: Float[Tensor, "b c *space"]) -> Float[Tensor, "b k *space"]:
         """Images → logits."""
