@@ -147,6 +147,12 @@ def benchmark(
     seeds: Annotated[str, typer.Option(metavar="N,N,...", help="Of the trainings.")] = "0,1,2",
     recipe: Annotated[str, typer.Option(help="auto, paper or quick.")] = "auto",
     settings: Settings = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=METHOD,KEY=VALUE,...", help="A row of its own: a method with other settings; may be repeated."
+        ),
+    ] = None,
     reference: Annotated[str, typer.Option(help="Method that the others are tested against.")] = "supervised",
     device: Annotated[
         str, typer.Option(help="auto: every GPU, else the CPU; or names with commas: a process each.")
@@ -173,6 +179,7 @@ def benchmark(
         device,
         cache,
         Reporter(quiet),
+        variant or (),
     )
     raise typer.Exit(1 if result.failed else 0)
 

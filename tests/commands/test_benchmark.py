@@ -1,6 +1,7 @@
 """A small grid from end to end: made, left alone, mended."""
 
 import csv
+import json
 
 import pytest
 from typer.testing import CliRunner
@@ -54,6 +55,20 @@ def test_a_grid_is_made_left_alone_and_mended(tmp_path):
     assert changed == {path for path in before if path.parts[-3] == NAMES[1]}
     assert len(read_json(output / "test_used.json")) == 2
     assert "Scored: test (touched 2 times" in (output / "results.md").read_text()
+
+
+def test_a_variant_is_a_row_of_its_own(tmp_path):
+    dataset = make_dataset(tmp_path / "set", labelled=3, unlabelled=2)
+    names = [f"case_{i:02d}" for i in range(3)]
+    write_json(dataset / "splits.json", {"train": names[:2], "val": names[2:]})
+    settings = [*TINY, "stages.global.updates=0", "stages.local.updates=0"]
+    variant = "bare=action,methods.action.use_anco=false,methods.action.use_unsup=false"
+    fewscan.benchmark(dataset, tmp_path / "out", [], [1], [0], "quick", settings, "bare", "cpu", variants=[variant])
+    terms = json.loads((tmp_path / "out/runs/bare-01-s0/metrics.jsonl").read_text().splitlines()[0])["terms"]
+    assert set(terms) == {"sup"}
+    report = (tmp_path / "out/results.md").read_text()
+    assert "- bare: action with methods.action.use_anco=false, methods.action.use_unsup=false" in report
+    assert "| bare | 1 |" in report
 
 
 @pytest.fixture

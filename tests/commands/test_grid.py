@@ -6,13 +6,14 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 import fewscan
 from fewscan.commands.claims import claim, claimed, hold, release
 from fewscan.commands.console import Reporter
-from fewscan.commands.grid import RECORD, Cell, Costs, Grid, make_grid
+from fewscan.commands.grid import RECORD, Cell, Costs, Grid, make_grid, parse_variant
 from fewscan.commands.held_out import score_test
 from fewscan.commands.held_out import test_text as text_of_test
 from fewscan.commands.workers import Worker, Workshop, time_left
@@ -62,6 +63,33 @@ def test_every_combination_once_and_one_seed_after_the_other(dataset):
     for pair in (["--method", "action"], ["--labelled", "1"], ["--device", "cuda:1"], ["--set", "a=1"]):
         assert any(arguments[i : i + 2] == pair for i in range(len(arguments)))
     assert arguments[arguments.index("--cache") + 1] == str(grid.output / "cache" / "01")
+
+
+def test_a_variant_is_trained_as_its_method_with_its_settings(dataset):
+    variant = parse_variant("no_anco=action,methods.action.use_anco=false,c=[1]")
+    grid = make_grid(
+        read_dataset(dataset), dataset.parent / "out", ["supervised"], [1], [0], "quick", ("a=1",), None, [variant]
+    )
+    plain, changed = grid.cells
+    assert (plain.name, changed.name) == ("supervised-01-s0", "no_anco-01-s0")
+    assert grid.request(plain)["settings"] == ["a=1"]
+    arguments = grid.arguments(changed, "cpu")
+    assert arguments[arguments.index("--method") + 1] == "action"
+    wanted = ["a=1", "methods.action.use_anco=false", "c=[1]"]
+    assert [b for a, b in pairwise(arguments) if a == "--set"] == grid.request(changed)["settings"] == wanted
+    assert grid.request(changed)["method"] == "action"
+
+
+@pytest.mark.parametrize("text", ["no_anco", "=action", "a-b=action", "../a=action", "a=action,use_anco", "a=b=c", ""])
+def test_a_variant_that_cannot_be_understood_is_refused(text):
+    with pytest.raises(ConfigError, match="NAME=METHOD"):
+        parse_variant(text)
+
+
+def test_two_rows_of_one_name_are_refused(dataset):
+    variants = [parse_variant("action=action,a=2")]
+    with pytest.raises(ConfigError, match="another name"):
+        make_grid(read_dataset(dataset), dataset, ["action"], [1], [0], "quick", (), None, variants)
 
 
 def test_done_is_what_has_its_record_its_model_and_its_scores(dataset):

@@ -9,7 +9,7 @@ from pathlib import Path
 import fewscan
 from fewscan.commands.console import Reporter
 from fewscan.commands.devices import choose_device, list_devices
-from fewscan.commands.grid import Cell, Grid, make_grid
+from fewscan.commands.grid import Cell, Grid, make_grid, parse_variant
 from fewscan.commands.held_out import score_test, test_text
 from fewscan.commands.workers import Workshop
 from fewscan.config import load_config
@@ -52,6 +52,7 @@ def benchmark(
     device: str = "auto",
     cache: Path | None = None,
     reporter: Reporter | None = None,
+    variants: Sequence[str] = (),
 ) -> BenchmarkResult:
     """Train what is not there yet, score it, write `results.csv`, `results.md` and figures.
 
@@ -70,6 +71,7 @@ def benchmark(
         device: auto (every GPU, else the CPU), or names with commas between: one process for each.
         cache: folder of the preprocessed slices; None: `cache/` in the output.
         reporter: where to show what goes on.
+        variants: `NAME=METHOD,key=value,...`, rows of their own in the tables: methods with other settings.
 
     Raises:
         ConfigError: a setting cannot be used, or a run in the folder was made with other settings.
@@ -78,9 +80,10 @@ def benchmark(
     reporter = reporter or Reporter(quiet=True)
     output = Path(output)
     names = tuple(dict.fromkeys((BASELINE, *methods)))
-    if reference not in names:
+    rows = [parse_variant(text) for text in variants]
+    if reference not in (*names, *(row.name for row in rows)):
         raise ConfigError(f"--reference {reference}: is not one of the methods {', '.join(names)}. Add it to them.")
-    grid = make_grid(read_dataset(Path(dataset)), output, names, labelled, seeds, recipe, settings, cache)
+    grid = make_grid(read_dataset(Path(dataset)), output, names, labelled, seeds, recipe, settings, cache, rows)
     devices = list_devices(device)
     _check_settings(grid, devices)
     (output / "runs").mkdir(parents=True, exist_ok=True)
@@ -96,9 +99,10 @@ def benchmark(
 
 def _check_settings(grid: Grid, devices: Sequence[str]) -> None:
     """Refuse before anything is trained what every run would refuse."""
-    for method in dict.fromkeys(cell.method for cell in grid.cells):
+    for name in dict.fromkeys(cell.method for cell in grid.cells):
+        method, settings = grid.recipe_of(name)
         for device in devices:
-            load_config(grid.recipe, grid.settings, device.partition(":")[0], method=method)
+            load_config(grid.recipe, settings, device.partition(":")[0], method=method)
 
 
 def _names(cells: Sequence[Cell]) -> tuple[str, ...]:
@@ -125,6 +129,7 @@ def _write_results(grid: Grid, reference: str) -> list[Setting]:
         n_cases=len(grid.split.test if tested else grid.split.val),
         recipe=grid.recipe,
         changes=grid.settings,
+        variants=tuple(map(str, grid.variants.values())),
         reference=reference,
         baseline=BASELINE,
         missing=_missing(grid),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -20,11 +21,40 @@ from fewscan.types import ConfigError, DataError
 
 State = Literal["missing", "unfinished", "done"]
 RECORD = "run.json"
+# A name becomes part of a folder's, and its parts are told apart by dashes.
+VARIANT = re.compile(r"(?P<name>\w[\w.+]*)=(?P<method>\w+)(?P<settings>(,[^,=]+=[^,]+)*)")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with settings of its own under a name of its own: a row of an ablation."""
+
+    name: str
+    method: str
+    settings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.method} with {', '.join(self.settings) or 'nothing changed'}"
+
+
+def parse_variant(text: str) -> Variant:
+    """NAME=METHOD,key=value,... → a variant.
+
+    Raises:
+        ConfigError: the text is of another form.
+    """
+    match = VARIANT.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(
+            f"--variant {text}: must be NAME=METHOD,key=value,... such as "
+            "no_anco=action,methods.action.use_anco=false; letters, digits and _ . + in the name."
+        )
+    return Variant(match["name"], match["method"], tuple(part for part in match["settings"].split(",") if part))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run to make: a method, a number of labelled patients and a seed."""
+    """One run to make: a method or a variant of one, a number of labelled patients and a seed."""
 
     method: str
     labelled: int
@@ -66,6 +96,7 @@ class Grid:
         settings: `key=value` changes to it.
         splits: by number of labelled patients.
         cache: folder with a cache for every number of labelled patients.
+        variants: by name.
     """
 
     index: DatasetIndex
@@ -75,6 +106,7 @@ class Grid:
     settings: tuple[str, ...]
     splits: dict[int, Split]
     cache: Path
+    variants: dict[str, Variant] = field(default_factory=dict)
 
     @property
     def split(self) -> Split:
@@ -89,28 +121,36 @@ class Grid:
         """The file by which a process claims the run."""
         return self.output / "runs" / f"{cell.name}.lock"
 
+    def recipe_of(self, name: str) -> tuple[str, tuple[str, ...]]:
+        """The method that a row of the table trains, and its changes to the recipe."""
+        variant = self.variants.get(name)
+        return (variant.method, (*self.settings, *variant.settings)) if variant else (name, self.settings)
+
     def request(self, cell: Cell) -> dict[str, Any]:
         """What decides a run's result; written into its record and compared with it."""
+        method, settings = self.recipe_of(cell.method)
         return {
             "dataset": self.index.name,
             "split": _digest(self.splits[cell.labelled].to_json()),
             **asdict(cell),
+            "method": method,
             "recipe": self.recipe,
-            "settings": list(self.settings),
+            "settings": list(settings),
         }
 
     def arguments(self, cell: Cell, device: str) -> list[str]:
         """Of `fewscan train`."""
+        method, settings = self.recipe_of(cell.method)
         options = {
             "--output": self.folder(cell),
-            "--method": cell.method,
+            "--method": method,
             "--labelled": cell.labelled,
             "--recipe": self.recipe,
             "--seed": cell.seed,
             "--device": device,
             "--cache": self.cache / f"{cell.labelled:02d}",
         }
-        changes = [part for setting in self.settings for part in ("--set", setting)]
+        changes = [part for setting in settings for part in ("--set", setting)]
         return [str(self.index.root), *(str(part) for pair in options.items() for part in pair), *changes]
 
     def state(self, cell: Cell) -> State:
@@ -183,19 +223,25 @@ def make_grid(
     recipe: str,
     settings: Sequence[str],
     cache: Path | None,
+    variants: Sequence[Variant] = (),
 ) -> Grid:
-    """The grid of all combinations; one seed is done with before the next one begins.
+    """The grid of all combinations, variants after methods; one seed is done with before the next one begins.
 
     Raises:
-        ConfigError: a number of labelled patients cannot be met, or there is nothing to run.
+        ConfigError: a number of labelled patients cannot be met, two rows have one name, or there is nothing to run.
         DataError: there are no held-out cases to score, or a test case has no label.
     """
-    if not methods or not labelled or not seeds:
+    rows = [*methods, *(variant.name for variant in variants)]
+    twice = [name for name in dict.fromkeys(rows) if rows.count(name) > 1]
+    if twice:
+        raise ConfigError(f"--variant {twice[0]}: there is a method or a variant of that name. Choose another name.")
+    if not rows or not labelled or not seeds:
         raise ConfigError("Nothing to run: give at least one method, number of labelled patients and seed.")
     splits = {n: make_split(index, n) for n in labelled}
     _check_held_out(index, next(iter(splits.values())))
-    cells = tuple(Cell(method, n, seed) for seed, n, method in product(dict.fromkeys(seeds), splits, methods))
-    return Grid(index, output, cells, recipe, tuple(settings), splits, cache or output / "cache")
+    cells = tuple(Cell(name, n, seed) for seed, n, name in product(dict.fromkeys(seeds), splits, rows))
+    named = {variant.name: variant for variant in variants}
+    return Grid(index, output, cells, recipe, tuple(settings), splits, cache or output / "cache", named)
 
 
 def _check_held_out(index: DatasetIndex, split: Split) -> None:

@@ -32,6 +32,7 @@ class Conditions:
         baseline: the method that sees no unlabelled scan.
         missing: names of the runs that are not there.
         version: of fewscan.
+        variants: what each row that is not a method as it is stands for.
     """
 
     dataset: str
@@ -43,6 +44,7 @@ class Conditions:
     baseline: str
     missing: Sequence[str]
     version: str
+    variants: Sequence[str] = ()
 
 
 def grid_report(settings: Sequence[Setting], conditions: Conditions) -> str:
@@ -64,6 +66,8 @@ def _what_was_scored(settings: Sequence[Setting], conditions: Conditions) -> lis
         f"chosen. Seeds: {', '.join(map(str, seeds))}. Recipe: `{conditions.recipe}`{changes}. "
         f"fewscan {conditions.version}."
     ]
+    if conditions.variants:
+        lines += ["", "Rows with other settings:", "", *(f"- {variant}" for variant in conditions.variants)]
     if conditions.missing:
         lines += ["", f"**Incomplete, missing runs: {', '.join(conditions.missing)}.**"]
     return lines
