@@ -114,6 +114,22 @@ def test_a_signal_saves_says_how_to_go_on_and_is_the_exit_code(dataset, whole, t
     assert is_same(run, whole)
 
 
+@pytest.mark.parametrize(("method", "at"), [("action", 2), ("action_pp", 5), ("mc_net", 4), ("cps", 8), ("bcp", 1)])
+def test_methods_go_on_to_the_same_model(dataset, tmp_path, monkeypatch, method, at):
+    def signal_at(view, done, total, stage):
+        if done == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    short = {"method": method, "settings": (*TINY, "network.dropout=[0,0.1]")}
+    with monkeypatch.context() as patch:
+        patch.setattr("fewscan.commands.train.TrainingView.on_update", signal_at)
+        with pytest.raises(Interrupted, match="143"):
+            go_on(dataset, tmp_path / "broken", **short)
+    assert updates_done(tmp_path / "broken" / "checkpoints") == at
+    go_on(dataset, tmp_path / "broken", **short)
+    assert is_same(tmp_path / "broken", go_on(dataset, tmp_path / "whole", **short))
+
+
 def test_a_damaged_newest_checkpoint_is_noticed_and_the_one_before_used(dataset, whole, unfinished):
     # Killed before it removed what is too old, a run has more than two.
     *_, older, newest = checkpoint_files(unfinished / "checkpoints")
