@@ -183,6 +183,12 @@ def test_a_changed_data_set_is_refused_by_file(dataset, unfinished, tmp_path):
         go_on(renamed, unfinished)
 
 
+def test_a_run_without_its_facts_is_refused(dataset, unfinished):
+    (unfinished / "files.json").unlink()
+    with pytest.raises(DataError, match=r"files\.json: cannot be read"):
+        go_on(dataset, unfinished)
+
+
 def test_a_moved_data_set_and_another_cache_make_no_difference(dataset, whole, unfinished, tmp_path):
     go_on(shutil.copytree(dataset, tmp_path / "moved"), unfinished, cache=tmp_path / "cache")
     assert is_same(unfinished, whole)

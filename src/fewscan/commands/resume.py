@@ -95,7 +95,7 @@ def find_state(output: Path, resume: bool) -> State:
             "Go on with --resume, or choose another folder."
         )
     # Stopped before everything was written down: nothing has been trained.
-    return "unfinished" if (output / FILES).is_file() else "new"
+    return "unfinished" if (output / FILES).is_file() or checkpoint_files(folder) else "new"
 
 
 def write_facts(output: Path, config: Config, plan: Plan, split: Split, index: DatasetIndex) -> None:
