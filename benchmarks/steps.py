@@ -81,7 +81,7 @@ class Training:
         """What `fewscan.engine.loop.fit` does for one update, from the draw to the teacher; the loss terms."""
         set_learning_rate(self.optimiser, self.config.optimiser, self.update, self.stage.updates)
         batch = self.batches.draw(self.stage)
-        context = Context(self.generator, self.update, self.stage.updates, self.update)
+        context = Context(self.generator, self.update, self.stage.updates)
         with dense_steps(self.method) if self.dense else nullcontext():
             terms = self.method(batch, context)
         loss = weigh(terms, self.method.weights(context))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 
 from fewscan.augment.policy import AugmentationSettings
@@ -37,7 +40,7 @@ def draw_batch(stage: Stage, size, seed=0):
 
 
 def context(update=0, seed=1):
-    return Context(torch.Generator().manual_seed(seed), update, 10, update)
+    return Context(torch.Generator().manual_seed(seed), update, 10)
 
 
 def start(name, size, stage_name, **settings):
@@ -45,3 +48,23 @@ def start(name, size, stage_name, **settings):
     stage = next(s for s in method.stages() if s.name == stage_name)
     method.start_stage(stage)
     return method, draw_batch(stage, size)
+
+
+class Store:
+    """Six labelled and six unlabelled slices."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, unlabelled=6, broken=False):
+        generator = torch.Generator().manual_seed(0)
+        self._labels = torch.randint(3, (6, *SIZES[0]), generator=generator)
+        self._images = torch.randn(6 + unlabelled, 1, *SIZES[0], generator=generator)
+        if broken:
+            self._images.fill_(math.inf)
+        self.labelled, self.unlabelled = np.arange(6), np.arange(6, 6 + unlabelled)
+
+    def images(self, numbers):
+        return self._images[torch.from_numpy(numbers)]
+
+    def labels(self, numbers):
+        return self._labels[torch.from_numpy(numbers)]

@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from fewscan.io import atomic_path, read_geometry, read_json, read_scan, scan_ending, write_json, write_scan
+from fewscan.io import (
+    atomic_path,
+    read_geometry,
+    read_json,
+    read_scan,
+    remove_leftovers,
+    scan_ending,
+    write_json,
+    write_scan,
+)
 from fewscan.types import DataError
 from scans import geometry, oblique
 
@@ -109,3 +118,16 @@ def test_shape_must_be_the_geometrys(tmp_path):
 def test_endings(tmp_path):
     assert scan_ending(tmp_path / "A.NII.GZ") == ".nii.gz"
     assert scan_ending(tmp_path / "a.gz") is None
+
+
+def test_leftovers_of_killed_writes_are_removed_and_nothing_else(tmp_path):
+    (tmp_path / "inner").mkdir()
+    kept = {tmp_path / name for name in (".hidden", ".gitignore", "model.json", ".config.yaml.swp", "inner/a.nii.gz")}
+    killed = []
+    for name in (".hidden", "model.json", "inner/a.nii.gz", "inner/lock"):
+        with atomic_path(tmp_path / name) as beside:
+            killed.append(beside)
+    for path in (*kept, *killed):
+        path.touch()
+    remove_leftovers(tmp_path)
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == kept | {tmp_path / "inner" / "lock"}

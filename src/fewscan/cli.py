@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fewscan.registry import CONVERTERS, METHODS
-from fewscan.types import FewscanError
+from fewscan.types import FewscanError, Interrupted
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -72,6 +72,9 @@ def train(
     seed: Seed = 0,
     device: Device = "auto",
     cache: Annotated[Path | None, typer.Option(help="Folder for the preprocessed slices.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an unfinished run of the same options; start a new one.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Check, plan, train through all stages, save the model, validate it."""
@@ -91,6 +94,7 @@ def train(
         device,
         cache,
         Reporter(quiet),
+        resume,
     )
 
 
@@ -220,9 +224,12 @@ def _split_numbers(text: str, option: str) -> list[int]:
 
 
 def main() -> None:
-    """Run a command; an error that a user can put right is one message and exit code 2."""
+    """Run a command; an error that a user can put right is one message and exit code 2, as a signal is one message."""
     try:
         app()
+    except Interrupted as stop:
+        sys.stderr.write(f"{stop.message}\n")
+        raise
     except FewscanError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)

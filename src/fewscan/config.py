@@ -45,6 +45,15 @@ class LoggingSettings(BaseModel):
     tensorboard: bool = Field(False, description="Also write TensorBoard events.")
 
 
+class CheckpointSettings(BaseModel):
+    """How often the state of training is saved between the ends of stages: whichever comes first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    every: Annotated[int, Field(ge=0)] = Field(1000, description="Updates between checkpoints; 0: never by count.")
+    minutes: Annotated[float, Field(ge=0)] = Field(10.0, description="Between checkpoints; 0: never by the clock.")
+
+
 class Config(BaseModel):
     """All settings of a training run, resolved."""
 
@@ -61,6 +70,7 @@ class Config(BaseModel):
     optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
     stages: StagesSettings
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
+    checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings)
     methods: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Settings of each method, by its name."
     )

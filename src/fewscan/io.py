@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,8 @@ import numpy as np
 from fewscan.types import DataError
 
 SCAN_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
+# What `atomic_path` names its files: a dot, the name, eight characters of mkstemp's, an ending.
+LEFTOVER = re.compile(r"^\..+\.[a-z0-9_]{8}(\.nii\.gz|\.\w+)?$")
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 # ITK and NIfTI point their x and y axes the opposite way.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -305,6 +308,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed writes of `atomic_path` left in a folder and below; no such write may be going on there."""
+    for path in list(folder.rglob(".*")):
+        if LEFTOVER.match(path.name) and path.is_file():
+            path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,6 +18,19 @@ class ConfigError(FewscanError):
     """A setting or an argument is not what it has to be."""
 
 
+class Interrupted(SystemExit):
+    """A signal asked to stop; no error, and not caught as one. The exit code is the shell's: 128 + the signal.
+
+    Args:
+        number: of the signal.
+        message: what was left, and how to go on.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(128 + number)
+        self.message = message
+
+
 @dataclass(frozen=True)
 class Case:
     """One scan: a file per channel, and its mask where there is one.

@@ -2,6 +2,11 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -69,6 +74,32 @@ def test_a_variant_is_a_row_of_its_own(tmp_path):
     report = (tmp_path / "out/results.md").read_text()
     assert "- bare: action with methods.action.use_anco=false, methods.action.use_unsup=false" in report
     assert "| bare | 1 |" in report
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_benchmark_leaves_no_training_behind(tmp_path, number, code):
+    dataset = make_dataset(tmp_path / "set", labelled=4, unlabelled=2)
+    names = [f"case_{i:02d}" for i in range(4)]
+    write_json(dataset / "splits.json", {"train": names[:3], "val": names[3:]})
+    endless = [part for setting in (*TINY, "stages.anatomical.updates=100000") for part in ("--set", setting)]
+    options = ["-o", str(tmp_path / "out"), "--labelled", "1", "--recipe", "quick", "--device", "cpu", *endless]
+    command = [sys.executable, "-m", "fewscan", "benchmark", str(dataset), *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    run, lock = (tmp_path / "out" / "runs" / f"{NAMES[0]}{ending}" for ending in ("", ".lock"))
+    until = time.monotonic() + 120
+    while not (run / "metrics.jsonl").is_file():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    _, child = read_json(lock)["pids"]
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert f"Stopped by {number.name}; the same command makes the runs that are missing." in said
+    assert "Traceback" not in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+    assert not lock.exists()
 
 
 @pytest.fixture

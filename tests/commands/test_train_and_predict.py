@@ -90,7 +90,7 @@ def test_a_shared_cache_is_built_once(dataset, tmp_path):
 
 def test_nothing_is_written_over(dataset, run, tmp_path):
     before = {f: f.stat().st_mtime_ns for f in run.iterdir()}
-    with pytest.raises(DataError, match=r"exists and is not empty\. Choose another folder"):
+    with pytest.raises(DataError, match=r"exists and is not empty, the run there is finished\. Choose another folder"):
         fewscan.train(dataset, run, recipe="quick", settings=TINY)
     assert before == {f: f.stat().st_mtime_ns for f in run.iterdir()}
     with pytest.raises(DataError, match="exists and is not empty"):

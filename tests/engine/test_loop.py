@@ -1,7 +1,6 @@
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -9,29 +8,7 @@ from fewscan.config import load_config
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import Batches, check_batches, fit, make_optimiser, set_learning_rate, weigh
 from fewscan.types import ConfigError, FewscanError
-from steps import STAGES, build
-
-SIZE = (16, 24)
-
-
-class Store:
-    """Six labelled and six unlabelled slices."""
-
-    device = torch.device("cpu")
-
-    def __init__(self, unlabelled=6, broken=False):
-        generator = torch.Generator().manual_seed(0)
-        self._labels = torch.randint(3, (6, *SIZE), generator=generator)
-        self._images = torch.randn(6 + unlabelled, 1, *SIZE, generator=generator)
-        if broken:
-            self._images.fill_(math.inf)
-        self.labelled, self.unlabelled = np.arange(6), np.arange(6, 6 + unlabelled)
-
-    def images(self, numbers):
-        return self._images[torch.from_numpy(numbers)]
-
-    def labels(self, numbers):
-        return self._labels[torch.from_numpy(numbers)]
+from steps import SIZES, STAGES, Store, build
 
 
 class Listener:
@@ -110,7 +87,7 @@ def test_a_loss_that_is_not_finite_stops_training_by_name(tmp_path):
 def test_labelled_slices_stand_in_where_nothing_is_unlabelled():
     batches = Batches(Store(unlabelled=0), seed=0)
     drawn = batches.draw(build("action").stages()[2])
-    assert drawn.images_unlabelled.shape == (2, 1, *SIZE)
+    assert drawn.images_unlabelled.shape == (2, 1, *SIZES[0])
 
 
 def test_batches_that_cannot_work_are_refused():

@@ -76,6 +76,7 @@ def benchmark(
     Raises:
         ConfigError: a setting cannot be used, or a run in the folder was made with other settings.
         DataError: something is wrong with the data set's folder or its split.
+        Interrupted: SIGINT or SIGTERM asked to stop while training; the same call makes what is missing.
     """
     reporter = reporter or Reporter(quiet=True)
     output = Path(output)

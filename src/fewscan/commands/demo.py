@@ -8,7 +8,8 @@ from typing import Any
 from fewscan.commands.console import Reporter
 from fewscan.commands.evaluate import evaluate
 from fewscan.commands.predict import predict
-from fewscan.commands.train import check_new, train
+from fewscan.commands.resume import check_new
+from fewscan.commands.train import train
 from fewscan.data.phantom import make_phantom
 from fewscan.evaluation.summary import summary_table
 from fewscan.io import read_json

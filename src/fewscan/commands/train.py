@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from fewscan.commands.console import Reporter, TrainingView
 from fewscan.commands.devices import choose_device, choose_precision
+from fewscan.commands.resume import CHECKPOINTS, check_facts, check_free, find_state, locked, write_facts
 from fewscan.commands.validation import canvas_validation, validate_model
 from fewscan.config import Config, load_config
 from fewscan.data.check import check_cases, raise_on_faults
@@ -19,14 +21,14 @@ from fewscan.data.plan import Plan, make_plan
 from fewscan.data.preprocess import build_cache
 from fewscan.data.split import Split, make_split
 from fewscan.data.store import SliceStore
+from fewscan.engine.checkpoint import Checkpoints
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import check_batches, fit
 from fewscan.inference.model import ModelCard, save_model
-from fewscan.io import write_json, write_text
+from fewscan.io import remove_leftovers
 from fewscan.methods.base import Method, Task
 from fewscan.registry import METHODS, find
 from fewscan.report.curves import save_progress
-from fewscan.types import DataError
 
 
 def train(
@@ -41,12 +43,13 @@ def train(
     device: str = "auto",
     cache: Path | None = None,
     reporter: Reporter | None = None,
+    resume: bool = False,
 ) -> Path:
     """Check, plan, preprocess, train through all stages, save the model, validate it.
 
     Args:
         dataset: folder in the nnU-Net layout.
-        output: folder of the run, new or empty.
+        output: folder of the run, new or empty; with `resume` also an unfinished run's.
         method: name in the registry.
         labelled: keep the labels of the first so many patients of the training split; None: all labels.
         labelled_list: keep the labels of these patients or cases.
@@ -56,57 +59,40 @@ def train(
         device: auto, cpu, cuda, ...
         cache: folder of the preprocessed slices; None: `cache/` in the run.
         reporter: where to show what goes on.
+        resume: go on with an unfinished run from its last checkpoint, or start a new one.
 
     Returns:
         The folder of the run.
 
     Raises:
-        ConfigError: a setting cannot be used.
-        DataError: something is wrong with the data; found before training starts.
+        ConfigError: a setting cannot be used, or is not the unfinished run's.
+        DataError: something is wrong with the data, has changed since the run was started, or the folder holds
+            something or is another training's; found before training starts.
         FewscanError: training had to stop.
+        Interrupted: SIGINT or SIGTERM asked to stop while training; `resume` goes on.
     """
     reporter = reporter or Reporter(quiet=True)
     output = Path(output)
     where = choose_device(device)
     config = load_config(recipe, settings, where.type, method=method, seed=seed)
-    check_new(output)
-    index = read_dataset(Path(dataset))
-    split = make_split(index, labelled, labelled_list)
-    _say_split(reporter, index, split)
-    _check_scans(reporter, index, split)
-    plan = _plan(reporter, index, split, config)
-    output.mkdir(parents=True, exist_ok=True)
-    write_text(output / "config.yaml", config.to_yaml())
-    write_json(output / "plan.json", plan.model_dump(mode="json"))
-    write_json(output / "splits.json", split.to_json())
-    folder = Path(cache) if cache is not None else output / "cache"
-    store = _cached(reporter, split.train, plan, folder / "train", where, "preprocessing training scans")
-    val = (
-        _cached(reporter, split.val, plan, folder / "val", where, "preprocessing validation scans")
-        if split.val
-        else None
-    )
-    devices = [where] if where.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        trained = build_method(config, plan, where)
-        check_batches(trained)
-        _fit(reporter, trained, store, config, output, canvas_validation(val, split.val, plan))
-    _export(trained, config, plan, output)
-    if split.val:
-        validate_model(output, split.val, where, reporter)
-    reporter.say(f"the model is {output / 'model.safetensors'}; `fewscan predict {output} SCANS -o OUT` uses it")
+    check_free(output)
+    with locked(output):
+        state = find_state(output, resume)
+        index = read_dataset(Path(dataset))
+        split = make_split(index, labelled, labelled_list)
+        _say_split(reporter, index, split)
+        if state == "new":
+            _check_scans(reporter, index, split)
+            plan = _plan(reporter, index, split, config)
+            write_facts(output, config, plan, split, index)
+        else:
+            plan = check_facts(output, config, split, index)
+        if state == "finished":
+            reporter.say(f"the run in {output} is finished, there is nothing left to do")
+        else:
+            remove_leftovers(output)
+            _train(reporter, config, plan, split, output, where, Path(cache) if cache is not None else output / "cache")
     return output
-
-
-def check_new(output: Path) -> None:
-    """Refuse to write over anything.
-
-    Raises:
-        DataError: the folder holds something.
-    """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise DataError(f"{output}: exists and is not empty. Choose another folder for the run.")
 
 
 def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
@@ -165,6 +151,30 @@ def _plan(reporter: Reporter, index: DatasetIndex, split: Split, config: Config)
     return plan
 
 
+def _train(
+    reporter: Reporter, config: Config, plan: Plan, split: Split, output: Path, where: torch.device, cache: Path
+) -> None:
+    """From the plan to the validated model, or from the last checkpoint."""
+    store = _cached(reporter, split.train, plan, cache / "train", where, "preprocessing training scans")
+    val = (
+        _cached(reporter, split.val, plan, cache / "val", where, "preprocessing validation scans")
+        if split.val
+        else None
+    )
+    checkpoints = Checkpoints(output / CHECKPOINTS, config.checkpoint)
+    devices = [where] if where.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(config.seed)
+        trained = build_method(config, plan, where)
+        check_batches(trained)
+        _fit(reporter, trained, store, config, output, canvas_validation(val, split.val, plan), checkpoints)
+    _export(trained, config, plan, output)
+    if split.val:
+        validate_model(output, split.val, where, reporter)
+    checkpoints.remove()
+    reporter.say(f"the model is {output / 'model.safetensors'}; `fewscan predict {output} SCANS -o OUT` uses it")
+
+
 def _cached(
     reporter: Reporter, cases: Sequence[Any], plan: Plan, folder: Path, device: torch.device, text: str
 ) -> SliceStore:
@@ -180,17 +190,20 @@ def _fit(
     config: Config,
     output: Path,
     validate: Callable[[Method], dict[str, Any]] | None,
+    checkpoints: Checkpoints,
 ) -> None:
+    saved = checkpoints.newest(reporter.say)
+    if saved is not None:
+        reporter.say(f"going on after update {saved.done}")
     board = output / "tensorboard" if config.logging.tensorboard else None
-    log = RunLog(output / "metrics.jsonl", board)
+    log = RunLog(output / "metrics.jsonl", board, saved.records if saved is not None else ())
 
     def redraw() -> None:
         save_progress(output / "progress.png", log.records)
 
-    with TrainingView(reporter, redraw) as view:
-        fit(method, store, config, log, view, validate)
+    with closing(log), TrainingView(reporter, redraw) as view:
+        fit(method, store, config, log, view, validate, checkpoints, saved)
     redraw()
-    log.close()
 
 
 def _export(method: Method, config: Config, plan: Plan, output: Path) -> None:

@@ -16,6 +16,8 @@ import fewscan
 from fewscan.commands.claims import claim, hold, release
 from fewscan.commands.console import Reporter
 from fewscan.commands.grid import Cell, Costs, Grid
+from fewscan.engine.interrupt import watch_signals
+from fewscan.types import Interrupted
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 10
@@ -52,9 +54,8 @@ class Worker:
             return None
         return Costs(time.monotonic() - self.started, self.memory_gib, self.device)
 
-    def stop(self) -> None:
-        """End the process."""
-        self.process.terminate()
+    def wait(self) -> None:
+        """Let a process that was asked to end do so, for a while."""
         try:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -84,20 +85,34 @@ class Workshop:
         self.said: set[Cell] = set()
 
     def work(self) -> list[Cell]:
-        """Make all runs; what failed is returned."""
-        try:
-            while self._fill() or self.workers:
-                time.sleep(POLL_SECONDS)
-                for worker in list(self.workers):
-                    costs = worker.poll()
-                    if costs is not None:
-                        self.workers.remove(worker)
-                        self._close(worker, costs)
-        finally:
-            for worker in self.workers:
-                worker.stop()
-                release(worker.lock)
+        """Make all runs; what failed is returned.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM asked to stop; the processes are ended.
+        """
+        with watch_signals() as interrupt:
+            try:
+                while interrupt.signal is None and (self._fill() or self.workers):
+                    time.sleep(POLL_SECONDS)
+                    for worker in list(self.workers):
+                        costs = worker.poll()
+                        if costs is not None:
+                            self.workers.remove(worker)
+                            self._close(worker, costs)
+            finally:
+                self._stop()
+        if interrupt.signal is not None:
+            name = interrupt.signal.name
+            raise Interrupted(interrupt.signal, f"Stopped by {name}; the same command makes the runs that are missing.")
         return self.failed
+
+    def _stop(self) -> None:
+        """End all processes; each is asked before any is waited for, which a second signal cuts short."""
+        for worker in self.workers:
+            worker.process.terminate()
+        for worker in self.workers:
+            worker.wait()
+            release(worker.lock)
 
     def _fill(self) -> bool:
         """Give every idle device a run; whether one was started."""

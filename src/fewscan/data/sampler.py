@@ -37,9 +37,9 @@ class ShuffledSampler:
         return self.numbers[np.concatenate(drawn)] if drawn else self.numbers[:0]
 
     def state_dict(self) -> dict[str, Any]:
-        """Order, position and generator."""
+        """Order, position and generator, as plain numbers."""
         return {
-            "order": self.order.copy(),
+            "order": self.order.tolist(),
             "position": self.position,
             "generator": self.generator.bit_generator.state,
         }

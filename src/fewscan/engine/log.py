@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from fewscan.io import write_text
 from fewscan.types import ConfigError
 
 
@@ -26,23 +28,29 @@ class RunLog:
 
     Args:
         path: the file; made anew.
-        tensorboard: folder for TensorBoard's events, or None.
+        tensorboard: folder for TensorBoard's events, made anew, or None.
+        records: of the run so far, which are written first.
 
     Raises:
         ConfigError: TensorBoard is wanted and not installed.
     """
 
-    def __init__(self, path: Path, tensorboard: Path | None = None) -> None:
+    def __init__(self, path: Path, tensorboard: Path | None = None, records: Sequence[dict[str, Any]] = ()) -> None:
         self.path = path
-        self.records: list[dict[str, Any]] = []
+        self.records = list(records)
         self.board = _open_board(tensorboard) if tensorboard is not None else None
-        path.write_text("")
+        write_text(path, "".join(_line(record) for record in records))
+        for record in records:
+            self._show(record)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; numbers that are not finite become null."""
         self.records.append(record)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(record)) + "\n")
+            file.write(_line(record))
+        self._show(record)
+
+    def _show(self, record: dict[str, Any]) -> None:
         if self.board is not None:
             for name, value in _flat(record):
                 self.board.add_scalar(name, value, record["update"])
@@ -60,7 +68,12 @@ def _open_board(folder: Path) -> Any:
         raise ConfigError(
             "logging.tensorboard: TensorBoard is not installed. pip install 'fewscan[tensorboard]'."
         ) from None
+    shutil.rmtree(folder, ignore_errors=True)
     return SummaryWriter(str(folder))
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(_finite(record)) + "\n"
 
 
 def _flat(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -12,10 +12,12 @@ from torch import Tensor
 from fewscan.config import Config, OptimiserSettings
 from fewscan.data.sampler import ShuffledSampler
 from fewscan.data.store import SliceStore
+from fewscan.engine.checkpoint import Checkpoint, Checkpoints, Generators, Stateful, take_states
+from fewscan.engine.interrupt import watch_signals
 from fewscan.engine.log import Listener, RunLog
 from fewscan.methods.base import Batch, Context, Method, Stage
 from fewscan.schedule import linear_warm_up, polynomial_decay
-from fewscan.types import ConfigError, FewscanError
+from fewscan.types import ConfigError, FewscanError, Interrupted
 
 Validate = Callable[[Method], dict[str, Any]]
 
@@ -27,6 +29,8 @@ def fit(
     log: RunLog,
     listener: Listener,
     validate: Validate | None,
+    checkpoints: Checkpoints | None = None,
+    saved: Checkpoint | None = None,
 ) -> None:
     """Train a method through its stages.
 
@@ -37,45 +41,70 @@ def fit(
         log: gets a record every `logging.every` updates and after every validation.
         listener: is told of every update and record.
         validate: called every `logging.validate_every` updates and at the end of the last stage; None: never.
+        checkpoints: get one when it is due, at the end of every stage and when a signal asks to stop; None: never.
+        saved: to go on from, with the log that was given its records; None: from the start.
 
     Raises:
-        FewscanError: the loss is not finite.
+        FewscanError: the loss is not finite, a checkpoint cannot be written, or `saved` is of another device.
+        Interrupted: SIGINT or SIGTERM asked to stop; the update is done and saved.
     """
     generator = torch.Generator(store.device).manual_seed(config.seed)
     batches = Batches(store, config.seed)
     stages = [stage for stage in method.stages() if stage.updates > 0]
     total = sum(stage.updates for stage in stages)
-    done = 0
+    start, first, done = (saved.stage, saved.update, saved.done) if saved is not None else (0, 0, 0)
     method.train()
-    for stage in stages:
-        method.start_stage(stage)
-        optimiser = make_optimiser(method, config.optimiser)
-        meter = Meter(stage)
-        for update in range(stage.updates):
-            rate = set_learning_rate(optimiser, config.optimiser, update, stage.updates)
-            batch = batches.draw(stage)
-            context = Context(generator, update, stage.updates, done)
-            terms = method(batch, context)
-            loss = weigh(terms, method.weights(context))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            method.after_update(context)
-            done += 1
-            meter.add(terms, loss)
-            listener.on_update(done, total, stage.name)
-            last = update == stage.updates - 1
-            if last or done % config.logging.every == 0:
-                record = {"update": done, "stage": stage.name, "lr": rate, **meter.read()}
-                log.write(record)
-                listener.on_record(record)
-            every = config.logging.validate_every
-            if validate is not None and (done == total or (every and done % every == 0)):
-                record = {"update": done, "stage": stage.name, "validation": validate(method)}
-                log.write(record)
-                listener.on_record(record)
-                method.train()
-                meter.restart()
+    with watch_signals() as interrupt:
+        for number, stage in enumerate(stages[start:], start):
+            method.start_stage(stage)
+            optimiser = make_optimiser(method, config.optimiser)
+            meter = Meter(stage)
+            parts: dict[str, Stateful] = {
+                "method": method,
+                "optimiser": optimiser,
+                "meter": meter,
+                "batches": batches,
+                "generators": Generators(generator),
+            }
+            if saved is not None and number == start:
+                saved.restore(parts)
+            for update in range(first if number == start else 0, stage.updates):
+                rate = set_learning_rate(optimiser, config.optimiser, update, stage.updates)
+                batch = batches.draw(stage)
+                context = Context(generator, update, stage.updates)
+                terms = method(batch, context)
+                loss = weigh(terms, method.weights(context))
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+                method.after_update(context)
+                done += 1
+                meter.add(terms, loss)
+                listener.on_update(done, total, stage.name)
+                last = update == stage.updates - 1
+                if last or done % config.logging.every == 0:
+                    record = {"update": done, "stage": stage.name, "lr": rate, **meter.read()}
+                    log.write(record)
+                    listener.on_record(record)
+                every = config.logging.validate_every
+                if validate is not None and (done == total or (every and done % every == 0)):
+                    record = {"update": done, "stage": stage.name, "validation": validate(method)}
+                    log.write(record)
+                    listener.on_record(record)
+                    method.train()
+                    meter.restart()
+                asked = interrupt.signal
+                if checkpoints is not None and (last or asked is not None or checkpoints.due(done)):
+                    checkpoints.save(Checkpoint(number, update + 1, done, log.records, take_states(parts)))
+                if asked is not None:
+                    raise Interrupted(asked, _farewell(asked.name, done, total, checkpoints))
+
+
+def _farewell(name: str, done: int, total: int, checkpoints: Checkpoints | None) -> str:
+    stopped = f"Stopped by {name} after update {done} of {total}."
+    if checkpoints is None:
+        return stopped
+    return f"{stopped} `fewscan train` with the same options and --resume goes on from there."
 
 
 def check_batches(method: Method) -> None:
@@ -138,6 +167,15 @@ class Batches:
         unlabelled = self.unlabelled.draw(stage.unlabelled)
         return Batch(self.store.images(labelled), self.store.labels(labelled), self.store.images(unlabelled))
 
+    def state_dict(self) -> dict[str, Any]:
+        """Of both samplers."""
+        return {"labelled": self.labelled.state_dict(), "unlabelled": self.unlabelled.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Go on where the state was taken."""
+        self.labelled.load_state_dict(state_dict["labelled"])
+        self.unlabelled.load_state_dict(state_dict["unlabelled"])
+
 
 class Meter:
     """Means of the loss terms since the last reading, kept on the device until they are read."""
@@ -151,6 +189,16 @@ class Meter:
         self.sums: dict[str, Tensor] = {}
         self.count = 0
         self.started = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums, count and time since the last reading."""
+        return {"sums": self.sums, "count": self.count, "seconds": time.perf_counter() - self.started}
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Go on where the state was taken; sums of one number may lie on the CPU, the next ones join them anywhere."""
+        self.sums = dict(state_dict["sums"])
+        self.count = int(state_dict["count"])
+        self.started = time.perf_counter() - float(state_dict["seconds"])
 
     def add(self, terms: dict[str, Tensor], loss: Tensor) -> None:
         """One update's terms and their weighted sum."""

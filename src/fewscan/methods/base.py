@@ -40,13 +40,11 @@ class Context(NamedTuple):
         generator: on the batch's device.
         update: number of the update in the stage, from 0.
         updates: length of the stage.
-        done: updates before this one, over all stages.
     """
 
     generator: torch.Generator
     update: int
     updates: int
-    done: int
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,243 @@
+"""Checkpoints: everything that decides how a training goes on, in files that are proven readable.
+
+A file is one line of JSON with the version of its format and the SHA-256 of the rest, which is a dictionary that
+`torch.load` reads with `weights_only=True`: tensors and plain values, nothing that runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from fewscan.config import CheckpointSettings
+from fewscan.io import atomic_path
+from fewscan.types import ConfigError, DataError
+
+FORMAT = 1
+KEPT = 2
+REMEDY = "Remove it: the one before it is used, or training starts anew."
+
+
+class Stateful(Protocol):
+    """A part of the training whose state can be taken and put back."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> object:
+        """Go on where the state was taken."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a training between two updates.
+
+    Attributes:
+        stage: number among the stages that have updates.
+        update: of that stage, the next to be done; the stage's length at its end.
+        done: updates over all stages.
+        records: of the log.
+        parts: states by name.
+    """
+
+    stage: int
+    update: int
+    done: int
+    records: list[dict[str, Any]]
+    parts: dict[str, dict[str, Any]]
+
+    def restore(self, parts: Mapping[str, Stateful]) -> None:
+        """Put the states back."""
+        for name, part in parts.items():
+            part.load_state_dict(self.parts[name])
+
+
+def take_states(parts: Mapping[str, Stateful]) -> dict[str, dict[str, Any]]:
+    """The states of the parts, by name; tensors are not copied."""
+    return {name: part.state_dict() for name, part in parts.items()}
+
+
+class Generators:
+    """All generators of torch that training draws from: its own, and the global ones, which dropout uses."""
+
+    def __init__(self, own: torch.Generator) -> None:
+        self.own = own
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states, and the type of device they are of."""
+        device = self.own.device
+        state = {"device": device.type, "own": self.own.get_state(), "cpu": torch.get_rng_state()}
+        return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Go on where the states were taken.
+
+        Raises:
+            ConfigError: they are of another type of device.
+        """
+        device = self.own.device
+        if state_dict["device"] != device.type:
+            raise ConfigError(
+                f"--device {device.type}: the run was started on {state_dict['device']}. "
+                f"Go on with --device {state_dict['device']}."
+            )
+        self.own.set_state(state_dict["own"])
+        torch.set_rng_state(state_dict["cpu"])
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(state_dict["cuda"], device)
+
+
+class Checkpoints:
+    """The checkpoints of a run: the newest and the one before it.
+
+    Args:
+        folder: of their files, made when the first one is saved.
+        settings: how often.
+    """
+
+    def __init__(self, folder: Path, settings: CheckpointSettings) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.saved_at = time.monotonic()
+
+    def due(self, done: int) -> bool:
+        """Whether it is time for the next one."""
+        every, minutes = self.settings.every, self.settings.minutes
+        by_count = every > 0 and done % every == 0
+        return by_count or (minutes > 0 and time.monotonic() - self.saved_at >= 60 * minutes)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, read it back, and only then remove the older ones but the last.
+
+        Raises:
+            DataError: it cannot be written or read back; the older ones are still there.
+        """
+        path = self.folder / f"{checkpoint.done:09d}.ckpt"
+        write_checkpoint(path, checkpoint)
+        _checked_content(path)
+        for old in checkpoint_files(self.folder)[:-KEPT]:
+            old.unlink()
+        self.saved_at = time.monotonic()
+
+    def newest(self, say: Callable[[str], object]) -> Checkpoint | None:
+        """The newest checkpoint that is whole; None where there are no files. Damaged newer ones are removed.
+
+        Args:
+            say: is told of every one that is damaged.
+
+        Raises:
+            DataError: all are damaged, or one is of another version.
+        """
+        files = checkpoint_files(self.folder)
+        damaged: list[Path] = []
+        for path in reversed(files):
+            try:
+                checkpoint = read_checkpoint(path)
+            except DamagedError as error:
+                if path == files[0]:
+                    raise
+                say(f"{path}: damaged ({error.reason}), the checkpoint before it is used")
+                damaged.append(path)
+                continue
+            for newer in damaged:
+                newer.unlink()
+            return checkpoint
+        return None
+
+    def remove(self) -> None:
+        """Remove them all: the run is finished."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class DamagedError(DataError):
+    """A checkpoint is not what was written."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: the checkpoint is damaged ({reason}). {REMEDY}")
+        self.reason = reason
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The files of checkpoints, the newest last."""
+    return sorted(folder.glob("[0-9]*.ckpt"))
+
+
+def updates_done(folder: Path) -> int:
+    """Updates until the newest checkpoint, by its name; 0 without one."""
+    files = checkpoint_files(folder)
+    return int(files[-1].stem) if files else 0
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; it is on the disk, complete, or not there at all.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    packed = io.BytesIO()
+    torch.save(vars(checkpoint), packed)
+    content = packed.getbuffer()
+    header = {"format": FORMAT, "sha256": hashlib.sha256(content).hexdigest()}
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with atomic_path(path) as beside, beside.open("wb") as file:
+            file.write(json.dumps(header).encode() + b"\n")
+            file.write(content)
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}. Make room, then go on with --resume.") from None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint, its tensors on the CPU.
+
+    Raises:
+        DamagedError: it is not what was written.
+        DataError: it cannot be read, or is of another version of the format.
+    """
+    content = _checked_content(path)
+    try:
+        return Checkpoint(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+    except (RuntimeError, TypeError, pickle.UnpicklingError) as error:
+        raise DamagedError(path, str(error).splitlines()[0]) from None
+
+
+def _checked_content(path: Path) -> bytes:
+    """What follows the header, once the checksum is found right."""
+    try:
+        line, _, content = path.read_bytes().partition(b"\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}. Check the disk and the permissions.") from None
+    try:
+        header = json.loads(line)
+        version, digest = header["format"], header["sha256"]
+    except (ValueError, TypeError, KeyError):
+        raise DamagedError(path, "it has no header") from None
+    if version != FORMAT:
+        raise DataError(
+            f"{path}: a checkpoint of format {version}, this fewscan reads format {FORMAT}. "
+            "Go on with the version that wrote it, or train anew in another folder."
+        )
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise DamagedError(path, "its checksum is wrong")
+    return content
+
+
+def _flush_folder(folder: Path) -> None:
+    """A renamed file is on the disk once its folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,225 @@
+"""Training that is stopped and gone on with is the training that never stopped; damage is noticed."""
+
+import os
+import signal
+import threading
+
+import pytest
+import torch
+
+from fewscan.config import CheckpointSettings, load_config
+from fewscan.engine.checkpoint import (
+    FORMAT,
+    Checkpoint,
+    Checkpoints,
+    DamagedError,
+    checkpoint_files,
+    read_checkpoint,
+    write_checkpoint,
+)
+from fewscan.engine.interrupt import watch_signals
+from fewscan.engine.log import RunLog
+from fewscan.engine.loop import fit
+from fewscan.registry import METHODS
+from fewscan.types import ConfigError, DataError, Interrupted
+from steps import Store, build
+
+TOTAL = 6
+# Within stages of two updates, and at the end of one.
+STOPS = (1, 3, 4, 5)
+NEVER = CheckpointSettings(every=0, minutes=0)
+
+
+class Stopper:
+    """Asks to stop by a signal during an update."""
+
+    def __init__(self, at=None):
+        self.at = at
+
+    def on_update(self, done, *_):
+        if done == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_record(self, record):
+        pass
+
+
+def validate(method):
+    method.eval()
+    return {"student": {"dice": 0.5, "classes": {}}}
+
+
+def train(folder, name, listener, settings=NEVER, seed=0):
+    """A training in a folder, from its newest checkpoint on."""
+    folder.mkdir(exist_ok=True)
+    config = load_config("quick", ["logging.every=2", "logging.validate_every=3"])
+    torch.manual_seed(seed)
+    method = build(name, seed=seed)
+    checkpoints = Checkpoints(folder / "checkpoints", settings)
+    saved = checkpoints.newest(print)
+    log = RunLog(folder / "metrics.jsonl", records=saved.records if saved else ())
+    fit(method, Store(), config, log, listener, validate, checkpoints, saved)
+    return method, log
+
+
+def stop_and_go_on(folder, name, at):
+    with pytest.raises(Interrupted) as stopped:
+        train(folder, name, Stopper(at))
+    assert stopped.value.code == 143
+    assert f"after update {at} of {TOTAL}" in stopped.value.message
+    # What a new process would draw must not matter.
+    return train(folder, name, Stopper(), seed=at)
+
+
+def timeless(records):
+    return [{key: value for key, value in record.items() if key != "slices_per_second"} for record in records]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_goes_on_exactly_from_every_stage(tmp_path, name):
+    whole, log = train(tmp_path / "whole", name, Stopper())
+    for at in STOPS:
+        folder = tmp_path / str(at)
+        resumed, resumed_log = stop_and_go_on(folder, name, at)
+        for key, value in whole.state_dict().items():
+            assert torch.equal(value, resumed.state_dict()[key]), (at, key)
+        assert timeless(resumed_log.records) == timeless(log.records)
+        assert len((folder / "metrics.jsonl").read_text().splitlines()) == len(log.records)
+
+
+def test_momentum_goes_on(tmp_path):
+    train(tmp_path / "whole", "supervised", Stopper())
+    stop_and_go_on(tmp_path / "broken", "supervised", 5)
+    whole, broken = (
+        read_checkpoint(checkpoint_files(tmp_path / name / "checkpoints")[-1]) for name in ("whole", "broken")
+    )
+    momenta = [c.parts["optimiser"]["state"][0]["momentum_buffer"] for c in (whole, broken)]
+    assert torch.equal(*momenta)
+    assert momenta[0].abs().sum() > 0
+    assert whole.parts["batches"] == broken.parts["batches"]
+
+
+def test_checkpoints_are_saved_by_count_by_clock_and_at_stage_ends(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(Checkpoints, "save", lambda _, checkpoint: saved.append(checkpoint.done))
+    train(tmp_path, "action", Stopper())
+    assert saved == [2, 4, 6]
+    saved.clear()
+    train(tmp_path, "supervised", Stopper(), CheckpointSettings(every=4, minutes=0))
+    assert saved == [4, 6]
+    saved.clear()
+    train(tmp_path, "supervised", Stopper(), CheckpointSettings(every=0, minutes=1e-9))
+    assert saved == [1, 2, 3, 4, 5, 6]
+
+
+def test_two_checkpoints_are_kept_and_removed_at_the_end(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", NEVER)
+    for done in range(4):
+        checkpoints.save(Checkpoint(0, done, done, [], {"method": {"weight": torch.full((3,), float(done))}}))
+    assert [path.name for path in sorted(checkpoints.folder.iterdir())] == ["000000002.ckpt", "000000003.ckpt"]
+    newest = checkpoints.newest(print)
+    assert newest.done == 3
+    assert torch.equal(newest.parts["method"]["weight"], torch.full((3,), 3.0))
+    checkpoints.remove()
+    assert not checkpoints.folder.exists()
+
+
+@pytest.fixture
+def two(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", NEVER)
+    for done in (1, 2):
+        checkpoints.save(Checkpoint(0, done, done, [], {"method": {"weight": torch.ones(100)}}))
+    return checkpoints
+
+
+def damage(path, kind):
+    content = bytearray(path.read_bytes())
+    if kind == "torn":
+        content = content[: len(content) // 2]
+    elif kind == "flipped":
+        content[-50] ^= 1
+    elif kind == "empty":
+        content = b""
+    else:
+        content = b"nonsense"
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["torn", "flipped", "empty", "nonsense"])
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(two, kind):
+    older, newer = checkpoint_files(two.folder)
+    damage(newer, kind)
+    said = []
+    assert two.newest(said.append).done == 1
+    assert len(said) == 1
+    assert str(newer) in said[0]
+    assert checkpoint_files(two.folder) == [older]
+    damage(older, kind)
+    with pytest.raises(DamagedError, match=rf"{older.name}: the checkpoint is damaged .* Remove it"):
+        two.newest(said.append)
+
+
+def test_what_is_written_badly_is_noticed_and_the_older_ones_stay(two, monkeypatch):
+    def write_badly(path, checkpoint):
+        write_checkpoint(path, checkpoint)
+        damage(path, "flipped")
+
+    monkeypatch.setattr("fewscan.engine.checkpoint.write_checkpoint", write_badly)
+    with pytest.raises(DataError, match="checksum is wrong"):
+        two.save(Checkpoint(0, 3, 3, [], {}))
+    assert [int(path.stem) for path in checkpoint_files(two.folder)] == [1, 2, 3]
+    assert two.newest(print).done == 2
+
+
+def test_another_format_is_refused_by_name(two):
+    newer = checkpoint_files(two.folder)[-1]
+    newer.write_bytes(newer.read_bytes().replace(b'"format": %d' % FORMAT, b'"format": 99', 1))
+    with pytest.raises(DataError, match=r"000000002\.ckpt: a checkpoint of format 99, .* reads format 1\. Go on with"):
+        two.newest(print)
+
+
+def test_nothing_is_unpickled(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "sprung"),))
+
+    path = tmp_path / "000000001.ckpt"
+    write_checkpoint(path, Checkpoint(0, 1, 1, [], {"method": {"trap": Trap()}}))
+    with pytest.raises(DamagedError):
+        read_checkpoint(path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_checkpoint_of_another_device_is_refused(tmp_path):
+    with pytest.raises(Interrupted):
+        train(tmp_path, "supervised", Stopper(1))
+    (path,) = checkpoint_files(tmp_path / "checkpoints")
+    saved = read_checkpoint(path)
+    saved.parts["generators"]["device"] = "cuda"
+    write_checkpoint(path, saved)
+    with pytest.raises(ConfigError, match=r"--device cpu: the run was started on cuda\. Go on with --device cuda"):
+        train(tmp_path, "supervised", Stopper())
+
+
+def test_the_second_signal_leaves_at_once_and_handlers_come_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with watch_signals() as interrupt:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupt.signal == signal.SIGTERM
+        with pytest.raises(Interrupted) as left:
+            os.kill(os.getpid(), signal.SIGINT)
+    assert left.value.code == 130
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_other_threads_leave_signals_alone():
+    found = []
+
+    def look():
+        with watch_signals():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert found == [signal.getsignal(signal.SIGTERM)]
