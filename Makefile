@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench crash-test clean
 
 demo: $(STAMP)
 	rm -rf demo
@@ -19,6 +19,10 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pylint --rcfile=pyproject.toml src/fewscan benchmarks
+
+# 50 trainings killed at random moments and gone on with, against an unbroken one; minutes.
+crash-test: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python tests/crashes.py
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks -o bench.json
