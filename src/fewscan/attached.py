@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from fewscan.types import DataError
 
@@ -26,18 +30,55 @@ NRRD_BYTES = {
     "unsigned long long|unsigned long long int|uint64|uint64_t|double",
 }
 BYTES_OF_NRRD = {name: size for size, names in NRRD_BYTES.items() for name in names.split("|")}
-BYTES_OF_META = {
-    **dict.fromkeys(("MET_CHAR", "MET_UCHAR"), 1),
-    **dict.fromkeys(("MET_SHORT", "MET_USHORT"), 2),
-    **dict.fromkeys(("MET_INT", "MET_UINT", "MET_FLOAT"), 4),
-    **dict.fromkeys(("MET_LONG", "MET_ULONG", "MET_LONG_LONG", "MET_ULONG_LONG", "MET_DOUBLE"), 8),
+META_VALUES = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG": "i4",
+    "MET_ULONG": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
 }
+NO_SPACING = "the header has no spacing; 1 mm is taken"
+MILLIMETRES = {"", "mm", "millimeter", "millimetre", "millimeters", "millimetres"}
 META_LINE = re.compile(r"\s{0,20}(\w{1,80})\s{0,20}[=:](.*)")
 TRUE = ("true", "1", "yes")
 
 
-def check_nrrd(path: Path) -> None:
+@dataclass(frozen=True)
+class MetaHeader:
+    """Where and how a .mha file holds its pixels.
+
+    Attributes:
+        offset: of the first one, in bytes.
+        shape: (..., z, y, x).
+        dtype: in the file's byte order.
+        compressed: whether they are.
+        notes: in words, what the header does not say and what was assumed.
+    """
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    compressed: bool
+    notes: tuple[str, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all pixels, unpacked."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def check_nrrd(path: Path) -> tuple[str, ...]:
     """Check the header of a .nrrd file; no pixel is read.
+
+    Returns:
+        Notes: in words, what the header does not say and what is assumed.
 
     Raises:
         DataError: it is no NRRD, its pixels lie elsewhere, or the file is too short for them.
@@ -45,7 +86,8 @@ def check_nrrd(path: Path) -> None:
     start, found = _beginning(path)
     if not re.match(rb"NRRD000[1-5]", start):
         raise DataError(f"{path}: cannot be read as a scan: it has no NRRD header. {COPY_AGAIN}")
-    end = re.search(rb"(\r\n|\n|\r)(\r\n|\n|\r)", start)
+    # Atomic, so that one \r\n never passes for two ends of lines: the header would seem to end there.
+    end = re.search(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)", start)
     lines = re.split(r"\r\n|\n|\r", start[: end.start() if end else None].decode("latin-1"))[1:]
     fields: dict[str, str] = {}
     for line in lines:
@@ -63,6 +105,10 @@ def check_nrrd(path: Path) -> None:
         raise DataError(f"{path}: holds values of type {kind}. Convert it to real numbers.")
     sizes = _positive(path, fields["sizes"])
     _check_length(path, math.prod(sizes), BYTES_OF_NRRD[kind], _nrrd_packing(path, fields), found - end.end())
+    units = set(re.findall(r'"([^"]*)"', fields.get("spaceunits", "") + fields.get("units", "")))
+    if units - MILLIMETRES:
+        raise DataError(f"{path}: is measured in {', '.join(sorted(units))}. Convert it to mm.")
+    return () if {"spacings", "spacedirections"} & set(fields) else (NO_SPACING,)
 
 
 def _nrrd_packing(path: Path, fields: dict[str, str]) -> str:
@@ -74,8 +120,8 @@ def _nrrd_packing(path: Path, fields: dict[str, str]) -> str:
     return packings[encoding]
 
 
-def check_meta(path: Path) -> None:
-    """Check the header of a .mha file; no pixel is read.
+def check_meta(path: Path) -> MetaHeader:
+    """Read and check the header of a .mha file; no pixel is read.
 
     Raises:
         DataError: it is no MetaImage, its pixels lie elsewhere, or the file is too short for them.
@@ -95,24 +141,59 @@ def check_meta(path: Path) -> None:
         raise DataError(
             f"{path}: its pixels lie in another file, {fields['elementdatafile']!r}, which is not read. {ATTACH}"
         )
-    _check_meta_fields(path, fields, found - position)
+    return _meta_header(path, fields, position, found - position)
 
 
-def _check_meta_fields(path: Path, fields: dict[str, str], left: int) -> None:
+def _meta_header(path: Path, fields: dict[str, str], offset: int, left: int) -> MetaHeader:
     if fields.get("elementnumberofchannels", "1") != "1":
         raise DataError(f"{path}: a colour or vector image. Give one file per channel.")
-    if fields.get("headersize", "0") not in ("0", "-1") or fields.get("objecttype", "Image") != "Image":
+    is_plain = fields.get("headersize", "0") in ("0", "-1") and fields.get("objecttype", "Image") == "Image"
+    if not is_plain or fields.get("binarydata", "true").lower() not in TRUE:
         raise DataError(f"{path}: cannot be read as a scan: an unusual header. Save it as a plain MHA or as .nii.gz.")
     kind = fields.get("elementtype", "")
-    if kind not in BYTES_OF_META:
+    if kind not in META_VALUES:
         raise DataError(f"{path}: holds values of type {kind or 'unknown'}. Convert it to real numbers.")
     sizes = _positive(path, fields.get("dimsize", ""))
     if fields.get("ndims") != str(len(sizes)):
         raise DataError(f"{path}: NDims and DimSize do not fit: the header is damaged. {COPY_AGAIN}")
-    packing = "packed" if fields.get("compresseddata", "").lower() in TRUE else "raw"
-    if fields.get("binarydata", "true").lower() not in TRUE:
-        packing = "text"
-    _check_length(path, math.prod(sizes), BYTES_OF_META[kind], packing, left)
+    big_endian = fields.get("elementbyteordermsb", fields.get("binarydatabyteordermsb", "false")).lower() in TRUE
+    dtype = np.dtype((">" if big_endian else "<") + META_VALUES[kind])
+    compressed = fields.get("compresseddata", "").lower() in TRUE
+    _check_length(path, math.prod(sizes), dtype.itemsize, "packed" if compressed else "raw", left)
+    notes = () if {"elementspacing", "elementsize"} & set(fields) else (NO_SPACING,)
+    return MetaHeader(offset, tuple(sizes[::-1]), dtype, compressed, notes)
+
+
+def read_meta(path: Path, header: MetaHeader) -> np.ndarray:
+    """Read the pixels of a .mha file; ITK would pass over compressed ones that are cut short or damaged.
+
+    Raises:
+        DataError: they are cut short or damaged, or memory does not suffice.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(header.offset)
+            stored = file.read() if header.compressed else file.read(header.n_bytes)
+        pixels = _unpacked(path, stored, header.n_bytes) if header.compressed else stored
+        if len(pixels) < header.n_bytes:
+            raise DataError(f"{path}: the file is cut short. {COPY_AGAIN}")
+        return np.frombuffer(pixels, header.dtype).reshape(header.shape).astype(header.dtype.newbyteorder("="))
+    except (OSError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read as a scan: it is damaged. {COPY_AGAIN} ({error})") from None
+    except MemoryError:
+        gigabytes = header.n_bytes / 2**30
+        raise DataError(f"{path}: too large for this machine's memory ({gigabytes:.1f} GiB). Crop it.") from None
+
+
+def _unpacked(path: Path, stored: bytes, size: int) -> bytes:
+    # 32 more than the largest window: zlib's own header or gzip's, whichever is there.
+    packer = zlib.decompressobj(wbits=zlib.MAX_WBITS + 32)
+    pixels = packer.decompress(stored, size)
+    # The checksum is compared once the end is reached.
+    packer.decompress(packer.unconsumed_tail, 1)
+    if not packer.eof:
+        raise DataError(f"{path}: the file is cut short, or longer than its header says. {COPY_AGAIN}")
+    return pixels
 
 
 def _beginning(path: Path) -> tuple[bytes, int]:

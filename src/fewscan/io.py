@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fewscan.attached import check_meta, check_nrrd
+from fewscan.attached import check_meta, check_nrrd, read_meta
 from fewscan.nifti import NiftiHeader, read_header, read_values
 from fewscan.types import DataError
 
@@ -93,8 +93,9 @@ def read_frames(path: Path) -> list[Scan]:
     Raises:
         DataError: as `read_scan`, but for the number of frames.
     """
-    if _check_file(path) not in NIFTI_ENDINGS:
-        return [_read_with_itk(path)]
+    ending = _check_file(path)
+    if ending not in NIFTI_ENDINGS:
+        return [_read_meta(path) if ending == ".mha" else _read_nrrd(path)]
     header = read_header(path, _is_packed(path))
     geometry = _nifti_geometry(header)
     values = read_values(path, header, _is_packed(path))
@@ -108,8 +109,10 @@ def read_geometry(path: Path) -> Geometry:
     Raises:
         DataError: as `read_scan`, for what a header shows.
     """
-    if _check_file(path) not in NIFTI_ENDINGS:
-        return _itk_geometry(path, _itk_reader(path))
+    ending = _check_file(path)
+    if ending not in NIFTI_ENDINGS:
+        notes = check_meta(path).notes if ending == ".mha" else check_nrrd(path)
+        return _itk_geometry(path, _itk_reader(path), notes)
     header = read_header(path, _is_packed(path))
     count = math.prod(header.shape[3:])
     if count != 1:
@@ -162,13 +165,11 @@ def _nifti_geometry(header: NiftiHeader) -> Geometry:
 
 
 def _itk_reader(path: Path) -> Any:
-    """A reader of a NRRD or MetaImage file that has read the header, and can read no other format."""
+    """A reader of a NRRD or MetaImage file that has read the checked header, and can read no other format."""
     import SimpleITK as sitk
 
-    is_nrrd = scan_ending(path) == ".nrrd"
-    check_nrrd(path) if is_nrrd else check_meta(path)
     reader = sitk.ImageFileReader()
-    reader.SetImageIO("NrrdImageIO" if is_nrrd else "MetaImageIO")
+    reader.SetImageIO("NrrdImageIO" if scan_ending(path) == ".nrrd" else "MetaImageIO")
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
@@ -177,11 +178,18 @@ def _itk_reader(path: Path) -> Any:
     return reader
 
 
-def _read_with_itk(path: Path) -> Scan:
+def _read_meta(path: Path) -> Scan:
+    header = check_meta(path)
+    geometry = _itk_geometry(path, _itk_reader(path), header.notes)
+    return Scan(read_meta(path, header).reshape(geometry.shape), geometry)
+
+
+def _read_nrrd(path: Path) -> Scan:
     import SimpleITK as sitk
 
+    notes = check_nrrd(path)
     reader = _itk_reader(path)
-    geometry = _itk_geometry(path, reader)
+    geometry = _itk_geometry(path, reader, notes)
     try:
         array = sitk.GetArrayFromImage(reader.Execute())
     except (RuntimeError, MemoryError) as error:
@@ -194,7 +202,7 @@ def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(f"{path}: cannot be read as a scan. Copy it again from its source. ({reason})")
 
 
-def _itk_geometry(path: Path, reader: Any) -> Geometry:
+def _itk_geometry(path: Path, reader: Any, notes: tuple[str, ...]) -> Geometry:
     """From a SimpleITK reader that has read the header."""
     size, spacing, origin = reader.GetSize(), reader.GetSpacing(), reader.GetOrigin()
     n = len(size)
@@ -209,7 +217,9 @@ def _itk_geometry(path: Path, reader: Any) -> Geometry:
     direction = direction[:3, :3]
     if not all(math.isfinite(s) and s > 0 for s in spacing[:3]):
         raise DataError(f"{path}: spacing {spacing[:3]} (x, y, z) is not positive. Mend the header.")
-    if not (np.isfinite(origin).all() and np.isfinite(direction).all() and abs(np.linalg.det(direction)) > 1e-3):
+    is_finite = np.isfinite(origin).all() and np.isfinite(direction).all()
+    lengths = np.linalg.norm(direction, axis=0)
+    if not (is_finite and np.allclose(lengths, 1, atol=1e-2) and abs(np.linalg.det(direction)) > 1e-3):
         raise DataError(f"{path}: the header's axes or origin make no map to mm. Mend the header.")
     keys = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
     return Geometry(
@@ -218,6 +228,7 @@ def _itk_geometry(path: Path, reader: Any) -> Geometry:
         origin=(float(origin[0]), float(origin[1]), float(origin[2])),
         direction=tuple(float(v) for v in direction.ravel()),
         metadata=MappingProxyType(keys),
+        notes=notes,
     )
 
 

@@ -210,7 +210,7 @@ def _raw_fields(path: Path, raw: bytes) -> Any:
     for layout, magic in ((FIRST, b"n+1"), (SECOND, b"n+2")):
         for order in "<>":
             if len(raw) >= layout.itemsize and int(np.frombuffer(raw[:4], f"{order}i4")[0]) == layout.itemsize:
-                fields = np.frombuffer(raw[: layout.itemsize], layout.newbyteorder(order))[0]
+                fields = np.frombuffer(raw[: layout.itemsize], layout.newbyteorder("<" if order == "<" else ">"))[0]
                 if fields["magic"] == magic:
                     return fields
                 if fields["magic"] in (b"ni1", b"ni2"):

@@ -62,12 +62,17 @@ def check_images(images: Sequence[Path]) -> list[Fault]:
     return faults
 
 
+def fault_of(path: Path, error: DataError) -> Fault:
+    """What reading a file raised, as a fault."""
+    problem, _, remedy = str(error).removeprefix(f"{path}: ").partition(". ")
+    return Fault(str(path), problem, remedy.rstrip(".") or "Copy it again from its source")
+
+
 def _read(path: Path, faults: list[Fault]) -> Scan | None:
     try:
         return read_scan(path)
     except DataError as error:
-        problem, _, remedy = str(error).removeprefix(f"{path}: ").partition(". ")
-        faults.append(Fault(str(path), problem, remedy.rstrip(".") or "Copy it again from its source"))
+        faults.append(fault_of(path, error))
         return None
 
 
