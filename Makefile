@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench fuzz clean
 
 demo: $(STAMP)
 	rm -rf demo
@@ -19,6 +19,12 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pylint --rcfile=pyproject.toml src/fewscan benchmarks
+
+# Made-up inputs for every fuzz test; 10 000 of each are 100 000 in all.
+EXAMPLES ?= 1000
+
+fuzz: $(STAMP)
+	FEWSCAN_FUZZ=$(EXAMPLES) $(BIN)/pytest tests/fuzz --durations=0
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks -o bench.json

@@ -92,6 +92,13 @@ def test_a_file_locked_in_between(tmp_path, monkeypatch):
         read_scan(tmp_path / "locked.nii")
 
 
+def test_values_too_large_to_compute_with(tmp_path):
+    write_scan(tmp_path / "large.nii", disc((4, 20, 24)) * 1e200, geometry())
+    (fault,) = check_images([tmp_path / "large.nii"])
+    assert "from 0 to 1e+200, too large to compute with. Divide them" in str(fault)
+    assert fault.fatal
+
+
 def label(values, dtype=np.float32):
     return disc((4, 20, 24)).astype(dtype) * values
 

@@ -221,6 +221,10 @@ def _itk_geometry(path: Path, reader: Any, notes: tuple[str, ...]) -> Geometry:
     lengths = np.linalg.norm(direction, axis=0)
     if not (is_finite and np.allclose(lengths, 1, atol=1e-2) and abs(np.linalg.det(direction)) > 1e-3):
         raise DataError(f"{path}: the header's axes or origin make no map to mm. Mend the header.")
+    if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-2):
+        raise DataError(
+            f"{path}: the axes are not at right angles, which only NIfTI masks can keep. Save it as .nii.gz."
+        )
     keys = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
     return Geometry(
         shape=(int(size[2]), int(size[1]), int(size[0])),

@@ -122,12 +122,11 @@ def test_a_scan_that_breaks_in_between_is_left_out_where_that_is_wanted(tmp_path
     for case in cases:
         if case.name in broken:
             case.images[0].write_bytes(b"")
-    refused = []
-    job = predict_cases(
-        Threshold(), plan_of(), cases, tmp_path / "out", CPU, on_refusal=lambda case, error: refused.append(case.name)
-    )
+    refused = {}
+    job = predict_cases(Threshold(), plan_of(), cases, tmp_path / "out", CPU, on_refusal=refused.__setitem__)
     assert [case.name for case, _ in job] == [name for name in "abc" if name not in broken]
-    assert refused == list(broken)
+    assert [case.name for case in refused] == list(broken)
+    assert all("the file is empty" in str(error) for error in refused.values())
     assert {path.name[0] for path in (tmp_path / "out").iterdir()} == set("abc") - set(broken)
 
 

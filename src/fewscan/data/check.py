@@ -14,6 +14,8 @@ from fewscan.types import Case, DataError
 
 TOLERANCE_MM = 1e-2
 LABEL_TOLERANCE = 1e-2
+# The square of a larger one is infinite in the networks' precision.
+LARGEST_VALUE = 1e18
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,9 @@ def _check_intensities(path: Path, array: np.ndarray, faults: list[Fault]) -> No
     count = _count_not_finite(array)
     if count:
         faults.append(Fault(str(path), f"{count} voxels are NaN or infinite", "Replace them, or leave out the case"))
+    elif max(abs(float(array.min())), abs(float(array.max()))) > LARGEST_VALUE:
+        problem = f"holds values from {array.min():g} to {array.max():g}, too large to compute with"
+        faults.append(Fault(str(path), problem, "Divide them, or leave out the case"))
     elif array.min() == array.max():
         faults.append(
             Fault(str(path), "all voxels have the same value", "Look at the scan; leave it out if empty", False)
