@@ -46,7 +46,25 @@ META_VALUES = {
 }
 NO_SPACING = "the header has no spacing; 1 mm is taken"
 MILLIMETRES = {"", "mm", "millimeter", "millimetre", "millimeters", "millimetres"}
-META_LINE = re.compile(r"\s{0,20}(\w{1,80})\s{0,20}[=:](.*)")
+META_LINE = re.compile(r"\s{0,20}(\w{1,80})\s{0,20}[=:](.*)", re.ASCII)
+DECIDING = {
+    name.lower(): name
+    for name in (
+        "ObjectType",
+        "NDims",
+        "BinaryData",
+        "BinaryDataByteOrderMSB",
+        "ElementByteOrderMSB",
+        "CompressedData",
+        "DimSize",
+        "HeaderSize",
+        "ElementNumberOfChannels",
+        "ElementType",
+        "ElementSpacing",
+        "ElementSize",
+        "ElementDataFile",
+    )
+}
 TRUE = ("true", "1", "yes")
 
 
@@ -135,6 +153,9 @@ def check_meta(path: Path) -> MetaHeader:
         match = META_LINE.fullmatch(text)
         if match is None or len(text) > LONGEST_META_LINE or not text.replace("\t", " ").isprintable():
             raise DataError(f"{path}: cannot be read as a scan: it has no sound MetaImage header. {COPY_AGAIN}")
+        # MetaIO minds the case; a name in another case or given twice could mean one thing here and another there.
+        if match[1].lower() in fields or (match[1].lower() in DECIDING and match[1] not in DECIDING.values()):
+            raise DataError(f"{path}: cannot be read as a scan: the field {match[1]} is odd or twice. {COPY_AGAIN}")
         fields[match[1].lower()] = match[2].strip()
         position += len(line) + len(newline)
     if fields["elementdatafile"].upper() != "LOCAL":

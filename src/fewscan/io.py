@@ -181,6 +181,8 @@ def _itk_reader(path: Path) -> Any:
 def _read_meta(path: Path) -> Scan:
     header = check_meta(path)
     geometry = _itk_geometry(path, _itk_reader(path), header.notes)
+    if math.prod(geometry.shape) != math.prod(header.shape):
+        raise DataError(f"{path}: cannot be read as a scan: its header is odd. Copy it again from its source.")
     return Scan(read_meta(path, header).reshape(geometry.shape), geometry)
 
 
@@ -225,15 +227,20 @@ def _itk_geometry(path: Path, reader: Any, notes: tuple[str, ...]) -> Geometry:
         raise DataError(
             f"{path}: the axes are not at right angles, which only NIfTI masks can keep. Save it as .nii.gz."
         )
-    keys = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
     return Geometry(
         shape=(int(size[2]), int(size[1]), int(size[0])),
         spacing_mm=(float(spacing[2]), float(spacing[1]), float(spacing[0])),
         origin=(float(origin[0]), float(origin[1]), float(origin[2])),
         direction=tuple(float(v) for v in direction.ravel()),
-        metadata=MappingProxyType(keys),
+        metadata=MappingProxyType(_texts(reader)),
         notes=notes,
     )
+
+
+def _texts(reader: Any) -> dict[str, str]:
+    """The header's texts, but for those that are not printable: ITK takes no such text back, and could not write it."""
+    keys = [key for key in reader.GetMetaDataKeys() if key.isprintable()]
+    return {key: text for key in keys if (text := reader.GetMetaData(key)).isprintable()}
 
 
 def write_scan(path: Path, array: np.ndarray, geometry: Geometry) -> None:
