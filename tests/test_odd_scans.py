@@ -11,6 +11,7 @@ import pytest
 
 from fewscan.commands.check import check
 from fewscan.data.check import check_images
+from fewscan.evaluation.evaluate import score_files
 from fewscan.io import read_geometry, read_scan, write_scan
 from fewscan.types import DataError
 from odd_scans import ODD, Right, holding, nifti
@@ -97,6 +98,15 @@ def test_values_too_large_to_compute_with(tmp_path):
     (fault,) = check_images([tmp_path / "large.nii"])
     assert "from 0 to 1e+200, too large to compute with. Divide them" in str(fault)
     assert fault.fatal
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e12])
+def test_masks_that_no_integers_can_hold_are_not_scored(tmp_path, value):
+    for name, number in (("sound.nii", 1.0), ("odd.nii", value)):
+        write_scan(tmp_path / name, np.full((4, 20, 24), number, np.float32), geometry())
+    for pair in (("sound.nii", "odd.nii"), ("odd.nii", "sound.nii")):
+        with pytest.raises(DataError, match=r"odd\.nii: the mask holds NaN, infinite or huge values"):
+            score_files(*(tmp_path / name for name in pair), 2)
 
 
 def label(values, dtype=np.float32):

@@ -22,6 +22,7 @@ from fewscan.nifti import NiftiHeader, read_header, read_values
 from fewscan.types import DataError
 
 SCAN_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
+LARGEST_LABEL = 2**31
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 # ITK and NIfTI point their x and y axes the opposite way.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -85,6 +86,18 @@ def read_scan(path: Path) -> Scan:
     if len(frames) != 1:
         raise _several(path, len(frames))
     return frames[0]
+
+
+def read_mask(path: Path) -> Scan:
+    """Read a mask, its values rounded to int64.
+
+    Raises:
+        DataError: as `read_scan`, or a value is NaN, infinite or beyond any label.
+    """
+    scan = read_scan(path)
+    if not (np.isfinite(scan.array).all() and np.abs(scan.array).max() < LARGEST_LABEL):
+        raise DataError(f"{path}: the mask holds NaN, infinite or huge values. Save it as integers.")
+    return Scan(np.rint(scan.array).astype(np.int64), scan.geometry)
 
 
 def read_frames(path: Path) -> list[Scan]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fewscan.data.converters.common import Progress, new_dataset
 from fewscan.data.converters.ssl4mis import CLASSES
-from fewscan.io import read_scan, write_json, write_scan
+from fewscan.io import read_mask, read_scan, write_json, write_scan
 from fewscan.types import DataError
 
 FRAME = re.compile(r"^patient\d+_frame\d+$")
@@ -66,5 +66,5 @@ def _bring_in(path: Path, root: Path) -> None:
     write_scan(root / "imagesTr" / f"{frame}_0000.nii.gz", scan.array, geometry)
     label = path.with_name(path.name.replace(frame, f"{frame}_gt"))
     if label.is_file():
-        mask = np.rint(read_scan(label).array).astype(np.uint8)
+        mask = read_mask(label).array.astype(np.uint8)
         write_scan(root / "labelsTr" / f"{frame}.nii.gz", mask, geometry)

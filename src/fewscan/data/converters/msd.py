@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fewscan.data.converters.common import Progress, new_dataset, require
-from fewscan.io import read_frames, read_json, read_scan, write_json, write_scan
+from fewscan.io import read_frames, read_json, read_mask, write_json, write_scan
 from fewscan.types import DataError
 
 
@@ -70,5 +70,5 @@ def _bring_in(path: Path, label: Path, root: Path, target: str, n_channels: int)
         write_scan(root / target / f"{case}_{i:04d}.nii.gz", frame.array, frame.geometry)
     if target == "imagesTr":
         require(label, "every training image has a label in a Decathlon folder")
-        mask = np.rint(read_scan(label).array).astype(np.uint8)
+        mask = read_mask(label).array.astype(np.uint8)
         write_scan(root / "labelsTr" / f"{case}.nii.gz", mask, frames[0].geometry)
