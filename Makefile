@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench crash-test clean
+.PHONY: demo test lint bench crash-test fuzz clean
 
 demo: $(STAMP)
 	rm -rf demo
@@ -23,6 +23,12 @@ lint: $(STAMP)
 # 50 trainings killed at random moments and gone on with, against an unbroken one; minutes.
 crash-test: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python tests/crashes.py
+
+# Made-up inputs for every fuzz test; 10 000 of each are 100 000 in all.
+EXAMPLES ?= 1000
+
+fuzz: $(STAMP)
+	FEWSCAN_FUZZ=$(EXAMPLES) $(BIN)/pytest tests/fuzz --durations=0
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks -o bench.json

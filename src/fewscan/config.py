@@ -16,6 +16,7 @@ from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS, find
 from fewscan.types import ConfigError
 
+DEEPEST_VALUE = 20
 RECIPES = ("auto", "paper", "quick")
 
 
@@ -151,16 +152,29 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
     path, equals, text = assignment.partition("=")
     if not equals:
         raise ConfigError(f"--set {assignment}: write it as key=value, such as optimiser.learning_rate=0.02.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {assignment}: {text!r} cannot be read as a value.") from None
+    value = _value(assignment, text)
     *parents, leaf = path.strip().split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
             raise ConfigError(f"--set {assignment}: {parent} is a value and has no settings of its own.")
     tree[leaf] = value
+
+
+def _value(assignment: str, text: str) -> Any:
+    """A plain YAML value: tags make objects, and references small texts without end, so neither is read."""
+    try:
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST_VALUE:
+                raise ConfigError(f"--set {assignment[:40]}...: nested too deeply. No setting is.")
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
+                raise ConfigError(f"--set {assignment}: YAML tags and references are not read. Write the value out.")
+        return yaml.safe_load(text)
+    # Beside its own errors PyYAML lets through those of dates, numbers and keys that Python cannot make.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError):
+        raise ConfigError(f"--set {assignment}: {text!r} cannot be read as a value. Write it as YAML.") from None
 
 
 def _faults(error: ValidationError, prefix: str = "") -> str:

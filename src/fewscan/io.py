@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
+import errno
 import json
 import math
 import os
 import re
+import stat
 import tempfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,11 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from fewscan.attached import check_meta, check_nrrd, read_meta
+from fewscan.nifti import NiftiHeader, read_header, read_values
 from fewscan.types import DataError
 
 SCAN_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 # What `atomic_path` names its files: a dot, the name, eight characters of mkstemp's, an ending.
 LEFTOVER = re.compile(r"^\..+\.[a-z0-9_]{8}(\.nii\.gz|\.\w+)?$")
+LARGEST_LABEL = 2**31
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 # ITK and NIfTI point their x and y axes the opposite way.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -38,6 +41,7 @@ class Geometry:
         origin: (x, y, z) of the first voxel's centre, mm, ITK's convention.
         direction: 3×3 in row-major order, ITK's convention; not orthonormal for a sheared scan.
         metadata: header fields that are kept when a mask is written for the scan.
+        notes: in words, where the header contradicts itself, and what was believed.
     """
 
     shape: tuple[int, int, int]
@@ -45,6 +49,7 @@ class Geometry:
     origin: tuple[float, float, float]
     direction: tuple[float, ...]
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def affine_ras(self) -> np.ndarray:
@@ -78,165 +83,180 @@ def read_scan(path: Path) -> Scan:
     """Read a 3D scan; a 2D image becomes one slice, a 4D image of one frame that frame.
 
     Raises:
-        DataError: the file is missing, unreadable, damaged or has several frames.
+        DataError: the file is missing, unreadable, damaged, has several frames, or is not of real numbers.
     """
-    _check_file(path)
-    import SimpleITK as sitk
+    frames = read_frames(path)
+    if len(frames) != 1:
+        raise _several(path, len(frames))
+    return frames[0]
 
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        return _read_with_nibabel(path, str(error), pixels=True)
-    _check_complete(path)
-    array = sitk.GetArrayFromImage(image)
-    geometry = _itk_geometry(path, image)
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise DataError(f"{path}: a colour or vector image. Give one file per channel.")
-    return Scan(array.reshape(geometry.shape), geometry)
+
+def read_mask(path: Path) -> Scan:
+    """Read a mask, its values rounded to int64.
+
+    Raises:
+        DataError: as `read_scan`, or a value is NaN, infinite or beyond any label.
+    """
+    scan = read_scan(path)
+    if not (np.isfinite(scan.array).all() and np.abs(scan.array).max() < LARGEST_LABEL):
+        raise DataError(f"{path}: the mask holds NaN, infinite or huge values. Save it as integers.")
+    return Scan(np.rint(scan.array).astype(np.int64), scan.geometry)
+
+
+def read_frames(path: Path) -> list[Scan]:
+    """Read the frames of a 4D NIfTI; any other scan is one frame.
+
+    Raises:
+        DataError: as `read_scan`, but for the number of frames.
+    """
+    ending = _check_file(path)
+    if ending not in NIFTI_ENDINGS:
+        return [_read_meta(path) if ending == ".mha" else _read_nrrd(path)]
+    header = read_header(path, _is_packed(path))
+    geometry = _nifti_geometry(header)
+    values = read_values(path, header, _is_packed(path))
+    frames = values.reshape(*values.shape[:3], -1, order="F").transpose(3, 2, 1, 0)
+    return [Scan(np.ascontiguousarray(frame), geometry) for frame in frames]
 
 
 def read_geometry(path: Path) -> Geometry:
     """Read the header alone.
 
     Raises:
-        DataError: as `read_scan`.
+        DataError: as `read_scan`, for what a header shows.
     """
-    _check_file(path)
+    ending = _check_file(path)
+    if ending not in NIFTI_ENDINGS:
+        notes = check_meta(path).notes if ending == ".mha" else check_nrrd(path)
+        return _itk_geometry(path, _itk_reader(path), notes)
+    header = read_header(path, _is_packed(path))
+    count = math.prod(header.shape[3:])
+    if count != 1:
+        raise _several(path, count)
+    return _nifti_geometry(header)
+
+
+def _several(path: Path, count: int) -> DataError:
+    return DataError(f"{path}: has {count} frames. Give one file per frame or channel.")
+
+
+def _is_packed(path: Path) -> bool:
+    return scan_ending(path) == ".nii.gz"
+
+
+def _check_file(path: Path) -> str:
+    """The ending of a file that is there and may be read."""
+    ending = scan_ending(path)
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        broken = "the link leads nowhere" if path.is_symlink() else "there is no such file"
+        raise DataError(f"{path}: {broken}. Check the path.") from None
+    except OSError as error:
+        fault = "a link that leads in a circle" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
+        raise DataError(f"{path}: {fault}. Check the path and its permissions.") from None
+    if ending is None:
+        raise DataError(f"{path}: not a scan that can be read. Convert it to {', '.join(SCAN_ENDINGS)}.")
+    if not stat.S_ISREG(status.st_mode):
+        what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
+        raise DataError(f"{path}: {what}, not a file. Give the file itself.")
+    if not os.access(path, os.R_OK):
+        raise DataError(f"{path}: you may not read this file. Change its permissions.")
+    if status.st_size == 0:
+        raise DataError(f"{path}: the file is empty. Copy it again from its source.")
+    return ending
+
+
+def _nifti_geometry(header: NiftiHeader) -> Geometry:
+    affine = LPS_TO_RAS @ header.affine
+    direction = affine[:3, :3] / np.array(header.spacing_mm)
+    return Geometry(
+        shape=(header.shape[2], header.shape[1], header.shape[0]),
+        spacing_mm=header.spacing_mm[::-1],
+        origin=(float(affine[0, 3]), float(affine[1, 3]), float(affine[2, 3])),
+        direction=tuple(float(v) for v in direction.ravel()),
+        metadata=MappingProxyType(header.texts),
+        notes=header.notes,
+    )
+
+
+def _itk_reader(path: Path) -> Any:
+    """A reader of a NRRD or MetaImage file that has read the checked header, and can read no other format."""
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
+    reader.SetImageIO("NrrdImageIO" if scan_ending(path) == ".nrrd" else "MetaImageIO")
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        return _read_with_nibabel(path, str(error), pixels=False).geometry
-    return _itk_geometry(path, reader)
+        raise _damaged(path, error) from None
+    return reader
 
 
-def _check_file(path: Path) -> None:
-    if not path.exists():
-        raise DataError(f"{path}: there is no such file. Check the path.")
-    if scan_ending(path) is None:
-        raise DataError(f"{path}: not a scan that can be read. Convert it to {', '.join(SCAN_ENDINGS)}.")
-    if not os.access(path, os.R_OK):
-        raise DataError(f"{path}: you may not read this file. Change its permissions.")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty. Copy it again from its source.")
+def _read_meta(path: Path) -> Scan:
+    header = check_meta(path)
+    geometry = _itk_geometry(path, _itk_reader(path), header.notes)
+    if math.prod(geometry.shape) != math.prod(header.shape):
+        raise DataError(f"{path}: cannot be read as a scan: its header is odd. Copy it again from its source.")
+    return Scan(read_meta(path, header).reshape(geometry.shape), geometry)
 
 
-def _check_complete(path: Path) -> None:
-    """ITK reads a NIfTI that was cut short without a word, as zeros: compare its length with its header.
+def _read_nrrd(path: Path) -> Scan:
+    import SimpleITK as sitk
 
-    The last four bytes of a gzip file are its length; where they are not (several members, or cut short), it is
-    unpacked to see.
-    """
-    if scan_ending(path) not in NIFTI_ENDINGS:
-        return
-    import nibabel
-
-    cut_short = f"{path}: the file is cut short. Copy it again from its source."
+    notes = check_nrrd(path)
+    reader = _itk_reader(path)
+    geometry = _itk_geometry(path, reader, notes)
     try:
-        image: Any = nibabel.load(path)
-        wanted = int(image.dataobj.offset) + math.prod(image.shape) * image.dataobj.dtype.itemsize
-        found = path.stat().st_size
-        if scan_ending(path) == ".nii.gz":
-            found = _gzip_length(path, wanted)
-    except (EOFError, OSError, zlib.error):
-        raise DataError(cut_short) from None
-    if found < wanted:
-        raise DataError(cut_short)
+        array = sitk.GetArrayFromImage(reader.Execute())
+    except (RuntimeError, MemoryError) as error:
+        raise _damaged(path, error) from None
+    return Scan(array.reshape(geometry.shape), geometry)
 
 
-def _gzip_length(path: Path, wanted: int) -> int:
-    with path.open("rb") as file:
-        file.seek(-4, os.SEEK_END)
-        if int.from_bytes(file.read(4), "little") == wanted % 2**32:
-            return wanted
-    with gzip.open(path) as unpacked:
-        return sum(len(chunk) for chunk in iter(lambda: unpacked.read(1 << 20), b""))
+def _damaged(path: Path, error: Exception) -> DataError:
+    reason = (str(error).strip() or "out of memory").splitlines()[-1]
+    return DataError(f"{path}: cannot be read as a scan. Copy it again from its source. ({reason})")
 
 
-def _itk_geometry(path: Path, image: Any) -> Geometry:
-    """From a SimpleITK image, or a reader that has read the header."""
-    size, spacing, origin = image.GetSize(), image.GetSpacing(), image.GetOrigin()
+def _itk_geometry(path: Path, reader: Any, notes: tuple[str, ...]) -> Geometry:
+    """From a SimpleITK reader that has read the header."""
+    size, spacing, origin = reader.GetSize(), reader.GetSpacing(), reader.GetOrigin()
     n = len(size)
-    direction = np.reshape(image.GetDirection(), (n, n))
+    direction = np.reshape(reader.GetDirection(), (n, n))
+    if reader.GetNumberOfComponents() != 1:
+        raise DataError(f"{path}: a colour or vector image. Give one file per channel.")
     if n > 3 and any(side != 1 for side in size[3:]):
-        raise DataError(f"{path}: has {size[3]} frames. Give one file per frame or channel.")
+        raise _several(path, math.prod(size[3:]))
     if n == 2:
         size, spacing, origin = (*size, 1), (*spacing, 1.0), (*origin, 0.0)
         direction = np.pad(direction, (0, 1)) + np.diag([0, 0, 1])
-    keys = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
+    direction = direction[:3, :3]
+    if not all(math.isfinite(s) and s > 0 for s in spacing[:3]):
+        raise DataError(f"{path}: spacing {spacing[:3]} (x, y, z) is not positive. Mend the header.")
+    is_finite = np.isfinite(origin).all() and np.isfinite(direction).all()
+    lengths = np.linalg.norm(direction, axis=0)
+    if not (is_finite and np.allclose(lengths, 1, atol=1e-2) and abs(np.linalg.det(direction)) > 1e-3):
+        raise DataError(f"{path}: the header's axes or origin make no map to mm. Mend the header.")
+    if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-2):
+        raise DataError(
+            f"{path}: the axes are not at right angles, which only NIfTI masks can keep. Save it as .nii.gz."
+        )
     return Geometry(
         shape=(int(size[2]), int(size[1]), int(size[0])),
         spacing_mm=(float(spacing[2]), float(spacing[1]), float(spacing[0])),
         origin=(float(origin[0]), float(origin[1]), float(origin[2])),
-        direction=tuple(float(v) for v in direction[:3, :3].ravel()),
-        metadata=MappingProxyType(keys),
-    )
-
-
-def _read_with_nibabel(path: Path, refusal: str, pixels: bool) -> Scan:
-    """NIfTI files that ITK refuses, such as those with a sheared affine."""
-    reason = refusal.strip().splitlines()[-1] if refusal.strip() else "unknown reason"
-    damaged = f"{path}: cannot be read as a scan. Copy it again from its source. ({reason})"
-    if scan_ending(path) not in NIFTI_ENDINGS:
-        raise DataError(damaged)
-    try:
-        array, affine = _load_nifti(path, pixels)
-    except nifti_failures() as error:
-        raise DataError(f"{damaged} ({error})") from None
-    if array.ndim > 3 and any(side != 1 for side in array.shape[3:]):
-        raise DataError(f"{path}: has {array.shape[3]} frames. Give one file per frame or channel.")
-    array = array.reshape(array.shape[:3] + (1,) * (3 - array.ndim)).transpose(2, 1, 0)
-    return Scan(array, affine_geometry(array.shape, affine))
-
-
-def nifti_failures() -> tuple[type[Exception], ...]:
-    """What nibabel raises for a file that is no NIfTI, damaged or cut short."""
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-    from nibabel.wrapstruct import WrapStructError
-
-    return (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, ValueError, zlib.error)
-
-
-def _load_nifti(path: Path, pixels: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Array (x, y, z, ...) and 4×4 affine; without pixels, zeros that take no memory."""
-    import nibabel
-
-    image: Any = nibabel.load(path)
-    array = np.asanyarray(image.dataobj) if pixels else np.broadcast_to(np.uint8(0), image.shape)
-    return array, image.affine
-
-
-def count_not_finite(path: Path, array: np.ndarray) -> int:
-    """How many voxels of a scan are NaN or infinite.
-
-    ITK's NIfTI library reads them as zeros without a word, so floating-point NIfTI files are read again.
-
-    Args:
-        path: the file.
-        array: what `read_scan` made of it.
-    """
-    if not np.issubdtype(array.dtype, np.floating):
-        return 0
-    if scan_ending(path) in NIFTI_ENDINGS:
-        array, _ = _load_nifti(path, pixels=True)
-    return int(array.size - np.isfinite(array).sum())
-
-
-def affine_geometry(shape: tuple[int, ...], affine_ras: np.ndarray) -> Geometry:
-    """The geometry of an array (z, y, x) whose voxels (x, y, z) a NIfTI affine (4×4) maps to mm."""
-    affine = LPS_TO_RAS @ affine_ras
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    direction = affine[:3, :3] / np.where(spacing > 0, spacing, 1)
-    return Geometry(
-        shape=(shape[0], shape[1], shape[2]),
-        spacing_mm=(float(spacing[2]), float(spacing[1]), float(spacing[0])),
-        origin=(float(affine[0, 3]), float(affine[1, 3]), float(affine[2, 3])),
         direction=tuple(float(v) for v in direction.ravel()),
+        metadata=MappingProxyType(_texts(reader)),
+        notes=notes,
     )
+
+
+def _texts(reader: Any) -> dict[str, str]:
+    """The header's texts, but for those that are not printable: ITK takes no such text back, and could not write it."""
+    keys = [key for key in reader.GetMetaDataKeys() if key.isprintable()]
+    return {key: text for key in keys if (text := reader.GetMetaData(key)).isprintable()}
 
 
 def write_scan(path: Path, array: np.ndarray, geometry: Geometry) -> None:
@@ -338,5 +358,5 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a JSON file: {error}. Mend or restore it.") from None

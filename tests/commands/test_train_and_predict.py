@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -14,8 +15,9 @@ import yaml
 
 import fewscan
 from fewscan.commands.predict import collect_cases
-from fewscan.io import read_json, read_scan, write_json, write_scan
+from fewscan.io import read_json, read_scan, scan_ending, write_json, write_scan
 from fewscan.types import ConfigError, DataError
+from odd_scans import ODD
 from scans import TINY, disc, geometry, make_dataset
 
 
@@ -139,7 +141,9 @@ def test_bad_images_get_the_message_of_check_from_train_and_predict(dataset, run
     with pytest.raises(DataError, match=re.escape(found[0])):
         fewscan.predict(run, [root / "imagesTr"], tmp_path / "out")
     assert not (tmp_path / "run").exists()
-    assert not (tmp_path / "out").exists()
+    masks = {path.name for path in (tmp_path / "out").iterdir()}
+    assert masks == {"failed.json", *(f"case_{i:02d}.nii.gz" for i in range(1, 6))}
+    assert {row["case"] for row in read_json(tmp_path / "out" / "failed.json")} == {"case_00"}
 
 
 def test_bad_labels_and_missing_channels_get_the_message_of_check_from_train(dataset, tmp_path):
@@ -185,6 +189,40 @@ def test_inputs_that_make_no_cases_are_refused_together(tmp_path):
     (tmp_path / "c_0000.nii.gz").touch()
     with pytest.raises(DataError, match=r"the name of .* again"):
         collect_cases([tmp_path], 1)
+
+
+@pytest.fixture(scope="module")
+def mixed(dataset, tmp_path_factory):
+    """Every odd scan that is refused, and two sound ones."""
+    folder = tmp_path_factory.mktemp("mixed")
+    for odd in ODD:
+        if isinstance(odd.expected, tuple) and odd.name != "missing.nii":
+            name = Path(odd.name)
+            odd.make(folder / f"{name.name.replace('.', '-', 1)}{''.join(name.suffixes)}")
+    for name in ("case_00_0000.nii.gz", "case_05_0000.nii.gz"):
+        shutil.copy(dataset / "imagesTr" / name, folder)
+    return folder
+
+
+def test_bad_scans_are_left_out_and_the_rest_is_finished(run, mixed, tmp_path):
+    out = tmp_path / "out"
+    done = command("predict", run, mixed, "-o", out)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    scans = {path.name for path in mixed.iterdir() if scan_ending(path)}
+    bad = scans - {"case_00_0000.nii.gz", "case_05_0000.nii.gz"}
+    assert f"error: {len(bad)} scans got no mask; they are listed in {out / 'failed.json'}:" in done.stderr
+    assert all(name in done.stderr for name in bad)
+    assert {path.name for path in out.iterdir()} == {"case_00.nii.gz", "case_05.nii.gz", "failed.json"}
+    rows = read_json(out / "failed.json")
+    assert {Path(row["file"]).name for row in rows} == bad
+    assert all(row["problem"] and row["remedy"] for row in rows)
+
+
+def test_a_list_of_failures_goes_when_nothing_fails(dataset, run, tmp_path):
+    write_json(tmp_path / "failed.json", [])
+    fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["case_03.nii.gz"]
 
 
 def test_evaluate_of_the_predictions(dataset, run, tmp_path):

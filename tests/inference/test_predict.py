@@ -116,6 +116,20 @@ def test_a_scan_that_breaks_is_named_and_those_before_it_are_written(tmp_path):
     assert (tmp_path / "out" / "a.nii.gz").is_file()
 
 
+@pytest.mark.parametrize("broken", ["a", "b", "c", "abc"])
+def test_a_scan_that_breaks_in_between_is_left_out_where_that_is_wanted(tmp_path, broken):
+    cases = blobs(tmp_path, {"a": 20, "b": 20, "c": 20})
+    for case in cases:
+        if case.name in broken:
+            case.images[0].write_bytes(b"")
+    refused = {}
+    job = predict_cases(Threshold(), plan_of(), cases, tmp_path / "out", CPU, on_refusal=refused.__setitem__)
+    assert [case.name for case, _ in job] == [name for name in "abc" if name not in broken]
+    assert [case.name for case in refused] == list(broken)
+    assert all("the file is empty" in str(error) for error in refused.values())
+    assert {path.name[0] for path in (tmp_path / "out").iterdir()} == set("abc") - set(broken)
+
+
 @pytest.mark.parametrize("size", [(32, 32), (24, 40)])
 def test_views_are_turned_back(size):
     images = torch.zeros(1, 1, *size)

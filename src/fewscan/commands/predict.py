@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fewscan.commands.console import Reporter
 from fewscan.commands.devices import choose_device
-from fewscan.data.check import check_images, raise_on_faults
+from fewscan.data.check import Fault, check_images, fault_of
 from fewscan.data.index import CHANNEL
 from fewscan.inference.model import load_model
 from fewscan.inference.predict import augmentation_views, predict_cases
-from fewscan.io import scan_ending, scan_stem
+from fewscan.io import scan_ending, scan_stem, write_json
 from fewscan.types import Case, DataError
 
 NUMBERED = re.compile(CHANNEL)
+FAILED = "failed.json"
 
 
 def predict(
@@ -28,7 +29,7 @@ def predict(
     device: str = "auto",
     reporter: Reporter | None = None,
 ) -> list[Path]:
-    """Segment scans.
+    """Segment scans; those that are faulty are left out and listed in `failed.json`, the others are finished.
 
     Args:
         run: folder of a training run, or any folder with model.safetensors and model.json.
@@ -43,26 +44,51 @@ def predict(
         The masks' paths.
 
     Raises:
-        DataError: an input is faulty (all such faults at once, before anything is predicted) or a file cannot be
-            written.
+        DataError: scans were left out (every fault at once, after the others were predicted), the inputs make no
+            cases, or a file cannot be written.
         ConfigError: there is no such device.
     """
     reporter = reporter or Reporter(quiet=True)
     where = choose_device(device)
     network, card = load_model(Path(run), where)
     cases = collect_cases([Path(path) for path in inputs], len(card.plan.channel_names))
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    failed: dict[str, list[Fault]] = {}
     with reporter.bar("checking scans", len(cases)) as step:
-        faults = []
         for case in cases:
-            faults += check_images(case.images)
+            faults = [fault for fault in check_images(case.images) if fault.fatal]
+            if faults:
+                failed[case.name] = faults
             step()
-    raise_on_faults(faults)
+
+    def leave_out(case: Case, error: DataError) -> None:
+        failed[case.name] = [fault_of(case.images[0], error)]
+
+    sound = [case for case in cases if case.name not in failed]
     views = augmentation_views(card.flips, card.plan.size) if tta else []
-    with reporter.bar("predicting", len(cases)) as step:
-        job = predict_cases(network, card.plan, cases, Path(output), where, None, views, save_probabilities, step)
+    with reporter.bar("predicting", len(sound)) as step:
+        job = predict_cases(network, card.plan, sound, output, where, None, views, save_probabilities, step, leave_out)
         written = [path for _, path in job]
     reporter.say(f"{len(written)} masks written to {output}")
+    _report_failed(output, failed)
     return written
+
+
+def _report_failed(output: Path, failed: Mapping[str, Sequence[Fault]]) -> None:
+    """Write `failed.json` and raise; where nothing failed, no list of an earlier call stays."""
+    path = output / FAILED
+    if not failed:
+        path.unlink(missing_ok=True)
+        return
+    rows = [
+        {"case": name, "file": fault.file, "problem": fault.problem, "remedy": fault.remedy}
+        for name, faults in failed.items()
+        for fault in faults
+    ]
+    write_json(path, rows)
+    lines = [str(fault) for faults in failed.values() for fault in faults]
+    raise DataError("\n".join([f"{len(failed)} scans got no mask; they are listed in {path}:", *lines]))
 
 
 def collect_cases(inputs: Sequence[Path], n_channels: int) -> list[Case]:

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from fewscan.data.index import DatasetIndex
-from fewscan.io import Geometry, Scan, count_not_finite, read_scan
+from fewscan.io import Geometry, Scan, read_scan
 from fewscan.types import Case, DataError
 
 TOLERANCE_MM = 1e-2
 LABEL_TOLERANCE = 1e-2
+# The square of a larger one is infinite in the networks' precision.
+LARGEST_VALUE = 1e18
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,17 @@ def check_images(images: Sequence[Path]) -> list[Fault]:
     return faults
 
 
+def fault_of(path: Path, error: DataError) -> Fault:
+    """What reading a file raised, as a fault."""
+    problem, _, remedy = str(error).removeprefix(f"{path}: ").partition(". ")
+    return Fault(str(path), problem, remedy.rstrip(".") or "Copy it again from its source")
+
+
 def _read(path: Path, faults: list[Fault]) -> Scan | None:
     try:
         return read_scan(path)
     except DataError as error:
-        problem, _, remedy = str(error).removeprefix(f"{path}: ").partition(". ")
-        faults.append(Fault(str(path), problem, remedy.rstrip(".") or "Copy it again from its source"))
+        faults.append(fault_of(path, error))
         return None
 
 
@@ -79,7 +86,7 @@ def _check_images(images: Sequence[Path], faults: list[Fault]) -> Geometry | Non
         if scan is None:
             continue
         _check_intensities(path, scan.array, faults)
-        _check_spacing(path, scan.geometry, faults)
+        _check_header(path, scan.geometry, faults)
         if first is None:
             first = (path, scan.geometry)
         else:
@@ -88,20 +95,25 @@ def _check_images(images: Sequence[Path], faults: list[Fault]) -> Geometry | Non
 
 
 def _check_intensities(path: Path, array: np.ndarray, faults: list[Fault]) -> None:
-    count = count_not_finite(path, array)
-    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
-        faults.append(Fault(str(path), f"holds values of type {array.dtype}", "Convert it to real numbers"))
-    elif count:
+    count = _count_not_finite(array)
+    if count:
         faults.append(Fault(str(path), f"{count} voxels are NaN or infinite", "Replace them, or leave out the case"))
+    elif max(abs(float(array.min())), abs(float(array.max()))) > LARGEST_VALUE:
+        problem = f"holds values from {array.min():g} to {array.max():g}, too large to compute with"
+        faults.append(Fault(str(path), problem, "Divide them, or leave out the case"))
     elif array.min() == array.max():
         faults.append(
             Fault(str(path), "all voxels have the same value", "Look at the scan; leave it out if empty", False)
         )
 
 
-def _check_spacing(path: Path, geometry: Geometry, faults: list[Fault]) -> None:
-    if not all(np.isfinite(s) and s > 0 for s in geometry.spacing_mm):
-        faults.append(Fault(str(path), f"spacing {geometry.spacing_mm} mm is not positive", "Mend the header"))
+def _count_not_finite(array: np.ndarray) -> int:
+    return int(array.size - np.isfinite(array).sum()) if np.issubdtype(array.dtype, np.floating) else 0
+
+
+def _check_header(path: Path, geometry: Geometry, faults: list[Fault]) -> None:
+    remedy = "Right if spacing and axes are as you know them; else mend the header"
+    faults += [Fault(str(path), note, remedy, False) for note in geometry.notes]
 
 
 def _compare(path: Path, geometry: Geometry, other: str, expected: Geometry, faults: list[Fault]) -> None:
@@ -132,10 +144,11 @@ def _check_label(path: Path, geometry: Geometry | None, n_classes: int, faults: 
         return
     if geometry is not None:
         _compare(path, scan.geometry, "its image", geometry, faults)
-    values = np.unique(scan.array)
-    if count_not_finite(path, scan.array):
+    _check_header(path, scan.geometry, faults)
+    if _count_not_finite(scan.array):
         faults.append(Fault(str(path), "the label holds NaN or infinite values", "Save it as integers"))
         return
+    values = np.unique(scan.array)
     whole = np.rint(values)
     if np.abs(values - whole).max() > LABEL_TOLERANCE:
         odd = values[np.abs(values - whole) > LABEL_TOLERANCE][:5].tolist()

@@ -104,7 +104,7 @@ def _class_names(meta: dict[str, Any], faults: list[str]) -> tuple[str, ...]:
     # MSD writes {"0": "background"}, nnU-Net {"background": 0}.
     pairs: dict[Any, Any] = dict(labels)
     if all(isinstance(v, str) for v in pairs.values()):
-        pairs = {v: int(k) for k, v in pairs.items() if str(k).isdigit()}
+        pairs = {v: int(k) for k, v in pairs.items() if str(k).isdecimal()}
     if sorted(pairs.values(), key=str) != sorted(range(len(labels)), key=str):
         faults.append(f'dataset.json: "labels" must have the values 0 to {len(labels) - 1} once each, got {labels}.')
         return ("background", "1")
@@ -173,13 +173,16 @@ def _patient_rule(root: Path, meta: dict[str, Any], faults: list[str]) -> Callab
     table_path = root / "patients.json"
     if table_path.is_file():
         table = read_json(table_path)
+        if not isinstance(table, dict):
+            faults.append("patients.json: must hold an object. Write it as {case: patient}.")
+            return lambda case: case
         return lambda case: str(table.get(case, case))
     pattern = meta.get("patient_pattern")
     if pattern is None:
         return lambda case: case
     try:
         expression = re.compile(pattern)
-    except (re.error, TypeError) as error:
+    except (re.error, TypeError, OverflowError, RecursionError) as error:
         faults.append(f'dataset.json: "patient_pattern" is not a regular expression: {error}.')
         return lambda case: case
     if expression.groups != 1:

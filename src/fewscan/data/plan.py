@@ -6,13 +6,15 @@ import math
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
 from fewscan.types import DataError
 
 Scheme = Literal["zscore", "minmax", "ct"]
+Side = Annotated[int, Field(ge=1, le=1 << 14)]
+Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class PlanSettings(BaseModel):
@@ -76,13 +78,19 @@ class Plan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str
-    channel_names: tuple[str, ...]
-    class_names: tuple[str, ...]
+    channel_names: Annotated[tuple[str, ...], Field(min_length=1)]
+    class_names: Annotated[tuple[str, ...], Field(min_length=2, max_length=256)]
     slice_axis: Annotated[int, Field(ge=0, le=2)]
-    size: tuple[int, int]
-    spacing_mm: tuple[float, float] | None
+    size: tuple[Side, Side]
+    spacing_mm: tuple[Millimetres, Millimetres] | None
     normalisation: tuple[Normalisation, ...]
     notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_normalisation_per_channel(self) -> Plan:
+        if len(self.normalisation) != len(self.channel_names):
+            raise ValueError("normalisation must have an entry for each of the channel_names")
+        return self
 
 
 def make_plan(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSettings, stride: int) -> Plan:

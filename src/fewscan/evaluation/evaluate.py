@@ -10,7 +10,7 @@ import numpy as np
 
 from fewscan.evaluation.metrics import Scores, case_metrics
 from fewscan.evaluation.summary import Rules, summarise
-from fewscan.io import Geometry, read_geometry, read_json, read_scan, scan_ending, scan_stem
+from fewscan.io import Geometry, read_geometry, read_json, read_mask, scan_ending, scan_stem
 from fewscan.types import DataError
 
 SPACING_TOLERANCE_MM = 1e-2
@@ -59,14 +59,14 @@ def score_files(prediction: Path, reference: Path, n_classes: int) -> dict[int, 
     Raises:
         DataError: a file cannot be read, or the prediction has a label that no class has.
     """
-    truth = read_scan(reference)
-    mask = np.rint(read_scan(prediction).array).astype(np.int64)
+    truth = read_mask(reference)
+    mask = read_mask(prediction).array
     if mask.min() < 0 or mask.max() >= n_classes:
         raise DataError(
             f"{prediction}: label {mask.max()} is not one of the {n_classes} classes. "
             "Give the references' own dataset.json."
         )
-    return case_metrics(mask, np.rint(truth.array).astype(np.int64), truth.geometry.spacing_mm, n_classes)
+    return case_metrics(mask, truth.array, truth.geometry.spacing_mm, n_classes)
 
 
 def match_pairs(predictions: Path, references: Path) -> dict[str, tuple[Path, Path]]:
@@ -125,4 +125,4 @@ def _rounded(geometry: Geometry) -> tuple[float, ...]:
 
 
 def _largest_label(prediction: Path, reference: Path) -> int:
-    return max(int(np.rint(read_scan(path).array).max()) for path in (prediction, reference))
+    return max(int(read_mask(path).array.max()) for path in (prediction, reference))

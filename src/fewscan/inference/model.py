@@ -67,9 +67,16 @@ def load_model(folder: Path, device: torch.device) -> tuple[UNet, ModelCard]:
             f"{folder / 'model.safetensors'}: the weights do not fit the network of model.json. "
             f"Take both files from the same run. ({error})"
         ) from None
+    faulty = [name for name, value in network.named_parameters() if not _is_sound(value)]
+    if faulty:
+        raise DataError(f"{folder / 'model.safetensors'}: {faulty[0]} holds no finite float32 numbers. Copy it again.")
     network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval(), card
+
+
+def _is_sound(weights: torch.Tensor) -> bool:
+    return weights.dtype == torch.float32 and bool(weights.isfinite().all())
 
 
 def _read_card(path: Path) -> ModelCard:

@@ -19,11 +19,12 @@ from fewscan.data.plan import Plan
 from fewscan.data.preprocess import load_slices
 from fewscan.data.resample import axis_maps, resample
 from fewscan.io import atomic_path, scan_ending, write_scan
-from fewscan.types import Case
+from fewscan.types import Case, DataError
 
 BATCH = 16
 # Blocks that wait for resampling and writing before the network waits for them.
 WAITING_BLOCKS = 4
+Refusal = Callable[[Case, DataError], None]
 ROTATIONS_DEGREES = (-10.0, 0.0, 10.0)
 
 
@@ -139,6 +140,7 @@ def predict_cases(
     views: Sequence[Float[Tensor, "2 3"]] = (),
     save_probabilities: bool = False,
     progress: Callable[[], None] | None = None,
+    on_refusal: Refusal | None = None,
 ) -> Iterator[tuple[Case, Path]]:
     """Predict scans and write a mask for each; yields what was written, in the order of the cases.
 
@@ -154,10 +156,11 @@ def predict_cases(
         ending: of the masks' files; None: that of the scan.
         views: test-time augmentation, affine maps in [−1, 1]; empty: the canvas as it is.
         save_probabilities: also write `CASE.npz` with `probabilities` (k, z, y, x) float16.
-        progress: called once per case.
+        progress: called once per case that is written.
+        on_refusal: called for a case that cannot be read, which then gets no mask; None: the error is raised.
 
     Raises:
-        DataError: a file cannot be read or written.
+        DataError: a file cannot be read, or written.
     """
     destination.mkdir(parents=True, exist_ok=True)
     waiting: deque[tuple[Piece, Future[Path | None]]] = deque()
@@ -176,7 +179,7 @@ def predict_cases(
                 yield piece.scan.case, path
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        for pieces in in_batches(_read_ahead(reader, cases, plan, save_probabilities)):
+        for pieces in in_batches(_read_ahead(reader, cases, plan, save_probabilities, on_refusal)):
             block = torch.from_numpy(np.concatenate([piece.slices for piece in pieces])).to(device)
             with torch.no_grad():
                 canvas = probabilities(network, block, views).cpu().numpy()
@@ -188,16 +191,31 @@ def predict_cases(
 
 
 def _read_ahead(
-    reader: ThreadPoolExecutor, cases: Sequence[Case], plan: Plan, keep_probabilities: bool
+    reader: ThreadPoolExecutor,
+    cases: Sequence[Case],
+    plan: Plan,
+    keep_probabilities: bool,
+    on_refusal: Refusal | None,
 ) -> Iterator[ScanInWork]:
     """The scans in their order; while one is in use the next is read."""
-    coming: Future[ScanInWork] | None = None
-    for case in cases:
-        current, coming = coming, reader.submit(ScanInWork, case, plan, keep_probabilities)
-        if current is not None:
-            yield current.result()
-    if coming is not None:
-        yield coming.result()
+    coming: deque[tuple[Case, Future[ScanInWork]]] = deque()
+    for case in (*cases, None):
+        if case is not None:
+            coming.append((case, reader.submit(ScanInWork, case, plan, keep_probabilities)))
+        if len(coming) > 1 or case is None:
+            scan = _result(*coming.popleft(), on_refusal) if coming else None
+            if scan is not None:
+                yield scan
+
+
+def _result(case: Case, reading: Future[ScanInWork], on_refusal: Refusal | None) -> ScanInWork | None:
+    try:
+        return reading.result()
+    except DataError as error:
+        if on_refusal is None:
+            raise
+        on_refusal(case, error)
+        return None
 
 
 def in_batches(scans: Iterable[ScanInWork], size: int = BATCH) -> Iterator[list[Piece]]:

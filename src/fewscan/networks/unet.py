@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from fewscan.networks.blocks import (
@@ -31,11 +31,20 @@ class UNetSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        default=(16, 32, 64, 128, 256), min_length=2, description="Channels of every level, finest first."
+        default=(16, 32, 64, 128, 256),
+        min_length=2,
+        max_length=10,
+        description="Channels of every level, finest first.",
     )
     dropout: tuple[Probability, ...] = Field(
         default=(0.05, 0.1, 0.2, 0.3, 0.5), description="Dropout of every encoder level, finest first."
     )
+
+    @model_validator(mode="after")
+    def _one_dropout_per_level(self) -> UNetSettings:
+        if len(self.dropout) != len(self.channels):
+            raise ValueError(f"dropout has {len(self.dropout)} levels, channels {len(self.channels)}; give as many")
+        return self
 
     @property
     def stride(self) -> int:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fewscan.data.converters.common import Progress, new_dataset
 from fewscan.data.converters.ssl4mis import CLASSES
-from fewscan.io import Geometry, read_scan, write_json, write_scan
+from fewscan.io import read_mask, read_scan, write_json, write_scan
 from fewscan.types import DataError
 
 FRAME = re.compile(r"^patient\d+_frame\d+$")
@@ -62,18 +61,10 @@ def convert(source: Path, destination: Path, progress: Progress = None) -> Path:
 def _bring_in(path: Path, root: Path) -> None:
     frame = path.name.removesuffix(".gz").removesuffix(".nii")
     scan = read_scan(path)
-    geometry = _true_geometry(path, scan.geometry)
+    # The reader has taken the spacing from pixdim: the affines of ACDC do not hold it.
+    geometry = replace(scan.geometry, metadata={})
     write_scan(root / "imagesTr" / f"{frame}_0000.nii.gz", scan.array, geometry)
     label = path.with_name(path.name.replace(frame, f"{frame}_gt"))
     if label.is_file():
-        mask = np.rint(read_scan(label).array).astype(np.uint8)
+        mask = read_mask(label).array.astype(np.uint8)
         write_scan(root / "labelsTr" / f"{frame}.nii.gz", mask, geometry)
-
-
-def _true_geometry(path: Path, geometry: Geometry) -> Geometry:
-    """Spacing from pixdim, whatever the affine says."""
-    import nibabel
-
-    image: Any = nibabel.load(path)
-    x, y, z = (float(v) for v in image.header.get_zooms()[:3])
-    return replace(geometry, spacing_mm=(z, y, x), metadata={})

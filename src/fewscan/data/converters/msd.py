@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fewscan.data.converters.common import Progress, new_dataset, require
-from fewscan.io import Geometry, affine_geometry, nifti_failures, read_json, read_scan, write_json, write_scan
+from fewscan.io import read_frames, read_json, read_mask, write_json, write_scan
 from fewscan.types import DataError
 
 
@@ -64,26 +63,12 @@ def _classes(source: Path, meta: dict[str, Any]) -> list[str]:
 
 def _bring_in(path: Path, label: Path, root: Path, target: str, n_channels: int) -> None:
     case = path.name.removesuffix(".nii.gz")
-    frames = list(_frames(path))
+    frames = read_frames(path)
     if len(frames) != n_channels:
         raise DataError(f"{path}: has {len(frames)} channels, dataset.json names {n_channels}.")
-    for i, (array, geometry) in enumerate(frames):
-        write_scan(root / target / f"{case}_{i:04d}.nii.gz", array, geometry)
+    for i, frame in enumerate(frames):
+        write_scan(root / target / f"{case}_{i:04d}.nii.gz", frame.array, frame.geometry)
     if target == "imagesTr":
         require(label, "every training image has a label in a Decathlon folder")
-        mask = np.rint(read_scan(label).array).astype(np.uint8)
-        write_scan(root / "labelsTr" / f"{case}.nii.gz", mask, frames[0][1])
-
-
-def _frames(path: Path) -> Iterator[tuple[np.ndarray, Geometry]]:
-    """The channels of a 3D or 4D NIfTI, each (z, y, x)."""
-    import nibabel
-
-    try:
-        image: Any = nibabel.load(path)
-        array = np.asanyarray(image.dataobj)
-    except nifti_failures() as error:
-        raise DataError(f"{path}: cannot be read. Copy it again from its source. ({error})") from None
-    geometry = affine_geometry(array.shape[2::-1], image.affine)
-    for frame in array.reshape(*array.shape[:3], -1).transpose(3, 2, 1, 0):
-        yield frame, geometry
+        mask = read_mask(label).array.astype(np.uint8)
+        write_scan(root / "labelsTr" / f"{case}.nii.gz", mask, frames[0].geometry)

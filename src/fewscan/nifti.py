@@ -1,0 +1,341 @@
+"""NIfTI files by the letter of the standard: the header first, held against the file's size, then the pixels, once."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from fewscan.types import DataError
+
+GZIP_MAGIC = b"\x1f\x8b"
+# Deflate cannot make anything smaller than this share of itself.
+GZIP_LARGEST_RATIO = 1032
+CHUNK = 1 << 20
+SCALE_TOLERANCE = 1e-2
+AXES_TOLERANCE = 1e-2
+ORIGIN_TOLERANCE_MM = 1e-1
+MM_PER_UNIT = {1: 1000.0, 3: 0.001}
+VALUES = {
+    2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
+}  # fmt: skip
+COLOURS = (128, 2304)
+REFUSED_VALUES = {0: "unknown", 1: "bit", 32: "complex64", 1536: "float128", 1792: "complex128", 2048: "complex256"}
+COPY_AGAIN = "Copy it again from its source."
+
+
+def _fields(size: int, **fields: tuple[int, str]) -> np.dtype:
+    """The fields of a header that matter, at their offsets."""
+    offsets, formats = [o for o, _ in fields.values()], [f for _, f in fields.values()]
+    return np.dtype({"names": list(fields), "formats": formats, "offsets": offsets, "itemsize": size})
+
+
+FIRST = _fields(
+    348,
+    dim=(40, "8i2"),
+    datatype=(70, "i2"),
+    pixdim=(76, "8f4"),
+    vox_offset=(108, "f4"),
+    scl_slope=(112, "f4"),
+    scl_inter=(116, "f4"),
+    xyzt_units=(123, "u1"),
+    descrip=(148, "S80"),
+    aux_file=(228, "S24"),
+    qform_code=(252, "i2"),
+    sform_code=(254, "i2"),
+    quatern=(256, "3f4"),
+    qoffset=(268, "3f4"),
+    srow=(280, "(3,4)f4"),
+    magic=(344, "S4"),
+)
+SECOND = _fields(
+    540,
+    magic=(4, "S4"),
+    datatype=(12, "i2"),
+    dim=(16, "8i8"),
+    pixdim=(104, "8f8"),
+    vox_offset=(168, "i8"),
+    scl_slope=(176, "f8"),
+    scl_inter=(184, "f8"),
+    descrip=(240, "S80"),
+    aux_file=(320, "S24"),
+    qform_code=(344, "i4"),
+    sform_code=(348, "i4"),
+    quatern=(352, "3f8"),
+    qoffset=(376, "3f8"),
+    srow=(400, "(3,4)f8"),
+    xyzt_units=(500, "i4"),
+)
+
+
+@dataclass(frozen=True)
+class NiftiHeader:
+    """What a NIfTI header says, checked.
+
+    Attributes:
+        shape: (x, y, z), and frames where there are any.
+        dtype: of the stored values, in the file's byte order.
+        offset: of the first value, in bytes.
+        slope: stored values times this,
+        inter: plus this, are the values that are meant.
+        spacing_mm: (x, y, z).
+        affine: 4×4, voxels (x, y, z) to mm.
+        notes: in words, where header fields contradict each other, and which was believed.
+        texts: descrip, aux_file and the codes of the axes, as ITK names them.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    offset: int
+    slope: float
+    inter: float
+    spacing_mm: tuple[float, float, float]
+    affine: np.ndarray
+    notes: tuple[str, ...]
+    texts: dict[str, str]
+
+    @property
+    def size(self) -> int:
+        """Bytes that the file has, unpacked, at least."""
+        return self.offset + self.n_bytes
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_header(path: Path, packed: bool) -> NiftiHeader:
+    """Read and check a header; no pixel is read and no memory taken for any.
+
+    Args:
+        path: an existing file.
+        packed: the name says that it is a gzip file.
+
+    Raises:
+        DataError: the file is no NIfTI, damaged, too short for what its header says, or not of real numbers.
+    """
+    try:
+        with _open(path, packed) as file:
+            header = _parse(path, file.read(SECOND.itemsize))
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(path, error) from None
+    _check_size(path, header, packed)
+    return header
+
+
+def read_values(path: Path, header: NiftiHeader, packed: bool) -> np.ndarray:
+    """Read all values, scaled as the header says: (x, y, z, ...).
+
+    Raises:
+        DataError: the file is damaged or cut short, or memory does not suffice.
+    """
+    try:
+        stored = np.empty(header.n_bytes, np.uint8)
+        with _open(path, packed) as file:
+            file.seek(header.offset)
+            _fill(path, file, memoryview(cast(Any, stored)))
+            # A gzip file's checksum is compared when its end is reached.
+            file.read(CHUNK)
+        values = stored.view(header.dtype).reshape(header.shape, order="F")
+        return _scaled(values.astype(header.dtype.newbyteorder("="), copy=False), header)
+    except MemoryError:
+        gigabytes = header.n_bytes / 2**30
+        raise DataError(f"{path}: too large for this machine's memory ({gigabytes:.1f} GiB). Crop it.") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(path, error) from None
+
+
+def _open(path: Path, packed: bool) -> BinaryIO:
+    with path.open("rb") as file:
+        is_packed = file.read(2) == GZIP_MAGIC
+    if is_packed and not packed:
+        raise DataError(f"{path}: holds gzip data but is not named so. Rename it to end in .nii.gz.")
+    if packed and not is_packed:
+        raise DataError(f"{path}: cannot be read as a scan: it is not gzip data. Rename it to end in .nii, or gzip it.")
+    return cast(BinaryIO, gzip.open(path, "rb")) if packed else path.open("rb")
+
+
+def _fill(path: Path, file: BinaryIO, room: memoryview) -> None:
+    while room:
+        count = cast(Any, file).readinto(room[:CHUNK])
+        if not count:
+            raise DataError(f"{path}: the file is cut short. {COPY_AGAIN}")
+        room = room[count:]
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    if isinstance(error, PermissionError):
+        return DataError(f"{path}: you may not read this file. Change its permissions.")
+    if isinstance(error, EOFError):
+        return DataError(f"{path}: the file is cut short. {COPY_AGAIN}")
+    return DataError(f"{path}: cannot be read as a scan: it is damaged. {COPY_AGAIN} ({error})")
+
+
+def _scaled(values: np.ndarray, header: NiftiHeader) -> np.ndarray:
+    if (header.slope, header.inter) == (1.0, 0.0):
+        return values
+    exact = np.dtype(np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64)
+    with np.errstate(all="ignore"):
+        return values.astype(exact) * exact.type(header.slope) + exact.type(header.inter)
+
+
+def _parse(path: Path, raw: bytes) -> NiftiHeader:
+    fields = _raw_fields(path, raw)
+    shape = _shape(path, fields["dim"])
+    with np.errstate(all="ignore"):
+        slope, inter = _scaling(path, float(fields["scl_slope"]), float(fields["scl_inter"]))
+        spacing, affine, notes = _geometry(path, fields)
+    codes = {key: str(int(fields[key])) for key in ("qform_code", "sform_code") if fields[key] > 0}
+    texts = {key: fields[key].decode("ascii", "ignore") for key in ("descrip", "aux_file")}
+    return NiftiHeader(
+        shape=shape,
+        dtype=_dtype(path, fields),
+        offset=_offset(path, float(fields["vox_offset"]), fields.dtype.itemsize),
+        slope=slope,
+        inter=inter,
+        spacing_mm=spacing,
+        affine=affine,
+        notes=notes,
+        texts=codes | {key: text for key, text in texts.items() if text.isprintable() and text},
+    )
+
+
+def _raw_fields(path: Path, raw: bytes) -> Any:
+    for layout, magic in ((FIRST, b"n+1"), (SECOND, b"n+2")):
+        for order in "<>":
+            if len(raw) >= layout.itemsize and int(np.frombuffer(raw[:4], f"{order}i4")[0]) == layout.itemsize:
+                fields = np.frombuffer(raw[: layout.itemsize], layout.newbyteorder("<" if order == "<" else ">"))[0]
+                if fields["magic"] == magic:
+                    return fields
+                if fields["magic"] in (b"ni1", b"ni2"):
+                    raise DataError(f"{path}: a header whose pixels lie in another file. Save both as one .nii file.")
+    raise DataError(f"{path}: cannot be read as a scan: it has no NIfTI header. {COPY_AGAIN}")
+
+
+def _shape(path: Path, dim: np.ndarray) -> tuple[int, ...]:
+    count = int(dim[0])
+    sides = tuple(int(side) for side in dim[1 : 1 + max(count, 0)])
+    if not 1 <= count <= 7 or min(sides) < 1:
+        raise DataError(f"{path}: the header's shape {sides} is impossible: it is damaged. {COPY_AGAIN}")
+    return sides + (1,) * (3 - count)
+
+
+def _dtype(path: Path, fields: Any) -> np.dtype:
+    code = int(fields["datatype"])
+    if code in COLOURS:
+        raise DataError(f"{path}: a colour or vector image. Give one file per channel.")
+    if code not in VALUES:
+        name = REFUSED_VALUES.get(code, f"number {code}")
+        raise DataError(f"{path}: holds values of type {name}. Convert it to real numbers.")
+    return np.dtype(fields.dtype["datatype"].byteorder + VALUES[code])
+
+
+def _offset(path: Path, offset: float, header_size: int) -> int:
+    # Some writers leave it at 0 and mean: right behind the header and its four bytes of extension.
+    if offset == 0:
+        return header_size + 4
+    if not (math.isfinite(offset) and offset >= header_size and offset == int(offset)):
+        raise DataError(f"{path}: the header says that the pixels begin at byte {offset}: it is damaged. {COPY_AGAIN}")
+    return int(offset)
+
+
+def _scaling(path: Path, slope: float, inter: float) -> tuple[float, float]:
+    """By the standard a slope of 0 means that nothing is scaled; NaN is what some writers say instead."""
+    if slope == 0 or math.isnan(slope):
+        return 1.0, 0.0
+    if not (math.isfinite(slope) and math.isfinite(inter)):
+        raise DataError(f"{path}: scl_slope {slope} and scl_inter {inter} are not finite. Mend the header.")
+    return slope, inter
+
+
+def _geometry(path: Path, fields: Any) -> tuple[tuple[float, float, float], np.ndarray, tuple[str, ...]]:
+    """Spacing from pixdim; axes and origin from sform and qform where they agree, else from the qform."""
+    millimetres = MM_PER_UNIT.get(int(fields["xyzt_units"]) & 7, 1.0)
+    count = int(fields["dim"][0])
+    pixdim = np.where(np.arange(3) < count, fields["pixdim"][1:4].astype(float), 1.0)
+    spacing = pixdim * millimetres
+    if not (np.isfinite(spacing) & (spacing > 0)).all():
+        raise DataError(f"{path}: spacing {pixdim.tolist()} (x, y, z) is not positive. Mend pixdim in the header.")
+    notes: list[str] = []
+    qform = _qform(fields, notes)
+    sform = _sform(fields, pixdim, notes)
+    axes, origin = np.eye(3), np.zeros(3)
+    if sform is not None:
+        axes, origin = sform
+    if qform is not None and (sform is None or not _agree(qform, sform)):
+        axes, origin = qform
+        if sform is not None:
+            notes.append("sform and qform disagree; the qform is believed")
+    affine = np.eye(4)
+    affine[:3, :3] = axes * spacing
+    affine[:3, 3] = origin * millimetres
+    return (float(spacing[0]), float(spacing[1]), float(spacing[2])), affine, tuple(notes)
+
+
+Axes = tuple[np.ndarray, np.ndarray]
+
+
+def _agree(one: Axes, other: Axes) -> bool:
+    return np.allclose(one[0], other[0], rtol=0, atol=AXES_TOLERANCE) and np.allclose(
+        one[1], other[1], rtol=1e-4, atol=ORIGIN_TOLERANCE_MM
+    )
+
+
+def _sform(fields: Any, pixdim: np.ndarray, notes: list[str]) -> Axes | None:
+    """Axes of length 1 as columns, and origin."""
+    if fields["sform_code"] <= 0:
+        return None
+    rows = fields["srow"].astype(float)
+    lengths = np.linalg.norm(rows[:, :3], axis=0)
+    if int(fields["dim"][0]) < 3 and lengths[2] == 0:
+        rows[2, 2] = lengths[2] = 1.0
+    axes = rows[:, :3] / np.where(lengths > 0, lengths, 1)
+    if not np.isfinite(rows).all() or abs(np.linalg.det(axes)) < 1e-3:
+        notes.append("the sform is not a map that can be inverted; it is ignored")
+        return None
+    if not np.allclose(lengths[: int(fields["dim"][0])], pixdim[: int(fields["dim"][0])], rtol=SCALE_TOLERANCE):
+        said = np.round(lengths, 4).tolist()
+        notes.append(f"the sform's spacing {said} is not pixdim's {np.round(pixdim, 4).tolist()}; pixdim is believed")
+    return axes, rows[:, 3]
+
+
+def _qform(fields: Any, notes: list[str]) -> Axes | None:
+    if fields["qform_code"] <= 0:
+        return None
+    b, c, d = (float(v) for v in fields["quatern"])
+    rest = 1 - (b * b + c * c + d * d)
+    offset = fields["qoffset"].astype(float)
+    if not (math.isfinite(rest) and rest > -1e-3 and np.isfinite(offset).all()):
+        notes.append("the qform is not a rotation; it is ignored")
+        return None
+    a = math.sqrt(max(rest, 0.0))
+    axes = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    axes /= np.linalg.norm(axes, axis=0)
+    if fields["pixdim"][0] < 0:
+        axes[:, 2] *= -1
+    return axes, offset
+
+
+def _check_size(path: Path, header: NiftiHeader, packed: bool) -> None:
+    found = path.stat().st_size
+    if not packed and found < header.size:
+        raise DataError(
+            f"{path}: the file is cut short: its header wants {header.size} bytes, it has {found}. {COPY_AGAIN}"
+        )
+    if packed and found * GZIP_LARGEST_RATIO < header.size:
+        raise DataError(
+            f"{path}: the file is cut short: {found} bytes cannot unpack to the {header.size} that its header wants. "
+            f"{COPY_AGAIN}"
+        )

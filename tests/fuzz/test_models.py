@@ -1,0 +1,122 @@
+"""Whatever the two files of a model are: a network, or a DataError; nothing is ever unpickled."""
+
+import json
+import os
+import pickle
+import struct
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fewscan.data.plan import Normalisation, Plan
+from fewscan.inference.model import ModelCard, load_model, save_model
+from fewscan.networks.unet import UNet, UNetSettings
+from fewscan.types import DataError
+from fuzz.mutations import mutated
+
+PROFILE = settings.get_profile("fuzz")
+CPU = torch.device("cpu")
+SMALL = UNetSettings(channels=(1, 2), dropout=(0.0, 0.0))
+VALUES = st.sampled_from([None, -1, 0, 1, 2, 99, 1e308, "x", [], {}, [0], [4, 8], [1, 2, 4], "bfloat16", [[1]], True])
+PATHS = [
+    ("format",),
+    ("network",),
+    ("network", "channels"),
+    ("network", "dropout"),
+    ("plan",),
+    *(("plan", key) for key in ("size", "slice_axis", "spacing_mm", "normalisation", "class_names", "channel_names")),
+]
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sound")
+    plan = Plan(
+        dataset="test",
+        channel_names=("MRI",),
+        class_names=("background", "bright"),
+        slice_axis=0,
+        size=(32, 32),
+        spacing_mm=(1.0, 1.0),
+        normalisation=(Normalisation(scheme="minmax"),),
+    )
+    card = ModelCard(method="action", network_name="teacher", network=SMALL, plan=plan, flips=False)
+    save_model(folder, UNet(1, 2, 2, SMALL), card)
+    return (folder / "model.json").read_bytes(), (folder / "model.safetensors").read_bytes()
+
+
+def load(folder, card, weights):
+    """Load; what is loaded must be fit to predict with."""
+    (folder / "model.json").write_bytes(card)
+    (folder / "model.safetensors").write_bytes(weights)
+    refusal = ""
+    try:
+        network, card = load_model(folder, CPU)
+    except DataError as error:
+        refusal = str(error)
+    if refusal:
+        assert refusal.startswith(f"{folder / 'model'}")
+        return
+    assert all(value.dtype == torch.float32 for value in network.parameters())
+    image = torch.zeros(1, len(card.plan.channel_names), 16, 16)
+    with torch.no_grad():
+        assert network(image).isfinite().all()
+
+
+@PROFILE
+@given(data=st.data())
+def test_weights(folder, sound, data):
+    card, weights = sound
+    load(folder, card, data.draw(mutated([weights, weights[:600]])))
+
+
+@PROFILE
+@given(data=st.data())
+def test_headers_of_weights(folder, sound, data):
+    card, weights = sound
+    (length,) = struct.unpack("<Q", weights[:8])
+    header = data.draw(mutated([weights[8 : 8 + length]]))
+    said = data.draw(st.sampled_from([len(header), len(header) + 1, 0, 2**40, 2**63, 2**64 - 1]))
+    load(folder, card, struct.pack("<Q", said) + header + weights[8 + length :])
+
+
+@PROFILE
+@given(data=st.data())
+def test_descriptions(folder, sound, data):
+    card, weights = sound
+    tree = json.loads(card)
+    for *parents, leaf in data.draw(st.lists(st.sampled_from(PATHS), min_size=1, max_size=2)):
+        branch = tree
+        for parent in parents:
+            branch = branch[parent] if isinstance(branch.get(parent), dict) else {}
+        branch[leaf] = data.draw(VALUES)
+    load(folder, data.draw(st.one_of(st.just(json.dumps(tree).encode()), mutated([card]))), weights)
+
+
+class Trap:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_pickle_by_another_name_is_refused_and_not_run(tmp_path, sound, protocol):
+    (tmp_path / "model.json").write_bytes(sound[0])
+    (tmp_path / "model.safetensors").write_bytes(pickle.dumps(Trap(tmp_path / "ran"), protocol))
+    with pytest.raises(DataError, match="not a readable safetensors file"):
+        load_model(tmp_path, CPU)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_torch_saves_is_refused(tmp_path, sound):
+    (tmp_path / "model.json").write_bytes(sound[0])
+    torch.save(Trap(tmp_path / "ran"), tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match="not a readable safetensors file"):
+        load_model(tmp_path, CPU)
+    assert not (tmp_path / "ran").exists()
