@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner
 
@@ -39,7 +40,11 @@ def options(method="action"):
 
 def start(dataset, run, *more, method="action"):
     command = [sys.executable, "-m", "fewscan", "train", str(dataset), "-o", str(run), *options(method), *more]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    # Another number of threads adds in another order: other last bits.
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | threads
+    )
 
 
 def wait_for(process, run, updates):
