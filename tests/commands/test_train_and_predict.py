@@ -211,7 +211,7 @@ def test_bad_scans_are_left_out_and_the_rest_is_finished(run, mixed, tmp_path):
     assert "Traceback" not in done.stderr
     scans = {path.name for path in mixed.iterdir() if scan_ending(path)}
     bad = scans - {"case_00_0000.nii.gz", "case_05_0000.nii.gz"}
-    assert f"error: {len(bad)} scans got no mask; they are listed in {out / 'failed.json'}:" in done.stderr
+    assert f"error: no mask for {len(bad)} of the scans, see {out / 'failed.json'}:" in done.stderr
     assert all(name in done.stderr for name in bad)
     assert {path.name for path in out.iterdir()} == {"case_00.nii.gz", "case_05.nii.gz", "failed.json"}
     rows = read_json(out / "failed.json")

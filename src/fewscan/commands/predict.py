@@ -88,7 +88,7 @@ def _report_failed(output: Path, failed: Mapping[str, Sequence[Fault]]) -> None:
     ]
     write_json(path, rows)
     lines = [str(fault) for faults in failed.values() for fault in faults]
-    raise DataError("\n".join([f"{len(failed)} scans got no mask; they are listed in {path}:", *lines]))
+    raise DataError("\n".join([f"no mask for {len(failed)} of the scans, see {path}:", *lines]))
 
 
 def collect_cases(inputs: Sequence[Path], n_channels: int) -> list[Case]:
