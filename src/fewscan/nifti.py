@@ -26,51 +26,8 @@ VALUES = {
 }  # fmt: skip
 COLOURS = (128, 2304)
 REFUSED_VALUES = {0: "unknown", 1: "bit", 32: "complex64", 1536: "float128", 1792: "complex128", 2048: "complex256"}
+LARGEST_HEADER = 540
 COPY_AGAIN = "Copy it again from its source."
-
-
-def _fields(size: int, **fields: tuple[int, str]) -> np.dtype:
-    """The fields of a header that matter, at their offsets."""
-    offsets, formats = [o for o, _ in fields.values()], [f for _, f in fields.values()]
-    return np.dtype({"names": list(fields), "formats": formats, "offsets": offsets, "itemsize": size})
-
-
-FIRST = _fields(
-    348,
-    dim=(40, "8i2"),
-    datatype=(70, "i2"),
-    pixdim=(76, "8f4"),
-    vox_offset=(108, "f4"),
-    scl_slope=(112, "f4"),
-    scl_inter=(116, "f4"),
-    xyzt_units=(123, "u1"),
-    descrip=(148, "S80"),
-    aux_file=(228, "S24"),
-    qform_code=(252, "i2"),
-    sform_code=(254, "i2"),
-    quatern=(256, "3f4"),
-    qoffset=(268, "3f4"),
-    srow=(280, "(3,4)f4"),
-    magic=(344, "S4"),
-)
-SECOND = _fields(
-    540,
-    magic=(4, "S4"),
-    datatype=(12, "i2"),
-    dim=(16, "8i8"),
-    pixdim=(104, "8f8"),
-    vox_offset=(168, "i8"),
-    scl_slope=(176, "f8"),
-    scl_inter=(184, "f8"),
-    descrip=(240, "S80"),
-    aux_file=(320, "S24"),
-    qform_code=(344, "i4"),
-    sform_code=(348, "i4"),
-    quatern=(352, "3f8"),
-    qoffset=(376, "3f8"),
-    srow=(400, "(3,4)f8"),
-    xyzt_units=(500, "i4"),
-)
 
 
 @dataclass(frozen=True)
@@ -122,7 +79,7 @@ def read_header(path: Path, packed: bool) -> NiftiHeader:
     """
     try:
         with _open(path, packed) as file:
-            header = _parse(path, file.read(SECOND.itemsize))
+            header = _parse(path, file.read(LARGEST_HEADER))
     except (OSError, EOFError, zlib.error) as error:
         raise _damaged(path, error) from None
     _check_size(path, header, packed)
@@ -207,7 +164,9 @@ def _parse(path: Path, raw: bytes) -> NiftiHeader:
 
 
 def _raw_fields(path: Path, raw: bytes) -> Any:
-    for layout, magic in ((FIRST, b"n+1"), (SECOND, b"n+2")):
+    from nibabel import nifti1, nifti2
+
+    for layout, magic in ((nifti1.header_dtype, b"n+1"), (nifti2.header_dtype, b"n+2")):
         for order in "<>":
             if len(raw) >= layout.itemsize and int(np.frombuffer(raw[:4], f"{order}i4")[0]) == layout.itemsize:
                 fields = np.frombuffer(raw[: layout.itemsize], layout.newbyteorder("<" if order == "<" else ">"))[0]
@@ -291,7 +250,7 @@ def _sform(fields: Any, pixdim: np.ndarray, notes: list[str]) -> Axes | None:
     """Axes of length 1 as columns, and origin."""
     if fields["sform_code"] <= 0:
         return None
-    rows = fields["srow"].astype(float)
+    rows = np.array([fields[f"srow_{axis}"] for axis in "xyz"], float)
     lengths = np.linalg.norm(rows[:, :3], axis=0)
     if int(fields["dim"][0]) < 3 and lengths[2] == 0:
         rows[2, 2] = lengths[2] = 1.0
@@ -308,9 +267,9 @@ def _sform(fields: Any, pixdim: np.ndarray, notes: list[str]) -> Axes | None:
 def _qform(fields: Any, notes: list[str]) -> Axes | None:
     if fields["qform_code"] <= 0:
         return None
-    b, c, d = (float(v) for v in fields["quatern"])
+    b, c, d = (float(fields[f"quatern_{part}"]) for part in "bcd")
     rest = 1 - (b * b + c * c + d * d)
-    offset = fields["qoffset"].astype(float)
+    offset = np.array([fields[f"qoffset_{axis}"] for axis in "xyz"], float)
     if not (math.isfinite(rest) and rest > -1e-3 and np.isfinite(offset).all()):
         notes.append("the qform is not a rotation; it is ignored")
         return None
