@@ -199,23 +199,24 @@ def _read_ahead(
 ) -> Iterator[ScanInWork]:
     """The scans in their order; while one is in use the next is read."""
     coming: deque[tuple[Case, Future[ScanInWork]]] = deque()
-    for case in (*cases, None):
-        if case is not None:
-            coming.append((case, reader.submit(ScanInWork, case, plan, keep_probabilities)))
-        if len(coming) > 1 or case is None:
-            scan = _result(*coming.popleft(), on_refusal) if coming else None
-            if scan is not None:
-                yield scan
+    for case in cases:
+        coming.append((case, reader.submit(ScanInWork, case, plan, keep_probabilities)))
+        if len(coming) > 1:
+            yield from _read(*coming.popleft(), on_refusal)
+    while coming:
+        yield from _read(*coming.popleft(), on_refusal)
 
 
-def _result(case: Case, reading: Future[ScanInWork], on_refusal: Refusal | None) -> ScanInWork | None:
+def _read(case: Case, reading: Future[ScanInWork], on_refusal: Refusal | None) -> Iterator[ScanInWork]:
+    """The scan, or none where it cannot be read and somebody is told."""
     try:
-        return reading.result()
+        scan = reading.result()
     except DataError as error:
         if on_refusal is None:
             raise
         on_refusal(case, error)
-        return None
+    else:
+        yield scan
 
 
 def in_batches(scans: Iterable[ScanInWork], size: int = BATCH) -> Iterator[list[Piece]]:
