@@ -4,6 +4,7 @@ import pytest
 from matplotlib.image import imread
 
 from fewscan.evaluation.results import group_runs
+from fewscan.report.colours import line_style
 from fewscan.report.grid import save_costs, save_dice, save_labelled
 from fewscan.report.tables import Conditions, grid_report, write_runs
 from grids import made_up_run
@@ -88,3 +89,9 @@ def test_figures_show_their_numbers(tmp_path, save):
     save(tmp_path / "lone.png", group_runs(RUNS[:1]))
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
     assert imread(tmp_path / "lone.png").size > 0
+
+
+def test_no_two_of_many_methods_are_drawn_alike():
+    styles = [line_style(number) for number in range(1, 25)]
+    assert len(set(styles)) == 24
+    assert len({style.color for style in styles[:8]}) == 8

@@ -12,7 +12,7 @@ import numpy as np
 from fewscan.evaluation.results import Setting
 from fewscan.evaluation.statistics import mean_and_sd
 from fewscan.io import atomic_path
-from fewscan.report.colours import class_colour
+from fewscan.report.colours import class_colour, line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,21 +37,23 @@ def save_dice(path: Path, settings: Sequence[Setting]) -> None:
 
 def save_labelled(path: Path, settings: Sequence[Setting]) -> None:
     """Dice against the number of labelled patients, a line per method; bars: sd over seeds."""
-    figure = _figure(6, 4)
+    methods = _methods(settings)
+    figure = _figure(7.5, 1.5 + max(2.5, 0.22 * len(methods)))
     axis = figure.subplots()
-    for number, method in enumerate(_methods(settings), start=1):
+    for number, method in enumerate(methods, start=1):
         own = [setting for setting in settings if setting.method == method]
         spreads = [mean_and_sd(setting.seed_dice) for setting in own]
         means, sds = [mean for mean, _ in spreads], [sd or 0.0 for _, sd in spreads]
         counts = [setting.labelled for setting in own]
-        axis.errorbar(counts, means, sds, label=method, color=class_colour(number), marker="o", ms=4, capsize=3)
+        axis.errorbar(counts, means, sds, label=method, ms=4, capsize=3, **line_style(number)._asdict())
     counts = sorted({setting.labelled for setting in settings})
     axis.set_xscale("log")
     axis.set_xticks(counts, [str(count) for count in counts])
     axis.minorticks_off()
     axis.set(xlabel="labelled patients", ylabel="Dice, mean ± sd over seeds")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    # Beside the lines: with many methods it would cover them.
+    figure.legend(fontsize=8, loc="outside right upper")
     _save(figure, path)
 
 
