@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+PAGE_INCHES = 16.0
 COSTS = {"seconds": ("minutes of a run", 60.0), "memory_gib": ("most resident memory, GiB", 1.0)}
 
 
@@ -25,13 +26,17 @@ def save_dice(path: Path, settings: Sequence[Setting]) -> None:
     """Box plots of the Dice of every case, averaged over classes and seeds; a panel per number of labelled patients."""
     panels = {labelled: list(group) for labelled, group in groupby(settings, key=lambda setting: setting.labelled)}
     most = max(len(group) for group in panels.values())
-    figure = _figure(len(panels) * (1.2 + 0.7 * most), 4)
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    width = 1.2 + 0.7 * most
+    # Side by side while they fit a page; with many methods, one below the other.
+    columns = len(panels) if len(panels) * width <= PAGE_INCHES else 1
+    rows = len(panels) // columns
+    figure = _figure(columns * width, 1 + 3 * rows)
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for axis, (labelled, group) in zip(axes, panels.items(), strict=True):
         _draw_boxes(axis, group, _methods(settings))
         axis.set_title(f"{labelled} labelled", fontsize=10)
         axis.grid(axis="y", alpha=0.3)
-    axes[0].set_ylabel("Dice of a case, mean over classes and seeds")
+    figure.supylabel("Dice of a case, mean over classes and seeds", fontsize=10)
     _save(figure, path)
 
 
