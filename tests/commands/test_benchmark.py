@@ -3,12 +3,14 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import fewscan
@@ -54,7 +56,15 @@ def test_a_grid_is_made_left_alone_and_mended(tmp_path):
     assert times(output, "runs/*/*/*") == before
     assert (output / "results.md").read_text() == report
 
+    # Training has ended, the benchmark was killed before it could write the record: nothing is made again.
     (output / "runs" / NAMES[1] / "run.json").unlink()
+    run()
+    changed = {path for path, time in times(output, "runs/*/*/*").items() if before[path] != time}
+    assert changed == set()
+    assert read_json(output / "runs" / NAMES[1] / "run.json")["seconds"] is None
+    assert len(read_json(output / "test_used.json")) == 1
+
+    shutil.rmtree(output / "runs" / NAMES[1])
     run()
     changed = {path for path, time in times(output, "runs/*/*/*").items() if before[path] != time}
     assert changed == {path for path in before if path.parts[-3] == NAMES[1]}
@@ -100,6 +110,36 @@ def test_a_stopped_benchmark_leaves_no_training_behind(tmp_path, number, code):
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
     assert not lock.exists()
+
+
+def test_a_killed_benchmark_loses_nothing_and_repeats_nothing(tmp_path):
+    dataset = make_dataset(tmp_path / "set", labelled=4, unlabelled=2)
+    names = [f"case_{i:02d}" for i in range(4)]
+    write_json(dataset / "splits.json", {"train": names[:3], "val": names[3:]})
+    settings = (*TINY, "stages.anatomical.updates=60", "checkpoint.every=2")
+    changes = [part for setting in settings for part in ("--set", setting)]
+    options = ["-o", str(tmp_path / "out"), "--labelled", "1", "--seeds", "0", "--recipe", "quick", "--device", "cpu"]
+    command = [sys.executable, "-m", "fewscan", "benchmark", str(dataset), *options, *changes]
+    run = tmp_path / "out" / "runs" / NAMES[0]
+    # Another number of threads adds in another order: other last bits.
+    threads = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, **silent, start_new_session=True, env=threads)
+    until = time.monotonic() + 120
+    while len(list(run.glob("checkpoints/*.ckpt"))) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (run / "model.safetensors").exists()
+
+    again = subprocess.run(command, capture_output=True, text=True, check=True, env=threads)
+    assert f"{run} is unfinished, training goes on there" in again.stderr + again.stdout
+    assert "going on after update" in (run / "log.txt").read_text()
+    fewscan.train(dataset, tmp_path / "whole", "supervised", 1, recipe="quick", settings=settings, device="cpu")
+    whole = (tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert (run / "model.safetensors").read_bytes() == whole
 
 
 @pytest.fixture

@@ -13,8 +13,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
+from fewscan.commands.resume import CHECKPOINTS, CONFIG
 from fewscan.data.index import DatasetIndex
 from fewscan.data.split import Split, make_split
+from fewscan.engine.checkpoint import checkpoint_files
 from fewscan.evaluation.results import RunResult
 from fewscan.io import read_json, write_json
 from fewscan.types import ConfigError, DataError
@@ -74,13 +76,14 @@ class Costs:
     """What a run took.
 
     Attributes:
-        seconds: wall clock, from start to exit.
-        memory_gib: most resident memory of the process; 0 where the system does not tell.
+        seconds: wall clock, from start to exit; None of a run that was interrupted.
+        memory_gib: most resident memory of the process, 0 where the system does not tell; None of a run that was
+            interrupted.
         device: it ran on.
     """
 
-    seconds: float
-    memory_gib: float
+    seconds: float | None
+    memory_gib: float | None
     device: str
 
 
@@ -162,10 +165,7 @@ class Grid:
         folder = self.folder(cell)
         if not folder.exists():
             return "missing"
-        needed = [folder / RECORD, folder / "model.safetensors"]
-        if self.split.val:
-            needed.append(folder / "validation" / "summary.json")
-        if not all(path.is_file() for path in needed):
+        if not all((folder / name).is_file() for name in (RECORD, *self._made_by_training())):
             return "unfinished"
         _check_same(folder, read_json(folder / RECORD)["request"], self.request(cell))
         return "done"
@@ -173,6 +173,17 @@ class Grid:
     def done(self) -> list[Cell]:
         """The cells whose runs are there."""
         return [cell for cell in self.cells if self.state(cell) == "done"]
+
+    def can_go_on(self, cell: Cell) -> bool:
+        """Whether training can go on with an unfinished run, or has ended with everything but the record there."""
+        folder = self.folder(cell)
+        if not (folder / CONFIG).is_file():
+            return False
+        ended = all((folder / name).is_file() for name in self._made_by_training())
+        return ended or bool(checkpoint_files(folder / CHECKPOINTS))
+
+    def _made_by_training(self) -> tuple[str, ...]:
+        return ("model.safetensors", "validation/summary.json") if self.split.val else ("model.safetensors",)
 
     def clear(self, cell: Cell) -> None:
         """Remove what an interrupted run left behind."""

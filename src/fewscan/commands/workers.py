@@ -32,9 +32,10 @@ class Worker:
         cell: being trained.
         device: it runs on.
         process: `fewscan train`.
-        log: what it says; beside the run's folder, which has to be empty at the start.
+        log: what it says; beside the run's folder, which has to be empty or a run's at the start.
         lock: given back when the process has ended.
         started: of the monotonic clock, s.
+        goes_on: with a run that was interrupted, whose costs are not known.
         memory_gib: most resident memory so far.
     """
 
@@ -44,6 +45,7 @@ class Worker:
     log: Path
     lock: Path
     started: float
+    goes_on: bool = False
     memory_gib: float = 0.0
 
     def poll(self) -> Costs | None:
@@ -52,6 +54,8 @@ class Worker:
         self.memory_gib = most_resident_gib(self.process.pid) or self.memory_gib
         if self.process.poll() is None:
             return None
+        if self.goes_on:
+            return Costs(None, None, self.device)
         return Costs(time.monotonic() - self.started, self.memory_gib, self.device)
 
     def wait(self) -> None:
@@ -150,21 +154,25 @@ class Workshop:
             self.reporter.say(f"{cell}: another process has it; if there is none, remove {lock}")
 
     def _is_to_make(self, cell: Cell) -> bool:
-        """Look again now that the run is claimed: another process may have finished it. Clears what is unfinished."""
+        """Look again now that the run is claimed: another process may have finished it. Clears what is of no use."""
         state = self.grid.state(cell)
-        if state == "unfinished":
-            self.reporter.say(f"{cell}: {self.grid.folder(cell)} is unfinished, it is removed and made anew")
+        if state == "unfinished" and not self.grid.can_go_on(cell):
+            self.reporter.say(f"{cell}: {self.grid.folder(cell)} has no checkpoint, it is removed and made anew")
             self.grid.clear(cell)
         return state != "done"
 
     def _launch(self, cell: Cell, device: str, lock: Path) -> Worker:
         self._say_start(cell, device)
         log = lock.with_suffix(".log")
-        command = [sys.executable, "-m", "fewscan", "train", *self.grid.arguments(cell, device)]
-        with log.open("wb") as file:
+        goes_on = self.grid.state(cell) == "unfinished"
+        if goes_on:
+            self.reporter.say(f"{cell}: {self.grid.folder(cell)} is unfinished, training goes on there")
+        resume = ["--resume"] if goes_on else []
+        command = [sys.executable, "-m", "fewscan", "train", *self.grid.arguments(cell, device), *resume]
+        with log.open("ab" if goes_on else "wb") as file:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
         hold(lock, process.pid)
-        return Worker(cell, device, process, log, lock, time.monotonic())
+        return Worker(cell, device, process, log, lock, time.monotonic(), goes_on)
 
     def _close(self, worker: Worker, costs: Costs) -> None:
         """Keep the log; write the run's record, or say that it failed."""
@@ -214,7 +222,9 @@ def time_left(grid: Grid, coming: Sequence[Cell], n_devices: int) -> float | Non
     """Seconds until all coming runs are done, from what finished runs of their methods took; None before the first."""
     seconds: dict[str, list[float]] = {}
     for cell in grid.done():
-        seconds.setdefault(cell.method, []).append(grid.record(cell)["seconds"])
+        took = grid.record(cell)["seconds"]
+        if took is not None:
+            seconds.setdefault(cell.method, []).append(took)
     if not seconds:
         return None
     usual = mean(value for values in seconds.values() for value in values)

@@ -21,8 +21,8 @@ class RunResult:
         labelled: number of patients whose labels training saw.
         seed: of training.
         summary: of the scored cases under strict rules, see `summary.summarise`.
-        seconds: wall clock of the whole run.
-        memory_gib: most resident memory of the run's process.
+        seconds: wall clock of the whole run; None where it was interrupted.
+        memory_gib: most resident memory of the run's process; None where it was interrupted.
         slices_per_second: median over training.
     """
 
@@ -30,8 +30,8 @@ class RunResult:
     labelled: int
     seed: int
     summary: Mapping[str, Any]
-    seconds: float
-    memory_gib: float
+    seconds: float | None
+    memory_gib: float | None
     slices_per_second: float
 
 
@@ -72,9 +72,10 @@ class Setting:
         undefined = sum(s["undefined"]["mean"][metric] for s in summaries)
         return (float(np.mean(defined)) if defined else None), undefined
 
-    def mean(self, cost: str) -> float:
-        """Mean over seeds of `seconds`, `memory_gib` or `slices_per_second`."""
-        return float(np.mean([getattr(run, cost) for run in self.runs]))
+    def mean(self, cost: str) -> float | None:
+        """Mean of `seconds`, `memory_gib` or `slices_per_second` over the seeds that know it; None: none does."""
+        known = [value for run in self.runs if (value := getattr(run, cost)) is not None]
+        return float(np.mean(known)) if known else None
 
 
 def _dice_of(classes: Mapping[str, Mapping[str, float]]) -> float:

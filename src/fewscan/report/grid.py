@@ -63,17 +63,23 @@ def save_labelled(path: Path, settings: Sequence[Setting]) -> None:
 
 
 def save_costs(path: Path, settings: Sequence[Setting]) -> None:
-    """Time and memory of a run per method, mean over all its runs."""
+    """Time and memory of a run per method, mean over all its runs that know them."""
     methods = _methods(settings)
     figure = _figure(9, 1.2 + 0.4 * len(methods))
     for axis, (cost, (text, unit)) in zip(figure.subplots(1, 2, sharey=True), COSTS.items(), strict=True):
-        values = [np.mean([s.mean(cost) for s in settings if s.method == method]) / unit for method in methods]
+        values = [_mean_cost(settings, method, cost) / unit for method in methods]
         bars = axis.barh(methods, values, color=[class_colour(i + 1) for i in range(len(methods))])
         axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
         axis.set_xlabel(text)
         axis.margins(x=0.15)
         axis.yaxis.set_inverted(True)
     _save(figure, path)
+
+
+def _mean_cost(settings: Sequence[Setting], method: str, cost: str) -> float:
+    """NaN, and no bar, where no run knows it."""
+    known = [mean for s in settings if s.method == method and (mean := s.mean(cost)) is not None]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def _methods(settings: Sequence[Setting]) -> list[str]:

@@ -94,10 +94,15 @@ def _row(setting: Setting, p: float | None) -> list[str]:
         *(f"{100 * dice:.2f}" for dice in setting.class_dice.values()),
         *distances,
         _p_text(p) if p is not None else "–",
-        f"{setting.mean('seconds') / 60:.1f}",
-        f"{setting.mean('memory_gib'):.2f}",
-        f"{setting.mean('slices_per_second'):.0f}",
+        _cost(setting, "seconds", 60, 1),
+        _cost(setting, "memory_gib", 1, 2),
+        _cost(setting, "slices_per_second", 1, 0),
     ]
+
+
+def _cost(setting: Setting, name: str, unit: float, digits: int) -> str:
+    mean = setting.mean(name)
+    return "–" if mean is None else f"{mean / unit:.{digits}f}"
 
 
 def _gains(settings: Sequence[Setting], baseline: str) -> list[str]:
@@ -124,7 +129,7 @@ def _rules(conditions: Conditions) -> list[str]:
         f"- HD95: {DEFINITIONS['hd95']}. ASD: {DEFINITIONS['asd']}. (n): so many values are undefined and left out.",
         *(f"- {rules} rules: {RULE_TEXT[rules]}." for rules in RULES),
         "- minutes: wall clock of a whole run, with reading and scoring; GiB: most resident memory of its process, "
-        "a GPU's memory not counted; slices/s: median over training.",
+        "a GPU's memory not counted; runs that were interrupted are in neither. slices/s: median over training.",
     ]
 
 
