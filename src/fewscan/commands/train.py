@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from fewscan.commands.console import Reporter, TrainingView
+from fewscan.commands.console import Reporter
+from fewscan.commands.dashboard import TrainingView
 from fewscan.commands.devices import choose_device, choose_precision
 from fewscan.commands.resume import CHECKPOINTS, check_facts, check_free, find_state, locked, write_facts
 from fewscan.commands.validation import canvas_validation, validate_model
@@ -201,7 +202,7 @@ def _fit(
     def redraw() -> None:
         save_progress(output / "progress.png", log.records)
 
-    with closing(log), TrainingView(reporter, redraw) as view:
+    with closing(log), TrainingView(reporter, redraw, log.records) as view:
         fit(method, store, config, log, view, validate, checkpoints, saved)
     redraw()
 
