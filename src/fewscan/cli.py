@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,20 +25,28 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe; may be repeated."),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 MethodName = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")]
 
 
 @app.command()
-def check(dataset: Annotated[Path, typer.Argument(help="Folder in the nnU-Net layout.")], quiet: Quiet = False) -> None:
+def check(
+    dataset: Annotated[Path, typer.Argument(help="Folder in the nnU-Net layout.")],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
     """List every fault of a data set; exit code 1 if training would fail."""
     from fewscan.commands.check import check as run
     from fewscan.commands.console import Reporter
 
     reporter = Reporter(quiet)
     faults = run(dataset, reporter)
-    for fault in faults:
-        typer.echo(f"{'error' if fault.fatal else 'look at'}: {fault}")
+    if as_json:
+        _print_json([asdict(fault) for fault in faults])
+    else:
+        for fault in faults:
+            typer.echo(f"{'error' if fault.fatal else 'look at'}: {fault}")
     fatal = sum(fault.fatal for fault in faults)
     reporter.say(f"{fatal} errors, {len(faults) - fatal} things to look at")
     raise typer.Exit(1 if fatal else 0)
@@ -75,6 +85,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an unfinished run of the same options; start a new one.")
     ] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Check, plan, train through all stages, save the model, validate it."""
@@ -82,7 +93,7 @@ def train(
     from fewscan.commands.train import train as run
 
     names = _read_names(labelled_list) if labelled_list is not None else None
-    run(
+    trained = run(
         dataset,
         output,
         method,
@@ -96,6 +107,10 @@ def train(
         Reporter(quiet),
         resume,
     )
+    if as_json:
+        validation = trained.validation
+        mean = validation.summary["mean"] if validation is not None else None
+        _print_json({"run": str(trained.folder), "model": str(trained.model), "validation": mean})
 
 
 @app.command()
@@ -106,13 +121,16 @@ def predict(
     tta: Annotated[bool, typer.Option("--tta", help="Average over rotations (and flips).")] = False,
     save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Also write CASE.npz.")] = False,
     device: Device = "auto",
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Segment scans; masks lie on the scans' own grids."""
     from fewscan.commands.console import Reporter
     from fewscan.commands.predict import predict as predict_scans
 
-    predict_scans(run, inputs, output, tta, save_probabilities, device, Reporter(quiet))
+    written = predict_scans(run, inputs, output, tta, save_probabilities, device, Reporter(quiet))
+    if as_json:
+        _print_json({"folder": str(written.folder), "masks": [str(path) for path in written]})
 
 
 @app.command()
@@ -123,6 +141,7 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", help="summary.json to write; a .csv goes beside it.")
     ] = None,
     rules: Annotated[str, typer.Option(help="strict, or paper to compare with published figures.")] = "strict",
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Dice, Jaccard, HD95, ASD and ASSD per case and class, in mm and voxels."""
@@ -133,11 +152,13 @@ def evaluate(
     if rules not in ("strict", "paper"):
         raise typer.BadParameter("must be strict or paper", param_hint="--rules")
     reporter = Reporter(quiet)
-    summary = run(predictions, references, output, "paper" if rules == "paper" else "strict", reporter)
-    if not quiet:
+    scores = run(predictions, references, output, "paper" if rules == "paper" else "strict", reporter)
+    if as_json:
+        _print_json(scores.summary)
+    elif not quiet:
         from rich.console import Console
 
-        Console().print(summary_table(summary))
+        Console().print(summary_table(scores.summary))
 
 
 @app.command()
@@ -162,6 +183,7 @@ def benchmark(
         str, typer.Option(help="auto: every GPU, else the CPU; or names with commas: a process each.")
     ] = "auto",
     cache: Annotated[Path | None, typer.Option(help="Folder for the preprocessed slices.")] = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare methods over labelled patients and seeds; can be stopped and continued.
@@ -185,6 +207,9 @@ def benchmark(
         Reporter(quiet),
         variant or (),
     )
+    if as_json:
+        lists = {"missing": result.missing, "failed": result.failed}
+        _print_json({"output": str(result.output), "rows": result.rows(), **lists})
     raise typer.Exit(1 if result.failed else 0)
 
 
@@ -202,6 +227,10 @@ def demo(
     from fewscan.commands.demo import demo as run
 
     run(output, method, tuple(settings or ()), seed, device, Reporter(quiet))
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False))
 
 
 def _read_names(path: Path) -> list[str]:

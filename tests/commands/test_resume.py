@@ -67,7 +67,8 @@ def is_same(run, other):
 
 @pytest.fixture(scope="module")
 def whole(dataset, tmp_path_factory):
-    return fewscan.train(dataset, tmp_path_factory.mktemp("whole") / "run", recipe="quick", settings=LONG, device="cpu")
+    run = tmp_path_factory.mktemp("whole") / "run"
+    return fewscan.train(dataset, run, recipe="quick", settings=LONG, device="cpu").folder
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def unfinished(killed, tmp_path):
 
 def go_on(dataset, run, **more):
     arguments = {"recipe": "quick", "settings": LONG, "device": "cpu", "resume": True}
-    return fewscan.train(dataset, run, **{**arguments, **more})
+    return fewscan.train(dataset, run, **{**arguments, **more}).folder
 
 
 def test_a_killed_run_goes_on_to_the_same_weights_and_leaves_nothing_behind(dataset, whole, unfinished):

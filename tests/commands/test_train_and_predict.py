@@ -31,7 +31,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(dataset, tmp_path_factory):
-    return fewscan.train(dataset, tmp_path_factory.mktemp("runs") / "run", recipe="quick", settings=TINY)
+    return fewscan.train(dataset, tmp_path_factory.mktemp("runs") / "run", recipe="quick", settings=TINY).folder
 
 
 def test_a_run_holds_what_it_promises(run):
@@ -53,7 +53,7 @@ def test_a_run_holds_what_it_promises(run):
 @pytest.mark.parametrize("method", ["action", "supervised"])
 def test_one_labelled_patient_without_validation(tmp_path, method):
     root = make_dataset(tmp_path / "set", labelled=1, unlabelled=2)
-    run = fewscan.train(root, tmp_path / "run", method, recipe="quick", settings=TINY)
+    run = fewscan.train(root, tmp_path / "run", method, recipe="quick", settings=TINY).folder
     assert (run / "model.safetensors").is_file()
     assert not (run / "validation").exists()
 
@@ -74,7 +74,7 @@ def test_seed_decides_the_weights(dataset, tmp_path):
     weights = {}
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         before = torch.random.get_rng_state()
-        run = fewscan.train(dataset, tmp_path / name, recipe="quick", settings=TINY, seed=seed)
+        run = fewscan.train(dataset, tmp_path / name, recipe="quick", settings=TINY, seed=seed).folder
         assert torch.equal(before, torch.random.get_rng_state())
         weights[name] = (run / "model.safetensors").read_bytes()
     assert weights["a"] == weights["b"]
@@ -227,7 +227,7 @@ def test_a_list_of_failures_goes_when_nothing_fails(dataset, run, tmp_path):
 
 def test_evaluate_of_the_predictions(dataset, run, tmp_path):
     fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], tmp_path / "out")
-    summary = fewscan.evaluate(tmp_path / "out", dataset / "labelsTr", tmp_path / "summary.json")
+    summary = fewscan.evaluate(tmp_path / "out", dataset / "labelsTr", tmp_path / "summary.json").summary
     assert read_json(tmp_path / "summary.json") == summary
     assert (tmp_path / "summary.csv").read_text().startswith("case,class,dice")
     validated = read_json(run / "validation" / "summary.json")

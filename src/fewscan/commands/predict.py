@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fewscan.commands.console import Reporter
 from fewscan.commands.devices import choose_device
+from fewscan.commands.outcomes import Predictions
 from fewscan.data.check import Fault, check_images, fault_of
 from fewscan.data.index import CHANNEL
 from fewscan.inference.model import load_model
@@ -28,7 +29,7 @@ def predict(
     save_probabilities: bool = False,
     device: str = "auto",
     reporter: Reporter | None = None,
-) -> list[Path]:
+) -> Predictions:
     """Segment scans; those that are faulty are left out and listed in `failed.json`, the others are finished.
 
     Args:
@@ -41,7 +42,7 @@ def predict(
         reporter: where to show progress.
 
     Returns:
-        The masks' paths.
+        The masks.
 
     Raises:
         DataError: scans were left out (every fault at once, after the others were predicted), the inputs make no
@@ -72,7 +73,7 @@ def predict(
         written = [path for _, path in job]
     reporter.say(f"{len(written)} masks written to {output}")
     _report_failed(output, failed)
-    return written
+    return Predictions(output, tuple(written))
 
 
 def _report_failed(output: Path, failed: Mapping[str, Sequence[Fault]]) -> None:

@@ -12,6 +12,7 @@ import torch
 from fewscan.commands.console import Reporter
 from fewscan.commands.dashboard import TrainingView
 from fewscan.commands.devices import choose_device, choose_precision
+from fewscan.commands.outcomes import Run
 from fewscan.commands.resume import CHECKPOINTS, check_facts, check_free, find_state, locked, write_facts
 from fewscan.commands.validation import canvas_validation, validate_model
 from fewscan.config import Config, load_config
@@ -45,7 +46,7 @@ def train(
     cache: Path | None = None,
     reporter: Reporter | None = None,
     resume: bool = False,
-) -> Path:
+) -> Run:
     """Check, plan, preprocess, train through all stages, save the model, validate it.
 
     Args:
@@ -63,7 +64,7 @@ def train(
         resume: go on with an unfinished run from its last checkpoint, or start a new one.
 
     Returns:
-        The folder of the run.
+        The run.
 
     Raises:
         ConfigError: a setting cannot be used, or is not the unfinished run's.
@@ -93,7 +94,7 @@ def train(
         else:
             remove_leftovers(output)
             _train(reporter, config, plan, split, output, where, Path(cache) if cache is not None else output / "cache")
-    return output
+    return Run(output)
 
 
 def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
