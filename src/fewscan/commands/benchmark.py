@@ -15,7 +15,7 @@ from fewscan.commands.workers import Workshop
 from fewscan.config import load_config
 from fewscan.data.index import read_dataset
 from fewscan.evaluation.results import Setting, group_runs
-from fewscan.io import write_text
+from fewscan.io import make_folder, write_text
 from fewscan.report.grid import save_costs, save_dice, save_labelled
 from fewscan.report.tables import Conditions, grid_report, write_runs
 from fewscan.types import ConfigError
@@ -87,7 +87,7 @@ def benchmark(
     grid = make_grid(read_dataset(Path(dataset)), output, names, labelled, seeds, recipe, settings, cache, rows)
     devices = list_devices(device)
     _check_settings(grid, devices)
-    (output / "runs").mkdir(parents=True, exist_ok=True)
+    make_folder(output / "runs")
     _say_grid(reporter, grid, methods)
     failed = Workshop(grid, devices, reporter, lambda: _write_results(grid, reference)).work()
     done = grid.done()

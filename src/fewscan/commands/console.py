@@ -86,7 +86,10 @@ class TrainingView:
         self.progress.update(self.task, completed=done, description=stage)
 
     def on_record(self, record: dict[str, Any]) -> None:
-        """Show the terms, or the validation."""
+        """Show the terms, the validation, or an alarm."""
+        if "alarm" in record:
+            self.reporter.say(f"update {record['update']}: {record['message']}")
+            return
         if "validation" in record:
             self.redraw()
             dice = ", ".join(f"{name} {v['dice']:.3f}" for name, v in record["validation"].items())

@@ -53,10 +53,17 @@ class Action(ActionBase):
         settings = self.settings
         if not settings.use_anco:
             return {}
+
+        def embed(neighbourhoods: Tensor) -> Tensor:
+            embeddings = self.represent.embed(neighbourhoods)
+            # What is embedded last are the queries of all classes.
+            self.notice_embeddings("pixels", embeddings.flatten(0, -2))
+            return embeddings
+
         sure = step.unlabelled.confidence >= settings.valid_from
         return {
             "anco": anatomical_contrast(
-                self.represent.embed,
+                embed,
                 step.pyramid,
                 step.logits.softmax(dim=1),
                 torch.cat((step.labels, step.unlabelled.labels)),
