@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import math
 import os
@@ -345,7 +346,9 @@ def _write_with_nibabel(path: Path, array: np.ndarray, geometry: Geometry) -> No
 
     image = nibabel.Nifti1Image(array.transpose(2, 1, 0), geometry.affine_ras)
     image.header.set_xyzt_units("mm")
-    nibabel.save(image, path)
+    # Not nibabel.save, which leaves the file open when the disk is full.
+    content = image.to_bytes()
+    path.write_bytes(gzip.compress(content, compresslevel=1, mtime=0) if _is_packed(path) else content)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -88,10 +89,11 @@ def _mask_path(case: Case, output: Path) -> Path:
 
 def _check_apart(cases: Sequence[Case], output: Path) -> None:
     """Refuse to write masks over scans."""
-    scans = {path.resolve() for case in cases for path in case.images}
+    # Not Path.resolve, which raises where a link leads in a circle; that is a fault of one scan.
+    scans = {os.path.realpath(path) for case in cases for path in case.images}
     for case in cases:
         path = _mask_path(case, output)
-        if path.resolve() in scans:
+        if os.path.realpath(path) in scans:
             raise DataError(f"{path}: is a scan, its mask would be written over it. Choose another output folder.")
 
 
