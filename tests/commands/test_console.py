@@ -54,6 +54,13 @@ def test_validation_redraws_the_curves_and_is_said():
     assert "update 5: validation Dice on the canvas: teacher 0.500" in shown(reporter)
 
 
+def test_an_alarm_is_said_as_it_is():
+    reporter = reporter_on(terminal=False)
+    with TrainingView(reporter, lambda: None) as view:
+        view.on_record({"update": 7, "stage": "local", "alarm": "not_finite", "message": "Stopped: [/case] is odd."})
+    assert shown(reporter) == "update 7: Stopped: [/case] is odd.\n"
+
+
 def test_bars_say_when_they_are_done_where_there_is_no_terminal():
     reporter = reporter_on(terminal=False)
     with reporter.bar("checking scans", 3) as step:

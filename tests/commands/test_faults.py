@@ -15,7 +15,7 @@ import fewscan
 from fewscan.commands.console import Reporter
 from fewscan.commands.faults import explained_memory
 from fewscan.engine.checkpoint import checkpoint_files, read_checkpoint
-from fewscan.io import write_json
+from fewscan.io import read_json, write_json
 from fewscan.types import DataError, FewscanError
 from scans import TINY, make_dataset
 from small_disks import fill, mounted, remount
@@ -197,6 +197,13 @@ def test_a_wall_clock_that_goes_back_changes_nothing(dataset, whole, tmp_path, m
     monkeypatch.setattr(time, "time", lambda: float(next(seconds)))
     run = go_on(dataset, tmp_path / "run", settings=(*SETTINGS, "checkpoint.minutes=0.001"))
     assert is_same(run, whole)
+
+
+def test_a_deterministic_training_ends_in_the_same_bytes_twice(dataset, tmp_path):
+    settings = (*SETTINGS, "deterministic=true")
+    first, second = (go_on(dataset, tmp_path / name, settings=settings) for name in ("first", "second"))
+    assert is_same(first, second)
+    assert read_json(first / "alarms.json") == []
 
 
 class Listening(Reporter):

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from fewscan.engine.loop import fit
 from fewscan.losses.collapse import class_shares, spread, thin
 from fewscan.methods.base import PSEUDO_LABELS, Stage
 from fewscan.registry import METHODS
-from fewscan.types import FewscanError
+from fewscan.types import FewscanError, Interrupted
 from steps import SIZES, Store, build, context, draw_batch, start
 
 STAGE = Stage("semi", 1000, 2, 2)
@@ -63,8 +65,14 @@ class Breaks:
 
 
 class Silent:
-    def on_update(self, *_):
-        pass
+    """Sees nothing; asks to stop during an update."""
+
+    def __init__(self, stop_at=None):
+        self.stop_at = stop_at
+
+    def on_update(self, done, *_):
+        if done == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def on_record(self, record):
         pass
@@ -180,6 +188,29 @@ def test_a_state_that_was_saved_tells_the_same(told, at):
     go_through(2 * at + 1, 4 * READINGS, second)
     assert whole == broken
     assert whole.names == [PSEUDO_LABELS]
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5])
+def test_a_training_that_was_stopped_tells_the_same_in_its_log(tmp_path, monkeypatch, at):
+    for name, value in {"READINGS": 3, "VALIDATIONS": 2, "YOUNG": 0, "LEAST_OF_LABELS": 100}.items():
+        monkeypatch.setattr(f"fewscan.engine.alarms.{name}", value)
+
+    def train(folder, stop_at=None):
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        checkpoints = Checkpoints(folder / "checkpoints", CheckpointSettings(every=0, minutes=0))
+        saved = checkpoints.newest(print)
+        log = RunLog(folder / "metrics.jsonl", records=saved.records if saved else ())
+        config = load_config("quick", ["logging.every=1", "logging.validate_every=2"])
+        readings = {"student": {"dice": 0.5}, "teacher": {"dice": 0.1}}
+        fit(build("ict"), Store(), config, log, Silent(stop_at), lambda _: readings, checkpoints, saved)
+        return alarms_of(log.records)
+
+    whole = train(tmp_path / "whole")
+    assert [(record["update"], record["alarm"]) for record in whole] == [(3, PSEUDO_LABELS), (4, "teacher_behind")]
+    with pytest.raises(Interrupted):
+        train(tmp_path / "broken", at)
+    assert train(tmp_path / "broken") == whole
 
 
 def test_alarms_are_found_in_a_log():

@@ -88,7 +88,10 @@ class TrainingView:
     def on_record(self, record: dict[str, Any]) -> None:
         """Show the terms, the validation, or an alarm."""
         if "alarm" in record:
-            self.reporter.say(f"update {record['update']}: {record['message']}")
+            from rich.markup import escape
+
+            # The message may name cases, and a name may look like markup.
+            self.reporter.say(escape(f"update {record['update']}: {record['message']}"))
             return
         if "validation" in record:
             self.redraw()
