@@ -68,6 +68,7 @@ class Alarms:
         self.names = names
         self.tell = tell
         self.unchecked: list[Seen] = []
+        self.last: Seen | None = None
         self.sums: dict[str, Tensor] = {}
         self.count = 0
         self.in_a_row: dict[str, int] = {}
@@ -101,7 +102,8 @@ class Alarms:
             slices: their numbers.
             noticed: by the step.
         """
-        self.unchecked.append(Seen(done, {name: value.detach() for name, value in terms.items()}, tuple(slices)))
+        self.last = Seen(done, {name: value.detach() for name, value in terms.items()}, tuple(slices))
+        self.unchecked.append(self.last)
         statistics = dict(noticed)
         if PSEUDO_LABELS in noticed and len(batch.labels):
             statistics[LABELS] = class_shares(thin(batch.labels, 0).flatten(), len(noticed[PSEUDO_LABELS]))
@@ -117,15 +119,14 @@ class Alarms:
             FewscanError: a loss term or a weight is not finite.
         """
         seen, self.unchecked = self.unchecked, []
-        if not seen:
-            return
-        flags = torch.stack([value for update in seen for value in update.terms.values()]).isfinite().tolist()
+        values = [value for update in seen for value in update.terms.values()]
+        flags = iter(torch.stack(values).isfinite().tolist() if values else [])
         for update in seen:
-            sound, flags = flags[: len(update.terms)], flags[len(update.terms) :]
-            if not all(sound):
-                self._stop(update, [name for name, ok in zip(update.terms, sound, strict=True) if not ok])
-        if method is not None and not _is_finite(method):
-            self._stop(seen[-1], ["weights"])
+            broken = [name for name in update.terms if not next(flags)]
+            if broken:
+                self._stop(update, broken)
+        if method is not None and self.last is not None and not _is_finite(method):
+            self._stop(self.last, ["weights"])
 
     def read(self, done: int, update: int) -> None:
         """Look at what the steps since the last reading noticed.
