@@ -56,8 +56,9 @@ class Action(ActionBase):
 
         def embed(neighbourhoods: Tensor) -> Tensor:
             embeddings = self.represent.embed(neighbourhoods)
-            # What is embedded last are the queries of all classes.
-            self.notice_embeddings("pixels", embeddings.flatten(0, -2))
+            # The queries alone: prototypes and negatives take no gradient.
+            if torch.is_grad_enabled():
+                self.notice_embeddings("pixels", embeddings.flatten(0, -2))
             return embeddings
 
         sure = step.unlabelled.confidence >= settings.valid_from
