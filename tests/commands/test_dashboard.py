@@ -76,6 +76,13 @@ def test_on_a_narrow_terminal_lines_are_broken_and_nothing_is_lost(width):
     assert "validation Dice, teacher: 0.500" in text
 
 
+def test_an_alarm_is_said_as_it_is():
+    reporter = reporter_on(terminal=False)
+    with TrainingView(reporter, lambda: None) as view:
+        view.on_record({"update": 7, "stage": "local", "alarm": "not_finite", "message": "Stopped: [/case] is odd."})
+    assert shown(reporter) == "update 7: Stopped: [/case] is odd.\n"
+
+
 def test_a_sparkline_runs_from_the_lowest_to_the_highest_value():
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8) == "▁▂▃▄▅▆▇█"
     assert sparkline([0, 0, 7, 7], 2) == "▁█"

@@ -35,7 +35,15 @@ def run(dataset, tmp_path_factory):
 
 
 def test_a_run_holds_what_it_promises(run):
-    for name in ("config.yaml", "plan.json", "splits.json", "metrics.jsonl", "model.safetensors", "model.json"):
+    for name in (
+        "config.yaml",
+        "plan.json",
+        "splits.json",
+        "metrics.jsonl",
+        "alarms.json",
+        "model.safetensors",
+        "model.json",
+    ):
         assert (run / name).stat().st_size > 0
     summary = read_json(run / "validation" / "summary.json")
     assert {"mean", "classes", "cases"} <= set(summary)
@@ -217,6 +225,30 @@ def test_bad_scans_are_left_out_and_the_rest_is_finished(run, mixed, tmp_path):
     rows = read_json(out / "failed.json")
     assert {Path(row["file"]).name for row in rows} == bad
     assert all(row["problem"] and row["remedy"] for row in rows)
+
+
+def test_a_mask_of_an_earlier_call_does_not_stay_for_a_scan_that_is_refused(dataset, run, tmp_path):
+    scans, out = shutil.copytree(dataset / "imagesTr", tmp_path / "scans"), tmp_path / "out"
+    fewscan.predict(run, [scans], out, save_probabilities=True)
+    (scans / "case_01_0000.nii.gz").write_bytes(b"nonsense")
+    before = (out / "case_02.nii.gz").read_bytes()
+    with pytest.raises(DataError, match="no mask for 1 of the scans"):
+        fewscan.predict(run, [scans], out)
+    assert not [path for path in out.iterdir() if path.name.startswith("case_01")]
+    assert (out / "case_02.nii.gz").read_bytes() == before
+    (row,) = read_json(out / "failed.json")
+    assert row["removed"] == ["case_01.nii.gz", "case_01.npz"]
+
+
+def test_a_mask_is_never_written_over_a_scan(dataset, run, tmp_path):
+    scan = tmp_path / "scan.nii.gz"
+    shutil.copy(dataset / "imagesTr" / "case_03_0000.nii.gz", scan)
+    before = scan.read_bytes()
+    with pytest.raises(
+        DataError, match=r"scan\.nii\.gz: is a scan, its mask would be written over it\. Choose another"
+    ):
+        fewscan.predict(run, [scan], tmp_path)
+    assert scan.read_bytes() == before
 
 
 def test_a_list_of_failures_goes_when_nothing_fails(dataset, run, tmp_path):

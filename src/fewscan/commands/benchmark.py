@@ -18,7 +18,7 @@ from fewscan.config import load_config
 from fewscan.data.index import read_dataset
 from fewscan.evaluation.results import Setting, group_runs
 from fewscan.evaluation.statistics import mean_and_sd
-from fewscan.io import write_text
+from fewscan.io import make_folder, write_text
 from fewscan.report.grid import save_costs, save_dice, save_labelled
 from fewscan.report.html import html_table
 from fewscan.report.tables import Conditions, grid_report, write_runs
@@ -113,7 +113,7 @@ def benchmark(
     grid = make_grid(read_dataset(Path(dataset)), output, names, labelled, seeds, recipe, settings, cache, rows)
     devices = list_devices(device)
     _check_settings(grid, devices)
-    (output / "runs").mkdir(parents=True, exist_ok=True)
+    make_folder(output / "runs")
     _say_grid(reporter, grid, methods)
     failed = Workshop(grid, devices, reporter, lambda: _write_results(grid, reference)).work()
     done = grid.done()

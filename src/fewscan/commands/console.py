@@ -40,7 +40,8 @@ class Reporter:
 
     def say(self, what: RenderableType) -> None:
         """One line, table or other thing."""
-        self.console.print(what, soft_wrap=isinstance(what, str))
+        # Names of files and cases may look like markup.
+        self.console.print(what, soft_wrap=isinstance(what, str), markup=False)
 
     @contextmanager
     def bar(self, text: str, total: int) -> Iterator[Callable[[], None]]:

@@ -68,13 +68,15 @@ class TrainingView:
         self.progress.update(self.task, completed=done, description=stage)
 
     def on_record(self, record: dict[str, Any]) -> None:
-        """Show the terms, or the validation."""
+        """Show the terms, the validation, or an alarm."""
         self._remember(record)
-        if "validation" in record:
+        if "alarm" in record:
+            self.reporter.say(f"update {record['update']}: {record['message']}")
+        elif "validation" in record:
             self.redraw()
             dice = ", ".join(f"{name} {v['dice']:.3f}" for name, v in record["validation"].items())
             self.reporter.say(f"update {record['update']}: validation Dice on the canvas: {dice}")
-        elif "terms" in record and not self.reporter.console.is_terminal and record["update"] >= self.next_line:
+        elif not self.reporter.console.is_terminal and record["update"] >= self.next_line:
             self.next_line = record["update"] + self.total // LINES_WITHOUT_TERMINAL
             terms = " ".join(f"{name} {value:.3f}" for name, value in record["terms"].items())
             speed = f"{record['slices_per_second']:.0f} slices/s"

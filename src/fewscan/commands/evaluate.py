@@ -10,7 +10,7 @@ from fewscan.commands.console import Reporter
 from fewscan.commands.outcomes import Evaluation
 from fewscan.evaluation.evaluate import evaluate_folders
 from fewscan.evaluation.summary import Rules, write_csv
-from fewscan.io import write_json
+from fewscan.io import make_folder, write_json
 
 
 def evaluate(
@@ -44,7 +44,7 @@ def evaluate(
         summary = evaluate_folders(Path(predictions), Path(references), rules, progress=progress)
     if output is not None:
         output = Path(output)
-        output.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(output.parent)
         write_json(output, summary)
         write_csv(output.with_suffix(".csv"), summary)
     return Evaluation(summary)

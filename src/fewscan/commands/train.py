@@ -12,6 +12,7 @@ import torch
 from fewscan.commands.console import Reporter
 from fewscan.commands.dashboard import TrainingView
 from fewscan.commands.devices import choose_device, choose_precision
+from fewscan.commands.faults import explained_training
 from fewscan.commands.outcomes import Run
 from fewscan.commands.resume import CHECKPOINTS, check_facts, check_free, find_state, locked, write_facts
 from fewscan.commands.validation import canvas_validation, validate_model
@@ -23,11 +24,13 @@ from fewscan.data.plan import Plan, make_plan
 from fewscan.data.preprocess import build_cache
 from fewscan.data.split import Split, make_split
 from fewscan.data.store import SliceStore
-from fewscan.engine.checkpoint import Checkpoints
+from fewscan.engine.alarms import alarms_of
+from fewscan.engine.checkpoint import Checkpoint, Checkpoints
+from fewscan.engine.determinism import determinism
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import check_batches, fit
 from fewscan.inference.model import ModelCard, save_model
-from fewscan.io import remove_leftovers
+from fewscan.io import remove_leftovers, write_json
 from fewscan.methods.base import Method, Task
 from fewscan.registry import METHODS, find
 from fewscan.report.curves import save_progress
@@ -70,7 +73,7 @@ def train(
         ConfigError: a setting cannot be used, or is not the unfinished run's.
         DataError: something is wrong with the data, has changed since the run was started, or the folder holds
             something or is another training's; found before training starts.
-        FewscanError: training had to stop.
+        FewscanError: training had to stop: the loss is not finite, the memory is not enough, the disk is full.
         Interrupted: SIGINT or SIGTERM asked to stop while training; `resume` goes on.
     """
     reporter = reporter or Reporter(quiet=True)
@@ -78,7 +81,7 @@ def train(
     where = choose_device(device)
     config = load_config(recipe, settings, where.type, method=method, seed=seed)
     check_free(output)
-    with locked(output):
+    with explained_training(config), locked(output):
         state = find_state(output, resume)
         index = read_dataset(Path(dataset))
         split = make_split(index, labelled, labelled_list)
@@ -165,7 +168,7 @@ def _train(
     )
     checkpoints = Checkpoints(output / CHECKPOINTS, config.checkpoint)
     devices = [where] if where.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), determinism(config.deterministic, where):
         torch.manual_seed(config.seed)
         trained = build_method(config, plan, where)
         check_batches(trained)
@@ -196,7 +199,7 @@ def _fit(
 ) -> None:
     saved = checkpoints.newest(reporter.say)
     if saved is not None:
-        reporter.say(f"going on after update {saved.done}")
+        _say_going_on(reporter, saved)
     board = output / "tensorboard" if config.logging.tensorboard else None
     log = RunLog(output / "metrics.jsonl", board, saved.records if saved is not None else ())
 
@@ -206,6 +209,17 @@ def _fit(
     with closing(log), TrainingView(reporter, redraw, log.records) as view:
         fit(method, store, config, log, view, validate, checkpoints, saved)
     redraw()
+    write_json(output / "alarms.json", alarms_of(log.records))
+
+
+def _say_going_on(reporter: Reporter, saved: Checkpoint) -> None:
+    reporter.say(f"going on after update {saved.done}")
+    now = torch.get_num_threads()
+    if saved.threads != now:
+        reporter.say(
+            f"  with {now} threads of PyTorch, before it were {saved.threads}: the last bits of the weights may differ "
+            f"from those of an unbroken run (OMP_NUM_THREADS={saved.threads} keeps them)"
+        )
 
 
 def _export(method: Method, config: Config, plan: Plan, output: Path) -> None:

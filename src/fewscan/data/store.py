@@ -20,6 +20,7 @@ class SliceStore:
     Attributes:
         labelled: numbers of the slices that have a label.
         unlabelled: numbers of those that have none.
+        case_names: in the order of the cache.
         slices_per_case: in the order of the cache's cases.
         resident: whether the slices are in memory (or on the device) or memory-mapped.
 
@@ -34,6 +35,7 @@ class SliceStore:
         images = np.load(folder / "images.npy", mmap_mode="r")
         labels = np.load(folder / "labels.npy", mmap_mode="r")
         cases = read_json(folder / "slices.json")["cases"]
+        self.case_names = [str(case["name"]) for case in cases]
         self.slices_per_case = [int(case["slices"]) for case in cases]
         self.is_labelled = np.repeat([bool(case["labelled"]) for case in cases], self.slices_per_case)
         self.labelled = np.flatnonzero(self.is_labelled)
@@ -46,6 +48,12 @@ class SliceStore:
 
     def _place(self, rows: np.ndarray) -> Tensor | np.ndarray:
         return torch.from_numpy(np.array(rows)).to(self.device) if self.resident else rows
+
+    def names(self, numbers: np.ndarray) -> list[str]:
+        """The cases that slices are of, each once."""
+        ends = np.cumsum(self.slices_per_case)
+        cases = np.searchsorted(ends, numbers, side="right")
+        return list(dict.fromkeys(self.case_names[case] for case in cases))
 
     def images(self, numbers: np.ndarray) -> Tensor:
         """(b, c, h, w) float32 on the device."""

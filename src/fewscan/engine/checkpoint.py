@@ -14,17 +14,17 @@ import pickle
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from fewscan.config import CheckpointSettings
-from fewscan.io import atomic_path
+from fewscan.io import WriteError, atomic_path
 from fewscan.types import ConfigError, DataError
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 2
 REMEDY = "Remove it: the one before it is used, or training starts anew."
 
@@ -49,6 +49,7 @@ class Checkpoint:
         done: updates over all stages.
         records: of the log.
         parts: states by name.
+        threads: of PyTorch on the CPU, which decide in which order numbers are added.
     """
 
     stage: int
@@ -56,6 +57,7 @@ class Checkpoint:
     done: int
     records: list[dict[str, Any]]
     parts: dict[str, dict[str, Any]]
+    threads: int = field(default_factory=torch.get_num_threads)
 
     def restore(self, parts: Mapping[str, Stateful]) -> None:
         """Put the states back."""
@@ -121,7 +123,7 @@ class Checkpoints:
         """Write a checkpoint, read it back, and only then remove the older ones but the last.
 
         Raises:
-            DataError: it cannot be written or read back; the older ones are still there.
+            DataError: it cannot be written (WriteError) or read back; the older ones are still there.
         """
         path = self.folder / f"{checkpoint.done:09d}.ckpt"
         write_checkpoint(path, checkpoint)
@@ -183,7 +185,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint; it is on the disk, complete, or not there at all.
 
     Raises:
-        DataError: it cannot be written.
+        WriteError: it cannot be written.
     """
     packed = io.BytesIO()
     torch.save(vars(checkpoint), packed)
@@ -196,7 +198,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             file.write(content)
         _flush_folder(path.parent)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror}. Make room, then go on with --resume.") from None
+        raise WriteError(path, error) from None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from fewscan.io import write_text
+from fewscan.io import WriteError, write_text
 from fewscan.types import ConfigError
 
 
@@ -33,6 +33,7 @@ class RunLog:
 
     Raises:
         ConfigError: TensorBoard is wanted and not installed.
+        WriteError: the file cannot be written.
     """
 
     def __init__(self, path: Path, tensorboard: Path | None = None, records: Sequence[dict[str, Any]] = ()) -> None:
@@ -44,10 +45,17 @@ class RunLog:
             self._show(record)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record; numbers that are not finite become null."""
+        """Append one record; numbers that are not finite become null.
+
+        Raises:
+            WriteError: the file cannot be written, and may end in half a line; a resumed run writes it anew.
+        """
         self.records.append(record)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(record))
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_line(record))
+        except OSError as error:
+            raise WriteError(self.path, error) from None
         self._show(record)
 
     def _show(self, record: dict[str, Any]) -> None:

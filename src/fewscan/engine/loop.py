@@ -6,18 +6,20 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fewscan.config import Config, OptimiserSettings
 from fewscan.data.sampler import ShuffledSampler
 from fewscan.data.store import SliceStore
+from fewscan.engine.alarms import Alarms
 from fewscan.engine.checkpoint import Checkpoint, Checkpoints, Generators, Stateful, take_states
 from fewscan.engine.interrupt import watch_signals
 from fewscan.engine.log import Listener, RunLog
 from fewscan.methods.base import Batch, Context, Method, Stage
 from fewscan.schedule import linear_warm_up, polynomial_decay
-from fewscan.types import ConfigError, FewscanError, Interrupted
+from fewscan.types import ConfigError, Interrupted
 
 Validate = Callable[[Method], dict[str, Any]]
 
@@ -45,7 +47,7 @@ def fit(
         saved: to go on from, with the log that was given its records; None: from the start.
 
     Raises:
-        FewscanError: the loss is not finite, a checkpoint cannot be written, or `saved` is of another device.
+        FewscanError: a loss term or a weight is not finite, a file cannot be written, or `saved` is of another device.
         Interrupted: SIGINT or SIGTERM asked to stop; the update is done and saved.
     """
     generator = torch.Generator(store.device).manual_seed(config.seed)
@@ -53,16 +55,23 @@ def fit(
     stages = [stage for stage in method.stages() if stage.updates > 0]
     total = sum(stage.updates for stage in stages)
     start, first, done = (saved.stage, saved.update, saved.done) if saved is not None else (0, 0, 0)
+
+    def tell(record: dict[str, Any]) -> None:
+        log.write(record)
+        listener.on_record(record)
+
     method.train()
     with watch_signals() as interrupt:
         for number, stage in enumerate(stages[start:], start):
             method.start_stage(stage)
             optimiser = make_optimiser(method, config.optimiser)
             meter = Meter(stage)
+            alarms = Alarms(stage, store, tell)
             parts: dict[str, Stateful] = {
                 "method": method,
                 "optimiser": optimiser,
                 "meter": meter,
+                "alarms": alarms,
                 "batches": batches,
                 "generators": Generators(generator),
             }
@@ -80,21 +89,24 @@ def fit(
                 method.after_update(context)
                 done += 1
                 meter.add(terms, loss)
+                alarms.add(done, terms, batch, batches.drawn, method.take_noticed())
                 listener.on_update(done, total, stage.name)
                 last = update == stage.updates - 1
                 if last or done % config.logging.every == 0:
-                    record = {"update": done, "stage": stage.name, "lr": rate, **meter.read()}
-                    log.write(record)
-                    listener.on_record(record)
+                    alarms.check()
+                    tell({"update": done, "stage": stage.name, "lr": rate, **meter.read()})
+                    alarms.read(done, update)
                 every = config.logging.validate_every
                 if validate is not None and (done == total or (every and done % every == 0)):
-                    record = {"update": done, "stage": stage.name, "validation": validate(method)}
-                    log.write(record)
-                    listener.on_record(record)
+                    alarms.check()
+                    validation = validate(method)
+                    tell({"update": done, "stage": stage.name, "validation": validation})
+                    alarms.compare(done, validation)
                     method.train()
                     meter.restart()
                 asked = interrupt.signal
                 if checkpoints is not None and (last or asked is not None or checkpoints.due(done)):
+                    alarms.check(method)
                     checkpoints.save(Checkpoint(number, update + 1, done, log.records, take_states(parts)))
                 if asked is not None:
                     raise Interrupted(asked, _farewell(asked.name, done, total, checkpoints))
@@ -153,7 +165,13 @@ def set_learning_rate(
 
 
 class Batches:
-    """Draws batches; where every scan is labelled, the labelled ones serve as the unlabelled pool too."""
+    """Draws batches; where every scan is labelled, the labelled ones serve as the unlabelled pool too.
+
+    Attributes:
+        drawn: numbers of the labelled and the unlabelled slices of the last batch.
+    """
+
+    drawn: tuple[np.ndarray, np.ndarray]
 
     def __init__(self, store: SliceStore, seed: int) -> None:
         self.store = store
@@ -165,6 +183,7 @@ class Batches:
         """The next batch of a stage."""
         labelled = self.labelled.draw(stage.labelled)
         unlabelled = self.unlabelled.draw(stage.unlabelled)
+        self.drawn = (labelled, unlabelled)
         return Batch(self.store.images(labelled), self.store.labels(labelled), self.store.images(unlabelled))
 
     def state_dict(self) -> dict[str, Any]:
@@ -207,18 +226,8 @@ class Meter:
         self.count += 1
 
     def read(self) -> dict[str, Any]:
-        """Means and throughput; the one place of the loop that waits for the device.
-
-        Raises:
-            FewscanError: a term is not finite.
-        """
+        """Means and throughput; waits for the device."""
         means = {name: float(value) / self.count for name, value in self.sums.items()}
-        broken = [name for name, value in means.items() if value - value != 0]
-        if broken:
-            raise FewscanError(
-                f"Training stopped: the loss terms {', '.join(broken)} are not finite. "
-                "Lower optimiser.learning_rate, or look for odd intensities with `fewscan check`."
-            )
         seconds = time.perf_counter() - self.started
         reading = {
             "loss": means.pop("loss"),

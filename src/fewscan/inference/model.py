@@ -40,12 +40,16 @@ class ModelCard(BaseModel):
 
 
 def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
-    """Write both files; the weights in their own precision, on the CPU."""
-    from safetensors.torch import save_file
+    """Write both files; the weights in their own precision, on the CPU.
+
+    Raises:
+        WriteError: one of them cannot be written.
+    """
+    from safetensors.torch import save
 
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     with atomic_path(folder / "model.safetensors") as path:
-        save_file(weights, path)
+        path.write_bytes(save(weights))
     write_json(folder / "model.json", card.model_dump(mode="json"))
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fewscan.data.plan import Plan
 from fewscan.data.preprocess import load_slices
 from fewscan.data.resample import axis_maps, resample
-from fewscan.io import atomic_path, scan_ending, write_scan
+from fewscan.io import atomic_path, make_folder, scan_ending, write_scan
 from fewscan.types import Case, DataError
 
 BATCH = 16
@@ -162,7 +162,7 @@ def predict_cases(
     Raises:
         DataError: a file cannot be read, or written.
     """
-    destination.mkdir(parents=True, exist_ok=True)
+    make_folder(destination)
     waiting: deque[tuple[Piece, Future[Path | None]]] = deque()
 
     def finish(piece: Piece, canvas: np.ndarray) -> Path | None:

@@ -168,6 +168,7 @@ class ActionBase(AveragedTeacher):
         with torch.no_grad():
             z_teacher = self.project_global_teacher(bottleneck_teacher)
         z_student = self.predict_global(self.project_global(bottleneck_student))
+        self.notice_embeddings("global", z_student)
         return self._distil(z_student, z_teacher, self.bank_global, context)
 
     def _local_loss(self, logits_student: Tensor, logits_teacher: Tensor, context: Context) -> Tensor:
@@ -176,6 +177,7 @@ class ActionBase(AveragedTeacher):
         with torch.no_grad():
             z_teacher = self.project_local_teacher(cut_patches(logits_teacher, self.patch, stride))
         z_student = self.predict_local(self.project_local(cut_patches(logits_student, self.patch, stride)))
+        self.notice_embeddings("local", z_student)
         return self._distil(z_student, z_teacher, self.bank_local, context)
 
     def _distil(self, z_student: Tensor, z_teacher: Tensor, bank: MemoryBank, context: Context) -> Tensor:
@@ -225,6 +227,7 @@ class ActionBase(AveragedTeacher):
         # A strong view of the teacher changes intensities alone: its pseudo-labels stay on the weak pixels.
         seen = weak if self.settings.view_teacher == "weak" else self.augment.intensity(weak, generator)
         believed = believe(self.teacher, seen)._replace(images=weak)
+        self.notice_labels(believed.labels)
         if self.settings.view_student == "weak":
             return believed
         return self.augment.strong_with_labels(believed, self.task.n_classes, generator)
