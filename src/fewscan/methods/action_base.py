@@ -23,7 +23,7 @@ from fewscan.methods.base import Batch, Context, Count, NonNegative, Share, Stag
 from fewscan.methods.semi import believe
 from fewscan.methods.teacher import AveragedTeacher, TeacherSettings
 from fewscan.networks.bank import MemoryBank
-from fewscan.networks.ema import make_teacher, update_teacher, warmed_momentum
+from fewscan.networks.ema import Statistics, make_teacher, update_teacher, warmed_momentum
 from fewscan.networks.heads import (
     GlobalProjector,
     LocalProjector,
@@ -39,6 +39,9 @@ View = Literal["weak", "strong"]
 class ActionBaseSettings(TeacherSettings):
     """Hyper-parameters that ACTION and ACTION++ share (method section 5), and the switches of the ablation."""
 
+    teacher_statistics: Statistics = Field(
+        "averaged", description="BatchNorm statistics of the teacher: averaged from the student, or of its own batches."
+    )
     bank_size: Count = Field(36, description="Entries of the memory bank, the anchors.")
     embedding: Count = Field(512, description="Length of the global embeddings.")
     random_anchors: bool = Field(
