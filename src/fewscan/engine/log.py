@@ -27,7 +27,7 @@ class RunLog:
     """Appends records to `metrics.jsonl` and keeps them for the curves.
 
     Args:
-        path: the file; made anew.
+        path: the file; made anew. None: nothing is written, for ranks that have nothing to write.
         tensorboard: folder for TensorBoard's events, made anew, or None.
         records: of the run so far, which are written first.
 
@@ -35,19 +35,23 @@ class RunLog:
         ConfigError: TensorBoard is wanted and not installed.
     """
 
-    def __init__(self, path: Path, tensorboard: Path | None = None, records: Sequence[dict[str, Any]] = ()) -> None:
+    def __init__(
+        self, path: Path | None, tensorboard: Path | None = None, records: Sequence[dict[str, Any]] = ()
+    ) -> None:
         self.path = path
         self.records = list(records)
         self.board = _open_board(tensorboard) if tensorboard is not None else None
-        write_text(path, "".join(_line(record) for record in records))
+        if path is not None:
+            write_text(path, "".join(_line(record) for record in records))
         for record in records:
             self._show(record)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; numbers that are not finite become null."""
         self.records.append(record)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(record))
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_line(record))
         self._show(record)
 
     def _show(self, record: dict[str, Any]) -> None:

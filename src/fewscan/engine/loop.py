@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ from fewscan.engine.checkpoint import Checkpoint, Checkpoints, Generators, State
 from fewscan.engine.interrupt import watch_signals
 from fewscan.engine.log import Listener, RunLog
 from fewscan.methods.base import Batch, Context, Method, Stage
+from fewscan.networks.synchronised import synchronise
+from fewscan.ranks import average_over_ranks, copy_from_first, count, largest_over_ranks, own_share, rank
 from fewscan.schedule import linear_warm_up, polynomial_decay
 from fewscan.types import ConfigError, FewscanError, Interrupted
 
@@ -44,8 +47,11 @@ def fit(
         checkpoints: get one when it is due, at the end of every stage and when a signal asks to stop; None: never.
         saved: to go on from, with the log that was given its records; None: from the start.
 
+    Of several ranks each calls it, with the same arguments but for what rank 0 alone writes, shows and validates.
+
     Raises:
-        FewscanError: the loss is not finite, a checkpoint cannot be written, or `saved` is of another device.
+        FewscanError: the loss is not finite, a checkpoint cannot be written, `saved` is of another device, or another
+            rank has gone.
         Interrupted: SIGINT or SIGTERM asked to stop; the update is done and saved.
     """
     generator = torch.Generator(store.device).manual_seed(config.seed)
@@ -53,6 +59,8 @@ def fit(
     stages = [stage for stage in method.stages() if stage.updates > 0]
     total = sum(stage.updates for stage in stages)
     start, first, done = (saved.stage, saved.update, saved.done) if saved is not None else (0, 0, 0)
+    if count() > 1:
+        unite(method, Generators(generator, config.seed, done))
     method.train()
     with watch_signals() as interrupt:
         for number, stage in enumerate(stages[start:], start):
@@ -64,7 +72,7 @@ def fit(
                 "optimiser": optimiser,
                 "meter": meter,
                 "batches": batches,
-                "generators": Generators(generator),
+                "generators": Generators(generator, config.seed, done),
             }
             if saved is not None and number == start:
                 saved.restore(parts)
@@ -76,6 +84,7 @@ def fit(
                 loss = weigh(terms, method.weights(context))
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
+                terms, loss = average(method, terms, loss)
                 optimiser.step()
                 method.after_update(context)
                 done += 1
@@ -93,11 +102,12 @@ def fit(
                     listener.on_record(record)
                     method.train()
                     meter.restart()
-                asked = interrupt.signal
-                if checkpoints is not None and (last or asked is not None or checkpoints.due(done)):
+                is_due = checkpoints is not None and checkpoints.due(done)
+                asked, due = largest_over_ranks(interrupt.signal or 0, is_due)
+                if checkpoints is not None and (last or asked or due):
                     checkpoints.save(Checkpoint(number, update + 1, done, log.records, take_states(parts)))
-                if asked is not None:
-                    raise Interrupted(asked, _farewell(asked.name, done, total, checkpoints))
+                if asked:
+                    raise Interrupted(asked, _farewell(signal.Signals(asked).name, done, total, checkpoints))
 
 
 def _farewell(name: str, done: int, total: int, checkpoints: Checkpoints | None) -> str:
@@ -107,20 +117,56 @@ def _farewell(name: str, done: int, total: int, checkpoints: Checkpoints | None)
     return f"{stopped} `fewscan train` with the same options and --resume goes on from there."
 
 
+def unite(method: Method, generators: Generators) -> None:
+    """Let ranks start as one: the weights of rank 0, batch statistics of all, and draws of their own.
+
+    Rank 0 draws on where it is, as one process would.
+    """
+    synchronise(method)
+    copy_from_first([*method.parameters(), *method.buffers()])
+    if rank() > 0:
+        generators.reseed()
+
+
+def average(method: Method, terms: dict[str, Tensor], loss: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Average gradients, terms and loss over the ranks, in one exchange after the backward pass.
+
+    What no rank uses in a stage has no gradient on any of them: steps do not branch on what is in a batch.
+    """
+    if count() == 1:
+        return terms, loss
+    means = [value.detach().clone() for value in (*terms.values(), loss)]
+    gradients = [p.grad for p in method.parameters() if p.grad is not None]
+    average_over_ranks([*gradients, *means])
+    return dict(zip(terms, means[:-1], strict=True)), means[-1]
+
+
 def check_batches(method: Method) -> None:
     """Refuse batches that a stage cannot work with.
 
     Raises:
-        ConfigError: a stage has an empty batch, or a pre-training stage a single unlabelled image.
+        ConfigError: a stage has an empty batch, a pre-training stage a single unlabelled image, or several ranks
+            cannot share a batch evenly.
     """
     for stage in method.stages():
-        if stage.updates > 0 and stage.labelled + stage.unlabelled == 0:
-            raise ConfigError(f"stages.{stage.name}: labelled and unlabelled are both 0. Raise one of them.")
-        if stage.updates > 0 and stage.unlabelled < stage.fewest_unlabelled:
+        if stage.updates == 0:
+            continue
+        setting = f"stages.{stage.name if stage.name in ('global', 'local') else 'anatomical'}"
+        if stage.labelled + stage.unlabelled == 0:
+            raise ConfigError(f"{setting}: labelled and unlabelled are both 0. Raise one of them.")
+        fewest = count() * stage.fewest_unlabelled
+        if stage.unlabelled < fewest:
             raise ConfigError(
-                f"stages.{stage.name}.unlabelled: {stage.unlabelled} is too few, "
-                f"this stage compares images with each other. Set it to {stage.fewest_unlabelled} or more."
+                f"{setting}.unlabelled: {stage.unlabelled} is too few, "
+                f"this stage compares images with each other. Set it to {fewest} or more."
             )
+        for kind, images in (("labelled", stage.labelled), ("unlabelled", stage.unlabelled)):
+            if images % count():
+                fewer = images // count() * count()
+                raise ConfigError(
+                    f"{setting}.{kind}: {count()} processes cannot share {images} images evenly. "
+                    f"Set it to {fewer + count()}{f' or {fewer}' if fewer >= max(fewest, 1) else ''}."
+                )
 
 
 def weigh(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
@@ -162,9 +208,9 @@ class Batches:
         self.unlabelled = ShuffledSampler(pool, seed + 1)
 
     def draw(self, stage: Stage) -> Batch:
-        """The next batch of a stage."""
-        labelled = self.labelled.draw(stage.labelled)
-        unlabelled = self.unlabelled.draw(stage.unlabelled)
+        """The next batch of a stage; all ranks draw it alike and each takes its share."""
+        labelled = own_share(self.labelled.draw(stage.labelled))
+        unlabelled = own_share(self.unlabelled.draw(stage.unlabelled))
         return Batch(self.store.images(labelled), self.store.labels(labelled), self.store.images(unlabelled))
 
     def state_dict(self) -> dict[str, Any]:
