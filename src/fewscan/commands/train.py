@@ -95,6 +95,9 @@ def train(
             if state == "new":
                 _check_scans(reporter, index, split)
                 plan = _plan(reporter, index, split, config)
+                # Before anything is written or preprocessed: what is wrong with them is put right by another setting.
+                with _seeded(config, launch.device):
+                    check_batches(build_method(config, plan, launch.device))
                 write_facts(output, config, plan, split, index)
             else:
                 plan = check_facts(output, config, split, index)

@@ -160,12 +160,12 @@ def check_batches(method: Method) -> None:
                 f"{setting}.unlabelled: {stage.unlabelled} is too few, "
                 f"this stage compares images with each other. Set it to {fewest} or more."
             )
-        for kind, images in (("labelled", stage.labelled), ("unlabelled", stage.unlabelled)):
-            if images % count():
-                fewer = images // count() * count()
+        for kind, images, least in (("labelled", stage.labelled, 1), ("unlabelled", stage.unlabelled, fewest)):
+            fewer = images // count() * count()
+            if fewer < images:
                 raise ConfigError(
                     f"{setting}.{kind}: {count()} processes cannot share {images} images evenly. "
-                    f"Set it to {fewer + count()}{f' or {fewer}' if fewer >= max(fewest, 1) else ''}."
+                    f"Set it to {fewer + count()}{f' or {fewer}' if fewer >= max(least, 1) else ''}."
                 )
 
 
