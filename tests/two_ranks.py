@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 import sys
 from pathlib import Path
 from unittest import mock
@@ -16,14 +18,15 @@ from torch import nn
 
 from fewscan import ranks
 from fewscan.augment.policy import AugmentationSettings
-from fewscan.config import OptimiserSettings, load_config
-from fewscan.engine.checkpoint import Generators
+from fewscan.config import CheckpointSettings, OptimiserSettings, load_config
+from fewscan.engine.checkpoint import Checkpoints, Generators
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import average, fit, make_optimiser, unite, weigh
 from fewscan.methods.base import Batch, StagesSettings, Task
 from fewscan.networks.synchronised import synchronise
 from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS, find
+from fewscan.types import Interrupted
 from steps import SIZES, Store, context
 
 STAGES = StagesSettings.model_validate(
@@ -35,6 +38,7 @@ STAGES = StagesSettings.model_validate(
 )
 N_CLASSES = 3
 UPDATES = 3
+CONFIG = load_config("quick", ["logging.every=1"])
 SURE = {"confident_from": 0.36}
 SMALL = {"embedding": 16, "bank_size": 6, "representation": 8}
 ACTION = {"use_anco": False, **SMALL, **SURE}
@@ -45,7 +49,7 @@ CASES = {
     "supervised": ("supervised", "supervised", {}),
     "mean_teacher": ("mean_teacher", "semi", {}),
     "mean_teacher, averaged": ("mean_teacher", "semi", {"teacher_statistics": "averaged"}),
-    "ua_mt": ("ua_mt", "semi", {"passes": 1, "noise": 0.0}),
+    "ua_mt": ("ua_mt", "semi", {"passes": 1, "noise": 0.0, "threshold_start": 0.999}),
     "entropy": ("entropy", "semi", {}),
     "cps": ("cps", "semi", {}),
     "urpc": ("urpc", "semi", {"levels": 2}),
@@ -124,7 +128,8 @@ def run_case(name):
             terms, loss = average(method, terms, loss)
             if update == 0:
                 gradients = {n: p.grad.clone() for n, p in method.named_parameters() if p.grad is not None}
-                found = {"terms": {**terms, "loss": loss.detach()}, "gradients": gradients}
+                values = {name: value.detach() for name, value in {**terms, "loss": loss}.items()}
+                found = {"terms": values, "gradients": gradients}
                 found["first"] = copy.deepcopy(dict(method.named_buffers()))
             optimiser.step()
             method.after_update(context(update))
@@ -160,9 +165,15 @@ class SpiedStore(Store):
         return super().images(numbers)
 
 
-class Silent:
-    def on_update(self, *_):
-        pass
+class Listener:
+    """Asks this rank alone to stop, by a signal during an update."""
+
+    def __init__(self, stop_at=None):
+        self.stop_at = stop_at
+
+    def on_update(self, done, *_):
+        if done == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def on_record(self, record):
         pass
@@ -174,14 +185,31 @@ def run_fit(name):
     if ranks.rank() > 0:
         # Ranks start from the weights of rank 0, whatever their own.
         nn.init.zeros_(method.student.classifier.weight)
-    fit(method, store, load_config("quick", ["logging.every=1"]), log, Silent(), None)
+    fit(method, store, CONFIG, log, Listener(), None)
     return {"state": method.state_dict(), "asked": store.asked, "losses": [record["loss"] for record in log.records]}
+
+
+def run_broken(name, folder, at):
+    """The same training, stopped after an update by a signal that the last rank alone has got, then gone on with."""
+    checkpoints = Checkpoints(folder / f"{name} {at}", CheckpointSettings(every=0, minutes=0))
+    listener = Listener(at if ranks.rank() == ranks.count() - 1 else None)
+    try:
+        fit(build(name, dropout=0.3, **SMALL), Store(), CONFIG, RunLog(None), listener, None, checkpoints)
+    except Interrupted as stop:
+        ranks.largest_over_ranks(0)
+        saved = checkpoints.newest(print)
+        method, log = build(name, dropout=0.3, **SMALL), RunLog(None, records=saved.records)
+        fit(method, Store(), CONFIG, log, Listener(), None, checkpoints, saved)
+        losses = [record["loss"] for record in log.records]
+        return {"state": method.state_dict(), "losses": losses, "said": stop.message, "ranks": saved.ranks}
+    raise AssertionError("nothing was stopped")
 
 
 def main(folder):
     with ranks.joined(torch.device("cpu")):
         found = {name: run_case(name) for name in CASES}
         found |= {f"fit {name}": run_fit(name) for name in ("action", "action_pp")}
+        found |= {f"broken {at}": run_broken("action", folder, at) for at in (2, 8)}
         found |= {f"norm {precision}": run_norm(precision) for precision in (torch.float32, torch.bfloat16)}
         found["draws"] = torch.rand(3)
         found["text"] = ranks.text_from_first("ψ" if ranks.rank() == 0 else "")
