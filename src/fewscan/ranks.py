@@ -175,6 +175,6 @@ def _together() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise FewscanError(
-            f"Training stopped: another process of it has ended ({str(error).splitlines()[0]}). Look at what it said; "
-            "the same command with --resume goes on from the last checkpoint."
+            f"Training stopped: another process of it has ended ({str(error).splitlines()[0].split('. ')[0]}). Look at "
+            "what it said; the same command with --resume goes on from the last checkpoint."
         ) from error
