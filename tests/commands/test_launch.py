@@ -148,7 +148,7 @@ def test_a_killed_rank_ends_the_others_and_one_process_goes_on(dataset, tmp_path
     done = updates_done(run / "checkpoints")
     fewscan.train(dataset, run, recipe="quick", settings=RECIPE, device="cpu", resume=True, reporter=notes)
     assert f"going on after update {done}" in notes.lines
-    assert any("saved by 2 processes, now 1: augmentation and dropout draw anew" in line for line in notes.lines)
+    assert any("processes then 2, now 1: augmentation and dropout draw anew" in line for line in notes.lines)
     assert read_json(run / "validation" / "summary.json")["cases"].keys() == {"case_03"}
     assert not (run / "train.lock").exists()
 

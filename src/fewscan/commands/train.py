@@ -247,7 +247,7 @@ def _fit(
         reporter.say(f"going on after update {saved.done}")
         if saved.ranks != count():
             reporter.say(
-                f"  saved by {saved.ranks} processes, now {count()}: augmentation and dropout draw anew, "
+                f"  processes then {saved.ranks}, now {count()}: augmentation and dropout draw anew, "
                 "the weights will not be those of an unbroken run"
             )
     board = output / "tensorboard" if config.logging.tensorboard else None
