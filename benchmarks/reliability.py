@@ -75,7 +75,7 @@ def _saving(training: Training, checkpoints: Checkpoints) -> Callable[[], None]:
         "meter": Meter(training.stage),
         "alarms": alarms,
         "batches": training.batches,
-        "generators": Generators(training.generator),
+        "generators": Generators(training.generator, 0, 0),
     }
     numbers = itertools.count()
     term = {"loss": torch.ones((), device=training.store.device)}

@@ -11,13 +11,23 @@ from typing import Annotated, Any
 import typer
 
 from fewscan.registry import CONVERTERS, METHODS
-from fewscan.types import FewscanError, Interrupted
+from fewscan.types import ConfigError, FewscanError, Interrupted
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Train a medical image segmentation model from a handful of labelled scans and a pile of unlabelled ones.",
 )
+
+
+@app.callback()
+def start(context: typer.Context) -> None:
+    """Refuse several processes where they would all do the same."""
+    from fewscan.commands.torchrun import processes
+
+    if processes() > 1 and context.invoked_subcommand != "train":
+        raise ConfigError(f"torchrun: fewscan {context.invoked_subcommand} is one process. Start it without torchrun.")
+
 
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]

@@ -28,9 +28,10 @@ class SliceStore:
         folder: a cache written by `preprocess.build_cache`.
         device: where batches are wanted.
         resident: None decides by what is free.
+        sharers: processes that keep the same slices in the same memory.
     """
 
-    def __init__(self, folder: Path, device: torch.device, resident: bool | None = None) -> None:
+    def __init__(self, folder: Path, device: torch.device, resident: bool | None = None, sharers: int = 1) -> None:
         self.device = device
         images = np.load(folder / "images.npy", mmap_mode="r")
         labels = np.load(folder / "labels.npy", mmap_mode="r")
@@ -42,7 +43,7 @@ class SliceStore:
         self.unlabelled = np.flatnonzero(~self.is_labelled)
         self._label_row = np.cumsum(self.is_labelled) - 1
         wanted = images.nbytes + labels.nbytes
-        self.resident = wanted < MEMORY_SHARE * free_bytes(device) if resident is None else resident
+        self.resident = wanted < MEMORY_SHARE * free_bytes(device) / sharers if resident is None else resident
         self._images: Tensor | np.ndarray = self._place(images)
         self._labels: Tensor | np.ndarray = self._place(labels)
 

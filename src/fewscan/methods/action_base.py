@@ -31,6 +31,7 @@ from fewscan.networks.heads import (
     cut_patches,
     predictor,
 )
+from fewscan.ranks import gather_over_ranks
 from fewscan.schedule import sigmoid_ramp_up
 
 View = Literal["weak", "strong"]
@@ -185,7 +186,7 @@ class ActionBase(AveragedTeacher):
 
     def _distil(self, z_student: Tensor, z_teacher: Tensor, bank: MemoryBank, context: Context) -> Tensor:
         """Distillation over the bank's anchors, which the batch joins afterwards."""
-        anchors = bank.entries.clone() if self.settings.random_anchors else z_teacher
+        anchors = bank.entries.clone() if self.settings.random_anchors else gather_over_ranks(z_teacher)
         loss = anchor_distillation(z_student, z_teacher, anchors, *self.temperatures(context))
         bank.push(z_teacher)
         return loss

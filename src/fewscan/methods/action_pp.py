@@ -34,6 +34,7 @@ from fewscan.methods.base import Batch, Context, Count, NonNegative, Positive, S
 from fewscan.networks.bank import ClassQueue
 from fewscan.networks.ema import make_teacher, update_teacher, warmed_momentum
 from fewscan.networks.heads import RepresentationHead
+from fewscan.ranks import own_number
 from fewscan.schedule import cosine_swing
 
 
@@ -111,7 +112,8 @@ class ActionPlusPlus(ActionBase):
         """The teacher's embeddings of labelled pixels, on the weak view."""
         images, labels = self.augment.weak_labelled(batch.images_labelled, batch.labels, generator)
         _, pyramid = self.teacher.logits_and_pyramid(images)
-        keys = _embed(self.represent_teacher, pyramid, labels, len(self.means), self.settings.keys, generator)
+        number = own_number(self.settings.keys)
+        keys = _embed(self.represent_teacher, pyramid, labels, len(self.means), number, generator)
         self.queue.push(*keys)
 
 
