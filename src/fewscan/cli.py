@@ -105,6 +105,9 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks.")],
     tta: Annotated[bool, typer.Option("--tta", help="Average over rotations (and flips).")] = False,
     save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Also write CASE.npz.")] = False,
+    quality: Annotated[
+        bool, typer.Option("--quality/--no-quality", help="Write quality.csv: estimated Dice, cases to look at.")
+    ] = True,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -112,7 +115,7 @@ def predict(
     from fewscan.commands.console import Reporter
     from fewscan.commands.predict import predict as predict_scans
 
-    predict_scans(run, inputs, output, tta, save_probabilities, device, Reporter(quiet))
+    predict_scans(run, inputs, output, tta, save_probabilities, device, Reporter(quiet), quality)
 
 
 @app.command()

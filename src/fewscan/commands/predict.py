@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fewscan.commands.console import Reporter
 from fewscan.commands.devices import choose_device
+from fewscan.commands.quality import TABLE, Judge
 from fewscan.data.check import Fault, check_images, fault_of
 from fewscan.data.index import CHANNEL
 from fewscan.inference.model import load_model
@@ -28,6 +29,7 @@ def predict(
     save_probabilities: bool = False,
     device: str = "auto",
     reporter: Reporter | None = None,
+    quality: bool = True,
 ) -> list[Path]:
     """Segment scans; those that are faulty are left out and listed in `failed.json`, the others are finished.
 
@@ -39,6 +41,7 @@ def predict(
         save_probabilities: also write CASE.npz.
         device: auto, cpu, cuda, ...
         reporter: where to show progress.
+        quality: also write `quality.csv`, see docs/quality.md.
 
     Returns:
         The masks' paths.
@@ -67,10 +70,21 @@ def predict(
 
     sound = [case for case in cases if case.name not in failed]
     views = augmentation_views(card.flips, card.plan.size) if tta else []
+    judge = Judge(Path(run), card, where, tta, reporter) if quality else None
+    observer = judge.observer if judge is not None else None
+    written = []
     with reporter.bar("predicting", len(sound)) as step:
-        job = predict_cases(network, card.plan, sound, output, where, None, views, save_probabilities, step, leave_out)
-        written = [path for _, path in job]
+        for case, path in predict_cases(
+            network, card.plan, sound, output, where, None, views, save_probabilities, step, leave_out, observer
+        ):
+            written.append(path)
+            if judge is not None:
+                judge.add(case)
     reporter.say(f"{len(written)} masks written to {output}")
+    # No table of an earlier call stays.
+    (output / TABLE).unlink(missing_ok=True)
+    if judge is not None:
+        judge.write(output)
     _report_failed(output, failed)
     return written
 
