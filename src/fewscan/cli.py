@@ -119,6 +119,39 @@ def predict(
 
 
 @app.command()
+def suggest(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    dataset: Annotated[Path, typer.Argument(help="That it was trained on.")],
+    count: Annotated[int, typer.Option("-n", min=1, help="Patients to name.")] = 5,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="File for --labelled-list: the labelled patients, then the suggested ones."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Name the unlabelled training patients whose labels would help most; no label is read."""
+    from fewscan.commands.console import Reporter
+    from fewscan.commands.suggest import suggest as run_suggest
+    from fewscan.commands.suggest import suggestion_table
+
+    suggestions = run_suggest(run, dataset, count, output, device, Reporter(quiet))
+    if as_json:
+        import json
+
+        typer.echo(json.dumps([suggestion._asdict() for suggestion in suggestions], indent=2, ensure_ascii=False))
+    elif not quiet:
+        from rich.console import Console
+
+        Console().print(suggestion_table(suggestions))
+        for suggestion in suggestions:
+            typer.echo(f"{suggestion.patient}: {suggestion.reason}")
+
+
+@app.command()
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Folder of masks, or one mask.")],
     references: Annotated[Path, typer.Argument(help="Folder of reference masks, or one.")],

@@ -116,8 +116,8 @@ def calibrate(
         names: of the signals to use; cases that lack one are left out.
 
     Returns:
-        The model, and for every case the estimate and the interval of a model that never saw its patient; None where
-        fewer than 8 cases or 5 patients remain.
+        The model, and for every case the estimate and the interval of one made in the same way without its patient;
+        None where fewer than 8 cases or 5 patients remain.
     """
     rows = {case: row for case, found in signals.items() if (row := _features(found, names)) is not None}
     cases = list(rows)
@@ -127,15 +127,13 @@ def calibrate(
     features = np.stack([rows[case] for case in cases])
     truth = np.array([dice[case] for case in cases])
     losses = np.log(np.maximum(1 - truth, SMALLEST_LOSS))
-    left_out = np.zeros(len(cases))
+    left_out = _left_out(features, losses, groups)
+    estimates = {}
     for patient in dict.fromkeys(groups):
         own = groups == patient
-        centres, scales, weights, intercept = _fit(features[~own], losses[~own])
-        left_out[own] = intercept + (features[own] - centres) / scales @ weights
-    errors = np.abs(losses - left_out)
-    estimates = {
-        case: _estimate(float(left_out[i]), _margin(errors[groups != groups[i]])) for i, case in enumerate(cases)
-    }
+        # The margin too has to come from a calibration that knows nothing of the patient.
+        margin = _margin(losses[~own] - _left_out(features[~own], losses[~own], groups[~own]))
+        estimates.update({cases[i]: _estimate(float(left_out[i]), margin) for i in np.flatnonzero(own)})
     shown = np.array([estimates[case].dice for case in cases])
     centres, scales, weights, intercept = _fit(features, losses)
     calibration = Calibration(
@@ -144,7 +142,7 @@ def calibrate(
         scales=tuple(scales.tolist()),
         weights=tuple(weights.tolist()),
         intercept=intercept,
-        margin=_margin(errors),
+        margin=_margin(losses - left_out),
         lowest_fifth=float(np.quantile(shown, LOWEST_SHARE)),
         cases=len(cases),
         spearman=float(spearmanr(shown, truth).statistic) if np.ptp(shown) and np.ptp(truth) else None,
@@ -180,10 +178,20 @@ def _fit(features: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return centres, scales, weights, intercept
 
 
+def _left_out(features: np.ndarray, losses: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """For every case the log loss that a fit without its patient expects."""
+    expected = np.zeros(len(losses))
+    for patient in dict.fromkeys(groups):
+        own = groups == patient
+        centres, scales, weights, intercept = _fit(features[~own], losses[~own])
+        expected[own] = intercept + (features[own] - centres) / scales @ weights
+    return expected
+
+
 def _margin(errors: np.ndarray) -> float:
-    """The ⌈level · (n + 1)⌉-th smallest, or the largest where there are too few for that."""
+    """The ⌈level · (n + 1)⌉-th smallest size of n errors, or the largest where there are too few for that."""
     rank = min(math.ceil(LEVEL * (len(errors) + 1)), len(errors))
-    return float(np.sort(errors)[rank - 1])
+    return float(np.sort(np.abs(errors))[rank - 1])
 
 
 def _estimate(log_loss: float, margin: float) -> Estimate:

@@ -208,7 +208,7 @@ def predict_cases(
                 yield piece.scan.case, path
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        for pieces in in_batches(_read_ahead(reader, cases, plan, save_probabilities, on_refusal)):
+        for pieces in in_batches(read_ahead(reader, cases, plan, save_probabilities, on_refusal)):
             block = torch.from_numpy(np.concatenate([piece.slices for piece in pieces])).to(device)
             with torch.no_grad():
                 probs = probabilities(network, block, views)
@@ -222,14 +222,14 @@ def predict_cases(
         yield from written(0)
 
 
-def _read_ahead(
+def read_ahead(
     reader: ThreadPoolExecutor,
     cases: Sequence[Case],
     plan: Plan,
     keep_probabilities: bool,
     on_refusal: Refusal | None,
 ) -> Iterator[ScanInWork]:
-    """The scans in their order; while one is in use the next is read."""
+    """The scans in their order; while one is in use the next is read by the reader's thread."""
     coming: deque[tuple[Case, Future[ScanInWork]]] = deque()
     for case in cases:
         coming.append((case, reader.submit(ScanInWork, case, plan, keep_probabilities)))

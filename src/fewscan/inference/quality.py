@@ -112,10 +112,9 @@ class QualityObserver:
         if self.averaged:
             probs = probabilities(network, slices)
         mask = probs.argmax(dim=1)
-        entropy = torch.stack((pixel_entropy(probs), 1 - probs[:, 0]), dim=1).sum(dim=(2, 3))
         shows = (mask > 0).flatten(1).any(dim=1)
         tallies = [self._tallies[piece.scan.case.name] for piece in pieces for _ in piece.slices]
-        for tally, sums in zip(tallies, entropy.double().cpu().numpy(), strict=True):
+        for tally, sums in zip(tallies, entropy_sums(probs), strict=True):
             tally.entropy += sums
         chosen = []
         for number in np.flatnonzero(shows.cpu().numpy()):
@@ -137,6 +136,15 @@ class QualityObserver:
             counts = mask_overlaps(ours, theirs, len(self.plan.class_names))
             for tally, own in zip(tallies, counts.cpu().numpy(), strict=True):
                 tally.add_overlap(name, own)
+
+
+def entropy_sums(probs: Tensor) -> np.ndarray:
+    """(b, 2) of probabilities (b, k, h, w): the sum of the pixels' entropies in nats, and of their foreground.
+
+    Their ratio is the entropy per pixel of foreground. Where there is nothing, and the network is sure of it, neither
+    sum grows; so it is the foreground and its border that count, however much background is around them.
+    """
+    return torch.stack((pixel_entropy(probs), 1 - probs[:, 0]), dim=1).sum(dim=(2, 3)).double().cpu().numpy()
 
 
 def mask_overlaps(first: Tensor, second: Tensor, n_classes: int) -> Tensor:
