@@ -66,7 +66,9 @@ def test_training_leaves_what_quality_needs(run, heard):
     quality = read_quality(run)
     assert quality.two_networks
     assert set(quality.expected) == {1}
-    assert quality.calibration.cases == len(HELD_OUT)
+    assert [calibration.cases for calibration in quality.calibrations] == [len(HELD_OUT)] * 2
+    assert "agreement_teacher" in quality.calibrations[0].signals
+    assert "agreement_teacher" not in quality.calibrations[1].signals
     rows = rows_of(run / "validation" / "quality.csv")
     assert [*rows[0]] == [*COLUMNS, "dice"]
     assert [row["case"] for row in rows] == HELD_OUT
@@ -115,7 +117,9 @@ def test_what_a_run_lacks_is_said_and_left_empty(copy, dataset, tmp_path):
     (copy / "second.safetensors").unlink()
     heard = Heard()
     fewscan.predict(copy, [scan], tmp_path / "out", reporter=heard)
-    assert rows_of(tmp_path / "out" / "quality.csv")[0]["agreement_teacher"] == ""
+    (row,) = rows_of(tmp_path / "out" / "quality.csv")
+    assert row["agreement_teacher"] == ""
+    assert float(row["dice_low"]) <= float(row["dice_estimate"]) <= float(row["dice_high"])
     assert any("second.safetensors is not there" in line for line in heard.lines)
     (copy / "quality.json").unlink()
     fewscan.predict(copy, [scan], tmp_path / "out", reporter=heard)
@@ -128,7 +132,7 @@ def test_what_a_run_lacks_is_said_and_left_empty(copy, dataset, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"calibration": {"weights": [1]}}, "not the quality of a fewscan run"),
+        ({"calibrations": [{"weights": [1]}]}, "not the quality of a fewscan run"),
         ({"format": 99}, "not the quality of a fewscan run"),
         ({"expected": {}}, "of other classes than model.json"),
     ],
@@ -143,7 +147,7 @@ def test_a_spoilt_quality_file_is_refused_by_name(copy, dataset, tmp_path, chang
 def test_without_validation_there_are_outliers_and_no_estimate(tmp_path):
     root = make_dataset(tmp_path / "set", labelled=1, unlabelled=2)
     run = fewscan.train(root, tmp_path / "run", recipe="quick", settings=TINY)
-    assert read_quality(run).calibration is None
+    assert read_quality(run).calibrations == ()
     heard = Heard()
     fewscan.predict(run, [root / "imagesTr"], tmp_path / "out", reporter=heard)
     assert any("no Dice is estimated" in line for line in heard.lines)

@@ -28,8 +28,8 @@ TABLE = "quality.csv"
 COLUMNS = ("case", "dice_estimate", "dice_low", "dice_high", "flagged", "reason", *Signals._fields)
 # Spreads beyond the labelled cases from which a case is flagged for its shape alone.
 FLAG_FROM = 3.0
-# What an estimate is made from. The other two brought nothing more where it was measured: docs/quality.md.
-ESTIMATED_FROM = ("entropy", "agreement_tta")
+# What an estimate is made from, with the second network and without; why not from the outlier: docs/quality.md.
+ESTIMATED_FROM = (("entropy", "agreement_teacher", "agreement_tta"), ("entropy", "agreement_tta"))
 
 
 class Quality(BaseModel):
@@ -39,7 +39,7 @@ class Quality(BaseModel):
         format: version of this file.
         two_networks: whether the method has a second network.
         expected: shapes of the labelled cases, by class number.
-        calibration: from signals to a Dice; None without enough validation cases.
+        calibrations: from signals to a Dice, those that need most signals first; none without enough validation cases.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +47,7 @@ class Quality(BaseModel):
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
     two_networks: bool
     expected: dict[int, Expected]
-    calibration: Calibration | None
+    calibrations: tuple[Calibration, ...]
 
 
 class Row(NamedTuple):
@@ -105,7 +105,7 @@ class Judge:
         self.observer = QualityObserver(card.plan, second, expected, averaged)
         if self.quality is None:
             reporter.say(f"{run / FILE} is not there: signals of quality, but no estimate and no outliers")
-        elif self.quality.calibration is None:
+        elif not self.quality.calibrations:
             reporter.say(f"{run} had too few validation cases: outliers are flagged, no Dice is estimated")
         if second is None and self.quality is not None and self.quality.two_networks:
             reporter.say(f"{run / SECOND_WEIGHTS} is not there: no agreement with the other network")
@@ -122,10 +122,12 @@ class Judge:
 
 def judge(case: str, found: Assessment, quality: Quality | None) -> Row:
     """The estimate of a predicted case, and whether somebody should look at it."""
-    calibration = quality.calibration if quality is not None else None
-    if calibration is None:
-        return _row(case, found, None, None)
-    return _row(case, found, calibration.estimate(found.signals), calibration.lowest_fifth)
+    calibrations = quality.calibrations if quality is not None else ()
+    for calibration in calibrations:
+        estimate = calibration.estimate(found.signals)
+        if estimate is not None:
+            return _row(case, found, estimate, calibration.lowest_fifth)
+    return _row(case, found, None, calibrations[0].lowest_fifth if calibrations else None)
 
 
 def _row(case: str, found: Assessment, estimate: Estimate | None, lowest_fifth: float | None) -> Row:
@@ -179,13 +181,13 @@ def validate_and_calibrate(run: Path, split: Split, device: torch.device, report
     _, card = load_model(run, device)
     second = load_second(run, card, device)
     expected = _expected(split.labelled, card.plan, reporter)
-    calibration = None
+    calibrations: list[Calibration] = []
     if split.val:
         observer = QualityObserver(card.plan, second, expected)
         summary = validate_model(run, split.val, device, reporter, observer=observer)
         found = {case.name: observer.take(case) for case in split.val}
-        calibration = _calibrate(run, split.val, found, summary, reporter)
-    quality = Quality(two_networks=second is not None, expected=expected, calibration=calibration)
+        calibrations = _calibrate(run, split.val, found, summary, reporter)
+    quality = Quality(two_networks=second is not None, expected=expected, calibrations=tuple(calibrations))
     write_json(run / FILE, quality.model_dump(mode="json"))
 
 
@@ -204,15 +206,16 @@ def _expected(labelled: Sequence[Case], plan: Plan, reporter: Reporter) -> dict[
 
 def _calibrate(
     run: Path, cases: Sequence[Case], found: Mapping[str, Assessment], summary: Mapping[str, Any], reporter: Reporter
-) -> Calibration | None:
-    """Fit the model, and write the validation cases' own table, each estimated without its patient."""
+) -> list[Calibration]:
+    """Fit the models, and write the validation cases' own table, each estimated without its patient."""
     dice = {
         case: float(np.mean([scores["dice"] for scores in classes.values()]))
         for case, classes in summary["cases"].items()
     }
     signals = {case: assessment.signals for case, assessment in found.items()}
     patients = {case.name: case.patient for case in cases}
-    calibration, estimates = calibrate(signals, dice, patients, ESTIMATED_FROM) or (None, {})
+    fits = [fit for names in ESTIMATED_FROM if (fit := calibrate(signals, dice, patients, names)) is not None]
+    calibration, estimates = fits[0] if fits else (None, {})
     lowest_fifth = calibration.lowest_fifth if calibration is not None else None
     rows = [_row(case, found[case], estimates.get(case), lowest_fifth) for case in dice]
     write_table(run / "validation" / TABLE, rows, dice)
@@ -224,4 +227,4 @@ def _calibrate(
             f"quality: estimates without labels have a rank correlation (Spearman) of {rank} with the Dice of "
             f"{calibration.cases} validation cases, each estimated without its patient; {_summary_line(rows)}"
         )
-    return calibration
+    return [fitted for fitted, _ in fits]
