@@ -134,6 +134,7 @@ def test_what_a_run_lacks_is_said_and_left_empty(copy, dataset, tmp_path):
     [
         ({"calibrations": [{"weights": [1]}]}, "not the quality of a fewscan run"),
         ({"format": 99}, "not the quality of a fewscan run"),
+        ({"expected": {"1": {"in_all": True, "ranges": {"mood": {}}}}}, "not the quality of a fewscan run"),
         ({"expected": {}}, "of other classes than model.json"),
     ],
 )

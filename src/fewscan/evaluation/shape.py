@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import ndimage
 
 UNITS = {"volume_ml": " ml", "components": "", "extent": "", "slice_share": ""}
@@ -71,6 +71,13 @@ class Expected(BaseModel):
 
     in_all: bool
     ranges: dict[str, Range]
+
+    @model_validator(mode="after")
+    def _ranges_are_of_shapes(self) -> Expected:
+        unknown = set(self.ranges) - set(Shape._fields)
+        if unknown:
+            raise ValueError(f"shapes have no measures {', '.join(sorted(unknown))}")
+        return self
 
 
 class Outlier(NamedTuple):
