@@ -130,6 +130,9 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks.")],
     tta: Annotated[bool, typer.Option("--tta", help="Average over rotations (and flips).")] = False,
     save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Also write CASE.npz.")] = False,
+    quality: Annotated[
+        bool, typer.Option("--quality/--no-quality", help="Write quality.csv: estimated Dice, cases to look at.")
+    ] = True,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -138,9 +141,40 @@ def predict(
     from fewscan.commands.console import Reporter
     from fewscan.commands.predict import predict as predict_scans
 
-    written = predict_scans(run, inputs, output, tta, save_probabilities, device, Reporter(quiet))
+    written = predict_scans(run, inputs, output, tta, save_probabilities, device, Reporter(quiet), quality)
     if as_json:
         _print_json({"folder": str(written.folder), "masks": [str(path) for path in written]})
+
+
+@app.command()
+def suggest(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    dataset: Annotated[Path, typer.Argument(help="That it was trained on.")],
+    count: Annotated[int, typer.Option("-n", min=1, help="Patients to name.")] = 5,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="File for --labelled-list: the labelled patients, then the suggested ones."
+        ),
+    ] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Name the unlabelled training patients whose labels would help most; no label is read."""
+    from fewscan.commands.console import Reporter
+    from fewscan.commands.suggest import suggest as run_suggest
+    from fewscan.commands.suggest import suggestion_table
+
+    suggestions = run_suggest(run, dataset, count, output, device, Reporter(quiet))
+    if as_json:
+        _print_json([suggestion._asdict() for suggestion in suggestions])
+    elif not quiet:
+        from rich.console import Console
+
+        Console().print(suggestion_table(suggestions))
+        for suggestion in suggestions:
+            typer.echo(f"{suggestion.patient}: {suggestion.reason}")
 
 
 @app.command()

@@ -40,7 +40,7 @@ def dataset(tmp_path_factory):
 
 def go_on(dataset, run, **more):
     arguments = {"recipe": "quick", "settings": SETTINGS, "device": "cpu", "resume": True}
-    return fewscan.train(dataset, run, **{**arguments, **more})
+    return fewscan.train(dataset, run, **{**arguments, **more}).folder
 
 
 @pytest.fixture(scope="module")

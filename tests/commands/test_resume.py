@@ -239,17 +239,18 @@ def test_a_run_stopped_before_its_facts_were_written_starts_anew(dataset, whole,
 
 
 def test_a_run_stopped_after_training_is_validated_and_finished(dataset, whole, tmp_path, monkeypatch):
-    def stop(*_):
+    def stop(*_, **__):
         raise Interrupted(signal.SIGTERM, "stopped")
 
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("fewscan.commands.train.validate_model", stop)
+        patch.setattr("fewscan.commands.quality.validate_model", stop)
         with pytest.raises(Interrupted):
             go_on(dataset, run)
     assert checkpoint_files(run / "checkpoints")
     assert is_same(go_on(dataset, run), whole)
-    assert (run / "validation" / "summary.json").read_bytes() == (whole / "validation" / "summary.json").read_bytes()
+    for name in ("validation/summary.json", "validation/quality.csv", "quality.json", "second.safetensors"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
     assert not (run / "checkpoints").exists()
 
 

@@ -12,6 +12,7 @@ from fewscan.commands.console import Reporter
 from fewscan.commands.devices import choose_device
 from fewscan.commands.faults import explained_memory
 from fewscan.commands.outcomes import Predictions
+from fewscan.commands.quality import TABLE, Judge
 from fewscan.data.check import Fault, check_images, fault_of
 from fewscan.data.index import CHANNEL
 from fewscan.inference.model import load_model
@@ -31,6 +32,7 @@ def predict(
     save_probabilities: bool = False,
     device: str = "auto",
     reporter: Reporter | None = None,
+    quality: bool = True,
 ) -> Predictions:
     """Segment scans; those that are faulty are left out and listed in `failed.json`, the others are finished.
 
@@ -44,6 +46,7 @@ def predict(
         save_probabilities: also write CASE.npz.
         device: auto, cpu, cuda, ...
         reporter: where to show progress.
+        quality: also write `quality.csv`, see docs/quality.md.
 
     Returns:
         The masks.
@@ -61,27 +64,45 @@ def predict(
     output = Path(output)
     _check_apart(cases, output)
     make_folder(output)
-    failed: dict[str, list[Fault]] = {}
-    with reporter.bar("checking scans", len(cases)) as step:
-        for case in cases:
-            faults = [fault for fault in check_images(case.images) if fault.fatal]
-            if faults:
-                failed[case.name] = faults
-            step()
+    failed = _find_faults(cases, reporter)
 
     def leave_out(case: Case, error: DataError) -> None:
         failed[case.name] = [fault_of(case.images[0], error)]
 
     sound = [case for case in cases if case.name not in failed]
     views = augmentation_views(card.flips, card.plan.size) if tta else []
+    judge = Judge(Path(run), card, where, tta, reporter) if quality else None
+    observer = judge.observer if judge is not None else None
+    written = []
     with reporter.bar("predicting", len(sound)) as step:
-        job = predict_cases(network, card.plan, sound, output, where, None, views, save_probabilities, step, leave_out)
+        job = predict_cases(
+            network, card.plan, sound, output, where, None, views, save_probabilities, step, leave_out, observer
+        )
         with explained_memory("Predict without --tta, or on another --device."):
-            written = [path for _, path in job]
+            for case, path in job:
+                written.append(path)
+                if judge is not None:
+                    judge.add(case)
     reporter.say(f"{len(written)} masks written to {output}")
+    # No table of an earlier call stays.
+    _remove(output / TABLE)
+    if judge is not None:
+        judge.write(output)
     removed = {case.name: _remove_earlier(case, output) for case in cases if case.name in failed}
     _report_failed(output, failed, removed)
     return Predictions(output, tuple(written))
+
+
+def _find_faults(cases: Sequence[Case], reporter: Reporter) -> dict[str, list[Fault]]:
+    """What is wrong with scans that cannot be predicted, by case."""
+    failed = {}
+    with reporter.bar("checking scans", len(cases)) as step:
+        for case in cases:
+            faults = [fault for fault in check_images(case.images) if fault.fatal]
+            if faults:
+                failed[case.name] = faults
+            step()
+    return failed
 
 
 def _mask_path(case: Case, output: Path) -> Path:

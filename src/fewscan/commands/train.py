@@ -15,9 +15,10 @@ from fewscan.commands.devices import choose_precision
 from fewscan.commands.faults import explained_training
 from fewscan.commands.launch import Launch, Start, launched
 from fewscan.commands.outcomes import Run
+from fewscan.commands.quality import validate_and_calibrate
 from fewscan.commands.resume import CHECKPOINTS, check_facts, check_free, find_state, locked, write_facts
 from fewscan.commands.torchrun import local_processes
-from fewscan.commands.validation import canvas_validation, validate_model
+from fewscan.commands.validation import canvas_validation
 from fewscan.config import Config, load_config
 from fewscan.data.check import check_cases, raise_on_faults
 from fewscan.data.fingerprint import take_fingerprint
@@ -191,8 +192,7 @@ def _train(
         launch.tell(Start(config=config, plan=plan, checkpoint=path, validates=validate is not None))
         _fit(reporter, trained, store, config, output, validate, checkpoints, saved)
     _export(trained, config, plan, output)
-    if split.val:
-        validate_model(output, split.val, where, reporter)
+    validate_and_calibrate(output, split, where, reporter)
     checkpoints.remove()
     reporter.say(f"the model is {output / 'model.safetensors'}; `fewscan predict {output} SCANS -o OUT` uses it")
 
@@ -280,7 +280,7 @@ def _say_going_on(reporter: Reporter, saved: Checkpoint) -> None:
 
 
 def _export(method: Method, config: Config, plan: Plan, output: Path) -> None:
-    name, network = next(iter(method.networks().items()))
+    (name, network), *others = method.networks().items()
     card = ModelCard(
         method=config.method,
         network_name=name,
@@ -288,4 +288,4 @@ def _export(method: Method, config: Config, plan: Plan, output: Path) -> None:
         plan=plan,
         flips=config.augmentation.spatial.flip > 0,
     )
-    save_model(output, network, card)
+    save_model(output, network, card, others[0][1] if others else None)
