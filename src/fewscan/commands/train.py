@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 
 from fewscan.commands.console import Reporter, TrainingView
 from fewscan.commands.devices import choose_device, choose_precision
+from fewscan.commands.provenance import write_provenance
+from fewscan.commands.report import write_report
 from fewscan.commands.resume import CHECKPOINTS, check_facts, check_free, find_state, locked, write_facts
 from fewscan.commands.validation import canvas_validation, validate_model
 from fewscan.config import Config, load_config
@@ -22,8 +25,10 @@ from fewscan.data.preprocess import build_cache
 from fewscan.data.split import Split, make_split
 from fewscan.data.store import SliceStore
 from fewscan.engine.checkpoint import Checkpoints
+from fewscan.engine.embedding import save_embedding
+from fewscan.engine.gallery import Gallery
 from fewscan.engine.log import RunLog
-from fewscan.engine.loop import check_batches, fit
+from fewscan.engine.loop import Watch, check_batches, fit
 from fewscan.inference.model import ModelCard, save_model
 from fewscan.io import remove_leftovers
 from fewscan.methods.base import Method, Task
@@ -91,7 +96,8 @@ def train(
             reporter.say(f"the run in {output} is finished, there is nothing left to do")
         else:
             remove_leftovers(output)
-            _train(reporter, config, plan, split, output, where, Path(cache) if cache is not None else output / "cache")
+            slices = Path(cache) if cache is not None else output / "cache"
+            _train(reporter, config, plan, index, split, output, where, slices)
     return output
 
 
@@ -152,9 +158,17 @@ def _plan(reporter: Reporter, index: DatasetIndex, split: Split, config: Config)
 
 
 def _train(
-    reporter: Reporter, config: Config, plan: Plan, split: Split, output: Path, where: torch.device, cache: Path
+    reporter: Reporter,
+    config: Config,
+    plan: Plan,
+    index: DatasetIndex,
+    split: Split,
+    output: Path,
+    where: torch.device,
+    cache: Path,
 ) -> None:
     """From the plan to the validated model, or from the last checkpoint."""
+    started = time.time()
     store = _cached(reporter, split.train, plan, cache / "train", where, "preprocessing training scans")
     val = (
         _cached(reporter, split.val, plan, cache / "val", where, "preprocessing validation scans")
@@ -167,10 +181,16 @@ def _train(
         torch.manual_seed(config.seed)
         trained = build_method(config, plan, where)
         check_batches(trained)
-        _fit(reporter, trained, store, config, output, canvas_validation(val, split.val, plan), checkpoints)
+        watch = Gallery(output / "gallery", store, split.train)
+        validate = canvas_validation(val, split.val, plan)
+        resumed_after = _fit(reporter, trained, store, config, output, validate, checkpoints, watch)
     _export(trained, config, plan, output)
-    if split.val:
+    if val is not None:
+        save_embedding(output / "embedding.json", trained, val, plan.class_names)
         validate_model(output, split.val, where, reporter)
+    write_provenance(output, index.root, config.seed, where, started, resumed_after)
+    if config.report.page:
+        write_report(output, index, reporter, config.report.most_cases)
     checkpoints.remove()
     reporter.say(f"the model is {output / 'model.safetensors'}; `fewscan predict {output} SCANS -o OUT` uses it")
 
@@ -191,7 +211,9 @@ def _fit(
     output: Path,
     validate: Callable[[Method], dict[str, Any]] | None,
     checkpoints: Checkpoints,
-) -> None:
+    watch: Watch,
+) -> int | None:
+    """Train; the update that it went on after."""
     saved = checkpoints.newest(reporter.say)
     if saved is not None:
         reporter.say(f"going on after update {saved.done}")
@@ -202,8 +224,9 @@ def _fit(
         save_progress(output / "progress.png", log.records)
 
     with closing(log), TrainingView(reporter, redraw) as view:
-        fit(method, store, config, log, view, validate, checkpoints, saved)
+        fit(method, store, config, log, view, validate, checkpoints, saved, watch)
     redraw()
+    return saved.done if saved is not None else None
 
 
 def _export(method: Method, config: Config, plan: Plan, output: Path) -> None:

@@ -20,6 +20,8 @@ from fewscan.schedule import linear_warm_up, polynomial_decay
 from fewscan.types import ConfigError, FewscanError, Interrupted
 
 Validate = Callable[[Method], dict[str, Any]]
+# Given the method, updates done and in all, and the stage's name.
+Watch = Callable[[Method, int, int, str], None]
 
 
 def fit(
@@ -31,6 +33,7 @@ def fit(
     validate: Validate | None,
     checkpoints: Checkpoints | None = None,
     saved: Checkpoint | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Train a method through its stages.
 
@@ -43,6 +46,7 @@ def fit(
         validate: called every `logging.validate_every` updates and at the end of the last stage; None: never.
         checkpoints: get one when it is due, at the end of every stage and when a signal asks to stop; None: never.
         saved: to go on from, with the log that was given its records; None: from the start.
+        watch: called after every update, before a checkpoint; must leave the method as it is. None: nobody.
 
     Raises:
         FewscanError: the loss is not finite, a checkpoint cannot be written, or `saved` is of another device.
@@ -93,6 +97,8 @@ def fit(
                     listener.on_record(record)
                     method.train()
                     meter.restart()
+                if watch is not None:
+                    watch(method, done, total, stage.name)
                 asked = interrupt.signal
                 if checkpoints is not None and (last or asked is not None or checkpoints.due(done)):
                     checkpoints.save(Checkpoint(number, update + 1, done, log.records, take_states(parts)))

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from fewscan.augment.policy import Augmentation, AugmentationSettings
+from fewscan.networks.heads import RepresentationHead
 from fewscan.networks.unet import UNet, UNetSettings
 
 Positive = Annotated[float, Field(gt=0)]
@@ -162,3 +163,7 @@ class Method(nn.Module, ABC):
     def networks(self) -> dict[str, nn.Module]:
         """The segmentation networks that could be used for prediction, by name; the default one first."""
         return {"student": self.student}
+
+    def representation_head(self) -> RepresentationHead | None:
+        """The trained head that embeds the student's pixels; None: the method has none."""
+        return None
