@@ -55,7 +55,8 @@ def report(
     """
     reporter = reporter or Reporter(quiet=True)
     files = read_run(Path(run))
-    index = _find_dataset(files, dataset, needed=predictions is None or not images)
+    remedy = "Give its folder with --dataset." if predictions is None else "Give the scans with --images."
+    index = _find_dataset(files, dataset, None if predictions is not None and images else remedy)
     output = Path(output) if output is not None else Path(predictions or run) / PAGE
     if predictions is None:
         cases = _validation_cases(files, index)
@@ -100,15 +101,15 @@ def _write(
     reporter.say(f"open {output} in a browser ({output.stat().st_size / 1e6:.1f} MB, nothing else is needed)")
 
 
-def _find_dataset(files: RunFiles, dataset: Path | None, needed: bool) -> DatasetIndex | None:
-    """The data set that was given, or that the run was trained on where it still is."""
+def _find_dataset(files: RunFiles, dataset: Path | None, remedy: str | None) -> DatasetIndex | None:
+    """The data set that was given, or that the run was trained on where it still is; remedy None: it is not needed."""
     told = (files.provenance or {}).get("dataset")
     root = Path(dataset) if dataset is not None else Path(told) if told is not None else None
     if root is None or (dataset is None and not root.is_dir()):
-        if not needed:
+        if remedy is None:
             return None
         where = f"its data set is no longer in {root}" if root else "the run does not say where its data set is"
-        raise DataError(f"{files.folder}: {where}. Give its folder with --dataset.")
+        raise DataError(f"{files.folder}: {where}. {remedy}")
     index = read_dataset(root)
     known = {case.name for case in index.cases}
     unknown = [name for part in ("train_labelled", "val") for name in files.splits[part] if name not in known]
