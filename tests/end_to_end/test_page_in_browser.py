@@ -47,10 +47,13 @@ def report(tmp_path_factory):
     return write(run)
 
 
-@pytest.fixture(params=[(1440, "light"), (400, "dark")], ids=lambda p: f"{p[0]}-{p[1]}")
+BOTH = pytest.mark.parametrize("page", [(1440, "light"), (400, "dark")], ids=["wide", "phone"], indirect=True)
+
+
+@pytest.fixture
 def page(browser, report, request):
     """The page, open; it fails the test if anything was asked of a network, or any error was logged."""
-    width, scheme = request.param
+    width, scheme = getattr(request, "param", (1440, "dark"))
     context = browser.new_context(viewport={"width": width, "height": 850}, color_scheme=scheme)
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
@@ -100,6 +103,7 @@ def shown(page):
     return page.locator("#cards li:visible .name").all_inner_texts()
 
 
+@BOTH
 def test_the_list_is_sorted_and_filtered(page):
     assert shown(page) == ["case_04", "case_05", "case_03"]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -114,6 +118,7 @@ def test_the_list_is_sorted_and_filtered(page):
     assert shown(page) == ["case_04", "case_05", "case_03"]
 
 
+@BOTH
 def test_the_worst_case_opens_and_its_layers_can_be_turned_off(page):
     page.click("#cards li button")
     ready(page, "case_04")
