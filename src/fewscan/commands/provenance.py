@@ -40,7 +40,7 @@ def write_provenance(
     write_json(
         run / PROVENANCE,
         {
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": _command(),
             "dataset": str(dataset.resolve()),
             "seed": seed,
             "versions": {
@@ -56,6 +56,12 @@ def write_provenance(
             "resumed_after": resumed_after,
         },
     )
+
+
+def _command() -> str:
+    """The command line of this process, whoever called the training."""
+    program = Path(sys.argv[0]).name
+    return shlex.join([*(["python", "-m", "fewscan"] if program == "__main__.py" else [program]), *sys.argv[1:]])
 
 
 def _hardware(device: torch.device) -> dict[str, Any]:

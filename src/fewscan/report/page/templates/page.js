@@ -110,7 +110,7 @@
       const viewer = viewers[side];
       layersOf(side).forEach((name, i) => {
         const on = find(`show-${name}`).checked;
-        const full = name === "image" || view === RENDER ? 1 : name === "disagreement" ? Math.max(strength, 0.7) : strength;
+        const full = name === "image" || name === "disagreement" || view === RENDER ? 1 : strength;
         if (i < viewer.volumes.length) viewer.setOpacity(i, on ? full : 0);
       });
       viewer.setSliceType(view);
