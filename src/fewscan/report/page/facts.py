@@ -133,7 +133,7 @@ def provenance_facts(run: RunFiles) -> list[Pair]:
         ("Data set", made["dataset"]),
         ("Seed", str(made["seed"])),
         ("Versions", ", ".join(f"{name} {number}" for name, number in made["versions"].items())),
-        ("Device", f"{hardware['device']}; {hardware['cores']} cores, {hardware['threads']} threads"),
+        ("Device", f"{hardware['device']}; cores {hardware['cores']}, threads {hardware['threads']}"),
         ("System", hardware["system"]),
         ("Most memory", f"{hardware['most_memory_gib']:.2f} GiB"),
         ("Started, finished", f"{made['started']}, {made['finished']}"),
