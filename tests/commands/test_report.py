@@ -107,6 +107,7 @@ def test_estimates_suggestions_and_alarms_are_shown(run):
     row = {"patient": "case_05", "cases": ["case_05"], "score": 1, "uncertainty": 0.5, "distance": 2, "reason": "odd"}
     write_json(run / "suggestions.json", [row])
     page = page_of(run)
+    assert "Label a few more" not in page
     assert "Look at this one: views differ" in page
     assert "True Dice against the estimate" in page
     assert "Label these next" in page
@@ -116,6 +117,9 @@ def test_estimates_suggestions_and_alarms_are_shown(run):
     page = page_of(run)
     assert "<b>collapse</b>, update 9: &lt;all&gt; background" in page
     assert "Look at the alarms" in page
+    write_json(run / "suggestions.json", [{"patient": "case_05"}])
+    with pytest.raises(DataError, match=r"suggestions\.json: not what fewscan writes there"):
+        report(run)
 
 
 def test_predictions_have_no_reference(run, dataset, tmp_path):

@@ -2,8 +2,11 @@
 
 import base64
 import gzip
+import hashlib
 import io
+import re
 import xml.etree.ElementTree as ET
+from importlib import resources
 
 import nibabel
 import numpy as np
@@ -202,15 +205,24 @@ def test_estimates_are_read_or_refused(tmp_path):
     path = tmp_path / "quality.csv"
     assert read_quality(path) == {}
     head = "case,dice_estimate,dice_low,dice_high,flagged,reason,entropy,agreement_teacher,agreement_tta,outlier\n"
-    path.write_text(head + 'a,0.8,0.7,0.9,True,"odd, very",0.1,,0.9,0.2\nb,0.9,,,False,,0.1,,,\n')
+    path.write_text(head + 'a,0.8,0.7,0.9,1,"odd, very",0.1,,0.9,0.2\nb,,,,0,,0.1,,,\n')
     found = read_quality(path)
     signals = {"entropy": 0.1, "agreement_tta": 0.9, "outlier": 0.2}
     assert found["a"] == Quality(0.8, 0.7, 0.9, True, "odd, very", signals)
-    assert (found["b"].low, found["b"].flagged) == (None, False)
+    assert (found["b"].dice, found["b"].low, found["b"].flagged) == (None, None, False)
     for text in ("case,other\na,1\n", head + "a,much,0,0,True,,,,,\n", head + "a\n"):
         path.write_text(text)
         with pytest.raises(DataError, match=r"quality\.csv: not a table of estimated quality"):
             read_quality(path)
+
+
+def test_the_viewer_is_the_one_that_was_fetched():
+    vendor = resources.files("fewscan.report.page") / "vendor"
+    code = (vendor / "niivue.umd.js").read_bytes()
+    assert hashlib.sha256(code).hexdigest() == (vendor / "niivue.umd.js.sha256").read_text().split()[0]
+    # It stands in a script element, which these would end.
+    assert not re.search(rb"</script|<!--", code, re.IGNORECASE)
+    assert "BSD 2-Clause" in (vendor / "niivue.LICENSE").read_text()
 
 
 def test_what_is_no_run_is_refused(tmp_path):
@@ -224,5 +236,5 @@ def test_what_is_no_run_is_refused(tmp_path):
         read_run(tmp_path)
     (tmp_path / "config.yaml").write_text("method: action")
     write_json(tmp_path / "plan.json", {})
-    with pytest.raises(DataError, match=r"plan\.json: not a plan"):
+    with pytest.raises(DataError, match=r"plan\.json: not what fewscan writes there"):
         read_run(tmp_path)

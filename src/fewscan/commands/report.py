@@ -103,8 +103,8 @@ def _write(
 
 def _find_dataset(files: RunFiles, dataset: Path | None, remedy: str | None) -> DatasetIndex | None:
     """The data set that was given, or that the run was trained on where it still is; remedy None: it is not needed."""
-    told = (files.provenance or {}).get("dataset")
-    root = Path(dataset) if dataset is not None else Path(told) if told is not None else None
+    told = files.provenance.dataset if files.provenance is not None else None
+    root = Path(dataset) if dataset is not None else told
     if root is None or (dataset is None and not root.is_dir()):
         if remedy is None:
             return None

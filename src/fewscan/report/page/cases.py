@@ -49,8 +49,18 @@ class CaseFiles:
     @property
     def standing(self) -> tuple[bool, float, str]:
         """What to sort by, worst first: true Dice, else estimated, else the name."""
-        known = self.dice if self.dice is not None else self.quality.dice if self.quality else None
+        known = self.dice if self.dice is not None else self.estimate
         return known is None, known if known is not None else 0.0, self.name
+
+    @property
+    def estimate(self) -> float | None:
+        """Of the Dice, mean over classes."""
+        return self.quality.dice if self.quality is not None else None
+
+    @property
+    def flagged(self) -> bool:
+        """Someone should look at it."""
+        return self.quality is not None and self.quality.flagged
 
 
 @dataclass(frozen=True)
@@ -84,8 +94,10 @@ class Card:
             "dice": {"": files.dice, **dice} if dice else {},
             "hd95": {name: scores["hd95_mm"] for name, scores in files.scores.items()},
             "ml": self.millilitres,
-            "estimate": quality and {"dice": quality.dice, "low": quality.low, "high": quality.high},
-            "flagged": bool(quality and quality.flagged),
+            "estimate": {"dice": quality.dice, "low": quality.low, "high": quality.high}
+            if quality is not None and quality.dice is not None
+            else None,
+            "flagged": files.flagged,
             "focus": list(self.focus),
             "volumes": list(self.volumes),
         }

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from fewscan.report.colours import class_colour
 from fewscan.report.page.cases import CaseFiles
 from fewscan.report.page.pixels import png_uri
-from fewscan.report.page.sources import Moment, RunFiles
+from fewscan.report.page.sources import Embedding, Moment, RunFiles
 from fewscan.report.page.svg import Line, heat_map, line_chart, scatter, strips
 
 Record = Mapping[str, Any]
@@ -90,38 +90,40 @@ def dice_strips(run: RunFiles) -> Markup | None:
 
 def estimate_chart(cases: Sequence[CaseFiles]) -> Markup | None:
     """True against estimated Dice, where both are known."""
-    known = [(case, case.quality, case.dice) for case in cases if case.quality is not None and case.dice is not None]
+    known = [
+        (case, case.quality.dice, case.dice)
+        for case in cases
+        if case.quality is not None and case.quality.dice is not None and case.dice is not None
+    ]
     if not known:
         return None
     points = [
-        (quality.dice, dice, 5 if quality.flagged else 7, f"{case.name}: estimated {quality.dice:.3f}, true {dice:.3f}")
-        for case, quality, dice in known
+        (estimate, dice, 5 if case.flagged else 7, f"{case.name}: estimated {estimate:.3f}, true {dice:.3f}")
+        for case, estimate, dice in known
     ]
     names = [("look at this one", 5), ("other cases", 7)]
     return scatter(points, "True Dice against the estimate", "estimated Dice", diagonal=True, names=names)
 
 
-def embedding_charts(embedding: Mapping[str, Any]) -> list[Markup]:
+def embedding_charts(embedding: Embedding) -> list[Markup]:
     """The map of pixel representations with the classes' means, and the cosines between the means."""
-    names = embedding["class_names"]
-    points = [
-        (x, y, _map_colour(k), names[k]) for (x, y), k in zip(embedding["points"], embedding["classes"], strict=True)
-    ]
+    names = embedding.class_names
+    points = [(x, y, _map_colour(k), names[k]) for (x, y), k in zip(embedding.points, embedding.classes, strict=True)]
     crosses = [
         (mean[0], mean[1], _map_colour(k), f"mean of {names[k]}")
-        for k, mean in enumerate(embedding["prototypes"])
+        for k, mean in enumerate(embedding.prototypes)
         if mean is not None
     ]
-    shares = " and ".join(f"{share:.0%}" for share in embedding["explained"])
+    shares = " and ".join(f"{share:.0%}" for share in embedding.explained)
     return [
         scatter(
             points,
-            f"Pixels by class ({embedding['space']}); diamonds: class means",
+            f"Pixels by class ({embedding.space}); diamonds: class means",
             f"two principal axes: {shares} of the variance",
             names=[(name, _map_colour(k)) for k, name in enumerate(names)],
             crosses=crosses,
         ),
-        heat_map(names, embedding["relation"], "Class relations: cosines between the class means"),
+        heat_map(names, embedding.relation, "Class relations: cosines between the class means"),
     ]
 
 

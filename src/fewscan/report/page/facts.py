@@ -125,18 +125,17 @@ def provenance_facts(run: RunFiles) -> list[Pair]:
     made = run.provenance
     if made is None:
         return []
-    hardware = made["hardware"]
-    resumed = made["resumed_after"]
-    minutes = f"{made['seconds'] / 60:.1f} minutes"
+    hardware, resumed = made.hardware, made.resumed_after
+    minutes = f"{made.seconds / 60:.1f} minutes"
     return [
-        ("Command", made["command"]),
-        ("Data set", made["dataset"]),
-        ("Seed", str(made["seed"])),
-        ("Versions", ", ".join(f"{name} {number}" for name, number in made["versions"].items())),
-        ("Device", f"{hardware['device']}; cores {hardware['cores']}, threads {hardware['threads']}"),
-        ("System", hardware["system"]),
-        ("Most memory", f"{hardware['most_memory_gib']:.2f} GiB"),
-        ("Started, finished", f"{made['started']}, {made['finished']}"),
+        ("Command", made.command),
+        ("Data set", str(made.dataset)),
+        ("Seed", str(made.seed)),
+        ("Versions", ", ".join(f"{name} {number}" for name, number in made.versions.items())),
+        ("Device", f"{hardware.device}; cores {hardware.cores}, threads {hardware.threads}"),
+        ("System", hardware.system),
+        ("Most memory", f"{hardware.most_memory_gib:.2f} GiB"),
+        ("Started, finished", f"{made.started}, {made.finished}"),
         ("Time", minutes if resumed is None else f"{minutes} since it went on after update {resumed}"),
-        *((f"SHA-256 of {name}", digest) for name, digest in made["sha256"].items()),
+        *((f"SHA-256 of {name}", digest) for name, digest in made.sha256.items()),
     ]

@@ -7,15 +7,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from fewscan.data.plan import Plan
 from fewscan.io import read_json
 from fewscan.types import DataError
+
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,14 @@ class Quality:
     """What a model thinks of its own mask of a case.
 
     Attributes:
-        dice: estimated, mean over classes; low and high: its interval.
+        dice: estimated, mean over classes; None where there was nothing to estimate it from.
+        low: end of the estimate's interval; high: the other end.
         flagged: someone should look at it.
         reason: why, in words.
         signals: what the estimate was made from, by name.
     """
 
-    dice: float
+    dice: float | None
     low: float | None
     high: float | None
     flagged: bool
@@ -51,6 +54,62 @@ class Moment:
     slices: tuple[int, ...]
 
 
+class Suggestion(BaseModel):
+    """A patient worth labelling, of suggestions.json."""
+
+    model_config = ConfigDict(frozen=True)
+
+    patient: str
+    cases: tuple[str, ...]
+    score: float
+    uncertainty: float
+    distance: float
+    reason: str
+
+
+class Embedding(BaseModel):
+    """embedding.json, see `engine.embedding.describe`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    space: str
+    class_names: tuple[str, ...]
+    classes: tuple[int, ...]
+    points: tuple[tuple[float, float], ...]
+    prototypes: tuple[tuple[float, float] | None, ...]
+    explained: tuple[float, ...]
+    relation: tuple[tuple[float | None, ...], ...]
+
+
+class Hardware(BaseModel):
+    """What a run was made on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    device: str
+    cores: int
+    threads: int
+    system: str
+    most_memory_gib: float
+
+
+class Provenance(BaseModel):
+    """provenance.json, see `commands.provenance`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    command: str
+    dataset: Path
+    seed: int
+    versions: dict[str, str]
+    sha256: dict[str, str]
+    hardware: Hardware
+    started: str
+    finished: str
+    seconds: float
+    resumed_after: int | None
+
+
 @dataclass(frozen=True)
 class RunFiles:
     """A run, as its folder tells it.
@@ -68,11 +127,11 @@ class RunFiles:
     splits: dict[str, list[str]]
     records: list[dict[str, Any]]
     summary: dict[str, Any] | None
-    provenance: dict[str, Any] | None
-    embedding: dict[str, Any] | None
+    provenance: Provenance | None
+    embedding: Embedding | None
     gallery: tuple[Moment, ...]
     quality: dict[str, Quality]
-    suggestions: list[dict[str, Any]] | None
+    suggestions: tuple[Suggestion, ...]
 
     @property
     def method(self) -> str:
@@ -98,19 +157,19 @@ def read_run(folder: Path) -> RunFiles:
     """
     if not (folder / "config.yaml").is_file():
         raise DataError(f"{folder}: holds no config.yaml. Give the folder of a `fewscan train` run.")
-    validation = folder / "validation"
+    scores = folder / "validation" / "summary.json"
     return RunFiles(
         folder=folder,
         config=read_config(folder),
-        plan=_read_plan(folder / "plan.json"),
+        plan=_read_as(Plan, folder / "plan.json"),
         splits=read_json(folder / "splits.json"),
         records=_read_records(folder / "metrics.jsonl"),
-        summary=_read_if_there(validation / "summary.json"),
-        provenance=_read_if_there(folder / "provenance.json"),
-        embedding=_read_if_there(folder / "embedding.json"),
+        summary=read_json(scores) if scores.is_file() else None,
+        provenance=_read_if_there(Provenance, folder / "provenance.json"),
+        embedding=_read_if_there(Embedding, folder / "embedding.json"),
         gallery=tuple(_read_moment(path) for path in sorted((folder / "gallery").glob("*.npz"))),
-        quality=read_quality(validation / "quality.csv"),
-        suggestions=_read_if_there(folder / "suggestions.json"),
+        quality=read_quality(folder / "validation" / "quality.csv"),
+        suggestions=_read_if_there(tuple[Suggestion, ...], folder / "suggestions.json") or (),
     )
 
 
@@ -150,7 +209,7 @@ def read_quality(path: Path) -> dict[str, Quality]:
 def _quality(row: dict[str, str]) -> Quality:
     signals = {name: row.get(name) for name in ("entropy", "agreement_teacher", "agreement_tta", "outlier")}
     return Quality(
-        dice=float(row["dice_estimate"]),
+        dice=_number(row["dice_estimate"]),
         low=_number(row["dice_low"]),
         high=_number(row["dice_high"]),
         flagged=row["flagged"].strip().lower() in ("1", "true", "yes"),
@@ -163,15 +222,15 @@ def _number(text: str) -> float | None:
     return float(text) if text else None
 
 
-def _read_if_there(path: Path) -> Any:
-    return read_json(path) if path.is_file() else None
+def _read_if_there(kind: type[Content], path: Path) -> Content | None:
+    return _read_as(kind, path) if path.is_file() else None
 
 
-def _read_plan(path: Path) -> Plan:
+def _read_as(kind: type[Content], path: Path) -> Content:
     try:
-        return Plan.model_validate(read_json(path))
+        return TypeAdapter(kind).validate_python(read_json(path))
     except ValidationError as error:
-        raise DataError(f"{path}: not a plan of fewscan. Restore it. {error}") from None
+        raise DataError(f"{path}: not what fewscan writes there. Restore it, or remove it. {error}") from None
 
 
 def _read_records(path: Path) -> list[dict[str, Any]]:

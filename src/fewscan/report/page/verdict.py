@@ -127,7 +127,7 @@ def _helped(run: RunFiles, rival: Rival | None, patients: Mapping[str, str]) -> 
 
 def _next(run: RunFiles, cases: Sequence[CaseFiles]) -> Answer:
     question = "What next?"
-    flagged = [case.name for case in cases if case.quality is not None and case.quality.flagged]
+    flagged = [case.name for case in cases if case.flagged]
     if run.alarms:
         return Answer(question, "Look at the alarms", f"Training raised {_count(len(run.alarms), 'alarm')}; see above.")
     if flagged:
@@ -136,7 +136,7 @@ def _next(run: RunFiles, cases: Sequence[CaseFiles]) -> Answer:
             question, f"Look at {_count(len(flagged), 'case')}", f"Flagged by estimated quality: {listed}. Open them."
         )
     if run.suggestions:
-        listed = ", ".join(str(row["patient"]) for row in run.suggestions[:WORST])
+        listed = ", ".join(row.patient for row in run.suggestions[:WORST])
         return Answer(question, "Label a few more", f"Most would be learnt from: {listed}; see Label these next.")
     if not cases:
         return Answer(question, "Predict", "`fewscan predict` segments new scans with this run's model.")
