@@ -143,6 +143,15 @@ def test_the_worst_case_opens_and_its_layers_can_be_turned_off(page):
     assert not page.is_checked("#show-image")
 
 
+def test_charts_tell_the_values_under_the_pointer(page):
+    chart = page.locator("#training figure").first
+    chart.locator("svg").hover()
+    assert chart.locator(".at").inner_text().startswith("at ")
+    assert "".join(chart.locator(".legend b").all_inner_texts())
+    page.hover("h1")
+    assert chart.locator(".at").inner_text() == ""
+
+
 def test_the_canvases_move_together(page):
     page.click("#cards li button")
     ready(page, "case_04")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,7 +82,8 @@ def line_chart(
         for m in marks
     ]
     body += [_draw_line(line, x, y) for line in kept]
-    return _figure(body, label, _legend(kept), width=width)
+    body.append(Markup('<line class="guide" y1="{}" y2="{}" visibility="hidden"/>').format(TOP, HEIGHT - BOTTOM))
+    return _figure(body, label, _legend(kept), width=width, values=_values(kept, x, width))
 
 
 def scatter(
@@ -237,16 +239,31 @@ def _frame(x_label: str) -> Markup:
     ).format(8, TOP, WIDTH - 16, HEIGHT - TOP - BOTTOM + 8, WIDTH / 2, HEIGHT - 6, x_label)
 
 
-def _figure(body: Sequence[Markup], label: str, legend: Markup, height: float = HEIGHT, width: float = WIDTH) -> Markup:
+def _values(lines: Sequence[Line], x: Axis, width: float) -> str:
+    """What the page's script needs to tell the values under the pointer, as JSON."""
+    axis = {"low": x.low, "high": x.high, "start": x.start, "end": x.end, "width": width}
+    return json.dumps({**axis, "lines": [[list(line.xs), [float(f"{v:.4g}") for v in line.ys]] for line in lines]})
+
+
+def _figure(
+    body: Sequence[Markup],
+    label: str,
+    legend: Markup,
+    height: float = HEIGHT,
+    width: float = WIDTH,
+    values: str | None = None,
+) -> Markup:
+    """A chart with its caption and legend; values: see `_values`, None for charts without lines."""
     return Markup(
-        '<figure class="chart{}><figcaption>{}</figcaption><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
-        "{}</figure>"
+        '<figure class="chart{}><figcaption>{} <b class="at"></b></figcaption>'
+        '<svg viewBox="0 0 {} {}" role="img" aria-label="{}"{}>{}</svg>{}</figure>'
     ).format(
         Markup(' wide" tabindex="0"') if width == WIDE else Markup('"'),
         label,
         width,
         _p(height),
         label,
+        Markup(' data-lines="{}"').format(values) if values is not None else "",
         Markup("").join(body),
         legend,
     )
@@ -262,7 +279,7 @@ def _names(names: Sequence[tuple[str, int]], dashed: set[str] | None = None) -> 
     if not names:
         return Markup("")
     items = [
-        Markup('<li><i class="c{}{}"></i>{}</li>').format(
+        Markup('<li><i class="c{}{}"></i>{} <b></b></li>').format(
             _colour(colour), " dashed" if name in (dashed or ()) else "", name
         )
         for name, colour in names

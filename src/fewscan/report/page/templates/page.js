@@ -1,4 +1,30 @@
 "use strict";
+// ---- line charts tell the values under the pointer
+for (const svg of document.querySelectorAll("svg[data-lines]")) {
+  const { low, high, start, end, width, lines } = JSON.parse(svg.dataset.lines);
+  const figure = svg.closest("figure");
+  const guide = svg.querySelector(".guide");
+  const texts = [...figure.querySelectorAll(".legend b")];
+  const nearest = (xs, x) => xs.reduce((best, value, i) => (Math.abs(value - x) < Math.abs(xs[best] - x) ? i : best), 0);
+  svg.addEventListener("pointermove", (event) => {
+    const box = svg.getBoundingClientRect();
+    const wanted = low + (((event.clientX - box.left) / box.width) * width - start) / (end - start) * (high - low);
+    const all = lines.flatMap(([xs]) => xs);
+    const x = all[nearest(all, wanted)];
+    const values = lines.map(([xs, ys]) => (xs.includes(x) ? String(Number(ys[xs.indexOf(x)].toPrecision(3))) : ""));
+    figure.querySelector(".at").textContent = `at ${x}${texts.length ? "" : `: ${values[0]}`}`;
+    texts.forEach((text, i) => { text.textContent = values[i]; });
+    const place = start + ((x - low) / (high - low || 1)) * (end - start);
+    guide.setAttribute("x1", place);
+    guide.setAttribute("x2", place);
+    guide.setAttribute("visibility", "visible");
+  });
+  svg.addEventListener("pointerleave", () => {
+    for (const text of [figure.querySelector(".at"), ...texts]) text.textContent = "";
+    guide.setAttribute("visibility", "hidden");
+  });
+}
+
 (() => {
   const data = JSON.parse(document.getElementById("report-data").textContent);
   const find = (id) => document.getElementById(id);
