@@ -11,10 +11,10 @@ from fewscan.commands.predict import collect_cases
 from fewscan.data.fingerprint import Fingerprint, take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.io import read_json, scan_ending, scan_stem
-from fewscan.report.page.cases import CaseFiles, make_cards
-from fewscan.report.page.sources import RunFiles, read_config, read_quality, read_run
-from fewscan.report.page.verdict import Rival
-from fewscan.report.page.write import Contents, write_page
+from fewscan.reporting.page.cases import CaseFiles, make_cards
+from fewscan.reporting.page.sources import RunFiles, read_config, read_quality, read_run
+from fewscan.reporting.page.verdict import Rival
+from fewscan.reporting.page.write import Contents, write_page
 from fewscan.types import Case, ConfigError, DataError
 
 PAGE = "report.html"

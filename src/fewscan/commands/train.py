@@ -42,7 +42,7 @@ from fewscan.io import remove_leftovers, write_json
 from fewscan.methods.base import Method, Task
 from fewscan.ranks import count
 from fewscan.registry import METHODS, find
-from fewscan.report.curves import save_progress
+from fewscan.reporting.curves import save_progress
 from fewscan.types import DataError
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from fewscan.report.colours import class_colour
-from fewscan.report.page.cases import CaseFiles
-from fewscan.report.page.pixels import png_uri
-from fewscan.report.page.sources import Embedding, Moment, RunFiles
-from fewscan.report.page.svg import Line, heat_map, line_chart, scatter, strips
+from fewscan.reporting.colours import class_colour
+from fewscan.reporting.page.cases import CaseFiles
+from fewscan.reporting.page.pixels import png_uri
+from fewscan.reporting.page.sources import Embedding, Moment, RunFiles
+from fewscan.reporting.page.svg import Line, heat_map, line_chart, scatter, strips
 
 Record = Mapping[str, Any]
 MOST_POINTS = 600

@@ -11,8 +11,8 @@ import numpy as np
 from markupsafe import Markup
 
 from fewscan.io import Geometry, read_mask, read_scan
-from fewscan.report.page.pixels import choose_window, nifti_base64, outline, png_uri, square, to_bytes
-from fewscan.report.page.sources import Quality
+from fewscan.reporting.page.pixels import choose_window, nifti_base64, outline, png_uri, square, to_bytes
+from fewscan.reporting.page.sources import Quality
 from fewscan.types import DataError
 
 # A page of 30 MB holds about so many voxels: image and masks, compressed, in base64.

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fewscan.evaluation.statistics import bootstrap_interval, wilcoxon_p
-from fewscan.report.page.cases import CaseFiles
-from fewscan.report.page.sources import RunFiles
+from fewscan.reporting.page.cases import CaseFiles
+from fewscan.reporting.page.sources import RunFiles
 
 WORST = 3
 SIGNIFICANT = 0.05

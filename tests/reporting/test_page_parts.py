@@ -14,12 +14,12 @@ import pytest
 from matplotlib.image import imread
 
 from fewscan.io import write_json, write_scan
-from fewscan.report.page.cases import CaseFiles, disagreement, make_cards, telling_slice
-from fewscan.report.page.charts import heat, tint
-from fewscan.report.page.pixels import choose_window, nifti_base64, outline, png_uri, square, to_bytes
-from fewscan.report.page.sources import Quality, read_quality, read_run
-from fewscan.report.page.svg import Axis, Line, heat_map, line_chart, scatter, strips
-from fewscan.report.page.verdict import patient_means
+from fewscan.reporting.page.cases import CaseFiles, disagreement, make_cards, telling_slice
+from fewscan.reporting.page.charts import heat, tint
+from fewscan.reporting.page.pixels import choose_window, nifti_base64, outline, png_uri, square, to_bytes
+from fewscan.reporting.page.sources import Quality, read_quality, read_run
+from fewscan.reporting.page.svg import Axis, Line, heat_map, line_chart, scatter, strips
+from fewscan.reporting.page.verdict import patient_means
 from fewscan.types import DataError
 from scans import disc, oblique
 
@@ -217,7 +217,7 @@ def test_estimates_are_read_or_refused(tmp_path):
 
 
 def test_the_viewer_is_the_one_that_was_fetched():
-    vendor = resources.files("fewscan.report.page") / "vendor"
+    vendor = resources.files("fewscan.reporting.page") / "vendor"
     code = (vendor / "niivue.umd.js").read_bytes()
     assert hashlib.sha256(code).hexdigest() == (vendor / "niivue.umd.js.sha256").read_text().split()[0]
     # It stands in a script element, which these would end.

@@ -14,12 +14,12 @@ from markupsafe import Markup, escape
 import fewscan
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.io import write_text
-from fewscan.report.colours import CLASS_COLOURS
-from fewscan.report.page.cases import Card, CaseFiles
-from fewscan.report.page.charts import dice_strips, embedding_charts, estimate_chart, gallery_rows, training_charts
-from fewscan.report.page.facts import dataset_facts, labelled_lists, provenance_facts, score_tables
-from fewscan.report.page.sources import RunFiles
-from fewscan.report.page.verdict import Rival, verdict
+from fewscan.reporting.colours import CLASS_COLOURS
+from fewscan.reporting.page.cases import Card, CaseFiles
+from fewscan.reporting.page.charts import dice_strips, embedding_charts, estimate_chart, gallery_rows, training_charts
+from fewscan.reporting.page.facts import dataset_facts, labelled_lists, provenance_facts, score_tables
+from fewscan.reporting.page.sources import RunFiles
+from fewscan.reporting.page.verdict import Rival, verdict
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Contents:
 def write_page(path: Path, contents: Contents) -> None:
     """Write the page; it appears complete or not at all."""
     environment = Environment(
-        loader=PackageLoader("fewscan.report.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("fewscan.reporting.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["code"] = _code
     write_text(path, environment.get_template("page.html").render(_variables(contents)))
@@ -96,4 +96,4 @@ def _code(text: str) -> Markup:
 
 def _part(folder: str, name: str) -> Markup:
     """A file of the package that goes into the page as it is."""
-    return Markup((resources.files("fewscan.report.page") / folder / name).read_text("utf-8"))
+    return Markup((resources.files("fewscan.reporting.page") / folder / name).read_text("utf-8"))

@@ -12,7 +12,7 @@ from fewscan.data.plan import Plan
 from fewscan.evaluation.metrics import METRICS
 from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
 from fewscan.evaluation.summary import RULE_TEXT, Rules, under_rules
-from fewscan.report.page.sources import RunFiles
+from fewscan.reporting.page.sources import RunFiles
 
 AXES = ("z", "y", "x")
 RULES: tuple[Rules, ...] = ("strict", "paper")
