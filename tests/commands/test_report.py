@@ -31,7 +31,7 @@ def dataset(tmp_path_factory):
 
 
 def train(dataset, output, method="action", **more):
-    return fewscan.train(dataset, output, method, 2, recipe="quick", settings=TINY, device="cpu", **more)
+    return fewscan.train(dataset, output, method, 2, recipe="quick", settings=TINY, device="cpu", **more).folder
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_training_ends_with_the_page(trained):
 
 def test_the_page_can_be_turned_off(dataset, tmp_path):
     settings = (*TINY, "report.page=false")
-    run = fewscan.train(dataset, tmp_path / "run", labelled=2, recipe="quick", settings=settings, device="cpu")
+    run = fewscan.train(dataset, tmp_path / "run", labelled=2, recipe="quick", settings=settings, device="cpu").folder
     assert not (run / "report.html").exists()
     assert (run / "provenance.json").is_file()
 
@@ -194,7 +194,7 @@ def test_without_validation_the_page_says_so(tmp_path):
 
 
 def train_one(root, output):
-    return fewscan.train(root, output, recipe="quick", settings=TINY, device="cpu")
+    return fewscan.train(root, output, recipe="quick", settings=TINY, device="cpu").folder
 
 
 def test_volumes_are_the_scans(run, dataset):

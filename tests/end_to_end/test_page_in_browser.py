@@ -38,7 +38,9 @@ def report(tmp_path_factory):
     dataset = make_dataset(folder / "set", labelled=6, unlabelled=1)
     names = [f"case_{i:02d}" for i in range(6)]
     write_json(dataset / "splits.json", {"train": names[:3], "val": names[3:]})
-    run = fewscan.train(dataset, folder / "run", recipe="quick", settings=(*TINY, "report.page=false"), device="cpu")
+    run = fewscan.train(
+        dataset, folder / "run", recipe="quick", settings=(*TINY, "report.page=false"), device="cpu"
+    ).folder
     for name, radius in zip(names[3:], (5, 2, 4), strict=True):
         where = read_geometry(dataset / "imagesTr" / f"{name}_0000.nii.gz")
         write_scan(run / "validation" / f"{name}.nii.gz", disc(where.shape, radius), where)
