@@ -16,7 +16,7 @@ from benchmarks.options import Options
 from benchmarks.results import GIB, Measured, Target
 from benchmarks.slices import plan_of, write_cache
 from fewscan.commands.console import Reporter
-from fewscan.commands.train import build_method
+from fewscan.commands.training import build_method
 from fewscan.data.store import SliceStore
 from fewscan.engine.loop import Batches, make_optimiser, set_learning_rate, weigh
 from fewscan.methods.base import Context

@@ -131,7 +131,7 @@ def test_methods_go_on_to_the_same_model(dataset, tmp_path, monkeypatch, method,
 
     short = {"method": method, "settings": (*TINY, "network.dropout=[0,0.1]")}
     with monkeypatch.context() as patch:
-        patch.setattr("fewscan.commands.train.TrainingView.on_update", signal_at)
+        patch.setattr("fewscan.commands.training.TrainingView.on_update", signal_at)
         with pytest.raises(Interrupted, match="143"):
             go_on(dataset, tmp_path / "broken", **short)
     assert updates_done(tmp_path / "broken" / "checkpoints") == at
