@@ -17,8 +17,8 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "src"), str(Path(__file__).parent)]
 
-from commands import command_pages  # noqa: E402
-from tables import all_settings, method_settings  # noqa: E402
+from command_tables import command_pages  # noqa: E402
+from setting_tables import all_settings, method_settings  # noqa: E402
 
 MARK = re.compile(r"^<!-- generated: (?P<name>[\w-]+)(?: (?P<argument>\w+))? -->$", re.MULTILINE)
 

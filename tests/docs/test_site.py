@@ -77,7 +77,12 @@ def test_every_section_of_the_settings_is_there(site: Path) -> None:
     text = text_of(site / "reference" / "settings.html")
     for name, field in Config.model_fields.items():
         assert (field.alias or name) in text
-    for setting in ("stages.global.updates", "augmentation.spatial.flip", "optimiser.weight_decay", "checkpoint.minutes"):
+    for setting in (
+        "stages.global.updates",
+        "augmentation.spatial.flip",
+        "optimiser.weight_decay",
+        "checkpoint.minutes",
+    ):
         assert setting in text
 
 
