@@ -75,17 +75,17 @@ def code(value: Any) -> str:
 
 
 def table(settings: list[Setting], resolved: dict[str, Any]) -> str:
-    """Name, default, what recipes have instead, type and meaning.
+    """Name, meaning, default, what recipes have instead, and type.
 
     Args:
         settings: the rows.
         resolved: by name of the recipe, the tree that `path` leads through.
     """
-    lines = ["| setting | default | in the recipes | type | meaning |", "|---|---|---|---|---|"]
+    lines = ["| setting | meaning | default | in the recipes | type |", "|---|---|---|---|---|"]
     for setting in settings:
         default = "" if setting.default is None else code(setting.default)
         name = code(".".join(setting.path))
-        lines.append(f"| {name} | {default} | {_exceptions(setting, resolved)} | {setting.kind} | {setting.text} |")
+        lines.append(f"| {name} | {setting.text} | {default} | {_exceptions(setting, resolved)} | {setting.kind} |")
     return "\n".join(lines)
 
 
