@@ -20,6 +20,8 @@ sys.path[:0] = [str(ROOT / "src"), str(Path(__file__).parent)]
 from command_tables import command_pages  # noqa: E402
 from setting_tables import all_settings, method_settings  # noqa: E402
 
+import fewscan  # noqa: E402
+
 MARK = re.compile(r"^<!-- generated: (?P<name>[\w-]+)(?: (?P<argument>\w+))? -->$", re.MULTILINE)
 
 
@@ -42,4 +44,12 @@ def _generate(mark: re.Match[str]) -> str:
         return all_settings()
     if name == "commands":
         return command_pages()
+    if name == "functions":
+        return "\n\n".join(f"::: {place_of(public)}" for public in fewscan.__all__)
     raise PluginError(f"{mark[0]}: nothing of this name is generated.")
+
+
+def place_of(public: str) -> str:
+    """Where a public name of the package is defined."""
+    thing = getattr(fewscan, public)
+    return f"{thing.__module__}.{thing.__qualname__}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import fewscan
 from fewscan.config import Config
 from fewscan.registry import CONVERTERS, METHODS, find
 
@@ -93,6 +94,13 @@ def test_every_command_and_its_options_are_there(site: Path) -> None:
     for command in app.registered_commands:
         assert f"fewscan {command.callback.__name__}" in text
     assert all(option in text for option in ("--labelled-list", "--save-probabilities", "--variant", "--resume"))
+
+
+def test_every_public_function_is_there(site: Path) -> None:
+    page = (site / "reference" / "python.html").read_text("utf-8")
+    for name in fewscan.__all__:
+        thing = getattr(fewscan, name)
+        assert f'id="{thing.__module__}.{thing.__qualname__}"' in page
 
 
 def test_every_converter_is_named(site: Path) -> None:
