@@ -94,3 +94,9 @@ def test_every_block_of_a_tutorial_runs_and_prints_what_it_says(
 def test_every_tutorial_is_run() -> None:
     pages = {page.stem for page in (ROOT / "docs" / "tutorials").glob("*.md")}
     assert pages == {"scans-to-masks", "compare-methods"}
+
+
+@pytest.mark.parametrize("text", ["false", "false | cat", "echo $NOT_SET", "false; true"])
+def test_a_block_that_fails_is_noticed(text: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    with pytest.raises(AssertionError):
+        run(Block("sh", text, ()), tmp_path, environment)
