@@ -19,7 +19,8 @@ SET_UP = "set-up"
 OUTPUT = "output"
 # A line that stands for any.
 LEFT_OUT = "…"
-SECONDS = 600
+# For a block; on a busy machine.
+SECONDS = 1200
 
 
 class Block(NamedTuple):
