@@ -27,6 +27,7 @@ class Part(StrEnum):
     AUGMENTATION = "augmentation"
     PREDICTION = "prediction"
     MEMORY = "memory"
+    RELIABILITY = "reliability"
 
 
 def main(

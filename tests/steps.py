@@ -63,6 +63,9 @@ class Store:
             self._images.fill_(math.inf)
         self.labelled, self.unlabelled = np.arange(6), np.arange(6, 6 + unlabelled)
 
+    def names(self, numbers):
+        return [f"case_{number:02d}" for number in numbers]
+
     def images(self, numbers):
         return self._images[torch.from_numpy(numbers)]
 

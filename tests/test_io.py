@@ -6,7 +6,9 @@ import pytest
 import SimpleITK as sitk
 
 from fewscan.io import (
+    WriteError,
     atomic_path,
+    make_folder,
     read_geometry,
     read_json,
     read_scan,
@@ -16,7 +18,8 @@ from fewscan.io import (
     write_scan,
 )
 from fewscan.types import DataError
-from scans import geometry, oblique
+from scans import IDENTITY, geometry, oblique
+from small_disks import mounted
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
@@ -131,3 +134,27 @@ def test_leftovers_of_killed_writes_are_removed_and_nothing_else(tmp_path):
         path.touch()
     remove_leftovers(tmp_path)
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == kept | {tmp_path / "inner" / "lock"}
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
+@pytest.mark.parametrize("sheared", [False, True])
+def test_a_scan_that_does_not_fit_on_the_disk_is_no_file_at_all(tmp_path, ending, sheared):
+    if sheared and ending not in (".nii", ".nii.gz"):
+        pytest.skip("only NIfTI holds sheared axes")
+    direction = (1.0, 0.3, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0) if sheared else IDENTITY
+    where = geometry((20, 100, 100), direction=direction)
+    noise = np.random.default_rng(0).integers(0, 256, where.shape).astype(np.uint8)
+    write_scan(tmp_path / f"fits{ending}", noise, where)
+    with mounted(tmp_path / "disk", "size=128k") as disk:
+        small = geometry((1, 100, 100), direction=direction)
+        write_scan(disk / f"mask{ending}", noise[:1], small)
+        with pytest.raises(WriteError, match=rf"mask{ending}: cannot be written: .*\. \w+"):
+            write_scan(disk / f"mask{ending}", noise, where)
+        assert [path.name for path in disk.iterdir()] == [f"mask{ending}"]
+        assert np.array_equal(read_scan(disk / f"mask{ending}").array, noise[:1])
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match="inner: cannot be written: Not a directory"):
+        make_folder(tmp_path / "file" / "inner")

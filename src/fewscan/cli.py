@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fewscan.registry import CONVERTERS, METHODS
-from fewscan.types import FewscanError, Interrupted
+from fewscan.types import ConfigError, FewscanError, Interrupted
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,26 +19,44 @@ app = typer.Typer(
     help="Train a medical image segmentation model from a handful of labelled scans and a pile of unlabelled ones.",
 )
 
+
+@app.callback()
+def start(context: typer.Context) -> None:
+    """Refuse several processes where they would all do the same."""
+    from fewscan.commands.torchrun import processes
+
+    if processes() > 1 and context.invoked_subcommand != "train":
+        raise ConfigError(f"torchrun: fewscan {context.invoked_subcommand} is one process. Start it without torchrun.")
+
+
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe; may be repeated."),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 MethodName = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")]
 
 
 @app.command()
-def check(dataset: Annotated[Path, typer.Argument(help="Folder in the nnU-Net layout.")], quiet: Quiet = False) -> None:
+def check(
+    dataset: Annotated[Path, typer.Argument(help="Folder in the nnU-Net layout.")],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
     """List every fault of a data set; exit code 1 if training would fail."""
     from fewscan.commands.check import check as run
     from fewscan.commands.console import Reporter
 
     reporter = Reporter(quiet)
     faults = run(dataset, reporter)
-    for fault in faults:
-        typer.echo(f"{'error' if fault.fatal else 'look at'}: {fault}")
+    if as_json:
+        _print_json([asdict(fault) for fault in faults])
+    else:
+        for fault in faults:
+            typer.echo(f"{'error' if fault.fatal else 'look at'}: {fault}")
     fatal = sum(fault.fatal for fault in faults)
     reporter.say(f"{fatal} errors, {len(faults) - fatal} things to look at")
     raise typer.Exit(1 if fatal else 0)
@@ -75,6 +95,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an unfinished run of the same options; start a new one.")
     ] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Check, plan, train through all stages, save the model, validate it."""
@@ -82,7 +103,7 @@ def train(
     from fewscan.commands.train import train as run
 
     names = _read_names(labelled_list) if labelled_list is not None else None
-    run(
+    trained = run(
         dataset,
         output,
         method,
@@ -96,6 +117,10 @@ def train(
         Reporter(quiet),
         resume,
     )
+    if as_json:
+        validation = trained.validation
+        mean = validation.summary["mean"] if validation is not None else None
+        _print_json({"run": str(trained.folder), "model": str(trained.model), "validation": mean})
 
 
 @app.command()
@@ -105,14 +130,51 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks.")],
     tta: Annotated[bool, typer.Option("--tta", help="Average over rotations (and flips).")] = False,
     save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Also write CASE.npz.")] = False,
+    quality: Annotated[
+        bool, typer.Option("--quality/--no-quality", help="Write quality.csv: estimated Dice, cases to look at.")
+    ] = True,
     device: Device = "auto",
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Segment scans; masks lie on the scans' own grids."""
     from fewscan.commands.console import Reporter
     from fewscan.commands.predict import predict as predict_scans
 
-    predict_scans(run, inputs, output, tta, save_probabilities, device, Reporter(quiet))
+    written = predict_scans(run, inputs, output, tta, save_probabilities, device, Reporter(quiet), quality)
+    if as_json:
+        _print_json({"folder": str(written.folder), "masks": [str(path) for path in written]})
+
+
+@app.command()
+def suggest(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    dataset: Annotated[Path, typer.Argument(help="That it was trained on.")],
+    count: Annotated[int, typer.Option("-n", min=1, help="Patients to name.")] = 5,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="File for --labelled-list: the labelled patients, then the suggested ones."
+        ),
+    ] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Name the unlabelled training patients whose labels would help most; no label is read."""
+    from fewscan.commands.console import Reporter
+    from fewscan.commands.suggest import suggest as run_suggest
+    from fewscan.commands.suggest import suggestion_table
+
+    suggestions = run_suggest(run, dataset, count, output, device, Reporter(quiet))
+    if as_json:
+        _print_json([suggestion._asdict() for suggestion in suggestions])
+    elif not quiet:
+        from rich.console import Console
+
+        Console().print(suggestion_table(suggestions))
+        for suggestion in suggestions:
+            typer.echo(f"{suggestion.patient}: {suggestion.reason}")
 
 
 @app.command()
@@ -123,6 +185,7 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", help="summary.json to write; a .csv goes beside it.")
     ] = None,
     rules: Annotated[str, typer.Option(help="strict, or paper to compare with published figures.")] = "strict",
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Dice, Jaccard, HD95, ASD and ASSD per case and class, in mm and voxels."""
@@ -133,11 +196,13 @@ def evaluate(
     if rules not in ("strict", "paper"):
         raise typer.BadParameter("must be strict or paper", param_hint="--rules")
     reporter = Reporter(quiet)
-    summary = run(predictions, references, output, "paper" if rules == "paper" else "strict", reporter)
-    if not quiet:
+    scores = run(predictions, references, output, "paper" if rules == "paper" else "strict", reporter)
+    if as_json:
+        _print_json(scores.summary)
+    elif not quiet:
         from rich.console import Console
 
-        Console().print(summary_table(summary))
+        Console().print(summary_table(scores.summary))
 
 
 @app.command()
@@ -162,6 +227,7 @@ def benchmark(
         str, typer.Option(help="auto: every GPU, else the CPU; or names with commas: a process each.")
     ] = "auto",
     cache: Annotated[Path | None, typer.Option(help="Folder for the preprocessed slices.")] = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare methods over labelled patients and seeds; can be stopped and continued.
@@ -185,6 +251,9 @@ def benchmark(
         Reporter(quiet),
         variant or (),
     )
+    if as_json:
+        lists = {"missing": result.missing, "failed": result.failed}
+        _print_json({"output": str(result.output), "rows": result.rows(), **lists})
     raise typer.Exit(1 if result.failed else 0)
 
 
@@ -202,6 +271,10 @@ def demo(
     from fewscan.commands.demo import demo as run
 
     run(output, method, tuple(settings or ()), seed, device, Reporter(quiet))
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False))
 
 
 def _read_names(path: Path) -> list[str]:

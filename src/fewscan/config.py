@@ -65,6 +65,10 @@ class Config(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Of the networks' arithmetic in training; auto: bfloat16 where the device is fast at it."
     )
+    deterministic: bool = Field(
+        False,
+        description="Same seed and machine, same weights on a GPU too, where it costs time; on the CPU always so.",
+    )
     plan: PlanSettings = Field(default_factory=PlanSettings)
     network: UNetSettings = Field(default_factory=UNetSettings)
     augmentation: AugmentationSettings = Field(default_factory=AugmentationSettings)

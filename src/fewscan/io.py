@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import math
 import os
@@ -10,7 +11,7 @@ import re
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -27,8 +28,25 @@ SCAN_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 LEFTOVER = re.compile(r"^\..+\.[a-z0-9_]{8}(\.nii\.gz|\.\w+)?$")
 LARGEST_LABEL = 2**31
 NIFTI_ENDINGS = (".nii.gz", ".nii")
+# Of a NIfTI-1 file as ITK writes it: 348 bytes and four that say that no extension follows.
+NIFTI_HEADER_BYTES = 352
+REMEDIES = {
+    errno.ENOSPC: "Make room on that disk",
+    errno.EDQUOT: "Make room within your quota",
+    errno.EROFS: "Make the disk writable again, or choose another folder",
+    errno.ENOENT: "Its folder is gone; bring it back, or choose another folder",
+    errno.EIO: "Check the disk",
+}
 # ITK and NIfTI point their x and y axes the opposite way.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+class WriteError(DataError):
+    """A file cannot be written, though it was right to try: the disk is full, read-only or gone."""
+
+    def __init__(self, path: Path, fault: OSError) -> None:
+        remedy = REMEDIES.get(fault.errno or 0, "Choose another folder")
+        super().__init__(f"{path}: cannot be written: {fault.strerror or fault}. {remedy}.")
 
 
 @dataclass(frozen=True)
@@ -268,7 +286,8 @@ def write_scan(path: Path, array: np.ndarray, geometry: Geometry) -> None:
         geometry: origin, direction and spacing are kept, also those of a sheared NIfTI.
 
     Raises:
-        DataError: the shapes differ, or the folder cannot be written to.
+        DataError: the shapes differ, or the format cannot hold the geometry.
+        WriteError: the file cannot be written.
     """
     if array.shape != geometry.shape:
         raise DataError(f"{path}: the array has shape {array.shape}, its geometry {geometry.shape}.")
@@ -293,7 +312,31 @@ def _write_with_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     for key, value in geometry.metadata.items():
         if key not in numeric:
             image.SetMetaData(key, value)
-    sitk.WriteImage(image, str(path), useCompression=True)
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True)
+    except RuntimeError as error:
+        raise OSError(errno.EIO, _itk_reason(error)) from None
+    if not _is_whole(path, array.nbytes):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _itk_reason(error: RuntimeError) -> str:
+    """ITK has no numbers for its faults; the system's words for a full disk are in some of its texts."""
+    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "ITK could not write it")
+
+
+def _is_whole(path: Path, n_bytes: int) -> bool:
+    """Whether ITK wrote a NIfTI file to its end: it raises nothing when the disk is full. Of other formats it does."""
+    ending = scan_ending(path)
+    if ending not in NIFTI_ENDINGS:
+        return True
+    expected = NIFTI_HEADER_BYTES + n_bytes
+    if ending == ".nii":
+        return path.stat().st_size == expected
+    with path.open("rb") as file:
+        file.seek(-min(4, path.stat().st_size), os.SEEK_END)
+        # The last field of gzip, the length before it was packed.
+        return int.from_bytes(file.read(4), "little") == expected % 2**32
 
 
 def _write_with_nibabel(path: Path, array: np.ndarray, geometry: Geometry) -> None:
@@ -303,7 +346,9 @@ def _write_with_nibabel(path: Path, array: np.ndarray, geometry: Geometry) -> No
 
     image = nibabel.Nifti1Image(array.transpose(2, 1, 0), geometry.affine_ras)
     image.header.set_xyzt_units("mm")
-    nibabel.save(image, path)
+    # Not nibabel.save, which leaves the file open when the disk is full.
+    content = image.to_bytes()
+    path.write_bytes(gzip.compress(content, compresslevel=1, mtime=0) if _is_packed(path) else content)
 
 
 @contextmanager
@@ -311,23 +356,38 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A path beside the target, with its ending; renamed to it at the end, removed if anything was raised.
 
     Raises:
-        DataError: the folder does not exist or cannot be written to.
+        WriteError: the folder does not exist or cannot be written to, or the system refused a write.
     """
     ending = scan_ending(path) or path.suffix
+    beside: Path | None = None
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=ending, dir=path.parent)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror}. Choose another folder.") from None
-    os.close(handle)
-    beside = Path(name)
-    try:
+        os.close(handle)
+        beside = Path(name)
         yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         beside.chmod(0o644)
         beside.replace(path)
+    except OSError as error:
+        raise WriteError(path, error) from None
     finally:
-        beside.unlink(missing_ok=True)
+        # On a disk that has become read-only it stays, which must not hide the fault.
+        with suppress(OSError):
+            if beside is not None:
+                beside.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(path, error) from None
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -338,13 +398,21 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, complete or not at all."""
+    """Write a text file, complete or not at all.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
     with atomic_path(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, complete or not at all; numbers that are not finite are refused with ValueError."""
+    """Write a JSON file, complete or not at all; numbers that are not finite are refused with ValueError.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import augmentation, memory, prediction, steps
+from benchmarks import augmentation, memory, prediction, reliability, steps
 from benchmarks.__main__ import report
 from benchmarks.measure import Stopwatch, alone, interleave, memory_bytes
 from benchmarks.options import Options
@@ -115,6 +115,14 @@ def test_memory(options):
     assert many.figures["cache GiB"] > 2 * few.figures["cache GiB"]
     assert few.figures["anonymous GiB"] == pytest.approx(many.figures["anonymous GiB"], rel=0.1)
     assert [target.what for target in many.targets] == ["anonymous, 10 N / N"]
+
+
+def test_reliability(options):
+    rows = check(reliability.measure(options, QUIET))
+    assert set(rows) == {f"{name} {SIZE}²" for name in ("step", "deterministic step", "checkpoint", "alarms")}
+    saved = rows[f"checkpoint {SIZE}²"]
+    assert [target.what for target in saved.targets] == ["checkpoints and alarms"]
+    assert saved.figures["every s"] <= 600
 
 
 def test_tasks_take_turns_and_the_warm_up_does_not_count():

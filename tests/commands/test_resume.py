@@ -67,7 +67,8 @@ def is_same(run, other):
 
 @pytest.fixture(scope="module")
 def whole(dataset, tmp_path_factory):
-    return fewscan.train(dataset, tmp_path_factory.mktemp("whole") / "run", recipe="quick", settings=LONG, device="cpu")
+    run = tmp_path_factory.mktemp("whole") / "run"
+    return fewscan.train(dataset, run, recipe="quick", settings=LONG, device="cpu").folder
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def unfinished(killed, tmp_path):
 
 def go_on(dataset, run, **more):
     arguments = {"recipe": "quick", "settings": LONG, "device": "cpu", "resume": True}
-    return fewscan.train(dataset, run, **{**arguments, **more})
+    return fewscan.train(dataset, run, **{**arguments, **more}).folder
 
 
 def test_a_killed_run_goes_on_to_the_same_weights_and_leaves_nothing_behind(dataset, whole, unfinished):
@@ -238,17 +239,18 @@ def test_a_run_stopped_before_its_facts_were_written_starts_anew(dataset, whole,
 
 
 def test_a_run_stopped_after_training_is_validated_and_finished(dataset, whole, tmp_path, monkeypatch):
-    def stop(*_):
+    def stop(*_, **__):
         raise Interrupted(signal.SIGTERM, "stopped")
 
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("fewscan.commands.train.validate_model", stop)
+        patch.setattr("fewscan.commands.quality.validate_model", stop)
         with pytest.raises(Interrupted):
             go_on(dataset, run)
     assert checkpoint_files(run / "checkpoints")
     assert is_same(go_on(dataset, run), whole)
-    assert (run / "validation" / "summary.json").read_bytes() == (whole / "validation" / "summary.json").read_bytes()
+    for name in ("validation/summary.json", "validation/quality.csv", "quality.json", "second.safetensors"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
     assert not (run / "checkpoints").exists()
 
 

@@ -31,11 +31,19 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(dataset, tmp_path_factory):
-    return fewscan.train(dataset, tmp_path_factory.mktemp("runs") / "run", recipe="quick", settings=TINY)
+    return fewscan.train(dataset, tmp_path_factory.mktemp("runs") / "run", recipe="quick", settings=TINY).folder
 
 
 def test_a_run_holds_what_it_promises(run):
-    for name in ("config.yaml", "plan.json", "splits.json", "metrics.jsonl", "model.safetensors", "model.json"):
+    for name in (
+        "config.yaml",
+        "plan.json",
+        "splits.json",
+        "metrics.jsonl",
+        "alarms.json",
+        "model.safetensors",
+        "model.json",
+    ):
         assert (run / name).stat().st_size > 0
     summary = read_json(run / "validation" / "summary.json")
     assert {"mean", "classes", "cases"} <= set(summary)
@@ -53,7 +61,7 @@ def test_a_run_holds_what_it_promises(run):
 @pytest.mark.parametrize("method", ["action", "supervised"])
 def test_one_labelled_patient_without_validation(tmp_path, method):
     root = make_dataset(tmp_path / "set", labelled=1, unlabelled=2)
-    run = fewscan.train(root, tmp_path / "run", method, recipe="quick", settings=TINY)
+    run = fewscan.train(root, tmp_path / "run", method, recipe="quick", settings=TINY).folder
     assert (run / "model.safetensors").is_file()
     assert not (run / "validation").exists()
 
@@ -74,7 +82,7 @@ def test_seed_decides_the_weights(dataset, tmp_path):
     weights = {}
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         before = torch.random.get_rng_state()
-        run = fewscan.train(dataset, tmp_path / name, recipe="quick", settings=TINY, seed=seed)
+        run = fewscan.train(dataset, tmp_path / name, recipe="quick", settings=TINY, seed=seed).folder
         assert torch.equal(before, torch.random.get_rng_state())
         weights[name] = (run / "model.safetensors").read_bytes()
     assert weights["a"] == weights["b"]
@@ -142,7 +150,7 @@ def test_bad_images_get_the_message_of_check_from_train_and_predict(dataset, run
         fewscan.predict(run, [root / "imagesTr"], tmp_path / "out")
     assert not (tmp_path / "run").exists()
     masks = {path.name for path in (tmp_path / "out").iterdir()}
-    assert masks == {"failed.json", *(f"case_{i:02d}.nii.gz" for i in range(1, 6))}
+    assert masks == {"failed.json", "quality.csv", *(f"case_{i:02d}.nii.gz" for i in range(1, 6))}
     assert {row["case"] for row in read_json(tmp_path / "out" / "failed.json")} == {"case_00"}
 
 
@@ -213,21 +221,45 @@ def test_bad_scans_are_left_out_and_the_rest_is_finished(run, mixed, tmp_path):
     bad = scans - {"case_00_0000.nii.gz", "case_05_0000.nii.gz"}
     assert f"error: no mask for {len(bad)} of the scans, see {out / 'failed.json'}:" in done.stderr
     assert all(name in done.stderr for name in bad)
-    assert {path.name for path in out.iterdir()} == {"case_00.nii.gz", "case_05.nii.gz", "failed.json"}
+    assert {path.name for path in out.iterdir()} == {"case_00.nii.gz", "case_05.nii.gz", "failed.json", "quality.csv"}
     rows = read_json(out / "failed.json")
     assert {Path(row["file"]).name for row in rows} == bad
     assert all(row["problem"] and row["remedy"] for row in rows)
 
 
+def test_a_mask_of_an_earlier_call_does_not_stay_for_a_scan_that_is_refused(dataset, run, tmp_path):
+    scans, out = shutil.copytree(dataset / "imagesTr", tmp_path / "scans"), tmp_path / "out"
+    fewscan.predict(run, [scans], out, save_probabilities=True)
+    (scans / "case_01_0000.nii.gz").write_bytes(b"nonsense")
+    before = (out / "case_02.nii.gz").read_bytes()
+    with pytest.raises(DataError, match="no mask for 1 of the scans"):
+        fewscan.predict(run, [scans], out)
+    assert not [path for path in out.iterdir() if path.name.startswith("case_01")]
+    assert (out / "case_02.nii.gz").read_bytes() == before
+    (row,) = read_json(out / "failed.json")
+    assert row["removed"] == ["case_01.nii.gz", "case_01.npz"]
+
+
+def test_a_mask_is_never_written_over_a_scan(dataset, run, tmp_path):
+    scan = tmp_path / "scan.nii.gz"
+    shutil.copy(dataset / "imagesTr" / "case_03_0000.nii.gz", scan)
+    before = scan.read_bytes()
+    with pytest.raises(
+        DataError, match=r"scan\.nii\.gz: is a scan, its mask would be written over it\. Choose another"
+    ):
+        fewscan.predict(run, [scan], tmp_path)
+    assert scan.read_bytes() == before
+
+
 def test_a_list_of_failures_goes_when_nothing_fails(dataset, run, tmp_path):
     write_json(tmp_path / "failed.json", [])
     fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["case_03.nii.gz"]
+    assert {path.name for path in tmp_path.iterdir()} == {"case_03.nii.gz", "quality.csv"}
 
 
 def test_evaluate_of_the_predictions(dataset, run, tmp_path):
     fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], tmp_path / "out")
-    summary = fewscan.evaluate(tmp_path / "out", dataset / "labelsTr", tmp_path / "summary.json")
+    summary = fewscan.evaluate(tmp_path / "out", dataset / "labelsTr", tmp_path / "summary.json").summary
     assert read_json(tmp_path / "summary.json") == summary
     assert (tmp_path / "summary.csv").read_text().startswith("case,class,dice")
     validated = read_json(run / "validation" / "summary.json")

@@ -36,6 +36,20 @@ def test_unlabelled_folder_and_patients(tmp_path):
     assert [case.patient for case in read_dataset(root).cases] == ["anna", "case_01", "case_02", "extra"]
 
 
+def test_a_pattern_that_never_ends_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("fewscan.data.patients.LONGEST_SECONDS", 1.0)
+    root = make_dataset(tmp_path / "set", unlabelled=0, patient_pattern="^((?:a+)+)$")
+    (root / "imagesUn").mkdir()
+    (root / "imagesUn" / f"{'a' * 60}!_0000.nii.gz").touch()
+    with pytest.raises(DataError, match=r'"patient_pattern" takes longer than 1 s on the 4 names\. Write it without'):
+        read_dataset(root)
+
+
+def test_a_group_that_takes_no_part_leaves_the_case_its_own_patient(tmp_path):
+    root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0, patient_pattern="case_0(0)?")
+    assert [case.patient for case in read_dataset(root).cases] == ["0", "case_01"]
+
+
 def test_all_structural_faults_at_once(tmp_path):
     root = make_dataset(tmp_path / "set", channels=2, patient_pattern="(", labels={"background": 0, "disc": 2})
     (root / "imagesTr" / "case_01_0001.nii.gz").unlink()

@@ -17,10 +17,10 @@ LENGTHS = ("stages.global.updates=10", "stages.local.updates=60", "stages.anatom
 def test_action_learns_the_phantom(tmp_path):
     dataset = make_phantom(tmp_path / "phantom", patients=8, labelled=2, validation=2)
     settings = (*LENGTHS, "plan.size=64", "logging.validate_every=0", "optimiser.learning_rate=0.03")
-    run = fewscan.train(dataset, tmp_path / "run", recipe="quick", settings=settings)
+    run = fewscan.train(dataset, tmp_path / "run", recipe="quick", settings=settings).folder
     held_out = [dataset / "imagesTr" / f"{case}_0000.nii.gz" for case in read_json(run / "splits.json")["val"]]
     fewscan.predict(run, held_out, tmp_path / "masks")
-    summary = fewscan.evaluate(tmp_path / "masks", dataset / "labelsTr")
+    summary = fewscan.evaluate(tmp_path / "masks", dataset / "labelsTr").summary
     assert set(summary["classes"]) == {"RV", "Myo", "LV"}
     assert summary["mean"]["dice"] > 0.6
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -42,7 +42,7 @@ def test_hippocampus_from_one_label(real_data, tmp_path):
     lengths = ("stages.global.updates=4", "stages.local.updates=80", "stages.anatomical.updates=60")
     # The average of so short a training is no good yet.
     settings = (*lengths, "methods.action.predict_with=student")
-    run = fewscan.train(root, tmp_path / "run", labelled=1, recipe="quick", settings=settings)
+    run = fewscan.train(root, tmp_path / "run", labelled=1, recipe="quick", settings=settings).folder
     assert read_json(run / "splits.json")["train_labelled"] == names[:1]
     mask = read_scan(run / "validation" / f"{names[5]}.nii.gz")
     image = read_scan(root / "imagesTr" / f"{names[5]}_0000.nii.gz")

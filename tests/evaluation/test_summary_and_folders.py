@@ -62,20 +62,20 @@ def folders(tmp_path):
 
 def test_folders_are_paired_by_name_and_written(folders, tmp_path):
     predictions, references = folders
-    summary = evaluate(predictions, references, tmp_path / "new" / "summary.json")
+    summary = evaluate(predictions, references, tmp_path / "new" / "summary.json").summary
     assert summary["cases"]["case_00"]["disc"]["dice"] == 1.0
     assert 0.7 < summary["cases"]["case_01"]["disc"]["dice"] < 0.9
     assert json.loads((tmp_path / "new" / "summary.json").read_text()) == summary
     rows = list(csv.DictReader((tmp_path / "new" / "summary.csv").read_text().splitlines()))
     assert [row["case"] for row in rows] == ["case_00", "case_01"]
     assert float(rows[1]["hd95_mm"]) == summary["cases"]["case_01"]["disc"]["hd95_mm"]
-    assert evaluate(predictions / "case_00.nii.gz", references / "case_00.nii.gz")["n_cases"] == 1
+    assert evaluate(predictions / "case_00.nii.gz", references / "case_00.nii.gz").summary["n_cases"] == 1
 
 
 def test_numbers_where_there_are_no_names(folders):
     predictions, references = folders
     (references.parent / "dataset.json").unlink()
-    assert set(evaluate(predictions, references)["classes"]) == {"1"}
+    assert set(evaluate(predictions, references).classes) == {"1"}
 
 
 def test_misfits_are_listed_before_anything_is_scored(folders):

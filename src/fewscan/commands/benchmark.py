@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+from typing import Any
 
 import fewscan
 from fewscan.commands.console import Reporter
@@ -15,8 +17,10 @@ from fewscan.commands.workers import Workshop
 from fewscan.config import load_config
 from fewscan.data.index import read_dataset
 from fewscan.evaluation.results import Setting, group_runs
-from fewscan.io import write_text
+from fewscan.evaluation.statistics import mean_and_sd
+from fewscan.io import make_folder, write_text
 from fewscan.report.grid import save_costs, save_dice, save_labelled
+from fewscan.report.html import html_table
 from fewscan.report.tables import Conditions, grid_report, write_runs
 from fewscan.types import ConfigError
 
@@ -38,6 +42,28 @@ class BenchmarkResult:
     settings: tuple[Setting, ...]
     failed: tuple[str, ...]
     missing: tuple[str, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row per method and number of labelled patients: `dice_sd` is over seeds, None of a single one."""
+        spreads = [(setting, *mean_and_sd(setting.seed_dice)) for setting in self.settings]
+        return [
+            {"method": s.method, "labelled": s.labelled, "seeds": len(s.runs), "dice": mean, "dice_sd": sd}
+            for s, mean, sd in spreads
+        ]
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                row["method"],
+                str(row["labelled"]),
+                str(row["seeds"]),
+                _percent(row["dice"]),
+                _percent(row["dice_sd"]),
+            )
+            for row in self.rows()
+        ]
+        missing = f"<p>missing runs: {escape(', '.join(self.missing))}</p>" if self.missing else ""
+        return html_table(("method", "labelled", "seeds", "Dice %", "sd over seeds"), rows) + missing
 
 
 def benchmark(
@@ -87,7 +113,7 @@ def benchmark(
     grid = make_grid(read_dataset(Path(dataset)), output, names, labelled, seeds, recipe, settings, cache, rows)
     devices = list_devices(device)
     _check_settings(grid, devices)
-    (output / "runs").mkdir(parents=True, exist_ok=True)
+    make_folder(output / "runs")
     _say_grid(reporter, grid, methods)
     failed = Workshop(grid, devices, reporter, lambda: _write_results(grid, reference)).work()
     done = grid.done()
@@ -104,6 +130,10 @@ def _check_settings(grid: Grid, devices: Sequence[str]) -> None:
         method, settings = grid.recipe_of(name)
         for device in devices:
             load_config(grid.recipe, settings, device.partition(":")[0], method=method)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.2f}"
 
 
 def _names(cells: Sequence[Cell]) -> tuple[str, ...]:

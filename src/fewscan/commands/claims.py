@@ -6,7 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fewscan.io import read_json, write_json
@@ -42,8 +42,12 @@ def hold(lock: Path, *children: int) -> None:
 
 
 def release(lock: Path) -> None:
-    """Give a claimed lock back."""
-    lock.unlink(missing_ok=True)
+    """Give a claimed lock back.
+
+    On a disk that has become read-only it stays, and is taken over once this process has ended.
+    """
+    with suppress(OSError):
+        lock.unlink()
 
 
 @contextmanager

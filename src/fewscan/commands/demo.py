@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from fewscan.commands.console import Reporter
 from fewscan.commands.evaluate import evaluate
+from fewscan.commands.outcomes import Evaluation
 from fewscan.commands.predict import predict
 from fewscan.commands.resume import check_new
 from fewscan.commands.train import train
@@ -31,7 +31,7 @@ def demo(
     seed: int = 0,
     device: str = "auto",
     reporter: Reporter | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Make a phantom data set (3 labelled patients, 15 unlabelled, 6 held out), train, predict, evaluate.
 
     Args:
@@ -43,7 +43,7 @@ def demo(
         reporter: where to show what goes on.
 
     Returns:
-        The summary of the held-out patients.
+        The scores of the held-out patients.
     """
     reporter = reporter or Reporter(quiet=True)
     output = Path(output)
@@ -59,12 +59,12 @@ def demo(
         seed=seed,
         device=device,
         reporter=reporter,
-    )
+    ).folder
     held_out = read_json(run / "splits.json")["val"]
     scans = [dataset / "imagesTr" / f"{case}_0000.nii.gz" for case in held_out]
     masks = output / "predictions"
     predict(run, scans, masks, device=device, reporter=reporter)
-    summary = evaluate(masks, dataset / "labelsTr", output / "summary.json", reporter=reporter)
-    reporter.say(summary_table(summary))
+    scores = evaluate(masks, dataset / "labelsTr", output / "summary.json", reporter=reporter)
+    reporter.say(summary_table(scores.summary))
     reporter.say(f"look at {run / 'progress.png'}, {run / 'validation' / 'worst.png'} and {output / 'summary.json'}")
-    return summary
+    return scores

@@ -25,6 +25,30 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def choose_own_device(name: str, local_rank: int) -> torch.device:
+    """The device of one of several processes that train together: a GPU of its own, or the CPU that all share.
+
+    Args:
+        name: auto, cpu or cuda.
+        local_rank: number of the process on this machine.
+
+    Raises:
+        ConfigError: a single GPU is named, there are too few, or it is neither CPU nor GPU.
+    """
+    gpus = torch.cuda.device_count()
+    if name == "cpu" or (name == "auto" and not gpus):
+        return choose_device("cpu")
+    if name not in ("auto", "cuda"):
+        raise ConfigError(
+            f"--device {name}: each of several processes takes a device of its own. Say --device cuda or cpu; "
+            "CUDA_VISIBLE_DEVICES chooses among the GPUs."
+        )
+    if local_rank >= gpus:
+        raise ConfigError(f"--device {name}: {gpus} GPUs here, and each process takes one. Start no more processes.")
+    torch.cuda.set_device(local_rank)
+    return choose_device(f"cuda:{local_rank}")
+
+
 def list_devices(names: str) -> list[str]:
     """The devices to spread processes over: the named ones, or for "auto" every GPU, else the CPU.
 

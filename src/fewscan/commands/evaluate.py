@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from fewscan.commands.console import Reporter
+from fewscan.commands.outcomes import Evaluation
 from fewscan.evaluation.evaluate import evaluate_folders
 from fewscan.evaluation.summary import Rules, write_csv
-from fewscan.io import write_json
+from fewscan.io import make_folder, write_json
 
 
 def evaluate(
@@ -19,7 +19,7 @@ def evaluate(
     output: Path | None = None,
     rules: Rules = "strict",
     reporter: Reporter | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Score masks.
 
     Args:
@@ -30,7 +30,7 @@ def evaluate(
         reporter: where to show progress.
 
     Returns:
-        The summary, see `fewscan.evaluation.summary.summarise`.
+        The scores.
 
     Raises:
         DataError: a pair is missing or does not fit.
@@ -44,7 +44,7 @@ def evaluate(
         summary = evaluate_folders(Path(predictions), Path(references), rules, progress=progress)
     if output is not None:
         output = Path(output)
-        output.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(output.parent)
         write_json(output, summary)
         write_csv(output.with_suffix(".csv"), summary)
-    return summary
+    return Evaluation(summary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,11 +10,14 @@ from pathlib import Path
 
 from fewscan.commands.console import Reporter
 from fewscan.commands.devices import choose_device
+from fewscan.commands.faults import explained_memory
+from fewscan.commands.outcomes import Predictions
+from fewscan.commands.quality import TABLE, Judge
 from fewscan.data.check import Fault, check_images, fault_of
 from fewscan.data.index import CHANNEL
 from fewscan.inference.model import load_model
 from fewscan.inference.predict import augmentation_views, predict_cases
-from fewscan.io import scan_ending, scan_stem, write_json
+from fewscan.io import WriteError, make_folder, scan_ending, scan_stem, write_json
 from fewscan.types import Case, DataError
 
 NUMBERED = re.compile(CHANNEL)
@@ -28,8 +32,11 @@ def predict(
     save_probabilities: bool = False,
     device: str = "auto",
     reporter: Reporter | None = None,
-) -> list[Path]:
+    quality: bool = True,
+) -> Predictions:
     """Segment scans; those that are faulty are left out and listed in `failed.json`, the others are finished.
+
+    A mask that an earlier call wrote for a scan that is left out now is removed, so that no mask is of another scan.
 
     Args:
         run: folder of a training run, or any folder with model.safetensors and model.json.
@@ -39,50 +46,108 @@ def predict(
         save_probabilities: also write CASE.npz.
         device: auto, cpu, cuda, ...
         reporter: where to show progress.
+        quality: also write `quality.csv`, see docs/quality.md.
 
     Returns:
-        The masks' paths.
+        The masks.
 
     Raises:
         DataError: scans were left out (every fault at once, after the others were predicted), the inputs make no
-            cases, or a file cannot be written.
+            cases, a mask would be written over a scan, or a file cannot be written (WriteError).
         ConfigError: there is no such device.
+        FewscanError: the memory is not enough.
     """
     reporter = reporter or Reporter(quiet=True)
     where = choose_device(device)
     network, card = load_model(Path(run), where)
     cases = collect_cases([Path(path) for path in inputs], len(card.plan.channel_names))
     output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
-    failed: dict[str, list[Fault]] = {}
-    with reporter.bar("checking scans", len(cases)) as step:
-        for case in cases:
-            faults = [fault for fault in check_images(case.images) if fault.fatal]
-            if faults:
-                failed[case.name] = faults
-            step()
+    _check_apart(cases, output)
+    make_folder(output)
+    failed = _find_faults(cases, reporter)
 
     def leave_out(case: Case, error: DataError) -> None:
         failed[case.name] = [fault_of(case.images[0], error)]
 
     sound = [case for case in cases if case.name not in failed]
     views = augmentation_views(card.flips, card.plan.size) if tta else []
+    judge = Judge(Path(run), card, where, tta, reporter) if quality else None
+    observer = judge.observer if judge is not None else None
+    written = []
     with reporter.bar("predicting", len(sound)) as step:
-        job = predict_cases(network, card.plan, sound, output, where, None, views, save_probabilities, step, leave_out)
-        written = [path for _, path in job]
+        job = predict_cases(
+            network, card.plan, sound, output, where, None, views, save_probabilities, step, leave_out, observer
+        )
+        with explained_memory("Predict without --tta, or on another --device."):
+            for case, path in job:
+                written.append(path)
+                if judge is not None:
+                    judge.add(case)
     reporter.say(f"{len(written)} masks written to {output}")
-    _report_failed(output, failed)
-    return written
+    # No table of an earlier call stays.
+    _remove(output / TABLE)
+    if judge is not None:
+        judge.write(output)
+    removed = {case.name: _remove_earlier(case, output) for case in cases if case.name in failed}
+    _report_failed(output, failed, removed)
+    return Predictions(output, tuple(written))
 
 
-def _report_failed(output: Path, failed: Mapping[str, Sequence[Fault]]) -> None:
+def _find_faults(cases: Sequence[Case], reporter: Reporter) -> dict[str, list[Fault]]:
+    """What is wrong with scans that cannot be predicted, by case."""
+    failed = {}
+    with reporter.bar("checking scans", len(cases)) as step:
+        for case in cases:
+            faults = [fault for fault in check_images(case.images) if fault.fatal]
+            if faults:
+                failed[case.name] = faults
+            step()
+    return failed
+
+
+def _mask_path(case: Case, output: Path) -> Path:
+    return output / f"{case.name}{scan_ending(case.images[0])}"
+
+
+def _check_apart(cases: Sequence[Case], output: Path) -> None:
+    """Refuse to write masks over scans."""
+    # Not Path.resolve, which raises where a link leads in a circle; that is a fault of one scan.
+    scans = {os.path.realpath(path) for case in cases for path in case.images}
+    for case in cases:
+        path = _mask_path(case, output)
+        if os.path.realpath(path) in scans:
+            raise DataError(f"{path}: is a scan, its mask would be written over it. Choose another output folder.")
+
+
+def _remove_earlier(case: Case, output: Path) -> list[str]:
+    """Remove what an earlier call wrote for a scan that is left out; the names of the files."""
+    found = [path for path in (_mask_path(case, output), output / f"{case.name}.npz") if path.is_file()]
+    for path in found:
+        _remove(path)
+    return [path.name for path in found]
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise WriteError(path, error) from None
+
+
+def _report_failed(output: Path, failed: Mapping[str, Sequence[Fault]], removed: Mapping[str, Sequence[str]]) -> None:
     """Write `failed.json` and raise; where nothing failed, no list of an earlier call stays."""
     path = output / FAILED
     if not failed:
-        path.unlink(missing_ok=True)
+        _remove(path)
         return
     rows = [
-        {"case": name, "file": fault.file, "problem": fault.problem, "remedy": fault.remedy}
+        {
+            "case": name,
+            "file": fault.file,
+            "problem": fault.problem,
+            "remedy": fault.remedy,
+            "removed": list(removed[name]),
+        }
         for name, faults in failed.items()
         for fault in faults
     ]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fewscan.commands.console import Reporter, TrainingView
-from fewscan.commands.devices import choose_device, choose_precision
+from fewscan.commands.console import Reporter
+from fewscan.commands.dashboard import TrainingView
+from fewscan.commands.devices import choose_precision
+from fewscan.commands.faults import explained_training
+from fewscan.commands.launch import Launch, Start, launched
+from fewscan.commands.outcomes import Run
+from fewscan.commands.quality import validate_and_calibrate
 from fewscan.commands.resume import CHECKPOINTS, check_facts, check_free, find_state, locked, write_facts
-from fewscan.commands.validation import canvas_validation, validate_model
+from fewscan.commands.torchrun import local_processes
+from fewscan.commands.validation import canvas_validation
 from fewscan.config import Config, load_config
 from fewscan.data.check import check_cases, raise_on_faults
 from fewscan.data.fingerprint import take_fingerprint
@@ -21,14 +27,18 @@ from fewscan.data.plan import Plan, make_plan
 from fewscan.data.preprocess import build_cache
 from fewscan.data.split import Split, make_split
 from fewscan.data.store import SliceStore
-from fewscan.engine.checkpoint import Checkpoints
+from fewscan.engine.alarms import alarms_of
+from fewscan.engine.checkpoint import Checkpoint, Checkpoints, read_checkpoint
+from fewscan.engine.determinism import determinism
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import check_batches, fit
 from fewscan.inference.model import ModelCard, save_model
-from fewscan.io import remove_leftovers
+from fewscan.io import remove_leftovers, write_json
 from fewscan.methods.base import Method, Task
+from fewscan.ranks import count
 from fewscan.registry import METHODS, find
 from fewscan.report.curves import save_progress
+from fewscan.types import DataError
 
 
 def train(
@@ -44,8 +54,11 @@ def train(
     cache: Path | None = None,
     reporter: Reporter | None = None,
     resume: bool = False,
-) -> Path:
+) -> Run:
     """Check, plan, preprocess, train through all stages, save the model, validate it.
+
+    Called by every process that torchrun has started, with the same arguments, it trains one model in all of them: the
+    first does all the rest, the others share its batches.
 
     Args:
         dataset: folder in the nnU-Net layout.
@@ -62,37 +75,44 @@ def train(
         resume: go on with an unfinished run from its last checkpoint, or start a new one.
 
     Returns:
-        The folder of the run.
+        The run.
 
     Raises:
         ConfigError: a setting cannot be used, or is not the unfinished run's.
         DataError: something is wrong with the data, has changed since the run was started, or the folder holds
             something or is another training's; found before training starts.
-        FewscanError: training had to stop.
+        FewscanError: training had to stop: the loss is not finite, the memory is not enough, the disk is full.
         Interrupted: SIGINT or SIGTERM asked to stop while training; `resume` goes on.
     """
     reporter = reporter or Reporter(quiet=True)
     output = Path(output)
-    where = choose_device(device)
-    config = load_config(recipe, settings, where.type, method=method, seed=seed)
-    check_free(output)
-    with locked(output):
-        state = find_state(output, resume)
-        index = read_dataset(Path(dataset))
-        split = make_split(index, labelled, labelled_list)
-        _say_split(reporter, index, split)
-        if state == "new":
-            _check_scans(reporter, index, split)
-            plan = _plan(reporter, index, split, config)
-            write_facts(output, config, plan, split, index)
-        else:
-            plan = check_facts(output, config, split, index)
-        if state == "finished":
-            reporter.say(f"the run in {output} is finished, there is nothing left to do")
-        else:
-            remove_leftovers(output)
-            _train(reporter, config, plan, split, output, where, Path(cache) if cache is not None else output / "cache")
-    return output
+    slices = Path(cache) if cache is not None else output / "cache"
+    with launched(device) as launch:
+        if launch.follows:
+            _follow(launch, output, slices)
+            return Run(output)
+        config = load_config(recipe, settings, launch.device.type, method=method, seed=seed)
+        check_free(output)
+        with explained_training(config), locked(output):
+            state = find_state(output, resume)
+            index = read_dataset(Path(dataset))
+            split = make_split(index, labelled, labelled_list)
+            _say_split(reporter, index, split)
+            if state == "new":
+                _check_scans(reporter, index, split)
+                plan = _plan(reporter, index, split, config)
+                # Before anything is written or preprocessed: what is wrong with them is put right by another setting.
+                with _seeded(config, launch.device):
+                    check_batches(build_method(config, plan, launch.device))
+                write_facts(output, config, plan, split, index)
+            else:
+                plan = check_facts(output, config, split, index)
+            if state == "finished":
+                reporter.say(f"the run in {output} is finished, there is nothing left to do")
+            else:
+                remove_leftovers(output)
+                _train(reporter, config, plan, split, output, launch, slices)
+    return Run(output)
 
 
 def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
@@ -152,9 +172,10 @@ def _plan(reporter: Reporter, index: DatasetIndex, split: Split, config: Config)
 
 
 def _train(
-    reporter: Reporter, config: Config, plan: Plan, split: Split, output: Path, where: torch.device, cache: Path
+    reporter: Reporter, config: Config, plan: Plan, split: Split, output: Path, launch: Launch, cache: Path
 ) -> None:
     """From the plan to the validated model, or from the last checkpoint."""
+    where = launch.device
     store = _cached(reporter, split.train, plan, cache / "train", where, "preprocessing training scans")
     val = (
         _cached(reporter, split.val, plan, cache / "val", where, "preprocessing validation scans")
@@ -162,15 +183,16 @@ def _train(
         else None
     )
     checkpoints = Checkpoints(output / CHECKPOINTS, config.checkpoint)
-    devices = [where] if where.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(config.seed)
+    validate = canvas_validation(val, split.val, plan)
+    with _seeded(config, where):
         trained = build_method(config, plan, where)
         check_batches(trained)
-        _fit(reporter, trained, store, config, output, canvas_validation(val, split.val, plan), checkpoints)
+        saved = checkpoints.newest(reporter.say)
+        path = checkpoints.path(saved.done) if saved is not None else None
+        launch.tell(Start(config=config, plan=plan, checkpoint=path, validates=validate is not None))
+        _fit(reporter, trained, store, config, output, validate, checkpoints, saved)
     _export(trained, config, plan, output)
-    if split.val:
-        validate_model(output, split.val, where, reporter)
+    validate_and_calibrate(output, split, where, reporter)
     checkpoints.remove()
     reporter.say(f"the model is {output / 'model.safetensors'}; `fewscan predict {output} SCANS -o OUT` uses it")
 
@@ -180,7 +202,40 @@ def _cached(
 ) -> SliceStore:
     with reporter.bar(text, len(cases)) as step:
         build_cache(cases, plan, folder, step)
-    return SliceStore(folder, device)
+    return SliceStore(folder, device, sharers=local_processes())
+
+
+@contextmanager
+def _seeded(config: Config, where: torch.device) -> Iterator[None]:
+    """The global generators of torch start at the run's seed, deterministic if wanted, and are afterwards as before."""
+    devices = [where] if where.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), determinism(config.deterministic, where):
+        torch.manual_seed(config.seed)
+        yield
+
+
+def _follow(launch: Launch, output: Path, cache: Path) -> None:
+    """Train beside the first process; nothing is written, shown or validated here."""
+    start = launch.hear()
+    if start is None:
+        return
+    where, config, folder = launch.device, start.config, cache / "train"
+    if not (folder / "slices.json").is_file():
+        raise DataError(f"{folder}: not to be seen from here. Run and cache must lie where every machine reads them.")
+    saved = read_checkpoint(start.checkpoint) if start.checkpoint is not None else None
+    checkpoints = Checkpoints(output / CHECKPOINTS, config.checkpoint)
+    store = SliceStore(folder, where, sharers=local_processes())
+    quiet = TrainingView(Reporter(quiet=True), lambda: None)
+    with explained_training(config), _seeded(config, where), quiet as view:
+        trained = build_method(config, start.plan, where)
+        validate = _leave_to_first if start.validates else None
+        fit(trained, store, config, RunLog(None), view, validate, checkpoints, saved)
+
+
+def _leave_to_first(method: Method) -> dict[str, Any]:
+    """The validation of the other processes; the first one does it."""
+    del method
+    return {}
 
 
 def _fit(
@@ -191,23 +246,41 @@ def _fit(
     output: Path,
     validate: Callable[[Method], dict[str, Any]] | None,
     checkpoints: Checkpoints,
+    saved: Checkpoint | None,
 ) -> None:
-    saved = checkpoints.newest(reporter.say)
+    if count() > 1:
+        reporter.say(f"{count()} processes share every batch")
     if saved is not None:
-        reporter.say(f"going on after update {saved.done}")
+        _say_going_on(reporter, saved)
     board = output / "tensorboard" if config.logging.tensorboard else None
     log = RunLog(output / "metrics.jsonl", board, saved.records if saved is not None else ())
 
     def redraw() -> None:
         save_progress(output / "progress.png", log.records)
 
-    with closing(log), TrainingView(reporter, redraw) as view:
+    with closing(log), TrainingView(reporter, redraw, log.records) as view:
         fit(method, store, config, log, view, validate, checkpoints, saved)
     redraw()
+    write_json(output / "alarms.json", alarms_of(log.records))
+
+
+def _say_going_on(reporter: Reporter, saved: Checkpoint) -> None:
+    reporter.say(f"going on after update {saved.done}")
+    if saved.ranks != count():
+        reporter.say(
+            f"  processes then {saved.ranks}, now {count()}: augmentation and dropout draw anew, "
+            "the weights will not be those of an unbroken run"
+        )
+    now = torch.get_num_threads()
+    if saved.threads != now:
+        reporter.say(
+            f"  with {now} threads of PyTorch, before it were {saved.threads}: the last bits of the weights may differ "
+            f"from those of an unbroken run (OMP_NUM_THREADS={saved.threads} keeps them)"
+        )
 
 
 def _export(method: Method, config: Config, plan: Plan, output: Path) -> None:
-    name, network = next(iter(method.networks().items()))
+    (name, network), *others = method.networks().items()
     card = ModelCard(
         method=config.method,
         network_name=name,
@@ -215,4 +288,4 @@ def _export(method: Method, config: Config, plan: Plan, output: Path) -> None:
         plan=plan,
         flips=config.augmentation.spatial.flip > 0,
     )
-    save_model(output, network, card)
+    save_model(output, network, card, others[0][1] if others else None)

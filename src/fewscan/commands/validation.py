@@ -16,7 +16,8 @@ from fewscan.data.store import SliceStore
 from fewscan.evaluation.evaluate import score_files
 from fewscan.evaluation.summary import summarise, summary_table, write_csv
 from fewscan.inference.model import load_model
-from fewscan.inference.predict import BATCH, predict_cases, probabilities
+from fewscan.inference.predict import BATCH, Observer, predict_cases, probabilities
+from fewscan.inference.quality import mask_overlaps
 from fewscan.io import read_scan, write_json
 from fewscan.methods.base import Method
 from fewscan.report.overlays import save_overlay
@@ -39,7 +40,7 @@ def canvas_validation(
         for name, network in method.networks().items():
             counts = _overlaps(network.eval(), store, case_of_slice, len(cases), len(plan.class_names))
             overlap, total = counts[..., 0], counts[..., 1]
-            dice = torch.where(total > 0, 2 * overlap / total.clamp_min(1), 1.0).mean(dim=0)[1:]
+            dice = torch.where(total > 0, 2 * overlap / total.clamp_min(1), 1.0).mean(dim=0)
             classes = dict(zip(plan.class_names[1:], dice.tolist(), strict=True))
             readings[name] = {"dice": float(dice.mean()), "classes": classes}
         return readings
@@ -49,22 +50,23 @@ def canvas_validation(
 
 @torch.no_grad()
 def _overlaps(network: nn.Module, store: SliceStore, case_of_slice: np.ndarray, n_cases: int, n_classes: int) -> Tensor:
-    """(cases, k, 2): pixels that prediction and reference share, and the sum of both."""
-    counts = torch.zeros((n_cases, n_classes, 2), device=store.device)
+    """(cases, k − 1, 2): foreground pixels that prediction and reference share, and the sum of both."""
+    counts = torch.zeros((n_cases, n_classes - 1, 2), device=store.device)
     for start in range(0, len(case_of_slice), BATCH):
         numbers = np.arange(start, min(start + BATCH, len(case_of_slice)))
         predicted = probabilities(network, store.images(numbers)).argmax(dim=1)
-        reference = store.labels(numbers)
         rows = torch.from_numpy(case_of_slice[numbers]).to(store.device)
-        for k in range(n_classes):
-            p, r = (predicted == k).flatten(1), (reference == k).flatten(1)
-            pair = torch.stack(((p & r).sum(dim=1), p.sum(dim=1) + r.sum(dim=1)), dim=1)
-            counts[:, k].index_add_(0, rows, pair.float())
+        counts.index_add_(0, rows, mask_overlaps(predicted, store.labels(numbers), n_classes).float())
     return counts
 
 
 def validate_model(
-    run: Path, cases: Sequence[Case], device: torch.device, reporter: Reporter, part: str = "validation"
+    run: Path,
+    cases: Sequence[Case],
+    device: torch.device,
+    reporter: Reporter,
+    part: str = "validation",
+    observer: Observer | None = None,
 ) -> dict[str, Any]:
     """Predict held-out cases with the saved model, score them on their own grid, draw three of them.
 
@@ -75,7 +77,9 @@ def validate_model(
     plan = card.plan
     scores = {}
     with reporter.bar(f"scoring: {part}", len(cases)) as step:
-        for case, path in predict_cases(network, plan, cases, folder, device, ".nii.gz", progress=step):
+        for case, path in predict_cases(
+            network, plan, cases, folder, device, ".nii.gz", progress=step, observer=observer
+        ):
             if case.label is None:
                 raise ValueError(f"{part} case {case.name} has no label")
             scores[case.name] = score_files(path, case.label, len(plan.class_names))

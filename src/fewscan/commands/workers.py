@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -194,7 +195,7 @@ class Workshop:
             self._say_failure(worker, log)
 
     def _say_failure(self, worker: Worker, log: Path) -> None:
-        self.reporter.say(f"{worker.cell}: failed with exit code {worker.process.returncode}, see {log}")
+        self.reporter.say(f"{worker.cell}: {how_it_ended(worker.process.returncode)}, see {log}")
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         if lines:
             self.reporter.say(f"  {lines[-1]}")
@@ -206,6 +207,16 @@ class Workshop:
         left = time_left(self.grid, coming, len(self.devices))
         text = f", about {timedelta(seconds=round(left))} left" if left is not None else ""
         self.reporter.say(f"run {number} of {len(self.grid.cells)} on {device}: {cell}{text}")
+
+
+def how_it_ended(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"failed with exit code {code}"
+    name = signal.Signals(-code).name
+    if name == "SIGKILL":
+        return "was killed by SIGKILL, as Linux does when memory runs out: lower the batches or plan.size"
+    return f"was killed by {name}"
 
 
 def most_resident_gib(pid: int) -> float | None:

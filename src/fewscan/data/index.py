@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fewscan.data.patients import match_patients
 from fewscan.io import SCAN_ENDINGS, read_json, scan_ending, scan_stem
 from fewscan.types import Case, DataError
 
@@ -50,8 +50,8 @@ def read_dataset(root: Path) -> DatasetIndex:
     """Index `dataset.json`, `imagesTr/CASE_0000.nii.gz`, `labelsTr/CASE.nii.gz` and `imagesUn/`.
 
     A case without a label file, or in `imagesUn/`, is unlabelled. Patients come from "patient_pattern" in
-    dataset.json (a regular expression with one group, matched on the case name) or from `patients.json`
-    ({case: patient}); else every case is a patient.
+    dataset.json (a regular expression with one group, searched for in the case names for at most 5 s) or from
+    `patients.json` ({case: patient}); else every case is a patient.
 
     Raises:
         DataError: with every fault that was found.
@@ -63,10 +63,10 @@ def read_dataset(root: Path) -> DatasetIndex:
     ending = _file_ending(root, meta, faults)
     images = _collect_images(root, ending, len(channels), faults)
     labels = _collect_labels(root, ending, images, faults)
-    patient_of = _patient_rule(root, meta, faults)
+    patients = _patients(root, meta, list(images), faults)
     if faults:
         raise DataError("\n".join(faults))
-    cases = tuple(Case(name, paths, labels.get(name), patient_of(name)) for name, paths in sorted(images.items()))
+    cases = tuple(Case(name, paths, labels.get(name), patients[name]) for name, paths in sorted(images.items()))
     return DatasetIndex(root, str(meta.get("name", root.name)), channels, classes, ending, cases)
 
 
@@ -169,28 +169,20 @@ def _collect_labels(root: Path, ending: str, images: dict[str, tuple[Path, ...]]
     return labels
 
 
-def _patient_rule(root: Path, meta: dict[str, Any], faults: list[str]) -> Callable[[str], str]:
+def _patients(root: Path, meta: dict[str, Any], cases: list[str], faults: list[str]) -> dict[str, str]:
+    """The patient of every case."""
+    themselves = {case: case for case in cases}
     table_path = root / "patients.json"
     if table_path.is_file():
         table = read_json(table_path)
         if not isinstance(table, dict):
             faults.append("patients.json: must hold an object. Write it as {case: patient}.")
-            return lambda case: case
-        return lambda case: str(table.get(case, case))
-    pattern = meta.get("patient_pattern")
-    if pattern is None:
-        return lambda case: case
+            return themselves
+        return {case: str(table.get(case, case)) for case in cases}
+    if meta.get("patient_pattern") is None:
+        return themselves
     try:
-        expression = re.compile(pattern)
-    except (re.error, TypeError, OverflowError, RecursionError) as error:
-        faults.append(f'dataset.json: "patient_pattern" is not a regular expression: {error}.')
-        return lambda case: case
-    if expression.groups != 1:
-        faults.append('dataset.json: "patient_pattern" must have one group, such as ^(patient\\d+).')
-        return lambda case: case
-
-    def patient(case: str) -> str:
-        match = expression.search(case)
-        return match[1] if match else case
-
-    return patient
+        return match_patients(meta["patient_pattern"], cases)
+    except DataError as error:
+        faults.append(str(error))
+        return themselves

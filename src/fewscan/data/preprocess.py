@@ -6,12 +6,22 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from fewscan.data.plan import Normalisation, Plan
 from fewscan.data.resample import axis_maps, resample
-from fewscan.io import Geometry, atomic_path, read_geometry, read_json, read_scan, write_json
+from fewscan.io import (
+    Geometry,
+    WriteError,
+    atomic_path,
+    make_folder,
+    read_geometry,
+    read_json,
+    read_scan,
+    write_json,
+)
 from fewscan.types import Case, DataError
 
 CACHE_VERSION = 1
@@ -90,24 +100,25 @@ def build_cache(cases: Sequence[Case], plan: Plan, folder: Path, progress: Calla
 
     Raises:
         DataError: a file cannot be read.
+        WriteError: the cache cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     key = cache_key(cases, plan)
     if _is_current(folder, key):
         return
-    (folder / "slices.json").unlink(missing_ok=True)
+    _mark_incomplete(folder / "slices.json")
     counts = [read_geometry(case.images[0]).shape[plan.slice_axis] for case in cases]
     labelled = sum(n for n, case in zip(counts, cases, strict=True) if case.label)
     images_shape = (sum(counts), len(plan.channel_names), *plan.size)
     with (
         atomic_path(folder / "images.npy") as images_path,
         atomic_path(folder / "labels.npy") as labels_path,
+        images_path.open("wb") as images,
+        labels_path.open("wb") as labels,
     ):
-        images = np.lib.format.open_memmap(images_path, "w+", np.float16, images_shape)
-        labels = np.lib.format.open_memmap(labels_path, "w+", np.uint8, (labelled, *plan.size))
+        _start_array(images, np.dtype(np.float16), images_shape)
+        _start_array(labels, np.dtype(np.uint8), (labelled, *plan.size))
         _fill(cases, plan, images, labels, progress)
-        images.flush()
-        labels.flush()
     write_json(
         folder / "slices.json",
         {
@@ -120,24 +131,37 @@ def build_cache(cases: Sequence[Case], plan: Plan, folder: Path, progress: Calla
     )
 
 
+def _mark_incomplete(description: Path) -> None:
+    try:
+        description.unlink(missing_ok=True)
+    except OSError as error:
+        raise WriteError(description, error) from None
+
+
+def _start_array(file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """The header of a NumPy file whose rows are written one after the other.
+
+    A memory-mapped file would be as simple, but where the disk is full its rows kill the process (SIGBUS).
+    """
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
 def _fill(
     cases: Sequence[Case],
     plan: Plan,
-    images: np.ndarray,
-    labels: np.ndarray,
+    images: BinaryIO,
+    labels: BinaryIO,
     progress: Callable[[], None] | None,
 ) -> None:
-    image_row = label_row = 0
     for case in cases:
         slices, _ = load_slices(case.images, plan)
-        images[image_row : image_row + len(slices)] = slices.astype(np.float16)
-        image_row += len(slices)
+        images.write(np.ascontiguousarray(slices, np.float16).data)
         if case.label is not None:
             masks = load_label_slices(case.label, plan)
             if masks.shape[0] != slices.shape[0]:
                 raise DataError(f"{case.label}: {len(masks)} slices, its image has {len(slices)}.")
-            labels[label_row : label_row + len(masks)] = masks
-            label_row += len(masks)
+            labels.write(np.ascontiguousarray(masks).data)
         if progress is not None:
             progress()
 

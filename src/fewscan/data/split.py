@@ -49,6 +49,29 @@ class Split:
         }
 
 
+def split_of_run(path: Path, index: DatasetIndex) -> Split:
+    """The split that a run's splits.json keeps; labels that were hidden from the run stay hidden.
+
+    Raises:
+        DataError: the file is not a run's, or names cases that the data set does not have.
+    """
+    names = read_json(path)
+    parts = ("train_labelled", "train_unlabelled", "val", "test")
+    if not isinstance(names, dict) or not all(isinstance(names.get(part), list) for part in parts):
+        raise DataError(f"{path}: not the split of a run. Give the folder of a `fewscan train` run.")
+    by_name = {case.name: case for case in index.cases}
+    unknown = [str(name) for part in parts for name in names[part] if name not in by_name]
+    if unknown:
+        raise DataError(
+            f"{index.root}: lacks {len(unknown)} of the run's cases: {', '.join(unknown[:5])}. "
+            f"Give the data set that {path.parent} was trained on."
+        )
+    shown = [by_name[name] for name in names["train_labelled"]]
+    hidden = [replace(by_name[name], label=None) for name in names["train_unlabelled"]]
+    val, test = (tuple(by_name[name] for name in names[part]) for part in ("val", "test"))
+    return Split((*shown, *hidden), val, test)
+
+
 def make_split(index: DatasetIndex, labelled: int | None = None, labelled_list: Sequence[str] | None = None) -> Split:
     """Split by patient and hide labels.
 

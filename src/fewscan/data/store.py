@@ -20,6 +20,7 @@ class SliceStore:
     Attributes:
         labelled: numbers of the slices that have a label.
         unlabelled: numbers of those that have none.
+        case_names: in the order of the cache.
         slices_per_case: in the order of the cache's cases.
         resident: whether the slices are in memory (or on the device) or memory-mapped.
 
@@ -27,25 +28,33 @@ class SliceStore:
         folder: a cache written by `preprocess.build_cache`.
         device: where batches are wanted.
         resident: None decides by what is free.
+        sharers: processes that keep the same slices in the same memory.
     """
 
-    def __init__(self, folder: Path, device: torch.device, resident: bool | None = None) -> None:
+    def __init__(self, folder: Path, device: torch.device, resident: bool | None = None, sharers: int = 1) -> None:
         self.device = device
         images = np.load(folder / "images.npy", mmap_mode="r")
         labels = np.load(folder / "labels.npy", mmap_mode="r")
         cases = read_json(folder / "slices.json")["cases"]
+        self.case_names = [str(case["name"]) for case in cases]
         self.slices_per_case = [int(case["slices"]) for case in cases]
         self.is_labelled = np.repeat([bool(case["labelled"]) for case in cases], self.slices_per_case)
         self.labelled = np.flatnonzero(self.is_labelled)
         self.unlabelled = np.flatnonzero(~self.is_labelled)
         self._label_row = np.cumsum(self.is_labelled) - 1
         wanted = images.nbytes + labels.nbytes
-        self.resident = wanted < MEMORY_SHARE * free_bytes(device) if resident is None else resident
+        self.resident = wanted < MEMORY_SHARE * free_bytes(device) / sharers if resident is None else resident
         self._images: Tensor | np.ndarray = self._place(images)
         self._labels: Tensor | np.ndarray = self._place(labels)
 
     def _place(self, rows: np.ndarray) -> Tensor | np.ndarray:
         return torch.from_numpy(np.array(rows)).to(self.device) if self.resident else rows
+
+    def names(self, numbers: np.ndarray) -> list[str]:
+        """The cases that slices are of, each once."""
+        ends = np.cumsum(self.slices_per_case)
+        cases = np.searchsorted(ends, numbers, side="right")
+        return list(dict.fromkeys(self.case_names[case] for case in cases))
 
     def images(self, numbers: np.ndarray) -> Tensor:
         """(b, c, h, w) float32 on the device."""

@@ -14,18 +14,21 @@ import pickle
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from fewscan.config import CheckpointSettings
-from fewscan.io import atomic_path
+from fewscan.io import WriteError, atomic_path
+from fewscan.ranks import count, gather_over_ranks, rank
 from fewscan.types import ConfigError, DataError
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 2
+OTHERS = "others"
 REMEDY = "Remove it: the one before it is used, or training starts anew."
 
 
@@ -49,6 +52,7 @@ class Checkpoint:
         done: updates over all stages.
         records: of the log.
         parts: states by name.
+        threads: of PyTorch on the CPU, which decide in which order numbers are added.
     """
 
     stage: int
@@ -56,6 +60,12 @@ class Checkpoint:
     done: int
     records: list[dict[str, Any]]
     parts: dict[str, dict[str, Any]]
+    threads: int = field(default_factory=torch.get_num_threads)
+
+    @property
+    def ranks(self) -> int:
+        """How many ranks there were."""
+        return 1 + len(self.parts["generators"].get(OTHERS, ()))
 
     def restore(self, parts: Mapping[str, Stateful]) -> None:
         """Put the states back."""
@@ -69,19 +79,39 @@ def take_states(parts: Mapping[str, Stateful]) -> dict[str, dict[str, Any]]:
 
 
 class Generators:
-    """All generators of torch that training draws from: its own, and the global ones, which dropout uses."""
+    """All generators of torch that training draws from: its own, and the global ones, which dropout uses.
 
-    def __init__(self, own: torch.Generator) -> None:
+    Every rank has its own; those of rank 0 start as the ones of a single process do.
+
+    Args:
+        own: the training's.
+        seed: of the run.
+        done: updates so far.
+    """
+
+    def __init__(self, own: torch.Generator, seed: int, done: int) -> None:
         self.own = own
+        self.seed = seed
+        self.done = done
+
+    def reseed(self) -> None:
+        """Start anew from the seed, the rank and the updates so far."""
+        own, shared = np.random.SeedSequence([self.seed, rank(), self.done]).generate_state(2, np.uint64)
+        self.own.manual_seed(int(own))
+        torch.manual_seed(int(shared))
 
     def state_dict(self) -> dict[str, Any]:
-        """The states, and the type of device they are of."""
+        """The states of rank 0, the others', and the type of device they are of; to be called on every rank."""
         device = self.own.device
-        state = {"device": device.type, "own": self.own.get_state(), "cpu": torch.get_rng_state()}
-        return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+        mine = {"own": self.own.get_state(), "cpu": torch.get_rng_state()}
+        if device.type == "cuda":
+            mine["cuda"] = torch.cuda.get_rng_state(device)
+        gathered = {name: gather_over_ranks(state[None]) for name, state in mine.items()}
+        first, *others = ({name: states[r].clone() for name, states in gathered.items()} for r in range(count()))
+        return {"device": device.type, **first} | ({OTHERS: others} if others else {})
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Go on where the states were taken.
+        """Go on where the states were taken; where the number of ranks was another one, start anew.
 
         Raises:
             ConfigError: they are of another type of device.
@@ -92,10 +122,15 @@ class Generators:
                 f"--device {device.type}: the run was started on {state_dict['device']}. "
                 f"Go on with --device {state_dict['device']}."
             )
-        self.own.set_state(state_dict["own"])
-        torch.set_rng_state(state_dict["cpu"])
+        states = [state_dict, *state_dict.get(OTHERS, ())]
+        if len(states) != count():
+            self.reseed()
+            return
+        mine = states[rank()]
+        self.own.set_state(mine["own"])
+        torch.set_rng_state(mine["cpu"])
         if device.type == "cuda":
-            torch.cuda.set_rng_state(state_dict["cuda"], device)
+            torch.cuda.set_rng_state(mine["cuda"], device)
 
 
 class Checkpoints:
@@ -117,17 +152,22 @@ class Checkpoints:
         by_count = every > 0 and done % every == 0
         return by_count or (minutes > 0 and time.monotonic() - self.saved_at >= 60 * minutes)
 
+    def path(self, done: int) -> Path:
+        """The file of the checkpoint after so many updates."""
+        return self.folder / f"{done:09d}.ckpt"
+
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, read it back, and only then remove the older ones but the last.
+        """Write a checkpoint, read it back, and only then remove the older ones but the last; rank 0 does.
 
         Raises:
-            DataError: it cannot be written or read back; the older ones are still there.
+            DataError: it cannot be written (WriteError) or read back; the older ones are still there.
         """
-        path = self.folder / f"{checkpoint.done:09d}.ckpt"
-        write_checkpoint(path, checkpoint)
-        _checked_content(path)
-        for old in checkpoint_files(self.folder)[:-KEPT]:
-            old.unlink()
+        if rank() == 0:
+            path = self.path(checkpoint.done)
+            write_checkpoint(path, checkpoint)
+            _checked_content(path)
+            for old in checkpoint_files(self.folder)[:-KEPT]:
+                old.unlink()
         self.saved_at = time.monotonic()
 
     def newest(self, say: Callable[[str], object]) -> Checkpoint | None:
@@ -183,7 +223,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint; it is on the disk, complete, or not there at all.
 
     Raises:
-        DataError: it cannot be written.
+        WriteError: it cannot be written.
     """
     packed = io.BytesIO()
     torch.save(vars(checkpoint), packed)
@@ -196,7 +236,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             file.write(content)
         _flush_folder(path.parent)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror}. Make room, then go on with --resume.") from None
+        raise WriteError(path, error) from None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

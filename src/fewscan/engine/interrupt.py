@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM while training: the first is remembered until the update is done, the second leaves at once."""
+"""Ctrl-C and SIGTERM while training: the first is remembered until the update is done, the second leaves at once.
+
+Of several ranks one may hear the first signal while another has not, and none must leave before all have agreed: there
+the second changes nothing, and it is torchrun that ends those that do not leave in time.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from fewscan.ranks import count
 from fewscan.types import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -23,10 +28,10 @@ class Interrupt:
         """Handle a signal.
 
         Raises:
-            Interrupted: it is the second one.
+            Interrupted: it is the second one, and there is one rank.
         """
         del frame
-        if self.signal is not None:
+        if self.signal is not None and count() == 1:
             raise Interrupted(number, f"Left at once by {signal.Signals(number).name}.")
         self.signal = signal.Signals(number)
 

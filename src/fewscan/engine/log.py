@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from fewscan.io import write_text
+from fewscan.io import WriteError, write_text
 from fewscan.types import ConfigError
 
 
@@ -27,27 +27,39 @@ class RunLog:
     """Appends records to `metrics.jsonl` and keeps them for the curves.
 
     Args:
-        path: the file; made anew.
+        path: the file; made anew. None: nothing is written, for ranks that have nothing to write.
         tensorboard: folder for TensorBoard's events, made anew, or None.
         records: of the run so far, which are written first.
 
     Raises:
         ConfigError: TensorBoard is wanted and not installed.
+        WriteError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, tensorboard: Path | None = None, records: Sequence[dict[str, Any]] = ()) -> None:
+    def __init__(
+        self, path: Path | None, tensorboard: Path | None = None, records: Sequence[dict[str, Any]] = ()
+    ) -> None:
         self.path = path
         self.records = list(records)
         self.board = _open_board(tensorboard) if tensorboard is not None else None
-        write_text(path, "".join(_line(record) for record in records))
+        if path is not None:
+            write_text(path, "".join(_line(record) for record in records))
         for record in records:
             self._show(record)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record; numbers that are not finite become null."""
+        """Append one record; numbers that are not finite become null.
+
+        Raises:
+            WriteError: the file cannot be written, and may end in half a line; a resumed run writes it anew.
+        """
         self.records.append(record)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(record))
+        if self.path is not None:
+            try:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(_line(record))
+            except OSError as error:
+                raise WriteError(self.path, error) from None
         self._show(record)
 
     def _show(self, record: dict[str, Any]) -> None:

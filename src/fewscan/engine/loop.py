@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fewscan.config import Config, OptimiserSettings
 from fewscan.data.sampler import ShuffledSampler
 from fewscan.data.store import SliceStore
+from fewscan.engine.alarms import Alarms
 from fewscan.engine.checkpoint import Checkpoint, Checkpoints, Generators, Stateful, take_states
 from fewscan.engine.interrupt import watch_signals
 from fewscan.engine.log import Listener, RunLog
 from fewscan.methods.base import Batch, Context, Method, Stage
+from fewscan.networks.synchronised import synchronise
+from fewscan.ranks import average_over_ranks, copy_from_first, count, largest_over_ranks, own_share, rank
 from fewscan.schedule import linear_warm_up, polynomial_decay
-from fewscan.types import ConfigError, FewscanError, Interrupted
+from fewscan.types import ConfigError, Interrupted
 
 Validate = Callable[[Method], dict[str, Any]]
 
@@ -44,8 +49,11 @@ def fit(
         checkpoints: get one when it is due, at the end of every stage and when a signal asks to stop; None: never.
         saved: to go on from, with the log that was given its records; None: from the start.
 
+    Of several ranks each calls it, with the same arguments but for what rank 0 alone writes, shows and validates.
+
     Raises:
-        FewscanError: the loss is not finite, a checkpoint cannot be written, or `saved` is of another device.
+        FewscanError: a loss term or a weight is not finite, a file cannot be written, `saved` is of another device, or
+            another rank has gone.
         Interrupted: SIGINT or SIGTERM asked to stop; the update is done and saved.
     """
     generator = torch.Generator(store.device).manual_seed(config.seed)
@@ -53,51 +61,72 @@ def fit(
     stages = [stage for stage in method.stages() if stage.updates > 0]
     total = sum(stage.updates for stage in stages)
     start, first, done = (saved.stage, saved.update, saved.done) if saved is not None else (0, 0, 0)
+    if count() > 1:
+        unite(method, Generators(generator, config.seed, done))
+
+    def tell(record: dict[str, Any]) -> None:
+        log.write(record)
+        listener.on_record(record)
+
     method.train()
     with watch_signals() as interrupt:
         for number, stage in enumerate(stages[start:], start):
             method.start_stage(stage)
             optimiser = make_optimiser(method, config.optimiser)
             meter = Meter(stage)
+            alarms = Alarms(stage, store, tell)
             parts: dict[str, Stateful] = {
                 "method": method,
                 "optimiser": optimiser,
                 "meter": meter,
+                "alarms": alarms,
                 "batches": batches,
-                "generators": Generators(generator),
+                "generators": Generators(generator, config.seed, done),
             }
             if saved is not None and number == start:
                 saved.restore(parts)
             for update in range(first if number == start else 0, stage.updates):
                 rate = set_learning_rate(optimiser, config.optimiser, update, stage.updates)
                 batch = batches.draw(stage)
-                context = Context(generator, update, stage.updates)
-                terms = method(batch, context)
-                loss = weigh(terms, method.weights(context))
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                optimiser.step()
-                method.after_update(context)
+                terms, loss = take_step(method, optimiser, batch, Context(generator, update, stage.updates))
                 done += 1
                 meter.add(terms, loss)
+                alarms.add(done, terms, batch, batches.drawn, method.take_noticed())
                 listener.on_update(done, total, stage.name)
                 last = update == stage.updates - 1
                 if last or done % config.logging.every == 0:
-                    record = {"update": done, "stage": stage.name, "lr": rate, **meter.read()}
-                    log.write(record)
-                    listener.on_record(record)
+                    alarms.check()
+                    tell({"update": done, "stage": stage.name, "lr": rate, **meter.read()})
+                    alarms.read(done, update)
                 every = config.logging.validate_every
                 if validate is not None and (done == total or (every and done % every == 0)):
-                    record = {"update": done, "stage": stage.name, "validation": validate(method)}
-                    log.write(record)
-                    listener.on_record(record)
+                    alarms.check()
+                    validation = validate(method)
+                    tell({"update": done, "stage": stage.name, "validation": validation})
+                    alarms.compare(done, validation)
                     method.train()
                     meter.restart()
-                asked = interrupt.signal
-                if checkpoints is not None and (last or asked is not None or checkpoints.due(done)):
+                is_due = checkpoints is not None and checkpoints.due(done)
+                asked, due = largest_over_ranks(interrupt.signal or 0, is_due)
+                if checkpoints is not None and (last or asked or due):
+                    alarms.check(method)
                     checkpoints.save(Checkpoint(number, update + 1, done, log.records, take_states(parts)))
-                if asked is not None:
-                    raise Interrupted(asked, _farewell(asked.name, done, total, checkpoints))
+                if asked:
+                    raise Interrupted(asked, _farewell(signal.Signals(asked).name, done, total, checkpoints))
+
+
+def take_step(
+    method: Method, optimiser: torch.optim.Optimizer, batch: Batch, context: Context
+) -> tuple[dict[str, Tensor], Tensor]:
+    """One update of all weights; its loss terms and their weighted sum."""
+    terms = method(batch, context)
+    loss = weigh(terms, method.weights(context))
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    terms, loss = average(method, terms, loss)
+    optimiser.step()
+    method.after_update(context)
+    return terms, loss
 
 
 def _farewell(name: str, done: int, total: int, checkpoints: Checkpoints | None) -> str:
@@ -107,20 +136,56 @@ def _farewell(name: str, done: int, total: int, checkpoints: Checkpoints | None)
     return f"{stopped} `fewscan train` with the same options and --resume goes on from there."
 
 
+def unite(method: Method, generators: Generators) -> None:
+    """Let ranks start as one: the weights of rank 0, batch statistics of all, and draws of their own.
+
+    Rank 0 draws on where it is, as one process would.
+    """
+    synchronise(method)
+    copy_from_first([*method.parameters(), *method.buffers()])
+    if rank() > 0:
+        generators.reseed()
+
+
+def average(method: Method, terms: dict[str, Tensor], loss: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Average gradients, terms and loss over the ranks, in one exchange after the backward pass.
+
+    What no rank uses in a stage has no gradient on any of them: steps do not branch on what is in a batch.
+    """
+    if count() == 1:
+        return terms, loss
+    means = [value.detach().clone() for value in (*terms.values(), loss)]
+    gradients = [p.grad for p in method.parameters() if p.grad is not None]
+    average_over_ranks([*gradients, *means])
+    return dict(zip(terms, means[:-1], strict=True)), means[-1]
+
+
 def check_batches(method: Method) -> None:
     """Refuse batches that a stage cannot work with.
 
     Raises:
-        ConfigError: a stage has an empty batch, or a pre-training stage a single unlabelled image.
+        ConfigError: a stage has an empty batch, a pre-training stage a single unlabelled image, or several ranks
+            cannot share a batch evenly.
     """
     for stage in method.stages():
-        if stage.updates > 0 and stage.labelled + stage.unlabelled == 0:
-            raise ConfigError(f"stages.{stage.name}: labelled and unlabelled are both 0. Raise one of them.")
-        if stage.updates > 0 and stage.unlabelled < stage.fewest_unlabelled:
+        if stage.updates == 0:
+            continue
+        setting = f"stages.{stage.name if stage.name in ('global', 'local') else 'anatomical'}"
+        if stage.labelled + stage.unlabelled == 0:
+            raise ConfigError(f"{setting}: labelled and unlabelled are both 0. Raise one of them.")
+        fewest = count() * stage.fewest_unlabelled
+        if stage.unlabelled < fewest:
             raise ConfigError(
-                f"stages.{stage.name}.unlabelled: {stage.unlabelled} is too few, "
-                f"this stage compares images with each other. Set it to {stage.fewest_unlabelled} or more."
+                f"{setting}.unlabelled: {stage.unlabelled} is too few, "
+                f"this stage compares images with each other. Set it to {fewest} or more."
             )
+        for kind, images, least in (("labelled", stage.labelled, 1), ("unlabelled", stage.unlabelled, fewest)):
+            fewer = images // count() * count()
+            if fewer < images:
+                raise ConfigError(
+                    f"{setting}.{kind}: {count()} processes cannot share {images} images evenly. "
+                    f"Set it to {fewer + count()}{f' or {fewer}' if fewer >= max(least, 1) else ''}."
+                )
 
 
 def weigh(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
@@ -153,7 +218,13 @@ def set_learning_rate(
 
 
 class Batches:
-    """Draws batches; where every scan is labelled, the labelled ones serve as the unlabelled pool too."""
+    """Draws batches; where every scan is labelled, the labelled ones serve as the unlabelled pool too.
+
+    Attributes:
+        drawn: numbers of the labelled and the unlabelled slices of the last batch, of all ranks.
+    """
+
+    drawn: tuple[np.ndarray, ...]
 
     def __init__(self, store: SliceStore, seed: int) -> None:
         self.store = store
@@ -162,9 +233,9 @@ class Batches:
         self.unlabelled = ShuffledSampler(pool, seed + 1)
 
     def draw(self, stage: Stage) -> Batch:
-        """The next batch of a stage."""
-        labelled = self.labelled.draw(stage.labelled)
-        unlabelled = self.unlabelled.draw(stage.unlabelled)
+        """The next batch of a stage; all ranks draw it alike and each takes its share."""
+        self.drawn = (self.labelled.draw(stage.labelled), self.unlabelled.draw(stage.unlabelled))
+        labelled, unlabelled = map(own_share, self.drawn)
         return Batch(self.store.images(labelled), self.store.labels(labelled), self.store.images(unlabelled))
 
     def state_dict(self) -> dict[str, Any]:
@@ -207,18 +278,8 @@ class Meter:
         self.count += 1
 
     def read(self) -> dict[str, Any]:
-        """Means and throughput; the one place of the loop that waits for the device.
-
-        Raises:
-            FewscanError: a term is not finite.
-        """
+        """Means and throughput; waits for the device."""
         means = {name: float(value) / self.count for name, value in self.sums.items()}
-        broken = [name for name, value in means.items() if value - value != 0]
-        if broken:
-            raise FewscanError(
-                f"Training stopped: the loss terms {', '.join(broken)} are not finite. "
-                "Lower optimiser.learning_rate, or look for odd intensities with `fewscan check`."
-            )
         seconds = time.perf_counter() - self.started
         reading = {
             "loss": means.pop("loss"),

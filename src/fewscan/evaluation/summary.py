@@ -123,13 +123,14 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         table.add_column(metric.replace("_", " "), justify="right")
     undefined = summary["undefined"]
     for name, values in summary["classes"].items():
-        table.add_row(name, *_cells(values, undefined["classes"][name]))
+        table.add_row(name, *metric_cells(values, undefined["classes"][name]))
     table.add_section()
-    table.add_row("mean", *_cells(summary["mean"], undefined["mean"]), style="bold")
+    table.add_row("mean", *metric_cells(summary["mean"], undefined["mean"]), style="bold")
     return table
 
 
-def _cells(values: Mapping[str, float | None], undefined: Mapping[str, int]) -> list[str]:
+def metric_cells(values: Mapping[str, float | None], undefined: Mapping[str, int]) -> list[str]:
+    """A text per metric, in the order of METRICS; (n) counts undefined values."""
     cells = []
     for metric in METRICS:
         value = values[metric]

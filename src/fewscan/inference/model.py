@@ -1,4 +1,7 @@
-"""A trained model on disk: `model.safetensors` and `model.json`, all that prediction needs and nothing to unpickle."""
+"""A trained model on disk: `model.safetensors` and `model.json`, all that prediction needs and nothing to unpickle.
+
+Where the method has two networks, `second.safetensors` holds the other one, which the first is compared with.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from fewscan.networks.unet import UNet, UNetSettings
 from fewscan.types import DataError
 
 FORMAT = 1
+WEIGHTS = "model.safetensors"
+SECOND_WEIGHTS = "second.safetensors"
 
 
 class ModelCard(BaseModel):
@@ -39,13 +44,21 @@ class ModelCard(BaseModel):
     flips: bool
 
 
-def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
-    """Write both files; the weights in their own precision, on the CPU."""
-    from safetensors.torch import save_file
+def save_model(folder: Path, network: nn.Module, card: ModelCard, second: nn.Module | None = None) -> None:
+    """Write the files; the weights in their own precision, on the CPU.
 
-    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    with atomic_path(folder / "model.safetensors") as path:
-        save_file(weights, path)
+    Args:
+        folder: that is there.
+        network: for prediction.
+        card: of it.
+        second: of the same form, if the method has another network.
+
+    Raises:
+        WriteError: one of them cannot be written.
+    """
+    _write_weights(folder / WEIGHTS, network)
+    if second is not None:
+        _write_weights(folder / SECOND_WEIGHTS, second)
     write_json(folder / "model.json", card.model_dump(mode="json"))
 
 
@@ -56,23 +69,36 @@ def load_model(folder: Path, device: torch.device) -> tuple[UNet, ModelCard]:
         DataError: a file is missing or does not belong to a model of fewscan.
     """
     card = _read_card(folder / "model.json")
+    return _load_network(folder / WEIGHTS, card, device), card
+
+
+def load_second(folder: Path, card: ModelCard, device: torch.device) -> UNet | None:
+    """Read the other network of a run, ready to predict; None where the method has none, or its file was left behind.
+
+    Raises:
+        DataError: the file does not belong to the model of the card.
+    """
+    path = folder / SECOND_WEIGHTS
+    return _load_network(path, card, device) if path.is_file() else None
+
+
+def _load_network(path: Path, card: ModelCard, device: torch.device) -> UNet:
     # Without memory, so that no random weights are drawn only to be replaced.
     with torch.device("meta"):
         network = UNet(len(card.plan.channel_names), len(card.plan.class_names), 2, card.network)
-    weights = _read_weights(folder / "model.safetensors")
+    weights = _read_weights(path)
     try:
         network.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise DataError(
-            f"{folder / 'model.safetensors'}: the weights do not fit the network of model.json. "
-            f"Take both files from the same run. ({error})"
+            f"{path}: the weights do not fit the network of model.json. Take all files from the same run. ({error})"
         ) from None
     faulty = [name for name, value in network.named_parameters() if not _is_sound(value)]
     if faulty:
-        raise DataError(f"{folder / 'model.safetensors'}: {faulty[0]} holds no finite float32 numbers. Copy it again.")
+        raise DataError(f"{path}: {faulty[0]} holds no finite float32 numbers. Copy it again.")
     network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.eval(), card
+    return network.eval()
 
 
 def _is_sound(weights: torch.Tensor) -> bool:
@@ -86,6 +112,14 @@ def _read_card(path: Path) -> ModelCard:
         return ModelCard.model_validate(read_json(path))
     except ValidationError as error:
         raise DataError(f"{path}: not the description of a fewscan model. {error}") from None
+
+
+def _write_weights(path: Path, network: nn.Module) -> None:
+    from safetensors.torch import save
+
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    with atomic_path(path) as beside:
+        beside.write_bytes(save(weights))
 
 
 def _read_weights(path: Path) -> dict[str, Any]:

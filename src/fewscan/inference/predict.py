@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from fewscan.data.plan import Plan
 from fewscan.data.preprocess import load_slices
 from fewscan.data.resample import axis_maps, resample
-from fewscan.io import atomic_path, scan_ending, write_scan
+from fewscan.io import Geometry, atomic_path, make_folder, scan_ending, write_scan
 from fewscan.types import Case, DataError
 
 BATCH = 16
@@ -49,6 +50,11 @@ class ScanInWork:
         self._mask = np.zeros(shape, np.uint8)
         self._kept = np.zeros((len(plan.class_names), *shape), np.float16) if keep_probabilities else None
 
+    @property
+    def mask(self) -> np.ndarray:
+        """(z, y, x) uint8 on the scan's grid, as far as it is filled."""
+        return np.moveaxis(self._mask, 0, self.plan.slice_axis)
+
     def take(self, start: int, canvas: np.ndarray) -> None:
         """Bring the probabilities (slices, k, h, w) of the slices from `start` on to the scan's grid."""
         source = resample(canvas, self._rows, self._columns)
@@ -61,7 +67,7 @@ class ScanInWork:
     def write(self, destination: Path, ending: str | None) -> Path:
         """Write `CASE` + ending, the image's own where it is None, and `CASE.npz` where probabilities were kept."""
         path = destination / f"{self.case.name}{ending or scan_ending(self.case.images[0])}"
-        write_scan(path, np.moveaxis(self._mask, 0, self.plan.slice_axis), self.geometry)
+        write_scan(path, self.mask, self.geometry)
         if self._kept is not None:
             kept = np.moveaxis(self._kept, 1, self.plan.slice_axis + 1)
             with atomic_path(destination / f"{self.case.name}.npz") as beside:
@@ -89,6 +95,16 @@ class Piece:
         return self.start + len(self.slices) == len(self.scan.slices)
 
 
+class Observer(Protocol):
+    """Someone who watches predictions being made, and changes nothing."""
+
+    def on_block(self, network: nn.Module, pieces: Sequence[Piece], slices: Tensor, probs: Tensor) -> None:
+        """After the network; slices (b, c, h, w) and probabilities (b, k, h, w) on the device, in the pieces' order."""
+
+    def on_mask(self, case: Case, mask: np.ndarray, geometry: Geometry) -> None:
+        """When a scan's mask (z, y, x) is complete, before it is written; called in the writer's thread."""
+
+
 def probabilities(
     network: nn.Module, slices: Float[Tensor, "b c h w"], views: Sequence[Float[Tensor, "2 3"]] = ()
 ) -> Float[Tensor, "b k h w"]:
@@ -98,12 +114,19 @@ def probabilities(
         return network(slices).softmax(dim=1)
     total = seen = torch.zeros(())
     for view in views:
-        probs = network(_warp(slices, view, "border")).softmax(dim=1)
-        back = _warp(probs, _inverse(view), "zeros")
+        back = turned_probabilities(network, slices, view)
         total = total + back
         # A pixel that the turned view did not show does not count for that view.
         seen = seen + back.sum(dim=1, keepdim=True)
     return total / seen.clamp_min(1e-6)
+
+
+def turned_probabilities(
+    network: nn.Module, slices: Float[Tensor, "b c h w"], view: Float[Tensor, "2 3"]
+) -> Float[Tensor, "b k h w"]:
+    """Class probabilities of a view of slices, turned back; all 0 where the view did not show a pixel."""
+    probs = network(_warp(slices, view, "border")).softmax(dim=1)
+    return _warp(probs, _inverse(view), "zeros")
 
 
 def _warp(maps: Tensor, view: Tensor, padding: str) -> Tensor:
@@ -141,6 +164,7 @@ def predict_cases(
     save_probabilities: bool = False,
     progress: Callable[[], None] | None = None,
     on_refusal: Refusal | None = None,
+    observer: Observer | None = None,
 ) -> Iterator[tuple[Case, Path]]:
     """Predict scans and write a mask for each; yields what was written, in the order of the cases.
 
@@ -158,16 +182,21 @@ def predict_cases(
         save_probabilities: also write `CASE.npz` with `probabilities` (k, z, y, x) float16.
         progress: called once per case that is written.
         on_refusal: called for a case that cannot be read, which then gets no mask; None: the error is raised.
+        observer: watches; it has seen all of a case when the case is yielded.
 
     Raises:
         DataError: a file cannot be read, or written.
     """
-    destination.mkdir(parents=True, exist_ok=True)
+    make_folder(destination)
     waiting: deque[tuple[Piece, Future[Path | None]]] = deque()
 
     def finish(piece: Piece, canvas: np.ndarray) -> Path | None:
         piece.scan.take(piece.start, canvas)
-        return piece.scan.write(destination, ending) if piece.is_last else None
+        if not piece.is_last:
+            return None
+        if observer is not None:
+            observer.on_mask(piece.scan.case, piece.scan.mask, piece.scan.geometry)
+        return piece.scan.write(destination, ending)
 
     def written(most: int) -> Iterator[tuple[Case, Path]]:
         while len(waiting) > most:
@@ -179,10 +208,13 @@ def predict_cases(
                 yield piece.scan.case, path
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        for pieces in in_batches(_read_ahead(reader, cases, plan, save_probabilities, on_refusal)):
+        for pieces in in_batches(read_ahead(reader, cases, plan, save_probabilities, on_refusal)):
             block = torch.from_numpy(np.concatenate([piece.slices for piece in pieces])).to(device)
             with torch.no_grad():
-                canvas = probabilities(network, block, views).cpu().numpy()
+                probs = probabilities(network, block, views)
+                if observer is not None:
+                    observer.on_block(network, pieces, block, probs)
+            canvas = probs.cpu().numpy()
             ends = np.cumsum([len(piece.slices) for piece in pieces])
             for piece, part in zip(pieces, np.split(canvas, ends[:-1]), strict=True):
                 waiting.append((piece, writer.submit(finish, piece, part)))
@@ -190,14 +222,14 @@ def predict_cases(
         yield from written(0)
 
 
-def _read_ahead(
+def read_ahead(
     reader: ThreadPoolExecutor,
     cases: Sequence[Case],
     plan: Plan,
     keep_probabilities: bool,
     on_refusal: Refusal | None,
 ) -> Iterator[ScanInWork]:
-    """The scans in their order; while one is in use the next is read."""
+    """The scans in their order; while one is in use the next is read by the reader's thread."""
     coming: deque[tuple[Case, Future[ScanInWork]]] = deque()
     for case in cases:
         coming.append((case, reader.submit(ScanInWork, case, plan, keep_probabilities)))

@@ -13,6 +13,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from fewscan.losses.sampling import mean_over_classes
+from fewscan.ranks import sum_over_ranks
+
 
 def uniform_centres(n_classes: int, embedding: int, tau: float) -> Float[Tensor, "k e"]:
     """Unit vectors ψ_1..ψ_k that minimise Σ_c log Σ_c' exp(ψ_c·ψ_c'/τ); in float64, computed once.
@@ -72,9 +75,14 @@ def assign_centres(means: Float[Tensor, "k e"], centres: Float[Tensor, "k e"]) -
 def move_means(
     means: Float[Tensor, "k e"], embeddings: Float[Tensor, "k q e"], present: Bool[Tensor, k], momentum: float
 ) -> Float[Tensor, "k e"]:
-    """φ_c ← m φ_c + (1 − m) · the normalised mean of the class's unit embeddings; absent classes keep theirs."""
-    batch_means = F.normalize(F.normalize(embeddings, dim=-1).mean(dim=1), dim=-1)
-    return torch.where(present[:, None], means.lerp(batch_means, 1 - momentum), means)
+    """φ_c ← m φ_c + (1 − m) · the normalised mean of the class's unit embeddings; absent classes keep theirs.
+
+    The mean is that of all ranks where the class is present.
+    """
+    own_means = torch.where(present[:, None], F.normalize(embeddings, dim=-1).mean(dim=1), 0)
+    totals, ranks = sum_over_ranks(own_means, present[:, None].to(own_means.dtype))
+    batch_means = F.normalize(totals / ranks.clamp_min(1), dim=-1)
+    return torch.where(ranks > 0, means.lerp(batch_means, 1 - momentum), means)
 
 
 def adaptive_contrast(
@@ -111,4 +119,4 @@ def adaptive_contrast(
     positive = torch.einsum("qmk,km->kq", own, known / known.sum(dim=1, keepdim=True).clamp_min(1).to(unit.dtype))
     centre = torch.einsum("kqe,ke->kq", unit, centres) / tau
     per_class = -(positive - total + centre_weight * (centre - total)).mean(dim=1)
-    return torch.where(counted, per_class, 0).sum() / counted.sum().clamp_min(1)
+    return mean_over_classes(per_class, counted)

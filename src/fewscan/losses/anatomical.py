@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fewscan.losses.interpolation import gather_neighbourhoods, mean_neighbourhoods
-from fewscan.losses.sampling import class_masks, draw_classes, draw_true
+from fewscan.losses.sampling import class_masks, draw_classes, draw_true, mean_over_classes
 
 Embed = Callable[[Tensor], Tensor]
 
@@ -84,6 +84,8 @@ def anatomical_contrast(
 
     over classes c with a hard query. Queries carry gradient; prototypes and negatives do not. One set of negatives
     serves all queries of a class, and classes share pixels: each query's loss is distributed as with draws of its own.
+
+    Of several ranks, prototypes are over all of them, while each draws queries and negatives from its own pixels.
 
     Args:
         embed: the linear representation head at single pixels: windows (*n, t, c) → embeddings (*n, e).
@@ -174,4 +176,4 @@ def prototype_contrast(
     negative = torch.einsum("kqe,kne->kqn", unit_queries, F.normalize(negatives, dim=-1))
     logits = torch.cat((positive[..., None], negative), dim=-1) / tau
     per_class = -F.log_softmax(logits, dim=-1)[..., 0].mean(dim=1)
-    return (per_class * counted).sum() / counted.sum().clamp_min(1)
+    return mean_over_classes(per_class, counted)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fewscan.losses.segmentation import check_maps, soft_dice, supervised_loss
+from fewscan.ranks import sum_over_ranks
 
 
 def image_weighted_pseudo_loss(
@@ -116,7 +117,10 @@ def probability_mse(
     targets take no gradient.
     """
     squares = (probs - targets.detach()).square().mean(dim=1)
-    return squares.mean() if weights is None else (squares * weights).sum() / weights.sum().clamp_min(1)
+    if weights is None:
+        return squares.mean()
+    total, weight = sum_over_ranks((squares * weights).sum(), weights.sum())
+    return total / weight.clamp_min(1)
 
 
 def pyramid_consistency(probs: Sequence[Float[Tensor, "b k *space"]]) -> Float[Tensor, ""]:
@@ -136,7 +140,8 @@ def pyramid_consistency(probs: Sequence[Float[Tensor, "b k *space"]]) -> Float[T
         divergence = (mean * (_log(mean) - _log(p))).sum(dim=1)
         share = (-divergence).exp()
         squares = (p - mean).square().mean(dim=1)
-        terms.append((share * squares).sum() / share.sum() + divergence.mean())
+        total, shares = sum_over_ranks((share * squares).sum(), share.sum())
+        terms.append(total / shares + divergence.mean())
     return torch.stack(terms).mean()
 
 

@@ -23,6 +23,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.grad import conv2d_weight, conv3d_weight
 
+from fewscan.ranks import sum_over_ranks
+
 WINDOW = 3
 
 
@@ -102,12 +104,13 @@ def mean_neighbourhoods(
         masks: weights of the pixels, one mask per class; a mask that sums to nothing gives zeros.
 
     Returns:
-        (k, t, Σ c_l), t = 3^ndim positions in row-major order.
+        (k, t, Σ c_l), t = 3^ndim positions in row-major order; of several ranks, the mean over all their pixels.
     """
     exact = torch.promote_types(masks.dtype, torch.float32)
-    counts = masks.sum(dim=(0, *range(2, masks.ndim)), dtype=exact).clamp_min(1)
+    counts = masks.sum(dim=(0, *range(2, masks.ndim)), dtype=exact)
     sums = torch.cat([_inner_products(maps, masks) for maps in pyramid], dim=-1)
-    return (sums / counts[:, None, None]).to(masks.dtype)
+    sums, counts = sum_over_ranks(sums, counts)
+    return (sums / counts.clamp_min(1)[:, None, None]).to(masks.dtype)
 
 
 def _inner_products(maps: Tensor, masks: Tensor) -> Tensor:

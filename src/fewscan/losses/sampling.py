@@ -6,10 +6,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from fewscan.ranks import sum_over_ranks
+
 
 def class_masks(labels: Int[Tensor, b * space], n_classes: int) -> Bool[Tensor, "{n_classes} n"]:
     """Which pixels, flat over (b, *space), are of each class."""
     return labels.flatten() == torch.arange(n_classes, device=labels.device)[:, None]
+
+
+def mean_over_classes(losses: Float[Tensor, k], counted: Bool[Tensor, k]) -> Float[Tensor, ""]:
+    """Mean over the counted classes; 0, with a graph, where none is.
+
+    Of several ranks, the loss of a class is the mean over those that count it.
+    """
+    totals, ranks = sum_over_ranks(torch.where(counted, losses, 0), counted.to(losses.dtype))
+    return (totals / ranks.clamp_min(1)).sum() / (ranks > 0).sum().clamp_min(1)
 
 
 def draw_true(masks: Bool[Tensor, "r n"], draws: int, generator: torch.Generator) -> Int[Tensor, "r {draws}"]:

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from fewscan.ranks import sum_over_ranks
+
 
 def check_maps(logits: Tensor, labels: Tensor) -> None:
     """Raise ValueError unless labels (b, *space) lie on the pixels of logits (b, k, *space)."""
@@ -29,7 +31,8 @@ def cross_entropy(
     if weights is None:
         return F.cross_entropy(logits, labels.long())
     losses = F.cross_entropy(logits, labels.long(), reduction="none")
-    return (losses * weights).sum() / weights.sum().clamp_min(1)
+    total, weight = sum_over_ranks((losses * weights).sum(), weights.sum())
+    return total / weight.clamp_min(1)
 
 
 def soft_dice(
@@ -40,6 +43,7 @@ def soft_dice(
 ) -> Float[Tensor, ""]:
     """1 − mean over classes of (2 Σ p·y + s) / (Σ p² + Σ y² + s), sums over the batch (Milletari et al., 2016).
 
+    The batch is that of all ranks.
     The background counts as a class, as in the published code. With weights, every sum is a weighted one.
 
     Raises:
@@ -52,6 +56,7 @@ def soft_dice(
     axes = (0, *range(2, probs.ndim))
     overlap = (w * probs * targets).sum(dim=axes)
     total = (w * probs * probs).sum(dim=axes) + (w * targets).sum(dim=axes)
+    overlap, total = sum_over_ranks(overlap, total)
     return 1 - ((2 * overlap + smooth) / (total + smooth)).mean()
 
 

@@ -53,10 +53,18 @@ class Action(ActionBase):
         settings = self.settings
         if not settings.use_anco:
             return {}
+
+        def embed(neighbourhoods: Tensor) -> Tensor:
+            embeddings = self.represent.embed(neighbourhoods)
+            # The queries alone: prototypes and negatives take no gradient.
+            if torch.is_grad_enabled():
+                self.notice_embeddings("pixels", embeddings.flatten(0, -2))
+            return embeddings
+
         sure = step.unlabelled.confidence >= settings.valid_from
         return {
             "anco": anatomical_contrast(
-                self.represent.embed,
+                embed,
                 step.pyramid,
                 step.logits.softmax(dim=1),
                 torch.cat((step.labels, step.unlabelled.labels)),

@@ -23,7 +23,7 @@ from fewscan.methods.base import Batch, Context, Count, NonNegative, Share, Stag
 from fewscan.methods.semi import believe
 from fewscan.methods.teacher import AveragedTeacher, TeacherSettings
 from fewscan.networks.bank import MemoryBank
-from fewscan.networks.ema import make_teacher, update_teacher, warmed_momentum
+from fewscan.networks.ema import Statistics, make_teacher, update_teacher, warmed_momentum
 from fewscan.networks.heads import (
     GlobalProjector,
     LocalProjector,
@@ -31,6 +31,7 @@ from fewscan.networks.heads import (
     cut_patches,
     predictor,
 )
+from fewscan.ranks import gather_over_ranks
 from fewscan.schedule import sigmoid_ramp_up
 
 View = Literal["weak", "strong"]
@@ -39,6 +40,9 @@ View = Literal["weak", "strong"]
 class ActionBaseSettings(TeacherSettings):
     """Hyper-parameters that ACTION and ACTION++ share (method section 5), and the switches of the ablation."""
 
+    teacher_statistics: Statistics = Field(
+        "averaged", description="BatchNorm statistics of the teacher: averaged from the student, or of its own batches."
+    )
     bank_size: Count = Field(36, description="Entries of the memory bank, the anchors.")
     embedding: Count = Field(512, description="Length of the global embeddings.")
     random_anchors: bool = Field(
@@ -168,6 +172,7 @@ class ActionBase(AveragedTeacher):
         with torch.no_grad():
             z_teacher = self.project_global_teacher(bottleneck_teacher)
         z_student = self.predict_global(self.project_global(bottleneck_student))
+        self.notice_embeddings("global", z_student)
         return self._distil(z_student, z_teacher, self.bank_global, context)
 
     def _local_loss(self, logits_student: Tensor, logits_teacher: Tensor, context: Context) -> Tensor:
@@ -176,11 +181,12 @@ class ActionBase(AveragedTeacher):
         with torch.no_grad():
             z_teacher = self.project_local_teacher(cut_patches(logits_teacher, self.patch, stride))
         z_student = self.predict_local(self.project_local(cut_patches(logits_student, self.patch, stride)))
+        self.notice_embeddings("local", z_student)
         return self._distil(z_student, z_teacher, self.bank_local, context)
 
     def _distil(self, z_student: Tensor, z_teacher: Tensor, bank: MemoryBank, context: Context) -> Tensor:
         """Distillation over the bank's anchors, which the batch joins afterwards."""
-        anchors = bank.entries.clone() if self.settings.random_anchors else z_teacher
+        anchors = bank.entries.clone() if self.settings.random_anchors else gather_over_ranks(z_teacher)
         loss = anchor_distillation(z_student, z_teacher, anchors, *self.temperatures(context))
         bank.push(z_teacher)
         return loss
@@ -225,6 +231,7 @@ class ActionBase(AveragedTeacher):
         # A strong view of the teacher changes intensities alone: its pseudo-labels stay on the weak pixels.
         seen = weak if self.settings.view_teacher == "weak" else self.augment.intensity(weak, generator)
         believed = believe(self.teacher, seen)._replace(images=weak)
+        self.notice_labels(believed.labels)
         if self.settings.view_student == "weak":
             return believed
         return self.augment.strong_with_labels(believed, self.task.n_classes, generator)

@@ -34,6 +34,7 @@ from fewscan.methods.base import Batch, Context, Count, NonNegative, Positive, S
 from fewscan.networks.bank import ClassQueue
 from fewscan.networks.ema import make_teacher, update_teacher, warmed_momentum
 from fewscan.networks.heads import RepresentationHead
+from fewscan.ranks import own_number
 from fewscan.schedule import cosine_swing
 
 
@@ -100,6 +101,7 @@ class ActionPlusPlus(ActionBase):
         self._push_keys(batch, generator)
         pyramid = [maps[: len(step.labels)] for maps in step.pyramid]
         queries, present = _embed(self.represent, pyramid, step.labels, len(self.means), settings.queries, generator)
+        self.notice_embeddings("pixels", queries.flatten(0, 1))
         self.means.copy_(move_means(self.means, queries.detach(), present, settings.mean_momentum))
         centres, tau = self.centres[self.assignment], self.temperature(context)
         keys, known = self.queue.entries, self.queue.known
@@ -110,7 +112,8 @@ class ActionPlusPlus(ActionBase):
         """The teacher's embeddings of labelled pixels, on the weak view."""
         images, labels = self.augment.weak_labelled(batch.images_labelled, batch.labels, generator)
         _, pyramid = self.teacher.logits_and_pyramid(images)
-        keys = _embed(self.represent_teacher, pyramid, labels, len(self.means), self.settings.keys, generator)
+        number = own_number(self.settings.keys)
+        keys = _embed(self.represent_teacher, pyramid, labels, len(self.means), number, generator)
         self.queue.push(*keys)
 
 

@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from fewscan.augment.policy import Augmentation, AugmentationSettings
+from fewscan.losses.collapse import class_shares, spread, thin
 from fewscan.networks.unet import UNet, UNetSettings
 
+PSEUDO_LABELS = "pseudo_labels"
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -139,6 +141,25 @@ class Method(nn.Module, ABC):
         self.settings = settings
         self.augment = Augmentation(task.augmentation)
         self.student = task.build_network()
+        self._noticed: dict[str, Tensor] = {}
+
+    def notice_labels(self, labels: Tensor) -> None:
+        """Say which classes (b, *space) a step took unlabelled images for; alarms watch that it is not one alone."""
+        self._noticed[PSEUDO_LABELS] = class_shares(thin(labels, 0).flatten(), self.task.n_classes)
+
+    def notice_predictions(self, maps: Tensor) -> None:
+        """As `notice_labels`, of logits or probabilities (b, k, *space)."""
+        self._noticed[PSEUDO_LABELS] = class_shares(thin(maps.detach(), 1).argmax(dim=1).flatten(), self.task.n_classes)
+
+    def notice_embeddings(self, name: str, embeddings: Tensor) -> None:
+        """Say what a step embedded (b, *p, e); alarms watch that it does not all become alike."""
+        if len(embeddings) > 1:
+            self._noticed[name] = spread(embeddings.detach())
+
+    def take_noticed(self) -> dict[str, Tensor]:
+        """What the last step said about itself, small tensors on the device, given once."""
+        noticed, self._noticed = self._noticed, {}
+        return noticed
 
     @abstractmethod
     def stages(self) -> tuple[Stage, ...]:

@@ -75,6 +75,7 @@ class Bcp(AveragedTeacher):
     ) -> dict[str, Tensor]:
         """Labelled boxes in unlabelled images, and unlabelled boxes in labelled images."""
         believed = believe(self.teacher, self.augment.weak(unlabelled, generator))
+        self.notice_labels(believed.labels)
         strong = self.augment.intensity(believed.images, generator)
         pairs = torch.arange(max(len(images), len(strong)), device=images.device)
         first, second = pairs % len(images), pairs % len(strong)

@@ -49,6 +49,7 @@ class Cct(SemiSupervised):
         levels = self.student.encode(torch.cat((labelled.images, weak)))
         logits, _ = self.student.decode(levels)
         targets = logits[n:].softmax(dim=1)
+        self.notice_predictions(targets)
         perturbed = self.perturb([maps[n:] for maps in levels], context.generator)
         losses = [
             probability_mse(decoder(maps).softmax(dim=1), targets)

@@ -34,7 +34,9 @@ class Cps(SemiSupervised):
         strong = self.strong_view(unlabelled, context.generator)
         logits, logits_strong = joint_logits(self.student, labelled.images, strong)
         second, second_strong = joint_logits(self.second, labelled.images, strong)
-        by_second = cross_entropy(logits_strong, second_strong.argmax(dim=1))
+        pseudo_labels = second_strong.argmax(dim=1)
+        self.notice_labels(pseudo_labels)
+        by_second = cross_entropy(logits_strong, pseudo_labels)
         by_first = cross_entropy(second_strong, logits_strong.argmax(dim=1))
         return {
             "sup": supervised_loss(logits, labelled.labels) + supervised_loss(second, labelled.labels),

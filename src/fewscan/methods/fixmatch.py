@@ -40,6 +40,7 @@ class FixMatch(SemiSupervised):
         """L_sup, and the cross-entropy of the strong view against sure pseudo-labels."""
         with labelling(self.student):
             believed = believe(self.student, self.augment.weak(unlabelled, context.generator))
+        self.notice_labels(believed.labels)
         strong = self.augment.strong_with_labels(believed, self.task.n_classes, context.generator)
         logits, logits_strong = joint_logits(self.student, labelled.images, strong.images)
         threshold = self.settings.confident_from

@@ -54,7 +54,9 @@ class AveragedTeacher(Method):
     @torch.no_grad()
     def teacher_probs(self, images: Tensor) -> Tensor:
         """The teacher's probabilities, soft targets."""
-        return self.teacher(images).softmax(dim=1)
+        probs = self.teacher(images).softmax(dim=1)
+        self.notice_predictions(probs)
+        return probs
 
 
 class SemiTeacherSettings(TeacherSettings, SemiSettings):

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from fewscan.ranks import gather_over_ranks
+
 
 class MemoryBank(nn.Module):
     """The last `size` teacher embeddings, the anchors a_1..a_n of ACTION (eq. 1 and 2).
@@ -29,9 +31,12 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def push(self, embeddings: Float[Tensor, b * entry]) -> None:
-        """Put a batch in the place of the oldest entries; of a batch larger than the bank, its last ones."""
+        """Put a batch in the place of the oldest entries; of a batch larger than the bank, its last ones.
+
+        The batch is that of all ranks, so that their banks stay equal.
+        """
         size = self.entries.shape[0]
-        newest = embeddings[-size:]
+        newest = gather_over_ranks(embeddings)[-size:]
         slots = (self.cursor + torch.arange(len(newest), device=self.cursor.device)) % size
         self.entries.index_copy_(0, slots, newest.to(self.entries.dtype))
         self.cursor.copy_((self.cursor + len(newest)) % size)
@@ -60,8 +65,13 @@ class ClassQueue(nn.Module):
     def push(self, embeddings: Float[Tensor, "k n e"], present: Bool[Tensor, k]) -> None:
         """Put n embeddings of each present class in the place of its oldest; absent classes keep what they have.
 
-        All classes share one cursor, so that no step has to ask which are present.
+        All classes share one cursor, so that no step has to ask which are present. The embeddings of all ranks are put
+        in, one rank's after the other's, so that their queues stay equal.
         """
+        for batch in zip(gather_over_ranks(embeddings[None]), gather_over_ranks(present[None]), strict=True):
+            self._push(*batch)
+
+    def _push(self, embeddings: Tensor, present: Tensor) -> None:
         size = self.entries.shape[1]
         newest = embeddings[:, -size:].to(self.entries.dtype)
         slots = (self.cursor + torch.arange(newest.shape[1], device=self.cursor.device)) % size

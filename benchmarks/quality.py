@@ -1,0 +1,139 @@
+"""python -m benchmarks.quality: how well the estimates without labels know the Dice of finished runs' cases.
+
+Every run is copied without what it says about quality, validated and calibrated anew: what counts are the estimates of
+the validation cases, each made without its own patient.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import sys
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from scipy.stats import spearmanr
+
+from fewscan.commands.console import Reporter
+from fewscan.commands.quality import FLAG_FROM, TABLE, validate_and_calibrate
+from fewscan.data.index import read_dataset
+from fewscan.data.split import split_of_run
+from fewscan.evaluation.calibration import Signals, calibrate
+from fewscan.inference.model import SECOND_WEIGHTS, WEIGHTS
+from fewscan.io import write_json
+from fewscan.types import FewscanError
+
+NEEDED = (WEIGHTS, "model.json", "splits.json")
+WORST_SHARE = 0.2
+
+
+def main(
+    dataset: Annotated[Path, typer.Argument(help="That the runs were trained on.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs with validation cases.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for copies of the runs and quality.json.")],
+    threads: Annotated[int, typer.Option(min=1, help="Of PyTorch on the CPU.")] = 2,
+) -> None:
+    """Print a line per run, and write all figures."""
+    torch.set_num_threads(threads)
+    index, reporter = read_dataset(dataset), Reporter()
+    figures = {}
+    for run in runs:
+        copy = output / "runs" / run.name
+        table = copy / "validation" / TABLE
+        if not table.is_file():
+            _copy(run, copy)
+            split = split_of_run(copy / "splits.json", index)
+            validate_and_calibrate(copy, split, torch.device("cpu"), Reporter(quiet=True))
+        patients = {case.name: case.patient for case in index.cases}
+        figures[run.name] = {**figures_of(table), "signal_sets": compare_sets(table, patients)}
+        reporter.say(f"{run.name}: {figures[run.name]}")
+        write_json(output / "quality.json", figures)
+
+
+def _copy(run: Path, copy: Path) -> None:
+    copy.mkdir(parents=True, exist_ok=True)
+    for name in (*NEEDED, SECOND_WEIGHTS):
+        if name in NEEDED or (run / name).is_file():
+            shutil.copy(run / name, copy / name)
+
+
+def figures_of(table: Path) -> dict[str, Any]:
+    """What a validation's `quality.csv` shows.
+
+    Returns:
+        Cases, Spearman's rank correlations of the estimate and of every signal with the Dice, the mean absolute error
+        beside that of the median Dice, share of cases inside their interval and its mean width, and how many of the
+        worst fifth are flagged, by all rules and by the estimate alone.
+    """
+    rows = _read(table)
+    dice, estimate, low, high = (
+        np.array([float(row[name] or "nan") for row in rows])
+        for name in ("dice", "dice_estimate", "dice_low", "dice_high")
+    )
+    known = np.isfinite(estimate)
+    worst = np.zeros(len(rows), bool)
+    worst[np.argsort(dice, kind="stable")[: round(WORST_SHARE * len(rows))]] = True
+    flagged = np.array([row["flagged"] == "1" for row in rows])
+    outlying = np.array([float(row["outlier"] or 0) >= FLAG_FROM for row in rows])
+    by_estimate = known & (estimate <= np.quantile(estimate[known], WORST_SHARE))
+    return {
+        "cases": len(rows),
+        "mean_dice": round(float(dice.mean()), 3),
+        "spearman": {name: _rank(rows, dice, name) for name in ("dice_estimate", *Signals._fields)},
+        "mean_absolute_error": round(float(np.abs(estimate - dice)[known].mean()), 4),
+        "mean_absolute_error_of_median": round(float(np.abs(np.median(dice) - dice).mean()), 4),
+        "inside_interval": round(float(((low <= dice) & (dice <= high))[known].mean()), 3),
+        "interval_width": round(float((high - low)[known].mean()), 3),
+        "worst": int(worst.sum()),
+        "flagged": int(flagged.sum()),
+        "worst_flagged": int((worst & flagged).sum()),
+        "lowest_estimates": int(by_estimate.sum()),
+        "worst_in_lowest_estimates": int((worst & by_estimate).sum()),
+        "outliers": int(outlying.sum()),
+        "worst_in_outliers": int((worst & outlying).sum()),
+    }
+
+
+def compare_sets(table: Path, patients: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """Leave-one-out Spearman and mean absolute error of models that use other signals."""
+    rows = _read(table)
+    dice = {row["case"]: float(row["dice"]) for row in rows}
+    signals = {
+        row["case"]: Signals(*(float(row[name]) if row[name] else None for name in Signals._fields)) for row in rows
+    }
+    found = {}
+    for count, names in ((n, names) for n in range(1, 5) for names in combinations(Signals._fields, n)):
+        fit = calibrate(signals, dice, patients, names)
+        if fit is None:
+            continue
+        calibration, estimates = fit
+        error = np.mean([abs(estimate.dice - dice[case]) for case, estimate in estimates.items()])
+        rank = calibration.spearman if calibration.spearman is not None else 0.0
+        found[" ".join(names)] = {"signals": count, "spearman": round(rank, 3), "error": round(float(error), 4)}
+    return found
+
+
+def _read(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _rank(rows: list[dict[str, str]], dice: np.ndarray, name: str) -> float | None:
+    values = np.array([float(row[name] or "nan") for row in rows])
+    known = np.isfinite(values)
+    if known.sum() < len(rows) / 2 or not np.ptp(values[known]):
+        return None
+    return round(float(spearmanr(values[known], dice[known]).statistic), 2)
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except FewscanError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)

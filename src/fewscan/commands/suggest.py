@@ -1,0 +1,153 @@
+"""fewscan suggest: the unlabelled patients whose labels would help most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from fewscan.commands.console import Reporter
+from fewscan.commands.devices import choose_device
+from fewscan.data.index import read_dataset
+from fewscan.data.split import Split, split_of_run
+from fewscan.evaluation.selection import Choice, choose, distances, weights
+from fewscan.inference.describe import Description, describe_cases
+from fewscan.inference.model import load_model
+from fewscan.io import write_json, write_text
+from fewscan.types import Case, ConfigError, DataError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FILE = "suggestions.json"
+
+
+class Suggestion(NamedTuple):
+    """A patient to label.
+
+    Attributes:
+        patient: its name.
+        cases: its scans in the training split.
+        score: share of the uncertain patients' distance from the nearest example that its label takes away.
+        uncertainty: entropy in nats per pixel of predicted foreground, mean over its scans.
+        distance: from the nearest patient labelled or suggested before it; 1 is the median between two patients.
+        reason: in words.
+    """
+
+    patient: str
+    cases: tuple[str, ...]
+    score: float
+    uncertainty: float
+    distance: float
+    reason: str
+
+
+def suggest(
+    run: Path,
+    dataset: Path,
+    count: int = 5,
+    output: Path | None = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> list[Suggestion]:
+    """Rank unlabelled training patients by how much their labels would help; writes `suggestions.json` into the run.
+
+    Args:
+        run: folder of a finished training run.
+        dataset: that it was trained on, with the same files.
+        count: of patients.
+        output: file for `--labelled-list`, a name per line: the patients that are labelled, then the suggested ones.
+        device: auto, cpu, cuda, ...
+        reporter: where to show progress.
+
+    Returns:
+        The patients, best first.
+
+    Raises:
+        ConfigError: there are fewer patients without a label.
+        DataError: the run is not finished, or the data set is not the run's.
+    """
+    reporter = reporter or Reporter(quiet=True)
+    run = Path(run)
+    where = choose_device(device)
+    network, card = load_model(run, where)
+    split = split_of_run(run / "splits.json", read_dataset(Path(dataset)))
+
+    def leave_out(case: Case, error: DataError) -> None:
+        reporter.say(f"{case.name} is left out: {error}")
+
+    with reporter.bar("describing training scans", len(split.train)) as step:
+        described = describe_cases(network, card.plan, split.train, where, step, leave_out)
+    suggestions = rank_patients(split, described, count)
+    write_json(run / FILE, [suggestion._asdict() for suggestion in suggestions])
+    if output is not None:
+        names = [*_labelled_names(split), *(suggestion.patient for suggestion in suggestions)]
+        write_text(Path(output), "".join(f"{name}\n" for name in names))
+    return suggestions
+
+
+def rank_patients(split: Split, described: dict[str, Description], count: int) -> list[Suggestion]:
+    """Choose among the patients none of whose scans is labelled.
+
+    Raises:
+        ConfigError: there are fewer than `count` of them.
+        DataError: no labelled scan could be described.
+    """
+    cases = [case for case in split.train if case.name in described]
+    scans: dict[str, list[str]] = {}
+    for case in cases:
+        scans.setdefault(case.patient, []).append(case.name)
+    patients = list(scans)
+    with_label = {case.patient for case in split.labelled}
+    labelled = np.array([patient in with_label for patient in patients])
+    if not labelled.any():
+        raise DataError("none of the labelled scans can be read. `fewscan check` says what is wrong with them.")
+    if not 1 <= count <= (~labelled).sum():
+        raise ConfigError(f"-n {count}: must be 1 to {(~labelled).sum()}, the training patients without a label.")
+    features = np.stack([np.mean([described[name].features for name in scans[p]], axis=0) for p in patients])
+    uncertainty = np.array([np.mean([described[name].entropy for name in scans[p]]) for p in patients])
+    choices = choose(distances(features), weights(uncertainty), labelled, count)
+    median = float(np.median(uncertainty))
+    return [
+        Suggestion(
+            patient=patients[choice.number],
+            cases=tuple(scans[patients[choice.number]]),
+            score=round(choice.score, 4),
+            uncertainty=round(float(uncertainty[choice.number]), 4),
+            distance=round(choice.distance, 4),
+            reason=_reason(choice, uncertainty[choice.number] / median, patients, labelled),
+        )
+        for choice in choices
+    ]
+
+
+def _reason(choice: Choice, uncertainty: float, patients: Sequence[str], labelled: np.ndarray) -> str:
+    how_sure = "as uncertain as most"
+    if abs(uncertainty - 1) > 0.05:
+        how_sure = f"{uncertainty:.2g} times as uncertain as the median patient"
+    known = "labelled" if labelled[choice.nearest] else "suggested"
+    return (
+        f"{how_sure}; {choice.distance:.2g} of the usual distance from {patients[choice.nearest]}, the nearest that is "
+        f"{known}; the nearest example for {choice.covers} of {(~labelled).sum()} unlabelled patients"
+    )
+
+
+def _labelled_names(split: Split) -> list[str]:
+    """Patients, or the scans of those that are labelled in part."""
+    hidden = {case.patient for case in split.train if case.label is None}
+    names = [case.name if case.patient in hidden else case.patient for case in split.labelled]
+    return list(dict.fromkeys(names))
+
+
+def suggestion_table(suggestions: Sequence[Suggestion]) -> Table:
+    """For the terminal, without the reasons: they would be squeezed into a column."""
+    from rich.table import Table
+
+    table = Table(title="label these next")
+    for column in ("patient", "scans", "score", "uncertainty", "distance"):
+        table.add_column(column, justify="left" if column == "patient" else "right")
+    for s in suggestions:
+        table.add_row(s.patient, str(len(s.cases)), f"{s.score:.3f}", f"{s.uncertainty:.3f}", f"{s.distance:.2f}")
+    return table

@@ -1,0 +1,179 @@
+"""Volume and shape of a mask's classes, and how far they lie beyond those of the labelled cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from scipy import ndimage
+
+UNITS = {"volume_ml": " ml", "components": "", "extent": "", "slice_share": ""}
+WORDS = {
+    "volume_ml": "volume",
+    "components": "number of parts",
+    "extent": "share of its bounding box",
+    "slice_share": "share of the slices",
+}
+# Standard deviations of the logarithms as they are between patients: few labelled cases say little about them.
+PRIOR_SPREADS = {"volume_ml": 0.5, "components": 0.7, "extent": 0.25, "slice_share": 0.3}
+PRIOR_CASES = 4
+# From the median absolute deviation to the standard deviation of a normal distribution.
+MAD_TO_SD = 1.4826
+# Specks are common in masks that are good, and would rule the bounding box.
+SMALLEST_PART = 0.05
+# The score of a class that is missing, or there where none should be; no other score is higher.
+LARGEST_SCORE = 10.0
+
+
+class Shape(NamedTuple):
+    """Of one class in one case; all are above 0.
+
+    Attributes:
+        volume_ml: of all its voxels.
+        components: parts whose voxels touch by their faces, without those below a twentieth of the class.
+        extent: share of their bounding box that these parts fill: the less, the less compact.
+        slice_share: of the case's slices that show these parts.
+    """
+
+    volume_ml: float
+    components: float
+    extent: float
+    slice_share: float
+
+
+class Range(BaseModel):
+    """The labelled cases' values of a measure, and the spread of their logarithms."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lowest: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    highest: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    spread: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+    def excess(self, value: float) -> float:
+        """How many spreads the value lies below the lowest or above the highest; 0 between them, 10 at most."""
+        beyond = max(math.log(self.lowest / value), math.log(value / self.highest), 0.0)
+        return min(beyond / self.spread, LARGEST_SCORE)
+
+
+class Expected(BaseModel):
+    """What a class looks like in the labelled cases.
+
+    Attributes:
+        in_all: every labelled case shows the class.
+        ranges: by the names of `Shape`; none where no labelled case shows it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    in_all: bool
+    ranges: dict[str, Range]
+
+    @model_validator(mode="after")
+    def _ranges_are_of_shapes(self) -> Expected:
+        unknown = set(self.ranges) - set(Shape._fields)
+        if unknown:
+            raise ValueError(f"shapes have no measures {', '.join(sorted(unknown))}")
+        return self
+
+
+class Outlier(NamedTuple):
+    """How far a mask lies beyond the labelled cases.
+
+    Attributes:
+        score: in spreads, of the measure and class that lie farthest out; 0: within all ranges; 10: as far or farther,
+            or a class is missing that every labelled case shows, or there is one that no labelled case shows.
+        reason: in words; empty for a score of 0.
+    """
+
+    score: float
+    reason: str
+
+
+def class_shapes(
+    mask: np.ndarray, spacing_mm: Sequence[float], slice_axis: int, n_classes: int
+) -> dict[int, Shape | None]:
+    """Measure the classes 1 to n_classes − 1; None for one that is not there.
+
+    Args:
+        mask: (z, y, x) integers.
+        spacing_mm: per array axis.
+        slice_axis: the array axis that slices are cut along.
+        n_classes: background included.
+    """
+    boxes = ndimage.find_objects(mask, max_label=n_classes - 1)
+    voxel_ml = math.prod(spacing_mm) / 1000
+    return {
+        k: None if box is None else _shape(mask[box] == k, voxel_ml, slice_axis, mask.shape[slice_axis])
+        for k, box in enumerate(boxes, start=1)
+    }
+
+
+def _shape(inside: np.ndarray, voxel_ml: float, slice_axis: int, slices: int) -> Shape:
+    """Of a class within its bounding box."""
+    count = int(inside.sum())
+    numbers, _ = ndimage.label(inside)
+    sizes = np.bincount(numbers.ravel())[1:]
+    parts = np.flatnonzero(sizes >= SMALLEST_PART * count) + 1
+    kept = np.isin(numbers, parts) if len(parts) else inside
+    (box,) = ndimage.find_objects(kept.astype(np.uint8))
+    in_plane = tuple(axis for axis in range(3) if axis != slice_axis)
+    shown = int(kept.any(axis=in_plane).sum())
+    return Shape(count * voxel_ml, max(len(parts), 1), float(kept[box].mean()), shown / slices)
+
+
+def expected_shapes(labelled: Sequence[Mapping[int, Shape | None]]) -> dict[int, Expected]:
+    """What the labelled cases' classes look like.
+
+    A spread is s with s² = (n (1.4826 MAD)² + n₀ s₀²) / (n + n₀), of natural logarithms, over the n cases that show
+    the class; n₀ = 4 cases' worth of a spread s₀ that is common between patients keeps one or two cases from being
+    taken for all.
+
+    Args:
+        labelled: a mapping of `class_shapes` for every labelled case; at least one.
+    """
+    expected = {}
+    for k in labelled[0]:
+        shown = [shape for case in labelled if (shape := case[k]) is not None]
+        ranges = {name: _range(name, [getattr(shape, name) for shape in shown]) for name in UNITS if shown}
+        expected[k] = Expected(in_all=len(shown) == len(labelled), ranges=ranges)
+    return expected
+
+
+def _range(name: str, values: Sequence[float]) -> Range:
+    logs = np.log(values)
+    deviation = MAD_TO_SD * float(np.median(np.abs(logs - np.median(logs))))
+    weighted = len(values) * deviation**2 + PRIOR_CASES * PRIOR_SPREADS[name] ** 2
+    return Range(lowest=min(values), highest=max(values), spread=math.sqrt(weighted / (len(values) + PRIOR_CASES)))
+
+
+def find_outlier(
+    shapes: Mapping[int, Shape | None], expected: Mapping[int, Expected], class_names: Sequence[str]
+) -> Outlier:
+    """The measure that lies farthest beyond the labelled cases, over all classes.
+
+    Args:
+        shapes: of the mask.
+        expected: of the same classes.
+        class_names: by number, background included.
+    """
+    found = [_of_class(shapes[k], wanted, class_names[k]) for k, wanted in expected.items()]
+    return max(found, key=lambda outlier: outlier.score)
+
+
+def _of_class(shape: Shape | None, wanted: Expected, name: str) -> Outlier:
+    if shape is None:
+        missed = Outlier(LARGEST_SCORE, f"{name} is missing, every labelled case has it")
+        return missed if wanted.in_all else Outlier(0.0, "")
+    if not wanted.ranges:
+        return Outlier(LARGEST_SCORE, f"{name} is there, no labelled case has it")
+    found = []
+    for measure, known in wanted.ranges.items():
+        value, unit = getattr(shape, measure), UNITS[measure]
+        score = known.excess(value)
+        text = f"{name}: {WORDS[measure]} {value:.3g}{unit}, labelled {known.lowest:.3g} to {known.highest:.3g}{unit}"
+        found.append(Outlier(score, text if score else ""))
+    return max(found, key=lambda outlier: outlier.score)

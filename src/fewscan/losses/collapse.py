@@ -1,0 +1,40 @@
+"""Signs of collapse: not losses, but statistics of a step that are cheap enough for every one."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+PIXEL_STRIDE = 4
+
+
+def thin(maps: Tensor, channels: int) -> Tensor:
+    """Every fourth pixel along each axis of maps (b, *channels, *space): what collapse takes is organs, not borders."""
+    first = 1 + channels
+    return maps[(slice(None),) * first + (slice(None, None, PIXEL_STRIDE),) * (maps.ndim - first)]
+
+
+@torch.no_grad()
+def class_shares(labels: Int[Tensor, " n"], n_classes: int) -> Float[Tensor, " k"]:
+    """The share of each class among labels."""
+    # Not bincount: on a GPU it waits for the device.
+    classes = torch.arange(n_classes, device=labels.device)
+    return (labels == classes[:, None]).float().mean(dim=1)
+
+
+@torch.no_grad()
+def spread(embeddings: Float[Tensor, "b *p e"]) -> Float[Tensor, ""]:
+    """1 − the mean cosine between different embeddings of a batch, of each place apart; 0: they all point one way.
+
+        1 − mean_{i≠j} cos(z_i, z_j) = b/(b − 1) · (1 − ‖mean_i z_i/‖z_i‖‖²)
+
+    Args:
+        embeddings: two or more, (b, e), or (b, p, e) of p places.
+    """
+    b = len(embeddings)
+    directions = F.normalize(embeddings.float(), dim=-1)
+    # A zero vector has no direction; it counts as the one that all share.
+    lengths = directions.square().sum(dim=-1).mean(dim=0)
+    return (b / (b - 1) * (lengths - directions.mean(dim=0).square().sum(dim=-1))).mean()

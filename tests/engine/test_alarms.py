@@ -1,0 +1,265 @@
+"""Alarms: what stops training, what is told once, and that a resumed run tells the same."""
+
+import json
+import math
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from fewscan.config import CheckpointSettings, load_config
+from fewscan.engine.alarms import READINGS, VALIDATIONS, Alarms, alarms_of
+from fewscan.engine.checkpoint import Checkpoints, checkpoint_files, read_checkpoint
+from fewscan.engine.log import RunLog
+from fewscan.engine.loop import fit
+from fewscan.losses.collapse import class_shares, spread, thin
+from fewscan.methods.base import PSEUDO_LABELS, Stage
+from fewscan.registry import METHODS
+from fewscan.types import FewscanError, Interrupted
+from steps import SIZES, Store, build, context, draw_batch, start
+
+STAGE = Stage("semi", 1000, 2, 2)
+BATCH = draw_batch(STAGE, SIZES[0])
+OLD = 500
+SLICES = (np.array([1, 2]), np.array([7, 8]))
+
+
+class Told(list):
+    def alarms(self):
+        return Alarms(STAGE, Store(), self.append)
+
+    @property
+    def names(self):
+        return [record["alarm"] for record in self]
+
+
+@pytest.fixture
+def told():
+    return Told()
+
+
+def reading(alarms, update=OLD, updates=3, **noticed):
+    for _ in range(updates):
+        alarms.add(update, {"sup": torch.tensor(1.0)}, BATCH, SLICES, dict(noticed))
+    alarms.check()
+    alarms.read(update, update)
+
+
+def background(share):
+    return torch.tensor([share, (1 - share) / 2, (1 - share) / 2])
+
+
+class Breaks:
+    """Makes the terms of a method infinite from an update on."""
+
+    def __init__(self, method, at):
+        self.method, self.at = method, at
+        method.register_forward_hook(self.after)
+        self.calls = 0
+
+    def after(self, _module, _args, terms):
+        self.calls += 1
+        return {**terms, "sup": terms["sup"] * math.inf} if self.calls >= self.at else None
+
+
+class Silent:
+    """Sees nothing; asks to stop during an update."""
+
+    def __init__(self, stop_at=None):
+        self.stop_at = stop_at
+
+    def on_update(self, done, *_):
+        if done == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_record(self, record):
+        pass
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_what_is_not_finite_stops_training_by_update_and_case_and_is_never_saved(tmp_path, every):
+    config = load_config("quick", ["logging.every=100", "logging.validate_every=0"])
+    method = build("supervised")
+    Breaks(method, at=4)
+    log = RunLog(tmp_path / "metrics.jsonl")
+    checkpoints = Checkpoints(tmp_path / "checkpoints", CheckpointSettings(every=every, minutes=0))
+    with pytest.raises(
+        FewscanError, match=r"not finite at update 4: sup\. Its batch was of the cases case_0\d"
+    ) as error:
+        fit(method, Store(), config, log, Silent(), None, checkpoints)
+    assert "No checkpoint holds this update" in str(error.value)
+    saved = read_checkpoint(checkpoint_files(checkpoints.folder)[-1])
+    assert saved.done == {1: 3, 2: 2}[every]
+    assert all(value.isfinite().all() for value in saved.parts["method"].values() if value.is_floating_point())
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert (last["alarm"], last["update"], last["message"]) == ("not_finite", 4, str(error.value))
+
+
+def test_a_batch_that_validation_would_forget_is_checked_too(tmp_path):
+    config = load_config("quick", ["logging.every=100", "logging.validate_every=1"])
+    method = build("supervised")
+    Breaks(method, at=2)
+    validated = []
+    with pytest.raises(FewscanError, match="at update 2"):
+        fit(method, Store(), config, RunLog(tmp_path / "log"), Silent(), lambda m: validated.append(m) or {})
+    assert len(validated) == 1
+
+
+def test_weights_that_are_not_finite_are_not_saved(told):
+    method = build("supervised")
+    alarms = told.alarms()
+    alarms.add(1, {"sup": torch.tensor(1.0)}, BATCH, SLICES, {})
+    # As where a line of the log is due at the same update.
+    alarms.check()
+    alarms.check(method)
+    method.student.classifier.bias.data[0] = math.nan
+    with pytest.raises(FewscanError, match="not finite at update 1: weights"):
+        alarms.check(method)
+
+
+def test_pseudo_labels_of_one_class_are_told_once_when_they_stay(told):
+    alarms = told.alarms()
+    for _ in range(READINGS - 1):
+        reading(alarms, pseudo_labels=background(0.999))
+    reading(alarms, pseudo_labels=background(0.5))
+    for _ in range(READINGS - 1):
+        reading(alarms, pseudo_labels=background(0.999))
+    assert told == []
+    for _ in range(3 * READINGS):
+        reading(alarms, pseudo_labels=background(0.999))
+    assert told.names == [PSEUDO_LABELS]
+    assert told[0]["stage"] == "semi"
+    assert "pseudo-labels show 0.10% of the pixels, the labels" in told[0]["message"]
+
+
+def test_one_foreground_class_everywhere_is_collapse_too(told):
+    alarms = told.alarms()
+    for _ in range(READINGS):
+        reading(alarms, pseudo_labels=torch.tensor([0.0005, 0.999, 0.0005]))
+    assert told.names == [PSEUDO_LABELS]
+
+
+def test_a_young_network_may_see_background_everywhere_and_small_organs_are_no_collapse(told):
+    alarms = told.alarms()
+    for _ in range(2 * READINGS):
+        reading(alarms, update=50, pseudo_labels=background(1.0))
+    small = BATCH._replace(labels=torch.zeros_like(BATCH.labels))
+    small.labels[:, :4, :4] = 1
+    for _ in range(2 * READINGS):
+        alarms.add(OLD, {"sup": torch.tensor(1.0)}, small, SLICES, {PSEUDO_LABELS: background(0.98)})
+        alarms.read(OLD, OLD)
+    assert told == []
+
+
+def test_embeddings_that_are_all_alike_are_told(told):
+    alarms = told.alarms()
+    for _ in range(READINGS):
+        reading(alarms, **{"global": torch.tensor(0.001), "local": torch.tensor(0.4)})
+    assert told.names == ["global"]
+    assert "mean cosine 0.999" in told[0]["message"]
+
+
+def test_a_teacher_that_stays_behind_is_told(told):
+    alarms = told.alarms()
+    behind = {"teacher": {"dice": 0.70}, "student": {"dice": 0.75}}
+    near = {"teacher": {"dice": 0.74}, "student": {"dice": 0.75}}
+    for validation in (*[behind] * (VALIDATIONS - 1), near, *[behind] * VALIDATIONS, behind):
+        alarms.compare(OLD, validation)
+    alarms.compare(OLD, {"student": {"dice": 0.1}})
+    assert told.names == ["teacher_behind"]
+    assert "Dice 0.700 against 0.750" in told[0]["message"]
+
+
+@pytest.mark.parametrize("at", [0, 1, 4, READINGS - 1, READINGS + 2])
+def test_a_state_that_was_saved_tells_the_same(told, at):
+    def go_through(first, last, alarms):
+        for number in range(first, last):
+            alarms.add(number, {"sup": torch.tensor(1.0)}, BATCH, SLICES, {PSEUDO_LABELS: background(0.999)})
+            if number % 2:
+                alarms.read(number, OLD)
+
+    whole, broken = Told(), Told()
+    go_through(0, 4 * READINGS, whole.alarms())
+    first = broken.alarms()
+    go_through(0, 2 * at + 1, first)
+    state = json.loads(json.dumps(first.state_dict(), default=lambda value: value.tolist()))
+    state["sums"] = {name: torch.tensor(value) for name, value in state["sums"].items()}
+    second = broken.alarms()
+    second.load_state_dict(state)
+    go_through(2 * at + 1, 4 * READINGS, second)
+    assert whole == broken
+    assert whole.names == [PSEUDO_LABELS]
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5])
+def test_a_training_that_was_stopped_tells_the_same_in_its_log(tmp_path, monkeypatch, at):
+    for name, value in {"READINGS": 3, "VALIDATIONS": 2, "YOUNG": 0, "LEAST_OF_LABELS": 100}.items():
+        monkeypatch.setattr(f"fewscan.engine.alarms.{name}", value)
+
+    def train(folder, stop_at=None):
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        checkpoints = Checkpoints(folder / "checkpoints", CheckpointSettings(every=0, minutes=0))
+        saved = checkpoints.newest(print)
+        log = RunLog(folder / "metrics.jsonl", records=saved.records if saved else ())
+        config = load_config("quick", ["logging.every=1", "logging.validate_every=2"])
+        readings = {"student": {"dice": 0.5}, "teacher": {"dice": 0.1}}
+        fit(build("ict"), Store(), config, log, Silent(stop_at), lambda _: readings, checkpoints, saved)
+        return alarms_of(log.records)
+
+    whole = train(tmp_path / "whole")
+    assert [(record["update"], record["alarm"]) for record in whole] == [(3, PSEUDO_LABELS), (4, "teacher_behind")]
+    with pytest.raises(Interrupted):
+        train(tmp_path / "broken", at)
+    assert train(tmp_path / "broken") == whole
+
+
+def test_alarms_are_found_in_a_log():
+    records = [{"update": 1, "terms": {}}, {"update": 2, "alarm": "teacher_behind", "message": ""}]
+    assert alarms_of(records) == records[1:]
+
+
+def noticed_by(name, stage):
+    method, batch = start(name, SIZES[0], stage)
+    method(batch, context())
+    noticed = method.take_noticed()
+    assert method.take_noticed() == {}
+    return noticed
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_with_unlabelled_images_notice_what_they_take_them_for(name):
+    stage = build(name).stages()[-1].name
+    noticed = noticed_by(name, stage)
+    assert (PSEUDO_LABELS in noticed) == (name != "supervised")
+    if name != "supervised":
+        assert noticed[PSEUDO_LABELS].sum() == pytest.approx(1)
+    assert not any(value.requires_grad for value in noticed.values())
+
+
+@pytest.mark.parametrize("name", ["action", "action_pp"])
+def test_the_heads_are_watched_in_every_stage(name):
+    assert set(noticed_by(name, "global")) == {"global"}
+    assert set(noticed_by(name, "local")) == {"global", "local"}
+    assert set(noticed_by(name, "anatomical")) == {PSEUDO_LABELS, "pixels"}
+
+
+def test_spread_is_one_minus_the_mean_cosine(generator):
+    z = torch.randn(5, 3, 7, generator=generator)
+    cosines = torch.nn.functional.cosine_similarity(z[:, None], z[None], dim=-1)
+    others = ~torch.eye(5, dtype=torch.bool)
+    assert spread(z) == pytest.approx(1 - float(cosines[others].mean()), abs=1e-6)
+    assert spread(torch.ones(4, 6)) == pytest.approx(0, abs=1e-6)
+    assert spread(torch.zeros(4, 6)) == 0
+    assert spread(torch.eye(4)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_shares_are_those_of_a_count(size, generator):
+    labels = torch.randint(3, (2, *size), generator=generator)
+    seen = thin(labels, 0)
+    assert seen.shape == (2, *(math.ceil(side / 4) for side in size))
+    assert torch.equal(class_shares(seen.flatten(), 3), torch.bincount(seen.flatten(), minlength=3) / seen.numel())
+    assert thin(torch.zeros(2, 3, *size), 1).shape[1] == 3

@@ -1,0 +1,77 @@
+"""deterministic=true: the same bytes twice, and nothing of it is left behind."""
+
+import os
+
+import pytest
+import torch
+
+from fewscan.config import load_config
+from fewscan.engine.determinism import determinism
+from fewscan.engine.log import RunLog
+from fewscan.engine.loop import fit
+from fewscan.registry import METHODS
+from fewscan.types import FewscanError
+from steps import Store, build
+
+CPU = torch.device("cpu")
+
+
+class Silent:
+    def on_update(self, *_):
+        pass
+
+    def on_record(self, record):
+        pass
+
+
+def train(name, folder, wanted=True):
+    folder.mkdir()
+    with torch.random.fork_rng(), determinism(wanted, CPU):
+        method = build(name)
+        torch.manual_seed(0)
+        fit(method, Store(), load_config("quick", ["logging.every=2"]), RunLog(folder / "log"), Silent(), None)
+    return method.state_dict()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_comes_to_the_same_weights_twice(tmp_path, name):
+    first, second = train(name, tmp_path / "first"), train(name, tmp_path / "second")
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def facts():
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+        torch.backends.cudnn.benchmark,
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
+
+
+@pytest.mark.parametrize("workspace", [None, ":16:8"])
+@pytest.mark.parametrize("benchmark", [False, True])
+def test_it_is_on_while_training_and_all_is_as_before_afterwards(monkeypatch, workspace, benchmark):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", benchmark)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    if workspace is not None:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", workspace)
+    before = facts()
+    with determinism(True, torch.device("cuda")):
+        assert facts() == (True, False, False, False, ":4096:8")
+    assert facts() == before
+    with determinism(True, CPU):
+        assert facts()[-1] == workspace
+    with pytest.raises(ValueError, match="stop"), determinism(True, CPU):
+        raise ValueError("stop")
+    assert facts() == before
+    with determinism(False, CPU):
+        assert facts() == before
+
+
+def test_a_step_without_a_deterministic_algorithm_is_named():
+    message = r"deterministic=true: put_ .* Train with deterministic=false"
+    with pytest.raises(FewscanError, match=message), determinism(True, CPU):
+        torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2), accumulate=False)
+    with pytest.raises(RuntimeError, match="shape"), determinism(True, CPU):
+        raise RuntimeError("a shape is wrong")

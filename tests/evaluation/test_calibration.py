@@ -1,0 +1,127 @@
+"""The estimate: against a slow version, on data with a known answer, and on too little of it."""
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from scipy.optimize import minimize
+
+from fewscan.evaluation.calibration import RIDGE, Calibration, Signals, calibrate
+
+USED = ("entropy", "agreement_tta")
+
+
+def made_up(count=30, seed=0, noise=0.1):
+    """Signals that follow the Dice, with noise; two cases of every patient."""
+    generator = np.random.default_rng(seed)
+    dice = generator.uniform(0.5, 0.95, count)
+
+    def near(values):
+        return values * np.exp(noise * generator.normal(size=count))
+
+    entropy, disagreement = near(2 * (1 - dice)), near(0.8 * (1 - dice)).clip(0, 1)
+    cases = [f"case_{i:02d}" for i in range(count)]
+    signals = {
+        c: Signals(float(e), None, float(1 - d), 0.0) for c, e, d in zip(cases, entropy, disagreement, strict=True)
+    }
+    return signals, dict(zip(cases, dice.tolist(), strict=True)), {c: f"patient_{i // 2}" for i, c in enumerate(cases)}
+
+
+def test_estimates_follow_the_dice_and_stay_inside_their_interval():
+    signals, dice, patients = made_up()
+    calibration, estimates = calibrate(signals, dice, patients, USED)
+    assert calibration.spearman > 0.9
+    assert all(0 <= e.low <= e.dice <= e.high <= 1 for e in estimates.values())
+    errors = [abs(e.dice - dice[case]) for case, e in estimates.items()]
+    assert np.mean(errors) < 0.03
+
+
+def test_eight_in_ten_new_cases_lie_inside_the_interval():
+    inside = []
+    for seed in range(20):
+        calibration, _ = calibrate(*made_up(20, seed, noise=0.4), USED)
+        signals, dice, _ = made_up(20, 100 + seed, noise=0.4)
+        for case, found in signals.items():
+            estimate = calibration.estimate(found)
+            inside.append(estimate.low <= dice[case] <= estimate.high)
+    assert 0.72 < np.mean(inside) < 0.9
+
+
+def test_the_fit_is_the_least_of_its_formula():
+    signals, dice, patients = made_up(noise=0.5)
+    calibration, _ = calibrate(signals, dice, patients, USED)
+    rows = np.array([[np.log(s.entropy), np.log(1 - s.agreement_tta)] for s in signals.values()])
+    standard = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+    losses = np.log(1 - np.array(list(dice.values())))
+
+    def cost(b_w):
+        return ((losses - b_w[0] - standard @ b_w[1:]) ** 2).sum() + RIDGE * len(rows) * (b_w[1:] ** 2).sum()
+
+    found = minimize(cost, np.zeros(3), bounds=[(None, None), (0, None), (0, None)], tol=1e-12).x
+    assert (calibration.intercept, *calibration.weights) == pytest.approx(found, abs=1e-4)
+
+
+def test_a_case_does_not_see_its_own_patient():
+    signals, dice, patients = made_up()
+    _, before = calibrate(signals, dice, patients, USED)
+    changed = {**dice, "case_00": 0.01, "case_01": 0.02}
+    _, after = calibrate(signals, changed, patients, USED)
+    for case in ("case_00", "case_01"):
+        assert before[case] == after[case]
+    assert before["case_02"] != after["case_02"]
+
+
+def test_no_signal_may_speak_for_doubt():
+    signals, dice, patients = made_up()
+    upside_down = {case: 1 - value for case, value in dice.items()}
+    calibration, _ = calibrate(signals, upside_down, patients, USED)
+    assert calibration.weights == (0.0, 0.0)
+
+
+def test_more_doubt_never_means_a_higher_estimate():
+    calibration, _ = calibrate(*made_up(noise=0.5), USED)
+    for worse in (Signals(2.0, None, 0.7, None), Signals(1.0, None, 0.4, None)):
+        assert calibration.estimate(worse).dice < calibration.estimate(Signals(1.0, None, 0.7, None)).dice
+
+
+def test_perfect_and_hopeless_cases_stay_between_0_and_1():
+    calibration, _ = calibrate(*made_up(), USED)
+    for signals in (Signals(0.0, None, 1.0, None), Signals(50.0, None, 0.0, None)):
+        low, high = calibration.estimate(signals).low, calibration.estimate(signals).high
+        assert 0 <= low <= high <= 1
+
+
+def test_a_missing_signal_means_no_estimate():
+    calibration, _ = calibrate(*made_up(), USED)
+    assert calibration.estimate(Signals(1.0, None, None, None)) is None
+    signals, dice, patients = made_up()
+    signals["case_00"] = Signals(1.0, None, None, 0.0)
+    _, estimates = calibrate(signals, dice, patients, USED)
+    assert set(signals) - set(estimates) == {"case_00"}
+
+
+@pytest.mark.parametrize(("cases", "patients"), [(7, 7), (12, 4), (0, 0)])
+def test_too_little_is_no_calibration(cases, patients):
+    signals, dice, _ = made_up(20)
+    few = {case: signals[case] for case in list(signals)[:cases]}
+    assert calibrate(few, dice, {case: str(i % patients) for i, case in enumerate(few)}, USED) is None
+
+
+def test_cases_that_are_all_alike_are_estimated_all_alike():
+    cases = [f"case_{i}" for i in range(10)]
+    same = dict.fromkeys(cases, Signals(1.0, None, 0.9, 0.0))
+    calibration, estimates = calibrate(same, dict.fromkeys(cases, 0.8), {c: c for c in cases}, USED)
+    assert calibration.spearman is None
+    assert set(estimates.values()) == {estimates["case_0"]}
+    assert estimates["case_0"].dice == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"weights": [-1, 0]}, {"scales": [0, 1]}, {"weights": [1]}, {"signals": ["mood", "entropy"]}, {"margin": None}],
+)
+def test_a_spoilt_calibration_is_refused(change):
+    calibration, _ = calibrate(*made_up(), USED)
+    kept = calibration.model_dump(mode="json")
+    assert Calibration.model_validate(kept) == calibration
+    with pytest.raises(ValidationError):
+        Calibration.model_validate({**kept, **change})

@@ -1,0 +1,153 @@
+"""Signals of quality: by hand, whatever the batches, and without a trace in the masks."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fewscan.data.plan import Normalisation, Plan
+from fewscan.evaluation.shape import class_shapes, expected_shapes
+from fewscan.inference.predict import BATCH, augmentation_views, predict_cases
+from fewscan.inference.quality import QualityObserver, entropy_sums, mask_overlaps
+from fewscan.io import write_scan
+from fewscan.networks.unet import UNet, UNetSettings
+from fewscan.types import Case
+from scans import geometry
+
+CPU = torch.device("cpu")
+SPACING = (5.0, 1.0, 1.0)
+PLAN = Plan(
+    dataset="test",
+    channel_names=("MRI",),
+    class_names=("background", "bright"),
+    slice_axis=0,
+    size=(32, 32),
+    spacing_mm=(1.0, 1.0),
+    normalisation=(Normalisation(scheme="minmax"),),
+)
+
+
+class Threshold(nn.Module):
+    """What is brighter is class 1, with the same certainty everywhere."""
+
+    def __init__(self, brighter=0.5, certainty=20.0, shift=0):
+        super().__init__()
+        self.brighter, self.certainty, self.shift = brighter, certainty, shift
+
+    def forward(self, images):
+        bright = torch.roll(images[:, :1] > self.brighter, self.shift, dims=3)
+        logit = self.certainty * (2 * bright.float() - 1)
+        return torch.cat((-logit, logit), dim=1)
+
+
+def scans(folder, sizes, side=12):
+    """A bright box of `side` pixels in the middle of every slice but the first and the last."""
+    cases = []
+    for name, count in sizes.items():
+        image = np.zeros((count, 32, 32), np.float32)
+        image[1:-1, 10 : 10 + side, 10 : 10 + side] = 1
+        write_scan(folder / f"{name}.nii.gz", image, geometry(image.shape, SPACING))
+        cases.append(Case(name, (folder / f"{name}.nii.gz",), None, name))
+    return cases
+
+
+def assess(cases, folder, network, second=None, expected=None, views=()):
+    observer = QualityObserver(PLAN, second, expected, averaged=bool(views))
+    job = predict_cases(network, PLAN, cases, folder, CPU, views=views, observer=observer)
+    return {case.name: observer.take(case) for case, _ in job}
+
+
+def random_network(seed):
+    torch.manual_seed(seed)
+    return UNet(1, 2, 2, UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))).eval()
+
+
+def test_a_second_network_that_sees_the_box_elsewhere_agrees_by_its_overlap(tmp_path):
+    found = assess(scans(tmp_path, {"a": 6}), tmp_path / "out", Threshold(), Threshold(shift=3))["a"].signals
+    assert found.agreement_teacher == pytest.approx(9 / 12)
+    assert found.outlier is None
+
+
+def test_a_network_that_turns_with_the_image_agrees_with_itself(tmp_path):
+    cases = scans(tmp_path, {"a": 6})
+    # Ten pixels to the right of a box are elsewhere in a turned image: 1.7 pixels off when turned back.
+    turning, other = (assess(cases, tmp_path / "out", Threshold(shift=s))["a"].signals for s in (0, 10))
+    assert turning.agreement_tta > 0.98
+    assert 0.7 < other.agreement_tta < 0.95
+
+
+def test_entropy_is_per_pixel_of_foreground():
+    probs = torch.zeros(1, 2, 4, 4)
+    probs[:, 0] = 1
+    probs[0, :, 0, 0] = torch.tensor([0.0, 1.0])
+    probs[0, :, 0, 1] = torch.tensor([0.5, 0.5])
+    entropy, foreground = entropy_sums(probs)[0]
+    assert (entropy, foreground) == pytest.approx((math.log(2), 1.5))
+
+
+def test_doubt_raises_the_entropy_and_background_does_not_dilute_it(tmp_path):
+    sure, unsure = (
+        assess(scans(tmp_path, {"a": 6}), tmp_path / "out", Threshold(certainty=c))["a"].signals.entropy
+        for c in (10.0, 1.5)
+    )
+    longer = assess(scans(tmp_path, {"a": 6}, side=12), tmp_path / "out", Threshold(certainty=10.0))["a"]
+    assert sure < 0.01 < unsure
+    assert longer.signals.entropy == sure
+
+
+def test_batches_that_span_scans_change_no_signal(tmp_path):
+    cases = scans(tmp_path, {"a": 5, "b": BATCH + 4, "c": 3, "d": 9})
+    network, second = random_network(0), random_network(1)
+    together = assess(cases, tmp_path / "out", network, second)
+    for case in cases:
+        alone = assess([case], tmp_path / "out", network, second)[case.name].signals
+        assert together[case.name].signals[:3] == pytest.approx(alone[:3], rel=1e-5)
+
+
+def test_masks_are_the_same_bytes_with_and_without_an_observer(tmp_path):
+    cases, network = scans(tmp_path, {"a": 5, "b": 20}), random_network(0)
+    assess(cases, tmp_path / "watched", network, random_network(1), expected_of(6))
+    for case, path in predict_cases(network, PLAN, cases, tmp_path / "alone", CPU):
+        assert path.read_bytes() == (tmp_path / "watched" / f"{case.name}.nii.gz").read_bytes()
+
+
+def test_signals_are_those_of_the_canvas_as_it_is_where_views_are_averaged(tmp_path):
+    cases, network = scans(tmp_path, {"a": 5}), random_network(0)
+    plain = assess(cases, tmp_path / "out", network)["a"]
+    averaged = assess(cases, tmp_path / "out", network, views=augmentation_views(True, PLAN.size))["a"]
+    assert plain == averaged
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_one_slice_with_foreground_is_enough_to_compare(tmp_path, count):
+    signals = assess(scans(tmp_path, {"a": count}), tmp_path / "out", Threshold(), Threshold())["a"].signals
+    assert signals.agreement_teacher == 1
+
+
+def test_nothing_segmented_is_nothing_compared(tmp_path):
+    found = assess(scans(tmp_path, {"a": 5}), tmp_path / "out", Threshold(2.0), Threshold(), expected_of(12))["a"]
+    assert (found.signals.agreement_teacher, found.signals.agreement_tta) == (None, None)
+    assert found.signals.outlier == 10
+    assert found.outlier_reason == "bright is missing, every labelled case has it"
+
+
+def expected_of(side):
+    mask = np.zeros((6, 32, 32), np.uint8)
+    mask[1:-1, 10 : 10 + side, 10 : 10 + side] = 1
+    return expected_shapes([class_shapes(mask, SPACING, 0, 2)])
+
+
+def test_a_mask_of_an_odd_size_is_an_outlier(tmp_path):
+    cases = scans(tmp_path, {"a": 6})
+    usual, odd = (assess(cases, tmp_path / "out", Threshold(), None, expected_of(side))["a"] for side in (12, 3))
+    assert (usual.signals.outlier, usual.outlier_reason) == (0, "")
+    assert odd.signals.outlier > 3
+    assert odd.outlier_reason.startswith("bright: volume 2.88 ml, labelled 0.18 to 0.18 ml")
+
+
+def test_overlaps_are_counted_per_class_and_slice():
+    first = torch.tensor([[[0, 1], [2, 2]], [[1, 1], [0, 0]]])
+    second = torch.tensor([[[0, 1], [1, 2]], [[0, 0], [0, 0]]])
+    assert mask_overlaps(first, second, 3).tolist() == [[[1, 3], [1, 3]], [[0, 2], [0, 0]]]

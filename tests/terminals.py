@@ -1,0 +1,17 @@
+"""Reporters on terminals of any kind, and what they showed."""
+
+import io
+
+from rich.console import Console
+
+from fewscan.commands.console import Reporter
+
+
+def reporter_on(terminal, quiet=False, width=100):
+    reporter = Reporter(quiet)
+    reporter._console = Console(file=io.StringIO(), force_terminal=terminal, width=width, quiet=quiet, highlight=False)
+    return reporter
+
+
+def shown(reporter):
+    return reporter.console.file.getvalue()
