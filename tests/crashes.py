@@ -22,6 +22,7 @@ from scans import TINY, make_dataset
 
 SETTINGS = (*TINY, "stages.anatomical.updates=60", "network.dropout=[0,0.1]", "checkpoint.every=2", "logging.every=1")
 MOST_STARTS = 100
+SHOW_TIMES = ("progress.png", "provenance.json", "report.html")
 
 
 def train(dataset: Path, run: Path, seconds: float | None) -> int | None:
@@ -42,13 +43,14 @@ def train(dataset: Path, run: Path, seconds: float | None) -> int | None:
 
 
 def contents(run: Path) -> dict[str, object]:
-    """Every file of a run, the log without its times; of the picture that shows them only that it is there."""
+    """Every file of a run, the log without its times; of the files that show them only that they are there."""
     found: dict[str, object] = {}
     for path in sorted(run.rglob("*")):
         name = path.relative_to(run).as_posix()
         if path.is_file():
             found[name] = path.read_bytes()
-    found["progress.png"] = (run / "progress.png").is_file()
+    for name in SHOW_TIMES:
+        found[name] = (run / name).is_file()
     lines = (json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     found["metrics.jsonl"] = [{k: v for k, v in line.items() if k != "slices_per_second"} for line in lines]
     return found

@@ -1,7 +1,7 @@
 """fewscan: medical image segmentation from few labelled scans.
 
-`check`, `convert`, `train`, `predict`, `suggest`, `evaluate`, `benchmark` and `demo` are the commands of the same
-names; each is imported when it is first used.
+`check`, `convert`, `train`, `predict`, `suggest`, `evaluate`, `report`, `benchmark` and `demo` are the commands of the
+same names; each is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["benchmark", "check", "convert", "demo", "evaluate", "predict", "suggest", "train"]
+__all__ = ["benchmark", "check", "convert", "demo", "evaluate", "predict", "report", "suggest", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -206,6 +206,32 @@ def evaluate(
 
 
 @app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    predictions: Annotated[
+        Path | None, typer.Argument(help="Folder of masks from predict; without it, the validation's.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="HTML file; without it, report.html in the folder.")
+    ] = None,
+    images: Annotated[
+        list[Path] | None, typer.Option(help="The predictions' scans, or a folder of them; may be repeated.")
+    ] = None,
+    dataset: Annotated[Path | None, typer.Option(help="The run's data set, if it was moved.")] = None,
+    compare: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="A supervised run of the same labelled scans.")
+    ] = None,
+    most_cases: Annotated[int, typer.Option(min=1, help="Cases on the page, the worst ones.")] = 60,
+    quiet: Quiet = False,
+) -> None:
+    """One page that opens anywhere: verdict, cases in 3D, scores, curves, pseudo-labels, data and provenance."""
+    from fewscan.commands.console import Reporter
+    from fewscan.commands.report import report as run_report
+
+    run_report(run, predictions, output, images or (), dataset, compare, most_cases, Reporter(quiet))
+
+
+@app.command()
 def benchmark(
     dataset: Annotated[Path, typer.Argument(help="Folder in the nnU-Net layout.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the benchmark; what is done stays.")],

@@ -55,6 +55,15 @@ class CheckpointSettings(BaseModel):
     minutes: Annotated[float, Field(ge=0)] = Field(10.0, description="Between checkpoints; 0: never by the clock.")
 
 
+class ReportSettings(BaseModel):
+    """The page that training ends with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    page: bool = Field(True, description="Write report.html; `fewscan report` writes it at any time.")
+    most_cases: Annotated[int, Field(ge=1)] = Field(60, description="Cases on the page, the worst ones.")
+
+
 class Config(BaseModel):
     """All settings of a training run, resolved."""
 
@@ -76,6 +85,7 @@ class Config(BaseModel):
     stages: StagesSettings
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
     checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings)
+    report: ReportSettings = Field(default_factory=ReportSettings)
     methods: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Settings of each method, by its name."
     )

@@ -22,7 +22,10 @@ from fewscan.types import ConfigError, DataError, Interrupted
 from scans import TINY, make_dataset
 
 LONG = (*TINY, "stages.anatomical.updates=60", "network.dropout=[0,0.1]", "checkpoint.every=2", "logging.every=1")
-RESULT = ("config.yaml", "plan.json", "splits.json", "files.json", "model.safetensors", "model.json")
+RESULT = (
+    *("config.yaml", "plan.json", "splits.json", "files.json", "model.safetensors", "model.json", "embedding.json"),
+    *("gallery/010.npz", "gallery/050.npz", "gallery/100.npz"),
+)
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ from fewscan.data.index import read_dataset
 from fewscan.evaluation.results import Setting, group_runs
 from fewscan.evaluation.statistics import mean_and_sd
 from fewscan.io import make_folder, write_text
-from fewscan.report.grid import save_costs, save_dice, save_labelled
-from fewscan.report.html import html_table
-from fewscan.report.tables import Conditions, grid_report, write_runs
+from fewscan.reporting.grid import save_costs, save_dice, save_labelled
+from fewscan.reporting.html import html_table
+from fewscan.reporting.tables import Conditions, grid_report, write_runs
 from fewscan.types import ConfigError
 
 BASELINE = "supervised"

@@ -8,6 +8,7 @@ from fewscan.commands.console import Reporter
 from fewscan.commands.evaluate import evaluate
 from fewscan.commands.outcomes import Evaluation
 from fewscan.commands.predict import predict
+from fewscan.commands.report import PAGE
 from fewscan.commands.resume import check_new
 from fewscan.commands.train import train
 from fewscan.data.phantom import make_phantom
@@ -66,5 +67,5 @@ def demo(
     predict(run, scans, masks, device=device, reporter=reporter)
     scores = evaluate(masks, dataset / "labelsTr", output / "summary.json", reporter=reporter)
     reporter.say(summary_table(scores.summary))
-    reporter.say(f"look at {run / 'progress.png'}, {run / 'validation' / 'worst.png'} and {output / 'summary.json'}")
+    reporter.say(f"look at {output / 'summary.json'}, and open {run / PAGE} in a browser")
     return scores

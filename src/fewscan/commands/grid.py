@@ -153,7 +153,8 @@ class Grid:
             "--device": device,
             "--cache": self.cache / f"{cell.labelled:02d}",
         }
-        changes = [part for setting in settings for part in ("--set", setting)]
+        # A page for every run of a grid would be a gigabyte; `fewscan report` writes the ones that are wanted.
+        changes = [part for setting in ("report.page=false", *settings) for part in ("--set", setting)]
         return [str(self.index.root), *(str(part) for pair in options.items() for part in pair), *changes]
 
     def state(self, cell: Cell) -> State:

@@ -12,7 +12,7 @@ from typing import Any
 from fewscan.evaluation.metrics import METRICS
 from fewscan.evaluation.summary import metric_cells
 from fewscan.io import read_json
-from fewscan.report.html import html_picture, html_table
+from fewscan.reporting.html import html_picture, html_table
 
 SHOWN_MASKS = 20
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,7 +16,9 @@ from fewscan.commands.devices import choose_precision
 from fewscan.commands.faults import explained_training
 from fewscan.commands.launch import Launch, Start, launched
 from fewscan.commands.outcomes import Run
+from fewscan.commands.provenance import write_provenance
 from fewscan.commands.quality import validate_and_calibrate
+from fewscan.commands.report import write_report
 from fewscan.commands.resume import CHECKPOINTS, check_facts, check_free, find_state, locked, write_facts
 from fewscan.commands.torchrun import local_processes
 from fewscan.commands.validation import canvas_validation
@@ -30,14 +33,16 @@ from fewscan.data.store import SliceStore
 from fewscan.engine.alarms import alarms_of
 from fewscan.engine.checkpoint import Checkpoint, Checkpoints, read_checkpoint
 from fewscan.engine.determinism import determinism
+from fewscan.engine.embedding import save_embedding
+from fewscan.engine.gallery import Gallery
 from fewscan.engine.log import RunLog
-from fewscan.engine.loop import check_batches, fit
+from fewscan.engine.loop import Watch, check_batches, fit
 from fewscan.inference.model import ModelCard, save_model
 from fewscan.io import remove_leftovers, write_json
 from fewscan.methods.base import Method, Task
 from fewscan.ranks import count
 from fewscan.registry import METHODS, find
-from fewscan.report.curves import save_progress
+from fewscan.reporting.curves import save_progress
 from fewscan.types import DataError
 
 
@@ -111,7 +116,7 @@ def train(
                 reporter.say(f"the run in {output} is finished, there is nothing left to do")
             else:
                 remove_leftovers(output)
-                _train(reporter, config, plan, split, output, launch, slices)
+                _train(reporter, config, plan, index, split, output, launch, slices)
     return Run(output)
 
 
@@ -172,10 +177,17 @@ def _plan(reporter: Reporter, index: DatasetIndex, split: Split, config: Config)
 
 
 def _train(
-    reporter: Reporter, config: Config, plan: Plan, split: Split, output: Path, launch: Launch, cache: Path
+    reporter: Reporter,
+    config: Config,
+    plan: Plan,
+    index: DatasetIndex,
+    split: Split,
+    output: Path,
+    launch: Launch,
+    cache: Path,
 ) -> None:
-    """From the plan to the validated model, or from the last checkpoint."""
-    where = launch.device
+    """From the plan to the validated model and its page, or from the last checkpoint."""
+    started, where = time.time(), launch.device
     store = _cached(reporter, split.train, plan, cache / "train", where, "preprocessing training scans")
     val = (
         _cached(reporter, split.val, plan, cache / "val", where, "preprocessing validation scans")
@@ -190,9 +202,15 @@ def _train(
         saved = checkpoints.newest(reporter.say)
         path = checkpoints.path(saved.done) if saved is not None else None
         launch.tell(Start(config=config, plan=plan, checkpoint=path, validates=validate is not None))
-        _fit(reporter, trained, store, config, output, validate, checkpoints, saved)
+        watch = Gallery(output / "gallery", store, split.train)
+        _fit(reporter, trained, store, config, output, validate, checkpoints, saved, watch)
     _export(trained, config, plan, output)
+    if val is not None:
+        save_embedding(output / "embedding.json", trained, val, plan.class_names)
     validate_and_calibrate(output, split, where, reporter)
+    write_provenance(output, index.root, config.seed, where, started, saved.done if saved is not None else None)
+    if config.report.page:
+        write_report(output, index, reporter, config.report.most_cases)
     checkpoints.remove()
     reporter.say(f"the model is {output / 'model.safetensors'}; `fewscan predict {output} SCANS -o OUT` uses it")
 
@@ -247,6 +265,7 @@ def _fit(
     validate: Callable[[Method], dict[str, Any]] | None,
     checkpoints: Checkpoints,
     saved: Checkpoint | None,
+    watch: Watch,
 ) -> None:
     if count() > 1:
         reporter.say(f"{count()} processes share every batch")
@@ -259,7 +278,7 @@ def _fit(
         save_progress(output / "progress.png", log.records)
 
     with closing(log), TrainingView(reporter, redraw, log.records) as view:
-        fit(method, store, config, log, view, validate, checkpoints, saved)
+        fit(method, store, config, log, view, validate, checkpoints, saved, watch)
     redraw()
     write_json(output / "alarms.json", alarms_of(log.records))
 

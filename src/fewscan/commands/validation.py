@@ -20,7 +20,7 @@ from fewscan.inference.predict import BATCH, Observer, predict_cases, probabilit
 from fewscan.inference.quality import mask_overlaps
 from fewscan.io import read_scan, write_json
 from fewscan.methods.base import Method
-from fewscan.report.overlays import save_overlay
+from fewscan.reporting.overlays import save_overlay
 from fewscan.types import Case
 
 

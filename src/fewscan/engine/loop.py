@@ -25,6 +25,8 @@ from fewscan.schedule import linear_warm_up, polynomial_decay
 from fewscan.types import ConfigError, Interrupted
 
 Validate = Callable[[Method], dict[str, Any]]
+# Given the method, updates done and in all, and the stage's name.
+Watch = Callable[[Method, int, int, str], None]
 
 
 def fit(
@@ -36,6 +38,7 @@ def fit(
     validate: Validate | None,
     checkpoints: Checkpoints | None = None,
     saved: Checkpoint | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Train a method through its stages.
 
@@ -48,6 +51,7 @@ def fit(
         validate: called every `logging.validate_every` updates and at the end of the last stage; None: never.
         checkpoints: get one when it is due, at the end of every stage and when a signal asks to stop; None: never.
         saved: to go on from, with the log that was given its records; None: from the start.
+        watch: called after every update, before a checkpoint; must leave the method as it is. None: nobody.
 
     Of several ranks each calls it, with the same arguments but for what rank 0 alone writes, shows and validates.
 
@@ -106,6 +110,8 @@ def fit(
                     alarms.compare(done, validation)
                     method.train()
                     meter.restart()
+                if watch is not None:
+                    watch(method, done, total, stage.name)
                 is_due = checkpoints is not None and checkpoints.due(done)
                 asked, due = largest_over_ranks(interrupt.signal or 0, is_due)
                 if checkpoints is not None and (last or asked or due):

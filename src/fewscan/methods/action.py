@@ -16,6 +16,7 @@ from torch import Tensor
 from fewscan.losses.anatomical import Contrast, anatomical_contrast
 from fewscan.methods.action_base import ActionBase, ActionBaseSettings, FineTuning, Temperatures
 from fewscan.methods.base import Batch, Context, Count, NonNegative, Positive, Share
+from fewscan.networks.heads import RepresentationHead
 
 
 class ActionSettings(ActionBaseSettings):
@@ -42,6 +43,10 @@ class Action(ActionBase):
         """The same throughout."""
         del context
         return Temperatures(self.settings.tau_student, self.settings.tau_teacher)
+
+    def representation_head(self) -> RepresentationHead | None:
+        """Trained by L_anco alone."""
+        return self.represent if self.settings.use_anco else None
 
     def weights(self, context: Context) -> dict[str, float]:
         """Those of all stages, and λ_a."""

@@ -142,6 +142,10 @@ class ActionBase(AveragedTeacher):
         update_teacher(self.project_global_teacher, self.project_global, m)
         update_teacher(self.project_local_teacher, self.project_local, m)
 
+    def representation_head(self) -> RepresentationHead | None:
+        """The head whose embeddings stage iii contrasts."""
+        return self.represent
+
     @abstractmethod
     def temperatures(self, context: Context) -> Temperatures:
         """Those of the distillation at this update."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fewscan.augment.policy import Augmentation, AugmentationSettings
 from fewscan.losses.collapse import class_shares, spread, thin
+from fewscan.networks.heads import RepresentationHead
 from fewscan.networks.unet import UNet, UNetSettings
 
 PSEUDO_LABELS = "pseudo_labels"
@@ -183,3 +184,7 @@ class Method(nn.Module, ABC):
     def networks(self) -> dict[str, nn.Module]:
         """The segmentation networks that could be used for prediction, by name; the default one first."""
         return {"student": self.student}
+
+    def representation_head(self) -> RepresentationHead | None:
+        """The trained head that embeds the student's pixels; None: the method has none."""
+        return None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewscan.io import atomic_path
-from fewscan.report.colours import class_colour
+from fewscan.reporting.colours import class_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ import numpy as np
 from fewscan.evaluation.results import Setting
 from fewscan.evaluation.statistics import mean_and_sd
 from fewscan.io import atomic_path
-from fewscan.report.colours import class_colour, line_style
+from fewscan.reporting.colours import class_colour, line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,9 +4,9 @@ import pytest
 from matplotlib.image import imread
 
 from fewscan.evaluation.results import group_runs
-from fewscan.report.colours import line_style
-from fewscan.report.grid import save_costs, save_dice, save_labelled
-from fewscan.report.tables import Conditions, grid_report, write_runs
+from fewscan.reporting.colours import line_style
+from fewscan.reporting.grid import save_costs, save_dice, save_labelled
+from fewscan.reporting.tables import Conditions, grid_report, write_runs
 from grids import made_up_run
 
 RUNS = [

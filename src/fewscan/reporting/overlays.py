@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fewscan.io import atomic_path
-from fewscan.report.colours import class_colour
+from fewscan.reporting.colours import class_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from fewscan.report.curves import save_progress
-from fewscan.report.overlays import choose_slices, save_overlay
+from fewscan.reporting.curves import save_progress
+from fewscan.reporting.overlays import choose_slices, save_overlay
 
 TRAINING = [
     {"update": u, "stage": s, "terms": {"sup": 1 / u}, "lr": 0.01, "slices_per_second": 30.0}

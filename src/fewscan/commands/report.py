@@ -1,0 +1,197 @@
+"""fewscan report: everything that a run has to say on one page that opens anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fewscan.commands.console import Reporter
+from fewscan.commands.predict import collect_cases
+from fewscan.data.fingerprint import Fingerprint, take_fingerprint
+from fewscan.data.index import DatasetIndex, read_dataset
+from fewscan.io import read_json, scan_ending, scan_stem
+from fewscan.reporting.page.cases import CaseFiles, make_cards
+from fewscan.reporting.page.sources import RunFiles, read_config, read_quality, read_run
+from fewscan.reporting.page.verdict import Rival
+from fewscan.reporting.page.write import Contents, write_page
+from fewscan.types import Case, ConfigError, DataError
+
+PAGE = "report.html"
+MOST_CASES = 60
+NAMED = 5
+# What a supervised run must share to be compared with.
+ALIKE = ("seed", "plan", "network", "augmentation", "stages")
+
+
+def report(
+    run: Path,
+    predictions: Path | None = None,
+    output: Path | None = None,
+    images: Sequence[Path] = (),
+    dataset: Path | None = None,
+    compare: Path | None = None,
+    most_cases: int = MOST_CASES,
+    reporter: Reporter | None = None,
+) -> Path:
+    """Write the page of a run: its validation cases, or those of a folder of masks.
+
+    Args:
+        run: folder of a training run.
+        predictions: masks that `predict` made with it; None: the validation's.
+        output: HTML file to write; None: `report.html` beside the masks, or in the run.
+        images: the scans of the predictions, or folders of them; empty: they are looked for in the data set.
+        dataset: that the run was trained on; None: where provenance.json says that it was.
+        compare: a supervised run of the same labelled scans; None: one beside the run, if there is one.
+        most_cases: so many are on the page, the worst ones.
+        reporter: where to show progress.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        DataError: the folder is not a run's, or an image, mask or data set is not to be found or does not fit.
+        ConfigError: the run to compare with is of other scans.
+    """
+    reporter = reporter or Reporter(quiet=True)
+    files = read_run(Path(run))
+    remedy = "Give its folder with --dataset." if predictions is None else "Give the scans with --images."
+    index = _find_dataset(files, dataset, None if predictions is not None and images else remedy)
+    output = Path(output) if output is not None else Path(predictions or run) / PAGE
+    if predictions is None:
+        cases = _validation_cases(files, index)
+    else:
+        cases = _predicted_cases(files, Path(predictions), [Path(path) for path in images], index)
+    folder = Path(predictions) if predictions is not None else None
+    _write(files, cases, index, folder, _find_rival(files, compare), output, most_cases, reporter)
+    return output
+
+
+def write_report(run: Path, index: DatasetIndex, reporter: Reporter, most_cases: int) -> None:
+    """Write `report.html` of a run that has just been trained on a data set."""
+    files = read_run(run)
+    cases = _validation_cases(files, index)
+    _write(files, cases, index, None, _find_rival(files, None), run / PAGE, most_cases, reporter)
+
+
+def _write(
+    files: RunFiles,
+    cases: Sequence[CaseFiles],
+    index: DatasetIndex | None,
+    predictions: Path | None,
+    rival: Rival | None,
+    output: Path,
+    most_cases: int,
+    reporter: Reporter,
+) -> None:
+    ranked = sorted(cases, key=lambda case: case.standing)
+    shown = ranked[:most_cases]
+    with reporter.bar("drawing cases", len(shown)) as step:
+        cards = make_cards(shown, files.plan.class_names, files.plan.slice_axis, step)
+    contents = Contents(
+        run=files,
+        cards=cards,
+        left_out=ranked[most_cases:],
+        predictions=predictions,
+        patients={case.name: case.patient for case in index.cases} if index is not None else {},
+        fingerprint=_fingerprint(files, index) if index is not None else None,
+        rival=rival,
+    )
+    write_page(output, contents)
+    reporter.say(f"open {output} in a browser ({output.stat().st_size / 1e6:.1f} MB, nothing else is needed)")
+
+
+def _find_dataset(files: RunFiles, dataset: Path | None, remedy: str | None) -> DatasetIndex | None:
+    """The data set that was given, or that the run was trained on where it still is; remedy None: it is not needed."""
+    told = files.provenance.dataset if files.provenance is not None else None
+    root = Path(dataset) if dataset is not None else told
+    if root is None or (dataset is None and not root.is_dir()):
+        if remedy is None:
+            return None
+        where = f"its data set is no longer in {root}" if root else "the run does not say where its data set is"
+        raise DataError(f"{files.folder}: {where}. {remedy}")
+    index = read_dataset(root)
+    known = {case.name for case in index.cases}
+    unknown = [name for part in ("train_labelled", "val") for name in files.splits[part] if name not in known]
+    if unknown:
+        raise DataError(f"{root}: has no case {_some(unknown)}, which the run used. Give the run's own data set.")
+    return index
+
+
+def _validation_cases(files: RunFiles, index: DatasetIndex | None) -> list[CaseFiles]:
+    """The scored cases; none where nothing was held out, or the run is not finished."""
+    if files.summary is None or index is None:
+        return []
+    by_name = {case.name: case for case in index.cases}
+    return [
+        CaseFiles(
+            name=name,
+            patient=by_name[name].patient,
+            image=by_name[name].images[0],
+            prediction=files.folder / "validation" / f"{name}.nii.gz",
+            reference=by_name[name].label,
+            scores=scores,
+            quality=files.quality.get(name),
+        )
+        for name, scores in files.summary["cases"].items()
+    ]
+
+
+def _predicted_cases(
+    files: RunFiles, folder: Path, images: Sequence[Path], index: DatasetIndex | None
+) -> list[CaseFiles]:
+    """Masks with their images; they have no reference."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder. Give the folder that `fewscan predict` wrote.")
+    masks = {scan_stem(path): path for path in sorted(folder.iterdir()) if scan_ending(path)}
+    if not masks:
+        raise DataError(f"{folder}: holds no masks. Give the folder that `fewscan predict` wrote.")
+    known = collect_cases(images, len(files.plan.channel_names)) if images else index.cases if index else ()
+    by_name = {case.name: case for case in known}
+    missing = [name for name in masks if name not in by_name]
+    if missing:
+        raise DataError(f"{folder}: no image for {_some(missing)}. Give the folder of the scans with --images.")
+    quality = read_quality(folder / "quality.csv")
+    return [
+        CaseFiles(name, by_name[name].patient, by_name[name].images[0], mask, None, {}, quality.get(name))
+        for name, mask in masks.items()
+    ]
+
+
+def _fingerprint(files: RunFiles, index: DatasetIndex) -> Fingerprint:
+    """Of the training scans; a hidden label stays hidden."""
+    labelled = set(files.splits["train_labelled"])
+    training = labelled | set(files.splits["train_unlabelled"])
+
+    def seen(case: Case) -> Case:
+        return case if case.name in labelled else replace(case, label=None)
+
+    return take_fingerprint(index, [seen(case) for case in index.cases if case.name in training])
+
+
+def _find_rival(files: RunFiles, compare: Path | None) -> Rival | None:
+    """The supervised run that was given, or one beside the run, as a benchmark leaves it."""
+    if compare is not None:
+        rival = _as_rival(files, Path(compare))
+        if rival is None:
+            raise ConfigError(
+                f"{compare}: not a finished supervised run of the same scans and settings. Train one with "
+                "--method supervised and otherwise the same options."
+            )
+        return rival
+    beside = sorted(files.folder.resolve().parent.glob("supervised*/config.yaml"))
+    return next((rival for path in beside if (rival := _as_rival(files, path.parent))), None)
+
+
+def _as_rival(files: RunFiles, folder: Path) -> Rival | None:
+    summary = folder / "validation" / "summary.json"
+    config = read_config(folder)
+    same = config["method"] == "supervised" and all(config.get(key) == files.config.get(key) for key in ALIKE)
+    if not (same and summary.is_file() and read_json(folder / "splits.json") == files.splits):
+        return None
+    return Rival(folder.name, read_json(summary))
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")

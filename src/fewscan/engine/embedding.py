@@ -1,0 +1,116 @@
+"""How the trained network represents pixels of known classes: a map of two axes and the class relations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fewscan.data.store import SliceStore
+from fewscan.engine.gallery import evaluating
+from fewscan.io import write_json
+from fewscan.losses.interpolation import gather_neighbourhoods
+from fewscan.methods.base import Method
+
+MOST_SLICES = 96
+PIXELS_PER_CLASS = 250
+BATCH = 16
+
+
+def save_embedding(path: Path, method: Method, store: SliceStore, class_names: Sequence[str]) -> None:
+    """Write `embedding.json`: pixels of the store's labelled slices, projected, with the classes' means.
+
+    Embeddings are those of the method's representation head, else of the decoder's finest level; the student's.
+
+    Args:
+        path: of the file.
+        method: trained; its modes and generators are left alone.
+        store: slices with labels.
+        class_names: background first.
+    """
+    rows = store.labelled[np.linspace(0, len(store.labelled) - 1, min(MOST_SLICES, len(store.labelled))).astype(int)]
+    labels = np.concatenate([store.labels(part).cpu().numpy() for part in _batches(rows)])
+    positions = _draw_pixels(labels, len(class_names))
+    embeddings = _embed(method, store, rows, positions, labels[0].size)
+    classes = labels.ravel()[positions]
+    space = "decoder" if method.representation_head() is None else "representation head"
+    write_json(path, {"space": space, "class_names": list(class_names), **describe(embeddings, classes, class_names)})
+
+
+def describe(embeddings: np.ndarray, classes: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+    """Project unit embeddings on to their two principal axes, and compare the classes' means.
+
+    Args:
+        embeddings: (n, e).
+        classes: (n,) class numbers.
+        class_names: background first.
+
+    Returns:
+        {"classes": n numbers, "points": n pairs, "prototypes": k pairs, "explained": shares of the variance of both
+        axes, "relation": k × k cosines of the classes' means}; None for a class without pixels.
+    """
+    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    centre = unit.mean(axis=0)
+    _, sizes, axes = np.linalg.svd(unit - centre, full_matrices=False)
+    axes = axes[:2]
+    # An axis has no sign of its own; the largest weight gives it one, the same in every run.
+    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
+    means = [embeddings[classes == k].mean(axis=0) if (classes == k).any() else None for k in range(len(class_names))]
+    shares = sizes**2 / max(float((sizes**2).sum()), 1e-12)
+    return {
+        "classes": classes.tolist(),
+        "points": _rounded((unit - centre) @ axes.T),
+        "prototypes": [None if m is None else _rounded((_unit(m) - centre) @ axes.T) for m in means],
+        "explained": _rounded(shares[:2]),
+        "relation": [
+            [None if a is None or b is None else round(float(_unit(a) @ _unit(b)), 4) for b in means] for a in means
+        ],
+    }
+
+
+def _batches(rows: np.ndarray) -> list[np.ndarray]:
+    return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+
+
+def _draw_pixels(labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Flat positions in (n, h, w), as many of each class where there are so many; in order."""
+    generator = np.random.default_rng(0)
+    chosen = []
+    for k in range(n_classes):
+        (found,) = np.nonzero(labels.ravel() == k)
+        chosen.append(generator.choice(found, min(PIXELS_PER_CLASS, len(found)), replace=False))
+    return np.sort(np.concatenate(chosen))
+
+
+@torch.no_grad()
+def _embed(
+    method: Method, store: SliceStore, rows: np.ndarray, positions: np.ndarray, pixels_per_slice: int
+) -> np.ndarray:
+    """Embeddings (n, e) of positions in the slices of the rows."""
+    head = method.representation_head()
+    found = []
+    with evaluating(method):
+        for number, part in enumerate(_batches(rows)):
+            first = number * BATCH * pixels_per_slice
+            inside = positions[(positions >= first) & (positions < first + len(part) * pixels_per_slice)] - first
+            if not len(inside):
+                continue
+            images = store.images(part)
+            _, pyramid = method.student.logits_and_pyramid(images)
+            levels = pyramid if head is not None else pyramid[-1:]
+            pixels = torch.from_numpy(inside).to(images.device)
+            windows = gather_neighbourhoods(levels, tuple(images.shape[2:]), pixels)
+            embedded = head.embed(windows) if head is not None else windows[:, windows.shape[1] // 2]
+            found.append(embedded.float().cpu().numpy())
+    return np.concatenate(found)
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+
+
+def _rounded(values: np.ndarray) -> Any:
+    return np.round(values.astype(float), 4).tolist()

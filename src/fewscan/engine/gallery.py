@@ -1,0 +1,92 @@
+"""What the teacher believes of a few unlabelled slices as training goes on, kept for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from fewscan.data.store import SliceStore
+from fewscan.io import atomic_path
+from fewscan.methods.base import Method
+from fewscan.types import Case
+
+SHARES_PERCENT = (10, 50, 100)
+MOST_SLICES = 6
+
+
+class Gallery:
+    """Saves `SHARE.npz` when a share of the training is done; nothing of the training is changed by it.
+
+    Each file has images (n, h, w), labels (n, h, w) and confidence (n, h, w) in uint8 (255 = 1), the cases' names and
+    the slices' numbers (n,), and update, stage and network. A resumed training writes the same bytes again.
+
+    Args:
+        folder: made with the first file.
+        store: the training slices.
+        cases: of the store, in its order.
+    """
+
+    def __init__(self, folder: Path, store: SliceStore, cases: Sequence[Case]) -> None:
+        self.folder = folder
+        self.store = store
+        self.rows, self.names, self.numbers = _choose(store, cases)
+
+    def __call__(self, method: Method, done: int, total: int, stage: str) -> None:
+        """Save what is believed after an update, where it completes one of the shares."""
+        for share in SHARES_PERCENT:
+            if done == max(1, -(-share * total // 100)):
+                self._save(share, method, done, stage)
+
+    def _save(self, share: int, method: Method, done: int, stage: str) -> None:
+        networks = method.networks()
+        name = "teacher" if "teacher" in networks else next(iter(networks))
+        images = self.store.images(self.rows)
+        with evaluating(networks[name]), torch.no_grad():
+            confidence, labels = networks[name](images).softmax(dim=1).max(dim=1)
+        self.folder.mkdir(exist_ok=True)
+        with atomic_path(self.folder / f"{share:03d}.npz") as beside:
+            np.savez_compressed(
+                beside,
+                images=_to_bytes(images[:, 0].cpu().numpy()),
+                labels=labels.cpu().numpy().astype(np.uint8),
+                confidence=np.rint(255 * confidence.float().cpu().numpy()).astype(np.uint8),
+                cases=np.array(self.names),
+                slices=np.array(self.numbers),
+                update=np.array(done),
+                stage=np.array(stage),
+                network=np.array(name),
+            )
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards every module is in the mode that it was in."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _choose(store: SliceStore, cases: Sequence[Case]) -> tuple[np.ndarray, list[str], list[int]]:
+    """Rows of the middle slices of a few unlabelled cases, evenly through the pool; of any where all are labelled."""
+    pool = [i for i, case in enumerate(cases) if case.label is None] or list(range(len(cases)))
+    chosen = [pool[round(p)] for p in np.linspace(0, len(pool) - 1, min(MOST_SLICES, len(pool)))]
+    first = np.cumsum([0, *store.slices_per_case])
+    numbers = [store.slices_per_case[i] // 2 for i in chosen]
+    rows = np.array([first[i] + number for i, number in zip(chosen, numbers, strict=True)])
+    return rows, [cases[i].name for i in chosen], numbers
+
+
+def _to_bytes(images: np.ndarray) -> np.ndarray:
+    """(n, h, w) → uint8, each from its 0.5 to its 99.5 percentile."""
+    lower, upper = np.percentile(images, [0.5, 99.5], axis=(1, 2), keepdims=True)
+    scaled = (images - lower) / np.maximum(upper - lower, 1e-7)
+    return np.rint(255 * scaled.clip(0, 1)).astype(np.uint8)

@@ -1,0 +1,229 @@
+"""The cases of a page: what is known of each, its most telling slice, and its volumes for the viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from fewscan.io import Geometry, read_mask, read_scan
+from fewscan.reporting.page.pixels import choose_window, nifti_base64, outline, png_uri, square, to_bytes
+from fewscan.reporting.page.sources import Quality
+from fewscan.types import DataError
+
+# A page of 30 MB holds about so many voxels: image and masks, compressed, in base64.
+PAGE_VOXELS = 24_000_000
+CASE_VOXELS = 4_000_000
+THUMBNAIL_PIXELS = 160 * 160
+MISSED, ADDED, CONFUSED = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """A case that a page may show.
+
+    Attributes:
+        image: the first channel.
+        reference: None where there is none.
+        scores: by class and metric, as in a summary; empty without reference.
+    """
+
+    name: str
+    patient: str
+    image: Path
+    prediction: Path
+    reference: Path | None
+    scores: Mapping[str, Mapping[str, float | None]]
+    quality: Quality | None
+
+    @property
+    def dice(self) -> float | None:
+        """Mean over the classes; None without reference."""
+        values = [scores["dice"] for scores in self.scores.values()]
+        return float(np.mean([v for v in values if v is not None])) if values else None
+
+    @property
+    def standing(self) -> tuple[bool, float, str]:
+        """What to sort by, worst first: true Dice, else estimated, else the name."""
+        known = self.dice if self.dice is not None else self.estimate
+        return known is None, known if known is not None else 0.0, self.name
+
+    @property
+    def estimate(self) -> float | None:
+        """Of the Dice, mean over classes."""
+        return self.quality.dice if self.quality is not None else None
+
+    @property
+    def flagged(self) -> bool:
+        """Someone should look at it."""
+        return self.quality is not None and self.quality.flagged
+
+
+@dataclass(frozen=True)
+class Card:
+    """A case on the page.
+
+    Attributes:
+        thumbnail: SVG.
+        slice_number: of the most telling slice.
+        focus: the place to look at first, mm in NIfTI's convention.
+        volumes: name → base64 of a `.nii.gz`: image, prediction, and with a reference also reference, disagreement.
+        millilitres: predicted, by class.
+        coarser: every how many voxels were kept, (z, y, x).
+    """
+
+    files: CaseFiles
+    thumbnail: Markup
+    slice_number: int
+    focus: tuple[float, ...]
+    volumes: dict[str, str]
+    millilitres: dict[str, float]
+    coarser: tuple[int, ...]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the page's script needs to know."""
+        files, quality = self.files, self.files.quality
+        dice = {name: scores["dice"] for name, scores in files.scores.items()}
+        return {
+            "name": files.name,
+            "dice": {"": files.dice, **dice} if dice else {},
+            "hd95": {name: scores["hd95_mm"] for name, scores in files.scores.items()},
+            "ml": self.millilitres,
+            "estimate": {"dice": quality.dice, "low": quality.low, "high": quality.high}
+            if quality is not None and quality.dice is not None
+            else None,
+            "flagged": files.flagged,
+            "focus": list(self.focus),
+            "volumes": list(self.volumes),
+        }
+
+
+def make_cards(
+    cases: Sequence[CaseFiles], class_names: Sequence[str], slice_axis: int, progress: Callable[[], None]
+) -> list[Card]:
+    """Read the cases' files and make their cards, in the order given.
+
+    Raises:
+        DataError: a file cannot be read, or the masks are not on the image's grid.
+    """
+    most = min(CASE_VOXELS, PAGE_VOXELS // max(1, len(cases)))
+    cards = []
+    for case in cases:
+        cards.append(_make_card(case, class_names, slice_axis, most))
+        progress()
+    return cards
+
+
+def _make_card(case: CaseFiles, class_names: Sequence[str], slice_axis: int, most_voxels: int) -> Card:
+    image = read_scan(case.image)
+    masks = {"prediction": _read_labels(case.prediction, image.geometry, class_names)}
+    if case.reference is not None:
+        masks["reference"] = _read_labels(case.reference, image.geometry, class_names)
+        masks["disagreement"] = disagreement(masks["prediction"], masks["reference"])
+    shown = np.any([mask > 0 for mask in masks.values()], axis=0)
+    window = choose_window(shown, image.geometry.spacing_mm, most_voxels)
+    grey = to_bytes(image.array[window.slices])
+    volumes = {"image": grey} | {name: mask[window.slices] for name, mask in masks.items()}
+    number = telling_slice(masks, slice_axis)
+    voxel_ml = float(np.prod(image.geometry.spacing_mm)) / 1000
+    counts = np.bincount(masks["prediction"].ravel(), minlength=len(class_names))
+    return Card(
+        files=case,
+        thumbnail=_thumbnail(case, image.array, masks, image.geometry, slice_axis, number),
+        slice_number=number,
+        focus=_focus(masks, image.geometry, slice_axis),
+        volumes={name: nifti_base64(volume, image.geometry, window) for name, volume in volumes.items()},
+        millilitres={name: float(counts[k]) * voxel_ml for k, name in enumerate(class_names) if k > 0},
+        coarser=window.step,
+    )
+
+
+def _read_labels(path: Path, geometry: Geometry, class_names: Sequence[str]) -> np.ndarray:
+    mask = read_mask(path)
+    if mask.geometry.shape != geometry.shape:
+        raise DataError(
+            f"{path}: shape {mask.geometry.shape}, its image has {geometry.shape}. Give the image that it belongs to."
+        )
+    if mask.array.min() < 0 or mask.array.max() >= len(class_names):
+        raise DataError(f"{path}: label {mask.array.max()} is not one of the run's {len(class_names)} classes.")
+    return mask.array.astype(np.uint8)
+
+
+def disagreement(prediction: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """0 where both agree, 1 where foreground was missed, 2 where it was added, 3 where it is of another class."""
+    result = np.zeros(prediction.shape, np.uint8)
+    result[(reference > 0) & (prediction == 0)] = MISSED
+    result[(prediction > 0) & (reference == 0)] = ADDED
+    result[(prediction > 0) & (reference > 0) & (prediction != reference)] = CONFUSED
+    return result
+
+
+def telling_slice(masks: Mapping[str, np.ndarray], slice_axis: int) -> int:
+    """The slice with most disagreement; where all agrees or nothing is known, that with most foreground.
+
+    Args:
+        masks: by name, (z, y, x).
+        slice_axis: that slices are cut along.
+    """
+    others = tuple(axis for axis in range(3) if axis != slice_axis)
+    for name in ("disagreement", "prediction"):
+        counts = (masks[name] > 0).sum(axis=others) if name in masks else np.zeros(1)
+        if counts.any():
+            return int(counts.argmax())
+    return masks["prediction"].shape[slice_axis] // 2
+
+
+def _focus(masks: Mapping[str, np.ndarray], geometry: Geometry, slice_axis: int) -> tuple[float, ...]:
+    """The middle of what there is to see in the most telling slice, mm in NIfTI's convention."""
+    number = telling_slice(masks, slice_axis)
+    planes = [np.take(masks[name], number, slice_axis) for name in ("disagreement", "prediction") if name in masks]
+    shown = next((plane for plane in planes if plane.any()), np.ones_like(planes[-1]))
+    voxel = [float(np.median(positions)) for positions in np.nonzero(shown)]
+    voxel.insert(slice_axis, float(number))
+    place = geometry.affine_ras @ (*voxel[::-1], 1.0)
+    return tuple(round(float(mm), 2) for mm in place[:3])
+
+
+def _thumbnail(
+    case: CaseFiles,
+    image: np.ndarray,
+    masks: Mapping[str, np.ndarray],
+    geometry: Geometry,
+    slice_axis: int,
+    number: int,
+) -> Markup:
+    """The slice with the reference's outline, white and dashed, and the prediction's, in the classes' colours."""
+    flat = {name: np.take(mask, number, slice_axis) for name, mask in masks.items()}
+    spacing = [mm for axis, mm in enumerate(geometry.spacing_mm) if axis != slice_axis]
+    shown = np.any([mask > 0 for mask in flat.values()], axis=0)
+    window = square(choose_window(shown, spacing, THUMBNAIL_PIXELS, 0.25), shown.shape, spacing)
+    picture = to_bytes(np.take(image, number, slice_axis))[window.slices]
+    height, width = (side * step * mm for side, step, mm in zip(picture.shape, window.step, spacing, strict=True))
+    paths = [_outlines(flat["prediction"][window.slices], "prediction")]
+    if "reference" in flat:
+        paths.append(_outlines(flat["reference"][window.slices], "reference"))
+    return Markup(
+        '<svg viewBox="0 0 {0:.1f} {1:.1f}" role="img" aria-label="{2}">'
+        '<image href="{3}" width="{0:.1f}" height="{1:.1f}" preserveAspectRatio="none"/>'
+        '<g transform="scale({4:.4f} {5:.4f})">{6}</g></svg>'
+    ).format(
+        width,
+        height,
+        f"{case.name}, slice {number}: outlines of the masks on the image",
+        png_uri(picture),
+        width / picture.shape[1],
+        height / picture.shape[0],
+        Markup("").join(paths),
+    )
+
+
+def _outlines(labels: np.ndarray, kind: str) -> Markup:
+    return Markup("").join(
+        Markup('<path class="{} c{}" d="{}"/>').format(kind, (k - 1) % 8 + 1, outline(labels == k))
+        for k in range(1, int(labels.max()) + 1)
+    )

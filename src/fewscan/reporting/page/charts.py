@@ -1,0 +1,175 @@
+"""The charts of a page: training, scores, estimates, and the map of pixel representations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from fewscan.reporting.colours import class_colour
+from fewscan.reporting.page.cases import CaseFiles
+from fewscan.reporting.page.pixels import png_uri
+from fewscan.reporting.page.sources import Embedding, Moment, RunFiles
+from fewscan.reporting.page.svg import Line, heat_map, line_chart, scatter, strips
+
+Record = Mapping[str, Any]
+MOST_POINTS = 600
+
+
+def training_charts(run: RunFiles) -> list[Markup]:
+    """Every loss term, validation Dice, learning rate and throughput over the updates."""
+    training = [record for record in run.records if "terms" in record]
+    marks = [b["update"] for a, b in pairwise(training) if a["stage"] != b["stage"]]
+    terms = list(dict.fromkeys(name for record in training for name in record["terms"]))
+    losses = [_line(training, name, i, _term(name)) for i, name in enumerate(terms, start=1)]
+    losses.append(_line(training, "weighted sum", 0, lambda record: record["loss"]))
+    rate = _line(training, "learning rate", 7, lambda record: record["lr"])
+    speed = _line(training, "slices per second", 3, lambda record: record["slices_per_second"])
+    return [
+        line_chart(
+            losses, "Loss terms, unweighted, and their weighted sum", "updates", log=True, marks=marks, wide=True
+        ),
+        line_chart([rate], "Learning rate", "updates", marks=marks),
+        _validation_chart(run, marks),
+        line_chart([speed], "Throughput, slices per second", "updates", marks=marks),
+    ]
+
+
+def _validation_chart(run: RunFiles, marks: Sequence[float]) -> Markup:
+    readings = [record for record in run.records if "validation" in record]
+    networks = list(dict.fromkeys(name for record in readings for name in record["validation"]))
+    lines = []
+    for i, network in enumerate(networks):
+
+        def mean(record: Record, network: str = network) -> Any:
+            return record["validation"][network]["dice"]
+
+        lines.append(_line(readings, f"mean, {network}", 0, mean, dashed=i > 0, dots=True))
+    for k, name in enumerate(run.classes if networks else (), start=1):
+
+        def of_class(record: Record, name: str = name) -> Any:
+            return record["validation"][networks[0]]["classes"][name]
+
+        lines.append(_line(readings, name, k, of_class, dots=True))
+    return line_chart(
+        lines, "Validation Dice, on the training canvas", "updates", y_range=(0, 1), marks=marks, wide=True
+    )
+
+
+def _term(name: str) -> Callable[[Record], Any]:
+    return lambda record: record["terms"].get(name)
+
+
+def _line(
+    records: Sequence[Record],
+    name: str,
+    colour: int,
+    read: Callable[[Record], Any],
+    dashed: bool = False,
+    dots: bool = False,
+) -> Line:
+    """A value of the records over their updates; thinned where there are more than a chart can show."""
+    pairs = [(record["update"], value) for record in records if (value := read(record)) is not None]
+    kept = pairs[:: max(1, len(pairs) // MOST_POINTS)]
+    return Line(name, [x for x, _ in kept], [y for _, y in kept], colour, dashed, dots)
+
+
+def dice_strips(run: RunFiles) -> Markup | None:
+    """Dice of every case, a row per class."""
+    if run.summary is None:
+        return None
+    rows = [
+        (name, k, [float(classes[name]["dice"]) for classes in run.summary["cases"].values() if name in classes])
+        for k, name in enumerate(run.summary["classes"], start=1)
+    ]
+    return strips(rows, "Dice of every case; bars: means", "Dice")
+
+
+def estimate_chart(cases: Sequence[CaseFiles]) -> Markup | None:
+    """True against estimated Dice, where both are known."""
+    known = [
+        (case, case.quality.dice, case.dice)
+        for case in cases
+        if case.quality is not None and case.quality.dice is not None and case.dice is not None
+    ]
+    if not known:
+        return None
+    points = [
+        (estimate, dice, 5 if case.flagged else 7, f"{case.name}: estimated {estimate:.3f}, true {dice:.3f}")
+        for case, estimate, dice in known
+    ]
+    names = [("look at this one", 5), ("other cases", 7)]
+    return scatter(points, "True Dice against the estimate", "estimated Dice", diagonal=True, names=names)
+
+
+def embedding_charts(embedding: Embedding) -> list[Markup]:
+    """The map of pixel representations with the classes' means, and the cosines between the means."""
+    names = embedding.class_names
+    points = [(x, y, _map_colour(k), names[k]) for (x, y), k in zip(embedding.points, embedding.classes, strict=True)]
+    crosses = [
+        (mean[0], mean[1], _map_colour(k), f"mean of {names[k]}")
+        for k, mean in enumerate(embedding.prototypes)
+        if mean is not None
+    ]
+    shares = " and ".join(f"{share:.0%}" for share in embedding.explained)
+    return [
+        scatter(
+            points,
+            f"Pixels by class ({embedding.space}); diamonds: class means",
+            f"two principal axes: {shares} of the variance",
+            names=[(name, _map_colour(k)) for k, name in enumerate(names)],
+            crosses=crosses,
+        ),
+        heat_map(names, embedding.relation, "Class relations: cosines between the class means"),
+    ]
+
+
+def _map_colour(number: int) -> int:
+    """Background in the grey of the classes' colours, so that it stays in the back."""
+    return 8 if number == 0 else number
+
+
+def gallery_rows(run: RunFiles) -> list[dict[str, Any]]:
+    """A row per slice: the image, then at every time what was believed and how surely, as pictures."""
+    if not run.gallery:
+        return []
+    return [
+        {
+            "name": name,
+            "slice": number,
+            "image": png_uri(run.gallery[0].images[i]),
+            "moments": [_believed(moment, i) for moment in run.gallery],
+        }
+        for i, (name, number) in enumerate(zip(run.gallery[0].cases, run.gallery[0].slices, strict=True))
+    ]
+
+
+def _believed(moment: Moment, i: int) -> dict[str, Any]:
+    confidence = moment.confidence[i]
+    foreground = moment.labels[i] > 0
+    return {
+        "labels": png_uri(tint(moment.images[i], moment.labels[i])),
+        "confidence": png_uri(heat(confidence)),
+        "sure": float((confidence >= 0.95 * 255).mean()),
+        "foreground": float(confidence[foreground].mean() / 255) if foreground.any() else None,
+    }
+
+
+def tint(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """A grey picture (h, w) with every class in its colour: (h, w, 3) uint8."""
+    picture = np.repeat(image[..., None], 3, axis=2).astype(np.float32)
+    for k in range(1, int(labels.max()) + 1):
+        colour = class_colour(k)
+        rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+        picture[labels == k] = 0.45 * picture[labels == k] + 0.55 * rgb
+    return picture.astype(np.uint8)
+
+
+def heat(confidence: np.ndarray) -> np.ndarray:
+    """Confidences from 0.5, bright, to 1, dark: doubt stands out. (h, w) → (h, w, 3), both uint8."""
+    doubt = ((255 - confidence.astype(np.float32)) / 127.5).clip(0, 1)[..., None]
+    dark, bright = np.array([16, 20, 28]), np.array([255, 196, 84])
+    return (dark + doubt * (bright - dark)).astype(np.uint8)

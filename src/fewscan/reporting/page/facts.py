@@ -1,0 +1,141 @@
+"""What the page says of the data set, and of how the run came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fewscan.data.fingerprint import Fingerprint
+from fewscan.data.plan import Plan
+from fewscan.evaluation.metrics import METRICS
+from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
+from fewscan.evaluation.summary import RULE_TEXT, Rules, under_rules
+from fewscan.reporting.page.sources import RunFiles
+
+AXES = ("z", "y", "x")
+RULES: tuple[Rules, ...] = ("strict", "paper")
+Pair = tuple[str, str]
+
+
+def score_tables(run: RunFiles) -> list[dict[str, Any]]:
+    """A table for either rules: a row per class and for their mean, a cell per metric with its spread over cases."""
+    if run.summary is None:
+        return []
+    return [_score_table(under_rules(run.summary, rules), rules) for rules in RULES]
+
+
+def _score_table(summary: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
+    rows = []
+    for number, name in enumerate(summary["classes"], start=1):
+        columns = {m: [classes[name][m] for classes in summary["cases"].values()] for m in METRICS}
+        rows.append({"name": name, "colour": number, "cells": [_cell(m, columns[m]) for m in METRICS]})
+    cases = summary["cases"].values()
+    means = {m: [_mean([values[m] for values in classes.values()]) for classes in cases] for m in METRICS}
+    rows.append({"name": "mean", "colour": 0, "cells": [_cell(m, means[m], summary["mean"][m]) for m in METRICS]})
+    return {"rules": rules, "text": RULE_TEXT[rules], "rows": rows, "metrics": [_metric_name(m) for m in METRICS]}
+
+
+def _cell(metric: str, values: Sequence[float | None], mean: float | None = None) -> dict[str, str]:
+    """Mean ± sd over cases; the interval and how many are undefined go into the title."""
+    defined = [value for value in values if value is not None]
+    if not defined:
+        return {"value": "–", "spread": "", "title": "undefined in every case"}
+    digits = 2 if "_" in metric else 3
+    own, sd = mean_and_sd(defined)
+    interval = bootstrap_interval(defined)
+    undefined = len(values) - len(defined)
+    notes = []
+    if interval is not None:
+        notes.append(f"95 % interval of the mean over cases {interval[0]:.{digits}f} to {interval[1]:.{digits}f}")
+    if undefined:
+        notes.append(f"undefined in {undefined} of {len(values)} cases, left out")
+    return {
+        "value": f"{own if mean is None else mean:.{digits}f}" + ("*" if undefined else ""),
+        "spread": f"± {sd:.{digits}f}" if sd is not None else "",
+        "title": "; ".join(notes),
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
+
+
+def _metric_name(metric: str) -> Pair:
+    name, _, unit = metric.partition("_")
+    return (name.upper() if name in ("hd95", "asd", "assd") else name.capitalize()), {"voxel": "voxels"}.get(unit, unit)
+
+
+def dataset_facts(run: RunFiles, fingerprint: Fingerprint | None) -> list[Pair]:
+    """Names and values: who is labelled, shapes, spacings, intensities, and what the plan made of them."""
+    plan, splits = run.plan, run.splits
+    facts = [
+        ("Data set", plan.dataset),
+        ("Channels", ", ".join(plan.channel_names)),
+        ("Classes", ", ".join(plan.class_names[1:])),
+        ("Labelled training scans", str(len(splits["train_labelled"]))),
+        ("Unlabelled training scans", str(len(splits["train_unlabelled"]))),
+        ("Validation scans", str(len(splits["val"]))),
+        ("Test scans, untouched", str(len(splits.get("test", [])))),
+    ]
+    if fingerprint is not None:
+        facts += _measured(plan, fingerprint)
+    facts += [
+        ("Slices", f"{plan.size[0]} × {plan.size[1]} pixels along axis {AXES[plan.slice_axis]}"),
+        ("Pixels", f"{plan.spacing_mm[0]:.3g} × {plan.spacing_mm[1]:.3g} mm" if plan.spacing_mm else "stretched"),
+        ("Intensities", ", ".join(how.scheme for how in plan.normalisation)),
+    ]
+    return facts
+
+
+def _measured(plan: Plan, fingerprint: Fingerprint) -> list[Pair]:
+    spacings = np.array([g.spacing_mm for g in fingerprint.geometries])
+    shapes = np.array([g.shape for g in fingerprint.geometries])
+    facts = [
+        ("Spacing, mm (z, y, x)", " × ".join(_range(spacings[:, a], ".3g") for a in range(3))),
+        ("Shape, voxels (z, y, x)", " × ".join(_range(shapes[:, a], ".0f") for a in range(3))),
+    ]
+    for channel, values in zip(plan.channel_names, fingerprint.intensities, strict=True):
+        if len(values):
+            low, middle, high = np.percentile(values, [0.5, 50, 99.5])
+            facts.append(
+                (f"{channel} inside the labels", f"{middle:.4g} (0.5 to 99.5 percentile: {low:.4g} to {high:.4g})")
+            )
+    voxels = np.sum([f.voxels for f in fingerprint.foregrounds], axis=0)
+    shares = voxels[1:] / max(1, voxels[1:].sum())
+    named = zip(plan.class_names[1:], shares, strict=True)
+    return [*facts, ("Share of the labelled foreground", ", ".join(f"{name} {share:.0%}" for name, share in named))]
+
+
+def _range(values: np.ndarray, digits: str) -> str:
+    low, middle, high = values.min(), np.median(values), values.max()
+    return f"{middle:{digits}}" if low == high else f"{middle:{digits}} ({low:{digits}}–{high:{digits}})"
+
+
+def labelled_lists(run: RunFiles) -> list[tuple[str, list[str]]]:
+    """Case names by role, those with few first."""
+    roles = {"train_labelled": "Labelled", "val": "Validation", "test": "Test", "train_unlabelled": "Unlabelled"}
+    return [(text, run.splits[role]) for role, text in roles.items() if run.splits.get(role)]
+
+
+def provenance_facts(run: RunFiles) -> list[Pair]:
+    """Names and values of provenance.json; empty where there is none."""
+    made = run.provenance
+    if made is None:
+        return []
+    hardware, resumed = made.hardware, made.resumed_after
+    minutes = f"{made.seconds / 60:.1f} minutes"
+    return [
+        ("Command", made.command),
+        ("Data set", str(made.dataset)),
+        ("Seed", str(made.seed)),
+        ("Versions", ", ".join(f"{name} {number}" for name, number in made.versions.items())),
+        ("Device", f"{hardware.device}; cores {hardware.cores}, threads {hardware.threads}"),
+        ("System", hardware.system),
+        ("Most memory", f"{hardware.most_memory_gib:.2f} GiB"),
+        ("Started, finished", f"{made.started}, {made.finished}"),
+        ("Time", minutes if resumed is None else f"{minutes} since it went on after update {resumed}"),
+        *((f"SHA-256 of {name}", digest) for name, digest in made.sha256.items()),
+    ]

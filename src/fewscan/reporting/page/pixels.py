@@ -1,0 +1,129 @@
+"""Volumes and slices as a page can hold them: cropped, in bytes, as NIfTI, PNG and outlines."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from contourpy import contour_generator
+
+from fewscan.io import Geometry
+
+SMALLEST_MARGIN = 4
+WINDOW_PERCENTILES = (0.5, 99.5)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a grid, and every how many voxels of it are kept, per array axis."""
+
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+    step: tuple[int, ...]
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """To index an array with."""
+        return tuple(slice(*edges) for edges in zip(self.start, self.stop, self.step, strict=True))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what is left."""
+        return tuple(len(range(*edges)) for edges in zip(self.start, self.stop, self.step, strict=True))
+
+
+def choose_window(shown: np.ndarray, spacing_mm: Sequence[float], most_voxels: int, margin: float = 0.5) -> Window:
+    """The part around what is shown; coarser along its finest axis, again and again, until it is small enough.
+
+    Args:
+        shown: boolean, of any dimension; where nothing is, everything is kept.
+        spacing_mm: per array axis.
+        most_voxels: of the result.
+        margin: share of the extent that is added on either side.
+    """
+    starts, stops = [], []
+    for axis, side in enumerate(shown.shape):
+        (found,) = np.nonzero(shown.any(axis=tuple(a for a in range(shown.ndim) if a != axis)))
+        first, last = (int(found[0]), int(found[-1]) + 1) if len(found) else (0, side)
+        more = max(SMALLEST_MARGIN, round(margin * (last - first)))
+        starts.append(max(0, first - more))
+        stops.append(min(side, last + more))
+    steps = [1] * shown.ndim
+    while np.prod(Window(tuple(starts), tuple(stops), tuple(steps)).shape) > most_voxels:
+        steps[int(np.argmin(np.multiply(steps, spacing_mm)))] += 1
+    return Window(tuple(starts), tuple(stops), tuple(steps))
+
+
+def square(window: Window, shape: Sequence[int], spacing_mm: Sequence[float]) -> Window:
+    """A window in a slice that is as high as wide in mm, as far as the slice reaches.
+
+    Args:
+        window: of two axes.
+        shape: of the slice.
+        spacing_mm: of its pixels.
+    """
+    extents = [(stop - start) * mm for start, stop, mm in zip(window.start, window.stop, spacing_mm, strict=True)]
+    starts, stops = list(window.start), list(window.stop)
+    for axis, (extent, mm, side) in enumerate(zip(extents, spacing_mm, shape, strict=True)):
+        wanted = min(side, round(max(extents) / mm))
+        before = (wanted - round(extent / mm)) // 2
+        starts[axis] = min(max(0, starts[axis] - before), side - wanted)
+        stops[axis] = starts[axis] + wanted
+    return Window(tuple(starts), tuple(stops), window.step)
+
+
+def to_bytes(image: np.ndarray) -> np.ndarray:
+    """Intensities between the 0.5 and 99.5 percentiles as uint8 of the same shape; NaN is dark."""
+    values = np.nan_to_num(image.astype(np.float32))
+    lower, upper = np.percentile(values, WINDOW_PERCENTILES)
+    return np.rint(255 * ((values - lower) / max(float(upper - lower), 1e-7)).clip(0, 1)).astype(np.uint8)
+
+
+def nifti_base64(array: np.ndarray, geometry: Geometry, window: Window) -> str:
+    """A windowed uint8 volume (z, y, x) as `.nii.gz`, in base64; it lies where it lay in the scan.
+
+    Args:
+        array: already cut to the window.
+        geometry: of the whole scan.
+        window: of the array in the scan.
+    """
+    import nibabel
+
+    affine = geometry.affine_ras
+    affine[:3, 3] += affine[:3, :3] @ np.array(window.start[::-1], dtype=float)
+    affine[:3, :3] *= np.array(window.step[::-1])
+    image = nibabel.Nifti1Image(np.ascontiguousarray(array.transpose(2, 1, 0)), affine)
+    image.header.set_xyzt_units("mm")
+    return base64.b64encode(gzip.compress(image.to_bytes(), mtime=0)).decode("ascii")
+
+
+def png_uri(pixels: np.ndarray) -> str:
+    """A uint8 picture, (h, w) grey or (h, w, 3) colour, as a data URI."""
+    height, width = pixels.shape[:2]
+    colour_type = 2 if pixels.ndim == 3 else 0
+    rows = pixels.reshape(height, -1)
+    filtered = np.pad(rows, ((0, 0), (1, 0))).tobytes()
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0),
+        b"IDAT": zlib.compress(filtered, 9),
+        b"IEND": b"",
+    }
+    body = b"".join(
+        struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data))
+        for tag, data in parts.items()
+    )
+    return "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + body).decode("ascii")
+
+
+def outline(mask: np.ndarray) -> str:
+    """The outline of a boolean mask (h, w) as the `d` of an SVG path, a unit per pixel; empty for an empty mask."""
+    if not mask.any():
+        return ""
+    # A rim of background closes the lines that leave the picture.
+    lines = contour_generator(z=np.pad(mask, 1).astype(np.float32)).lines(0.5)
+    return "".join("M" + "L".join(f"{x - 0.5:g} {y - 0.5:g}" for x, y in np.asarray(line)[:-1]) + "Z" for line in lines)

@@ -1,0 +1,265 @@
+"""What a run's folder holds, read for the page; what is missing is None or empty."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from fewscan.data.plan import Plan
+from fewscan.io import read_json
+from fewscan.types import DataError
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What a model thinks of its own mask of a case.
+
+    Attributes:
+        dice: estimated, mean over classes; None where there was nothing to estimate it from.
+        low: end of the estimate's interval; high: the other end.
+        flagged: someone should look at it.
+        reason: why, in words.
+        signals: what the estimate was made from, by name.
+    """
+
+    dice: float | None
+    low: float | None
+    high: float | None
+    flagged: bool
+    reason: str
+    signals: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Pseudo-labels at one time of training: arrays (n, h, w) uint8, see `engine.gallery`."""
+
+    update: int
+    stage: str
+    network: str
+    images: np.ndarray
+    labels: np.ndarray
+    confidence: np.ndarray
+    cases: tuple[str, ...]
+    slices: tuple[int, ...]
+
+
+class Suggestion(BaseModel):
+    """A patient worth labelling, of suggestions.json."""
+
+    model_config = ConfigDict(frozen=True)
+
+    patient: str
+    cases: tuple[str, ...]
+    score: float
+    uncertainty: float
+    distance: float
+    reason: str
+
+
+class Embedding(BaseModel):
+    """embedding.json, see `engine.embedding.describe`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    space: str
+    class_names: tuple[str, ...]
+    classes: tuple[int, ...]
+    points: tuple[tuple[float, float], ...]
+    prototypes: tuple[tuple[float, float] | None, ...]
+    explained: tuple[float, ...]
+    relation: tuple[tuple[float | None, ...], ...]
+
+
+class Hardware(BaseModel):
+    """What a run was made on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    device: str
+    cores: int
+    threads: int
+    system: str
+    most_memory_gib: float
+
+
+class Provenance(BaseModel):
+    """provenance.json, see `commands.provenance`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    command: str
+    dataset: Path
+    seed: int
+    versions: dict[str, str]
+    sha256: dict[str, str]
+    hardware: Hardware
+    started: str
+    finished: str
+    seconds: float
+    resumed_after: int | None
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """A run, as its folder tells it.
+
+    Attributes:
+        splits: case names by role.
+        records: of metrics.jsonl.
+        summary: of the validation, strict rules.
+        quality: by case, of the validation.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    plan: Plan
+    splits: dict[str, list[str]]
+    records: list[dict[str, Any]]
+    summary: dict[str, Any] | None
+    provenance: Provenance | None
+    embedding: Embedding | None
+    gallery: tuple[Moment, ...]
+    quality: dict[str, Quality]
+    suggestions: tuple[Suggestion, ...]
+
+    @property
+    def method(self) -> str:
+        """Name in the registry."""
+        return str(self.config["method"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of the foreground."""
+        return self.plan.class_names[1:]
+
+    @property
+    def alarms(self) -> list[dict[str, Any]]:
+        """Records of training that something was wrong."""
+        return [record for record in self.records if "alarm" in record]
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Read a run's folder.
+
+    Raises:
+        DataError: it is not a run's, or a file of it cannot be understood.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise DataError(f"{folder}: holds no config.yaml. Give the folder of a `fewscan train` run.")
+    scores = folder / "validation" / "summary.json"
+    return RunFiles(
+        folder=folder,
+        config=read_config(folder),
+        plan=_read_as(Plan, folder / "plan.json"),
+        splits=read_json(folder / "splits.json"),
+        records=_read_records(folder / "metrics.jsonl"),
+        summary=read_json(scores) if scores.is_file() else None,
+        provenance=_read_if_there(Provenance, folder / "provenance.json"),
+        embedding=_read_if_there(Embedding, folder / "embedding.json"),
+        gallery=tuple(_read_moment(path) for path in sorted((folder / "gallery").glob("*.npz"))),
+        quality=read_quality(folder / "validation" / "quality.csv"),
+        suggestions=_read_if_there(tuple[Suggestion, ...], folder / "suggestions.json") or (),
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The settings of a run, of this version of fewscan or an older one.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    path = folder / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read: {error}. Restore it.") from None
+    if not isinstance(config, dict) or "method" not in config:
+        raise DataError(f"{path}: not the settings of a run. Restore it.")
+    return config
+
+
+def read_quality(path: Path) -> dict[str, Quality]:
+    """Case → estimated quality; empty where there is no such file.
+
+    Raises:
+        DataError: the file is not a table of estimates.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return {row["case"]: _quality(row) for row in csv.DictReader(file)}
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: not a table of estimated quality: {error!r}. Remove it, or have it written anew."
+        ) from None
+
+
+def _quality(row: dict[str, str]) -> Quality:
+    signals = {name: row.get(name) for name in ("entropy", "agreement_teacher", "agreement_tta", "outlier")}
+    return Quality(
+        dice=_number(row["dice_estimate"]),
+        low=_number(row["dice_low"]),
+        high=_number(row["dice_high"]),
+        flagged=row["flagged"].strip().lower() in ("1", "true", "yes"),
+        reason=row["reason"].strip(),
+        signals={name: float(text) for name, text in signals.items() if text},
+    )
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def _read_if_there(kind: type[Content], path: Path) -> Content | None:
+    return _read_as(kind, path) if path.is_file() else None
+
+
+def _read_as(kind: type[Content], path: Path) -> Content:
+    try:
+        return TypeAdapter(kind).validate_python(read_json(path))
+    except ValidationError as error:
+        raise DataError(f"{path}: not what fewscan writes there. Restore it, or remove it. {error}") from None
+
+
+def _read_records(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log; the last one may be torn where training was killed."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    try:
+        return [json.loads(line) for line in lines[:-1] if line]
+    except ValueError as error:
+        raise DataError(f"{path}: not a log of training: {error}. Restore it.") from None
+
+
+def _read_moment(path: Path) -> Moment:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Moment(
+                update=int(arrays["update"]),
+                stage=str(arrays["stage"]),
+                network=str(arrays["network"]),
+                images=arrays["images"],
+                labels=arrays["labels"],
+                confidence=arrays["confidence"],
+                cases=_texts(arrays["cases"]),
+                slices=tuple(int(number) for number in arrays["slices"]),
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: not a picture of training: {error}. Remove it.") from None
+
+
+def _texts(values: Sequence[Any] | np.ndarray) -> tuple[str, ...]:
+    return tuple(str(value) for value in values)

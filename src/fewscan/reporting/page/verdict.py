@@ -1,0 +1,152 @@
+"""The page's first lines: is it good, where does it fail, did the unlabelled scans help, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fewscan.evaluation.statistics import bootstrap_interval, wilcoxon_p
+from fewscan.reporting.page.cases import CaseFiles
+from fewscan.reporting.page.sources import RunFiles
+
+WORST = 3
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question, its answer in a word or number, and a sentence or two, with commands in backticks."""
+
+    question: str
+    short: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A supervised run of the same labelled scans, to compare with."""
+
+    name: str
+    summary: Mapping[str, Any]
+
+
+def verdict(
+    run: RunFiles, patients: Mapping[str, str], rival: Rival | None, cases: Sequence[CaseFiles]
+) -> list[Answer]:
+    """Four answers.
+
+    Args:
+        run: with its validation, if there is one.
+        patients: case → patient, where it is known.
+        rival: None: there is none.
+        cases: on the page, worst first.
+    """
+    return [_good(run, patients), _fails(run, cases), _helped(run, rival, patients), _next(run, cases)]
+
+
+def case_dice(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Case → Dice, mean over the classes."""
+    return {
+        name: float(np.mean([values["dice"] for values in classes.values()]))
+        for name, classes in summary["cases"].items()
+    }
+
+
+def patient_means(values: Mapping[str, float], patients: Mapping[str, str]) -> list[float]:
+    """Mean over the cases of every patient: cases of one patient say less than as many patients."""
+    groups: dict[str, list[float]] = {}
+    for name, value in values.items():
+        groups.setdefault(patients.get(name, name), []).append(value)
+    return [float(np.mean(group)) for group in groups.values()]
+
+
+def _good(run: RunFiles, patients: Mapping[str, str]) -> Answer:
+    question = "Is it good?"
+    summary = run.summary
+    if summary is None:
+        return Answer(
+            question,
+            "Not known",
+            "No labelled patient was held out, so nothing was scored. Name some as val in the data set's splits.json, "
+            "or score masks with `fewscan evaluate`.",
+        )
+    means = patient_means(case_dice(summary), patients)
+    interval = bootstrap_interval(means)
+    spread = f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f} over {len(means)} patients" if interval else ""
+    worst = min(summary["classes"], key=lambda name: summary["classes"][name]["dice"])
+    return Answer(
+        question,
+        f"Dice {summary['mean']['dice']:.3f}",
+        f"Mean over classes and {summary['n_cases']} validation scans{spread}. "
+        f"Weakest class: {worst}, {summary['classes'][worst]['dice']:.3f}.",
+    )
+
+
+def _fails(run: RunFiles, cases: Sequence[CaseFiles]) -> Answer:
+    question = "Where does it fail?"
+    scored = [(case.name, case.dice) for case in cases if case.dice is not None]
+    if run.summary is not None and not scored:
+        scored = sorted(case_dice(run.summary).items(), key=lambda pair: pair[1])
+    if not scored:
+        return Answer(question, "Not known", "There is no reference to compare the masks with.")
+    listed = ", ".join(f"{name} ({dice:.2f})" for name, dice in scored[:WORST])
+    missed = {name: missing for name, missing in (run.summary or {}).get("missed", {}).items() if missing}
+    gaps = "; ".join(f"{name} was missed altogether in {len(missing)}" for name, missing in missed.items())
+    return Answer(question, str(scored[0][0]), f"Worst cases: {listed}." + (f" {gaps} of the scans." if gaps else ""))
+
+
+def _helped(run: RunFiles, rival: Rival | None, patients: Mapping[str, str]) -> Answer:
+    question = "Did the unlabelled scans help?"
+    if run.method == "supervised":
+        return Answer(question, "None were used", "This run is the supervised baseline: it saw labelled scans alone.")
+    if not run.splits["train_unlabelled"]:
+        return Answer(question, "There were none", "Every training scan is labelled.")
+    if rival is None or run.summary is None:
+        return Answer(
+            question,
+            "Not known",
+            "There is no supervised run of the same labelled scans to compare with. `fewscan benchmark` answers it "
+            "over seeds; or train with `--method supervised` and write this page with `fewscan report --compare`.",
+        )
+    ours, theirs = case_dice(run.summary), case_dice(rival.summary)
+    gains = patient_means({name: dice - theirs[name] for name, dice in ours.items()}, patients)
+    gain, interval = float(np.mean(gains)), bootstrap_interval(gains)
+    p = wilcoxon_p(gains, [0.0] * len(gains))
+    short = ("Yes" if gain > 0 else "No, they hurt") if p < SIGNIFICANT else "Not shown"
+    between = f" (95 % interval {interval[0]:+.3f} to {interval[1]:+.3f})" if interval else ""
+    return Answer(
+        question,
+        f"{short}: {gain:+.3f}",
+        f"Dice against {rival.name}, trained on the same labelled scans alone: {gain:+.3f}{between} over {len(gains)} "
+        f"patients, paired Wilcoxon p = {p:.2g}. One seed each; `fewscan benchmark` compares over several.",
+    )
+
+
+def _next(run: RunFiles, cases: Sequence[CaseFiles]) -> Answer:
+    question = "What next?"
+    flagged = [case.name for case in cases if case.flagged]
+    if run.alarms:
+        return Answer(question, "Look at the alarms", f"Training raised {_count(len(run.alarms), 'alarm')}; see above.")
+    if flagged:
+        listed = ", ".join(flagged[:WORST])
+        return Answer(
+            question, f"Look at {_count(len(flagged), 'case')}", f"Flagged by estimated quality: {listed}. Open them."
+        )
+    if run.suggestions:
+        listed = ", ".join(row.patient for row in run.suggestions[:WORST])
+        return Answer(question, "Label a few more", f"Most would be learnt from: {listed}; see Label these next.")
+    if not cases:
+        return Answer(question, "Predict", "`fewscan predict` segments new scans with this run's model.")
+    return Answer(
+        question,
+        "Open the worst cases",
+        "Look whether the mask or its reference is wrong, and whether the scan is odd. If scans like it have no "
+        "label, label some and train again: more labelled patients help most.",
+    )
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,99 @@
+"""From what is known of a run to one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+import fewscan
+from fewscan.data.fingerprint import Fingerprint
+from fewscan.io import write_text
+from fewscan.reporting.colours import CLASS_COLOURS
+from fewscan.reporting.page.cases import Card, CaseFiles
+from fewscan.reporting.page.charts import dice_strips, embedding_charts, estimate_chart, gallery_rows, training_charts
+from fewscan.reporting.page.facts import dataset_facts, labelled_lists, provenance_facts, score_tables
+from fewscan.reporting.page.sources import RunFiles
+from fewscan.reporting.page.verdict import Rival, verdict
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a page is made of.
+
+    Attributes:
+        run: its files.
+        cards: the cases shown, worst first.
+        left_out: cases that are not shown, worst first.
+        predictions: the folder of the masks; None: the cases are the validation's.
+        patients: case → patient, where it is known.
+        fingerprint: of the data set; None where it was not to be found.
+        rival: to compare with.
+    """
+
+    run: RunFiles
+    cards: Sequence[Card]
+    left_out: Sequence[CaseFiles]
+    predictions: Path | None
+    patients: Mapping[str, str]
+    fingerprint: Fingerprint | None
+    rival: Rival | None
+
+
+def write_page(path: Path, contents: Contents) -> None:
+    """Write the page; it appears complete or not at all."""
+    environment = Environment(
+        loader=PackageLoader("fewscan.reporting.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["code"] = _code
+    write_text(path, environment.get_template("page.html").render(_variables(contents)))
+
+
+def _variables(contents: Contents) -> dict[str, Any]:
+    run = contents.run
+    cases = [*(card.files for card in contents.cards), *contents.left_out]
+    return {
+        "version": fewscan.__version__,
+        "run": run,
+        "title": f"{run.plan.dataset}, {run.method}",
+        "predictions": contents.predictions,
+        "patients_labelled": len({contents.patients.get(name, name) for name in run.splits["train_labelled"]}),
+        "answers": verdict(run, contents.patients, contents.rival, cases),
+        "cards": contents.cards,
+        "left_out": contents.left_out,
+        "tables": score_tables(run),
+        "strips": dice_strips(run),
+        "estimates": estimate_chart(cases),
+        "training": training_charts(run),
+        "gallery": gallery_rows(run),
+        "embedding": embedding_charts(run.embedding) if run.embedding is not None else [],
+        "facts": dataset_facts(run, contents.fingerprint),
+        "roles": labelled_lists(run),
+        "provenance": provenance_facts(run),
+        "colours": CLASS_COLOURS,
+        "data": {
+            "classes": list(run.classes),
+            "colours": list(CLASS_COLOURS),
+            "cases": [card.facts for card in contents.cards],
+        },
+        "style": _part("templates", "page.css"),
+        "script": _part("templates", "page.js"),
+        "viewer": _part("vendor", "niivue.umd.js") if contents.cards else Markup(""),
+        "viewer_licence": _part("vendor", "niivue.LICENSE"),
+    }
+
+
+def _code(text: str) -> Markup:
+    """What stands in backticks, as code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
+
+
+def _part(folder: str, name: str) -> Markup:
+    """A file of the package that goes into the page as it is."""
+    return Markup((resources.files("fewscan.reporting.page") / folder / name).read_text("utf-8"))

@@ -1,0 +1,234 @@
+"""fewscan report: what the page is made from, what it leaves out, and what is refused."""
+
+import base64
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import fewscan
+from fewscan.cli import app
+from fewscan.commands.report import report
+from fewscan.evaluation.evaluate import evaluate_folders
+from fewscan.io import read_geometry, read_json, write_json, write_scan
+from fewscan.types import ConfigError, DataError
+from scans import TINY, disc, make_dataset
+
+CLASS = "disc</script><b>&"
+QUALITY = "case,dice_estimate,dice_low,dice_high,flagged,reason,entropy,agreement_teacher,agreement_tta,outlier\n"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "set"
+    make_dataset(root, labelled=5, unlabelled=2, labels={"background": 0, CLASS: 1})
+    names = [f"case_{i:02d}" for i in range(5)]
+    write_json(root / "splits.json", {"train": names[:3], "val": names[3:]})
+    return root
+
+
+def train(dataset, output, method="action", **more):
+    return fewscan.train(dataset, output, method, 2, recipe="quick", settings=TINY, device="cpu", **more).folder
+
+
+@pytest.fixture(scope="module")
+def trained(dataset, tmp_path_factory):
+    return train(dataset, tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture
+def run(dataset, trained, tmp_path):
+    """A run whose masks are known: one of them good, the other one not."""
+    run = shutil.copytree(trained, tmp_path / "run")
+    for name, radius in (("case_03", 5), ("case_04", 2)):
+        where = read_geometry(dataset / "imagesTr" / f"{name}_0000.nii.gz")
+        write_scan(run / "validation" / f"{name}.nii.gz", disc(where.shape, radius), where)
+    write_json(
+        run / "validation" / "summary.json",
+        evaluate_folders(run / "validation", dataset / "labelsTr", class_names=("background", CLASS)),
+    )
+    return run
+
+
+def page_of(run, *arguments, **more):
+    return report(run, *arguments, **more).read_text(encoding="utf-8")
+
+
+def facts_of(page):
+    return json.loads(re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_training_ends_with_the_page(trained):
+    page = (trained / "report.html").read_text(encoding="utf-8")
+    for heading in ("Is it good?", "Validation cases", "Strict rules", "Paper rules", "Loss terms", "Class relations"):
+        assert heading in page
+    assert page.count('alt="Pseudo-label"') == 3 * 3
+    made = read_json(trained / "provenance.json")
+    assert {made["sha256"][name] for name in ("model.safetensors", "files.json")} <= set(re.findall(r"\w{64}", page))
+    assert made["resumed_after"] is None
+
+
+def test_the_page_can_be_turned_off(dataset, tmp_path):
+    settings = (*TINY, "report.page=false")
+    run = fewscan.train(dataset, tmp_path / "run", labelled=2, recipe="quick", settings=settings, device="cpu").folder
+    assert not (run / "report.html").exists()
+    assert (run / "provenance.json").is_file()
+
+
+def test_nothing_in_it_points_elsewhere_and_names_are_escaped(run):
+    page = page_of(run)
+    own = re.sub(r"/\*\nNiiVue.*?</script>", "", page, flags=re.DOTALL)
+    assert len(own) < len(page)
+    assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", own)
+    assert "default-src 'none'" in page
+    assert CLASS not in own
+    assert facts_of(page)["classes"] == [CLASS]
+
+
+def test_cases_are_sorted_worst_first_and_limited(run):
+    page = page_of(run)
+    assert [case["name"] for case in facts_of(page)["cases"]] == ["case_04", "case_03"]
+    assert "Worst cases: case_04" in page
+    assert page_of(run) == page
+    limited = page_of(run, most_cases=1)
+    assert [case["name"] for case in facts_of(limited)["cases"]] == ["case_04"]
+    assert "1 more cases" in limited
+    assert 'id="volume-0-image"' in limited
+    assert 'id="volume-1-image"' not in limited
+
+
+def test_estimates_suggestions_and_alarms_are_shown(run):
+    (run / "validation" / "quality.csv").write_text(
+        QUALITY + "case_03,0.9,0.8,1.0,False,,,,,\ncase_04,0.4,0.2,0.6,True,views differ,,,,\n"
+    )
+    row = {"patient": "case_05", "cases": ["case_05"], "score": 1, "uncertainty": 0.5, "distance": 2, "reason": "odd"}
+    write_json(run / "suggestions.json", [row])
+    page = page_of(run)
+    assert "Label a few more" not in page
+    assert "Look at this one: views differ" in page
+    assert "True Dice against the estimate" in page
+    assert "Label these next" in page
+    assert [case["flagged"] for case in facts_of(page)["cases"]] == [True, False]
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps({"update": 9, "alarm": "collapse", "message": "<all> background"}) + "\n")
+    page = page_of(run)
+    assert "<b>collapse</b>, update 9: &lt;all&gt; background" in page
+    assert "Look at the alarms" in page
+    write_json(run / "suggestions.json", [{"patient": "case_05"}])
+    with pytest.raises(DataError, match=r"suggestions\.json: not what fewscan writes there"):
+        report(run)
+
+
+def test_predictions_have_no_reference(run, dataset, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for name in ("case_03", "case_05", "case_06"):
+        where = read_geometry(dataset / "imagesTr" / f"{name}_0000.nii.gz")
+        write_scan(masks / f"{name}.nii.gz", disc(where.shape), where)
+    (masks / "quality.csv").write_text(QUALITY + "case_05,0.4,,,True,,,,,\ncase_06,0.2,,,True,,,,,\n")
+    page = page_of(run, masks)
+    assert (masks / "report.html").is_file()
+    cases = facts_of(page)["cases"]
+    assert [case["name"] for case in cases] == ["case_06", "case_05", "case_03"]
+    assert all(case["volumes"] == ["image", "prediction"] and case["dice"] == {} for case in cases)
+    assert "Predicted cases" in page
+    moved = shutil.copytree(dataset / "imagesTr", tmp_path / "scans")
+    write_json(run / "provenance.json", {**read_json(run / "provenance.json"), "dataset": str(tmp_path / "gone")})
+    assert facts_of(page_of(run, masks, images=[moved])) == facts_of(page)
+    (moved / "case_05_0000.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"no image for case_05\. Give the folder of the scans with --images"):
+        report(run, masks, images=[moved])
+    with pytest.raises(DataError, match=r"no longer in .*\. Give the scans with --images"):
+        report(run, masks)
+    with pytest.raises(DataError, match="holds no masks"):
+        report(run, dataset, dataset=dataset)
+
+
+def test_a_data_set_that_is_not_to_be_found_is_asked_for(run, dataset, tmp_path):
+    told = read_json(run / "provenance.json")
+    write_json(run / "provenance.json", {**told, "dataset": str(tmp_path / "gone")})
+    with pytest.raises(DataError, match=r"no longer in .*gone\. Give its folder with --dataset"):
+        report(run)
+    (run / "provenance.json").unlink()
+    with pytest.raises(DataError, match=r"does not say where its data set is\. Give"):
+        report(run)
+    page = page_of(run, dataset=dataset)
+    assert "has no provenance.json" in page
+    other = make_dataset(tmp_path / "other", labelled=1, unlabelled=0)
+    with pytest.raises(DataError, match="has no case case_01, case_03, case_04, which the run used"):
+        report(run, dataset=other)
+
+
+def test_older_runs_have_no_pictures_of_training(run):
+    shutil.rmtree(run / "gallery")
+    (run / "embedding.json").unlink()
+    page = page_of(run)
+    assert "kept no pictures of its pseudo-labels" in page
+    assert "kept no map of its representations" in page
+
+
+def test_a_supervised_run_tells_whether_the_unlabelled_scans_helped(run, dataset, trained, tmp_path):
+    assert "There is no supervised run" in page_of(run)
+    rival = train(dataset, tmp_path / "supervised-02-s0", "supervised")
+    beside = page_of(run)
+    assert "Dice against supervised-02-s0" in beside
+    moved = shutil.move(rival, tmp_path / "elsewhere")
+    assert "Dice against elsewhere" in page_of(run, compare=moved)
+    assert "None were used" in page_of(moved)
+    for other in (trained, train(dataset, tmp_path / "seed", "supervised", seed=1)):
+        with pytest.raises(ConfigError, match="not a finished supervised run of the same scans and settings"):
+            report(run, compare=other)
+
+
+def test_without_validation_the_page_says_so(tmp_path):
+    root = make_dataset(tmp_path / "set", labelled=1, unlabelled=2)
+    page = (train_one(root, tmp_path / "run") / "report.html").read_text(encoding="utf-8")
+    assert "No case to show" in page
+    assert "Nothing was scored" in page
+    # Without a case there is nothing to view.
+    assert "NiiVue" not in page
+    assert len(page) < 300_000
+
+
+def train_one(root, output):
+    return fewscan.train(root, output, recipe="quick", settings=TINY, device="cpu").folder
+
+
+def test_volumes_are_the_scans(run, dataset):
+    page = page_of(run)
+    packed = re.search(r'id="volume-0-reference">([^<]*)<', page)[1]
+    import gzip
+
+    import nibabel
+
+    image = nibabel.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(packed)))
+    where = read_geometry(dataset / "imagesTr" / "case_04_0000.nii.gz")
+    assert np.allclose(image.header.get_zooms(), where.spacing_mm[::-1])
+    assert np.asarray(image.dataobj).sum() == disc(where.shape).sum()
+
+
+def test_the_command_passes_its_options_on(monkeypatch):
+    calls = []
+    monkeypatch.setattr("fewscan.commands.report.report", lambda *arguments: calls.append(arguments))
+    options = [
+        "-o",
+        "o.html",
+        "--images",
+        "a",
+        "--images",
+        "b",
+        "--dataset",
+        "d",
+        "--compare",
+        "c",
+        "--most-cases",
+        "3",
+    ]
+    assert CliRunner().invoke(app, ["report", "run", "masks", *options]).exit_code == 0
+    run, masks, output, images, dataset, compare, most, _ = calls[0]
+    assert [str(v) for v in (run, masks, output, *images, dataset, compare, most)] == [
+        *("run", "masks", "o.html", "a", "b", "d", "c", "3")
+    ]

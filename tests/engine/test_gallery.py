@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+import torch
+from test_loop import Listener, config_of
+
+from fewscan.engine.gallery import Gallery, evaluating
+from fewscan.engine.log import RunLog
+from fewscan.engine.loop import fit
+from fewscan.types import Case
+from steps import Store, build
+
+
+class Slices(Store):
+    """The six labelled slices are one case, the six unlabelled ones are two."""
+
+    slices_per_case = (6, 2, 4)
+
+
+CASES = [Case(name, (), label, name) for name, label in (("a", "there"), ("b", None), ("c", None))]
+
+
+def trained(folder, method="action", watched=True, cases=CASES):
+    torch.manual_seed(0)
+    built, store = build(method), Slices()
+    log = RunLog(folder / "metrics.jsonl")
+    watch = Gallery(folder / "gallery", store, cases) if watched else None
+    fit(built, store, config_of(every=1), log, Listener(), None, watch=watch)
+    return built, log.records
+
+
+@pytest.mark.parametrize("method", ["action", "supervised", "cps"])
+def test_watching_changes_nothing(tmp_path, method):
+    (tmp_path / "alone").mkdir()
+    watched, records = trained(tmp_path, method)
+    alone, others = trained(tmp_path / "alone", method, watched=False)
+    state = alone.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in watched.state_dict().items())
+    assert [r["terms"] for r in records] == [r["terms"] for r in others]
+
+
+def test_what_is_saved_and_when(tmp_path):
+    built, _ = trained(tmp_path)
+    files = sorted(path.name for path in (tmp_path / "gallery").iterdir())
+    assert files == ["010.npz", "050.npz", "100.npz"]
+    moments = [np.load(tmp_path / "gallery" / name) for name in files]
+    # Six updates in all, two a stage.
+    assert [(int(m["update"]), str(m["stage"])) for m in moments] == [(1, "global"), (3, "local"), (6, "anatomical")]
+    last = moments[-1]
+    assert list(last["cases"]) == ["b", "c"]
+    assert list(last["slices"]) == [1, 2]
+    assert str(last["network"]) == "teacher"
+    with torch.no_grad():
+        probs = built.eval().teacher(Slices().images(np.array([7, 10]))).softmax(dim=1)
+    assert np.array_equal(last["labels"], probs.argmax(dim=1))
+    assert np.abs(last["confidence"] / 255 - probs.amax(dim=1).numpy()).max() <= 0.5 / 255 + 1e-6
+    assert last["images"].min() == 0
+    assert last["images"].max() == 255
+
+
+def test_a_second_training_writes_the_same_bytes(tmp_path):
+    (tmp_path / "again").mkdir()
+    trained(tmp_path)
+    trained(tmp_path / "again")
+    for path in (tmp_path / "gallery").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / "gallery" / path.name).read_bytes()
+
+
+def test_without_unlabelled_cases_the_labelled_ones_are_shown(tmp_path):
+    cases = [Case(name, (), "there", name) for name in "abc"]
+    trained(tmp_path, "supervised", cases=cases)
+    moment = np.load(tmp_path / "gallery" / "100.npz")
+    assert list(moment["cases"]) == ["a", "b", "c"]
+    assert str(moment["network"]) == "student"
+
+
+def test_modes_are_given_back_one_by_one():
+    network = build("action").teacher
+    before = [module.training for module in network.modules()]
+    assert len(set(before)) == 2
+    with evaluating(network):
+        assert not any(module.training for module in network.modules())
+    assert [module.training for module in network.modules()] == before
