@@ -1,10 +1,10 @@
-# Everything is one command, set-up included: `make demo`, `make test`, `make bench`.
+# Everything is one command, set-up included: `make demo`, `make test`, `make docs`, `make bench`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench crash-test fuzz clean
+.PHONY: demo test lint docs bench crash-test fuzz clean
 
 demo: $(STAMP)
 	rm -rf demo
@@ -19,6 +19,10 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pylint --rcfile=pyproject.toml src/fewscan benchmarks
+
+# The site, to be read from disk: build/site/index.html. `make test` builds it too.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # 50 trainings killed at random moments and gone on with, against an unbroken one; minutes.
 crash-test: $(STAMP)
