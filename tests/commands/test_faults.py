@@ -86,7 +86,7 @@ def before_call(monkeypatch, target, number, action):
 WRITES = {
     "slices": ("fewscan.commands.training.build_cache", 1, "cache/train/"),
     "checkpoint": ("fewscan.engine.checkpoint.write_checkpoint", 3, "checkpoints/000000020.ckpt"),
-    "log": ("fewscan.engine.log.RunLog.write", 5, "metrics.jsonl"),
+    "log": ("fewscan.engine.log.RunLog.write", 14, "metrics.jsonl"),
     "picture": ("fewscan.commands.training.save_progress", 1, "progress.png"),
     "model": ("fewscan.commands.training.save_model", 1, "model.safetensors"),
     "masks": ("fewscan.commands.quality.validate_model", 1, "validation/case_03.nii.gz"),
