@@ -74,7 +74,7 @@ def test_without_unlabelled_cases_the_labelled_ones_are_shown(tmp_path):
 
 
 def test_modes_are_given_back_one_by_one():
-    network = build("action").teacher
+    network = build("action", teacher_statistics="own").teacher
     before = [module.training for module in network.modules()]
     assert len(set(before)) == 2
     with evaluating(network):
