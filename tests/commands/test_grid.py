@@ -1,5 +1,6 @@
 """Which runs of a benchmark are made, which are there, and whose they are; nothing is trained here."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -169,6 +170,58 @@ def test_a_dead_lock_is_taken_over_on_this_machine_alone(tmp_path):
     assert read_json(lock)["pids"] == [os.getpid(), 1]
     release(lock)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_killed_while_it_takes_a_dead_lock_over_leaves_the_lock_to_the_next(tmp_path):
+    lock = tmp_path / "run.lock"
+    write_json(lock, {"host": socket.gethostname(), "pids": [dead_pid()]})
+    code = f"""
+import time
+from pathlib import Path
+from fewscan.commands import claims
+claims.hold = lambda lock: (print("taking", flush=True), time.sleep(60))
+claims.claim(Path({str(lock)!r}))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "taking\n"
+    process.kill()
+    process.communicate()
+    assert claim(lock)
+    assert list(tmp_path.iterdir()) == [lock]
+
+
+def test_one_of_many_takes_a_dead_lock_over(tmp_path):
+    lock = tmp_path / "run.lock"
+    write_json(lock, {"host": socket.gethostname(), "pids": [dead_pid()]})
+    code = f"""
+import sys
+from pathlib import Path
+from fewscan.commands.claims import claim
+sys.stdin.readline()
+print(claim(Path({str(lock)!r})), flush=True)
+sys.stdin.readline()
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(4)]
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.stdout.readline().strip() for process in processes]
+    for process in processes:
+        process.communicate("end\n")
+    assert sorted(said) == ["False", "False", "False", "True"]
+
+
+def test_a_lock_is_made_with_its_holders_where_files_cannot_be_linked_too(tmp_path, monkeypatch):
+    def refuse(source, destination):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    lock = tmp_path / "run.lock"
+    assert claim(lock)
+    assert not claim(lock)
+    assert read_json(lock)["pids"] == [os.getpid()]
+    assert list(tmp_path.iterdir()) == [lock]
 
 
 @pytest.fixture

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
-from fewscan.io import read_json, write_json
+from fewscan.io import WriteError, read_json, write_json
 from fewscan.types import DataError
+
+# File systems such as those of memory cards know no links.
+WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def claim(lock: Path) -> bool:
@@ -20,17 +26,14 @@ def claim(lock: Path) -> bool:
     """
     if _create(lock):
         return True
-    # Who may take a dead lock over is decided by a lock too: two could find it dead at once.
-    taking = lock.with_name(f"{lock.name}.taking")
-    if not _is_dead(lock) or not _create(taking):
+    if not _is_dead(lock):
         return False
-    try:
-        if not _is_dead(lock):
+    # Two could find it dead at once, and the second would take it from the first.
+    with _alone_in(lock.parent) as alone:
+        if not alone or not _is_dead(lock):
             return False
         hold(lock)
         return True
-    finally:
-        taking.unlink()
 
 
 def hold(lock: Path, *children: int) -> None:
@@ -66,14 +69,42 @@ def _holders(*children: int) -> dict[str, object]:
 
 
 def _create(lock: Path) -> bool:
+    """Make the lock, with its holders or not at all: of an empty one nobody could say whether its process is dead."""
+    content = json.dumps(_holders())
     try:
-        with lock.open("x", encoding="utf-8") as file:
-            file.write(json.dumps(_holders()))
+        with NamedTemporaryFile("w", prefix=f".{lock.name}.", suffix=lock.suffix, dir=lock.parent) as beside:
+            beside.write(content)
+            beside.flush()
+            try:
+                os.link(beside.name, lock)
+            except OSError as error:
+                if error.errno not in WITHOUT_LINKS:
+                    raise
+                with lock.open("x", encoding="utf-8") as file:
+                    file.write(content)
     except FileExistsError:
         return False
     except OSError as error:
-        raise DataError(f"{lock}: cannot be written: {error.strerror}. Choose another folder.") from None
+        raise WriteError(lock, error) from None
     return True
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[bool]:
+    """Keep other processes of this machine out of here; the system ends it with the process, however that ends.
+
+    False on file systems that cannot: there a dead lock has to be removed by hand.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
 
 
 def _is_dead(lock: Path) -> bool:

@@ -134,7 +134,8 @@ def list_files(index: DatasetIndex, split: Split) -> dict[str, list[int]]:
 
 
 def _holds_lock_alone(output: Path) -> bool:
-    return output.is_dir() and all(path.name.startswith(LOCK) for path in output.iterdir())
+    # A killed write of the lock may have left a file beside it.
+    return output.is_dir() and all(path.name.startswith((LOCK, f".{LOCK}.")) for path in output.iterdir())
 
 
 def _holders(lock: Path) -> str:
