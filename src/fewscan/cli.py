@@ -149,7 +149,9 @@ def predict(
 @app.command()
 def suggest(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    dataset: Annotated[Path, typer.Argument(help="That it was trained on.")],
+    dataset: Annotated[
+        Path | None, typer.Argument(help="That it was trained on; without it, where the run says that it was.")
+    ] = None,
     count: Annotated[int, typer.Option("-n", min=1, help="Patients to name.")] = 5,
     output: Annotated[
         Path | None,

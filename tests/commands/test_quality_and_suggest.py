@@ -185,6 +185,17 @@ def test_suggestions_that_cannot_be_made_are_refused(run, dataset, tmp_path):
         fewscan.suggest(run, other, 1)
 
 
+def test_the_data_set_is_looked_for_where_the_run_says_that_it_was(run, dataset, tmp_path):
+    assert fewscan.suggest(run, count=2) == fewscan.suggest(run, dataset, 2)
+    moved = shutil.copytree(run, tmp_path / "run")
+    write_json(moved / "provenance.json", {"dataset": str(tmp_path / "gone")})
+    with pytest.raises(DataError, match=r"no longer in .*gone\. Give its folder\."):
+        fewscan.suggest(moved)
+    (moved / "provenance.json").unlink()
+    with pytest.raises(DataError, match="does not say where its data set is"):
+        fewscan.suggest(moved)
+
+
 def test_the_command_prints_json(run, dataset):
     arguments = [sys.executable, "-m", "fewscan", "suggest", str(run), str(dataset), "-n", "1", "--json", "--quiet"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 import fewscan
-from fewscan.io import write_json
+from fewscan.io import read_json, write_json
+from fewscan.types import DataError
 
 PROVENANCE = "provenance.json"
 HASHED = ("model.safetensors", "config.yaml", "plan.json", "splits.json", "files.json")
@@ -56,6 +57,21 @@ def write_provenance(
             "resumed_after": resumed_after,
         },
     )
+
+
+def dataset_of(run: Path) -> Path:
+    """The data set that a run was trained on.
+
+    Raises:
+        DataError: the run does not say, or it is no longer there.
+    """
+    path = run / PROVENANCE
+    told = read_json(path).get("dataset") if path.is_file() else None
+    if not isinstance(told, str):
+        raise DataError(f"{run}: the run does not say where its data set is. Give its folder.")
+    if not Path(told).is_dir():
+        raise DataError(f"{run}: its data set is no longer in {told}. Give its folder.")
+    return Path(told)
 
 
 def _command() -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fewscan.commands.console import Reporter
 from fewscan.commands.devices import choose_device
+from fewscan.commands.provenance import dataset_of
 from fewscan.data.index import read_dataset
 from fewscan.data.split import Split, split_of_run
 from fewscan.evaluation.selection import Choice, choose, distances, weights
@@ -46,7 +47,7 @@ class Suggestion(NamedTuple):
 
 def suggest(
     run: Path,
-    dataset: Path,
+    dataset: Path | None = None,
     count: int = 5,
     output: Path | None = None,
     device: str = "auto",
@@ -56,7 +57,7 @@ def suggest(
 
     Args:
         run: folder of a finished training run.
-        dataset: that it was trained on, with the same files.
+        dataset: that it was trained on, with the same files; None: where the run says that it was.
         count: of patients.
         output: file for `--labelled-list`, a name per line: the patients that are labelled, then the suggested ones.
         device: auto, cpu, cuda, ...
@@ -67,13 +68,14 @@ def suggest(
 
     Raises:
         ConfigError: there are fewer patients without a label.
-        DataError: the run is not finished, or the data set is not the run's.
+        DataError: the run is not finished, or the data set is not the run's or not to be found.
     """
     reporter = reporter or Reporter(quiet=True)
     run = Path(run)
     where = choose_device(device)
     network, card = load_model(run, where)
-    split = split_of_run(run / "splits.json", read_dataset(Path(dataset)))
+    root = Path(dataset) if dataset is not None else dataset_of(run)
+    split = split_of_run(run / "splits.json", read_dataset(root))
 
     def leave_out(case: Case, error: DataError) -> None:
         reporter.say(f"{case.name} is left out: {error}")
