@@ -6,6 +6,7 @@ from test_loop import Listener, config_of
 from fewscan.engine.gallery import Gallery, evaluating
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import fit
+from fewscan.io import WriteError
 from fewscan.types import Case
 from steps import Store, build
 
@@ -71,6 +72,13 @@ def test_without_unlabelled_cases_the_labelled_ones_are_shown(tmp_path):
     moment = np.load(tmp_path / "gallery" / "100.npz")
     assert list(moment["cases"]) == ["a", "b", "c"]
     assert str(moment["network"]) == "student"
+
+
+def test_a_folder_that_was_removed_does_not_come_back(tmp_path):
+    gallery = Gallery(tmp_path / "gone" / "gallery", Slices(), CASES)
+    with pytest.raises(WriteError, match="gallery: cannot be written: No such file or directory"):
+        gallery(build("action"), 1, 1, "anatomical")
+    assert not (tmp_path / "gone").exists()
 
 
 def test_modes_are_given_back_one_by_one():

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fewscan.data.store import SliceStore
-from fewscan.io import atomic_path
+from fewscan.io import WriteError, atomic_path
 from fewscan.methods.base import Method
 from fewscan.types import Case
 
@@ -37,7 +37,11 @@ class Gallery:
         self.rows, self.names, self.numbers = _choose(store, cases)
 
     def __call__(self, method: Method, done: int, total: int, stage: str) -> None:
-        """Save what is believed after an update, where it completes one of the shares."""
+        """Save what is believed after an update, where it completes one of the shares.
+
+        Raises:
+            WriteError: the file cannot be written.
+        """
         for share in SHARES_PERCENT:
             if done == max(1, -(-share * total // 100)):
                 self._save(share, method, done, stage)
@@ -48,7 +52,11 @@ class Gallery:
         images = self.store.images(self.rows)
         with evaluating(networks[name]), torch.no_grad():
             confidence, labels = networks[name](images).softmax(dim=1).max(dim=1)
-        self.folder.mkdir(exist_ok=True)
+        try:
+            # Not its parents: a run that was removed must not come back in part.
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise WriteError(self.folder, error) from None
         with atomic_path(self.folder / f"{share:03d}.npz") as beside:
             np.savez_compressed(
                 beside,
