@@ -1,5 +1,6 @@
 """Whatever the two files of a model are: a network, or a DataError; nothing is ever unpickled."""
 
+import copy
 import json
 import os
 import pickle
@@ -91,7 +92,8 @@ def test_descriptions(folder, sound, data):
         branch = tree
         for parent in parents:
             branch = branch[parent] if isinstance(branch.get(parent), dict) else {}
-        branch[leaf] = data.draw(VALUES)
+        # A value is drawn as the same object again; the next change may be within it.
+        branch[leaf] = copy.deepcopy(data.draw(VALUES))
     load(folder, data.draw(st.one_of(st.just(json.dumps(tree).encode()), mutated([card]))), weights)
 
 
