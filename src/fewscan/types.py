@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,12 @@ class Interrupted(SystemExit):
     def __init__(self, number: int, message: str) -> None:
         super().__init__(128 + number)
         self.message = message
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first names of many, for a message."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from fewscan.commands.resume import CHECKPOINTS, CONFIG
 from fewscan.data.index import DatasetIndex
 from fewscan.data.split import Split, make_split
 from fewscan.engine.checkpoint import checkpoint_files
+from fewscan.engine.log import read_log
 from fewscan.evaluation.results import RunResult
 from fewscan.io import read_json, write_json
 from fewscan.types import ConfigError, DataError
@@ -278,5 +279,4 @@ def _digest(value: Any) -> str:
 
 
 def _slices_per_second(metrics: Path) -> float:
-    records = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    return float(median(record["slices_per_second"] for record in records if "slices_per_second" in record))
+    return float(median(record["slices_per_second"] for record in read_log(metrics) if "slices_per_second" in record))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from fewscan.engine.log import read_log
 from fewscan.evaluation.metrics import METRICS
 from fewscan.evaluation.summary import metric_cells
 from fewscan.io import read_json
@@ -102,8 +102,7 @@ class Run:
     @property
     def records(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`: loss terms, learning rate and speed, or a validation."""
-        lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        return read_log(self.folder / "metrics.jsonl")
 
     def _repr_html_(self) -> str:
         validation = self.validation

@@ -59,7 +59,7 @@ def write_provenance(
     )
 
 
-def dataset_of(run: Path) -> Path:
+def dataset_of(run: Path, remedy: str = "Give its folder.") -> Path:
     """The data set that a run was trained on.
 
     Raises:
@@ -68,9 +68,9 @@ def dataset_of(run: Path) -> Path:
     path = run / PROVENANCE
     told = read_json(path).get("dataset") if path.is_file() else None
     if not isinstance(told, str):
-        raise DataError(f"{run}: the run does not say where its data set is. Give its folder.")
+        raise DataError(f"{run}: the run does not say where its data set is. {remedy}")
     if not Path(told).is_dir():
-        raise DataError(f"{run}: its data set is no longer in {told}. Give its folder.")
+        raise DataError(f"{run}: its data set is no longer in {told}. {remedy}")
     return Path(told)
 
 

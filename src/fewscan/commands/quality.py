@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,7 +16,8 @@ from fewscan.data.plan import Plan
 from fewscan.data.split import Split
 from fewscan.evaluation.calibration import Calibration, Estimate, Signals, calibrate
 from fewscan.evaluation.shape import Expected, class_shapes, expected_shapes
-from fewscan.inference.model import SECOND_WEIGHTS, ModelCard, load_model, load_second
+from fewscan.evaluation.summary import case_dice
+from fewscan.inference.model import SECOND_WEIGHTS, ModelCard, load_second, read_card
 from fewscan.inference.quality import Assessment, QualityObserver
 from fewscan.io import atomic_path, read_json, read_mask, write_json
 from fewscan.types import Case, DataError
@@ -178,7 +178,7 @@ def validate_and_calibrate(run: Path, split: Split, device: torch.device, report
     Raises:
         DataError: a file cannot be read, or written.
     """
-    _, card = load_model(run, device)
+    card = read_card(run)
     second = load_second(run, card, device)
     expected = _expected(split.labelled, card.plan, reporter)
     calibrations: list[Calibration] = []
@@ -208,10 +208,7 @@ def _calibrate(
     run: Path, cases: Sequence[Case], found: Mapping[str, Assessment], summary: Mapping[str, Any], reporter: Reporter
 ) -> list[Calibration]:
     """Fit the models, and write the validation cases' own table, each estimated without its patient."""
-    dice = {
-        case: float(np.mean([scores["dice"] for scores in classes.values()]))
-        for case, classes in summary["cases"].items()
-    }
+    dice = case_dice(summary)
     signals = {case: assessment.signals for case, assessment in found.items()}
     patients = {case.name: case.patient for case in cases}
     fits = [fit for names in ESTIMATED_FROM if (fit := calibrate(signals, dice, patients, names)) is not None]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fewscan.commands.console import Reporter
 from fewscan.commands.predict import collect_cases
+from fewscan.commands.provenance import dataset_of
 from fewscan.data.fingerprint import Fingerprint, take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.io import read_json, scan_ending, scan_stem
@@ -15,11 +16,10 @@ from fewscan.reporting.page.cases import CaseFiles, make_cards
 from fewscan.reporting.page.sources import RunFiles, read_config, read_quality, read_run
 from fewscan.reporting.page.verdict import Rival
 from fewscan.reporting.page.write import Contents, write_page
-from fewscan.types import Case, ConfigError, DataError
+from fewscan.types import Case, ConfigError, DataError, some
 
 PAGE = "report.html"
 MOST_CASES = 60
-NAMED = 5
 # What a supervised run must share to be compared with.
 ALIKE = ("seed", "plan", "network", "augmentation", "stages")
 
@@ -104,17 +104,14 @@ def _write(
 def _find_dataset(files: RunFiles, dataset: Path | None, remedy: str | None) -> DatasetIndex | None:
     """The data set that was given, or that the run was trained on where it still is; remedy None: it is not needed."""
     told = files.provenance.dataset if files.provenance is not None else None
-    root = Path(dataset) if dataset is not None else told
-    if root is None or (dataset is None and not root.is_dir()):
-        if remedy is None:
-            return None
-        where = f"its data set is no longer in {root}" if root else "the run does not say where its data set is"
-        raise DataError(f"{files.folder}: {where}. {remedy}")
+    if dataset is None and remedy is None and (told is None or not told.is_dir()):
+        return None
+    root = Path(dataset) if dataset is not None else dataset_of(files.folder, remedy or "Give its folder.")
     index = read_dataset(root)
     known = {case.name for case in index.cases}
     unknown = [name for part in ("train_labelled", "val") for name in files.splits[part] if name not in known]
     if unknown:
-        raise DataError(f"{root}: has no case {_some(unknown)}, which the run used. Give the run's own data set.")
+        raise DataError(f"{root}: has no case {some(unknown)}, which the run used. Give the run's own data set.")
     return index
 
 
@@ -150,7 +147,7 @@ def _predicted_cases(
     by_name = {case.name: case for case in known}
     missing = [name for name in masks if name not in by_name]
     if missing:
-        raise DataError(f"{folder}: no image for {_some(missing)}. Give the folder of the scans with --images.")
+        raise DataError(f"{folder}: no image for {some(missing)}. Give the folder of the scans with --images.")
     quality = read_quality(folder / "quality.csv")
     return [
         CaseFiles(name, by_name[name].patient, by_name[name].images[0], mask, None, {}, quality.get(name))
@@ -190,8 +187,3 @@ def _as_rival(files: RunFiles, folder: Path) -> Rival | None:
     if not (same and summary.is_file() and read_json(folder / "splits.json") == files.splits):
         return None
     return Rival(folder.name, read_json(summary))
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")

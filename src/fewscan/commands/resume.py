@@ -17,7 +17,7 @@ from fewscan.data.plan import Plan
 from fewscan.data.split import Split
 from fewscan.engine.checkpoint import checkpoint_files, updates_done
 from fewscan.io import read_json, write_json, write_text
-from fewscan.types import ConfigError, DataError
+from fewscan.types import ConfigError, DataError, some
 
 State = Literal["new", "unfinished", "finished"]
 
@@ -27,7 +27,6 @@ SPLITS = "splits.json"
 FILES = "files.json"
 CHECKPOINTS = "checkpoints"
 LOCK = "train.lock"
-NAMED = 5
 
 
 def check_new(output: Path) -> None:
@@ -176,9 +175,7 @@ def _split_differences(found: dict[str, list[str]], wanted: dict[str, list[str]]
         before = found.get(part, [])
         if before != cases:
             changed = sorted(set(before) ^ set(cases)) or ["the order"]
-            lines.append(
-                f"  {len(before)} cases as {part.replace('_', ' ')}, now {len(cases)}; other: {_some(changed)}"
-            )
+            lines.append(f"  {len(before)} cases as {part.replace('_', ' ')}, now {len(cases)}; other: {some(changed)}")
     return lines
 
 
@@ -186,14 +183,9 @@ def _check_files(output: Path, found: dict[str, list[int]], wanted: dict[str, li
     changed = sorted(path for path in {*found, *wanted} if found.get(path) != wanted.get(path))
     if changed:
         raise DataError(
-            f"{output}: the data set has changed since the run was started: {_some(changed)}. "
+            f"{output}: the data set has changed since the run was started: {some(changed)}. "
             "Bring the files back as they were (size and time of change), or train anew in another folder."
         )
-
-
-def _some(names: list[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _read_plan(path: Path, index: DatasetIndex) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from fewscan.commands.devices import choose_device
 from fewscan.commands.provenance import dataset_of
 from fewscan.data.index import read_dataset
 from fewscan.data.split import Split, split_of_run
-from fewscan.evaluation.selection import Choice, choose, distances, weights
+from fewscan.evaluation.selection import Choice, Suggestion, choose, distances, weights
 from fewscan.inference.describe import Description, describe_cases
 from fewscan.inference.model import load_model
 from fewscan.io import write_json, write_text
@@ -23,26 +23,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FILE = "suggestions.json"
-
-
-class Suggestion(NamedTuple):
-    """A patient to label.
-
-    Attributes:
-        patient: its name.
-        cases: its scans in the training split.
-        score: share of the uncertain patients' distance from the nearest example that its label takes away.
-        uncertainty: entropy in nats per pixel of predicted foreground, mean over its scans.
-        distance: from the nearest patient labelled or suggested before it; 1 is the median between two patients.
-        reason: in words.
-    """
-
-    patient: str
-    cases: tuple[str, ...]
-    score: float
-    uncertainty: float
-    distance: float
-    reason: str
 
 
 def suggest(

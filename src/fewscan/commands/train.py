@@ -81,17 +81,18 @@ def train(
             if state == "new":
                 _check_scans(reporter, index, split)
                 plan = _plan(reporter, index, split, config)
-                # Before anything is written or preprocessed: what is wrong with them is put right by another setting.
-                with seeded(config, launch.device):
-                    check_batches(build_method(config, plan, launch.device))
-                write_facts(output, config, plan, split, index)
             else:
                 plan = check_facts(output, config, split, index)
             if state == "finished":
                 reporter.say(f"the run in {output} is finished, there is nothing left to do")
-            else:
-                remove_leftovers(output)
-                carry_out(Job(config, plan, index, split, output, slices, reporter), launch)
+                return Run(output)
+            # Before anything is written or preprocessed: what is wrong with them is put right by another setting.
+            with seeded(config, launch.device):
+                check_batches(build_method(config, plan, launch.device))
+            if state == "new":
+                write_facts(output, config, plan, split, index)
+            remove_leftovers(output)
+            carry_out(Job(config, plan, index, split, output, slices, reporter), launch)
     return Run(output)
 
 

@@ -34,7 +34,7 @@ from fewscan.engine.determinism import determinism
 from fewscan.engine.embedding import save_embedding
 from fewscan.engine.gallery import Gallery
 from fewscan.engine.log import RunLog
-from fewscan.engine.loop import check_batches, fit
+from fewscan.engine.loop import fit
 from fewscan.inference.model import ModelCard, save_model
 from fewscan.io import write_json
 from fewscan.methods.base import Method, Task
@@ -78,7 +78,6 @@ def carry_out(job: Job, launch: Launch) -> None:
     validate = canvas_validation(val, job.split.val, job.plan)
     with seeded(job.config, where):
         method = build_method(job.config, job.plan, where)
-        check_batches(method)
         saved = checkpoints.newest(job.reporter.say)
         path = checkpoints.path(saved.done) if saved is not None else None
         launch.tell(Start(config=job.config, plan=job.plan, checkpoint=path, validates=validate is not None))

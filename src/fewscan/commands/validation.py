@@ -14,7 +14,7 @@ from fewscan.commands.console import Reporter
 from fewscan.data.plan import Plan
 from fewscan.data.store import SliceStore
 from fewscan.evaluation.evaluate import score_files
-from fewscan.evaluation.summary import summarise, summary_table, write_csv
+from fewscan.evaluation.summary import case_dice, summarise, summary_table, write_csv
 from fewscan.inference.model import load_model
 from fewscan.inference.predict import BATCH, Observer, predict_cases, probabilities
 from fewscan.inference.quality import mask_overlaps
@@ -92,10 +92,7 @@ def validate_model(
 
 
 def _draw_cases(folder: Path, cases: Sequence[Case], summary: dict[str, Any], plan: Plan) -> None:
-    dice = {
-        name: float(np.mean([scores["dice"] for scores in classes.values()]))
-        for name, classes in summary["cases"].items()
-    }
+    dice = case_dice(summary)
     ranked = sorted(cases, key=lambda case: dice[case.name])
     chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
     for rank, case in chosen.items():

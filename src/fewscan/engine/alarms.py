@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fewscan.losses.collapse import class_shares, thin
 from fewscan.methods.base import PSEUDO_LABELS, Batch, Stage
-from fewscan.types import FewscanError
+from fewscan.types import FewscanError, some
 
 # A young network sees background everywhere: this share of a stage is not looked at.
 YOUNG = 0.2
@@ -171,8 +171,7 @@ class Alarms:
 
     def _cases(self, update: Seen) -> str:
         cases = list(dict.fromkeys(name for numbers in update.slices for name in self.names.names(numbers)))
-        rest = len(cases) - NAMED_CASES
-        return ", ".join(cases[:NAMED_CASES]) + (f" and {rest} more" if rest > 0 else "")
+        return some(cases, NAMED_CASES)
 
     def _tell(self, done: int, alarm: str, message: str) -> None:
         self.tell({"update": done, "stage": self.stage.name, "alarm": alarm, "message": message})

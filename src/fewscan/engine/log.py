@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fewscan.io import WriteError, write_text
-from fewscan.types import ConfigError
+from fewscan.types import ConfigError, DataError
 
 
 class Listener(Protocol):
@@ -71,6 +71,21 @@ class RunLog:
         """Write out what TensorBoard still holds back."""
         if self.board is not None:
             self.board.close()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The records of a log; empty where there is none. A line that a kill has torn, at the end, is left out.
+
+    Raises:
+        DataError: it is not a log of training.
+    """
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    try:
+        return [json.loads(line) for line in lines[:-1] if line]
+    except ValueError as error:
+        raise DataError(f"{path}: not a log of training: {error}. Restore it.") from None
 
 
 def _open_board(folder: Path) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fewscan.evaluation.statistics import holm, wilcoxon_p
-from fewscan.evaluation.summary import Rules, under_rules
+from fewscan.evaluation.summary import Rules, case_dice, under_rules
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Setting:
     @property
     def case_dice(self) -> dict[str, float]:
         """Case → Dice, mean over foreground classes and seeds."""
-        names = self.runs[0].summary["cases"]
-        return {name: float(np.mean([_dice_of(run.summary["cases"][name]) for run in self.runs])) for name in names}
+        by_run = [case_dice(run.summary) for run in self.runs]
+        return {name: float(np.mean([dice[name] for dice in by_run])) for name in by_run[0]}
 
     @property
     def class_dice(self) -> dict[str, float]:
@@ -76,10 +76,6 @@ class Setting:
         """Mean of `seconds`, `memory_gib` or `slices_per_second` over the seeds that know it; None: none does."""
         known = [value for run in self.runs if (value := getattr(run, cost)) is not None]
         return float(np.mean(known)) if known else None
-
-
-def _dice_of(classes: Mapping[str, Mapping[str, float]]) -> float:
-    return float(np.mean([values["dice"] for values in classes.values()]))
 
 
 def group_runs(runs: Sequence[RunResult]) -> list[Setting]:

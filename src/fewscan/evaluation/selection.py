@@ -20,6 +20,26 @@ from scipy.spatial.distance import pdist, squareform
 LEAST_WEIGHT, MOST_WEIGHT = 0.5, 2.0
 
 
+class Suggestion(NamedTuple):
+    """A patient to label.
+
+    Attributes:
+        patient: its name.
+        cases: its scans in the training split.
+        score: share of the uncertain patients' distance from the nearest example that its label takes away.
+        uncertainty: entropy in nats per pixel of predicted foreground, mean over its scans.
+        distance: from the nearest patient labelled or suggested before it; 1 is the median between two patients.
+        reason: in words.
+    """
+
+    patient: str
+    cases: tuple[str, ...]
+    score: float
+    uncertainty: float
+    distance: float
+    reason: str
+
+
 class Choice(NamedTuple):
     """A patient that was chosen.
 

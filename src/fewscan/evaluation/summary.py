@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from fewscan.evaluation.metrics import DEFINITIONS, DISTANCES, METRICS, Scores
 from fewscan.io import atomic_path
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Rules = Literal["strict", "paper"]
+RULES: tuple[Rules, ...] = ("strict", "paper")
 UNIT_TEXT = {"mm": "in mm, from the scan's spacing", "voxel": "in voxels, spacing ignored"}
 RULE_TEXT = {
     "strict": "a distance where exactly one mask is empty is undefined: left out of the mean and counted",
@@ -47,13 +50,13 @@ def summarise(
     columns = {
         name: {metric: [s[name][metric] for s in named.values() if name in s] for metric in METRICS} for name in classes
     }
-    by_class = {name: {m: _mean(values) for m, values in c.items()} for name, c in columns.items()}
+    by_class = {name: {m: mean_of_defined(values) for m, values in c.items()} for name, c in columns.items()}
     undefined = {name: {m: values.count(None) for m, values in c.items()} for name, c in columns.items()}
     return {
         "rules": rules,
         "definitions": {"rules": RULE_TEXT[rules], **definitions()},
         "n_cases": len(named),
-        "mean": {m: _mean([by_class[name][m] for name in classes]) for m in METRICS},
+        "mean": {m: mean_of_defined([by_class[name][m] for name in classes]) for m in METRICS},
         "classes": by_class,
         "cases": named,
         "undefined": {
@@ -79,6 +82,14 @@ def under_rules(summary: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
     return summarise(cases, names, rules)
 
 
+def case_dice(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Case → Dice, mean over the foreground classes."""
+    return {
+        case: float(np.mean([scores["dice"] for scores in classes.values()]))
+        for case, classes in summary["cases"].items()
+    }
+
+
 def definitions() -> dict[str, str]:
     """One sentence per metric: definition, direction and unit."""
     texts = {}
@@ -98,7 +109,8 @@ def _values(scores: Scores, rules: Rules) -> dict[str, float | None]:
     return dict(scores.values)
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean_of_defined(values: Sequence[float | None]) -> float | None:
+    """The mean of the values that are not None; None without any."""
     defined = [value for value in values if value is not None]
     return sum(defined) / len(defined) if defined else None
 

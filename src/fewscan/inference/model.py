@@ -68,7 +68,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[UNet, ModelCard]:
     Raises:
         DataError: a file is missing or does not belong to a model of fewscan.
     """
-    card = _read_card(folder / "model.json")
+    card = read_card(folder)
     return _load_network(folder / WEIGHTS, card, device), card
 
 
@@ -105,7 +105,13 @@ def _is_sound(weights: torch.Tensor) -> bool:
     return weights.dtype == torch.float32 and bool(weights.isfinite().all())
 
 
-def _read_card(path: Path) -> ModelCard:
+def read_card(folder: Path) -> ModelCard:
+    """Read what a run's model is, without its weights.
+
+    Raises:
+        DataError: the file is missing or not of a model of fewscan.
+    """
+    path = folder / "model.json"
     if not path.is_file():
         raise DataError(f"{path}: not there. Give the folder of a finished `fewscan train` run.")
     try:

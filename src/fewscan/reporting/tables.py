@@ -11,10 +11,9 @@ from pathlib import Path
 from fewscan.evaluation.metrics import DEFINITIONS, METRICS
 from fewscan.evaluation.results import RunResult, Setting, corrected_p, differences
 from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
-from fewscan.evaluation.summary import RULE_TEXT, Rules
+from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules
 from fewscan.io import atomic_path
 
-RULES: tuple[Rules, ...] = ("strict", "paper")
 SHOWN_DISTANCES = {"hd95_mm": "HD95 mm", "asd_voxel": "ASD voxels"}
 
 

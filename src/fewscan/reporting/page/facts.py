@@ -11,11 +11,10 @@ from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.plan import Plan
 from fewscan.evaluation.metrics import METRICS
 from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
-from fewscan.evaluation.summary import RULE_TEXT, Rules, under_rules
+from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules, mean_of_defined, under_rules
 from fewscan.reporting.page.sources import RunFiles
 
 AXES = ("z", "y", "x")
-RULES: tuple[Rules, ...] = ("strict", "paper")
 Pair = tuple[str, str]
 
 
@@ -32,7 +31,7 @@ def _score_table(summary: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
         columns = {m: [classes[name][m] for classes in summary["cases"].values()] for m in METRICS}
         rows.append({"name": name, "colour": number, "cells": [_cell(m, columns[m]) for m in METRICS]})
     cases = summary["cases"].values()
-    means = {m: [_mean([values[m] for values in classes.values()]) for classes in cases] for m in METRICS}
+    means = {m: [mean_of_defined([values[m] for values in classes.values()]) for classes in cases] for m in METRICS}
     rows.append({"name": "mean", "colour": 0, "cells": [_cell(m, means[m], summary["mean"][m]) for m in METRICS]})
     return {"rules": rules, "text": RULE_TEXT[rules], "rows": rows, "metrics": [_metric_name(m) for m in METRICS]}
 
@@ -56,11 +55,6 @@ def _cell(metric: str, values: Sequence[float | None], mean: float | None = None
         "spread": f"± {sd:.{digits}f}" if sd is not None else "",
         "title": "; ".join(notes),
     }
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return sum(defined) / len(defined) if defined else None
 
 
 def _metric_name(metric: str) -> Pair:

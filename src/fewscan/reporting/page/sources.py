@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from fewscan.data.plan import Plan
+from fewscan.engine.log import read_log
+from fewscan.evaluation.calibration import Signals
+from fewscan.evaluation.selection import Suggestion
 from fewscan.io import read_json
 from fewscan.types import DataError
 
@@ -52,19 +54,6 @@ class Moment:
     confidence: np.ndarray
     cases: tuple[str, ...]
     slices: tuple[int, ...]
-
-
-class Suggestion(BaseModel):
-    """A patient worth labelling, of suggestions.json."""
-
-    model_config = ConfigDict(frozen=True)
-
-    patient: str
-    cases: tuple[str, ...]
-    score: float
-    uncertainty: float
-    distance: float
-    reason: str
 
 
 class Embedding(BaseModel):
@@ -163,7 +152,7 @@ def read_run(folder: Path) -> RunFiles:
         config=read_config(folder),
         plan=_read_as(Plan, folder / "plan.json"),
         splits=read_json(folder / "splits.json"),
-        records=_read_records(folder / "metrics.jsonl"),
+        records=read_log(folder / "metrics.jsonl"),
         summary=read_json(scores) if scores.is_file() else None,
         provenance=_read_if_there(Provenance, folder / "provenance.json"),
         embedding=_read_if_there(Embedding, folder / "embedding.json"),
@@ -207,7 +196,7 @@ def read_quality(path: Path) -> dict[str, Quality]:
 
 
 def _quality(row: dict[str, str]) -> Quality:
-    signals = {name: row.get(name) for name in ("entropy", "agreement_teacher", "agreement_tta", "outlier")}
+    signals = {name: row.get(name) for name in Signals._fields}
     return Quality(
         dice=_number(row["dice_estimate"]),
         low=_number(row["dice_low"]),
@@ -231,17 +220,6 @@ def _read_as(kind: type[Content], path: Path) -> Content:
         return TypeAdapter(kind).validate_python(read_json(path))
     except ValidationError as error:
         raise DataError(f"{path}: not what fewscan writes there. Restore it, or remove it. {error}") from None
-
-
-def _read_records(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; the last one may be torn where training was killed."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    try:
-        return [json.loads(line) for line in lines[:-1] if line]
-    except ValueError as error:
-        raise DataError(f"{path}: not a log of training: {error}. Restore it.") from None
 
 
 def _read_moment(path: Path) -> Moment:

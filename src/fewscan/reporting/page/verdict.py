@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fewscan.evaluation.statistics import bootstrap_interval, wilcoxon_p
+from fewscan.evaluation.summary import case_dice
 from fewscan.reporting.page.cases import CaseFiles
 from fewscan.reporting.page.sources import RunFiles
 
@@ -45,14 +46,6 @@ def verdict(
         cases: on the page, worst first.
     """
     return [_good(run, patients), _fails(run, cases), _helped(run, rival, patients), _next(run, cases)]
-
-
-def case_dice(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Case → Dice, mean over the classes."""
-    return {
-        name: float(np.mean([values["dice"] for values in classes.values()]))
-        for name, classes in summary["cases"].items()
-    }
 
 
 def patient_means(values: Mapping[str, float], patients: Mapping[str, str]) -> list[float]:
