@@ -13,11 +13,10 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks.options import Options
+from benchmarks.options import Options, run_command
 from benchmarks.results import Measured, machine, table
 from fewscan.commands.console import Reporter
 from fewscan.io import write_json
-from fewscan.types import FewscanError
 
 
 class Part(StrEnum):
@@ -101,8 +100,4 @@ def _show(measured: Sequence[Measured]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except FewscanError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+    run_command(main)

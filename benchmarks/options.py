@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import typer
 
 from fewscan.commands.devices import choose_device
 from fewscan.config import Config, load_config
+from fewscan.types import FewscanError
+
+
+def run_command(main: Callable[..., None]) -> None:
+    """Run a command of the benchmarks; an error that a user can put right is one message and exit code 2."""
+    try:
+        typer.run(main)
+    except FewscanError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
 
 
 @dataclass(frozen=True)

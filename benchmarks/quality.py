@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import shutil
-import sys
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 import typer
 from scipy.stats import spearmanr
 
+from benchmarks.options import run_command
 from fewscan.commands.console import Reporter
 from fewscan.commands.quality import FLAG_FROM, TABLE, validate_and_calibrate
 from fewscan.data.index import read_dataset
@@ -26,7 +26,6 @@ from fewscan.data.split import split_of_run
 from fewscan.evaluation.calibration import Signals, calibrate
 from fewscan.inference.model import SECOND_WEIGHTS, WEIGHTS
 from fewscan.io import write_json
-from fewscan.types import FewscanError
 
 NEEDED = (WEIGHTS, "model.json", "splits.json")
 WORST_SHARE = 0.2
@@ -132,8 +131,4 @@ def _rank(rows: list[dict[str, str]], dice: np.ndarray, name: str) -> float | No
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except FewscanError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+    run_command(main)

@@ -8,7 +8,6 @@ the same command goes on where it was stopped.
 from __future__ import annotations
 
 import statistics
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 import typer
 
+from benchmarks.options import run_command
 from fewscan.commands.console import Reporter
 from fewscan.commands.suggest import suggest
 from fewscan.commands.train import train
@@ -23,7 +23,7 @@ from fewscan.data.index import read_dataset
 from fewscan.data.split import make_split
 from fewscan.evaluation.statistics import bootstrap_interval, wilcoxon_p
 from fewscan.io import read_json, write_json
-from fewscan.types import ConfigError, FewscanError
+from fewscan.types import ConfigError
 
 ARMS = ("start", "suggested", "random")
 
@@ -111,8 +111,4 @@ def compare(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except FewscanError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+    run_command(main)

@@ -17,8 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fewscan.io import write_json
-from scans import TINY, make_dataset
+from scans import TINY, make_held_out
 
 SETTINGS = (*TINY, "stages.anatomical.updates=60", "network.dropout=[0,0.1]", "checkpoint.every=2", "logging.every=1")
 MOST_STARTS = 100
@@ -102,9 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kills, failed = 0, 0
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        dataset = make_dataset(root / "set", labelled=4, unlabelled=2)
-        names = [f"case_{i:02d}" for i in range(4)]
-        write_json(dataset / "splits.json", {"train": names[:3], "val": names[3:]})
+        dataset = make_held_out(root / "set")
         started = time.monotonic()
         if train(dataset, root / "whole", None):
             return 1

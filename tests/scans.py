@@ -7,8 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
+from fewscan.data.plan import Normalisation, Plan
 from fewscan.io import Geometry, write_scan
 
+PLAN = Plan(
+    dataset="test",
+    channel_names=("MRI",),
+    class_names=("background", "bright"),
+    slice_axis=0,
+    size=(32, 32),
+    spacing_mm=(1.0, 1.0),
+    normalisation=(Normalisation(scheme="minmax"),),
+)
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 TINY = (
     "plan.size=32",
@@ -64,4 +74,12 @@ def make_dataset(root: Path, labelled=3, unlabelled=2, channels=1, ending=".nii.
             write_scan(root / "imagesTr" / f"case_{number:02d}_{c:04d}{ending}", image, where)
         if number < labelled:
             write_scan(root / "labelsTr" / f"case_{number:02d}{ending}", mask, where)
+    return root
+
+
+def make_held_out(root: Path) -> Path:
+    """Four labelled cases, the last of them held out, and two unlabelled ones."""
+    make_dataset(root, labelled=4, unlabelled=2)
+    names = [f"case_{i:02d}" for i in range(4)]
+    (root / "splits.json").write_text(json.dumps({"train": names[:3], "val": names[3:]}))
     return root

@@ -7,6 +7,17 @@ from rich.console import Console
 from fewscan.commands.console import Reporter
 
 
+class Notes(Reporter):
+    """Shows nothing, and keeps what is said."""
+
+    def __init__(self):
+        super().__init__(quiet=True)
+        self.lines = []
+
+    def say(self, what):
+        self.lines.append(str(what))
+
+
 def reporter_on(terminal, quiet=False, width=100):
     reporter = Reporter(quiet)
     reporter._console = Console(file=io.StringIO(), force_terminal=terminal, width=width, quiet=quiet, highlight=False)

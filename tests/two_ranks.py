@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import signal
 import sys
 from pathlib import Path
 from unittest import mock
@@ -27,7 +25,7 @@ from fewscan.networks.synchronised import synchronise
 from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS, find
 from fewscan.types import Interrupted
-from steps import SIZES, Store, context
+from steps import SIZES, Stopper, Store, context
 
 STAGES = StagesSettings.model_validate(
     {
@@ -165,41 +163,27 @@ class SpiedStore(Store):
         return super().images(numbers)
 
 
-class Listener:
-    """Asks this rank alone to stop, by a signal during an update."""
-
-    def __init__(self, stop_at=None):
-        self.stop_at = stop_at
-
-    def on_update(self, done, *_):
-        if done == self.stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def on_record(self, record):
-        pass
-
-
 def run_fit(name):
     """A short training with all that is drawn; what it came to."""
     method, store, log = build(name, dropout=0.3, **SMALL), SpiedStore(), RunLog(None)
     if ranks.rank() > 0:
         # Ranks start from the weights of rank 0, whatever their own.
         nn.init.zeros_(method.student.classifier.weight)
-    fit(method, store, CONFIG, log, Listener(), None)
+    fit(method, store, CONFIG, log, Stopper(), None)
     return {"state": method.state_dict(), "asked": store.asked, "losses": [record["loss"] for record in log.records]}
 
 
 def run_broken(name, folder, at):
     """The same training, stopped after an update by a signal that the last rank alone has got, then gone on with."""
     checkpoints = Checkpoints(folder / f"{name} {at}", CheckpointSettings(every=0, minutes=0))
-    listener = Listener(at if ranks.rank() == ranks.count() - 1 else None)
+    listener = Stopper(at if ranks.rank() == ranks.count() - 1 else None)
     try:
         fit(build(name, dropout=0.3, **SMALL), Store(), CONFIG, RunLog(None), listener, None, checkpoints)
     except Interrupted as stop:
         ranks.largest_over_ranks(0)
         saved = checkpoints.newest(print)
         method, log = build(name, dropout=0.3, **SMALL), RunLog(None, records=saved.records)
-        fit(method, Store(), CONFIG, log, Listener(), None, checkpoints, saved)
+        fit(method, Store(), CONFIG, log, Stopper(), None, checkpoints, saved)
         losses = [record["loss"] for record in log.records]
         return {"state": method.state_dict(), "losses": losses, "said": stop.message, "ranks": saved.ranks}
     raise AssertionError("nothing was stopped")

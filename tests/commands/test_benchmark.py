@@ -17,7 +17,7 @@ import fewscan
 from fewscan.cli import app
 from fewscan.commands.benchmark import BenchmarkResult
 from fewscan.io import read_json, write_json
-from scans import TINY, make_dataset
+from scans import TINY, make_dataset, make_held_out
 
 NAMES = ("supervised-01-s0", "action-01-s0", "supervised-01-s1", "action-01-s1")
 
@@ -88,9 +88,7 @@ def test_a_variant_is_a_row_of_its_own(tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_benchmark_leaves_no_training_behind(tmp_path, number, code):
-    dataset = make_dataset(tmp_path / "set", labelled=4, unlabelled=2)
-    names = [f"case_{i:02d}" for i in range(4)]
-    write_json(dataset / "splits.json", {"train": names[:3], "val": names[3:]})
+    dataset = make_held_out(tmp_path / "set")
     endless = [part for setting in (*TINY, "stages.anatomical.updates=100000") for part in ("--set", setting)]
     options = ["-o", str(tmp_path / "out"), "--labelled", "1", "--recipe", "quick", "--device", "cpu", *endless]
     command = [sys.executable, "-m", "fewscan", "benchmark", str(dataset), *options]
@@ -113,9 +111,7 @@ def test_a_stopped_benchmark_leaves_no_training_behind(tmp_path, number, code):
 
 
 def test_a_killed_benchmark_loses_nothing_and_repeats_nothing(tmp_path):
-    dataset = make_dataset(tmp_path / "set", labelled=4, unlabelled=2)
-    names = [f"case_{i:02d}" for i in range(4)]
-    write_json(dataset / "splits.json", {"train": names[:3], "val": names[3:]})
+    dataset = make_held_out(tmp_path / "set")
     settings = (*TINY, "stages.anatomical.updates=60", "checkpoint.every=2")
     changes = [part for setting in settings for part in ("--set", setting)]
     options = ["-o", str(tmp_path / "out"), "--labelled", "1", "--seeds", "0", "--recipe", "quick", "--device", "cpu"]

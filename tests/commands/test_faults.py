@@ -12,13 +12,13 @@ import pytest
 import torch
 
 import fewscan
-from fewscan.commands.console import Reporter
 from fewscan.commands.faults import explained_memory
 from fewscan.engine.checkpoint import checkpoint_files, read_checkpoint
-from fewscan.io import read_json, write_json
+from fewscan.io import read_json
 from fewscan.types import DataError, FewscanError
-from scans import TINY, make_dataset
+from scans import TINY, make_held_out
 from small_disks import fill, mounted, remount
+from terminals import Notes
 
 SETTINGS = (
     *TINY,
@@ -32,10 +32,7 @@ SETTINGS = (
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    root = make_dataset(tmp_path_factory.mktemp("data") / "set", labelled=4, unlabelled=2)
-    names = [f"case_{i:02d}" for i in range(4)]
-    write_json(root / "splits.json", {"train": names[:3], "val": names[3:]})
-    return root
+    return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
 def go_on(dataset, run, **more):
@@ -206,38 +203,29 @@ def test_a_deterministic_training_ends_in_the_same_bytes_twice(dataset, tmp_path
     assert read_json(first / "alarms.json") == [line for line in records(first) if "alarm" in line]
 
 
-class Listening(Reporter):
-    def __init__(self):
-        super().__init__(quiet=True)
-        self.said = []
-
-    def say(self, what):
-        self.said.append(str(what))
-
-
 def test_another_number_of_threads_is_told(dataset, tmp_path, monkeypatch):
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         before_call(patch, "fewscan.engine.loop.weigh", 12, run_out_of_a_gpu)
         with pytest.raises(FewscanError):
             go_on(dataset, run)
-    reporter, threads = Listening(), torch.get_num_threads()
+    reporter, threads = Notes(), torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
         go_on(dataset, run, reporter=reporter)
     finally:
         torch.set_num_threads(threads)
-    assert any(f"with {threads + 1} threads of PyTorch, before it were {threads}" in line for line in reporter.said)
+    assert any(f"with {threads + 1} threads of PyTorch, before it were {threads}" in line for line in reporter.lines)
 
 
 def test_a_training_that_the_system_kills_is_told_and_made_anew_next_time(dataset, tmp_path, monkeypatch):
     start = subprocess.Popen
     suicide = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
     monkeypatch.setattr("fewscan.commands.workers.subprocess.Popen", lambda _, **named: start(suicide, **named))
-    reporter = Listening()
+    reporter = Notes()
     result = fewscan.benchmark(
         dataset, tmp_path / "out", [], [1], [0], "quick", SETTINGS, device="cpu", reporter=reporter
     )
     assert result.failed == result.missing == ("supervised-01-s0",)
-    assert any("was killed by SIGKILL, as Linux does when memory runs out" in line for line in reporter.said)
+    assert any("was killed by SIGKILL, as Linux does when memory runs out" in line for line in reporter.lines)
     assert not list((tmp_path / "out" / "runs").glob("*.lock"))

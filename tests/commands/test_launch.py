@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 import fewscan
 from fewscan.cli import app
-from fewscan.commands.console import Reporter
 from fewscan.engine.checkpoint import read_checkpoint, updates_done
-from fewscan.io import read_json, write_json
+from fewscan.io import read_json
 from fewscan.types import ConfigError
-from scans import TINY, make_dataset
+from scans import TINY, make_held_out
+from terminals import Notes
 
 RECIPE = (
     *TINY,
@@ -37,10 +37,7 @@ RESULT = ("config.yaml", "plan.json", "splits.json", "files.json", "model.safete
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    root = make_dataset(tmp_path_factory.mktemp("data") / "set", labelled=4, unlabelled=2)
-    names = [f"case_{i:02d}" for i in range(4)]
-    write_json(root / "splits.json", {"train": names[:3], "val": names[3:]})
-    return root
+    return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
 def start(dataset, run, *more):
@@ -97,17 +94,6 @@ def is_same(run, other):
 
     files = [[(folder / name).read_bytes() for name in RESULT] for folder in (run, other)]
     return records(run) == records(other) and files[0] == files[1]
-
-
-class Notes(Reporter):
-    """Keeps what is said."""
-
-    def __init__(self):
-        super().__init__(quiet=True)
-        self.lines = []
-
-    def say(self, what):
-        self.lines.append(str(what))
 
 
 def test_stopped_by_torchrun_and_gone_on_with_on_two_ranks_is_the_unbroken_run(dataset, tmp_path):

@@ -10,28 +10,17 @@ import pytest
 import torch
 
 import fewscan
-from fewscan.commands.console import Reporter
 from fewscan.commands.quality import COLUMNS, read_quality
 from fewscan.inference.model import load_model, load_second
 from fewscan.io import read_json, write_json
 from fewscan.types import ConfigError, DataError
 from scans import TINY, make_dataset
+from terminals import Notes
 
 CPU = torch.device("cpu")
 # Until the network sees the discs: nothing can be compared in empty masks.
 SETTINGS = (*TINY, "stages.anatomical.updates=60")
 HELD_OUT = [f"case_{i:02d}" for i in range(3, 13)]
-
-
-class Heard(Reporter):
-    """Keeps what is said."""
-
-    def __init__(self):
-        super().__init__(quiet=True)
-        self.lines = []
-
-    def say(self, what):
-        self.lines.append(str(what))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +32,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def heard():
-    return Heard()
+    return Notes()
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +104,7 @@ def test_signals_of_a_case_are_those_of_its_validation(run, dataset, tmp_path):
 def test_what_a_run_lacks_is_said_and_left_empty(copy, dataset, tmp_path):
     scan = dataset / "imagesTr" / "case_05_0000.nii.gz"
     (copy / "second.safetensors").unlink()
-    heard = Heard()
+    heard = Notes()
     fewscan.predict(copy, [scan], tmp_path / "out", reporter=heard)
     (row,) = rows_of(tmp_path / "out" / "quality.csv")
     assert row["agreement_teacher"] == ""
@@ -149,7 +138,7 @@ def test_without_validation_there_are_outliers_and_no_estimate(tmp_path):
     root = make_dataset(tmp_path / "set", labelled=1, unlabelled=2)
     run = fewscan.train(root, tmp_path / "run", recipe="quick", settings=TINY).folder
     assert read_quality(run).calibrations == ()
-    heard = Heard()
+    heard = Notes()
     fewscan.predict(run, [root / "imagesTr"], tmp_path / "out", reporter=heard)
     assert any("no Dice is estimated" in line for line in heard.lines)
     for row in rows_of(tmp_path / "out" / "quality.csv"):

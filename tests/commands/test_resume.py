@@ -19,7 +19,7 @@ from fewscan.commands.claims import claimed
 from fewscan.engine.checkpoint import checkpoint_files, updates_done
 from fewscan.io import read_json, write_json
 from fewscan.types import ConfigError, DataError, Interrupted
-from scans import TINY, make_dataset
+from scans import TINY, make_held_out
 
 LONG = (*TINY, "stages.anatomical.updates=60", "network.dropout=[0,0.1]", "checkpoint.every=2", "logging.every=1")
 RESULT = (
@@ -30,10 +30,7 @@ RESULT = (
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    root = make_dataset(tmp_path_factory.mktemp("data") / "set", labelled=4, unlabelled=2)
-    names = [f"case_{i:02d}" for i in range(4)]
-    write_json(root / "splits.json", {"train": names[:3], "val": names[3:]})
-    return root
+    return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
 def options(method="action"):

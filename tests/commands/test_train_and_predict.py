@@ -18,15 +18,12 @@ from fewscan.commands.predict import collect_cases
 from fewscan.io import read_json, read_scan, scan_ending, write_json, write_scan
 from fewscan.types import ConfigError, DataError
 from odd_scans import ODD
-from scans import TINY, disc, geometry, make_dataset
+from scans import TINY, disc, geometry, make_dataset, make_held_out
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    root = make_dataset(tmp_path_factory.mktemp("data") / "set", labelled=4, unlabelled=2)
-    names = [f"case_{i:02d}" for i in range(4)]
-    write_json(root / "splits.json", {"train": names[:3], "val": names[3:]})
-    return root
+    return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ from fewscan.losses.collapse import class_shares, spread, thin
 from fewscan.methods.base import PSEUDO_LABELS, Stage
 from fewscan.registry import METHODS
 from fewscan.types import FewscanError, Interrupted
-from steps import SIZES, Store, build, context, draw_batch, start
+from steps import SIZES, Stopper, Store, build, context, draw_batch, start
 
 STAGE = Stage("semi", 1000, 2, 2)
 BATCH = draw_batch(STAGE, SIZES[0])
@@ -64,20 +62,6 @@ class Breaks:
         return {**terms, "sup": terms["sup"] * math.inf} if self.calls >= self.at else None
 
 
-class Silent:
-    """Sees nothing; asks to stop during an update."""
-
-    def __init__(self, stop_at=None):
-        self.stop_at = stop_at
-
-    def on_update(self, done, *_):
-        if done == self.stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def on_record(self, record):
-        pass
-
-
 @pytest.mark.parametrize("every", [1, 2])
 def test_what_is_not_finite_stops_training_by_update_and_case_and_is_never_saved(tmp_path, every):
     config = load_config("quick", ["logging.every=100", "logging.validate_every=0"])
@@ -88,7 +72,7 @@ def test_what_is_not_finite_stops_training_by_update_and_case_and_is_never_saved
     with pytest.raises(
         FewscanError, match=r"not finite at update 4: sup\. Its batch was of the cases case_0\d"
     ) as error:
-        fit(method, Store(), config, log, Silent(), None, checkpoints)
+        fit(method, Store(), config, log, Stopper(), None, checkpoints)
     assert "No checkpoint holds this update" in str(error.value)
     saved = read_checkpoint(checkpoint_files(checkpoints.folder)[-1])
     assert saved.done == {1: 3, 2: 2}[every]
@@ -103,7 +87,7 @@ def test_a_batch_that_validation_would_forget_is_checked_too(tmp_path):
     Breaks(method, at=2)
     validated = []
     with pytest.raises(FewscanError, match="at update 2"):
-        fit(method, Store(), config, RunLog(tmp_path / "log"), Silent(), lambda m: validated.append(m) or {})
+        fit(method, Store(), config, RunLog(tmp_path / "log"), Stopper(), lambda m: validated.append(m) or {})
     assert len(validated) == 1
 
 
@@ -206,7 +190,7 @@ def test_a_training_that_was_stopped_tells_the_same_in_its_log(tmp_path, monkeyp
         log = RunLog(folder / "metrics.jsonl", records=saved.records if saved else ())
         config = load_config("quick", ["logging.every=1", "logging.validate_every=2"])
         readings = {"student": {"dice": 0.5}, "teacher": {"dice": 0.1}}
-        fit(build("ict"), Store(), config, log, Silent(stop_at), lambda _: readings, checkpoints, saved)
+        fit(build("ict"), Store(), config, log, Stopper(stop_at), lambda _: readings, checkpoints, saved)
         return alarms_of(log.records)
 
     whole = train(tmp_path / "whole")

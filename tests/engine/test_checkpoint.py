@@ -22,26 +22,12 @@ from fewscan.engine.log import RunLog
 from fewscan.engine.loop import fit
 from fewscan.registry import METHODS
 from fewscan.types import ConfigError, DataError, Interrupted
-from steps import Store, build
+from steps import Stopper, Store, build
 
 TOTAL = 6
 # Within stages of two updates, and at the end of one.
 STOPS = (1, 3, 4, 5)
 NEVER = CheckpointSettings(every=0, minutes=0)
-
-
-class Stopper:
-    """Asks to stop by a signal during an update."""
-
-    def __init__(self, at=None):
-        self.at = at
-
-    def on_update(self, done, *_):
-        if done == self.at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def on_record(self, record):
-        pass
 
 
 def validate(method):

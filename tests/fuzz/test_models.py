@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewscan.data.plan import Normalisation, Plan
 from fewscan.inference.model import ModelCard, load_model, save_model
 from fewscan.networks.unet import UNet, UNetSettings
 from fewscan.types import DataError
 from fuzz.mutations import mutated
+from scans import PLAN
 
 PROFILE = settings.get_profile("fuzz")
 CPU = torch.device("cpu")
@@ -34,16 +34,7 @@ PATHS = [
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sound")
-    plan = Plan(
-        dataset="test",
-        channel_names=("MRI",),
-        class_names=("background", "bright"),
-        slice_axis=0,
-        size=(32, 32),
-        spacing_mm=(1.0, 1.0),
-        normalisation=(Normalisation(scheme="minmax"),),
-    )
-    card = ModelCard(method="action", network_name="teacher", network=SMALL, plan=plan, flips=False)
+    card = ModelCard(method="action", network_name="teacher", network=SMALL, plan=PLAN, flips=False)
     save_model(folder, UNet(1, 2, 2, SMALL), card)
     return (folder / "model.json").read_bytes(), (folder / "model.safetensors").read_bytes()
 

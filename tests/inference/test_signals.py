@@ -7,26 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from fewscan.data.plan import Normalisation, Plan
 from fewscan.evaluation.shape import class_shapes, expected_shapes
 from fewscan.inference.predict import BATCH, augmentation_views, predict_cases
 from fewscan.inference.quality import QualityObserver, entropy_sums, mask_overlaps
 from fewscan.io import write_scan
 from fewscan.networks.unet import UNet, UNetSettings
 from fewscan.types import Case
-from scans import geometry
+from scans import PLAN, geometry
 
 CPU = torch.device("cpu")
 SPACING = (5.0, 1.0, 1.0)
-PLAN = Plan(
-    dataset="test",
-    channel_names=("MRI",),
-    class_names=("background", "bright"),
-    slice_axis=0,
-    size=(32, 32),
-    spacing_mm=(1.0, 1.0),
-    normalisation=(Normalisation(scheme="minmax"),),
-)
 
 
 class Threshold(nn.Module):
