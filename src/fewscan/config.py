@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -14,7 +15,7 @@ from fewscan.data.plan import PlanSettings
 from fewscan.methods.base import MethodSettings, StagesSettings
 from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS, find
-from fewscan.types import ConfigError
+from fewscan.types import ConfigError, DataError
 
 DEEPEST_VALUE = 20
 RECIPES = ("auto", "paper", "quick")
@@ -152,6 +153,21 @@ def load_config(recipe: str, assignments: Sequence[str] = (), device_type: str =
         raise ConfigError(_faults(error)) from None
     config.method_settings()
     return config
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a run's config.yaml, of this version of fewscan or an older one, hence not checked.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read: {error}. Restore it.") from None
+    if not isinstance(settings, dict) or "method" not in settings:
+        raise DataError(f"{path}: not the settings of a run. Restore it.")
+    return settings
 
 
 def _merge(tree: dict[str, Any], changes: dict[str, Any]) -> None:

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from fewscan.commands.console import Reporter
 from fewscan.commands.predict import collect_cases
 from fewscan.commands.provenance import dataset_of
-from fewscan.data.fingerprint import Fingerprint, take_fingerprint
+from fewscan.config import read_settings
+from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
+from fewscan.data.split import Split, split_of_run
 from fewscan.io import read_json, scan_ending, scan_stem
 from fewscan.reporting.page.cases import CaseFiles, make_cards
-from fewscan.reporting.page.sources import RunFiles, read_config, read_quality, read_run
+from fewscan.reporting.page.sources import RunFiles, read_quality, read_run
 from fewscan.reporting.page.verdict import Rival
 from fewscan.reporting.page.write import Contents, write_page
-from fewscan.types import Case, ConfigError, DataError, some
+from fewscan.types import ConfigError, DataError, some
 
 PAGE = "report.html"
 MOST_CASES = 60
 # What a supervised run must share to be compared with.
 ALIKE = ("seed", "plan", "network", "augmentation", "stages")
+
+
+@dataclass(frozen=True)
+class DataOfRun:
+    """The data set that a run was trained on, and its cases by role."""
+
+    index: DatasetIndex
+    split: Split
 
 
 def report(
@@ -56,28 +66,28 @@ def report(
     reporter = reporter or Reporter(quiet=True)
     files = read_run(Path(run))
     remedy = "Give its folder with --dataset." if predictions is None else "Give the scans with --images."
-    index = _find_dataset(files, dataset, None if predictions is not None and images else remedy)
+    data = _find_data(files, dataset, None if predictions is not None and images else remedy)
     output = Path(output) if output is not None else Path(predictions or run) / PAGE
     if predictions is None:
-        cases = _validation_cases(files, index)
+        cases = _validation_cases(files, data)
     else:
-        cases = _predicted_cases(files, Path(predictions), [Path(path) for path in images], index)
+        cases = _predicted_cases(files, Path(predictions), [Path(path) for path in images], data)
     folder = Path(predictions) if predictions is not None else None
-    _write(files, cases, index, folder, _find_rival(files, compare), output, most_cases, reporter)
+    _write(files, cases, data, folder, _find_rival(files, compare), output, most_cases, reporter)
     return output
 
 
-def write_report(run: Path, index: DatasetIndex, reporter: Reporter, most_cases: int) -> None:
-    """Write `report.html` of a run that has just been trained on a data set."""
+def write_report(run: Path, data: DataOfRun, reporter: Reporter, most_cases: int) -> None:
+    """Write `report.html` of a run that has just been trained."""
     files = read_run(run)
-    cases = _validation_cases(files, index)
-    _write(files, cases, index, None, _find_rival(files, None), run / PAGE, most_cases, reporter)
+    cases = _validation_cases(files, data)
+    _write(files, cases, data, None, _find_rival(files, None), run / PAGE, most_cases, reporter)
 
 
 def _write(
     files: RunFiles,
     cases: Sequence[CaseFiles],
-    index: DatasetIndex | None,
+    data: DataOfRun | None,
     predictions: Path | None,
     rival: Rival | None,
     output: Path,
@@ -93,33 +103,29 @@ def _write(
         cards=cards,
         left_out=ranked[most_cases:],
         predictions=predictions,
-        patients={case.name: case.patient for case in index.cases} if index is not None else {},
-        fingerprint=_fingerprint(files, index) if index is not None else None,
+        patients={case.name: case.patient for case in data.index.cases} if data is not None else {},
+        fingerprint=take_fingerprint(data.index, data.split.train) if data is not None else None,
         rival=rival,
     )
     write_page(output, contents)
     reporter.say(f"open {output} in a browser ({output.stat().st_size / 1e6:.1f} MB, nothing else is needed)")
 
 
-def _find_dataset(files: RunFiles, dataset: Path | None, remedy: str | None) -> DatasetIndex | None:
+def _find_data(files: RunFiles, dataset: Path | None, remedy: str | None) -> DataOfRun | None:
     """The data set that was given, or that the run was trained on where it still is; remedy None: it is not needed."""
     told = files.provenance.dataset if files.provenance is not None else None
     if dataset is None and remedy is None and (told is None or not told.is_dir()):
         return None
     root = Path(dataset) if dataset is not None else dataset_of(files.folder, remedy or "Give its folder.")
     index = read_dataset(root)
-    known = {case.name for case in index.cases}
-    unknown = [name for part in ("train_labelled", "val") for name in files.splits[part] if name not in known]
-    if unknown:
-        raise DataError(f"{root}: has no case {some(unknown)}, which the run used. Give the run's own data set.")
-    return index
+    return DataOfRun(index, split_of_run(files.folder / "splits.json", index))
 
 
-def _validation_cases(files: RunFiles, index: DatasetIndex | None) -> list[CaseFiles]:
+def _validation_cases(files: RunFiles, data: DataOfRun | None) -> list[CaseFiles]:
     """The scored cases; none where nothing was held out, or the run is not finished."""
-    if files.summary is None or index is None:
+    if files.summary is None or data is None:
         return []
-    by_name = {case.name: case for case in index.cases}
+    by_name = {case.name: case for case in data.split.val}
     return [
         CaseFiles(
             name=name,
@@ -134,16 +140,14 @@ def _validation_cases(files: RunFiles, index: DatasetIndex | None) -> list[CaseF
     ]
 
 
-def _predicted_cases(
-    files: RunFiles, folder: Path, images: Sequence[Path], index: DatasetIndex | None
-) -> list[CaseFiles]:
+def _predicted_cases(files: RunFiles, folder: Path, images: Sequence[Path], data: DataOfRun | None) -> list[CaseFiles]:
     """Masks with their images; they have no reference."""
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder. Give the folder that `fewscan predict` wrote.")
     masks = {scan_stem(path): path for path in sorted(folder.iterdir()) if scan_ending(path)}
     if not masks:
         raise DataError(f"{folder}: holds no masks. Give the folder that `fewscan predict` wrote.")
-    known = collect_cases(images, len(files.plan.channel_names)) if images else index.cases if index else ()
+    known = collect_cases(images, len(files.plan.channel_names)) if images else data.index.cases if data else ()
     by_name = {case.name: case for case in known}
     missing = [name for name in masks if name not in by_name]
     if missing:
@@ -153,17 +157,6 @@ def _predicted_cases(
         CaseFiles(name, by_name[name].patient, by_name[name].images[0], mask, None, {}, quality.get(name))
         for name, mask in masks.items()
     ]
-
-
-def _fingerprint(files: RunFiles, index: DatasetIndex) -> Fingerprint:
-    """Of the training scans; a hidden label stays hidden."""
-    labelled = set(files.splits["train_labelled"])
-    training = labelled | set(files.splits["train_unlabelled"])
-
-    def seen(case: Case) -> Case:
-        return case if case.name in labelled else replace(case, label=None)
-
-    return take_fingerprint(index, [seen(case) for case in index.cases if case.name in training])
 
 
 def _find_rival(files: RunFiles, compare: Path | None) -> Rival | None:
@@ -182,7 +175,7 @@ def _find_rival(files: RunFiles, compare: Path | None) -> Rival | None:
 
 def _as_rival(files: RunFiles, folder: Path) -> Rival | None:
     summary = folder / "validation" / "summary.json"
-    config = read_config(folder)
+    config = read_settings(folder / "config.yaml")
     same = config["method"] == "supervised" and all(config.get(key) == files.config.get(key) for key in ALIKE)
     if not (same and summary.is_file() and read_json(folder / "splits.json") == files.splits):
         return None

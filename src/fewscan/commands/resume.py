@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from fewscan.commands.claims import claimed
-from fewscan.config import Config
+from fewscan.config import Config, read_settings
 from fewscan.data.index import DatasetIndex
 from fewscan.data.plan import Plan
 from fewscan.data.split import Split
@@ -112,7 +112,7 @@ def check_facts(output: Path, config: Config, split: Split, index: DatasetIndex)
         ConfigError: settings or split are others.
         DataError: the data set's files have changed, or the plan cannot be used.
     """
-    other = _differences(_settings(output / CONFIG), _flat(yaml.safe_load(config.to_yaml())))
+    other = _differences(_flat(read_settings(output / CONFIG)), _flat(yaml.safe_load(config.to_yaml())))
     other += _split_differences(read_json(output / SPLITS), split.to_json())
     if other:
         raise ConfigError(
@@ -143,13 +143,6 @@ def _holders(lock: Path) -> str:
     except DataError:
         return "starting or ending"
     return f"process {', '.join(map(str, holders['pids']))} on {holders['host']}"
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    try:
-        return _flat(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError):
-        raise DataError(f"{path}: cannot be read. Restore it, or choose another folder.") from None
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

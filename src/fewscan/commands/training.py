@@ -18,7 +18,7 @@ from fewscan.commands.faults import explained_training
 from fewscan.commands.launch import Launch, Start
 from fewscan.commands.provenance import write_provenance
 from fewscan.commands.quality import validate_and_calibrate
-from fewscan.commands.report import write_report
+from fewscan.commands.report import DataOfRun, write_report
 from fewscan.commands.resume import CHECKPOINTS
 from fewscan.commands.torchrun import local_processes
 from fewscan.commands.validation import canvas_validation
@@ -89,7 +89,7 @@ def carry_out(job: Job, launch: Launch) -> None:
     resumed_after = saved.done if saved is not None else None
     write_provenance(output, job.index.root, job.config.seed, where, started, resumed_after)
     if job.config.report.page:
-        write_report(output, job.index, job.reporter, job.config.report.most_cases)
+        write_report(output, DataOfRun(job.index, job.split), job.reporter, job.config.report.most_cases)
     checkpoints.remove()
     job.reporter.say(f"the model is {output / 'model.safetensors'}; `fewscan predict {output} SCANS -o OUT` uses it")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from fewscan.config import read_settings
 from fewscan.data.plan import Plan
 from fewscan.engine.log import read_log
 from fewscan.evaluation.calibration import Signals
@@ -149,7 +149,7 @@ def read_run(folder: Path) -> RunFiles:
     scores = folder / "validation" / "summary.json"
     return RunFiles(
         folder=folder,
-        config=read_config(folder),
+        config=read_settings(folder / "config.yaml"),
         plan=_read_as(Plan, folder / "plan.json"),
         splits=read_json(folder / "splits.json"),
         records=read_log(folder / "metrics.jsonl"),
@@ -160,22 +160,6 @@ def read_run(folder: Path) -> RunFiles:
         quality=read_quality(folder / "validation" / "quality.csv"),
         suggestions=_read_if_there(tuple[Suggestion, ...], folder / "suggestions.json") or (),
     )
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The settings of a run, of this version of fewscan or an older one.
-
-    Raises:
-        DataError: they cannot be read.
-    """
-    path = folder / "config.yaml"
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read: {error}. Restore it.") from None
-    if not isinstance(config, dict) or "method" not in config:
-        raise DataError(f"{path}: not the settings of a run. Restore it.")
-    return config
 
 
 def read_quality(path: Path) -> dict[str, Quality]:
