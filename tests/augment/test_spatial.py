@@ -45,6 +45,36 @@ def test_rotation_is_rigid_in_pixels_on_oblong_images():
     assert best > 24
 
 
+def test_a_turn_is_by_any_angle_and_as_frequent_as_asked_for():
+    # Where the first axis points to after the rotation tells the angle.
+    turned = NOTHING.model_copy(update={"turn": 0.25})
+    grid = sample_grid(turned, 4000, (9, 9), torch.Generator().manual_seed(0))
+    along = grid[:, 4, 8] - grid[:, 4, 0]
+    angles = torch.atan2(along[:, 1], along[:, 0])
+    moved = angles[angles.abs() > 1e-4]
+    assert len(moved) == pytest.approx(1000, abs=100)
+    quadrants = torch.histc(moved, 4, -torch.pi, torch.pi)
+    assert quadrants.tolist() == pytest.approx([len(moved) / 4] * 4, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "turned", "got"), [(None, 0.0, 0.0), (None, 0.01, 0.0), (0.0, 0.5, 0.0), (0.7, 0.0, 0.7)]
+)
+def test_turning_is_decided_by_the_data_set_unless_it_is_set(asked, turned, got):
+    assert SpatialSettings(turn=asked).resolved(turned).turn == got
+
+
+def test_turned_scans_turn_the_training_images():
+    assert SpatialSettings().resolved(0.2).turn > 0
+
+
+def test_without_turns_the_draws_are_those_of_before_there_were_any():
+    grids = [
+        sample_grid(SpatialSettings(turn=turn), 3, (8, 8), torch.Generator().manual_seed(0)) for turn in (None, 0.0)
+    ]
+    assert torch.equal(*grids)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 12))
 def test_any_draw_keeps_values_and_inputs(seed, height, width):

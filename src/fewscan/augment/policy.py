@@ -40,6 +40,10 @@ class AugmentationSettings(BaseModel):
     mix: MixName = Field("cutmix", description="How unlabelled images are mixed in fine-tuning.")
     mix_probability: Annotated[float, Field(ge=0, le=1)] = Field(1.0, description="Share of images mixed.")
 
+    def resolved(self, turned: float) -> AugmentationSettings:
+        """With everything decided for a data set with a share of scans that lie turned."""
+        return self.model_copy(update={"spatial": self.spatial.resolved(turned)})
+
 
 class Augmentation:
     """Draws views; holds settings only, so a training step is decided by its batch and its generator."""

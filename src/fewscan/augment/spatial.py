@@ -21,6 +21,10 @@ from fewscan.augment.random import uniform
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
+PLANNED_TURN = 0.2
+# Fewer may be chance, and turning costs where anatomy tells front from back by its position alone.
+FEWEST_TURNED = 0.02
+
 
 class SpatialSettings(BaseModel):
     """Rotation, flips, scale, shift and smooth deformation."""
@@ -28,12 +32,22 @@ class SpatialSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rotation_degrees: float = Field(20.0, ge=0, le=180, description="Largest rotation in every plane.")
+    turn: Probability | None = Field(
+        None,
+        description="Probability of a rotation by any angle instead of a small one; null: 0.2 where the plan found "
+        "scans that lie turned, else 0.",
+    )
     quarter_turns: bool = Field(False, description="Also turn by a random multiple of 90°, in square planes.")
     flip: Probability = Field(0.0, description="Probability of a flip, for every axis.")
     scale: float = Field(0.2, ge=0, lt=1, description="Scale factors lie in 1/(1+scale) to 1+scale.")
     shift: float = Field(0.05, ge=0, le=1, description="Largest shift, as a share of the side.")
     deformation: float = Field(0.0, ge=0, le=0.5, description="Size of the smooth deformation, as a share of the side.")
     deformation_nodes: int = Field(5, ge=2, description="Control points of the deformation, per axis.")
+
+    def resolved(self, turned: float) -> SpatialSettings:
+        """With `turn` decided for a data set with a share of turned scans."""
+        turn = self.turn if self.turn is not None else PLANNED_TURN * (turned >= FEWEST_TURNED)
+        return self.model_copy(update={"turn": turn})
 
 
 def sample_grid(
@@ -84,6 +98,9 @@ def _sample_angles(
 ) -> Tensor:
     limit = math.radians(settings.rotation_degrees)
     angles = uniform(-limit, limit, (samples,), generator)
+    if settings.turn:
+        anywhere = uniform(-math.pi, math.pi, (samples,), generator)
+        angles = torch.where(uniform(0.0, 1.0, (samples,), generator) < settings.turn, anywhere, angles)
     first, second = (size[::-1][axis] for axis in plane)
     if settings.quarter_turns and first == second:
         turns = torch.randint(4, (samples,), generator=generator, device=generator.device)

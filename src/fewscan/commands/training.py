@@ -125,7 +125,7 @@ def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
         n_classes=len(plan.class_names),
         size=plan.size,
         network=config.network,
-        augmentation=config.augmentation,
+        augmentation=config.augmentation.resolved(plan.turned),
         stages=config.stages,
         precision=choose_precision(config.precision, device),
     )

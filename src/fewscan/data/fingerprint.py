@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewscan.data.index import DatasetIndex
+from fewscan.data.pose import quarter_turns, thumbnail
 from fewscan.io import Geometry, read_geometry, read_scan
 from fewscan.types import Case
 
@@ -35,14 +36,21 @@ class Fingerprint:
     """What planning needs to know.
 
     Attributes:
-        geometries: of all training and validation scans.
+        geometries: of all training scans.
         foregrounds: of the labelled training cases that show any class.
         intensities: per channel, up to 10 000 foreground values of each labelled training case.
+        turns: quarter turns of every training scan, within the slice, against most of them.
     """
 
     geometries: tuple[Geometry, ...]
     foregrounds: tuple[Foreground, ...]
     intensities: tuple[np.ndarray, ...]
+    turns: tuple[int, ...]
+
+    @property
+    def slice_axis(self) -> int:
+        """The array axis with the largest spacing."""
+        return _slices(self.geometries)[0]
 
     @property
     def median_spacing_mm(self) -> np.ndarray:
@@ -61,7 +69,7 @@ def take_fingerprint(
     cases: Sequence[Case],
     progress: Callable[[], None] | None = None,
 ) -> Fingerprint:
-    """Read the headers of all cases, and image and label of the labelled ones.
+    """Read the images of all cases, and the labels of the labelled ones.
 
     Args:
         index: the data set.
@@ -72,21 +80,35 @@ def take_fingerprint(
         DataError: a file cannot be read.
     """
     generator = np.random.default_rng(0)
-    geometries, foregrounds = [], []
+    geometries = tuple(read_geometry(case.images[0]) for case in cases)
+    axis, side_mm = _slices(geometries)
+    foregrounds, thumbnails = [], []
     intensities: list[list[np.ndarray]] = [[] for _ in index.channel_names]
-    for case in cases:
-        geometries.append(read_geometry(case.images[0]))
+    for case, geometry in zip(cases, geometries, strict=True):
+        scan = read_scan(case.images[0])
+        thumbnails.append(thumbnail(scan, axis, side_mm))
         if case.label is not None:
             label = np.rint(read_scan(case.label).array).astype(np.uint8)
             mask = label > 0
             if mask.any():
-                foregrounds.append(_foreground(label, geometries[-1], len(index.class_names)))
-                for values, path in zip(intensities, case.images, strict=True):
-                    values.append(_sample(read_scan(path).array[mask], generator))
+                foregrounds.append(_foreground(label, geometry, len(index.class_names)))
+                channels = (scan, *(read_scan(path) for path in case.images[1:]))
+                for values, channel in zip(intensities, channels, strict=True):
+                    values.append(_sample(channel.array[mask], generator))
         if progress is not None:
             progress()
     joined = tuple(np.concatenate(v) if v else np.zeros(0, np.float32) for v in intensities)
-    return Fingerprint(tuple(geometries), tuple(foregrounds), joined)
+    labelled = [number for number, case in enumerate(cases) if case.label is not None]
+    turns = tuple(int(turns) for turns in quarter_turns(thumbnails, labelled))
+    return Fingerprint(geometries, tuple(foregrounds), joined, turns)
+
+
+def _slices(geometries: Sequence[Geometry]) -> tuple[int, float]:
+    """The axis that slices are cut along, and the longer side that half of the scans' slices have, in mm."""
+    spacings = np.array([g.spacing_mm for g in geometries])
+    axis = int(np.argmax(np.median(spacings, axis=0)))
+    extents = np.delete(spacings * [g.shape for g in geometries], axis, axis=1)
+    return axis, float(np.median(extents.max(axis=1)))
 
 
 def _sample(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:

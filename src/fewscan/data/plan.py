@@ -72,6 +72,7 @@ class Plan(BaseModel):
         slice_axis: the array axis (z, y, x) that slices are cut along.
         size: height and width of a slice in pixels.
         spacing_mm: height and width of a pixel; None where slices are stretched to `size`.
+        turned: share of the training scans that lie turned within the slice against the others.
         notes: why, in words for the user.
     """
 
@@ -84,6 +85,7 @@ class Plan(BaseModel):
     size: tuple[Side, Side]
     spacing_mm: tuple[Millimetres, Millimetres] | None
     normalisation: tuple[Normalisation, ...]
+    turned: Annotated[float, Field(ge=0, le=1)] = 0.0
     notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -110,13 +112,16 @@ def make_plan(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSetti
             f"{index.root}: none of the labelled training cases contains a foreground voxel. "
             "Label at least one case, or name others with --labelled-list."
         )
-    axis = int(np.argmax(fingerprint.median_spacing_mm))
+    axis = fingerprint.slice_axis
     if settings.view == "stretch":
         side = math.ceil(settings.size / stride) * stride
         size, spacing = (side, side), None
         notes = [f"slices are resized to {side}×{side} pixels whatever their spacing"]
     else:
         size, spacing, notes = _fit_view(fingerprint, settings, axis, stride)
+    turned = sum(turns != 0 for turns in fingerprint.turns)
+    if turned:
+        notes.append(f"{turned} of {len(fingerprint.turns)} scans lie turned by 90°, 180° or 270° against the others")
     return Plan(
         dataset=index.name,
         channel_names=index.channel_names,
@@ -128,6 +133,7 @@ def make_plan(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSetti
             _normalisation(name, values, settings)
             for name, values in zip(index.channel_names, fingerprint.intensities, strict=True)
         ),
+        turned=turned / len(fingerprint.geometries),
         notes=(f"slices are cut along array axis {axis}, the one with the largest spacing", *notes),
     )
 

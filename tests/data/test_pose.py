@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fewscan.data.fingerprint import take_fingerprint
+from fewscan.data.index import read_dataset
+from fewscan.data.plan import PlanSettings, make_plan
+from fewscan.data.pose import SIDE, quarter_turns, thumbnail
+from fewscan.data.split import make_split
+from fewscan.io import Geometry, Scan, read_scan, write_scan
+from scans import make_dataset
+
+
+def body(height=60, width=80, turns=0, spacing=2.0, seed=0) -> Scan:
+    """An oblong body with an organ in one corner, in noise, a few slices thick."""
+    y, x = np.mgrid[:height, :width]
+    inside = ((y - height / 2) / (0.4 * height)) ** 2 + ((x - width / 2) / (0.4 * width)) ** 2 < 1
+    organ = ((y - 0.35 * height) / (0.12 * height)) ** 2 + ((x - 0.35 * width) / (0.12 * width)) ** 2 < 1
+    image = np.rot90(100.0 * inside + 300.0 * organ, turns)
+    volume = np.stack([image] * 6) + np.random.default_rng(seed).normal(0, 15, (6, *image.shape))
+    geometry = Geometry(volume.shape, (8.0, spacing, spacing), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    return Scan(volume.astype(np.float32), geometry)
+
+
+def thumbnails(turns):
+    return [thumbnail(body(turns=t, seed=n), 0, 160.0) for n, t in enumerate(turns)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=0, max_size=4), st.integers(0, 3))
+def test_turned_scans_are_found_whatever_most_of_them_are(few, most):
+    turns = np.array([0] * 6 + few)
+    # np.rot90 of a scan by t is undone by 4 − t more quarter turns.
+    assert quarter_turns(thumbnails((turns + most) % 4), range(3)).tolist() == ((4 - turns) % 4).tolist()
+
+
+def test_the_labelled_scans_may_be_the_turned_ones():
+    assert quarter_turns(thumbnails([1, 0, 0, 0, 0, 0]), [0]).tolist() == [3, 0, 0, 0, 0, 0]
+
+
+def test_what_looks_alike_from_all_sides_or_is_empty_counts_as_upright():
+    y, x = np.mgrid[:64, :64] - 31.5
+    generator = np.random.default_rng(0)
+    where = body(64, 64).geometry
+    discs = [
+        thumbnail(Scan(np.stack([y**2 + x**2 < 400.0] * 6) + generator.normal(0, 0.1, (6, 64, 64)), where), 0, 128.0)
+        for _ in range(5)
+    ]
+    empty = thumbnail(Scan(np.zeros((6, 64, 64), np.float32), where), 0, 128.0)
+    assert not empty.any()
+    assert quarter_turns([*discs, empty], [0]).tolist() == [0] * 6
+    assert quarter_turns([discs[0]], [0]).tolist() == [0]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_thumbnails_do_not_depend_on_resolution_or_on_how_much_is_around(axis):
+    coarse, fine = body(spacing=4.0), body(120, 160, spacing=2.0)
+    for scan in (coarse, fine):
+        assert scan.array.ndim == 3
+    shown = [
+        thumbnail(Scan(np.moveaxis(s.array, 0, axis), _moved(s.geometry, axis)), axis, 320.0) for s in (coarse, fine)
+    ]
+    assert shown[0].shape == (SIDE, SIDE)
+    assert np.linalg.norm(shown[0]) == pytest.approx(1, abs=1e-5)
+    assert float((shown[0] * shown[1]).sum()) > 0.97
+    wide = np.pad(coarse.array, ((0, 0), (20, 20), (20, 20)))
+    around = Geometry(wide.shape, coarse.geometry.spacing_mm, coarse.geometry.origin, coarse.geometry.direction)
+    assert float((thumbnail(Scan(wide, around), 0, 320.0) * shown[0]).sum()) > 0.97
+
+
+def _moved(geometry: Geometry, axis: int) -> Geometry:
+    shape, spacing = (tuple(np.insert(v[1:], axis, v[0])) for v in (geometry.shape, geometry.spacing_mm))
+    return Geometry(shape, spacing, geometry.origin, geometry.direction)
+
+
+def test_the_plan_says_how_many_scans_lie_turned(tmp_path):
+    root = make_dataset(tmp_path / "set", labelled=2, unlabelled=4)
+    for number, path in enumerate(sorted((root / "imagesTr").iterdir())):
+        scan = read_scan(path)
+        marked = scan.array.copy()
+        # A bright bar along one side tells where up is.
+        side = np.swapaxes(marked, 1, 2) if number == 5 else marked
+        side[:, : max(1, side.shape[1] // 4)] += 20
+        write_scan(path, marked, scan.geometry)
+    index = read_dataset(root)
+    fingerprint = take_fingerprint(index, make_split(index).train)
+    assert [turns != 0 for turns in fingerprint.turns] == [False] * 5 + [True]
+    plan = make_plan(index, fingerprint, PlanSettings(), 16)
+    assert plan.turned == pytest.approx(1 / 6)
+    assert plan.notes[-1] == "1 of 6 scans lie turned by 90°, 180° or 270° against the others"
