@@ -21,7 +21,7 @@ from fewscan.augment.random import uniform
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
-PLANNED_TURN = 0.2
+PLANNED_TURN = 0.5
 # Fewer may be chance, and turning costs where anatomy tells front from back by its position alone.
 FEWEST_TURNED = 0.02
 
@@ -34,7 +34,7 @@ class SpatialSettings(BaseModel):
     rotation_degrees: float = Field(20.0, ge=0, le=180, description="Largest rotation in every plane.")
     turn: Probability | None = Field(
         None,
-        description="Probability of a rotation by any angle instead of a small one; null: 0.2 where the plan found "
+        description="Probability of a rotation by any angle instead of a small one; null: 0.5 where the plan found "
         "scans that lie turned, else 0.",
     )
     quarter_turns: bool = Field(False, description="Also turn by a random multiple of 90°, in square planes.")
