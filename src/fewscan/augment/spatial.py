@@ -22,8 +22,8 @@ from fewscan.augment.random import uniform
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 PLANNED_TURN = 0.5
-# Fewer may be chance, and turning costs where anatomy tells front from back by its position alone.
-FEWEST_TURNED = 0.02
+# Fewer may be chance (up to 3 % of phantoms look so), and turning costs where front and back differ by position alone.
+FEWEST_TURNED = 0.05
 
 
 class SpatialSettings(BaseModel):
