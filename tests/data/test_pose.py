@@ -74,6 +74,30 @@ def _moved(geometry: Geometry, axis: int) -> Geometry:
     return Geometry(shape, spacing, geometry.origin, geometry.direction)
 
 
+def test_of_many_unlabelled_scans_some_are_looked_at_all_over_the_list(tmp_path, monkeypatch):
+    index = read_dataset(make_dataset(tmp_path / "set", labelled=2, unlabelled=7))
+    read = []
+
+    def watched(path):
+        read.append(path.name)
+        return read_scan(path)
+
+    steps = []
+    monkeypatch.setattr("fewscan.data.fingerprint.MOST_POSES", 5)
+    monkeypatch.setattr("fewscan.data.fingerprint.read_scan", watched)
+    fingerprint = take_fingerprint(index, make_split(index).train, lambda: steps.append(1))
+    images = [name for name in read if name.endswith("_0000.nii.gz")]
+    assert images == [f"case_{number:02d}_0000.nii.gz" for number in (0, 1, 2, 4, 6)]
+    assert (len(fingerprint.turns), len(fingerprint.geometries), len(steps)) == (5, 9, 9)
+
+
+def test_voxels_that_are_no_numbers_do_not_hide_the_pose():
+    scans = [body(turns=turns, seed=turns) for turns in (0, 0, 0, 0, 1)]
+    scans[4].array[:, 3, 4] = np.nan
+    scans[0].array[2, 30, 30] = -np.inf
+    assert quarter_turns([thumbnail(scan, 0, 160.0) for scan in scans], [0]).tolist() == [0, 0, 0, 0, 3]
+
+
 def test_the_plan_says_how_many_scans_lie_turned(tmp_path):
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=4)
     for number, path in enumerate(sorted((root / "imagesTr").iterdir())):

@@ -13,6 +13,8 @@ from fewscan.io import Geometry, read_geometry, read_scan
 from fewscan.types import Case
 
 INTENSITY_SAMPLES = 10_000
+# Reading a large scan takes seconds, and a share of turned scans shows in so many.
+MOST_POSES = 200
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Fingerprint:
         geometries: of all training scans.
         foregrounds: of the labelled training cases that show any class.
         intensities: per channel, up to 10 000 foreground values of each labelled training case.
-        turns: quarter turns of every training scan, within the slice, against most of them.
+        turns: quarter turns within the slice, against most scans, of the labelled ones and others up to 200.
     """
 
     geometries: tuple[Geometry, ...]
@@ -69,7 +71,7 @@ def take_fingerprint(
     cases: Sequence[Case],
     progress: Callable[[], None] | None = None,
 ) -> Fingerprint:
-    """Read the images of all cases, and the labels of the labelled ones.
+    """Read the headers of all cases, image and label of the labelled ones, and images of others up to 200.
 
     Args:
         index: the data set.
@@ -82,25 +84,36 @@ def take_fingerprint(
     generator = np.random.default_rng(0)
     geometries = tuple(read_geometry(case.images[0]) for case in cases)
     axis, side_mm = _slices(geometries)
-    foregrounds, thumbnails = [], []
+    foregrounds: list[Foreground] = []
+    thumbnails: list[np.ndarray] = []
+    references: list[int] = []
     intensities: list[list[np.ndarray]] = [[] for _ in index.channel_names]
-    for case, geometry in zip(cases, geometries, strict=True):
-        scan = read_scan(case.images[0])
-        thumbnails.append(thumbnail(scan, axis, side_mm))
-        if case.label is not None:
-            label = np.rint(read_scan(case.label).array).astype(np.uint8)
-            mask = label > 0
-            if mask.any():
-                foregrounds.append(_foreground(label, geometry, len(index.class_names)))
-                channels = (scan, *(read_scan(path) for path in case.images[1:]))
-                for values, channel in zip(intensities, channels, strict=True):
-                    values.append(_sample(channel.array[mask], generator))
+    chosen = _looked_at(cases)
+    for number, (case, geometry) in enumerate(zip(cases, geometries, strict=True)):
+        if number in chosen:
+            scan = read_scan(case.images[0])
+            if case.label is not None:
+                references.append(len(thumbnails))
+                label = np.rint(read_scan(case.label).array).astype(np.uint8)
+                if label.any():
+                    foregrounds.append(_foreground(label, geometry, len(index.class_names)))
+                    channels = (scan, *(read_scan(path) for path in case.images[1:]))
+                    for values, channel in zip(intensities, channels, strict=True):
+                        values.append(_sample(channel.array[label > 0], generator))
+            thumbnails.append(thumbnail(scan, axis, side_mm))
         if progress is not None:
             progress()
     joined = tuple(np.concatenate(v) if v else np.zeros(0, np.float32) for v in intensities)
-    labelled = [number for number, case in enumerate(cases) if case.label is not None]
-    turns = tuple(int(turns) for turns in quarter_turns(thumbnails, labelled))
+    turns = tuple(int(turns) for turns in quarter_turns(thumbnails, references))
     return Fingerprint(geometries, tuple(foregrounds), joined, turns)
+
+
+def _looked_at(cases: Sequence[Case]) -> frozenset[int]:
+    """Numbers of the labelled cases, and of others evenly among the rest."""
+    labelled = [number for number, case in enumerate(cases) if case.label is not None]
+    others = [number for number, case in enumerate(cases) if case.label is None]
+    room = min(len(others), max(0, MOST_POSES - len(labelled)))
+    return frozenset([*labelled, *(others[i * len(others) // room] for i in range(room))])
 
 
 def _slices(geometries: Sequence[Geometry]) -> tuple[int, float]:

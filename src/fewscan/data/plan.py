@@ -72,7 +72,7 @@ class Plan(BaseModel):
         slice_axis: the array axis (z, y, x) that slices are cut along.
         size: height and width of a slice in pixels.
         spacing_mm: height and width of a pixel; None where slices are stretched to `size`.
-        turned: share of the training scans that lie turned within the slice against the others.
+        turned: share of the training scans that lie turned within the slice against the others, as far as looked at.
         notes: why, in words for the user.
     """
 
@@ -133,7 +133,7 @@ def make_plan(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSetti
             _normalisation(name, values, settings)
             for name, values in zip(index.channel_names, fingerprint.intensities, strict=True)
         ),
-        turned=turned / len(fingerprint.geometries),
+        turned=turned / max(1, len(fingerprint.turns)),
         notes=(f"slices are cut along array axis {axis}, the one with the largest spacing", *notes),
     )
 

@@ -36,7 +36,8 @@ def thumbnail(scan: Scan, axis: int, side_mm: float) -> Float[np.ndarray, "SIDE 
     """
     slices = np.moveaxis(scan.array, axis, 0)
     quarter = len(slices) // 4
-    image = torch.from_numpy(slices[quarter : len(slices) - quarter].mean(axis=0, dtype=np.float32))
+    middle = slices[quarter : len(slices) - quarter].mean(axis=0, dtype=np.float32)
+    image = torch.from_numpy(np.nan_to_num(middle, nan=0.0, posinf=0.0, neginf=0.0))
     spacing = [s for a, s in enumerate(scan.geometry.spacing_mm) if a != axis]
     sides = [max(1, round(side_mm / s)) for s in spacing]
     room = [side - have for side, have in zip(sides, image.shape, strict=True)]
