@@ -50,6 +50,8 @@ def settings_of(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[
 
 
 def _kind(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_kind(choice) for choice in schema["anyOf"])
     if "enum" in schema:
         *others, last = map(code, schema["enum"])
         return f"{', '.join(others)} or {last}"
@@ -60,6 +62,8 @@ def _kind(schema: dict[str, Any]) -> str:
 
 def _plain(value: Any) -> str:
     """A value as YAML would have it."""
+    if value is None:
+        return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
