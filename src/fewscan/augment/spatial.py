@@ -35,7 +35,7 @@ class SpatialSettings(BaseModel):
     turn: Probability | None = Field(
         None,
         description="Probability of a rotation by any angle instead of a small one; null: 0.5 where the plan found "
-        "scans that lie turned, else 0.",
+        "5 % or more of the scans to lie turned, else 0.",
     )
     quarter_turns: bool = Field(False, description="Also turn by a random multiple of 90°, in square planes.")
     flip: Probability = Field(0.0, description="Probability of a flip, for every axis.")

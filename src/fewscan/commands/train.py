@@ -16,6 +16,7 @@ from fewscan.data.check import check_cases, raise_on_faults
 from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.plan import Plan, make_plan
+from fewscan.data.pose import find_turns
 from fewscan.data.split import Split, make_split
 from fewscan.engine.loop import check_batches
 from fewscan.io import remove_leftovers
@@ -122,7 +123,9 @@ def _check_scans(reporter: Reporter, index: DatasetIndex, split: Split) -> None:
 def _plan(reporter: Reporter, index: DatasetIndex, split: Split, config: Config) -> Plan:
     with reporter.bar("measuring", len(split.train)) as step:
         fingerprint = take_fingerprint(index, split.train, step)
-    plan = make_plan(index, fingerprint, config.plan, config.network.stride)
+    with reporter.bar("looking how scans lie", len(split.train)) as step:
+        turns = find_turns(split.train, fingerprint, step)
+    plan = make_plan(index, fingerprint, config.plan, config.network.stride, turns)
     normalisation = ", ".join(
         f"{name}: {how.scheme}" for name, how in zip(plan.channel_names, plan.normalisation, strict=True)
     )

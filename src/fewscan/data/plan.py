@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -95,7 +96,9 @@ class Plan(BaseModel):
         return self
 
 
-def make_plan(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSettings, stride: int) -> Plan:
+def make_plan(
+    index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSettings, stride: int, turns: Sequence[int] = ()
+) -> Plan:
     """Decide slice axis, field of view, pixel size and normalisation.
 
     Args:
@@ -103,6 +106,7 @@ def make_plan(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSetti
         fingerprint: of its training cases.
         settings: what the user wants.
         stride: the network's; sides of slices are multiples of it.
+        turns: of the training scans that were looked at, see `data.pose`.
 
     Raises:
         DataError: no labelled case shows any foreground.
@@ -119,9 +123,9 @@ def make_plan(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSetti
         notes = [f"slices are resized to {side}×{side} pixels whatever their spacing"]
     else:
         size, spacing, notes = _fit_view(fingerprint, settings, axis, stride)
-    turned = sum(turns != 0 for turns in fingerprint.turns)
+    turned = sum(turn != 0 for turn in turns)
     if turned:
-        notes.append(f"{turned} of {len(fingerprint.turns)} scans lie turned by 90°, 180° or 270° against the others")
+        notes.append(f"{turned} of {len(turns)} scans lie turned by 90°, 180° or 270° against the others")
     return Plan(
         dataset=index.name,
         channel_names=index.channel_names,
@@ -133,7 +137,7 @@ def make_plan(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSetti
             _normalisation(name, values, settings)
             for name, values in zip(index.channel_names, fingerprint.intensities, strict=True)
         ),
-        turned=turned / max(1, len(fingerprint.turns)),
+        turned=turned / max(1, len(turns)),
         notes=(f"slices are cut along array axis {axis}, the one with the largest spacing", *notes),
     )
 

@@ -74,6 +74,8 @@ def dataset_facts(run: RunFiles, fingerprint: Fingerprint | None) -> list[Pair]:
         ("Validation scans", str(len(splits["val"]))),
         ("Test scans, untouched", str(len(splits.get("test", [])))),
     ]
+    if plan.turned:
+        facts.append(("Lie turned by a quarter or a half", f"{plan.turned:.0%} of the training scans"))
     if fingerprint is not None:
         facts += _measured(plan, fingerprint)
     facts += [
@@ -91,8 +93,6 @@ def _measured(plan: Plan, fingerprint: Fingerprint) -> list[Pair]:
         ("Spacing, mm (z, y, x)", " × ".join(_range(spacings[:, a], ".3g") for a in range(3))),
         ("Shape, voxels (z, y, x)", " × ".join(_range(shapes[:, a], ".0f") for a in range(3))),
     ]
-    if turned := sum(turns != 0 for turns in fingerprint.turns):
-        facts.append(("Lie turned by a quarter or a half", f"{turned} of {len(fingerprint.turns)} training scans"))
     for channel, values in zip(plan.channel_names, fingerprint.intensities, strict=True):
         if len(values):
             low, middle, high = np.percentile(values, [0.5, 50, 99.5])
