@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PAGE_INCHES = 16.0
 COSTS = {"seconds": ("minutes of a run", 60.0), "memory_gib": ("most resident memory, GiB", 1.0)}
+# Points of neighbouring methods stand apart by this factor on the logarithmic axis, that none hides another.
+APART = 1.012
 
 
 def save_dice(path: Path, settings: Sequence[Setting]) -> None:
@@ -41,16 +43,10 @@ def save_dice(path: Path, settings: Sequence[Setting]) -> None:
 
 
 def save_labelled(path: Path, settings: Sequence[Setting]) -> None:
-    """Dice against the number of labelled patients, a line per method; bars: sd over seeds."""
-    methods = _methods(settings)
-    figure = _figure(7.5, 1.5 + max(2.5, 0.22 * len(methods)))
+    """Dice against the number of labelled patients, a line per method; bars: sd over seeds, none with one seed."""
+    figure = _figure(7.5, 1.5 + max(2.5, 0.22 * len(_methods(settings))))
     axis = figure.subplots()
-    for number, method in enumerate(methods, start=1):
-        own = [setting for setting in settings if setting.method == method]
-        spreads = [mean_and_sd(setting.seed_dice) for setting in own]
-        means, sds = [mean for mean, _ in spreads], [sd or 0.0 for _, sd in spreads]
-        counts = [setting.labelled for setting in own]
-        axis.errorbar(counts, means, sds, label=method, ms=4, capsize=3, **line_style(number)._asdict())
+    draw_labelled(axis, settings)
     counts = sorted({setting.labelled for setting in settings})
     axis.set_xscale("log")
     axis.set_xticks(counts, [str(count) for count in counts])
@@ -64,22 +60,39 @@ def save_labelled(path: Path, settings: Sequence[Setting]) -> None:
 
 def save_costs(path: Path, settings: Sequence[Setting]) -> None:
     """Time and memory of a run per method, mean over all its runs that know them."""
-    methods = _methods(settings)
-    figure = _figure(9, 1.2 + 0.4 * len(methods))
-    for axis, (cost, (text, unit)) in zip(figure.subplots(1, 2, sharey=True), COSTS.items(), strict=True):
-        values = [_mean_cost(settings, method, cost) / unit for method in methods]
-        bars = axis.barh(methods, values, color=[class_colour(i + 1) for i in range(len(methods))])
-        axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
-        axis.set_xlabel(text)
-        axis.margins(x=0.15)
-        axis.yaxis.set_inverted(True)
+    figure = _figure(9, 1.2 + 0.4 * len(_methods(settings)))
+    for axis, cost in zip(figure.subplots(1, 2, sharey=True), COSTS, strict=True):
+        draw_cost(axis, settings, cost)
     _save(figure, path)
 
 
-def _mean_cost(settings: Sequence[Setting], method: str, cost: str) -> float:
-    """NaN, and no bar, where no run knows it."""
+def draw_labelled(axis: Axes, settings: Sequence[Setting]) -> None:
+    """Draw Dice against the number of labelled patients; methods stand a little apart, first to last."""
+    methods = _methods(settings)
+    for number, method in enumerate(methods):
+        own = [setting for setting in settings if setting.method == method]
+        spreads = [mean_and_sd(setting.seed_dice) for setting in own]
+        means, sds = [mean for mean, _ in spreads], [np.nan if sd is None else sd for _, sd in spreads]
+        counts = [setting.labelled * APART ** (number - (len(methods) - 1) / 2) for setting in own]
+        axis.errorbar(counts, means, sds, label=method, ms=4, capsize=3, **line_style(number + 1)._asdict())
+
+
+def draw_cost(axis: Axes, settings: Sequence[Setting], cost: str) -> None:
+    """Draw a bar per method, of `seconds` or `memory_gib`; "not known" if all its runs were interrupted."""
+    methods, (text, unit) = _methods(settings), COSTS[cost]
+    values = [_mean_cost(settings, method, cost) for method in methods]
+    lengths = [0.0 if value is None else value / unit for value in values]
+    bars = axis.barh(methods, lengths, color=[class_colour(i + 1) for i in range(len(methods))])
+    texts = ["not known" if value is None else f"{value / unit:.2f}" for value in values]
+    axis.bar_label(bars, texts, padding=2, fontsize=8)
+    axis.set_xlabel(text)
+    axis.margins(x=0.15)
+    axis.yaxis.set_inverted(True)
+
+
+def _mean_cost(settings: Sequence[Setting], method: str, cost: str) -> float | None:
     known = [mean for s in settings if s.method == method and (mean := s.mean(cost)) is not None]
-    return float(np.mean(known)) if known else float("nan")
+    return float(np.mean(known)) if known else None
 
 
 def _methods(settings: Sequence[Setting]) -> list[str]:
