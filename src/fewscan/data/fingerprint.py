@@ -55,10 +55,14 @@ class Fingerprint:
         return int(np.argmax(self.median_spacing_mm))
 
     @property
+    def extents_mm(self) -> np.ndarray:
+        """The scans' sizes, a row per scan, a column per array axis."""
+        return np.array([np.multiply(g.shape, g.spacing_mm) for g in self.geometries])
+
+    @property
     def largest_extent_mm(self) -> np.ndarray:
         """Per array axis, the 95th percentile of the scans' sizes."""
-        extents = [np.multiply(g.shape, g.spacing_mm) for g in self.geometries]
-        return np.percentile(extents, 95, axis=0)
+        return np.percentile(self.extents_mm, 95, axis=0)
 
 
 def take_fingerprint(

@@ -41,8 +41,7 @@ def find_turns(
         DataError: a file cannot be read.
     """
     axis = fingerprint.slice_axis
-    extents = [np.delete(np.multiply(g.shape, g.spacing_mm), axis).max() for g in fingerprint.geometries]
-    side_mm = float(np.median(extents))
+    side_mm = float(np.median(np.delete(fingerprint.extents_mm, axis, axis=1).max(axis=1)))
     chosen = _looked_at(cases)
     thumbnails: list[np.ndarray] = []
     references: list[int] = []
