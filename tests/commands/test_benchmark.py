@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import fewscan
 from fewscan.cli import app
 from fewscan.commands.benchmark import BenchmarkResult
+from fewscan.commands.console import Reporter
 from fewscan.io import read_json, write_json
 from scans import TINY, make_dataset, make_held_out
 
@@ -84,6 +85,17 @@ def test_a_variant_is_a_row_of_its_own(tmp_path):
     report = (tmp_path / "out/results.md").read_text()
     assert "- bare: action with methods.action.use_anco=false, methods.action.use_unsup=false" in report
     assert "| bare | 1 |" in report
+
+
+def test_what_is_missing_at_the_end_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("fewscan.commands.benchmark.Workshop.work", lambda _: [])
+    dataset = make_held_out(tmp_path / "set")
+    result = fewscan.benchmark(
+        dataset, tmp_path / "out", ["entropy"], [1], [0, 1, 2], "quick", TINY, device="cpu", reporter=Reporter()
+    )
+    assert len(result.missing) == 6
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"6 of 6 runs missing: {', '.join(result.missing[:5])} and 1 more; the same command makes them" in said
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

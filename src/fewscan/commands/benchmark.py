@@ -22,7 +22,7 @@ from fewscan.io import make_folder, write_text
 from fewscan.reporting.grid import save_costs, save_dice, save_labelled
 from fewscan.reporting.html import html_table
 from fewscan.reporting.tables import Conditions, grid_report, write_runs
-from fewscan.types import ConfigError
+from fewscan.types import ConfigError, some
 
 BASELINE = "supervised"
 
@@ -183,6 +183,6 @@ def _say_grid(reporter: Reporter, grid: Grid, methods: Sequence[str]) -> None:
 def _say_end(reporter: Reporter, grid: Grid, settings: Sequence[Setting]) -> None:
     missing = _missing(grid)
     if missing:
-        reporter.say(f"{len(missing)} runs are missing: {', '.join(missing)}; the same command makes them")
+        reporter.say(f"{len(missing)} of {len(grid.cells)} runs missing: {some(missing)}; the same command makes them")
     if settings:
         reporter.say(f"look at {grid.output / 'results.md'}")

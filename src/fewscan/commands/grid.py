@@ -20,7 +20,7 @@ from fewscan.engine.checkpoint import checkpoint_files
 from fewscan.engine.log import read_log
 from fewscan.evaluation.results import RunResult
 from fewscan.io import read_json, write_json
-from fewscan.types import ConfigError, DataError
+from fewscan.types import ConfigError, DataError, some
 
 State = Literal["missing", "unfinished", "done"]
 RECORD = "run.json"
@@ -263,7 +263,7 @@ def _check_held_out(index: DatasetIndex, split: Split) -> None:
     bare = [case.name for case in split.test if case.label is None]
     if bare:
         raise DataError(
-            f"{index.root}: test cases without a label: {', '.join(bare[:5])}. "
+            f"{index.root}: test cases without a label: {some(bare)}. "
             "Add their labels to labelsTr/, or take them out of splits.json."
         )
 

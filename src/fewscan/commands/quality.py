@@ -20,7 +20,7 @@ from fewscan.evaluation.summary import case_dice
 from fewscan.inference.model import SECOND_WEIGHTS, ModelCard, load_second, read_card
 from fewscan.inference.quality import Assessment, QualityObserver
 from fewscan.io import atomic_path, read_json, read_mask, write_json
-from fewscan.types import Case, DataError
+from fewscan.types import Case, DataError, some
 
 FORMAT = 1
 FILE = "quality.json"
@@ -162,7 +162,7 @@ def _cell(value: float | None) -> str:
 
 def _summary_line(rows: Sequence[Row]) -> str:
     flagged = [row.case for row in rows if row.flagged]
-    named = f": {', '.join(flagged[:5])}{' ...' if len(flagged) > 5 else ''}" if flagged else ""
+    named = f": {some(flagged)}" if flagged else ""
     return f"{len(flagged)} of {len(rows)} cases should be looked at{named}"
 
 

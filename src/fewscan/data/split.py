@@ -12,7 +12,7 @@ import numpy as np
 
 from fewscan.data.index import DatasetIndex
 from fewscan.io import read_json
-from fewscan.types import Case, ConfigError, DataError
+from fewscan.types import Case, ConfigError, DataError, some
 
 HELD_OUT_SHARE = 0.2
 FEWEST_TO_HOLD_OUT = 10
@@ -63,7 +63,7 @@ def split_of_run(path: Path, index: DatasetIndex) -> Split:
     unknown = [str(name) for part in parts for name in names[part] if name not in by_name]
     if unknown:
         raise DataError(
-            f"{index.root}: lacks {len(unknown)} of the run's cases: {', '.join(unknown[:5])}. "
+            f"{index.root}: lacks {len(unknown)} of the run's cases: {some(unknown)}. "
             f"Give the data set that {path.parent} was trained on."
         )
     shown = [by_name[name] for name in names["train_labelled"]]
@@ -92,7 +92,7 @@ def make_split(index: DatasetIndex, labelled: int | None = None, labelled_list: 
     by_name = {case.name: case for case in index.cases}
     unknown = [name for part in names.values() for name in part if name not in by_name]
     if unknown:
-        raise DataError(f"{index.root}: the split names cases that do not exist: {', '.join(unknown[:5])}.")
+        raise DataError(f"{index.root}: the split names cases that do not exist: {some(unknown)}.")
     used = {name for part in names.values() for name in part}
     pool = [case for case in index.unlabelled if case.name not in used]
     train = [by_name[name] for name in names["train"]] + pool
@@ -147,7 +147,7 @@ def _check_val(index: DatasetIndex, val: Iterable[Case]) -> None:
     missing = [case.name for case in val if case.label is None]
     if missing:
         raise DataError(
-            f"{index.root}: validation cases without a label: {', '.join(missing[:5])}. "
+            f"{index.root}: validation cases without a label: {some(missing)}. "
             "Add their labels to labelsTr/, or take them out of splits.json."
         )
 
@@ -186,7 +186,7 @@ def _listed(with_label: Sequence[Case], wanted: Sequence[str]) -> set[str]:
         close = difflib.get_close_matches(unknown[0], names, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise ConfigError(
-            f"--labelled-list: not a labelled patient or case of the training split: {', '.join(unknown[:5])}.{hint}"
+            f"--labelled-list: not a labelled patient or case of the training split: {some(unknown)}.{hint}"
         )
     kept = {case.name for case in with_label if case.name in wanted or case.patient in wanted}
     if not kept:

@@ -11,7 +11,7 @@ import numpy as np
 from fewscan.evaluation.metrics import Scores, case_metrics
 from fewscan.evaluation.summary import Rules, summarise
 from fewscan.io import Geometry, read_geometry, read_json, read_mask, scan_ending, scan_stem
-from fewscan.types import DataError
+from fewscan.types import DataError, some
 
 SPACING_TOLERANCE_MM = 1e-2
 
@@ -81,7 +81,7 @@ def match_pairs(predictions: Path, references: Path) -> dict[str, tuple[Path, Pa
     missing = sorted(set(ours) - set(theirs))
     if missing:
         raise DataError(
-            f"{references}: no reference for {len(missing)} predictions: {', '.join(missing[:5])}. "
+            f"{references}: no reference for {len(missing)} predictions: {some(missing)}. "
             "Add them, or take the predictions away."
         )
     return {case: (path, theirs[case]) for case, path in ours.items()}
