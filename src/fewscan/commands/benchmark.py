@@ -141,7 +141,8 @@ def _names(cells: Sequence[Cell]) -> tuple[str, ...]:
 
 
 def _missing(grid: Grid) -> tuple[str, ...]:
-    return _names([cell for cell in grid.cells if cell not in set(grid.done())])
+    done = set(grid.done())
+    return _names([cell for cell in grid.cells if cell not in done])
 
 
 def _write_results(grid: Grid, reference: str) -> list[Setting]:
