@@ -51,7 +51,7 @@ def test_a_group_that_takes_no_part_leaves_the_case_its_own_patient(tmp_path):
 
 
 def test_all_structural_faults_at_once(tmp_path):
-    root = make_dataset(tmp_path / "set", channels=2, patient_pattern="(", labels={"background": 0, "disc": 2})
+    root = make_dataset(tmp_path / "set", channels=2, patient_pattern="(", labels={"background": 0, "disc": 1.5})
     (root / "imagesTr" / "case_01_0001.nii.gz").unlink()
     (root / "imagesTr" / "case_00_0000.nii.gz").rename(root / "imagesTr" / "nonumber.nii.gz")
     (root / "labelsTr" / "case_02.nii.gz").rename(root / "labelsTr" / "ghost.nii.gz")
@@ -61,7 +61,7 @@ def test_all_structural_faults_at_once(tmp_path):
         "case_01: channel 0001 is missing",
         "nonumber.nii.gz: has no channel number",
         "ghost.nii.gz: there is no image",
-        '"labels" must have the values 0 to 1',
+        '"labels" has 1.5 for "disc", which is not a whole number',
         '"patient_pattern" is not a regular expression',
     ):
         assert part in str(error.value)

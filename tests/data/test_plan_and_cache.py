@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fewscan.data.classes import Classes
 from fewscan.data.fingerprint import Fingerprint, Foreground, take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.plan import Normalisation, Plan, PlanSettings, Window, make_plan
@@ -28,7 +29,7 @@ def fingerprint_of(shape=(10, 200, 220), spacing=(10.0, 1.5, 1.5), reach=60.0, s
 
 
 def index_of(channel="MRI"):
-    return DatasetIndex(Path("set"), "set", (channel,), ("background", "a"), ".nii.gz", ())
+    return DatasetIndex(Path("set"), "set", (channel,), Classes.consecutive(("background", "a")), ".nii.gz", ())
 
 
 def test_view_holds_the_labelled_anatomy_with_a_margin():

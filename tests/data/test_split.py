@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fewscan.data.classes import Classes
 from fewscan.data.index import DatasetIndex
 from fewscan.data.split import make_split
 from fewscan.types import Case, ConfigError, DataError
@@ -16,7 +17,7 @@ def index_of(root, labelled, unlabelled=2, frames=2):
         for p in range(labelled + unlabelled)
         for f in range(frames)
     ]
-    return DatasetIndex(Path(root), "set", ("MRI",), ("background", "a"), ".nii.gz", tuple(cases))
+    return DatasetIndex(Path(root), "set", ("MRI",), Classes.consecutive(("background", "a")), ".nii.gz", tuple(cases))
 
 
 def write_split(root, **parts):

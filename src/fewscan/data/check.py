@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fewscan.data.classes import Classes, describe
 from fewscan.data.index import DatasetIndex
 from fewscan.io import Geometry, Scan, read_scan
 from fewscan.types import Case, DataError
@@ -51,7 +52,7 @@ def check_cases(index: DatasetIndex, cases: Sequence[Case], progress: Callable[[
     for case in cases:
         geometry = _check_images(case.images, faults)
         if case.label is not None:
-            _check_label(case.label, geometry, len(index.class_names), faults)
+            _check_label(case.label, geometry, index.classes, faults)
         if progress is not None:
             progress()
     return faults
@@ -138,7 +139,7 @@ def _compare(path: Path, geometry: Geometry, other: str, expected: Geometry, fau
             faults.append(Fault(str(path), problem, remedy))
 
 
-def _check_label(path: Path, geometry: Geometry | None, n_classes: int, faults: list[Fault]) -> None:
+def _check_label(path: Path, geometry: Geometry | None, classes: Classes, faults: list[Fault]) -> None:
     scan = _read(path, faults)
     if scan is None:
         return
@@ -154,9 +155,9 @@ def _check_label(path: Path, geometry: Geometry | None, n_classes: int, faults: 
         odd = values[np.abs(values - whole) > LABEL_TOLERANCE][:5].tolist()
         faults.append(Fault(str(path), f"label values such as {odd} are not whole", "Save it as integers"))
         return
-    outside = sorted({int(v) for v in whole if not 0 <= v < n_classes})
+    outside = classes.unknown(whole.astype(np.int64))
     if outside:
-        problem = f"label values {outside[:5]} are not in dataset.json (0 to {n_classes - 1})"
+        problem = f"label values {outside[:5]} are not in dataset.json ({describe(classes)})"
         faults.append(Fault(str(path), problem, "Add the classes to dataset.json, or mend the label"))
     elif not whole.any():
         faults.append(Fault(str(path), "the label is all background", "Right if nothing is there; else mend it", False))

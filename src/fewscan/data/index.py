@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fewscan.data.classes import Classes, parse_classes
 from fewscan.data.patients import match_patients
 from fewscan.io import SCAN_ENDINGS, read_json, scan_ending, scan_stem
 from fewscan.types import Case, DataError
@@ -23,7 +24,7 @@ class DatasetIndex:
         root: its folder.
         name: as in dataset.json, else the folder's.
         channel_names: in the order of the files' channel numbers.
-        class_names: position = label value, 0 = background.
+        classes: their names and numbers, what is ignored, and regions.
         file_ending: of the scans.
         cases: sorted by name, labelled and unlabelled.
     """
@@ -31,9 +32,14 @@ class DatasetIndex:
     root: Path
     name: str
     channel_names: tuple[str, ...]
-    class_names: tuple[str, ...]
+    classes: Classes
     file_ending: str
     cases: tuple[Case, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """By number inside, background first."""
+        return self.classes.names
 
     @property
     def labelled(self) -> tuple[Case, ...]:
@@ -59,7 +65,7 @@ def read_dataset(root: Path) -> DatasetIndex:
     meta = _read_description(root)
     faults: list[str] = []
     channels = _channel_names(meta, faults)
-    classes = _class_names(meta, faults)
+    classes = _classes(meta, faults)
     ending = _file_ending(root, meta, faults)
     images = _collect_images(root, ending, len(channels), faults)
     labels = _collect_labels(root, ending, images, faults)
@@ -96,19 +102,12 @@ def _channel_names(meta: dict[str, Any], faults: list[str]) -> tuple[str, ...]:
     return tuple(str(named[str(i)]) for i in range(len(named)))
 
 
-def _class_names(meta: dict[str, Any], faults: list[str]) -> tuple[str, ...]:
-    labels = meta.get("labels")
-    if not isinstance(labels, dict) or len(labels) < 2:
-        faults.append('dataset.json: no "labels". Add them, such as {"background": 0, "tumour": 1}.')
-        return ("background", "1")
-    # MSD writes {"0": "background"}, nnU-Net {"background": 0}.
-    pairs: dict[Any, Any] = dict(labels)
-    if all(isinstance(v, str) for v in pairs.values()):
-        pairs = {v: int(k) for k, v in pairs.items() if str(k).isdecimal()}
-    if sorted(pairs.values(), key=str) != sorted(range(len(labels)), key=str):
-        faults.append(f'dataset.json: "labels" must have the values 0 to {len(labels) - 1} once each, got {labels}.')
-        return ("background", "1")
-    return tuple(sorted(pairs, key=lambda name: pairs[name]))
+def _classes(meta: dict[str, Any], faults: list[str]) -> Classes:
+    try:
+        return parse_classes(meta.get("labels"))
+    except DataError as error:
+        faults.append(str(error))
+        return Classes.consecutive(("background", "1"))
 
 
 def _file_ending(root: Path, meta: dict[str, Any], faults: list[str]) -> str:
