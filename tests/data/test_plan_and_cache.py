@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewscan.data.classes import Classes
+from fewscan.classes import Classes
 from fewscan.data.fingerprint import Fingerprint, Foreground, take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.plan import Normalisation, Plan, PlanSettings, Window, make_plan

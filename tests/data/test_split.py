@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewscan.data.classes import Classes
+from fewscan.classes import Classes
 from fewscan.data.index import DatasetIndex
 from fewscan.data.split import make_split
 from fewscan.types import Case, ConfigError, DataError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewscan.data.classes import Classes, describe
+from fewscan.classes import Classes, describe
 from fewscan.data.index import DatasetIndex
 from fewscan.io import Geometry, Scan, read_scan
 from fewscan.types import Case, DataError

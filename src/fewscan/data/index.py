@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewscan.data.classes import Classes, parse_classes
+from fewscan.classes import Classes, parse_classes
 from fewscan.data.patients import match_patients
 from fewscan.io import SCAN_ENDINGS, read_json, scan_ending, scan_stem
 from fewscan.types import Case, DataError

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fewscan.data.classes import IGNORED, Classes, Region, describe, parse_classes
+from fewscan.classes import IGNORED, Classes, Region, describe, parse_classes
 from fewscan.types import DataError
 
 
