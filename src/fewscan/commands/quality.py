@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -19,7 +18,8 @@ from fewscan.evaluation.shape import Expected, class_shapes, expected_shapes
 from fewscan.evaluation.summary import case_dice
 from fewscan.inference.model import SECOND_WEIGHTS, ModelCard, load_second, read_card
 from fewscan.inference.quality import Assessment, QualityObserver
-from fewscan.io import atomic_path, read_json, read_mask, write_json
+from fewscan.io import read_json, read_mask, write_json
+from fewscan.tables import write_table
 from fewscan.types import Case, DataError, some
 
 FORMAT = 1
@@ -116,7 +116,7 @@ class Judge:
 
     def write(self, folder: Path) -> None:
         """Write `quality.csv` of all cases."""
-        write_table(folder / TABLE, self.rows)
+        write_rows(folder / TABLE, self.rows)
         self.reporter.say(f"{_summary_line(self.rows)}; see {folder / TABLE}")
 
 
@@ -144,16 +144,16 @@ def _row(case: str, found: Assessment, estimate: Estimate | None, lowest_fifth: 
     return Row(case, estimate, is_low or is_outlier, "; ".join(reasons), found.signals)
 
 
-def write_table(path: Path, rows: Iterable[Row], dice: Mapping[str, float] | None = None) -> None:
+def write_rows(path: Path, rows: Iterable[Row], dice: Mapping[str, float] | None = None) -> None:
     """Write `quality.csv`: an empty cell is not to be had; with the cases' true Dice, a column of it at the end."""
-    with atomic_path(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow((*COLUMNS, *(("dice",) if dice is not None else ())))
-        for row in rows:
-            numbers = [*(row.estimate or (None, None, None))]
-            true = [dice[row.case]] if dice is not None else []
-            cells = [row.case, *map(_cell, numbers), int(row.flagged), row.reason, *map(_cell, [*row.signals, *true])]
-            writer.writerow(cells)
+    header = (*COLUMNS, *(("dice",) if dice is not None else ()))
+    write_table(path, header, (_cells(row, dice) for row in rows))
+
+
+def _cells(row: Row, dice: Mapping[str, float] | None) -> list[object]:
+    numbers = [*(row.estimate or (None, None, None))]
+    true = [dice[row.case]] if dice is not None else []
+    return [row.case, *map(_cell, numbers), int(row.flagged), row.reason, *map(_cell, [*row.signals, *true])]
 
 
 def _cell(value: float | None) -> str:
@@ -215,7 +215,7 @@ def _calibrate(
     calibration, estimates = fits[0] if fits else (None, {})
     lowest_fifth = calibration.lowest_fifth if calibration is not None else None
     rows = [_row(case, found[case], estimates.get(case), lowest_fifth) for case in dice]
-    write_table(run / "validation" / TABLE, rows, dice)
+    write_rows(run / "validation" / TABLE, rows, dice)
     if calibration is None:
         reporter.say(f"quality: {len(dice)} validation cases are too few for an estimate; outliers are flagged")
     else:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from fewscan.evaluation.metrics import DEFINITIONS, DISTANCES, METRICS, Scores
-from fewscan.io import atomic_path
+from fewscan.tables import write_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -117,12 +116,13 @@ def mean_of_defined(values: Sequence[float | None]) -> float | None:
 
 def write_csv(path: Path, summary: Mapping[str, Any]) -> None:
     """One row per case and class; undefined values are empty."""
-    with atomic_path(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("case", "class", *METRICS))
-        for case, classes in summary["cases"].items():
-            for name, values in classes.items():
-                writer.writerow((case, name, *(values[m] for m in METRICS)))
+    write_table(path, ("case", "class", *METRICS), _rows(summary))
+
+
+def _rows(summary: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+    for case, classes in summary["cases"].items():
+        for name, values in classes.items():
+            yield (case, name, *(values[m] for m in METRICS))
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:

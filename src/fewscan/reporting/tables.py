@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +11,7 @@ from fewscan.evaluation.metrics import DEFINITIONS, METRICS
 from fewscan.evaluation.results import RunResult, Setting, corrected_p, differences
 from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
 from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules
-from fewscan.io import atomic_path
+from fewscan.tables import write_table
 
 SHOWN_DISTANCES = {"hd95_mm": "HD95 mm", "asd_voxel": "ASD voxels"}
 
@@ -159,13 +158,13 @@ def write_runs(path: Path, runs: Sequence[RunResult], part: str) -> None:
         runs: to write.
         part: of the split that was scored.
     """
-    with atomic_path(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("method", "labelled", "seed", "split", "case", "class", *METRICS, "missed"))
-        for run in runs:
-            missed = run.summary["missed"]
-            for case, classes in run.summary["cases"].items():
-                for name, values in classes.items():
-                    metrics = (values[metric] for metric in METRICS)
-                    row = (run.method, run.labelled, run.seed, part, case, name, *metrics, int(case in missed[name]))
-                    writer.writerow(row)
+    header = ("method", "labelled", "seed", "split", "case", "class", *METRICS, "missed")
+    write_table(path, header, (row for run in runs for row in _scores(run, part)))
+
+
+def _scores(run: RunResult, part: str) -> Iterator[tuple[object, ...]]:
+    missed = run.summary["missed"]
+    for case, classes in run.summary["cases"].items():
+        for name, values in classes.items():
+            metrics = (values[metric] for metric in METRICS)
+            yield (run.method, run.labelled, run.seed, part, case, name, *metrics, int(case in missed[name]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from fewscan.engine.log import read_log
 from fewscan.evaluation.calibration import Signals
 from fewscan.evaluation.selection import Suggestion
 from fewscan.io import read_json
+from fewscan.tables import read_table
 from fewscan.types import DataError
 
 Content = TypeVar("Content")
@@ -171,8 +171,7 @@ def read_quality(path: Path) -> dict[str, Quality]:
     if not path.is_file():
         return {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return {row["case"]: _quality(row) for row in csv.DictReader(file)}
+        return {row["case"]: _quality(row) for row in read_table(path)}
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: not a table of estimated quality: {error!r}. Remove it, or have it written anew."
