@@ -11,9 +11,9 @@ import numpy as np
 from fewscan.classes import Classes, describe
 from fewscan.data.index import DatasetIndex
 from fewscan.io import Geometry, Scan, read_scan
+from fewscan.places import differences
 from fewscan.types import Case, DataError
 
-TOLERANCE_MM = 1e-2
 LABEL_TOLERANCE = 1e-2
 # The square of a larger one is infinite in the networks' precision.
 LARGEST_VALUE = 1e18
@@ -118,25 +118,13 @@ def _check_header(path: Path, geometry: Geometry, faults: list[Fault]) -> None:
 
 
 def _compare(path: Path, geometry: Geometry, other: str, expected: Geometry, faults: list[Fault]) -> None:
-    """Shape, spacing, origin and direction against another file's."""
-    if geometry.shape != expected.shape:
-        faults.append(
-            Fault(
-                str(path),
-                f"shape {geometry.shape} (z, y, x) differs from {expected.shape} of {other}",
-                "Bring both to one grid",
-            )
+    """Whether the voxels lie where those of another file do."""
+    for difference in differences(geometry, expected):
+        is_shape = difference.what == "shape"
+        remedy = (
+            "Bring both to one grid" if is_shape else "Resample one onto the other's grid, or copy the right header"
         )
-        return
-    remedy = "Resample one onto the other's grid, or copy the right header"
-    for name, ours, theirs in (
-        ("spacing", geometry.spacing_mm, expected.spacing_mm),
-        ("origin", geometry.origin, expected.origin),
-        ("direction", geometry.direction, expected.direction),
-    ):
-        if not np.allclose(ours, theirs, rtol=0, atol=TOLERANCE_MM):
-            problem = f"{name} {np.round(ours, 3).tolist()} differs from {np.round(theirs, 3).tolist()} of {other}"
-            faults.append(Fault(str(path), problem, remedy))
+        faults.append(Fault(str(path), f"{difference} of {other}", remedy))
 
 
 def _check_label(path: Path, geometry: Geometry | None, classes: Classes, faults: list[Fault]) -> None:
