@@ -1,4 +1,5 @@
 import gzip
+import os
 
 import nibabel
 import numpy as np
@@ -8,16 +9,20 @@ import SimpleITK as sitk
 from fewscan.io import (
     WriteError,
     atomic_path,
+    is_ours,
     make_folder,
     read_geometry,
     read_json,
     read_scan,
+    read_text,
     remove_leftovers,
     scan_ending,
     write_json,
     write_scan,
+    write_text,
 )
 from fewscan.types import DataError
+from odd_scans import mha, nrrd
 from scans import IDENTITY, geometry, oblique
 from small_disks import mounted
 
@@ -158,3 +163,95 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(WriteError, match="inner: cannot be written: Not a directory"):
         make_folder(tmp_path / "file" / "inner")
+
+
+@pytest.mark.parametrize(("decimals", "noted"), [(2, True), (3, True), (8, False)])
+@pytest.mark.parametrize("ending", [".mha", ".nrrd"])
+def test_axes_that_were_rounded_become_the_nearest_at_right_angles(tmp_path, ending, decimals, noted):
+    angle = np.deg2rad(17)
+    cosine, sine = round(float(np.cos(angle)), decimals), round(float(np.sin(angle)), decimals)
+    path = tmp_path / f"scan{ending}"
+    if ending == ".mha":
+        path.write_bytes(mha(TransformMatrix=f"{cosine} {sine} 0 {-sine} {cosine} 0 0 0 1", ElementSpacing="1 1 5"))
+    else:
+        path.write_bytes(nrrd(space_directions=f"({cosine},{sine},0) ({-sine},{cosine},0) (0,0,5)"))
+    scan = read_scan(path)
+    direction = np.reshape(scan.geometry.direction, (3, 3))
+    assert np.allclose(direction @ direction.T, np.eye(3), atol=1e-12)
+    assert np.allclose(direction[:2, 0], [np.cos(angle), np.sin(angle)], atol=10**-decimals)
+    assert any("axes are rounded" in note for note in scan.geometry.notes) == (noted and ending == ".mha")
+    write_scan(tmp_path / f"mask{ending}", scan.array, scan.geometry)
+    assert np.allclose(read_geometry(tmp_path / f"mask{ending}").direction, scan.geometry.direction, atol=1e-6)
+
+
+def test_axes_far_from_right_angles_are_still_refused(tmp_path):
+    (tmp_path / "scan.mha").write_bytes(mha(TransformMatrix="1 0 0 0.1 0.995 0 0 0 1"))
+    with pytest.raises(DataError, match="not at right angles"):
+        read_scan(tmp_path / "scan.mha")
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
+@pytest.mark.parametrize("sheared", [False, True])
+def test_predicted_masks_are_marked_and_no_other_scan_is(tmp_path, ending, sheared):
+    if sheared and ending not in (".nii", ".nii.gz"):
+        pytest.skip("only NIfTI holds sheared axes")
+    direction = (1.0, 0.3, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0) if sheared else IDENTITY
+    where = geometry(direction=direction)
+    mask = np.ones(where.shape, np.uint8)
+    write_scan(tmp_path / f"ours{ending}", mask, where, predicted=True)
+    write_scan(tmp_path / f"theirs{ending}", mask, where)
+    assert is_ours(tmp_path / f"ours{ending}")
+    assert not is_ours(tmp_path / f"theirs{ending}")
+    # A scan whose pixels only look like the mark.
+    noise = np.frombuffer(b"\nfewscan = fewscan\n" * 400, np.uint8)[: mask.size].reshape(mask.shape)
+    write_scan(tmp_path / f"noise{ending}", noise, where)
+    assert not is_ours(tmp_path / f"noise{ending}")
+
+
+def test_what_is_no_mask_is_not_ours(tmp_path):
+    for name, content in (("a.nii", b"fewscan"), ("b.nrrd", b"fewscan"), ("c.mha", b""), ("d.npz", b"PK"), ("e", b"x")):
+        (tmp_path / name).write_bytes(content)
+        assert not is_ours(tmp_path / name)
+    (tmp_path / "f.nii.gz").mkdir()
+    np.savez(tmp_path / "g.npz", probabilities=np.zeros(1))
+    for name in ("f.nii.gz", "g.npz", "not-there.nii.gz"):
+        assert not is_ours(tmp_path / name)
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o027, 0o022])
+def test_who_may_read_what_is_written_is_what_the_umask_says(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_json(tmp_path / "a.json", {})
+        write_scan(tmp_path / "a.nii.gz", np.zeros((4, 20, 24), np.uint8), geometry())
+        write_scan(tmp_path / "a.mha", np.zeros((4, 20, 24), np.uint8), geometry())
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~umask}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_may_begin_with_a_byte_order_mark(tmp_path, encoding):
+    path = tmp_path / "a.json"
+    path.write_text('{"Größe": 1}', encoding=encoding)
+    assert read_json(path) == {"Größe": 1}
+    assert read_text(path) == '{"Größe": 1}'
+
+
+def test_text_of_another_encoding_is_refused_by_name(tmp_path):
+    (tmp_path / "a.json").write_bytes('{"Größe": 1}'.encode("latin-1"))
+    with pytest.raises(DataError, match=r"a\.json: is not UTF-8 text: .* Save it as UTF-8"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_name_that_is_not_utf_8_is_refused_and_can_be_written_down(tmp_path):
+    name = os.fsdecode(b"caf\xe9.nii.gz")
+    write_scan(tmp_path / "a.nii.gz", np.zeros((4, 20, 24), np.uint8), geometry())
+    (tmp_path / "a.nii.gz").rename(tmp_path / name)
+    for attempt in (read_scan, read_geometry, lambda path: write_scan(path, np.zeros((4, 20, 24)), geometry())):
+        with pytest.raises(DataError, match="its name is not UTF-8"):
+            attempt(tmp_path / name)
+    write_json(tmp_path / "list.json", [name])
+    assert read_json(tmp_path / "list.json") == [name]
+    write_text(tmp_path / "list.txt", name)
+    assert (tmp_path / "list.txt").read_bytes() == b"caf\\udce9.nii.gz"

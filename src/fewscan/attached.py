@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fewscan.memory import require_memory, too_large
 from fewscan.types import DataError
 
 LARGEST_HEADER = 1 << 20
@@ -46,7 +47,9 @@ META_VALUES = {
 }
 NO_SPACING = "the header has no spacing; 1 mm is taken"
 MILLIMETRES = {"", "mm", "millimeter", "millimetre", "millimeters", "millimetres"}
-META_LINE = re.compile(r"\s{0,20}(\w{1,80})\s{0,20}[=:](.*)", re.ASCII)
+# ITK writes keys such as dim[0] and 0010|0020 of what it has read before.
+META_LINE = re.compile(r"\s{0,20}([!-9;<>-~](?:[ !-9;<>-~]{0,78}[!-9;<>-~])?)\s{0,20}[=:](.*)", re.ASCII)
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 DECIDING = {
     name.lower(): name
     for name in (
@@ -66,6 +69,19 @@ DECIDING = {
     )
 }
 TRUE = ("true", "1", "yes")
+
+
+@dataclass(frozen=True)
+class NrrdHeader:
+    """What a .nrrd file holds.
+
+    Attributes:
+        n_bytes: of all pixels, unpacked.
+        notes: in words, what the header does not say and what was assumed.
+    """
+
+    n_bytes: int
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -92,11 +108,8 @@ class MetaHeader:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def check_nrrd(path: Path) -> tuple[str, ...]:
+def check_nrrd(path: Path) -> NrrdHeader:
     """Check the header of a .nrrd file; no pixel is read.
-
-    Returns:
-        Notes: in words, what the header does not say and what is assumed.
 
     Raises:
         DataError: it is no NRRD, its pixels lie elsewhere, or the file is too short for them.
@@ -126,7 +139,8 @@ def check_nrrd(path: Path) -> tuple[str, ...]:
     units = set(re.findall(r'"([^"]*)"', fields.get("spaceunits", "") + fields.get("units", "")))
     if units - MILLIMETRES:
         raise DataError(f"{path}: is measured in {', '.join(sorted(units))}. Convert it to mm.")
-    return () if {"spacings", "spacedirections"} & set(fields) else (NO_SPACING,)
+    notes = () if {"spacings", "spacedirections"} & set(fields) else (NO_SPACING,)
+    return NrrdHeader(math.prod(sizes) * BYTES_OF_NRRD[kind], notes)
 
 
 def _nrrd_packing(path: Path, fields: dict[str, str]) -> str:
@@ -151,7 +165,7 @@ def check_meta(path: Path) -> MetaHeader:
         line, newline, _ = start[position:].partition(b"\n")
         text = line.rstrip(b"\r").decode("latin-1")
         match = META_LINE.fullmatch(text)
-        if match is None or len(text) > LONGEST_META_LINE or not text.replace("\t", " ").isprintable():
+        if match is None or len(text) > LONGEST_META_LINE or CONTROL.search(text):
             raise DataError(f"{path}: cannot be read as a scan: it has no sound MetaImage header. {COPY_AGAIN}")
         # MetaIO minds the case; a name in another case or given twice could mean one thing here and another there.
         if match[1].lower() in fields or (match[1].lower() in DECIDING and match[1] not in DECIDING.values()):
@@ -185,12 +199,23 @@ def _meta_header(path: Path, fields: dict[str, str], offset: int, left: int) -> 
     return MetaHeader(offset, tuple(sizes[::-1]), dtype, compressed, notes)
 
 
+def has_field(path: Path, name: str) -> bool:
+    """Whether the header of a .nrrd or .mha file, which need not be sound, has a field of that name."""
+    start, _ = _beginning(path)
+    end = re.search(rb"\r?\n\r?\n|^ElementDataFile[^\n]*\n", start, re.MULTILINE)
+    header = start[: end.end() if end else 0]
+    return re.search(rb"^%s *:?=" % re.escape(name.encode()), header, re.MULTILINE) is not None
+
+
 def read_meta(path: Path, header: MetaHeader) -> np.ndarray:
     """Read the pixels of a .mha file; ITK would pass over compressed ones that are cut short or damaged.
 
     Raises:
         DataError: they are cut short or damaged, or memory does not suffice.
     """
+    # As stored, unpacked, and in the machine's byte order.
+    wanted = 2 * header.n_bytes + (path.stat().st_size if header.compressed else 0)
+    require_memory(path, wanted)
     try:
         with path.open("rb") as file:
             file.seek(header.offset)
@@ -202,8 +227,7 @@ def read_meta(path: Path, header: MetaHeader) -> np.ndarray:
     except (OSError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read as a scan: it is damaged. {COPY_AGAIN} ({error})") from None
     except MemoryError:
-        gigabytes = header.n_bytes / 2**30
-        raise DataError(f"{path}: too large for this machine's memory ({gigabytes:.1f} GiB). Crop it.") from None
+        raise too_large(path, wanted) from None
 
 
 def _unpacked(path: Path, stored: bytes, size: int) -> bytes:

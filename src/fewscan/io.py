@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import gzip
 import json
 import math
 import os
 import re
+import secrets
 import stat
-import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,14 +21,21 @@ from typing import Any
 
 import numpy as np
 
-from fewscan.attached import check_meta, check_nrrd, read_meta
+from fewscan.attached import check_meta, check_nrrd, has_field, read_meta
+from fewscan.memory import require_memory, too_large
 from fewscan.nifti import NiftiHeader, read_header, read_values
 from fewscan.types import DataError
 
 SCAN_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
-# What `atomic_path` names its files: a dot, the name, eight characters of mkstemp's, an ending.
+# What `atomic_path` names its files: a dot, the name, eight random characters, an ending.
 LEFTOVER = re.compile(r"^\..+\.[a-z0-9_]{8}(\.nii\.gz|\.\w+)?$")
 LARGEST_LABEL = 2**31
+# What says in a mask's header, or in an archive of probabilities, that `fewscan predict` wrote the file.
+MARK = "fewscan"
+# Editors of Windows begin text files with one; without one they are UTF-8.
+BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# Beyond this an axis is not rounded by its writer's float32 but to few decimals.
+ROUNDED_AXES = 1e-5
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 # Of a NIfTI-1 file as ITK writes it: 348 bytes and four that say that no extension follows.
 NIFTI_HEADER_BYTES = 352
@@ -145,7 +154,7 @@ def read_geometry(path: Path) -> Geometry:
     """
     ending = _check_file(path)
     if ending not in NIFTI_ENDINGS:
-        notes = check_meta(path).notes if ending == ".mha" else check_nrrd(path)
+        notes = check_meta(path).notes if ending == ".mha" else check_nrrd(path).notes
         return _itk_geometry(path, _itk_reader(path), notes)
     header = read_header(path, _is_packed(path))
     count = math.prod(header.shape[3:])
@@ -158,6 +167,19 @@ def _several(path: Path, count: int) -> DataError:
     return DataError(f"{path}: has {count} frames. Give one file per frame or channel.")
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a mask, or an archive of probabilities, is one that `fewscan predict` wrote."""
+    try:
+        if path.suffix == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                return f"{MARK}.npy" in archive.namelist()
+        if _check_file(path) in NIFTI_ENDINGS:
+            return read_header(path, _is_packed(path)).texts.get("descrip") == MARK
+        return has_field(path, MARK)
+    except (DataError, OSError, ValueError, zipfile.BadZipFile):
+        return False
+
+
 def _is_packed(path: Path) -> bool:
     return scan_ending(path) == ".nii.gz"
 
@@ -165,6 +187,7 @@ def _is_packed(path: Path) -> bool:
 def _check_file(path: Path) -> str:
     """The ending of a file that is there and may be read."""
     ending = scan_ending(path)
+    check_name(path)
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -183,6 +206,22 @@ def _check_file(path: Path) -> str:
     if status.st_size == 0:
         raise DataError(f"{path}: the file is empty. Copy it again from its source.")
     return ending
+
+
+def check_name(path: Path) -> None:
+    """Refuse what ITK cannot open: it takes names as UTF-8, and ends the process where one is not.
+
+    Raises:
+        DataError: the path is of another encoding, as old archives have them.
+    """
+    try:
+        is_utf8 = str(path).encode("utf-8") == os.fsencode(path)
+    except UnicodeEncodeError:
+        is_utf8 = False
+    if not is_utf8:
+        raise DataError(
+            f"{path}: its name is not UTF-8. Rename it, such as with convmv -f latin1 -t utf-8 --notest, or copy it."
+        )
 
 
 def _nifti_geometry(header: NiftiHeader) -> Geometry:
@@ -223,18 +262,23 @@ def _read_meta(path: Path) -> Scan:
 def _read_nrrd(path: Path) -> Scan:
     import SimpleITK as sitk
 
-    notes = check_nrrd(path)
+    header = check_nrrd(path)
     reader = _itk_reader(path)
-    geometry = _itk_geometry(path, reader, notes)
+    geometry = _itk_geometry(path, reader, header.notes)
+    # ITK unpacks into a buffer of its own, then into the image, of which the array is a copy.
+    wanted = 3 * header.n_bytes
+    require_memory(path, wanted)
     try:
         array = sitk.GetArrayFromImage(reader.Execute())
-    except (RuntimeError, MemoryError) as error:
+    except MemoryError:
+        raise too_large(path, wanted) from None
+    except RuntimeError as error:
         raise _damaged(path, error) from None
     return Scan(array.reshape(geometry.shape), geometry)
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    reason = (str(error).strip() or "out of memory").splitlines()[-1]
+    reason = str(error).strip().splitlines()[-1]
     return DataError(f"{path}: cannot be read as a scan. Copy it again from its source. ({reason})")
 
 
@@ -261,6 +305,11 @@ def _itk_geometry(path: Path, reader: Any, notes: tuple[str, ...]) -> Geometry:
         raise DataError(
             f"{path}: the axes are not at right angles, which only NIfTI masks can keep. Save it as .nii.gz."
         )
+    exact = _nearest_rotation(direction)
+    off = np.abs(direction - exact).max()
+    if off > ROUNDED_AXES:
+        notes = (*notes, f"the header's axes are rounded, by up to {off:.1g}; the nearest at right angles are taken")
+    direction = exact
     return Geometry(
         shape=(int(size[2]), int(size[1]), int(size[0])),
         spacing_mm=(float(spacing[2]), float(spacing[1]), float(spacing[0])),
@@ -271,36 +320,44 @@ def _itk_geometry(path: Path, reader: Any, notes: tuple[str, ...]) -> Geometry:
     )
 
 
+def _nearest_rotation(direction: np.ndarray) -> np.ndarray:
+    """The nearest axes at right angles (Schönemann, 1966), of the same handedness."""
+    left, _, right = np.linalg.svd(direction)
+    return left @ right
+
+
 def _texts(reader: Any) -> dict[str, str]:
     """The header's texts, but for those that are not printable: ITK takes no such text back, and could not write it."""
     keys = [key for key in reader.GetMetaDataKeys() if key.isprintable()]
     return {key: text for key in keys if (text := reader.GetMetaData(key)).isprintable()}
 
 
-def write_scan(path: Path, array: np.ndarray, geometry: Geometry) -> None:
+def write_scan(path: Path, array: np.ndarray, geometry: Geometry, predicted: bool = False) -> None:
     """Write an image or a mask on a scan's grid; the file appears complete or not at all.
 
     Args:
         path: its ending decides the format.
         array: (z, y, x), of the geometry's shape.
         geometry: origin, direction and spacing are kept, also those of a sheared NIfTI.
+        predicted: mark the file as a mask that was predicted, see `is_ours`.
 
     Raises:
-        DataError: the shapes differ, or the format cannot hold the geometry.
+        DataError: the shapes differ, the format cannot hold the geometry, or the name is not UTF-8.
         WriteError: the file cannot be written.
     """
     if array.shape != geometry.shape:
         raise DataError(f"{path}: the array has shape {array.shape}, its geometry {geometry.shape}.")
+    check_name(path)
     direction = np.reshape(geometry.direction, (3, 3))
     sheared = not np.allclose(direction @ direction.T, np.eye(3), atol=1e-4)
     with atomic_path(path) as beside:
         if sheared:
-            _write_with_nibabel(beside, array, geometry)
+            _write_with_nibabel(beside, array, geometry, predicted)
         else:
-            _write_with_itk(beside, array, geometry)
+            _write_with_itk(beside, array, geometry, predicted)
 
 
-def _write_with_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:
+def _write_with_itk(path: Path, array: np.ndarray, geometry: Geometry, predicted: bool) -> None:
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
@@ -312,6 +369,9 @@ def _write_with_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     for key, value in geometry.metadata.items():
         if key not in numeric:
             image.SetMetaData(key, value)
+    if predicted:
+        # ITK writes its file notes into descrip of NIfTI.
+        image.SetMetaData("ITK_FileNotes" if scan_ending(path) in NIFTI_ENDINGS else MARK, MARK)
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:
@@ -339,13 +399,15 @@ def _is_whole(path: Path, n_bytes: int) -> bool:
         return int.from_bytes(file.read(4), "little") == expected % 2**32
 
 
-def _write_with_nibabel(path: Path, array: np.ndarray, geometry: Geometry) -> None:
+def _write_with_nibabel(path: Path, array: np.ndarray, geometry: Geometry, predicted: bool) -> None:
     if scan_ending(path) not in NIFTI_ENDINGS:
         raise DataError(f"{path}: the scan's axes are not at right angles, only NIfTI can hold that.")
     import nibabel
 
     image = nibabel.Nifti1Image(array.transpose(2, 1, 0), geometry.affine_ras)
     image.header.set_xyzt_units("mm")
+    if predicted:
+        image.header["descrip"] = MARK.encode()
     # Not nibabel.save, which leaves the file open when the disk is full.
     content = image.to_bytes()
     path.write_bytes(gzip.compress(content, compresslevel=1, mtime=0) if _is_packed(path) else content)
@@ -355,19 +417,21 @@ def _write_with_nibabel(path: Path, array: np.ndarray, geometry: Geometry) -> No
 def atomic_path(path: Path) -> Iterator[Path]:
     """A path beside the target, with its ending; renamed to it at the end, removed if anything was raised.
 
+    Who may read the file is what the umask of the process says.
+
     Raises:
         WriteError: the folder does not exist or cannot be written to, or the system refused a write.
     """
     ending = scan_ending(path) or path.suffix
     beside: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=ending, dir=path.parent)
-        os.close(handle)
-        beside = Path(name)
+        name = path.parent / f".{path.name[:40]}.{secrets.token_hex(4)}{ending}"
+        # Not mkstemp, whose files are for their owner alone.
+        name.touch(exist_ok=False)
+        beside = name
         yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
-        beside.chmod(0o644)
         beside.replace(path)
     except OSError as error:
         raise WriteError(path, error) from None
@@ -400,11 +464,30 @@ def remove_leftovers(folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file, complete or not at all.
 
+    What no UTF-8 can hold, names of files in other encodings, is written as in JSON.
+
     Raises:
         WriteError: it cannot be written.
     """
     with atomic_path(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def read_text(path: Path) -> str:
+    """Read a user's text file: UTF-8, or what its byte order mark says.
+
+    Raises:
+        DataError: it is missing or no text.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}. Check the path and its permissions.") from None
+    encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text: {error}. Save it as UTF-8.") from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -422,9 +505,8 @@ def read_json(path: Path) -> Any:
     Raises:
         DataError: it is missing or not JSON.
     """
+    text = read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}.") from None
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a JSON file: {error}. Mend or restore it.") from None

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from fewscan.memory import require_memory, too_large
 from fewscan.types import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -66,6 +67,16 @@ class NiftiHeader:
         """Bytes of all values."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the stored values are not the ones that are meant."""
+        return (self.slope, self.inter) != (1.0, 0.0)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that reading takes and whoever looks at the values next: two copies; scaled, two more of doubles."""
+        return 2 * self.n_bytes + (2 * 8 * math.prod(self.shape) if self.is_scaled else 0)
+
 
 def read_header(path: Path, packed: bool) -> NiftiHeader:
     """Read and check a header; no pixel is read and no memory taken for any.
@@ -92,6 +103,7 @@ def read_values(path: Path, header: NiftiHeader, packed: bool) -> np.ndarray:
     Raises:
         DataError: the file is damaged or cut short, or memory does not suffice.
     """
+    require_memory(path, header.memory)
     try:
         stored = np.empty(header.n_bytes, np.uint8)
         with _open(path, packed) as file:
@@ -102,8 +114,7 @@ def read_values(path: Path, header: NiftiHeader, packed: bool) -> np.ndarray:
         values = stored.view(header.dtype).reshape(header.shape, order="F")
         return _scaled(values.astype(header.dtype.newbyteorder("="), copy=False), header)
     except MemoryError:
-        gigabytes = header.n_bytes / 2**30
-        raise DataError(f"{path}: too large for this machine's memory ({gigabytes:.1f} GiB). Crop it.") from None
+        raise too_large(path, header.memory) from None
     except (OSError, EOFError, zlib.error) as error:
         raise _damaged(path, error) from None
 
@@ -135,7 +146,7 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 
 def _scaled(values: np.ndarray, header: NiftiHeader) -> np.ndarray:
-    if (header.slope, header.inter) == (1.0, 0.0):
+    if not header.is_scaled:
         return values
     exact = np.dtype(np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64)
     with np.errstate(all="ignore"):

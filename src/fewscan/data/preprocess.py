@@ -22,9 +22,12 @@ from fewscan.io import (
     read_scan,
     write_json,
 )
+from fewscan.memory import require_memory
 from fewscan.types import Case, DataError
 
 CACHE_VERSION = 1
+# Of normalising and resampling, beside the scan itself: three times float32, measured.
+WORKING_BYTES_PER_VOXEL = 12
 
 
 def normalise(volume: np.ndarray, how: Normalisation) -> np.ndarray:
@@ -51,11 +54,12 @@ def load_slices(images: Sequence[Path], plan: Plan) -> tuple[np.ndarray, Geometr
         (slices, c, h, w) float32 on the canvas, and the scan's geometry.
 
     Raises:
-        DataError: a file cannot be read.
+        DataError: a file cannot be read, or memory does not suffice for it.
     """
     channels = []
     for path, how in zip(images, plan.normalisation, strict=True):
         scan = read_scan(path)
+        require_memory(path, WORKING_BYTES_PER_VOXEL * scan.array.size)
         volume = np.moveaxis(normalise(scan.array, how), plan.slice_axis, 0)
         rows, columns = (m.to_canvas() for m in axis_maps(plan, scan.geometry))
         # Beyond the scan the canvas shows the scan's darkest value.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fewscan.io import read_json
+from fewscan.memory import available_bytes
 
 MEMORY_SHARE = 0.4
 
@@ -72,12 +72,16 @@ class SliceStore:
 
     def _rows(self, rows: Tensor | np.ndarray, numbers: np.ndarray) -> Tensor:
         if isinstance(rows, Tensor):
-            return rows[torch.from_numpy(numbers).to(rows.device, non_blocking=True)]
-        return torch.from_numpy(rows[numbers]).to(self.device, non_blocking=True)
+            return rows[self._moved(numbers)]
+        return self._moved(rows[numbers])
+
+    def _moved(self, array: np.ndarray) -> Tensor:
+        # Apple's GPU may read the array after it is gone.
+        return torch.from_numpy(array).to(self.device, non_blocking=self.device.type == "cuda")
 
 
 def free_bytes(device: torch.device) -> int:
     """Memory that is free where the slices would be kept."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return available_bytes()
