@@ -20,6 +20,7 @@ from fewscan.config import CheckpointSettings, OptimiserSettings, load_config
 from fewscan.engine.checkpoint import Checkpoints, Generators
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import average, fit, make_optimiser, unite, weigh
+from fewscan.engine.statistics import clean_statistics
 from fewscan.methods.base import Batch, StagesSettings, Task
 from fewscan.networks.synchronised import synchronise
 from fewscan.networks.unet import UNetSettings
@@ -189,12 +190,27 @@ def run_broken(name, folder, at):
     raise AssertionError("nothing was stopped")
 
 
+def run_clean():
+    """Clean statistics as the first rank has them, the others do not wait for it; all buffers afterwards."""
+    method = build("action", **SMALL).double()
+    store = Store()
+    store._images = store._images.double()
+    if ranks.count() > 1:
+        unite(method, Generators(torch.Generator(), 0, 0))
+    found = {}
+    if ranks.rank() == 0:
+        with clean_statistics(method.networks().values(), store):
+            found = copy.deepcopy(dict(method.named_buffers()))
+    return {"clean": found, "after": dict(method.named_buffers())}
+
+
 def main(folder):
     with ranks.joined(torch.device("cpu")):
         found = {name: run_case(name) for name in CASES}
         found |= {f"fit {name}": run_fit(name) for name in ("action", "action_pp")}
         found |= {f"broken {at}": run_broken("action", folder, at) for at in (2, 8)}
         found |= {f"norm {precision}": run_norm(precision) for precision in (torch.float32, torch.bfloat16)}
+        found["clean"] = run_clean()
         found["draws"] = torch.rand(3)
         found["text"] = ranks.text_from_first("ψ" if ranks.rank() == 0 else "")
         found["largest"] = ranks.largest_over_ranks(ranks.rank(), -ranks.rank())

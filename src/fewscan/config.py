@@ -65,6 +65,16 @@ class ReportSettings(BaseModel):
     most_cases: Annotated[int, Field(ge=1)] = Field(60, description="Cases on the page, the worst ones.")
 
 
+class ExportSettings(BaseModel):
+    """What is done to the trained networks before they are saved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clean_statistics: bool = Field(
+        True, description="Batch-norm statistics of unaugmented training slices; no: those that training left."
+    )
+
+
 class Config(BaseModel):
     """All settings of a training run, resolved."""
 
@@ -86,6 +96,7 @@ class Config(BaseModel):
     stages: StagesSettings
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
     checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings)
+    export: ExportSettings = Field(default_factory=ExportSettings)
     report: ReportSettings = Field(default_factory=ReportSettings)
     methods: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Settings of each method, by its name."

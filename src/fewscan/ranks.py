@@ -54,6 +54,17 @@ def rank() -> int:
     return 0 if _host is None else dist.get_rank()
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """This rank works for itself, as one process does: what asks the others inside is given back its own."""
+    global _host
+    host, _host = _host, None
+    try:
+        yield
+    finally:
+        _host = host
+
+
 def own_share(numbers: np.ndarray) -> np.ndarray:
     """This rank's stretch of what all ranks have drawn alike; the number of ranks has to divide its length."""
     size = len(numbers) // count()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 import fewscan
 from fewscan.commands.predict import collect_cases
@@ -84,6 +85,21 @@ def test_seed_decides_the_weights(dataset, tmp_path):
         weights[name] = (run / "model.safetensors").read_bytes()
     assert weights["a"] == weights["b"]
     assert weights["a"] != weights["c"]
+
+
+def test_both_networks_are_exported_with_statistics_of_clean_slices_and_the_weights_of_training(dataset, run, tmp_path):
+    raw = fewscan.train(dataset, tmp_path / "raw", recipe="quick", settings=(*TINY, "export.clean_statistics=false"))
+    for file in ("model.safetensors", "second.safetensors"):
+        clean, trained = (load_file(folder / file) for folder in (run, raw.folder))
+        other = {name for name, value in clean.items() if not torch.equal(value, trained[name])}
+        assert other
+        assert other == {name for name in clean if name.endswith(("running_mean", "running_var", "batches_tracked"))}
+        # All training slices are few enough for one or two batches.
+        images = torch.from_numpy(np.load(run / "cache" / "train" / "images.npy")).float()
+        first = torch.nn.functional.conv2d(
+            images, clean["encoder.0.0.weight"], clean["encoder.0.0.bias"], padding=1
+        ).mean((0, 2, 3))
+        torch.testing.assert_close(clean["encoder.0.1.running_mean"], first, rtol=1e-3, atol=1e-3)
 
 
 def test_a_shared_cache_is_built_once(dataset, tmp_path):

@@ -15,7 +15,7 @@ from fewscan.engine.loop import Batches, check_batches
 from fewscan.types import ConfigError
 from steps import STAGES
 from steps import build as build_small
-from two_ranks import CASES, SpiedStore, build, run_case, run_norm
+from two_ranks import CASES, SpiedStore, build, run_case, run_clean, run_norm
 
 SCRIPT = Path(__file__).parents[1] / "two_ranks.py"
 
@@ -107,6 +107,12 @@ def test_batch_normalisation_is_that_of_the_whole_batch(two, precision, toleranc
         found = torch.cat([part[name] for part in parts]) if shared else parts[0][name]
         torch.testing.assert_close(found, value, rtol=tolerance, atol=tolerance)
         assert shared or torch.equal(parts[0][name], parts[1][name])
+
+
+def test_one_rank_alone_has_the_clean_statistics_of_one_process(two):
+    check_close(two[0]["clean"]["clean"], run_clean()["clean"], "clean statistics")
+    for rank in two:
+        check_close(rank["clean"]["after"], run_clean()["after"], "buffers afterwards")
 
 
 def test_what_is_drawn_differs_and_what_is_told_does_not(two):

@@ -35,6 +35,7 @@ from fewscan.engine.embedding import save_embedding
 from fewscan.engine.gallery import Gallery
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import fit
+from fewscan.engine.statistics import clean_statistics
 from fewscan.inference.model import ModelCard, save_model
 from fewscan.io import write_json
 from fewscan.methods.base import Method, Task
@@ -82,9 +83,10 @@ def carry_out(job: Job, launch: Launch) -> None:
         path = checkpoints.path(saved.done) if saved is not None else None
         launch.tell(Start(config=job.config, plan=job.plan, checkpoint=path, validates=validate is not None))
         _fit(job, method, store, validate, checkpoints, saved)
-    _export(job, method)
-    if val is not None:
-        save_embedding(output / "embedding.json", method, val, job.plan.class_names)
+        with clean_statistics(method.networks().values(), store, job.config.export.clean_statistics):
+            _export(job, method)
+            if val is not None:
+                save_embedding(output / "embedding.json", method, val, job.plan.class_names)
     validate_and_calibrate(output, job.split, where, job.reporter)
     resumed_after = saved.done if saved is not None else None
     write_provenance(output, job.index.root, job.config.seed, where, started, resumed_after)
@@ -165,7 +167,7 @@ def _fit(
         _say_going_on(job.reporter, saved)
     board = output / "tensorboard" if logging.tensorboard else None
     log = RunLog(output / "metrics.jsonl", board, saved.records if saved is not None else ())
-    gallery = Gallery(output / "gallery", store, job.split.train)
+    gallery = Gallery(output / "gallery", store, job.split.train, job.config.export.clean_statistics)
 
     def redraw() -> None:
         save_progress(output / "progress.png", log.records)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fewscan.data.store import SliceStore
+from fewscan.engine.statistics import clean_statistics
 from fewscan.io import WriteError, atomic_path
 from fewscan.methods.base import Method
 from fewscan.types import Case
@@ -29,11 +30,13 @@ class Gallery:
         folder: made with the first file.
         store: the training slices.
         cases: of the store, in its order.
+        clean: whether the network of the end is shown as it is exported, with clean statistics.
     """
 
-    def __init__(self, folder: Path, store: SliceStore, cases: Sequence[Case]) -> None:
+    def __init__(self, folder: Path, store: SliceStore, cases: Sequence[Case], clean: bool = True) -> None:
         self.folder = folder
         self.store = store
+        self.clean = clean
         self.rows, self.names, self.numbers = _choose(store, cases)
 
     def __call__(self, method: Method, done: int, total: int, stage: str) -> None:
@@ -44,14 +47,14 @@ class Gallery:
         """
         for share in SHARES_PERCENT:
             if done == max(1, -(-share * total // 100)):
-                self._save(share, method, done, stage)
+                self._save(share, method, done, stage, self.clean and done == total)
 
-    def _save(self, share: int, method: Method, done: int, stage: str) -> None:
+    def _save(self, share: int, method: Method, done: int, stage: str, clean: bool) -> None:
         networks = method.networks()
         name = "teacher" if "teacher" in networks else next(iter(networks))
-        images = self.store.images(self.rows)
-        with evaluating(networks[name]), torch.no_grad():
-            confidence, labels = networks[name](images).softmax(dim=1).max(dim=1)
+        network, images = networks[name], self.store.images(self.rows)
+        with clean_statistics([network], self.store, clean), evaluating(network), torch.no_grad():
+            confidence, labels = network(images).softmax(dim=1).max(dim=1)
         try:
             # Not its parents: a run that was removed must not come back in part.
             self.folder.mkdir(exist_ok=True)

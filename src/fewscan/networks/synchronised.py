@@ -26,16 +26,10 @@ class SynchronisedBatchNorm(_BatchNorm):
 
     Args:
         norm: whose parameters and running statistics it takes over.
-
-    Raises:
-        ValueError: its running statistics are no moving average.
     """
 
     def __init__(self, norm: _BatchNorm) -> None:
-        if norm.momentum is None:
-            raise ValueError("running statistics over all batches are not kept by a SynchronisedBatchNorm")
         super().__init__(norm.num_features, norm.eps, norm.momentum, False, False)
-        self.factor: float = norm.momentum
         self.affine, self.track_running_stats, self.training = norm.affine, norm.track_running_stats, norm.training
         self.weight, self.bias = norm.weight, norm.bias
         for name, buffer in norm.named_buffers():
@@ -55,9 +49,11 @@ class SynchronisedBatchNorm(_BatchNorm):
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             # Of a variance torch keeps the estimate without bias.
             pixels = count() * input.numel() // input.shape[1]
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.factor)
-            self.running_var.lerp_((variance * (pixels / (pixels - 1))).to(self.running_var.dtype), self.factor)
             self.num_batches_tracked.add_(1)
+            # As torch's own: without a momentum the running statistics are the mean over all batches.
+            factor = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), factor)
+            self.running_var.lerp_((variance * (pixels / (pixels - 1))).to(self.running_var.dtype), factor)
         return normalised
 
 

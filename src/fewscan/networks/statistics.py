@@ -1,0 +1,61 @@
+"""The running statistics of batch normalisations, estimated anew from images as prediction sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fewscan.networks.unet import Decoding
+
+
+@contextmanager
+def re_estimated_statistics(network: nn.Module, batches: Iterable[Tensor]) -> Iterator[None]:
+    """Inside, a network is in evaluation mode and its running statistics are the means over the batches'.
+
+    Only batch normalisations see the batches, without dropout and in the images' own precision, in which a saved
+    network predicts; no weight changes. Afterwards statistics, modes and precision are as they were, to the last bit.
+
+    Args:
+        network: changed in place; without running statistics no batch is drawn.
+        batches: images (b, c, *space), each batch like the whole; at least one.
+    """
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    kept = [value.clone() for norm in norms for value in norm.buffers()]
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        if norms:
+            _estimate(network, norms, batches)
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for value, before in zip((value for norm in norms for value in norm.buffers()), kept, strict=True):
+            value.copy_(before)
+
+
+@torch.no_grad()
+def _estimate(network: nn.Module, norms: Iterable[_BatchNorm], batches: Iterable[Tensor]) -> None:
+    norms = list(norms)
+    momenta = [norm.momentum for norm in norms]
+    decoding = [module for module in network.modules() if isinstance(module, Decoding)]
+    precisions = [module.precision for module in decoding]
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+            norm.train()
+        for module in decoding:
+            module.precision = None
+        for images in batches:
+            network(images)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
+        for module, precision in zip(decoding, precisions, strict=True):
+            module.precision = precision

@@ -1,0 +1,135 @@
+"""Clean statistics: what they are, where they come from, and that nothing of them is left behind."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fewscan.engine.gallery import Gallery
+from fewscan.engine.statistics import clean_statistics, spread_batches
+from fewscan.networks.statistics import re_estimated_statistics
+from fewscan.registry import METHODS
+from fewscan.types import Case
+from steps import Store, build
+
+
+class Slices(Store):
+    """Its labels are not to be read."""
+
+    slices_per_case = (6, 6)
+
+    def labels(self, numbers):
+        raise AssertionError(numbers)
+
+
+def images(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_statistics_are_the_means_over_the_batches_of_a_network_without_dropout():
+    network = nn.Sequential(nn.Dropout(0.9), nn.BatchNorm2d(2), nn.Conv2d(2, 3, 1), nn.Dropout(0.9), nn.BatchNorm2d(3))
+    network.train()
+    network(images(4, 2, 5, 6) * 9 - 40)
+    first, second = images(2, 4, 2, 5, 6) * torch.tensor([2.0, 5.0])[:, None, None, None, None] + 3
+    with re_estimated_statistics(network, [first, second]):
+        assert not any(module.training for module in network.modules())
+        torch.testing.assert_close(network[1].running_mean, (first.mean((0, 2, 3)) + second.mean((0, 2, 3))) / 2)
+        torch.testing.assert_close(network[1].running_var, (first.var((0, 2, 3)) + second.var((0, 2, 3))) / 2)
+        # What comes after a normalisation is estimated behind it, each batch normalised by itself.
+        inner = [network[2](nn.functional.batch_norm(x, None, None, training=True)) for x in (first, second)]
+        torch.testing.assert_close(network[4].running_mean, sum(x.mean((0, 2, 3)) for x in inner) / 2)
+        assert [int(network[i].num_batches_tracked) for i in (1, 4)] == [2, 2]
+
+
+def test_afterwards_everything_is_as_it_was_also_after_an_error():
+    network = build("action").student
+    network.precision = torch.bfloat16
+    network(images(2, 1, 16, 24))
+    network.decoder.eval()
+    before, modes = copy.deepcopy(network.state_dict()), [m.training for m in network.modules()]
+
+    def broken():
+        yield images(2, 1, 16, 24)
+        raise MemoryError
+
+    with re_estimated_statistics(network, [images(2, 1, 16, 24)]):
+        assert network.precision == torch.bfloat16
+    with pytest.raises(MemoryError), re_estimated_statistics(network, broken()):
+        raise AssertionError("not to be reached")
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert [m.training for m in network.modules()] == modes
+    assert network.precision == torch.bfloat16
+    assert {m.momentum for m in network.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
+
+
+def test_a_network_in_low_precision_is_estimated_as_it_will_predict():
+    found = []
+    for precision in (None, torch.bfloat16):
+        network = build("supervised").student
+        network.precision = precision
+        with re_estimated_statistics(network, [images(4, 1, 16, 24)]):
+            found.append(copy.deepcopy(network.state_dict()))
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
+def test_networks_without_running_statistics_are_left_alone():
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.InstanceNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False))
+
+    def never():
+        raise AssertionError("drawn")
+        yield
+
+    with re_estimated_statistics(network, never()):
+        network(images(1, 1, 4, 4))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_networks_statistics_are_of_all_training_slices_and_no_label(name):
+    method, store = build(name), Slices()
+    before = copy.deepcopy(method.state_dict())
+    state = torch.get_rng_state()
+    with clean_statistics(method.networks().values(), store):
+        clean = {key: network.state_dict() for key, network in method.networks().items()}
+        clean = copy.deepcopy(clean)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
+    everything = store.images(np.arange(12))
+    for key, network in method.networks().items():
+        first = network.encoder[0][0](everything)
+        torch.testing.assert_close(clean[key]["encoder.0.1.running_mean"], first.mean((0, 2, 3)))
+        torch.testing.assert_close(clean[key]["encoder.0.1.running_var"], first.var((0, 2, 3)))
+    with clean_statistics(method.networks().values(), store, wanted=False):
+        assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
+
+
+@pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 319, 320, 321, 5000])
+def test_slices_are_spread_evenly_each_once_in_batches_that_spread_too(count):
+    batches = spread_batches(count)
+    sizes = [len(batch) for batch in batches]
+    chosen = np.sort(np.concatenate(batches))
+    assert max(sizes) <= 16
+    assert min(sizes) >= 2
+    assert max(sizes) - min(sizes) <= 1
+    assert len(chosen) == (2 if count == 1 else min(count, 320))
+    assert (chosen[0], chosen[-1]) == (0, count - 1)
+    gaps = np.diff(chosen)
+    assert count == 1 or (gaps.min() >= 1 and gaps.max() - gaps.min() <= 1)
+    assert all(batch[0] <= count / 16 and batch[-1] >= count - 1 - count / 16 for batch in batches)
+
+
+def test_the_last_picture_of_the_gallery_is_of_the_network_that_is_exported(tmp_path):
+    method, store = build("action"), Slices()
+    cases = [Case("a", (), "there", "a"), Case("b", (), None, "b")]
+    for name, clean in (("raw", False), ("clean", True)):
+        gallery = Gallery(tmp_path / name, store, cases, clean)
+        for done in (5, 10):
+            gallery(method, done, 10, "anatomical")
+    confidence = {
+        (name, share): np.load(tmp_path / name / f"{share}.npz")["confidence"]
+        for name in ("raw", "clean")
+        for share in ("050", "100")
+    }
+    assert np.array_equal(confidence["clean", "050"], confidence["raw", "050"])
+    assert not np.array_equal(confidence["clean", "100"], confidence["raw", "100"])
