@@ -212,6 +212,24 @@ def test_inputs_that_make_no_cases_are_refused_together(tmp_path):
         collect_cases([tmp_path], 1)
 
 
+@pytest.mark.parametrize(
+    ("names", "channels", "advice"),
+    [
+        (("case_0001", "case_0002"), 1, "case_0001_0000 and case_0002_0000"),
+        (("case_0000", "case_0001"), 1, "case_0001_0000;"),
+        (("case_0000", "case_0001", "case_0002"), 2, "case_0002_0000 to case_0002_0001;"),
+        (("patient_2019",), 1, "patient_2019_0000;"),
+    ],
+)
+def test_numbers_that_are_no_channels_may_be_the_scans_own(tmp_path, names, channels, advice):
+    for name in names:
+        (tmp_path / f"{name}.nii.gz").touch()
+    with pytest.raises(DataError, match=r"Where the number is the scan's own, add the channel's: ") as error:
+        collect_cases([tmp_path], channels)
+    assert advice in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
 @pytest.fixture(scope="module")
 def mixed(dataset, tmp_path_factory):
     """Every odd scan that is refused, and two sound ones."""

@@ -1,16 +1,18 @@
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fewscan.commands.check import check
+from fewscan.commands.train import train
 from fewscan.data.check import check_cases
 from fewscan.data.index import read_dataset
 from fewscan.io import write_scan
 from fewscan.types import DataError
-from scans import disc, geometry, make_dataset
+from scans import TINY, disc, geometry, make_dataset
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
@@ -25,15 +27,65 @@ def test_a_sound_data_set(tmp_path, ending):
     assert check(root) == []
 
 
-def test_unlabelled_folder_and_patients(tmp_path):
-    root = make_dataset(tmp_path / "set", unlabelled=0, patient_pattern=r"^case_(\d)")
+def with_extra_scan(root):
     (root / "imagesUn").mkdir()
-    write_scan(root / "imagesUn" / "extra_0000.nii.gz", np.zeros((4, 20, 24), np.float32), geometry())
+    image = np.random.default_rng(1).normal(size=(4, 20, 24)).astype(np.float32)
+    write_scan(root / "imagesUn" / "extra_0000.nii.gz", image, geometry())
+    return root
+
+
+def test_unlabelled_folder_and_patients(tmp_path):
+    root = with_extra_scan(make_dataset(tmp_path / "set", unlabelled=0, patient_pattern=r"^(?:case_)?(\d|extra)"))
     index = read_dataset(root)
     assert [case.name for case in index.unlabelled] == ["extra"]
     assert [case.patient for case in index.cases] == ["0", "0", "0", "extra"]
-    (root / "patients.json").write_text(json.dumps({"case_00": "anna"}))
-    assert [case.patient for case in read_dataset(root).cases] == ["anna", "case_01", "case_02", "extra"]
+    table = {"case_00": " anna b ", "case_01": 7, "case_02": "7", "extra": "anna b"}
+    (root / "patients.json").write_text(json.dumps(table))
+    assert [case.patient for case in read_dataset(root).cases] == ["anna b", "7", "7", "anna b"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "unmatched"),
+    [
+        (r"^(CASE_\d+)", "4 of the 4 names: case_00, case_01, case_02, extra"),
+        (r"^(case_\d+)", "1 of the 4 names: extra"),
+        (r"^case_0([02])?", "2 of the 4 names: case_01, extra"),
+        (r"(\d*)$", "1 of the 4 names: extra"),
+    ],
+)
+def test_a_pattern_that_finds_no_patient_in_some_names_is_refused(tmp_path, pattern, unmatched):
+    root = with_extra_scan(make_dataset(tmp_path / "set", unlabelled=0, patient_pattern=pattern))
+    with pytest.raises(DataError, match=f"finds no patient in {unmatched}"):
+        read_dataset(root)
+    assert [fault.fatal for fault in check(root)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ({"case_00": "a"}, r"lacks 1 of the 2 cases: case_01\."),
+        ({"case_00": "a", "case_01": "b", "ghost": "c"}, "do not exist: ghost"),
+        ({"case_00_0000.nii.gz": "a", "case_01": "b"}, r"do not exist: case_00_0000\.nii\.gz.*Did you mean case_00\?"),
+        ({"case_00": "a", "case_01": None}, "no names: case_01: null"),
+        ({"case_00": ["a"], "case_01": True}, r'no names: case_00: \["a"\], case_01: true'),
+        ({"case_00": " ", "case_01": 1.5}, r'no names: case_00: " ", case_01: 1\.5'),
+        (["case_00", "case_01"], "must hold an object"),
+    ],
+)
+def test_a_table_of_patients_that_does_not_fit_is_refused(tmp_path, table, problem):
+    root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0)
+    (root / "patients.json").write_text(json.dumps(table))
+    with pytest.raises(DataError, match=problem):
+        read_dataset(root)
+
+
+def test_a_broken_table_of_patients_is_told_with_the_other_faults(tmp_path):
+    root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0)
+    (root / "patients.json").write_text("{")
+    (root / "imagesTr" / "case_01_0000.nii.gz").unlink()
+    problems = [fault.problem for fault in check(root)]
+    assert len(problems) == 2
+    assert any("not a JSON file" in problem for problem in problems)
 
 
 def test_a_pattern_that_never_ends_is_given_up(tmp_path, monkeypatch):
@@ -43,11 +95,6 @@ def test_a_pattern_that_never_ends_is_given_up(tmp_path, monkeypatch):
     (root / "imagesUn" / f"{'a' * 60}!_0000.nii.gz").touch()
     with pytest.raises(DataError, match=r'"patient_pattern" takes longer than 1 s on the 4 names\. Write it without'):
         read_dataset(root)
-
-
-def test_a_group_that_takes_no_part_leaves_the_case_its_own_patient(tmp_path):
-    root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0, patient_pattern="case_0(0)?")
-    assert [case.patient for case in read_dataset(root).cases] == ["0", "case_01"]
 
 
 def test_all_structural_faults_at_once(tmp_path):
@@ -134,3 +181,94 @@ def test_hidden_labels_are_not_opened(tmp_path):
     hidden = [replace(case, label=None) for case in index.cases]
     assert check_cases(index, hidden) == []
     assert len(check_cases(index, index.cases)) == 1
+
+
+def test_numbers_of_scans_are_not_taken_for_channels(tmp_path):
+    root = make_dataset(tmp_path / "set", labelled=1, unlabelled=0)
+    (root / "imagesTr" / "case_00_0000.nii.gz").rename(root / "imagesTr" / "scan_0001.nii.gz")
+    (root / "labelsTr" / "case_00.nii.gz").unlink()
+    shutil.copy(root / "imagesTr" / "scan_0001.nii.gz", root / "imagesTr" / "scan_0002.nii.gz")
+    (fault,) = check(root)
+    assert "the channels of scan would be 0001, 0002, dataset.json has 0000" in fault.problem
+    assert "scan_0001_0000 and scan_0002_0000" in fault.remedy
+
+
+def copy_case(root, source, target, ending=".nii.gz"):
+    shutil.copy(root / "imagesTr" / f"{source}_0000.nii.gz", root / "imagesTr" / f"{target}_0000{ending}")
+
+
+def test_the_same_scan_in_two_parts_is_an_error_and_within_training_worth_a_look(tmp_path):
+    root = make_dataset(tmp_path / "set", labelled=3, unlabelled=1)
+    (root / "splits.json").write_text(json.dumps({"train": ["case_00", "case_01"], "val": ["case_02"]}))
+    assert check(root) == []
+    copy_case(root, "case_03", "again")
+    (fault,) = check(root)
+    assert not fault.fatal
+    assert "the same voxels are in the cases again (train), case_03 (train)" in fault.problem
+    copy_case(root, "case_02", "again")
+    (fault,) = check(root)
+    assert fault.fatal
+    assert "the cases again (train), case_02 (val)" in fault.problem
+
+
+def test_a_training_refuses_a_scan_that_is_also_held_out_and_opens_no_test_label(tmp_path):
+    root = make_dataset(tmp_path / "set", labelled=3, unlabelled=1)
+    (root / "splits.json").write_text(json.dumps({"train": ["case_00", "case_01"], "test": ["case_02"]}))
+    copy_case(root, "case_02", "case_03")
+    (root / "labelsTr" / "case_02.nii.gz").write_bytes(b"nonsense")
+    with pytest.raises(DataError) as error:
+        train(root, tmp_path / "run", settings=TINY, device="cpu")
+    assert "the same voxels are in the cases case_02 (test), case_03 (train)" in str(error.value)
+    assert "nonsense" not in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_copy_stored_in_another_type_is_the_same_scan(tmp_path):
+    root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0)
+    image = np.random.default_rng(2).integers(0, 99, (4, 20, 24))
+    for case, kind in (("case_00", np.int16), ("case_01", np.float64)):
+        write_scan(root / "imagesTr" / f"{case}_0000.nii.gz", image.astype(kind), geometry())
+    (fault,) = check(root)
+    assert "case_00 (train), case_01 (train)" in fault.problem
+
+
+def test_scans_of_several_channels_are_the_same_only_if_all_channels_are(tmp_path):
+    root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0, channels=2)
+    first, second = (root / "imagesTr" / f"case_{n}_0000.nii.gz" for n in ("00", "01"))
+    shutil.copy(first, second)
+    assert check(root) == []
+    shutil.copy(root / "imagesTr" / "case_00_0001.nii.gz", root / "imagesTr" / "case_01_0001.nii.gz")
+    assert len(check(root)) == 1
+
+
+def test_scans_of_one_value_are_not_called_copies(tmp_path):
+    root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0)
+    for case in ("case_00", "case_01"):
+        write_scan(root / "imagesTr" / f"{case}_0000.nii.gz", np.ones((4, 20, 24), np.float32), geometry())
+    assert ["same value" in fault.problem for fault in check(root)] == [True, True]
+
+
+def test_check_says_what_training_refuses_of_the_split_beside_what_is_wrong_with_scans(tmp_path):
+    root = make_dataset(tmp_path / "set", labelled=2, unlabelled=1)
+    (root / "splits.json").write_text(json.dumps({"train": ["case_00", "ghost"], "val": ["case_01", "case_02"]}))
+    (root / "imagesTr" / "case_00_0000.nii.gz").write_bytes(b"nonsense")
+    problems = " | ".join(str(fault) for fault in check(root) if fault.fatal)
+    assert "names cases that do not exist: ghost" in problems
+    assert "validation cases without a label: case_02" in problems
+    assert "case_00_0000.nii.gz: cannot be read" in problems
+
+
+def test_check_says_that_no_training_label_shows_anything(tmp_path):
+    root = make_dataset(tmp_path / "set", labelled=3, unlabelled=0)
+    (root / "splits.json").write_text(json.dumps({"train": ["case_00", "case_01"], "val": ["case_02"]}))
+    for case in ("case_00", "case_01"):
+        write_scan(root / "labelsTr" / f"{case}.nii.gz", np.zeros((4, 20, 24), np.uint8), geometry())
+    (fault,) = [fault for fault in check(root) if fault.fatal]
+    assert fault.problem == "none of the labelled training cases contains a foreground voxel"
+
+
+def test_test_cases_without_a_label_are_worth_a_look(tmp_path):
+    root = make_dataset(tmp_path / "set", labelled=2, unlabelled=1)
+    (root / "splits.json").write_text(json.dumps({"train": ["case_00", "case_01"], "test": ["case_02"]}))
+    (fault,) = check(root)
+    assert (fault.fatal, fault.problem) == (False, "test cases without a label: case_02")

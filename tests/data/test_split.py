@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,21 @@ def test_nnunet_folds(tmp_path):
         ({"train": ["ghost"], "val": []}, "do not exist: ghost"),
         ({"val": []}, "must be an object"),
         ({"train": ["p03_f0"], "val": []}, "No training case has a label"),
+        ({"train": [], "val": ["p00_f0"]}, "No training case has a label"),
+        ({"train": ["p00_f0", "p00_f0", "p01_f0"]}, r"more than once: p00_f0 \(train, train\)\. Name each once"),
+        ({"train": ["p00_f0"], "val": ["p01_f0", "p01_f0"]}, r"more than once: p01_f0 \(val, val\)"),
+        ({"train": ["p00_f0", "p01_f0"], "test": ["p01_f0"]}, r"more than once: p01_f0 \(train, test\)"),
+        ({"train": ["p00_f0"], "val": ["p01_f0"], "test": ["p01_f1"]}, "patient p01 is in val and in test"),
+        ({"train": ["p00_f0_0000.nii.gz"]}, r"do not exist: p00_f0_0000\.nii\.gz.*Did you mean p00_f0\?"),
+        ({"train": ["imagesTr/p00_f0_0000.nii.gz"]}, r"Did you mean p00_f0\?"),
+        ({"train": ["p00_f0.nii.gz"], "val": []}, r"Did you mean p00_f0\?"),
+        ({"train": ["p00_f9"], "val": []}, r"Did you mean p00_f[01]\?"),
+        ({"train": ["p00_f0"], "val": "p01_f0"}, r'"val" must be a list of case names'),
+        ({"train": ["p00_f0"], "val": None}, r'"val" must be a list of case names'),
+        ({"train": ["p00_f0", 3]}, r'"train" must be a list of case names'),
+        ({"train": ["p00_f0", ["p01_f0"]]}, r'"train" must be a list of case names'),
+        ({"train": {"p00_f0": 1}}, "must be an object"),
+        ({"train": ["p00_f0"], "validation": ["p01_f0"]}, '"validation" is no part of a split'),
     ],
 )
 def test_bad_splits(tmp_path, parts, message):
@@ -83,3 +99,56 @@ def test_impossible_numbers_of_labels(tmp_path, wanted):
     write_split(tmp_path, train=["p00_f0", "p01_f0"], val=[])
     with pytest.raises(ConfigError, match=r"must be 1 to 2"):
         make_split(index_of(tmp_path, 2), labelled=wanted)
+
+
+def test_every_fault_of_a_split_is_told_at_once(tmp_path):
+    write_split(tmp_path, train=["p00_f0", "p00_f0", "ghost"], val=["p01_f0", "p03_f0"], test=["p01_f1"])
+    with pytest.raises(DataError) as error:
+        make_split(index_of(tmp_path, 2))
+    lines = str(error.value).splitlines()
+    assert [line.startswith(f"{tmp_path / 'splits.json'}: ") for line in lines] == [True] * 4
+    for part in ("exist: ghost", "more than once: p00_f0", "without a label: p03_f0", "p01 is in val and in test"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("content", [[], {}, {"train": ["p00_f0"], "val": []}, "text", None, [None], [["p00_f0"]]])
+def test_folds_that_are_none_are_refused(tmp_path, content):
+    (tmp_path / "splits_final.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"splits_final\.json: must be"):
+        make_split(index_of(tmp_path, 2, 0))
+
+
+def index_with_twins(root, patients=10):
+    """Of each patient one labelled and one unlabelled scan."""
+    index = index_of(root, patients, 0)
+    cases = [replace(case, label=None) if case.name.endswith("f1") else case for case in index.cases]
+    return replace(index, cases=tuple(cases))
+
+
+def test_unlabelled_scans_of_held_out_patients_are_left_out_of_training_and_said(tmp_path):
+    write_split(tmp_path, train=["p00_f0", "p01_f0"], val=["p02_f0"], test=["p03_f0"])
+    split = make_split(index_with_twins(tmp_path, 4))
+    assert [case.name for case in split.train] == ["p00_f0", "p01_f0", "p00_f1", "p01_f1"]
+    assert [case.name for case in (*split.val, *split.test)] == ["p02_f0", "p03_f0"]
+    assert "2 unlabelled scans of held-out patients are left out of training: p02_f1, p03_f1" in split.notes
+
+
+def test_the_default_split_leaves_them_out_too():
+    split = make_split(index_with_twins("/nowhere"))
+    held_out = {case.patient for case in split.val}
+    assert len(held_out) == 2
+    assert not held_out & {case.patient for case in split.train}
+    assert len(split.train) == 16
+    assert any(note.startswith("2 unlabelled scans of held-out patients") for note in split.notes)
+
+
+def test_an_unlabelled_scan_of_a_held_out_patient_that_is_listed_for_training_is_refused(tmp_path):
+    write_split(tmp_path, train=["p00_f0", "p01_f1"], val=["p01_f0"])
+    with pytest.raises(DataError, match="patient p01 is in train and in val"):
+        make_split(index_with_twins(tmp_path, 2))
+
+
+def test_a_name_twice_in_the_list_of_labelled_ones_is_refused(tmp_path):
+    write_split(tmp_path, train=["p00_f0", "p01_f0"], val=[])
+    with pytest.raises(ConfigError, match="names p00 more than once"):
+        make_split(index_of(tmp_path, 2), labelled_list=["p00", "p01_f0", "p00"])

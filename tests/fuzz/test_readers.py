@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fewscan.data.check import check_images
 from fewscan.data.index import read_dataset
+from fewscan.data.split import make_split
 from fewscan.io import read_geometry, read_scan
 from fewscan.types import DataError
 from fuzz.mutations import mutated
@@ -101,19 +102,32 @@ DESCRIPTIONS = st.one_of(
 )
 
 
+OPTIONAL = st.one_of(st.none(), VALUES.map(lambda value: json.dumps(value).encode()))
+PARTS = st.fixed_dictionaries({}, optional=dict.fromkeys(("train", "val", "test", "fold"), VALUES))
+SPLITS = st.one_of(OPTIONAL, PARTS.map(lambda value: json.dumps(value).encode()))
+
+
 @PROFILE
-@given(description=DESCRIPTIONS, patients=st.one_of(st.none(), VALUES.map(lambda value: json.dumps(value).encode())))
-def test_data_sets(folder, description, patients):
+@given(description=DESCRIPTIONS, patients=OPTIONAL, splits=SPLITS, final=OPTIONAL)
+def test_data_sets(folder, description, patients, splits, final):
     root = folder / "set"
     shutil.rmtree(root, ignore_errors=True)
     (root / "imagesTr").mkdir(parents=True)
     (root / "imagesTr" / "a_0000.nii").touch()
     (root / "dataset.json").write_bytes(description)
-    if patients is not None:
-        (root / "patients.json").write_bytes(patients)
+    (root / "labelsTr").mkdir()
+    (root / "labelsTr" / "a.nii").touch()
+    for name, content in (("patients.json", patients), ("splits.json", splits), ("splits_final.json", final)):
+        if content is not None:
+            (root / name).write_bytes(content)
     try:
         index = read_dataset(root)
     except DataError:
         return
     assert [case.name for case in index.cases] == ["a"]
     assert all(isinstance(name, str) for name in (*index.channel_names, *index.class_names, index.cases[0].patient))
+    try:
+        split = make_split(index)
+    except DataError:
+        return
+    assert [case.name for case in split.train] == ["a"]

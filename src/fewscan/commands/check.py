@@ -6,33 +6,54 @@ from pathlib import Path
 
 from fewscan.commands.console import Reporter
 from fewscan.data.check import Fault, check_cases
-from fewscan.data.index import read_dataset
-from fewscan.types import DataError
+from fewscan.data.index import DatasetIndex, read_dataset
+from fewscan.data.split import Split, make_split
+from fewscan.types import DataError, some
 
 
 def check(dataset: Path, reporter: Reporter | None = None) -> list[Fault]:
-    """Read everything and list what is wrong.
+    """Read everything and list what is wrong, the split of the data set included.
 
     Args:
         dataset: folder in the nnU-Net layout.
-        reporter: where to show progress.
+        reporter: where to show progress, and what was decided.
 
     Returns:
         The faults; training would fail if any of them is fatal.
     """
     reporter = reporter or Reporter(quiet=True)
+    root = Path(dataset)
     try:
-        index = read_dataset(Path(dataset))
+        index = read_dataset(root)
     except DataError as error:
-        return [_structural(line) for line in str(error).splitlines()]
+        return _faults_of(root, error)
+    split, faults = _check_split(index)
+    for note in split.notes if split is not None else ():
+        reporter.say(note)
     with reporter.bar("checking scans", len(index.cases)) as step:
-        faults = check_cases(index, index.cases, step)
-    if not index.labelled:
-        faults.append(Fault(str(dataset), "no case has a label", "Put at least one mask into labelsTr/", fatal=True))
+        faults += check_cases(index, index.cases, step, split.part_of if split is not None else None)
     return faults
 
 
-def _structural(line: str) -> Fault:
-    where, _, rest = line.partition(": ")
+def _check_split(index: DatasetIndex) -> tuple[Split | None, list[Fault]]:
+    """The split, if training would have one, and the faults of it."""
+    try:
+        split = make_split(index)
+    except DataError as error:
+        return None, _faults_of(index.root, error)
+    bare = [case.name for case in split.test if case.label is None]
+    problem = f"test cases without a label: {some(bare)}"
+    remedy = "fewscan benchmark needs their labels, fewscan train does not"
+    return split, [Fault(str(index.root), problem, remedy, fatal=False)] if bare else []
+
+
+def _faults_of(root: Path, error: DataError) -> list[Fault]:
+    return [_fault(root, line) for line in str(error).splitlines()]
+
+
+def _fault(root: Path, line: str) -> Fault:
+    where, told, rest = line.partition(": ")
+    if not told:
+        where, rest = str(root), line
     problem, _, remedy = rest.partition(". ")
     return Fault(where, problem.rstrip("."), remedy.rstrip(".") or "Mend it")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,13 +13,12 @@ from fewscan.commands.faults import explained_memory
 from fewscan.commands.outcomes import Predictions
 from fewscan.commands.quality import TABLE, Judge
 from fewscan.data.check import Fault, check_images, fault_of
-from fewscan.data.index import CHANNEL
+from fewscan.data.names import CHANNEL, channel_names, wrong_channels
 from fewscan.inference.model import load_model
 from fewscan.inference.predict import augmentation_views, predict_cases
 from fewscan.io import WriteError, make_folder, scan_ending, scan_stem, write_json
 from fewscan.types import Case, DataError
 
-NUMBERED = re.compile(CHANNEL)
 FAILED = "failed.json"
 
 
@@ -168,18 +166,21 @@ def collect_cases(inputs: Sequence[Path], n_channels: int) -> list[Case]:
     groups: dict[str, dict[int, Path]] = defaultdict(dict)
     faults = []
     for file in files:
-        match = NUMBERED.match(scan_stem(file))
+        match = CHANNEL.match(scan_stem(file))
         name, channel = (match["case"], int(match["channel"])) if match else (scan_stem(file), 0)
         if channel in groups[name]:
             faults.append(f"{file}: the name of {groups[name][channel]} again. Predict them apart.")
         groups[name][channel] = file
     wanted = set(range(n_channels))
     for name, channels in groups.items():
-        if set(channels) != wanted:
+        wrong = wrong_channels(name, channels, n_channels, "the model")
+        if wrong:
+            faults.append(wrong)
+        elif set(channels) != wanted:
             have = ", ".join(f"{i:04d}" for i in sorted(channels))
             faults.append(
                 f"{next(iter(channels.values()))}: {name} has the channels {have}, the model wants {n_channels}. "
-                f"Name them {name}_0000 to {name}_{n_channels - 1:04d}."
+                f"Name them {channel_names(name, n_channels)}."
             )
     if not groups:
         faults.append(f"{', '.join(map(str, inputs))}: no scans there. Give .nii.gz, .nii, .nrrd or .mha files.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fewscan.commands.console import Reporter
@@ -111,9 +112,11 @@ def _say_split(reporter: Reporter, index: DatasetIndex, split: Split) -> None:
 
 
 def _check_scans(reporter: Reporter, index: DatasetIndex, split: Split) -> None:
-    cases = (*split.train, *split.val)
+    # Of test cases the images alone, to find scans of other parts among them.
+    test = (replace(case, label=None) for case in split.test)
+    cases = (*split.train, *split.val, *test)
     with reporter.bar("checking scans", len(cases)) as step:
-        faults = check_cases(index, cases, step)
+        faults = check_cases(index, cases, step, split.part_of)
     for fault in faults:
         if not fault.fatal:
             reporter.say(f"  worth a look: {fault}")

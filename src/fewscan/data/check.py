@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fewscan.classes import Classes, describe
+from fewscan.data.doubles import digest_of, find_doubles
 from fewscan.data.index import DatasetIndex
 from fewscan.io import Geometry, Scan, read_scan
 from fewscan.places import differences
-from fewscan.types import Case, DataError
+from fewscan.types import Case, DataError, some
 
 LABEL_TOLERANCE = 1e-2
 # The square of a larger one is infinite in the networks' precision.
@@ -46,15 +47,52 @@ def raise_on_faults(faults: Iterable[Fault]) -> None:
         raise DataError("\n".join(fatal))
 
 
-def check_cases(index: DatasetIndex, cases: Sequence[Case], progress: Callable[[], None] | None = None) -> list[Fault]:
-    """Read the images of cases, and those labels that a case has; no other label is opened."""
+@dataclass(frozen=True)
+class Looked:
+    """What was seen of a scan's channels.
+
+    Attributes:
+        geometry: of the first channel that can be read.
+        digests: of the channels that show something; None where one cannot be read.
+    """
+
+    geometry: Geometry | None
+    digests: tuple[bytes, ...] | None
+
+
+def check_cases(
+    index: DatasetIndex,
+    cases: Sequence[Case],
+    progress: Callable[[], None] | None = None,
+    part_of: Mapping[str, str] | None = None,
+) -> list[Fault]:
+    """Read the images of cases, and those labels that a case has; no other label is opened.
+
+    Args:
+        index: the data set.
+        cases: of it.
+        progress: called once per case.
+        part_of: train, val or test by case name: the same scan in two parts is fatal, and so it is where no label of a
+            training case shows anything. None: nothing is known of parts.
+    """
     faults: list[Fault] = []
+    digests: dict[str, tuple[bytes, ...]] = {}
+    shown: list[bool] = []
+    parts = part_of or {}
     for case in cases:
-        geometry = _check_images(case.images, faults)
+        looked = _check_images(case.images, faults)
+        if looked.digests:
+            digests[case.name] = looked.digests
         if case.label is not None:
-            _check_label(case.label, geometry, index.classes, faults)
+            shows = _check_label(case.label, looked.geometry, index.classes, faults)
+            if parts.get(case.name) == "train":
+                shown.append(shows)
         if progress is not None:
             progress()
+    faults += _doubles(index, digests, parts)
+    if shown and not any(shown):
+        problem = "none of the labelled training cases contains a foreground voxel"
+        faults.append(Fault(str(index.root), problem, "Label at least one case, or name others with --labelled-list"))
     return faults
 
 
@@ -79,33 +117,55 @@ def _read(path: Path, faults: list[Fault]) -> Scan | None:
         return None
 
 
-def _check_images(images: Sequence[Path], faults: list[Fault]) -> Geometry | None:
-    """Check every channel; the geometry of the first one that can be read."""
+def _check_images(images: Sequence[Path], faults: list[Fault]) -> Looked:
     first: tuple[Path, Geometry] | None = None
+    digests: list[bytes] | None = []
     for path in images:
         scan = _read(path, faults)
         if scan is None:
+            digests = None
             continue
-        _check_intensities(path, scan.array, faults)
+        shows = _check_intensities(path, scan.array, faults)
+        if digests is not None and shows:
+            digests.append(digest_of(scan.array))
         _check_header(path, scan.geometry, faults)
         if first is None:
             first = (path, scan.geometry)
         else:
             _compare(path, scan.geometry, first[0].name, first[1], faults)
-    return first[1] if first else None
+    return Looked(first[1] if first else None, tuple(digests) if digests is not None else None)
 
 
-def _check_intensities(path: Path, array: np.ndarray, faults: list[Fault]) -> None:
+def _check_intensities(path: Path, array: np.ndarray, faults: list[Fault]) -> bool:
+    """Whether the voxels differ from each other, as those of a scan that shows something do."""
     count = _count_not_finite(array)
     if count:
         faults.append(Fault(str(path), f"{count} voxels are NaN or infinite", "Replace them, or leave out the case"))
-    elif max(abs(float(array.min())), abs(float(array.max()))) > LARGEST_VALUE:
-        problem = f"holds values from {array.min():g} to {array.max():g}, too large to compute with"
+        return True
+    lowest, highest = array.min(), array.max()
+    if max(abs(float(lowest)), abs(float(highest))) > LARGEST_VALUE:
+        problem = f"holds values from {lowest:g} to {highest:g}, too large to compute with"
         faults.append(Fault(str(path), problem, "Divide them, or leave out the case"))
-    elif array.min() == array.max():
+    elif lowest == highest:
         faults.append(
             Fault(str(path), "all voxels have the same value", "Look at the scan; leave it out if empty", False)
         )
+    return bool(lowest < highest)
+
+
+def _doubles(index: DatasetIndex, digests: Mapping[str, Sequence[bytes]], part_of: Mapping[str, str]) -> list[Fault]:
+    images = {case.name: case.images[0] for case in index.cases}
+    faults = []
+    for names in find_doubles(digests):
+        fatal = len({part_of[name] for name in names if name in part_of}) > 1
+        listed = some([f"{name} ({part_of[name]})" if name in part_of else name for name in names])
+        remedy = (
+            "Remove all but one, or put them into one part of the split, as scans of one patient"
+            if fatal
+            else "Remove all but one, if none is meant to count more than once"
+        )
+        faults.append(Fault(str(images[names[0]]), f"the same voxels are in the cases {listed}", remedy, fatal))
+    return faults
 
 
 def _count_not_finite(array: np.ndarray) -> int:
@@ -127,25 +187,27 @@ def _compare(path: Path, geometry: Geometry, other: str, expected: Geometry, fau
         faults.append(Fault(str(path), f"{difference} of {other}", remedy))
 
 
-def _check_label(path: Path, geometry: Geometry | None, classes: Classes, faults: list[Fault]) -> None:
+def _check_label(path: Path, geometry: Geometry | None, classes: Classes, faults: list[Fault]) -> bool:
+    """Whether the label shows a class; also where that cannot be told, since there is another fault then."""
     scan = _read(path, faults)
     if scan is None:
-        return
+        return True
     if geometry is not None:
         _compare(path, scan.geometry, "its image", geometry, faults)
     _check_header(path, scan.geometry, faults)
     if _count_not_finite(scan.array):
         faults.append(Fault(str(path), "the label holds NaN or infinite values", "Save it as integers"))
-        return
+        return True
     values = np.unique(scan.array)
     whole = np.rint(values)
     if np.abs(values - whole).max() > LABEL_TOLERANCE:
         odd = values[np.abs(values - whole) > LABEL_TOLERANCE][:5].tolist()
         faults.append(Fault(str(path), f"label values such as {odd} are not whole", "Save it as integers"))
-        return
+        return True
     outside = classes.unknown(whole.astype(np.int64))
     if outside:
         problem = f"label values {outside[:5]} are not in dataset.json ({describe(classes)})"
         faults.append(Fault(str(path), problem, "Add the classes to dataset.json, or mend the label"))
     elif not whole.any():
         faults.append(Fault(str(path), "the label is all background", "Right if nothing is there; else mend it", False))
+    return bool(outside) or bool(np.isin(whole, classes.numbers[1:]).any())

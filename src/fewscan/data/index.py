@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fewscan.classes import Classes, parse_classes
-from fewscan.data.patients import match_patients
+from fewscan.data.names import CHANNEL, wrong_channels
+from fewscan.data.patients import TABLE, match_patients, patients_of_table
 from fewscan.io import SCAN_ENDINGS, read_json, scan_ending, scan_stem
 from fewscan.types import Case, DataError
-
-CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def read_dataset(root: Path) -> DatasetIndex:
 
     A case without a label file, or in `imagesUn/`, is unlabelled. Patients come from "patient_pattern" in
     dataset.json (a regular expression with one group, searched for in the case names for at most 5 s) or from
-    `patients.json` ({case: patient}); else every case is a patient.
+    `patients.json` ({case: patient}), either of which must know all of them; else every case is a patient.
 
     Raises:
         DataError: with every fault that was found.
@@ -145,10 +143,12 @@ def _collect_images(root: Path, ending: str, n_channels: int, faults: list[str])
         if len(folders) > 1:
             faults.append(f"{case}: is in imagesTr/ and in imagesUn/. Remove one of them.")
         channels = next(iter(folders.values()))
-        missing = sorted(set(range(n_channels)) - set(channels))
-        extra = sorted(set(channels) - set(range(n_channels)))
-        faults += [f"{case}: channel {i:04d} is missing. Add {case}_{i:04d}{ending}." for i in missing]
-        faults += [f"{channels[i]}: dataset.json has no channel {i}. Add or remove it." for i in extra]
+        wrong = wrong_channels(case, channels, n_channels, "dataset.json")
+        missing = [i for i in range(n_channels) if i not in channels]
+        if wrong:
+            faults.append(wrong)
+        else:
+            faults += [f"{case}: channel {i:04d} is missing. Add {case}_{i:04d}{ending}." for i in missing]
         images[case] = tuple(channels[i] for i in sorted(channels))
     return images
 
@@ -171,17 +171,12 @@ def _collect_labels(root: Path, ending: str, images: dict[str, tuple[Path, ...]]
 def _patients(root: Path, meta: dict[str, Any], cases: list[str], faults: list[str]) -> dict[str, str]:
     """The patient of every case."""
     themselves = {case: case for case in cases}
-    table_path = root / "patients.json"
-    if table_path.is_file():
-        table = read_json(table_path)
-        if not isinstance(table, dict):
-            faults.append("patients.json: must hold an object. Write it as {case: patient}.")
-            return themselves
-        return {case: str(table.get(case, case)) for case in cases}
-    if meta.get("patient_pattern") is None:
-        return themselves
+    pattern = meta.get("patient_pattern")
     try:
-        return match_patients(meta["patient_pattern"], cases)
+        if (root / TABLE).is_file():
+            return patients_of_table(read_json(root / TABLE), cases)
+        # Without a case there is a fault already, and nothing that a pattern could be tried on.
+        return match_patients(pattern, cases) if pattern is not None and cases else themselves
     except DataError as error:
-        faults.append(str(error))
+        faults += str(error).splitlines()
         return themselves

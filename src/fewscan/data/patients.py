@@ -1,4 +1,4 @@
-"""Which patient a case is of, by a user's regular expression, within a time limit."""
+"""Which patient a case is of: by a table, or by a user's regular expression within a time limit."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from fewscan.types import DataError
+from fewscan.data.names import did_you_mean
+from fewscan.types import DataError, some
 
 LONGEST_SECONDS = 5.0
 NAME = 'dataset.json: "patient_pattern"'
+TABLE = "patients.json"
 # In a process of its own: some patterns take longer than the age of the world, and a thread cannot be ended.
 SEARCH = """
 import json, re, sys
@@ -22,14 +25,14 @@ json.dump([match[1] if match else None for match in found], sys.stdout)
 
 
 def match_patients(pattern: object, cases: Sequence[str]) -> dict[str, str]:
-    """The patient of each case: what the pattern's one group finds in the name, else the name.
+    """The patient of each case: what the pattern's one group finds in the name.
 
     Args:
         pattern: of a user's file; searched for in every name.
         cases: names.
 
     Raises:
-        DataError: it is no regular expression of one group, or takes longer than 5 s.
+        DataError: it is no regular expression of one group, finds no patient in a name, or takes longer than 5 s.
     """
     try:
         expression = re.compile(pattern)  # type: ignore[call-overload]
@@ -51,4 +54,52 @@ def match_patients(pattern: object, cases: Sequence[str]) -> dict[str, str]:
             f"{NAME} takes longer than {LONGEST_SECONDS:g} s on the {len(cases)} names. "
             "Write it without a repeat inside a repeat, such as ^(patient\\d+)."
         ) from None
-    return {case: found or case for case, found in zip(cases, json.loads(done.stdout), strict=True)}
+    patients = dict(zip(cases, json.loads(done.stdout), strict=True))
+    without = [case for case, patient in patients.items() if not patient]
+    if without:
+        # A case that were its own patient could be trained on while another of the patient's is held out.
+        raise DataError(
+            f"{NAME} {json.dumps(pattern)} finds no patient in {len(without)} of the {len(cases)} names: "
+            f"{some(without)}. Mend it, or write {TABLE} instead."
+        )
+    return patients
+
+
+def patients_of_table(table: Any, cases: Sequence[str]) -> dict[str, str]:
+    """The patient of each case by patients.json.
+
+    Args:
+        table: what the file holds.
+        cases: names.
+
+    Raises:
+        DataError: with every fault, a line each: it is no object of texts, lacks cases or names others.
+    """
+    if not isinstance(table, Mapping):
+        raise DataError(f"{TABLE}: must hold an object. Write it as {{case: patient}}.")
+    faults = [*_misfits(table, cases), *_wrong_values(table)]
+    if faults:
+        raise DataError("\n".join(faults))
+    return {case: str(table[case]).strip() for case in cases}
+
+
+def _misfits(table: Mapping[str, Any], cases: Sequence[str]) -> list[str]:
+    lacking = [case for case in cases if case not in table]
+    unknown = sorted(set(table) - set(cases))
+    faults = []
+    if lacking:
+        faults.append(f"{TABLE}: lacks {len(lacking)} of the {len(cases)} cases: {some(lacking)}. Add their patients.")
+    if unknown:
+        hint = did_you_mean(unknown[0], cases)
+        faults.append(f"{TABLE}: names cases that do not exist: {some(unknown)}. Remove or mend them.{hint}")
+    return faults
+
+
+def _wrong_values(table: Mapping[str, Any]) -> list[str]:
+    wrong = [f"{case}: {json.dumps(patient)}" for case, patient in table.items() if not _is_name(patient)]
+    return [f"{TABLE}: patients that are no names: {some(wrong)}. Write a text or a whole number."] if wrong else []
+
+
+def _is_name(patient: Any) -> bool:
+    is_number = isinstance(patient, int) and not isinstance(patient, bool)
+    return is_number or (isinstance(patient, str) and bool(patient.strip()))

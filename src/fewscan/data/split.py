@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from fewscan.data.index import DatasetIndex
+from fewscan.data.names import did_you_mean
 from fewscan.io import read_json
 from fewscan.types import Case, ConfigError, DataError, some
 
+PARTS = ("train", "val", "test")
 HELD_OUT_SHARE = 0.2
 FEWEST_TO_HOLD_OUT = 10
 
@@ -25,7 +27,7 @@ class Split:
     Attributes:
         train: in the order that decides who is labelled first.
         val: labelled cases that training never sees.
-        test: cases that nothing here touches.
+        test: cases that no training learns from and whose labels it never opens.
         notes: what was decided, for the user.
     """
 
@@ -38,6 +40,12 @@ class Split:
     def labelled(self) -> tuple[Case, ...]:
         """Training cases whose label may be read."""
         return tuple(case for case in self.train if case.label is not None)
+
+    @property
+    def part_of(self) -> dict[str, str]:
+        """train, val or test, by case name."""
+        parts = zip(PARTS, (self.train, self.val, self.test), strict=True)
+        return {case.name: part for part, cases in parts for case in cases}
 
     def to_json(self) -> dict[str, Any]:
         """Case names by role, as the run's splits.json keeps them."""
@@ -57,10 +65,10 @@ def split_of_run(path: Path, index: DatasetIndex) -> Split:
     """
     names = read_json(path)
     parts = ("train_labelled", "train_unlabelled", "val", "test")
-    if not isinstance(names, dict) or not all(isinstance(names.get(part), list) for part in parts):
+    if not isinstance(names, dict) or not all(_is_names(names.get(part)) for part in parts):
         raise DataError(f"{path}: not the split of a run. Give the folder of a `fewscan train` run.")
     by_name = {case.name: case for case in index.cases}
-    unknown = [str(name) for part in parts for name in names[part] if name not in by_name]
+    unknown = [name for part in parts for name in names[part] if name not in by_name]
     if unknown:
         raise DataError(
             f"{index.root}: lacks {len(unknown)} of the run's cases: {some(unknown)}. "
@@ -77,7 +85,7 @@ def make_split(index: DatasetIndex, labelled: int | None = None, labelled_list: 
 
     The data set's `splits.json` ({"train": [cases], "val": [cases], "test": [cases]}, or nnU-Net's
     `splits_final.json`, fold 0) decides; without one, a fifth of the labelled patients is held out where there are
-    ten or more, the same for every run. Unlabelled cases always train.
+    ten or more, the same for every run. Unlabelled cases train, but for those of held-out patients.
 
     Args:
         index: the data set.
@@ -85,43 +93,60 @@ def make_split(index: DatasetIndex, labelled: int | None = None, labelled_list: 
         labelled_list: keep the labels of these patients or cases.
 
     Raises:
-        DataError: the split names unknown cases, or separates a patient.
+        DataError: with every fault of the split: it names unknown cases, a case twice or validation cases without a
+            label, separates a patient, or leaves no label to train with.
         ConfigError: `labelled` or `labelled_list` cannot be met.
     """
-    names, notes = _named_split(index)
+    where, names, notes = _named_split(index)
     by_name = {case.name: case for case in index.cases}
-    unknown = [name for part in names.values() for name in part if name not in by_name]
-    if unknown:
-        raise DataError(f"{index.root}: the split names cases that do not exist: {some(unknown)}.")
-    used = {name for part in names.values() for name in part}
-    pool = [case for case in index.unlabelled if case.name not in used]
-    train = [by_name[name] for name in names["train"]] + pool
-    val = tuple(by_name[name] for name in names["val"])
-    _check_val(index, val)
-    left_out = [case.name for case in index.labelled if case.name not in used]
-    if left_out:
-        notes.append(f"{len(left_out)} labelled cases are in no part of the split and are left alone")
-    test = tuple(by_name[name] for name in names["test"])
-    _check_patients_apart({"train": train, "val": val, "test": test})
+    faults = [*_unknown(where, names, by_name), *_listed_twice(where, names)]
+    listed = {part: [by_name[name] for name in names[part] if name in by_name] for part in PARTS}
+    faults += [*_bare_validation(where, listed["val"]), *_separated(where, listed)]
+    pool, more = _unlisted(index, listed)
+    train = [*listed["train"], *pool]
+    if not any(case.label is not None for case in train):
+        faults.append(
+            "No training case has a label. "
+            "Put at least one mask into labelsTr/, and its case into the training part where a file lists the parts."
+        )
+    if faults:
+        raise DataError("\n".join(faults))
     kept = _kept_labels(train, labelled, labelled_list)
     shown = tuple(case if case.name in kept else replace(case, label=None) for case in train)
-    return Split(shown, val, test, tuple(notes))
+    return Split(shown, tuple(listed["val"]), tuple(listed["test"]), (*notes, *more))
 
 
-def _named_split(index: DatasetIndex) -> tuple[dict[str, list[str]], list[str]]:
-    for file, fold in (("splits.json", None), ("splits_final.json", 0)):
+def _named_split(index: DatasetIndex) -> tuple[Path, dict[str, list[str]], list[str]]:
+    """The file or folder that decides, the names of each part, and notes."""
+    for file in ("splits.json", "splits_final.json"):
         path = index.root / file
         if path.is_file():
             content = read_json(path)
-            parts = _part_lists(path, content if fold is None else content[fold])
-            return parts, [f"the split is that of {file}"]
-    return _default_split(index)
+            parts = _part_lists(path, _first_fold(path, content) if file == "splits_final.json" else content)
+            return path, parts, [f"the split is that of {file}"]
+    return index.root, *_default_split(index)
+
+
+def _first_fold(path: Path, content: Any) -> Any:
+    if not isinstance(content, list) or not content:
+        raise DataError(f"{path}: must be a list of folds, as nnU-Net writes it. Mend it, or write splits.json.")
+    return content[0]
 
 
 def _part_lists(path: Path, content: Any) -> dict[str, list[str]]:
     if not isinstance(content, dict) or not isinstance(content.get("train"), list):
         raise DataError(f'{path}: must be an object with lists of case names, "train" and "val".')
-    return {part: [str(name) for name in content.get(part, [])] for part in ("train", "val", "test")}
+    wrong = [part for part in PARTS if not _is_names(content.get(part, []))]
+    if wrong:
+        raise DataError(f'{path}: "{wrong[0]}" must be a list of case names. Write it as ["case01", "case02"].')
+    others = [key for key, value in content.items() if key not in PARTS and isinstance(value, list)]
+    if others:
+        raise DataError(f'{path}: "{others[0]}" is no part of a split. The parts are "train", "val" and "test".')
+    return {part: list(content.get(part, [])) for part in PARTS}
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _default_split(index: DatasetIndex) -> tuple[dict[str, list[str]], list[str]]:
@@ -143,32 +168,70 @@ def _default_split(index: DatasetIndex) -> tuple[dict[str, list[str]], list[str]
     }, [note]
 
 
-def _check_val(index: DatasetIndex, val: Iterable[Case]) -> None:
-    missing = [case.name for case in val if case.label is None]
-    if missing:
-        raise DataError(
-            f"{index.root}: validation cases without a label: {some(missing)}. "
-            "Add their labels to labelsTr/, or take them out of splits.json."
-        )
+def _unknown(where: Path, names: Mapping[str, Sequence[str]], by_name: Mapping[str, Case]) -> list[str]:
+    unknown = [name for part in PARTS for name in names[part] if name not in by_name]
+    if not unknown:
+        return []
+    hint = did_you_mean(unknown[0], by_name)
+    return [f"{where}: the split names cases that do not exist: {some(unknown)}. Remove or mend them.{hint}"]
 
 
-def _check_patients_apart(parts: dict[str, Iterable[Case]]) -> None:
-    role: dict[str, str] = {}
-    for part, cases in parts.items():
+def _listed_twice(where: Path, names: Mapping[str, Sequence[str]]) -> list[str]:
+    counts = Counter(name for part in PARTS for name in names[part])
+    twice = [
+        f"{name} ({', '.join(part for part in PARTS for other in names[part] if other == name)})"
+        for name, count in counts.items()
+        if count > 1
+    ]
+    return [f"{where}: the split names cases more than once: {some(twice)}. Name each once."] if twice else []
+
+
+def _bare_validation(where: Path, val: Sequence[Case]) -> list[str]:
+    bare = [case.name for case in val if case.label is None]
+    if not bare:
+        return []
+    return [
+        f"{where}: validation cases without a label: {some(bare)}. Add their labels to labelsTr/, or take them out of "
+        "the split: unlabelled scans of a held-out patient are left out of training."
+    ]
+
+
+def _separated(where: Path, listed: Mapping[str, Sequence[Case]]) -> list[str]:
+    """Patients in several parts; a case that itself is in several is told elsewhere."""
+    counts = Counter(name for cases in listed.values() for name in {case.name for case in cases})
+    first: dict[str, str] = {}
+    apart: dict[str, str] = {}
+    for part, cases in listed.items():
         for case in cases:
-            if role.setdefault(case.patient, part) != part:
-                raise DataError(
-                    f"patient {case.patient} is in {role[case.patient]} and in {part}. "
-                    "Put all cases of a patient into one part of splits.json."
-                )
+            if counts[case.name] == 1 and first.setdefault(case.patient, part) != part:
+                apart[case.patient] = f"patient {case.patient} is in {first[case.patient]} and in {part}"
+    if not apart:
+        return []
+    return [f"{where}: {some(list(apart.values()))}. Put all cases of a patient into one part of splits.json."]
+
+
+def _unlisted(index: DatasetIndex, listed: Mapping[str, Sequence[Case]]) -> tuple[list[Case], list[str]]:
+    """Unlabelled cases that train though no part lists them, and what to say of the others."""
+    used = {case.name for cases in listed.values() for case in cases}
+    held_out = {case.patient for part in ("val", "test") for case in listed[part]}
+    rest = [case for case in index.cases if case.name not in used]
+    unlabelled = [case for case in rest if case.label is None]
+    kept_away = [case.name for case in unlabelled if case.patient in held_out]
+    alone = [case.name for case in rest if case.label is not None]
+    notes = []
+    if kept_away:
+        notes.append(
+            f"{len(kept_away)} unlabelled scans of held-out patients are left out of training: {some(kept_away)}"
+        )
+    if alone:
+        notes.append(f"{len(alone)} labelled cases are in no part of the split and are left alone: {some(alone)}")
+    return [case for case in unlabelled if case.patient not in held_out], notes
 
 
 def _kept_labels(train: Sequence[Case], labelled: int | None, labelled_list: Sequence[str] | None) -> set[str]:
     """Names of the training cases whose labels stay visible."""
     with_label = [case for case in train if case.label is not None]
     patients = list(dict.fromkeys(case.patient for case in with_label))
-    if not patients:
-        raise DataError("No training case has a label. Put at least one mask into labelsTr/.")
     if labelled_list is not None:
         return _listed(with_label, labelled_list)
     if labelled is not None and not 1 <= labelled <= len(patients):
@@ -183,11 +246,13 @@ def _listed(with_label: Sequence[Case], wanted: Sequence[str]) -> set[str]:
     names = {case.name for case in with_label} | {case.patient for case in with_label}
     unknown = [name for name in wanted if name not in names]
     if unknown:
-        close = difflib.get_close_matches(unknown[0], names, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
         raise ConfigError(
-            f"--labelled-list: not a labelled patient or case of the training split: {some(unknown)}.{hint}"
+            f"--labelled-list: not a labelled patient or case of the training split: {some(unknown)}."
+            f"{did_you_mean(unknown[0], names)}"
         )
+    twice = [name for name, count in Counter(wanted).items() if count > 1]
+    if twice:
+        raise ConfigError(f"--labelled-list: names {some(twice)} more than once. Name each patient or case once.")
     kept = {case.name for case in with_label if case.name in wanted or case.patient in wanted}
     if not kept:
         raise ConfigError("--labelled-list: the list is empty. Name at least one patient or case.")
