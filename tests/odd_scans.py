@@ -19,6 +19,8 @@ PIXELS = np.ascontiguousarray(STORED.T)
 AXES = (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0)
 SHEARED = np.array([[1.0, 0.4, 0, 5], [0, 2, 0, 6], [0, 0.1, 3, 7], [0, 0, 0, 1]])
 TURNED = np.array([[0.0, 2, 0, 3], [-1.5, 0, 0, 4], [0, 0, 5, 6], [0, 0, 0, 1]])
+MOVED = PLAIN + np.array([[0, 0, 0, 20], [0, 0, 0, -30], [0, 0, 0, 40], [0, 0, 0, 0]])
+HAIR = PLAIN + np.array([[0, 0, 0, 0.01], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
 LEFT = np.diag([-1.5, 2.0, 5.0, 1.0])
 
 
@@ -196,8 +198,12 @@ NIFTI = [
         plain(affine=UNIT, qform=PLAIN, q_code=0),
         Right(affine=PLAIN, note="pixdim is believed"),
     ),
-    Odd("unit-sform-true-qform.nii", plain(affine=UNIT, qform=PLAIN), Right(affine=PLAIN, note="pixdim is believed")),
-    Odd("forms-disagree.nii", plain(affine=TURNED, qform=PLAIN), Right(affine=PLAIN, note="the qform is believed")),
+    Odd("unit-sform-true-qform.nii", plain(affine=UNIT, qform=PLAIN), Right(affine=PLAIN, note="pixdim and the qform")),
+    Odd("forms-disagree.nii", plain(affine=TURNED, qform=PLAIN), Right(affine=TURNED, note="the sform is believed")),
+    Odd("sform-moved.nii", plain(affine=MOVED, qform=PLAIN, s_code=2), Right(affine=MOVED, note="the sform is")),
+    Odd("forms-a-hair-apart.nii", plain(affine=HAIR, qform=PLAIN), Right(affine=HAIR)),
+    Odd("unit-sform-turned-qform.nii", plain(affine=UNIT, qform=TURNED), Right(
+        affine=TURNED, note="pixdim and the qform are believed")),
     Odd("sform-nan.nii", edited((280, "f", float("nan"))), Right(affine=PLAIN, note="sform .* is ignored")),
     Odd("sform-flat.nii", edited((280, "f", 0.0)), Right(affine=PLAIN, note="sform .* is ignored")),
     Odd("qform-nan.nii", edited((256, "f", float("nan"))), Right(affine=PLAIN, note="qform .* is ignored")),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fewscan.data.plan import Normalisation, Plan
-from fewscan.io import Geometry, write_scan
+from fewscan.io import Geometry, Scan, write_scan
 
 PLAN = Plan(
     dataset="test",
@@ -44,6 +44,11 @@ def oblique(shape=(5, 22, 18)) -> Geometry:
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
     return Geometry(shape, (7.5, 0.8, 1.25), (-12.5, 40.25, 101.0), tuple((about_z @ about_x).ravel().tolist()))
+
+
+def as_stored(scan: Scan) -> np.ndarray:
+    """The array in the order of axes that the scan's file has."""
+    return scan.geometry.stored.orientation.to_stored(scan.array)
 
 
 def disc(shape, radius=5, value=1) -> np.ndarray:

@@ -23,7 +23,7 @@ from fewscan.io import (
 )
 from fewscan.types import DataError
 from odd_scans import mha, nrrd
-from scans import IDENTITY, geometry, oblique
+from scans import IDENTITY, as_stored, geometry, oblique
 from small_disks import mounted
 
 
@@ -54,7 +54,7 @@ def test_sheared_affine_is_read_and_survives_writing(tmp_path):
     array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / "sheared.nii.gz")
     scan = read_scan(tmp_path / "sheared.nii.gz")
-    assert np.array_equal(scan.array, array.transpose(2, 1, 0))
+    assert np.array_equal(as_stored(scan), array.transpose(2, 1, 0))
     write_scan(tmp_path / "mask.nii.gz", (scan.array > 3).astype(np.uint8), scan.geometry)
     assert np.allclose(nibabel.load(tmp_path / "mask.nii.gz").affine, affine, atol=1e-5)
 
@@ -93,7 +93,7 @@ def test_gzip_of_several_members_is_whole(tmp_path):
     nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "plain.nii")
     raw = (tmp_path / "plain.nii").read_bytes()
     (tmp_path / "parts.nii.gz").write_bytes(gzip.compress(raw[:400]) + gzip.compress(raw[400:]))
-    assert np.array_equal(read_scan(tmp_path / "parts.nii.gz").array, array.T)
+    assert np.array_equal(as_stored(read_scan(tmp_path / "parts.nii.gz")), array.T)
     (tmp_path / "cut.nii").write_bytes(raw[:-7])
     with pytest.raises(DataError, match=r"cut\.nii: the file is cut short"):
         read_scan(tmp_path / "cut.nii")

@@ -15,7 +15,7 @@ from fewscan.evaluation.evaluate import score_files
 from fewscan.io import read_geometry, read_scan, write_scan
 from fewscan.types import DataError
 from odd_scans import ODD, Right, holding, nifti
-from scans import disc, geometry, make_dataset
+from scans import as_stored, disc, geometry, make_dataset
 
 READ = [odd for odd in ODD if isinstance(odd.expected, Right)]
 REFUSED = [odd for odd in ODD if not isinstance(odd.expected, Right)]
@@ -30,13 +30,15 @@ def test_read_right(tmp_path, odd):
     path, expected = tmp_path / odd.name, odd.expected
     odd.make(path)
     scan = read_scan(path)
-    assert np.array_equal(scan.array, expected.array, equal_nan=expected.array.dtype.kind == "f")
+    assert np.array_equal(as_stored(scan), expected.array, equal_nan=expected.array.dtype.kind == "f")
     assert scan.array.dtype.isnative
+    assert scan.array.flags.c_contiguous
     for where in (scan.geometry, read_geometry(path)):
-        assert where.shape == expected.array.shape
-        assert np.allclose(where.spacing_mm, expected.spacing, rtol=1e-6)
+        order = where.stored.orientation.order
+        assert where.shape == tuple(expected.array.shape[axis] for axis in order) == scan.array.shape
+        assert np.allclose(where.spacing_mm, [expected.spacing[axis] for axis in order], rtol=1e-6)
         if expected.affine is not None:
-            assert np.allclose(where.affine_ras, expected.affine, atol=1e-5)
+            assert np.allclose(where.stored.affine_ras, expected.affine, atol=1e-5)
         assert bool(where.notes) == bool(expected.note)
     notes = " ".join(str(fault) for fault in check_images([path]) if not fault.fatal and "same value" not in str(fault))
     assert re.search(expected.note, notes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import errno
-import gzip
 import json
 import math
 import os
@@ -12,18 +11,18 @@ import re
 import secrets
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from fewscan.attached import check_meta, check_nrrd, has_field, read_meta
 from fewscan.memory import require_memory, too_large
-from fewscan.nifti import NiftiHeader, read_header, read_values
+from fewscan.nifti import NiftiForms, NiftiHeader, read_header, read_values, write_nifti
+from fewscan.orientation import Orientation, nearest_orientation
 from fewscan.types import DataError
 
 SCAN_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -37,8 +36,6 @@ BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16",
 # Beyond this an axis is not rounded by its writer's float32 but to few decimals.
 ROUNDED_AXES = 1e-5
 NIFTI_ENDINGS = (".nii.gz", ".nii")
-# Of a NIfTI-1 file as ITK writes it: 348 bytes and four that say that no extension follows.
-NIFTI_HEADER_BYTES = 352
 REMEDIES = {
     errno.ENOSPC: "Make room on that disk",
     errno.EDQUOT: "Make room within your quota",
@@ -59,24 +56,52 @@ class WriteError(DataError):
 
 
 @dataclass(frozen=True)
+class ItkForm:
+    """The grid of a NRRD or MetaImage file as ITK gives it: (x, y, z, ...), as many as the file has dimensions."""
+
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a file holds a scan.
+
+    Attributes:
+        orientation: from the file's order of axes to the canonical one.
+        affine_ras: 4×4, from the file's voxels (x, y, z) to mm in NIfTI's convention.
+        form: what the header says of the grid.
+    """
+
+    orientation: Orientation
+    affine_ras: np.ndarray
+    form: NiftiForms | ItkForm
+
+
+@dataclass(frozen=True)
 class Geometry:
     """Where a scan lies.
+
+    The axes are canonical, whatever order the file stores: x to the patient's left, y to the back, z to the head, or as
+    near to that as the scan's axes lie.
 
     Attributes:
         shape: (z, y, x).
         spacing_mm: (z, y, x), in the order of the array.
         origin: (x, y, z) of the first voxel's centre, mm, ITK's convention.
         direction: 3×3 in row-major order, ITK's convention; not orthonormal for a sheared scan.
-        metadata: header fields that are kept when a mask is written for the scan.
         notes: in words, where the header contradicts itself, and what was believed.
+        stored: how the scan's file holds it, so that its masks can be stored the same; None: as it is here.
     """
 
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     origin: tuple[float, float, float]
     direction: tuple[float, ...]
-    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    stored: Stored | None = field(default=None, compare=False)
 
     @property
     def affine_ras(self) -> np.ndarray:
@@ -143,7 +168,7 @@ def read_frames(path: Path) -> list[Scan]:
     geometry = _nifti_geometry(header)
     values = read_values(path, header, _is_packed(path))
     frames = values.reshape(*values.shape[:3], -1, order="F").transpose(3, 2, 1, 0)
-    return [Scan(np.ascontiguousarray(frame), geometry) for frame in frames]
+    return [_scan(frame, geometry) for frame in frames]
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -174,7 +199,7 @@ def is_ours(path: Path) -> bool:
             with zipfile.ZipFile(path) as archive:
                 return f"{MARK}.npy" in archive.namelist()
         if _check_file(path) in NIFTI_ENDINGS:
-            return read_header(path, _is_packed(path)).texts.get("descrip") == MARK
+            return read_header(path, _is_packed(path)).description == MARK
         return has_field(path, MARK)
     except (DataError, OSError, ValueError, zipfile.BadZipFile):
         return False
@@ -225,16 +250,35 @@ def check_name(path: Path) -> None:
 
 
 def _nifti_geometry(header: NiftiHeader) -> Geometry:
-    affine = LPS_TO_RAS @ header.affine
-    direction = affine[:3, :3] / np.array(header.spacing_mm)
+    """Of a frame."""
+    shape = (header.shape[2], header.shape[1], header.shape[0])
+    form = header.forms if math.prod(header.shape[3:]) == 1 else header.forms.of_a_frame
+    return _geometry(shape, LPS_TO_RAS @ header.affine, header.notes, form)
+
+
+def _geometry(
+    shape: tuple[int, int, int], affine: np.ndarray, notes: tuple[str, ...], form: NiftiForms | ItkForm
+) -> Geometry:
+    """Of the canonical array, from the shape (z, y, x) and the affine (ITK's convention) of the stored one."""
+    orientation = nearest_orientation(affine[:3, :3])
+    canonical = orientation.canonical_axes(affine, shape)
+    spacing = np.linalg.norm(canonical[:3, :3], axis=0)
+    sides = [shape[axis] for axis in orientation.order]
     return Geometry(
-        shape=(header.shape[2], header.shape[1], header.shape[0]),
-        spacing_mm=header.spacing_mm[::-1],
-        origin=(float(affine[0, 3]), float(affine[1, 3]), float(affine[2, 3])),
-        direction=tuple(float(v) for v in direction.ravel()),
-        metadata=MappingProxyType(header.texts),
-        notes=header.notes,
+        shape=(sides[0], sides[1], sides[2]),
+        spacing_mm=(float(spacing[2]), float(spacing[1]), float(spacing[0])),
+        origin=(float(canonical[0, 3]), float(canonical[1, 3]), float(canonical[2, 3])),
+        direction=tuple(float(v) for v in (canonical[:3, :3] / spacing).ravel()),
+        notes=notes,
+        stored=Stored(orientation, LPS_TO_RAS @ affine, form),
     )
+
+
+def _scan(stored: np.ndarray, geometry: Geometry) -> Scan:
+    """From the array (z, y, x) that a file holds."""
+    if geometry.stored is None:
+        raise ValueError("only a scan that was read is stored in some order")
+    return Scan(np.ascontiguousarray(geometry.stored.orientation.to_canonical(stored)), geometry)
 
 
 def _itk_reader(path: Path) -> Any:
@@ -253,10 +297,11 @@ def _itk_reader(path: Path) -> Any:
 
 def _read_meta(path: Path) -> Scan:
     header = check_meta(path)
-    geometry = _itk_geometry(path, _itk_reader(path), header.notes)
+    reader = _itk_reader(path)
+    geometry = _itk_geometry(path, reader, header.notes)
     if math.prod(geometry.shape) != math.prod(header.shape):
         raise DataError(f"{path}: cannot be read as a scan: its header is odd. Copy it again from its source.")
-    return Scan(read_meta(path, header).reshape(geometry.shape), geometry)
+    return _scan(read_meta(path, header).reshape(_itk_shape(reader)), geometry)
 
 
 def _read_nrrd(path: Path) -> Scan:
@@ -274,7 +319,13 @@ def _read_nrrd(path: Path) -> Scan:
         raise too_large(path, wanted) from None
     except RuntimeError as error:
         raise _damaged(path, error) from None
-    return Scan(array.reshape(geometry.shape), geometry)
+    return _scan(array.reshape(_itk_shape(reader)), geometry)
+
+
+def _itk_shape(reader: Any) -> tuple[int, int, int]:
+    """(z, y, x) as stored; a 2D image is one slice."""
+    x, y, z = (*reader.GetSize(), 1)[:3]
+    return int(z), int(y), int(x)
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
@@ -310,14 +361,11 @@ def _itk_geometry(path: Path, reader: Any, notes: tuple[str, ...]) -> Geometry:
     if off > ROUNDED_AXES:
         notes = (*notes, f"the header's axes are rounded, by up to {off:.1g}; the nearest at right angles are taken")
     direction = exact
-    return Geometry(
-        shape=(int(size[2]), int(size[1]), int(size[0])),
-        spacing_mm=(float(spacing[2]), float(spacing[1]), float(spacing[0])),
-        origin=(float(origin[0]), float(origin[1]), float(origin[2])),
-        direction=tuple(float(v) for v in direction.ravel()),
-        metadata=MappingProxyType(_texts(reader)),
-        notes=notes,
-    )
+    affine = np.eye(4)
+    affine[:3, :3] = direction * np.array(spacing[:3])
+    affine[:3, 3] = origin[:3]
+    form = ItkForm(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+    return _geometry(_itk_shape(reader), affine, notes, form)
 
 
 def _nearest_rotation(direction: np.ndarray) -> np.ndarray:
@@ -326,19 +374,16 @@ def _nearest_rotation(direction: np.ndarray) -> np.ndarray:
     return left @ right
 
 
-def _texts(reader: Any) -> dict[str, str]:
-    """The header's texts, but for those that are not printable: ITK takes no such text back, and could not write it."""
-    keys = [key for key in reader.GetMetaDataKeys() if key.isprintable()]
-    return {key: text for key in keys if (text := reader.GetMetaData(key)).isprintable()}
-
-
 def write_scan(path: Path, array: np.ndarray, geometry: Geometry, predicted: bool = False) -> None:
     """Write an image or a mask on a scan's grid; the file appears complete or not at all.
 
+    It is stored in the order of axes of the scan's file, in its format with its very header fields: each reader puts
+    it where it puts the scan. No text of the scan's header goes along.
+
     Args:
         path: its ending decides the format.
-        array: (z, y, x), of the geometry's shape.
-        geometry: origin, direction and spacing are kept, also those of a sheared NIfTI.
+        array: (z, y, x), of the geometry's shape, canonical as `read_scan` gives it.
+        geometry: of the scan.
         predicted: mark the file as a mask that was predicted, see `is_ours`.
 
     Raises:
@@ -348,69 +393,49 @@ def write_scan(path: Path, array: np.ndarray, geometry: Geometry, predicted: boo
     if array.shape != geometry.shape:
         raise DataError(f"{path}: the array has shape {array.shape}, its geometry {geometry.shape}.")
     check_name(path)
-    direction = np.reshape(geometry.direction, (3, 3))
-    sheared = not np.allclose(direction @ direction.T, np.eye(3), atol=1e-4)
+    stored = geometry.stored
+    affine = stored.affine_ras if stored is not None else geometry.affine_ras
+    values = stored.orientation.to_stored(array) if stored is not None else array
+    form = stored.form if stored is not None else None
     with atomic_path(path) as beside:
-        if sheared:
-            _write_with_nibabel(beside, array, geometry, predicted)
+        if scan_ending(path) in NIFTI_ENDINGS:
+            where = form if isinstance(form, NiftiForms) else affine
+            write_nifti(beside, values, where, MARK if predicted else "", _is_packed(path))
         else:
-            _write_with_itk(beside, array, geometry, predicted)
+            _write_with_itk(
+                beside, values, form if isinstance(form, ItkForm) else _itk_form(path, values, affine), predicted
+            )
 
 
-def _write_with_itk(path: Path, array: np.ndarray, geometry: Geometry, predicted: bool) -> None:
+def _itk_form(path: Path, array: np.ndarray, affine_ras: np.ndarray) -> ItkForm:
+    affine = LPS_TO_RAS @ affine_ras
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    direction = affine[:3, :3] / spacing
+    if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-4):
+        raise DataError(f"{path}: the scan's axes are not at right angles, only NIfTI can hold that.")
+    return ItkForm(
+        array.shape[::-1], tuple(spacing.tolist()), tuple(affine[:3, 3].tolist()), tuple(direction.ravel().tolist())
+    )
+
+
+def _write_with_itk(path: Path, array: np.ndarray, form: ItkForm, predicted: bool) -> None:
     import SimpleITK as sitk
 
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
-    image.SetSpacing(geometry.spacing_mm[::-1])
-    image.SetOrigin(geometry.origin)
-    image.SetDirection(geometry.direction)
-    # These say how the scan's numbers were meant; a mask's mean something else.
-    numeric = {"scl_slope", "scl_inter", "cal_min", "cal_max", "datatype", "bitpix"}
-    for key, value in geometry.metadata.items():
-        if key not in numeric:
-            image.SetMetaData(key, value)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array).reshape(form.size[::-1]), isVector=False)
+    image.SetSpacing(form.spacing)
+    image.SetOrigin(form.origin)
+    image.SetDirection(form.direction)
     if predicted:
-        # ITK writes its file notes into descrip of NIfTI.
-        image.SetMetaData("ITK_FileNotes" if scan_ending(path) in NIFTI_ENDINGS else MARK, MARK)
+        image.SetMetaData(MARK, MARK)
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:
         raise OSError(errno.EIO, _itk_reason(error)) from None
-    if not _is_whole(path, array.nbytes):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _itk_reason(error: RuntimeError) -> str:
     """ITK has no numbers for its faults; the system's words for a full disk are in some of its texts."""
     return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "ITK could not write it")
-
-
-def _is_whole(path: Path, n_bytes: int) -> bool:
-    """Whether ITK wrote a NIfTI file to its end: it raises nothing when the disk is full. Of other formats it does."""
-    ending = scan_ending(path)
-    if ending not in NIFTI_ENDINGS:
-        return True
-    expected = NIFTI_HEADER_BYTES + n_bytes
-    if ending == ".nii":
-        return path.stat().st_size == expected
-    with path.open("rb") as file:
-        file.seek(-min(4, path.stat().st_size), os.SEEK_END)
-        # The last field of gzip, the length before it was packed.
-        return int.from_bytes(file.read(4), "little") == expected % 2**32
-
-
-def _write_with_nibabel(path: Path, array: np.ndarray, geometry: Geometry, predicted: bool) -> None:
-    if scan_ending(path) not in NIFTI_ENDINGS:
-        raise DataError(f"{path}: the scan's axes are not at right angles, only NIfTI can hold that.")
-    import nibabel
-
-    image = nibabel.Nifti1Image(array.transpose(2, 1, 0), geometry.affine_ras)
-    image.header.set_xyzt_units("mm")
-    if predicted:
-        image.header["descrip"] = MARK.encode()
-    # Not nibabel.save, which leaves the file open when the disk is full.
-    content = image.to_bytes()
-    path.write_bytes(gzip.compress(content, compresslevel=1, mtime=0) if _is_packed(path) else content)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -20,7 +21,7 @@ GZIP_LARGEST_RATIO = 1032
 CHUNK = 1 << 20
 SCALE_TOLERANCE = 1e-2
 AXES_TOLERANCE = 1e-2
-ORIGIN_TOLERANCE_MM = 1e-1
+ORIGIN_TOLERANCE_VOXELS = 1e-1
 MM_PER_UNIT = {1: 1000.0, 3: 0.001}
 VALUES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
@@ -28,7 +29,39 @@ VALUES = {
 COLOURS = (128, 2304)
 REFUSED_VALUES = {0: "unknown", 1: "bit", 32: "complex64", 1536: "float128", 1792: "complex128", 2048: "complex256"}
 LARGEST_HEADER = 540
+Axes = tuple[np.ndarray, np.ndarray]
+FORM_FIELDS = (
+    *("dim", "pixdim", "xyzt_units", "qform_code", "sform_code"),
+    *(f"quatern_{part}" for part in "bcd"),
+    *(f"qoffset_{axis}" for axis in "xyz"),
+    *(f"srow_{axis}" for axis in "xyz"),
+)
 COPY_AGAIN = "Copy it again from its source."
+
+
+@dataclass(frozen=True)
+class NiftiForms:
+    """The fields of a header that say where a scan lies, and in which dimensions; a mask of it carries the same.
+
+    Attributes:
+        version: 1 or 2.
+        fields: by their names in the standard; no text is among them.
+    """
+
+    version: int
+    fields: Mapping[str, np.ndarray]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(x, y, z, frames...), as many as the file has dimensions."""
+        return tuple(int(side) for side in self.fields["dim"][1 : 1 + int(self.fields["dim"][0])])
+
+    @property
+    def of_a_frame(self) -> NiftiForms:
+        """Those of one of several frames: three dimensions."""
+        dim = self.fields["dim"].copy()
+        dim[0], dim[4:] = 3, 1
+        return NiftiForms(self.version, {**self.fields, "dim": dim})
 
 
 @dataclass(frozen=True)
@@ -44,7 +77,8 @@ class NiftiHeader:
         spacing_mm: (x, y, z).
         affine: 4×4, voxels (x, y, z) to mm.
         notes: in words, where header fields contradict each other, and which was believed.
-        texts: descrip, aux_file and the codes of the axes, as ITK names them.
+        forms: what says where the scan lies, as it is stored.
+        description: the header's text.
     """
 
     shape: tuple[int, ...]
@@ -55,7 +89,8 @@ class NiftiHeader:
     spacing_mm: tuple[float, float, float]
     affine: np.ndarray
     notes: tuple[str, ...]
-    texts: dict[str, str]
+    forms: NiftiForms
+    description: str
 
     @property
     def size(self) -> int:
@@ -119,6 +154,67 @@ def read_values(path: Path, header: NiftiHeader, packed: bool) -> np.ndarray:
         raise _damaged(path, error) from None
 
 
+def write_nifti(path: Path, array: np.ndarray, forms: NiftiForms | np.ndarray, description: str, packed: bool) -> None:
+    """Write a whole file.
+
+    Args:
+        path: of the file.
+        array: (z, y, x).
+        forms: where it lies: the forms of a scan of the same voxels, or an affine (4×4, voxels x, y, z to mm).
+        description: the header's text, ASCII.
+        packed: as gzip.
+
+    Raises:
+        OSError: the system refused it.
+    """
+    header = _header_of(forms, array.shape) if isinstance(forms, NiftiForms) else _header_at(forms, array.shape)
+    header.set_data_dtype(array.dtype.newbyteorder("="))
+    header.set_slope_inter(1, 0)
+    header["descrip"] = description
+    header["magic"] = header.single_magic
+    header["vox_offset"] = header.single_vox_offset
+    # Four bytes say that no extension follows. The file's first axis, x, is the array's last: C order is the file's.
+    start = header.binaryblock + bytes(header.single_vox_offset - header.sizeof_hdr)
+    pixels = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    with path.open("wb") as file:
+        if not packed:
+            file.write(start)
+            file.write(pixels.data)
+            return
+        # Without name and time, so that equal masks are equal files.
+        with gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as pack:
+            pack.write(start)
+            pack.write(pixels.data)
+
+
+def _header_of(forms: NiftiForms, shape: tuple[int, ...]) -> Any:
+    from nibabel import nifti1, nifti2
+
+    if math.prod(forms.shape) != math.prod(shape):
+        raise ValueError(f"a mask of {shape} (z, y, x) is not on the grid {forms.shape} of its scan")
+    kind: Any = nifti1.Nifti1Header if forms.version == 1 else nifti2.Nifti2Header
+    header = kind(endianness="<")
+    for name, value in forms.fields.items():
+        header[name] = value
+    return header
+
+
+def _header_at(affine: np.ndarray, shape: tuple[int, ...]) -> Any:
+    from nibabel import nifti1, nifti2
+
+    largest = np.iinfo(np.int16).max
+    kind: Any = nifti1.Nifti1Header if max(shape) <= largest else nifti2.Nifti2Header
+    header = kind(endianness="<")
+    header.set_data_shape(shape[::-1])
+    header.set_xyzt_units("mm")
+    header.set_sform(affine, code=1)
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    # A qform holds no sheared axes; its spacing is pixdim, which is needed either way.
+    is_straight = np.allclose(axes.T @ axes, np.eye(3), atol=1e-4)
+    header.set_qform(affine, code=1 if is_straight else 0, strip_shears=True)
+    return header
+
+
 def _open(path: Path, packed: bool) -> BinaryIO:
     with path.open("rb") as file:
         is_packed = file.read(2) == GZIP_MAGIC
@@ -159,8 +255,6 @@ def _parse(path: Path, raw: bytes) -> NiftiHeader:
     with np.errstate(all="ignore"):
         slope, inter = _scaling(path, float(fields["scl_slope"]), float(fields["scl_inter"]))
         spacing, affine, notes = _geometry(path, fields)
-    codes = {key: str(int(fields[key])) for key in ("qform_code", "sform_code") if fields[key] > 0}
-    texts = {key: fields[key].decode("ascii", "ignore") for key in ("descrip", "aux_file")}
     return NiftiHeader(
         shape=shape,
         dtype=_dtype(path, fields),
@@ -170,7 +264,10 @@ def _parse(path: Path, raw: bytes) -> NiftiHeader:
         spacing_mm=spacing,
         affine=affine,
         notes=notes,
-        texts=codes | {key: text for key, text in texts.items() if text.isprintable() and text},
+        forms=NiftiForms(
+            version=1 if fields["magic"] == b"n+1" else 2, fields={name: np.array(fields[name]) for name in FORM_FIELDS}
+        ),
+        description=fields["descrip"].decode("ascii", "ignore"),
     )
 
 
@@ -225,7 +322,11 @@ def _scaling(path: Path, slope: float, inter: float) -> tuple[float, float]:
 
 
 def _geometry(path: Path, fields: Any) -> tuple[tuple[float, float, float], np.ndarray, tuple[str, ...]]:
-    """Spacing from pixdim; axes and origin from sform and qform where they agree, else from the qform."""
+    """Spacing from pixdim; axes and origin from the sform where its scale is pixdim's, else from the qform.
+
+    As ITK and nibabel do on seven real atlases whose sform is right and whose qform is stale; the scale is asked since
+    raw ACDC has a unit sform beside its true spacing.
+    """
     millimetres = MM_PER_UNIT.get(int(fields["xyzt_units"]) & 7, 1.0)
     count = int(fields["dim"][0])
     pixdim = np.where(np.arange(3) < count, fields["pixdim"][1:4].astype(float), 1.0)
@@ -233,32 +334,39 @@ def _geometry(path: Path, fields: Any) -> tuple[tuple[float, float, float], np.n
     if not (np.isfinite(spacing) & (spacing > 0)).all():
         raise DataError(f"{path}: spacing {pixdim.tolist()} (x, y, z) is not positive. Mend pixdim in the header.")
     notes: list[str] = []
-    qform = _qform(fields, notes)
-    sform = _sform(fields, pixdim, notes)
-    axes, origin = np.eye(3), np.zeros(3)
-    if sform is not None:
-        axes, origin = sform
-    if qform is not None and (sform is None or not _agree(qform, sform)):
-        axes, origin = qform
-        if sform is not None:
-            notes.append("sform and qform disagree; the qform is believed")
+    axes, origin = _believed(fields, pixdim, notes)
     affine = np.eye(4)
     affine[:3, :3] = axes * spacing
     affine[:3, 3] = origin * millimetres
     return (float(spacing[0]), float(spacing[1]), float(spacing[2])), affine, tuple(notes)
 
 
-Axes = tuple[np.ndarray, np.ndarray]
+def _believed(fields: Any, pixdim: np.ndarray, notes: list[str]) -> Axes:
+    """Axes of length 1 as columns, and origin in the header's unit, of the form that is believed."""
+    qform, sform = _qform(fields, notes), _sform(fields, notes)
+    if sform is None:
+        return qform or (np.eye(3), np.zeros(3))
+    axes, origin, lengths = sform
+    count = int(fields["dim"][0])
+    if np.allclose(lengths[:count], pixdim[:count], rtol=SCALE_TOLERANCE, atol=0):
+        if qform is not None and not _agree(qform, (axes, origin), pixdim):
+            notes.append("sform and qform disagree; the sform is believed")
+        return axes, origin
+    said = f"the sform's spacing {np.round(lengths, 4).tolist()} is not pixdim's {np.round(pixdim, 4).tolist()}"
+    notes.append(f"{said}; pixdim {'and the qform are' if qform is not None else 'is'} believed")
+    return qform or (axes, origin)
 
 
-def _agree(one: Axes, other: Axes) -> bool:
-    return np.allclose(one[0], other[0], rtol=0, atol=AXES_TOLERANCE) and np.allclose(
-        one[1], other[1], rtol=1e-4, atol=ORIGIN_TOLERANCE_MM
+def _agree(one: Axes, other: Axes, pixdim: np.ndarray) -> bool:
+    """Whether two forms have the same axes, and origins less than a tenth of a voxel apart."""
+    apart = np.abs(one[1] - other[1])
+    return np.allclose(one[0], other[0], rtol=0, atol=AXES_TOLERANCE) and bool(
+        (apart <= ORIGIN_TOLERANCE_VOXELS * pixdim.min() + 1e-6 * np.abs(one[1])).all()
     )
 
 
-def _sform(fields: Any, pixdim: np.ndarray, notes: list[str]) -> Axes | None:
-    """Axes of length 1 as columns, and origin."""
+def _sform(fields: Any, notes: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Axes of length 1 as columns, origin, and the lengths that the axes had."""
     if fields["sform_code"] <= 0:
         return None
     rows = np.array([fields[f"srow_{axis}"] for axis in "xyz"], float)
@@ -269,10 +377,7 @@ def _sform(fields: Any, pixdim: np.ndarray, notes: list[str]) -> Axes | None:
     if not np.isfinite(rows).all() or abs(np.linalg.det(axes)) < 1e-3:
         notes.append("the sform is not a map that can be inverted; it is ignored")
         return None
-    if not np.allclose(lengths[: int(fields["dim"][0])], pixdim[: int(fields["dim"][0])], rtol=SCALE_TOLERANCE):
-        said = np.round(lengths, 4).tolist()
-        notes.append(f"the sform's spacing {said} is not pixdim's {np.round(pixdim, 4).tolist()}; pixdim is believed")
-    return axes, rows[:, 3]
+    return axes, rows[:, 3], lengths
 
 
 def _qform(fields: Any, notes: list[str]) -> Axes | None:

@@ -11,6 +11,7 @@ from fewscan.commands.convert import convert
 from fewscan.data.index import read_dataset
 from fewscan.io import read_json, read_scan
 from fewscan.types import ConfigError, DataError
+from scans import as_stored
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_msd_splits_channels(tmp_path):
     assert index.class_names == ("background", "x", "y")
     assert [(case.name, case.label is None) for case in index.cases] == [("a", False), ("b", True)]
     second = read_scan(index.cases[0].images[1])
-    assert np.array_equal(second.array, image[..., 1].T)
+    assert np.array_equal(as_stored(second), image[..., 1].T)
     assert second.geometry.spacing_mm == (3, 2, 1)
 
 

@@ -61,8 +61,8 @@ def convert(source: Path, destination: Path, progress: Progress = None) -> Path:
 def _bring_in(path: Path, root: Path) -> None:
     frame = path.name.removesuffix(".gz").removesuffix(".nii")
     scan = read_scan(path)
-    # The reader has taken the spacing from pixdim: the affines of ACDC do not hold it.
-    geometry = replace(scan.geometry, metadata={})
+    # Without the file's own header: the affines of ACDC do not hold the spacing, which the reader took from pixdim.
+    geometry = replace(scan.geometry, stored=None)
     write_scan(root / "imagesTr" / f"{frame}_0000.nii.gz", scan.array, geometry)
     label = path.with_name(path.name.replace(frame, f"{frame}_gt"))
     if label.is_file():
