@@ -77,7 +77,7 @@ class Store:
         self._images = torch.randn(6 + unlabelled, 1, *SIZES[0], generator=generator)
         if broken:
             self._images.fill_(math.inf)
-        self.labelled, self.unlabelled = np.arange(6), np.arange(6, 6 + unlabelled)
+        self.labelled, self.unlabelled = np.arange(6), np.arange(6, 6 + unlabelled) if unlabelled else np.arange(6)
 
     def names(self, numbers):
         return [f"case_{number:02d}" for number in numbers]

@@ -98,7 +98,7 @@ def test_what_cannot_be_understood_is_refused_with_words(labels, words):
 
 @pytest.mark.parametrize("value", [-1, 3, 70_000])
 def test_a_number_that_is_no_class_is_refused(value):
-    with pytest.raises(DataError, match=rf"a\.nii: label values \[{value}\] are not in dataset.json \(0 to 1\)"):
+    with pytest.raises(DataError, match=rf"a\.nii: label values \[{value}\] are no classes \(0 to 1\)"):
         Classes.consecutive(("background", "organ")).to_inside(np.array([0, 1, value]), "a.nii")
 
 

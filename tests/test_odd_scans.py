@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fewscan.classes import Classes
 from fewscan.commands.check import check
 from fewscan.data.check import check_images
 from fewscan.evaluation.evaluate import score_files
@@ -108,7 +109,7 @@ def test_masks_that_no_integers_can_hold_are_not_scored(tmp_path, value):
         write_scan(tmp_path / name, np.full((4, 20, 24), number, np.float32), geometry())
     for pair in (("sound.nii", "odd.nii"), ("odd.nii", "sound.nii")):
         with pytest.raises(DataError, match=r"odd\.nii: the mask holds NaN, infinite or huge values"):
-            score_files(*(tmp_path / name for name in pair), 2)
+            score_files(*(tmp_path / name for name in pair), Classes.consecutive(("background", "a")))
 
 
 def label(values, dtype=np.float32):

@@ -63,13 +63,18 @@ class Classes:
         return self.regions or tuple(Region(name, (number,)) for name, number in pairs)
 
     @property
+    def parts(self) -> tuple[tuple[int, ...], ...]:
+        """The numbers inside of what is scored, in the order of `scored`."""
+        return tuple(tuple(self.numbers.index(number) for number in region.numbers) for region in self.scored)
+
+    @property
     def known(self) -> tuple[int, ...]:
         """All numbers that a mask may hold."""
         return self.numbers if self.ignored is None else (*self.numbers, self.ignored)
 
     def unknown(self, mask: np.ndarray) -> list[int]:
-        """The numbers of a mask of integers that are no class, rising."""
-        return np.setdiff1d(mask, self.known).tolist()
+        """The numbers of a mask, whole ones of any type, that are no class; rising."""
+        return [int(value) for value in np.setdiff1d(mask, self.known)]
 
     def to_inside(self, mask: np.ndarray, where: object) -> np.ndarray:
         """A mask of integers with the numbers inside, uint8.
@@ -91,8 +96,8 @@ class Classes:
         inside = table[mask] if fits else None
         if inside is None or inside.min() < 0:
             raise DataError(
-                f"{where}: label values {self.unknown(mask)[:5]} are not in dataset.json ({describe(self)}). "
-                "Add the classes to dataset.json, or mend the label."
+                f"{where}: label values {self.unknown(mask)[:5]} are no classes ({describe(self)}). "
+                "Mend the mask, or add the classes to dataset.json."
             )
         return inside.astype(np.uint8)
 

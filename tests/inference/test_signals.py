@@ -140,4 +140,4 @@ def test_a_mask_of_an_odd_size_is_an_outlier(tmp_path):
 def test_overlaps_are_counted_per_class_and_slice():
     first = torch.tensor([[[0, 1], [2, 2]], [[1, 1], [0, 0]]])
     second = torch.tensor([[[0, 1], [1, 2]], [[0, 0], [0, 0]]])
-    assert mask_overlaps(first, second, 3).tolist() == [[[1, 3], [1, 3]], [[0, 2], [0, 0]]]
+    assert mask_overlaps(first, second, [[1], [2]]).tolist() == [[[1, 3], [1, 3]], [[0, 2], [0, 0]]]

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from fewscan.classes import IGNORED
 from fewscan.losses.segmentation import cross_entropy, soft_dice, supervised_loss
 
 
@@ -86,3 +87,25 @@ def test_3d_and_perfect_prediction(generator):
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match="labels have shape"):
         supervised_loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 5, dtype=torch.long))
+
+
+def test_ignored_pixels_are_those_of_weight_nothing(maps):
+    logits, labels, weights = maps
+    ignored = labels.masked_fill(weights == 0, IGNORED)
+    assert float(cross_entropy(logits, ignored)) == pytest.approx(slow_cross_entropy(*maps), rel=1e-12)
+    assert float(soft_dice(logits, ignored)) == pytest.approx(slow_dice(*maps), rel=1e-9)
+    # Also where weights are given: neither counts.
+    ones = torch.ones_like(weights)
+    assert float(supervised_loss(logits, ignored, ones)) == pytest.approx(float(supervised_loss(*maps)), rel=1e-12)
+
+
+def test_ignored_pixels_take_no_gradient_and_all_ignored_is_no_loss(maps):
+    logits, labels, weights = maps
+    logits.requires_grad_()
+    ignored = labels.masked_fill(weights == 0, IGNORED)
+    (gradient,) = torch.autograd.grad(supervised_loss(logits, ignored), logits)
+    assert not gradient.movedim(1, -1)[weights == 0].any()
+    assert gradient.movedim(1, -1)[weights > 0].all()
+    loss = supervised_loss(logits, torch.full_like(labels, IGNORED))
+    assert loss.item() == 0
+    assert not torch.autograd.grad(loss, logits)[0].any()

@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 import torch
 
+from fewscan.classes import IGNORED
 from fewscan.config import OptimiserSettings
 from fewscan.engine.loop import make_optimiser, weigh
 from fewscan.registry import METHODS
@@ -102,3 +103,49 @@ def test_lower_precision_gives_finite_terms_of_the_images_precision(name):
         rough.start_stage(stage)
         terms = rough(draw_batch(stage, SIZES[0]), context())
         assert all(t.dtype == torch.float32 and torch.isfinite(t) for t in terms.values())
+
+
+LABELLED_STEPS = [step for step in ALL_STEPS if step[2] != "global"]
+
+
+@pytest.mark.parametrize(("name", "size", "stage"), LABELLED_STEPS)
+def test_what_is_ignored_teaches_nothing(name, size, stage, monkeypatch):
+    """No gradient of L_sup reaches a logit there; BCP has L_sup of the labelled pixels of mixtures, tested by itself."""
+
+    def keep(images, labels, generator):
+        del generator
+        return images, labels
+
+    def notice(module, inputs, output):
+        del module, inputs
+        outputs.append(output)
+
+    method, batch = start(name, size, stage)
+    for view in ("labelled", "weak_labelled"):
+        monkeypatch.setattr(method.augment, view, keep)
+    half, outputs = size[0] // 2, []
+    labels = batch.labels.clone()
+    labels[:, half:] = IGNORED
+    method.student.classifier.register_forward_hook(notice)
+    terms = method(batch._replace(labels=labels), context())
+    assert torch.isfinite(torch.stack(list(terms.values()))).all()
+    if "sup" not in terms:
+        assert name == "bcp"
+        return
+    found = torch.autograd.grad(terms["sup"], [o for o in outputs if o.requires_grad], allow_unused=True)
+    gradients = [gradient for gradient in found if gradient is not None]
+    assert any(gradient[:, :, :half].any() for gradient in gradients)
+    assert not any(gradient[:, :, half:].any() for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_batch_without_any_label_teaches_nothing_by_labels(name):
+    method = build(name)
+    stage = method.stages()[-1]
+    method.start_stage(stage)
+    batch = draw_batch(stage, SIZES[0])
+    batch.labels.fill_(IGNORED)
+    terms = method(batch, context())
+    weigh(terms, method.weights(context())).backward()
+    assert all(torch.isfinite(t) for t in terms.values())
+    assert "sup" not in terms or terms["sup"].item() == 0

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from fewscan.classes import Classes
 from fewscan.io import write_json, write_scan
 from fewscan.reporting.page.cases import CaseFiles, disagreement, make_cards, telling_slice
 from fewscan.reporting.page.charts import heat, tint
@@ -115,7 +116,7 @@ def case_files(tmp_path, shape=(4, 20, 24), label=1):
 
 
 def test_a_card_shows_the_case(tmp_path):
-    (card,) = make_cards([case_files(tmp_path)], NAMES, 0, lambda: None)
+    (card,) = make_cards([case_files(tmp_path)], Classes.consecutive(NAMES), 0, lambda: None)
     assert list(card.volumes) == ["image", "prediction", "reference", "disagreement"]
     masks = {name: np.asarray(load(text).dataobj) for name, text in card.volumes.items()}
     assert np.array_equal(masks["disagreement"], disagreement(masks["prediction"], masks["reference"]))
@@ -133,11 +134,11 @@ def test_a_card_shows_the_case(tmp_path):
 
 def test_masks_that_do_not_fit_are_refused(tmp_path):
     files = case_files(tmp_path, label=3)
-    with pytest.raises(DataError, match=r"mask\.nii\.gz: label 3 is not one of the run's 3 classes"):
-        make_cards([files], NAMES, 0, lambda: None)
+    with pytest.raises(DataError, match=r"mask\.nii\.gz: label values \[3\] are no classes \(0 to 2\)"):
+        make_cards([files], Classes.consecutive(NAMES), 0, lambda: None)
     write_scan(files.prediction, disc((5, 20, 24)), oblique((5, 20, 24)))
     with pytest.raises(DataError, match=r"mask\.nii\.gz: shape \(5, 20, 24\), its image has \(4, 20, 24\)"):
-        make_cards([files], NAMES, 0, lambda: None)
+        make_cards([files], Classes.consecutive(NAMES), 0, lambda: None)
 
 
 def test_worst_first_then_by_estimate_then_by_name(tmp_path):

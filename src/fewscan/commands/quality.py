@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fewscan.classes import IGNORED
 from fewscan.commands.console import Reporter
 from fewscan.commands.validation import validate_model
 from fewscan.data.plan import Plan
@@ -38,7 +39,7 @@ class Quality(BaseModel):
     Attributes:
         format: version of this file.
         two_networks: whether the method has a second network.
-        expected: shapes of the labelled cases, by class number.
+        expected: shapes of the labelled cases, by class number inside; None: no labelled case shows the whole.
         calibrations: from signals to a Dice, those that need most signals first; none without enough validation cases.
     """
 
@@ -46,7 +47,7 @@ class Quality(BaseModel):
 
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
     two_networks: bool
-    expected: dict[int, Expected]
+    expected: dict[int, Expected] | None
     calibrations: tuple[Calibration, ...]
 
 
@@ -106,7 +107,8 @@ class Judge:
         if self.quality is None:
             reporter.say(f"{run / FILE} is not there: signals of quality, but no estimate and no outliers")
         elif not self.quality.calibrations:
-            reporter.say(f"{run} had too few validation cases: outliers are flagged, no Dice is estimated")
+            outliers = "" if expected is None else "outliers are flagged, "
+            reporter.say(f"{run} had too few validation cases: {outliers}no Dice is estimated")
         if second is None and self.quality is not None and self.quality.two_networks:
             reporter.say(f"{run / SECOND_WEIGHTS} is not there: no agreement with the other network")
 
@@ -191,16 +193,21 @@ def validate_and_calibrate(run: Path, split: Split, device: torch.device, report
     write_json(run / FILE, quality.model_dump(mode="json"))
 
 
-def _expected(labelled: Sequence[Case], plan: Plan, reporter: Reporter) -> dict[int, Expected]:
+def _expected(labelled: Sequence[Case], plan: Plan, reporter: Reporter) -> dict[int, Expected] | None:
+    """Of those cases that are labelled all over: of the others nobody knows the whole shapes."""
     shapes = []
     with reporter.bar("measuring labelled masks", len(labelled)) as step:
         for case in labelled:
             if case.label is not None:
                 mask = read_mask(case.label)
-                shapes.append(
-                    class_shapes(mask.array, mask.geometry.spacing_mm, plan.slice_axis, len(plan.class_names))
-                )
+                inside = plan.classes.to_inside(mask.array, case.label)
+                if not (inside == IGNORED).any():
+                    spacing = mask.geometry.spacing_mm
+                    shapes.append(class_shapes(inside, spacing, plan.slice_axis, len(plan.class_names)))
             step()
+    if not shapes:
+        reporter.say('quality: every labelled mask has voxels to "ignore", so no shapes are known and none is flagged')
+        return None
     return expected_shapes(shapes)
 
 
@@ -217,7 +224,9 @@ def _calibrate(
     rows = [_row(case, found[case], estimates.get(case), lowest_fifth) for case in dice]
     write_rows(run / "validation" / TABLE, rows, dice)
     if calibration is None:
-        reporter.say(f"quality: {len(dice)} validation cases are too few for an estimate; outliers are flagged")
+        outliers = any(signal.outlier is not None for signal in signals.values())
+        flagged = "; outliers are flagged" if outliers else ""
+        reporter.say(f"quality: {len(dice)} validation cases are too few for an estimate{flagged}")
     else:
         rank = "undefined" if calibration.spearman is None else f"{calibration.spearman:.2f}"
         reporter.say(

@@ -97,7 +97,7 @@ def _write(
     ranked = sorted(cases, key=lambda case: case.standing)
     shown = ranked[:most_cases]
     with reporter.bar("drawing cases", len(shown)) as step:
-        cards = make_cards(shown, files.plan.class_names, files.plan.slice_axis, step)
+        cards = make_cards(shown, files.plan.classes, files.plan.slice_axis, step)
     contents = Contents(
         run=files,
         cards=cards,

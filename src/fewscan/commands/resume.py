@@ -186,7 +186,7 @@ def _read_plan(path: Path, index: DatasetIndex) -> Plan:
         plan = Plan.model_validate(read_json(path))
     except ValidationError as error:
         raise DataError(f"{path}: not a plan of fewscan. Restore it, or choose another folder. {error}") from None
-    if (plan.channel_names, plan.class_names) != (index.channel_names, index.class_names):
+    if (plan.channel_names, plan.classes) != (index.channel_names, index.classes):
         raise DataError(
             f"{path}: made for channels {', '.join(plan.channel_names)} and classes {', '.join(plan.class_names)}, "
             f"{index.root / 'dataset.json'} has others. Restore dataset.json, or train anew in another folder."

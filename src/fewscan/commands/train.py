@@ -123,6 +123,17 @@ def _check_scans(reporter: Reporter, index: DatasetIndex, split: Split) -> None:
     raise_on_faults(faults)
 
 
+def _label_notes(plan: Plan) -> list[str]:
+    """What of the labels is not as plain as 0, 1, 2, ..., in words."""
+    notes = []
+    if plan.regions:
+        names = ", ".join(f"{region.name} ({'+'.join(map(str, region.numbers))})" for region in plan.regions)
+        notes.append(f"regions are trained by their parts and scored as a whole: {names}")
+    if plan.ignored_number is not None:
+        notes.append(f"voxels of {plan.ignored_number} (ignore) have no loss and no score")
+    return notes
+
+
 def _plan(reporter: Reporter, index: DatasetIndex, split: Split, config: Config) -> Plan:
     with reporter.bar("measuring", len(split.train)) as step:
         fingerprint = take_fingerprint(index, split.train, step)
@@ -136,6 +147,8 @@ def _plan(reporter: Reporter, index: DatasetIndex, split: Split, config: Config)
         f"plan: 2D slices of {plan.size[0]}×{plan.size[1]} pixels; {normalisation}; "
         f"classes {', '.join(plan.class_names)}"
     )
+    for note in _label_notes(plan):
+        reporter.say(f"  {note}")
     for note in plan.notes:
         reporter.say(f"  {note}")
     return plan

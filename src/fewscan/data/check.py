@@ -77,23 +77,37 @@ def check_cases(
     """
     faults: list[Fault] = []
     digests: dict[str, tuple[bytes, ...]] = {}
-    shown: list[bool] = []
+    shown: list[set[int] | None] = []
     parts = part_of or {}
     for case in cases:
         looked = _check_images(case.images, faults)
         if looked.digests:
             digests[case.name] = looked.digests
         if case.label is not None:
-            shows = _check_label(case.label, looked.geometry, index.classes, faults)
+            numbers = _check_label(case.label, looked.geometry, index.classes, faults)
             if parts.get(case.name) == "train":
-                shown.append(shows)
+                shown.append(numbers)
         if progress is not None:
             progress()
-    faults += _doubles(index, digests, parts)
-    if shown and not any(shown):
+    return [*faults, *_doubles(index, digests, parts), *_unseen(index, shown)]
+
+
+def _unseen(index: DatasetIndex, shown: Sequence[set[int] | None]) -> list[Fault]:
+    """Classes that no label of a training case shows; none where a label cannot be told, which is a fault already."""
+    known = [numbers for numbers in shown if numbers is not None]
+    if not shown or len(known) < len(shown):
+        return []
+    seen = set().union(*known)
+    classes = list(zip(index.classes.names, index.classes.numbers, strict=True))[1:]
+    unseen = [f"{name} ({number})" for name, number in classes if number not in seen]
+    if len(unseen) == len(classes):
         problem = "none of the labelled training cases contains a foreground voxel"
-        faults.append(Fault(str(index.root), problem, "Label at least one case, or name others with --labelled-list"))
-    return faults
+        return [Fault(str(index.root), problem, "Label at least one case, or name others with --labelled-list")]
+    if not unseen:
+        return []
+    problem = f"no labelled training case shows {some(unseen)}"
+    remedy = "It will not be learnt: label a case that shows it, or take it out"
+    return [Fault(str(index.root / "dataset.json"), problem, remedy, fatal=False)]
 
 
 def check_images(images: Sequence[Path]) -> list[Fault]:
@@ -187,27 +201,27 @@ def _compare(path: Path, geometry: Geometry, other: str, expected: Geometry, fau
         faults.append(Fault(str(path), f"{difference} of {other}", remedy))
 
 
-def _check_label(path: Path, geometry: Geometry | None, classes: Classes, faults: list[Fault]) -> bool:
-    """Whether the label shows a class; also where that cannot be told, since there is another fault then."""
+def _check_label(path: Path, geometry: Geometry | None, classes: Classes, faults: list[Fault]) -> set[int] | None:
+    """The numbers that a label shows; None where there is a fault, and they cannot be told."""
     scan = _read(path, faults)
     if scan is None:
-        return True
+        return None
     if geometry is not None:
         _compare(path, scan.geometry, "its image", geometry, faults)
     _check_header(path, scan.geometry, faults)
     if _count_not_finite(scan.array):
         faults.append(Fault(str(path), "the label holds NaN or infinite values", "Save it as integers"))
-        return True
+        return None
     values = np.unique(scan.array)
     whole = np.rint(values)
     if np.abs(values - whole).max() > LABEL_TOLERANCE:
         odd = values[np.abs(values - whole) > LABEL_TOLERANCE][:5].tolist()
         faults.append(Fault(str(path), f"label values such as {odd} are not whole", "Save it as integers"))
-        return True
-    outside = classes.unknown(whole.astype(np.int64))
+        return None
+    outside = classes.unknown(whole)
     if outside:
         problem = f"label values {outside[:5]} are not in dataset.json ({describe(classes)})"
         faults.append(Fault(str(path), problem, "Add the classes to dataset.json, or mend the label"))
     elif not whole.any():
         faults.append(Fault(str(path), "the label is all background", "Right if nothing is there; else mend it", False))
-    return bool(outside) or bool(np.isin(whole, classes.numbers[1:]).any())
+    return None if outside else {int(value) for value in whole}

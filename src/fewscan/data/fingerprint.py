@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fewscan.classes import IGNORED
 from fewscan.data.index import DatasetIndex
-from fewscan.io import Geometry, read_geometry, read_scan
+from fewscan.io import Geometry, read_geometry, read_mask, read_scan
 from fewscan.types import Case
 
 INTENSITY_SAMPLES = 10_000
@@ -86,7 +87,9 @@ def take_fingerprint(
     for case in cases:
         geometries.append(read_geometry(case.images[0]))
         if case.label is not None:
-            label = np.rint(read_scan(case.label).array).astype(np.uint8)
+            label = index.classes.to_inside(read_mask(case.label).array, case.label)
+            # Nobody knows what is there: it is no part of the anatomy, nor of its intensities.
+            label[label == IGNORED] = 0
             mask = label > 0
             if mask.any():
                 foregrounds.append(_foreground(label, geometries[-1], len(index.class_names)))

@@ -9,11 +9,13 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, Region
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
 from fewscan.types import DataError
 
 Scheme = Literal["zscore", "minmax", "ct"]
+Number = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
 Side = Annotated[int, Field(ge=1, le=1 << 14)]
 Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -70,6 +72,10 @@ class Plan(BaseModel):
     """Everything that turns a scan into network input and back; stored with the model.
 
     Attributes:
+        class_names: background first.
+        class_numbers: in masks, by class; None: 0, 1, 2, ...
+        ignored_number: in masks, of voxels that nobody has labelled; None: there is none.
+        regions: of several classes, that are scored instead of the classes; empty: there are none.
         slice_axis: the array axis (z, y, x) that slices are cut along.
         size: height and width of a slice in pixels.
         spacing_mm: height and width of a pixel; None where slices are stretched to `size`.
@@ -81,7 +87,10 @@ class Plan(BaseModel):
 
     dataset: str
     channel_names: Annotated[tuple[str, ...], Field(min_length=1)]
-    class_names: Annotated[tuple[str, ...], Field(min_length=2, max_length=256)]
+    class_names: Annotated[tuple[str, ...], Field(min_length=2, max_length=MOST_CLASSES)]
+    class_numbers: tuple[Number, ...] | None = None
+    ignored_number: Number | None = None
+    regions: tuple[Region, ...] = ()
     slice_axis: Annotated[int, Field(ge=0, le=2)]
     size: tuple[Side, Side]
     spacing_mm: tuple[Millimetres, Millimetres] | None
@@ -94,6 +103,23 @@ class Plan(BaseModel):
         if len(self.normalisation) != len(self.channel_names):
             raise ValueError("normalisation must have an entry for each of the channel_names")
         return self
+
+    @model_validator(mode="after")
+    def _numbers_are_of_classes(self) -> Plan:
+        numbers = self.classes.numbers
+        if len(numbers) != len(self.class_names) or numbers[0] != 0 or list(numbers) != sorted(set(numbers)):
+            raise ValueError("class_numbers must rise from 0, one for each of the class_names")
+        if self.ignored_number in numbers:
+            raise ValueError("ignored_number must not be a class's")
+        if any(not region.numbers or not set(region.numbers) <= set(numbers[1:]) for region in self.regions):
+            raise ValueError("regions must be of numbers of classes")
+        return self
+
+    @property
+    def classes(self) -> Classes:
+        """As the labels know them."""
+        numbers = self.class_numbers or tuple(range(len(self.class_names)))
+        return Classes(self.class_names, numbers, self.ignored_number, self.regions)
 
 
 def make_plan(
@@ -130,6 +156,9 @@ def make_plan(
         dataset=index.name,
         channel_names=index.channel_names,
         class_names=index.class_names,
+        class_numbers=index.classes.numbers,
+        ignored_number=index.classes.ignored,
+        regions=index.classes.regions,
         slice_axis=axis,
         size=size,
         spacing_mm=spacing,

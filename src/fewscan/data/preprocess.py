@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from fewscan.classes import IGNORED
 from fewscan.data.plan import Normalisation, Plan
 from fewscan.data.resample import axis_maps, resample
 from fewscan.io import (
@@ -19,6 +20,7 @@ from fewscan.io import (
     make_folder,
     read_geometry,
     read_json,
+    read_mask,
     read_scan,
     write_json,
 )
@@ -69,17 +71,21 @@ def load_slices(images: Sequence[Path], plan: Plan) -> tuple[np.ndarray, Geometr
 
 
 def load_label_slices(label: Path, plan: Plan) -> np.ndarray:
-    """Read one mask and bring it to the canvas: (slices, h, w) uint8; each class resampled linearly, largest wins.
+    """Read one mask and bring it to the canvas: each class, and what is ignored, resampled linearly, largest wins.
+
+    Returns:
+        (slices, h, w) uint8, the numbers inside; `IGNORED` where nobody has labelled.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: the file cannot be read, or holds a number that is no class.
     """
-    scan = read_scan(label)
-    volume = np.moveaxis(np.rint(scan.array).astype(np.uint8), plan.slice_axis, 0)
+    scan = read_mask(label)
+    volume = np.moveaxis(plan.classes.to_inside(scan.array, label), plan.slice_axis, 0)
     rows, columns = (m.to_canvas() for m in axis_maps(plan, scan.geometry))
-    shares = [resample((volume == k).astype(np.float32), rows, columns) for k in range(len(plan.class_names))]
+    kinds = np.array([*range(len(plan.class_names)), *([] if plan.ignored_number is None else [IGNORED])], np.uint8)
+    shares = [resample((volume == k).astype(np.float32), rows, columns) for k in kinds]
     # argmax takes the first of equals: outside the scan all are 0, which is background.
-    return np.argmax(shares, axis=0).astype(np.uint8)
+    return kinds[np.argmax(shares, axis=0)]
 
 
 def cache_key(cases: Sequence[Case], plan: Plan) -> str:
@@ -122,13 +128,19 @@ def build_cache(cases: Sequence[Case], plan: Plan, folder: Path, progress: Calla
     ):
         _start_array(images, np.dtype(np.float16), images_shape)
         _start_array(labels, np.dtype(np.uint8), (labelled, *plan.size))
-        _fill(cases, plan, images, labels, progress)
+        blank = _fill(cases, plan, images, labels, progress)
     write_json(
         folder / "slices.json",
         {
             "key": key,
             "cases": [
-                {"name": case.name, "patient": case.patient, "slices": n, "labelled": case.label is not None}
+                {
+                    "name": case.name,
+                    "patient": case.patient,
+                    "slices": n,
+                    "labelled": case.label is not None,
+                    "blank": blank[case.name],
+                }
                 for n, case in zip(counts, cases, strict=True)
             ],
         },
@@ -157,7 +169,9 @@ def _fill(
     images: BinaryIO,
     labels: BinaryIO,
     progress: Callable[[], None] | None,
-) -> None:
+) -> dict[str, list[int]]:
+    """Write the rows; by case, the numbers of those slices of a label on which nothing is labelled."""
+    blank: dict[str, list[int]] = {}
     for case in cases:
         slices, _ = load_slices(case.images, plan)
         images.write(np.ascontiguousarray(slices, np.float16).data)
@@ -166,8 +180,10 @@ def _fill(
             if masks.shape[0] != slices.shape[0]:
                 raise DataError(f"{case.label}: {len(masks)} slices, its image has {len(slices)}.")
             labels.write(np.ascontiguousarray(masks).data)
+        blank[case.name] = np.flatnonzero((masks == IGNORED).all(axis=(1, 2))).tolist() if case.label else []
         if progress is not None:
             progress()
+    return blank
 
 
 def _is_current(folder: Path, key: str) -> bool:

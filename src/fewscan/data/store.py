@@ -18,8 +18,8 @@ class SliceStore:
     """Rows of images and labels by slice number.
 
     Attributes:
-        labelled: numbers of the slices that have a label.
-        unlabelled: numbers of those that have none.
+        labelled: numbers of the slices that have a label, at least on a pixel.
+        unlabelled: numbers of those that have none; where every case has a label, of all slices.
         case_names: in the order of the cache.
         slices_per_case: in the order of the cache's cases.
         resident: whether the slices are in memory (or on the device) or memory-mapped.
@@ -39,8 +39,12 @@ class SliceStore:
         self.case_names = [str(case["name"]) for case in cases]
         self.slices_per_case = [int(case["slices"]) for case in cases]
         self.is_labelled = np.repeat([bool(case["labelled"]) for case in cases], self.slices_per_case)
-        self.labelled = np.flatnonzero(self.is_labelled)
-        self.unlabelled = np.flatnonzero(~self.is_labelled)
+        starts = np.cumsum([0, *self.slices_per_case])
+        blank = [start + number for start, case in zip(starts, cases, strict=False) for number in case["blank"]]
+        known = self.is_labelled.copy()
+        known[np.array(blank, int)] = False
+        self.labelled = np.flatnonzero(known)
+        self.unlabelled = np.arange(len(known)) if self.is_labelled.all() else np.flatnonzero(~known)
         self._label_row = np.cumsum(self.is_labelled) - 1
         wanted = images.nbytes + labels.nbytes
         self.resident = wanted < MEMORY_SHARE * free_bytes(device) / sharers if resident is None else resident

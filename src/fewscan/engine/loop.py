@@ -234,9 +234,8 @@ class Batches:
 
     def __init__(self, store: SliceStore, seed: int) -> None:
         self.store = store
-        pool = store.unlabelled if len(store.unlabelled) else store.labelled
         self.labelled = ShuffledSampler(store.labelled, seed)
-        self.unlabelled = ShuffledSampler(pool, seed + 1)
+        self.unlabelled = ShuffledSampler(store.unlabelled, seed + 1)
 
     def draw(self, stage: Stage) -> Batch:
         """The next batch of a stage; all ranks draw it alike and each takes its share."""

@@ -52,7 +52,7 @@ def clean_statistics(networks: Iterable[nn.Module], store: Images, wanted: bool 
 
 
 def _batches(store: Images) -> Iterator[Tensor]:
-    for numbers in spread_batches(len(store.labelled) + len(store.unlabelled)):
+    for numbers in spread_batches(len(np.union1d(store.labelled, store.unlabelled))):
         yield store.images(numbers).contiguous(memory_format=torch.channels_last)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fewscan.evaluation.metrics import Scores, case_metrics
+from fewscan.classes import Classes, describe, parse_classes
+from fewscan.evaluation.metrics import Scores, class_metrics
 from fewscan.evaluation.summary import Rules, summarise
 from fewscan.io import Geometry, read_geometry, read_json, read_mask, scan_ending, scan_stem
 from fewscan.types import DataError, some
@@ -39,34 +40,49 @@ def evaluate_folders(
         DataError: a pair is missing or does not fit; every such fault at once, before anything is scored.
     """
     pairs = match_pairs(predictions, references)
-    names = class_names or find_class_names(references) or find_class_names(predictions)
+    named = Classes.consecutive(class_names) if class_names else find_classes(references) or find_classes(predictions)
     faults = [fault for pair in pairs.values() for fault in _misfits(*pair)]
     if faults:
         raise DataError("\n".join(faults))
     step = progress(len(pairs)) if progress else None
     cases: dict[str, dict[int, Scores]] = {}
-    n_classes = len(names) if names else 1 + max(_largest_label(*pair) for pair in pairs.values())
+    classes = named or Classes.consecutive([str(k) for k in range(1 + max(_largest_label(*p) for p in pairs.values()))])
     for case, (prediction, reference) in pairs.items():
-        cases[case] = score_files(prediction, reference, n_classes)
+        cases[case] = score_files(prediction, reference, classes)
         if step is not None:
             step()
-    return summarise(cases, names, rules)
+    return summarise(cases, scored_names(classes), rules)
 
 
-def score_files(prediction: Path, reference: Path, n_classes: int) -> dict[int, Scores]:
-    """Score one mask against its reference, on the reference's grid.
+def scored_names(classes: Classes) -> tuple[str, ...]:
+    """The names by the numbers of `score_files`: background, then what is scored."""
+    return (classes.names[0], *(region.name for region in classes.scored))
+
+
+def score_files(prediction: Path, reference: Path, classes: Classes) -> dict[int, Scores]:
+    """Score one mask against its reference, on the reference's grid; not where the reference is to be ignored.
+
+    Returns:
+        Scores of what is scored of the classes, numbered from 1 in its order.
 
     Raises:
         DataError: a file cannot be read, or the prediction has a label that no class has.
     """
     truth = read_mask(reference)
     mask = read_mask(prediction).array
-    if mask.min() < 0 or mask.max() >= n_classes:
+    outside = classes.unknown(mask)
+    if outside:
         raise DataError(
-            f"{prediction}: label {mask.max()} is not one of the {n_classes} classes. "
+            f"{prediction}: label {outside[-1]} is not one of the classes ({describe(classes)}). "
             "Give the references' own dataset.json."
         )
-    return case_metrics(mask, truth.array, truth.geometry.spacing_mm, n_classes)
+    if classes.ignored is not None:
+        mask = np.where(truth.array == classes.ignored, 0, mask)
+    spacing = truth.geometry.spacing_mm
+    return {
+        k: class_metrics(np.isin(mask, region.numbers), np.isin(truth.array, region.numbers), spacing)
+        for k, region in enumerate(classes.scored, start=1)
+    }
 
 
 def match_pairs(predictions: Path, references: Path) -> dict[str, tuple[Path, Path]]:
@@ -96,14 +112,17 @@ def _masks(folder: Path) -> dict[str, Path]:
     return masks
 
 
-def find_class_names(near: Path) -> tuple[str, ...] | None:
-    """The class names of a dataset.json in this folder or the one above, if there is one."""
+def find_classes(near: Path) -> Classes | None:
+    """The classes of a dataset.json in this folder or the one above, if there is one.
+
+    Raises:
+        DataError: it cannot be understood.
+    """
     folder = near if near.is_dir() else near.parent
     for path in (folder / "dataset.json", folder.parent / "dataset.json"):
         if path.is_file():
-            labels = read_json(path).get("labels", {})
-            if sorted(labels.values(), key=str) == list(range(len(labels))):
-                return tuple(sorted(labels, key=lambda name: labels[name]))
+            meta = read_json(path)
+            return parse_classes(meta.get("labels") if isinstance(meta, dict) else None)
     return None
 
 

@@ -52,7 +52,7 @@ class ScanInWork:
 
     @property
     def mask(self) -> np.ndarray:
-        """(z, y, x) uint8 on the scan's grid, as far as it is filled."""
+        """(z, y, x) uint8, numbers inside, on the scan's grid, as far as it is filled."""
         return np.moveaxis(self._mask, 0, self.plan.slice_axis)
 
     def take(self, start: int, canvas: np.ndarray) -> None:
@@ -65,9 +65,12 @@ class ScanInWork:
             self._kept[:, start : start + len(canvas)] = source.swapaxes(0, 1)
 
     def write(self, destination: Path, ending: str | None) -> Path:
-        """Write `CASE` + ending, the image's own where it is None, and `CASE.npz` where probabilities were kept."""
+        """Write `CASE` + ending, the image's own where it is None, and `CASE.npz` where probabilities were kept.
+
+        The mask has the numbers of the training's masks; the probabilities are in the order of the class names.
+        """
         path = destination / f"{self.case.name}{ending or scan_ending(self.case.images[0])}"
-        write_scan(path, self.mask, self.geometry)
+        write_scan(path, self.plan.classes.from_inside(self.mask), self.geometry)
         if self._kept is not None:
             kept = np.moveaxis(self._kept, 1, self.plan.slice_axis + 1)
             with atomic_path(destination / f"{self.case.name}.npz") as beside:
@@ -102,7 +105,7 @@ class Observer(Protocol):
         """After the network; slices (b, c, h, w) and probabilities (b, k, h, w) on the device, in the pieces' order."""
 
     def on_mask(self, case: Case, mask: np.ndarray, geometry: Geometry) -> None:
-        """When a scan's mask (z, y, x) is complete, before it is written; called in the writer's thread."""
+        """When a scan's mask (z, y, x) of numbers inside is complete, before it is written; in the writer's thread."""
 
 
 def probabilities(

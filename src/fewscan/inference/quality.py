@@ -38,17 +38,16 @@ class _Tally:
     Attributes:
         entropy: nats, and the sum of the foreground's probabilities: (2,).
         shown: slices with foreground.
-        overlaps: (k − 1, 2) by signal: pixels in both masks, and the sum of both.
+        overlaps: (r, 2) by signal and scored class or region: pixels in both masks, and the sum of both.
     """
 
-    n_classes: int
     entropy: np.ndarray = field(default_factory=lambda: np.zeros(2))
     shown: int = 0
     overlaps: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add_overlap(self, name: str, counts: np.ndarray) -> None:
-        """(k − 1, 2) more pixels."""
-        self.overlaps[name] = self.overlaps.get(name, np.zeros((self.n_classes - 1, 2))) + counts
+        """(r, 2) more pixels."""
+        self.overlaps[name] = self.overlaps.get(name, np.zeros(counts.shape)) + counts
 
     def agreement(self, name: str) -> float | None:
         """Dice, mean over classes; a class that neither mask shows scores 1. None where nothing was compared."""
@@ -84,7 +83,7 @@ class QualityObserver:
         self.averaged = averaged
         # The first view is turned, and not flipped.
         self._view = augmentation_views(False, plan.size)[0]
-        self._tallies: defaultdict[str, _Tally] = defaultdict(lambda: _Tally(len(plan.class_names)))
+        self._tallies: defaultdict[str, _Tally] = defaultdict(_Tally)
         self._outliers: dict[str, Outlier] = {}
 
     def take(self, case: Case) -> Assessment:
@@ -133,7 +132,7 @@ class QualityObserver:
         if self.second is not None:
             pairs["agreement_teacher"] = (mask, probabilities(self.second, slices).argmax(dim=1))
         for name, (ours, theirs) in pairs.items():
-            counts = mask_overlaps(ours, theirs, len(self.plan.class_names))
+            counts = mask_overlaps(ours, theirs, self.plan.classes.parts)
             for tally, own in zip(tallies, counts.cpu().numpy(), strict=True):
                 tally.add_overlap(name, own)
 
@@ -147,10 +146,23 @@ def entropy_sums(probs: Tensor) -> np.ndarray:
     return torch.stack((pixel_entropy(probs), 1 - probs[:, 0]), dim=1).sum(dim=(2, 3)).double().cpu().numpy()
 
 
-def mask_overlaps(first: Tensor, second: Tensor, n_classes: int) -> Tensor:
-    """(b, k − 1, 2): pixels of a foreground class in both masks (b, h, w), and the sum of both."""
+def mask_overlaps(first: Tensor, second: Tensor, regions: Sequence[Sequence[int]]) -> Tensor:
+    """(b, r, 2): pixels of a region in both masks (b, h, w), and the sum of both.
+
+    Args:
+        first: numbers inside.
+        second: the same.
+        regions: the numbers that belong to each.
+    """
     counts = []
-    for k in range(1, n_classes):
-        a, b = (first == k).flatten(1), (second == k).flatten(1)
+    for numbers in regions:
+        a, b = (_of_any(mask, numbers).flatten(1) for mask in (first, second))
         counts.append(torch.stack(((a & b).sum(dim=1), a.sum(dim=1) + b.sum(dim=1)), dim=1))
     return torch.stack(counts, dim=1)
+
+
+def _of_any(mask: Tensor, numbers: Sequence[int]) -> Tensor:
+    inside = mask == numbers[0]
+    for number in numbers[1:]:
+        inside = inside | (mask == number)
+    return inside

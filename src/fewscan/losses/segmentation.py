@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from fewscan.classes import IGNORED
 from fewscan.ranks import sum_over_ranks
 
 
@@ -17,21 +18,33 @@ def check_maps(logits: Tensor, labels: Tensor) -> None:
         raise ValueError(f"labels have shape {tuple(labels.shape)}, logits {tuple(logits.shape)} want {expected}")
 
 
+def known_labels(labels: Tensor, weights: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Labels that are all classes, and the weights of the pixels, where `IGNORED` ones have none.
+
+    Args:
+        labels: (b, *space), with `IGNORED` where nobody has labelled.
+        weights: of the pixels; None: all alike.
+        dtype: of the weights that are given back.
+    """
+    known = labels != IGNORED
+    weights = known.to(dtype) if weights is None else weights.to(dtype) * known
+    return labels.long() * known, weights
+
+
 def cross_entropy(
     logits: Float[Tensor, "b k *space"],
     labels: Int[Tensor, b * space],
     weights: Float[Tensor, b * space] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean of −log p_y over pixels, weighted where weights are given; 0 where they sum to nothing.
+    """Mean of −log p_y over labelled pixels, weighted where weights are given; 0 where they sum to nothing.
 
     Raises:
         ValueError: the shapes do not belong together.
     """
     check_maps(logits, labels)
-    if weights is None:
-        return F.cross_entropy(logits, labels.long())
-    losses = F.cross_entropy(logits, labels.long(), reduction="none")
-    total, weight = sum_over_ranks((losses * weights).sum(), weights.sum())
+    labels, w = known_labels(labels, weights, logits.dtype)
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    total, weight = sum_over_ranks((losses * w).sum(), w.sum())
     return total / weight.clamp_min(1)
 
 
@@ -44,15 +57,17 @@ def soft_dice(
     """1 − mean over classes of (2 Σ p·y + s) / (Σ p² + Σ y² + s), sums over the batch (Milletari et al., 2016).
 
     The batch is that of all ranks.
-    The background counts as a class, as in the published code. With weights, every sum is a weighted one.
+    The background counts as a class, as in the published code. With weights, every sum is a weighted one; pixels that
+    are `IGNORED` have none.
 
     Raises:
         ValueError: the shapes do not belong together.
     """
     check_maps(logits, labels)
     probs = logits.softmax(dim=1)
-    targets = torch.zeros_like(probs).scatter_(1, labels.long()[:, None], 1.0)
-    w = torch.ones_like(probs[:, :1]) if weights is None else weights[:, None].to(probs.dtype)
+    labels, w = known_labels(labels, weights, probs.dtype)
+    targets = torch.zeros_like(probs).scatter_(1, labels[:, None], 1.0)
+    w = w[:, None]
     axes = (0, *range(2, probs.ndim))
     overlap = (w * probs * targets).sum(dim=axes)
     total = (w * probs * probs).sum(dim=axes) + (w * targets).sum(dim=axes)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from fewscan.classes import IGNORED, Classes
 from fewscan.io import Geometry, read_mask, read_scan
 from fewscan.reporting.page.pixels import choose_window, nifti_base64, outline, png_uri, square, to_bytes
 from fewscan.reporting.page.sources import Quality
@@ -72,7 +73,7 @@ class Card:
         slice_number: of the most telling slice.
         focus: the place to look at first, mm in NIfTI's convention.
         volumes: name → base64 of a `.nii.gz`: image, prediction, and with a reference also reference, disagreement.
-        millilitres: predicted, by class.
+        millilitres: predicted, by scored class or region.
         coarser: every how many voxels were kept, (z, y, x).
     """
 
@@ -104,7 +105,7 @@ class Card:
 
 
 def make_cards(
-    cases: Sequence[CaseFiles], class_names: Sequence[str], slice_axis: int, progress: Callable[[], None]
+    cases: Sequence[CaseFiles], classes: Classes, slice_axis: int, progress: Callable[[], None]
 ) -> list[Card]:
     """Read the cases' files and make their cards, in the order given.
 
@@ -114,49 +115,53 @@ def make_cards(
     most = min(CASE_VOXELS, PAGE_VOXELS // max(1, len(cases)))
     cards = []
     for case in cases:
-        cards.append(_make_card(case, class_names, slice_axis, most))
+        cards.append(_make_card(case, classes, slice_axis, most))
         progress()
     return cards
 
 
-def _make_card(case: CaseFiles, class_names: Sequence[str], slice_axis: int, most_voxels: int) -> Card:
+def _make_card(case: CaseFiles, classes: Classes, slice_axis: int, most_voxels: int) -> Card:
     image = read_scan(case.image)
-    masks = {"prediction": _read_labels(case.prediction, image.geometry, class_names)}
+    masks = {"prediction": _read_labels(case.prediction, image.geometry, classes)}
     if case.reference is not None:
-        masks["reference"] = _read_labels(case.reference, image.geometry, class_names)
-        masks["disagreement"] = disagreement(masks["prediction"], masks["reference"])
+        reference = _read_labels(case.reference, image.geometry, classes)
+        masks["reference"] = np.where(reference == IGNORED, 0, reference)
+        masks["disagreement"] = disagreement(masks["prediction"], reference)
     shown = np.any([mask > 0 for mask in masks.values()], axis=0)
     window = choose_window(shown, image.geometry.spacing_mm, most_voxels)
     grey = to_bytes(image.array[window.slices])
     volumes = {"image": grey} | {name: mask[window.slices] for name, mask in masks.items()}
     number = telling_slice(masks, slice_axis)
     voxel_ml = float(np.prod(image.geometry.spacing_mm)) / 1000
-    counts = np.bincount(masks["prediction"].ravel(), minlength=len(class_names))
+    counts = np.bincount(masks["prediction"].ravel(), minlength=len(classes.names))
     return Card(
         files=case,
         thumbnail=_thumbnail(case, image.array, masks, image.geometry, slice_axis, number),
         slice_number=number,
         focus=_focus(masks, image.geometry, slice_axis),
         volumes={name: nifti_base64(volume, image.geometry, window) for name, volume in volumes.items()},
-        millilitres={name: float(counts[k]) * voxel_ml for k, name in enumerate(class_names) if k > 0},
+        millilitres={
+            region.name: float(counts[list(numbers)].sum()) * voxel_ml
+            for region, numbers in zip(classes.scored, classes.parts, strict=True)
+        },
         coarser=window.step,
     )
 
 
-def _read_labels(path: Path, geometry: Geometry, class_names: Sequence[str]) -> np.ndarray:
+def _read_labels(path: Path, geometry: Geometry, classes: Classes) -> np.ndarray:
+    """The numbers inside."""
     mask = read_mask(path)
     if mask.geometry.shape != geometry.shape:
         raise DataError(
             f"{path}: shape {mask.geometry.shape}, its image has {geometry.shape}. Give the image that it belongs to."
         )
-    if mask.array.min() < 0 or mask.array.max() >= len(class_names):
-        raise DataError(f"{path}: label {mask.array.max()} is not one of the run's {len(class_names)} classes.")
-    return mask.array.astype(np.uint8)
+    return classes.to_inside(mask.array, path)
 
 
 def disagreement(prediction: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """0 where both agree, 1 where foreground was missed, 2 where it was added, 3 where it is of another class."""
+    """0 where both agree or the reference is ignored, else 1: foreground was missed, 2: added, 3: of another class."""
     result = np.zeros(prediction.shape, np.uint8)
+    prediction = np.where(reference == IGNORED, IGNORED, prediction)
     result[(reference > 0) & (prediction == 0)] = MISSED
     result[(prediction > 0) & (reference == 0)] = ADDED
     result[(prediction > 0) & (reference > 0) & (prediction != reference)] = CONFUSED

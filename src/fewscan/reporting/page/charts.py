@@ -48,7 +48,7 @@ def _validation_chart(run: RunFiles, marks: Sequence[float]) -> Markup:
             return record["validation"][network]["dice"]
 
         lines.append(_line(readings, f"mean, {network}", 0, mean, dashed=i > 0, dots=True))
-    for k, name in enumerate(run.classes if networks else (), start=1):
+    for k, name in enumerate(run.scored if networks else (), start=1):
 
         def of_class(record: Record, name: str = name) -> Any:
             return record["validation"][networks[0]]["classes"][name]

@@ -133,6 +133,11 @@ class RunFiles:
         return self.plan.class_names[1:]
 
     @property
+    def scored(self) -> tuple[str, ...]:
+        """Names of what is scored: the classes, or regions of them."""
+        return tuple(region.name for region in self.plan.classes.scored)
+
+    @property
     def alarms(self) -> list[dict[str, Any]]:
         """Records of training that something was wrong."""
         return [record for record in self.records if "alarm" in record]

@@ -78,6 +78,7 @@ def _variables(contents: Contents) -> dict[str, Any]:
         "colours": CLASS_COLOURS,
         "data": {
             "classes": list(run.classes),
+            "scored": [_scored(name, run.classes) for name in run.scored],
             "colours": list(CLASS_COLOURS),
             "cases": [card.facts for card in contents.cards],
         },
@@ -86,6 +87,11 @@ def _variables(contents: Contents) -> dict[str, Any]:
         "viewer": _part("vendor", "niivue.umd.js") if contents.cards else Markup(""),
         "viewer_licence": _part("vendor", "niivue.LICENSE"),
     }
+
+
+def _scored(name: str, classes: Sequence[str]) -> dict[str, Any]:
+    """What the viewer lists; a region of several classes has no colour of its own."""
+    return {"name": name, "colour": classes.index(name) if name in classes else None}
 
 
 def _code(text: str) -> Markup:

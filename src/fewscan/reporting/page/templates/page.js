@@ -159,12 +159,12 @@ for (const svg of document.querySelectorAll("svg[data-lines]")) {
       item.append(name);
       return item;
     };
-    const rows = data.classes.map((name, i) => {
+    const rows = data.scored.map(({ name, colour }) => {
       const ml = `${facts.ml[name].toFixed(1)} ml`;
       const score = facts.dice[name];
       const hd95 = facts.hd95[name];
       const distance = hd95 === null || hd95 === undefined ? "" : `, HD95 ${hd95.toFixed(1)} mm`;
-      return row(`${name} ${score === undefined ? "" : `Dice ${score.toFixed(3)}${distance}, `}${ml}`, i);
+      return row(`${name} ${score === undefined ? "" : `Dice ${score.toFixed(3)}${distance}, `}${ml}`, colour);
     });
     if (facts.estimate) {
       const { dice: estimate, low, high } = facts.estimate;
