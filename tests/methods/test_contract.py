@@ -110,7 +110,7 @@ LABELLED_STEPS = [step for step in ALL_STEPS if step[2] != "global"]
 
 @pytest.mark.parametrize(("name", "size", "stage"), LABELLED_STEPS)
 def test_what_is_ignored_teaches_nothing(name, size, stage, monkeypatch):
-    """No gradient of L_sup reaches a logit there; BCP has L_sup of the labelled pixels of mixtures, tested by itself."""
+    """No gradient of L_sup reaches a logit there; BCP's is that of mixtures, tested by itself."""
 
     def keep(images, labels, generator):
         del generator

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from fewscan.augment.random import uniform
+from fewscan.classes import IGNORED
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -144,6 +145,8 @@ def warp_confidence(confidence: Float[Tensor, b * space], grid: Tensor) -> Tenso
 
 
 def warp_labels(labels: Int[Tensor, b * space], grid: Tensor) -> Tensor:
-    """Look up labels (b, *space), nearest; beyond the border 0, the background."""
-    warped = F.grid_sample(labels[:, None].to(grid.dtype), grid, mode="nearest", align_corners=False)
-    return warped[:, 0].to(labels.dtype)
+    """Look up labels (b, *space), nearest; beyond the border 0, the background, or `IGNORED` where the border is."""
+    values = labels[:, None].to(grid.dtype)
+    warped = F.grid_sample(values, grid, mode="nearest", padding_mode="border", align_corners=False)[:, 0]
+    outside = (grid.abs() > 1).any(dim=-1)
+    return warped.masked_fill(outside & (warped != IGNORED), 0).to(labels.dtype)

@@ -85,7 +85,10 @@ def load_label_slices(label: Path, plan: Plan) -> np.ndarray:
     kinds = np.array([*range(len(plan.class_names)), *([] if plan.ignored_number is None else [IGNORED])], np.uint8)
     shares = [resample((volume == k).astype(np.float32), rows, columns) for k in kinds]
     # argmax takes the first of equals: outside the scan all are 0, which is background.
-    return kinds[np.argmax(shares, axis=0)]
+    slices = kinds[np.argmax(shares, axis=0)]
+    # Where nothing is labelled, nothing around the scan is either.
+    slices[(volume == IGNORED).all(axis=(1, 2))] = IGNORED
+    return slices
 
 
 def cache_key(cases: Sequence[Case], plan: Plan) -> str:
