@@ -1,0 +1,220 @@
+"""Label numbers with gaps, ignored voxels and regions, from the data set to scores."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from fewscan import check, evaluate, predict, train
+from fewscan.classes import IGNORED
+from fewscan.commands.quality import _expected
+from fewscan.commands.resume import _read_plan
+from fewscan.commands.validation import canvas_validation
+from fewscan.data.fingerprint import take_fingerprint
+from fewscan.data.index import read_dataset
+from fewscan.data.plan import PlanSettings, make_plan
+from fewscan.data.preprocess import build_cache
+from fewscan.data.split import make_split
+from fewscan.data.store import SliceStore
+from fewscan.io import read_json, read_mask, read_scan, write_scan
+from fewscan.types import DataError
+from scans import TINY, make_dataset
+from terminals import Notes
+
+CPU = torch.device("cpu")
+NAMES = [f"case_{i:02d}" for i in range(4)]
+
+
+def relabel(root, change):
+    """Change the masks of a data set of discs."""
+    for path in sorted((root / "labelsTr").iterdir()):
+        scan = read_scan(path)
+        write_scan(path, change(scan.array.copy()), scan.geometry)
+    return root
+
+
+def rings(outer, inner, ignored=None):
+    """A disc in two parts; and the first slice, and the left of all others, ignored."""
+
+    def change(mask):
+        mask = mask.astype(np.uint16) * outer
+        mask[:, 9:11, 11:13] = inner
+        if ignored is not None:
+            mask[0] = ignored
+            mask[:, :, :8] = ignored
+        return mask
+
+    return change
+
+
+def make(folder, labels, change):
+    root = relabel(make_dataset(folder, labelled=4, unlabelled=1, labels=labels), change)
+    (root / "splits.json").write_text(json.dumps({"train": [*NAMES[:3], "case_04"], "val": NAMES[3:]}))
+    return root
+
+
+REGIONS = {"background": 0, "whole": [40, 300], "core": [300], "ignore": 7}
+
+
+@pytest.fixture(scope="module")
+def regions(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("regions") / "set", REGIONS, rings(40, 300, 7))
+
+
+@pytest.fixture(scope="module")
+def run(regions, tmp_path_factory):
+    said = Notes()
+    folder = tmp_path_factory.mktemp("run") / "run"
+    train(regions, folder, "supervised", settings=(*TINY, "logging.validate_every=3"), device="cpu", reporter=said)
+    return folder, "\n".join(said.lines)
+
+
+def test_regions_are_trained_by_their_parts_and_scored_by_their_names(run):
+    folder, said = run
+    plan = read_json(folder / "plan.json")
+    assert plan["class_names"] == ["background", "label 40", "core"]
+    assert (plan["class_numbers"], plan["ignored_number"]) == ([0, 40, 300], 7)
+    summary = read_json(folder / "validation" / "summary.json")
+    assert list(summary["classes"]) == ["whole", "core"]
+    assert "regions are trained by their parts and scored as a whole: whole (40+300), core (300)" in said
+    assert "voxels of 7 (ignore) have no loss and no score" in said
+    watched = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    readings = [record["validation"] for record in watched if "validation" in record]
+    assert readings
+    assert all(list(network["classes"]) == ["whole", "core"] for reading in readings for network in reading.values())
+    page = (folder / "report.html").read_text()
+    data = json.loads(re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL).group(1))
+    assert data["scored"] == [{"name": "whole", "colour": None}, {"name": "core", "colour": 1}]
+    assert set(data["cases"][0]["ml"]) == set(data["cases"][0]["hd95"]) == {"whole", "core"}
+
+
+def test_masks_carry_the_numbers_of_the_labels_and_evaluate_knows_them(run, regions, tmp_path):
+    folder, _ = run
+    masks = folder / "validation"
+    found = evaluate(masks / "case_03.nii.gz", regions / "labelsTr" / "case_03.nii.gz").summary
+    assert found["cases"] == read_json(masks / "summary.json")["cases"]
+    predict(folder, [regions / "imagesTr" / "case_04_0000.nii.gz"], tmp_path / "out")
+    mask = read_scan(tmp_path / "out" / "case_04.nii.gz").array
+    assert mask.dtype == np.uint16
+    assert set(np.unique(mask)) <= {0, 40, 300}
+
+
+def test_no_shape_is_expected_where_every_label_is_ignored_in_part(run):
+    folder, said = run
+    assert read_json(folder / "quality.json")["expected"] is None
+    assert 'every labelled mask has voxels to "ignore"' in said
+
+
+def test_the_numbers_of_classes_and_of_what_is_ignored_change_nothing_but_the_masks(tmp_path):
+    weights, masks = [], []
+    for name, (organ, core, ignored) in {"plain": (1, 2, 3), "gaps": (7, 90, 255)}.items():
+        labels = {"background": 0, "organ": organ, "core": core, "ignore": ignored}
+        root = make(tmp_path / name / "set", labels, rings(organ, core, ignored))
+        assert check(root) == []
+        run = tmp_path / name / "run"
+        train(root, run, "supervised", settings=(*TINY, "report.page=false"), device="cpu")
+        weights.append(load_file(run / "model.safetensors"))
+        masks.append(read_mask(run / "validation" / "case_03.nii.gz").array)
+    assert all(np.array_equal(value, weights[1][key]) for key, value in weights[0].items())
+    assert np.array_equal(np.array([0, 7, 90])[masks[0]], masks[1])
+
+
+def prepare(root, folder):
+    index = read_dataset(root)
+    split = make_split(index)
+    fingerprint = take_fingerprint(index, split.train)
+    plan = make_plan(index, fingerprint, PlanSettings(size=32), 16)
+    build_cache(split.train, plan, folder)
+    return split, fingerprint, plan
+
+
+def test_wholly_ignored_slices_are_unlabelled_ones(regions, tmp_path):
+    _, _, plan = prepare(regions, tmp_path)
+    store = SliceStore(tmp_path, CPU)
+    assert store.labelled.tolist() == [1, 2, 3, 5, 6, 7, 9, 10, 11]
+    assert store.unlabelled.tolist() == [0, 4, 8, 12, 13, 14, 15]
+    labels = store.labels(store.labelled)
+    assert labels.unique().tolist() == [0, 1, 2, IGNORED]
+    assert (store.labels(np.array([0])) == IGNORED).all()
+    assert plan.classes == read_dataset(regions).classes
+
+
+def test_where_every_scan_is_labelled_all_slices_serve_as_unlabelled(regions, tmp_path):
+    split, _, plan = prepare(regions, tmp_path / "all")
+    build_cache(split.labelled, plan, tmp_path / "labelled")
+    store = SliceStore(tmp_path / "labelled", CPU)
+    assert (len(store.labelled), len(store.unlabelled)) == (9, 12)
+
+
+def test_what_is_ignored_is_no_part_of_the_anatomy_and_its_intensities(tmp_path):
+    labels = {"background": 0, "organ": 1, "core": 2, "ignore": 3}
+    whole, part = (make(tmp_path / name, labels, rings(1, 2, n)) for name, n in (("whole", None), ("part", 3)))
+    for path in (part / "imagesTr").iterdir():
+        scan = read_scan(path)
+        scan.array[:, :, :8] = 1e6
+        write_scan(path, scan.array, scan.geometry)
+    (_, all_over, _), (_, partly, _) = (prepare(root, tmp_path / f"{root.name} cache") for root in (whole, part))
+    mask = read_mask(whole / "labelsTr" / "case_00.nii.gz").array
+    mask[0] = mask[:, :, :8] = 0
+    assert partly.foregrounds[0].voxels == tuple(np.bincount(mask.ravel(), minlength=3))
+    assert partly.foregrounds[0].lower[0] == all_over.foregrounds[0].lower[0] + 5
+    assert partly.intensities[0].max() < 100
+
+
+def test_expected_shapes_are_of_cases_that_are_labelled_all_over(tmp_path):
+    labels = {"background": 0, "organ": 1, "core": 2, "ignore": 3}
+    root = make(tmp_path / "set", labels, rings(1, 2))
+    split, _, plan = prepare(root, tmp_path / "cache")
+    path = root / "labelsTr" / "case_00.nii.gz"
+    scan = read_scan(path)
+    write_scan(path, rings(1, 2, 3)(scan.array > 0), scan.geometry)
+    assert _expected(split.labelled, plan, Notes()) == _expected(split.labelled[1:], plan, Notes())
+
+
+def test_the_curve_of_validation_does_not_count_what_is_ignored(regions, tmp_path):
+    split, _, plan = prepare(regions, tmp_path)
+
+    class Knows(torch.nn.Module):
+        """Right where the label says something, wrong elsewhere."""
+
+        def forward(self, images):
+            labels = store.labels(np.arange(12))
+            guess = torch.where(labels == IGNORED, 1, labels)
+            return 9 * torch.nn.functional.one_hot(guess, 3).movedim(-1, 1).float()[: len(images)]
+
+    build_cache(split.labelled, plan, tmp_path / "val")
+    store = SliceStore(tmp_path / "val", CPU)
+    validate = canvas_validation(store, split.labelled, plan)
+    reading = validate(SimpleNamespace(networks=lambda: {"student": Knows()}))["student"]
+    assert reading == {"dice": 1, "classes": {"whole": 1, "core": 1}}
+
+
+def test_classes_that_no_labelled_training_case_shows_are_named(tmp_path):
+    labels = {"background": 0, "organ": 1, "core": 2, "cyst": 5, "ignore": 9}
+    root = make(tmp_path / "set", labels, rings(1, 2, 9))
+    where = root / "labelsTr" / "case_03.nii.gz"
+    scan = read_scan(where)
+    scan.array[2, 2, 2] = 5
+    write_scan(where, scan.array, scan.geometry)
+    (fault,) = check(root)
+    assert not fault.fatal
+    assert str(fault).endswith(
+        "dataset.json: no labelled training case shows cyst (5). "
+        "It will not be learnt: label a case that shows it, or take it out."
+    )
+    said = Notes()
+    train(root, tmp_path / "run", "supervised", settings=(*TINY, "report.page=false"), device="cpu", reporter=said)
+    assert "worth a look" in "\n".join(said.lines)
+    assert "no labelled training case shows cyst (5)" in "\n".join(said.lines)
+
+
+def test_a_run_does_not_go_on_with_other_numbers(run, regions, tmp_path):
+    folder, _ = run
+    _read_plan(folder / "plan.json", read_dataset(regions))
+    other = make(tmp_path / "set", {**REGIONS, "ignore": 8}, rings(40, 300, 8))
+    with pytest.raises(DataError, match="has others"):
+        _read_plan(folder / "plan.json", read_dataset(other))
