@@ -61,6 +61,11 @@ def _flip(array: np.ndarray, flipped: tuple[bool, bool, bool]) -> np.ndarray:
     return np.flip(array, tuple(axis - 3 for axis, flip in enumerate(flipped) if flip))
 
 
+def upright(plane: np.ndarray, slice_axis: int) -> np.ndarray:
+    """A slice as pictures show it: the head is up in coronal and sagittal ones, the front in axial ones."""
+    return plane if slice_axis == 0 else plane[::-1]
+
+
 def nearest_orientation(axes: np.ndarray) -> Orientation:
     """The orientation that brings a stored array nearest to canonical axes.
 

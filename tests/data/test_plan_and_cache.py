@@ -25,7 +25,9 @@ CPU = torch.device("cpu")
 def fingerprint_of(shape=(10, 200, 220), spacing=(10.0, 1.5, 1.5), reach=60.0, scans=4) -> Fingerprint:
     where = Geometry(shape, spacing, (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
     foreground = Foreground((-40.0, -reach, -reach), (40.0, reach, reach / 2), (1, 1))
-    return Fingerprint((where,) * scans, (foreground,) * scans, (np.linspace(-100.0, 300.0, 1000),))
+    return Fingerprint(
+        (where,) * scans, (foreground,) * scans, (np.linspace(-100.0, 300.0, 1000),), tuple("abcdefgh"[:scans])
+    )
 
 
 def index_of(channel="MRI"):
@@ -60,7 +62,7 @@ def test_ct_is_normalised_by_the_labelled_foreground():
     assert (how.scheme, how.ct.lower, how.ct.upper) == ("ct", pytest.approx(-98), pytest.approx(298))
     assert make_plan(index_of("T1"), fingerprint_of(), PlanSettings(), 16).normalisation[0].scheme == "zscore"
     with pytest.raises(DataError, match="none of the labelled training cases contains a foreground voxel"):
-        make_plan(index_of(), Fingerprint((), (), ()), PlanSettings(), 16)
+        make_plan(index_of(), Fingerprint((), (), (), ()), PlanSettings(), 16)
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0])

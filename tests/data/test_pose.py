@@ -84,7 +84,7 @@ def test_of_many_unlabelled_scans_some_are_looked_at_all_over_the_list(tmp_path,
     monkeypatch.setattr("fewscan.data.pose.MOST_SCANS", 5)
     monkeypatch.setattr("fewscan.data.pose.read_scan", watched)
     train = make_split(index).train
-    turns = find_turns(train, take_fingerprint(index, train), lambda: steps.append(1))
+    turns = find_turns(train, take_fingerprint(index, train), 0, lambda: steps.append(1))
     assert read == [f"case_{number:02d}_0000.nii.gz" for number in (0, 1, 2, 4, 6)]
     assert (len(turns), len(steps)) == (5, 9)
 
@@ -108,7 +108,7 @@ def test_the_plan_says_how_many_scans_lie_turned(tmp_path):
     index = read_dataset(root)
     train = make_split(index).train
     fingerprint = take_fingerprint(index, train)
-    turns = find_turns(train, fingerprint)
+    turns = find_turns(train, fingerprint, 0)
     assert [turn != 0 for turn in turns] == [False] * 5 + [True]
     plan = make_plan(index, fingerprint, PlanSettings(), 16, turns)
     assert plan.turned == pytest.approx(1 / 6)

@@ -203,7 +203,7 @@ def _expected(labelled: Sequence[Case], plan: Plan, reporter: Reporter) -> dict[
                 inside = plan.classes.to_inside(mask.array, case.label)
                 if not (inside == IGNORED).any():
                     spacing = mask.geometry.spacing_mm
-                    shapes.append(class_shapes(inside, spacing, plan.slice_axis, len(plan.class_names)))
+                    shapes.append(class_shapes(inside, spacing, plan.axis_of(inside.shape), len(plan.class_names)))
             step()
     if not shapes:
         reporter.say('quality: every labelled mask has voxels to "ignore", so no shapes are known and none is flagged')

@@ -13,10 +13,11 @@ from fewscan.commands.outcomes import Run
 from fewscan.commands.resume import check_facts, check_free, find_state, locked, write_facts
 from fewscan.commands.training import Job, build_method, carry_out, follow, seeded
 from fewscan.config import Config, load_config
+from fewscan.data.ceiling import describe, measure_ceiling
 from fewscan.data.check import check_cases, raise_on_faults
 from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
-from fewscan.data.plan import Plan, make_plan
+from fewscan.data.plan import Plan, choose_slice_axis, make_plan
 from fewscan.data.pose import find_turns
 from fewscan.data.split import Split, make_split
 from fewscan.engine.loop import check_batches
@@ -137,9 +138,13 @@ def _label_notes(plan: Plan) -> list[str]:
 def _plan(reporter: Reporter, index: DatasetIndex, split: Split, config: Config) -> Plan:
     with reporter.bar("measuring", len(split.train)) as step:
         fingerprint = take_fingerprint(index, split.train, step)
+    axis, _ = choose_slice_axis(fingerprint, config.plan)
     with reporter.bar("looking how scans lie", len(split.train)) as step:
-        turns = find_turns(split.train, fingerprint, step)
+        turns = find_turns(split.train, fingerprint, axis, step)
     plan = make_plan(index, fingerprint, config.plan, config.network.stride, turns)
+    with reporter.bar("measuring what the canvas costs", len(split.labelled)) as step:
+        ceiling = measure_ceiling(split.labelled, plan, step)
+    plan = plan.model_copy(update={"ceiling": ceiling.dice, "notes": (*plan.notes, *describe(ceiling, plan))})
     normalisation = ", ".join(
         f"{name}: {how.scheme}" for name, how in zip(plan.channel_names, plan.normalisation, strict=True)
     )

@@ -39,21 +39,18 @@ class Fingerprint:
         geometries: of all training scans.
         foregrounds: of the labelled training cases that show any class.
         intensities: per channel, up to 10 000 foreground values of each labelled training case.
+        names: of all training scans.
     """
 
     geometries: tuple[Geometry, ...]
     foregrounds: tuple[Foreground, ...]
     intensities: tuple[np.ndarray, ...]
+    names: tuple[str, ...]
 
     @property
     def median_spacing_mm(self) -> np.ndarray:
         """Per array axis."""
         return np.median([g.spacing_mm for g in self.geometries], axis=0)
-
-    @property
-    def slice_axis(self) -> int:
-        """The array axis with the largest spacing."""
-        return int(np.argmax(self.median_spacing_mm))
 
     @property
     def extents_mm(self) -> np.ndarray:
@@ -98,7 +95,7 @@ def take_fingerprint(
         if progress is not None:
             progress()
     joined = tuple(np.concatenate(v) if v else np.zeros(0, np.float32) for v in intensities)
-    return Fingerprint(tuple(geometries), tuple(foregrounds), joined)
+    return Fingerprint(tuple(geometries), tuple(foregrounds), joined, tuple(case.name for case in cases))
 
 
 def _sample(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:

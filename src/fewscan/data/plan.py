@@ -12,11 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, Region
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
-from fewscan.types import DataError
+from fewscan.io import Geometry
+from fewscan.orientation import SLICE_AXES
+from fewscan.types import DataError, some
 
 Scheme = Literal["zscore", "minmax", "ct"]
 Number = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
 Side = Annotated[int, Field(ge=1, le=1 << 14)]
+# Voxels so much longer along one direction than along the others are slices; between 1 and this it is a tie.
+CLEARLY_THICKER = 1.5
 Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -37,6 +41,11 @@ class PlanSettings(BaseModel):
         0.2,
         description="Share added around the labelled foreground for cases that lie otherwise; with n labelled cases "
         "it is margin · (1 + 2/n), since few cases say little about the others.",
+    )
+    slice_axis: Literal["auto", "axial", "coronal", "sagittal"] = Field(
+        "auto",
+        description="Direction of the body that slices are cut along. auto: the one along which voxels are at least "
+        "1.5 times as long as along the others; axial where there is none.",
     )
     normalisation: Literal["auto", "zscore", "minmax", "ct"] = Field(
         "auto", description="auto: ct for channels named CT, zscore for all others."
@@ -76,10 +85,11 @@ class Plan(BaseModel):
         class_numbers: in masks, by class; None: 0, 1, 2, ...
         ignored_number: in masks, of voxels that nobody has labelled; None: there is none.
         regions: of several classes, that are scored instead of the classes; empty: there are none.
-        slice_axis: the array axis (z, y, x) that slices are cut along.
+        slice_axis: the array axis (z, y, x) that slices are cut along: 0 axial, 1 coronal, 2 sagittal.
         size: height and width of a slice in pixels.
         spacing_mm: height and width of a pixel; None where slices are stretched to `size`.
         turned: share of the training scans that lie turned within the slice against the others, as far as looked at.
+        ceiling: Dice of the labelled masks, brought to the canvas and back, by class: no network can do better.
         notes: why, in words for the user.
     """
 
@@ -96,6 +106,7 @@ class Plan(BaseModel):
     spacing_mm: tuple[Millimetres, Millimetres] | None
     normalisation: tuple[Normalisation, ...]
     turned: Annotated[float, Field(ge=0, le=1)] = 0.0
+    ceiling: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -121,6 +132,60 @@ class Plan(BaseModel):
         numbers = self.class_numbers or tuple(range(len(self.class_names)))
         return Classes(self.class_names, numbers, self.ignored_number, self.regions)
 
+    def axis_of(self, shape: Sequence[int]) -> int:
+        """The array axis that a scan (z, y, x) is cut along; a scan of one slice is one, whatever way it lies."""
+        thin = [axis for axis, side in enumerate(shape) if side == 1]
+        return thin[0] if len(thin) == 1 else self.slice_axis
+
+    def covering(self, geometry: Geometry) -> Plan:
+        """The plan with a canvas that holds all of a scan, where that is more than the canvas holds; else the same."""
+        if self.spacing_mm is None:
+            return self
+        in_plane = [axis for axis in range(3) if axis != self.axis_of(geometry.shape)]
+        # A multiple of the network's stride, whatever it is.
+        step = math.gcd(*self.size)
+        sides = [
+            max(side, math.ceil(geometry.shape[axis] * geometry.spacing_mm[axis] / pixel / step - 1e-6) * step)
+            for side, axis, pixel in zip(self.size, in_plane, self.spacing_mm, strict=True)
+        ]
+        return self.model_copy(update={"size": (sides[0], sides[1])})
+
+
+def choose_slice_axis(fingerprint: Fingerprint, settings: PlanSettings) -> tuple[int, str]:
+    """The array axis that slices are cut along, and why, in words."""
+    if settings.slice_axis != "auto":
+        return SLICE_AXES.index(settings.slice_axis), f"slices are {settings.slice_axis}, as plan.slice_axis says"
+    flat = [axis for axis in range(3) if all(geometry.shape[axis] == 1 for geometry in fingerprint.geometries)]
+    if len(flat) == 1:
+        return flat[0], f"every scan is one {SLICE_AXES[flat[0]]} slice"
+    spacing = fingerprint.median_spacing_mm
+    thickest, second = (int(axis) for axis in np.argsort(-spacing, kind="stable")[:2])
+    said = "×".join(f"{mm:.3g}" for mm in spacing)
+    ratio = float(spacing[thickest] / spacing[second])
+    if ratio >= CLEARLY_THICKER:
+        name = SLICE_AXES[thickest]
+        return thickest, f"slices are {name}: voxels are {ratio:.1f} times as long across them ({said} mm, z×y×x)"
+    return 0, (
+        f"slices are axial: a tie, voxels are nearly as long in two directions or more ({said} mm, z×y×x); "
+        "--set plan.slice_axis=coronal or sagittal cuts them otherwise"
+    )
+
+
+def _cut_across(fingerprint: Fingerprint, axis: int) -> list[str]:
+    """A note where scans have thick slices along another direction than slices are cut."""
+    others = []
+    for name, geometry in zip(fingerprint.names, fingerprint.geometries, strict=True):
+        thinner, thickest = np.sort(geometry.spacing_mm)[1:]
+        is_thick = thickest >= CLEARLY_THICKER * thinner and 1 not in geometry.shape
+        if is_thick and int(np.argmax(geometry.spacing_mm)) != axis:
+            others.append(name)
+    if not others:
+        return []
+    return [
+        f"{len(others)} of {len(fingerprint.geometries)} scans have their thick slices along another direction of the "
+        f"body and are cut across them: {some(others)}. Train them apart, or leave them out"
+    ]
+
 
 def make_plan(
     index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSettings, stride: int, turns: Sequence[int] = ()
@@ -142,7 +207,7 @@ def make_plan(
             f"{index.root}: none of the labelled training cases contains a foreground voxel. "
             "Label at least one case, or name others with --labelled-list."
         )
-    axis = fingerprint.slice_axis
+    axis, why = choose_slice_axis(fingerprint, settings)
     if settings.view == "stretch":
         side = math.ceil(settings.size / stride) * stride
         size, spacing = (side, side), None
@@ -167,7 +232,7 @@ def make_plan(
             for name, values in zip(index.channel_names, fingerprint.intensities, strict=True)
         ),
         turned=turned / max(1, len(turns)),
-        notes=(f"slices are cut along array axis {axis}, the one with the largest spacing", *notes),
+        notes=(why, *_cut_across(fingerprint, axis), *notes),
     )
 
 

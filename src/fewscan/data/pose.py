@@ -28,19 +28,19 @@ CLEAR = 0.15
 
 
 def find_turns(
-    cases: Sequence[Case], fingerprint: Fingerprint, progress: Callable[[], None] | None = None
+    cases: Sequence[Case], fingerprint: Fingerprint, axis: int, progress: Callable[[], None] | None = None
 ) -> tuple[int, ...]:
     """Quarter turns within the slice, against most scans, of the labelled scans and of others up to 200.
 
     Args:
         cases: training cases.
         fingerprint: of them.
+        axis: the array axis that slices are cut along.
         progress: called once per case.
 
     Raises:
         DataError: a file cannot be read.
     """
-    axis = fingerprint.slice_axis
     side_mm = float(np.median(np.delete(fingerprint.extents_mm, axis, axis=1).max(axis=1)))
     chosen = _looked_at(cases)
     thumbnails: list[np.ndarray] = []

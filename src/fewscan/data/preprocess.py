@@ -27,7 +27,7 @@ from fewscan.io import (
 from fewscan.memory import require_memory
 from fewscan.types import Case, DataError
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 # Of normalising and resampling, beside the scan itself: three times float32, measured.
 WORKING_BYTES_PER_VOXEL = 12
 
@@ -62,7 +62,7 @@ def load_slices(images: Sequence[Path], plan: Plan) -> tuple[np.ndarray, Geometr
     for path, how in zip(images, plan.normalisation, strict=True):
         scan = read_scan(path)
         require_memory(path, WORKING_BYTES_PER_VOXEL * scan.array.size)
-        volume = np.moveaxis(normalise(scan.array, how), plan.slice_axis, 0)
+        volume = np.moveaxis(normalise(scan.array, how), plan.axis_of(scan.array.shape), 0)
         rows, columns = (m.to_canvas() for m in axis_maps(plan, scan.geometry))
         # Beyond the scan the canvas shows the scan's darkest value.
         darkest = volume.min()
@@ -80,8 +80,13 @@ def load_label_slices(label: Path, plan: Plan) -> np.ndarray:
         DataError: the file cannot be read, or holds a number that is no class.
     """
     scan = read_mask(label)
-    volume = np.moveaxis(plan.classes.to_inside(scan.array, label), plan.slice_axis, 0)
-    rows, columns = (m.to_canvas() for m in axis_maps(plan, scan.geometry))
+    return label_slices(plan.classes.to_inside(scan.array, label), scan.geometry, plan)
+
+
+def label_slices(mask: np.ndarray, geometry: Geometry, plan: Plan) -> np.ndarray:
+    """Bring a mask (z, y, x) of numbers inside to the canvas: (slices, h, w) uint8, see `load_label_slices`."""
+    volume = np.moveaxis(mask, plan.axis_of(geometry.shape), 0)
+    rows, columns = (m.to_canvas() for m in axis_maps(plan, geometry))
     kinds = np.array([*range(len(plan.class_names)), *([] if plan.ignored_number is None else [IGNORED])], np.uint8)
     shares = [resample((volume == k).astype(np.float32), rows, columns) for k in kinds]
     # argmax takes the first of equals: outside the scan all are 0, which is background.
@@ -93,7 +98,7 @@ def load_label_slices(label: Path, plan: Plan) -> np.ndarray:
 
 def cache_key(cases: Sequence[Case], plan: Plan) -> str:
     """A hash of the plan and of every file's path, size and time of change."""
-    facts: list[object] = [CACHE_VERSION, plan.model_dump(mode="json", exclude={"notes"})]
+    facts: list[object] = [CACHE_VERSION, plan.model_dump(mode="json", exclude={"notes", "ceiling"})]
     for case in cases:
         files = [*case.images, *([case.label] if case.label else [])]
         facts.append([(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
@@ -120,7 +125,8 @@ def build_cache(cases: Sequence[Case], plan: Plan, folder: Path, progress: Calla
     if _is_current(folder, key):
         return
     _mark_incomplete(folder / "slices.json")
-    counts = [read_geometry(case.images[0]).shape[plan.slice_axis] for case in cases]
+    shapes = [read_geometry(case.images[0]).shape for case in cases]
+    counts = [shape[plan.axis_of(shape)] for shape in shapes]
     labelled = sum(n for n, case in zip(counts, cases, strict=True) if case.label)
     images_shape = (sum(counts), len(plan.channel_names), *plan.size)
     with (

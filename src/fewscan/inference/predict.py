@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from fewscan.data.plan import Plan
 from fewscan.data.preprocess import load_slices
-from fewscan.data.resample import axis_maps, resample
+from fewscan.data.resample import AxisMap, axis_maps, to_scan
 from fewscan.io import Geometry, atomic_path, make_folder, scan_ending, write_scan
 from fewscan.types import Case, DataError
 
@@ -26,6 +27,12 @@ BATCH = 16
 # Blocks that wait for resampling and writing before the network waits for them.
 WAITING_BLOCKS = 4
 Refusal = Callable[[Case, DataError], None]
+Note = Callable[[Case, str], None]
+CUT_OFF = "the anatomy reaches beyond the field of view, or is not in it; the whole scan was looked at"
+# Pixels along the canvas' edge from which a mask counts as cut off there, more than a speck has; and their square as a
+# share of the slice's foreground, which a disc reaches that loses a fiftieth of its width.
+SHORTEST_EDGE = 3
+EDGE_SHARE = 0.1
 ROTATIONS_DEGREES = (-10.0, 0.0, 10.0)
 
 
@@ -45,24 +52,40 @@ class ScanInWork:
         self.case = case
         self.plan = plan
         self.slices, self.geometry = load_slices(case.images, plan)
-        self._rows, self._columns = (m.to_source() for m in axis_maps(plan, self.geometry))
-        shape = (len(self.slices), len(self._rows), len(self._columns))
+        self._axis = plan.axis_of(self.geometry.shape)
+        self._maps = axis_maps(plan, self.geometry)
+        shape = (len(self.slices), *(m.source for m in self._maps))
         self._mask = np.zeros(shape, np.uint8)
         self._kept = np.zeros((len(plan.class_names), *shape), np.float16) if keep_probabilities else None
 
     @property
     def mask(self) -> np.ndarray:
         """(z, y, x) uint8, numbers inside, on the scan's grid, as far as it is filled."""
-        return np.moveaxis(self._mask, 0, self.plan.slice_axis)
+        return np.moveaxis(self._mask, 0, self._axis)
 
     def take(self, start: int, canvas: np.ndarray) -> None:
         """Bring the probabilities (slices, k, h, w) of the slices from `start` on to the scan's grid."""
-        source = resample(canvas, self._rows, self._columns)
-        # What lies outside the canvas has no probability at all; it is background.
-        source[:, 0] += 1 - source.sum(axis=1)
+        source = to_scan(canvas, self._maps)
         self._mask[start : start + len(canvas)] = source.argmax(axis=1)
         if self._kept is not None:
             self._kept[:, start : start + len(canvas)] = source.swapaxes(0, 1)
+
+    def is_cut_off(self) -> bool:
+        """Whether the anatomy seems to go on beyond the canvas, or to lie there: a finished mask, and more scan around.
+
+        Somewhere the mask meets the canvas' edge, within the scan, along a line that is long for what the slice shows;
+        or it shows nothing at all.
+        """
+        if self.plan.covering(self.geometry).size == self.plan.size:
+            return False
+        foreground = self._mask > 0
+        areas = foreground.sum(axis=(1, 2))
+        if not areas.any():
+            return True
+        rows, columns = (_edges(m) for m in self._maps)
+        lengths = [foreground[:, row].sum(axis=1) for row in rows]
+        lengths += [foreground[:, :, column].sum(axis=1) for column in columns]
+        return any(((length >= SHORTEST_EDGE) & (length**2 >= EDGE_SHARE * areas)).any() for length in lengths)
 
     def write(self, destination: Path, ending: str | None) -> Path:
         """Write `CASE` + ending, the image's own where it is None, and `CASE.npz` where probabilities were kept.
@@ -72,10 +95,19 @@ class ScanInWork:
         path = destination / f"{self.case.name}{ending or scan_ending(self.case.images[0])}"
         write_scan(path, self.plan.classes.from_inside(self.mask), self.geometry)
         if self._kept is not None:
-            kept = np.moveaxis(self._kept, 1, self.plan.slice_axis + 1)
+            kept = np.moveaxis(self._kept, 1, self._axis + 1)
             with atomic_path(destination / f"{self.case.name}.npz") as beside:
                 np.savez_compressed(beside, probabilities=kept)
         return path
+
+
+def _edges(axis: AxisMap) -> list[int]:
+    """The scan's pixels at the canvas' edges, where the scan goes on beyond."""
+    (covered,) = np.nonzero(axis.to_source().any(axis=1))
+    if not len(covered):
+        return []
+    first, last = int(covered[0]), int(covered[-1])
+    return ([first] if first > 0 else []) + ([last] if last < axis.source - 1 else [])
 
 
 @dataclass(frozen=True)
@@ -168,8 +200,11 @@ def predict_cases(
     progress: Callable[[], None] | None = None,
     on_refusal: Refusal | None = None,
     observer: Observer | None = None,
+    on_note: Note | None = None,
 ) -> Iterator[tuple[Case, Path]]:
     """Predict scans and write a mask for each; yields what was written, in the order of the cases.
+
+    A scan whose anatomy seems to be cut off by the canvas is predicted once more, on a canvas that holds all of it.
 
     While the network is busy, the next scan is read and the last one's mask is resampled and written. Batches span
     scans. Memory holds three scans, their masks, and a few blocks of slices.
@@ -186,25 +221,33 @@ def predict_cases(
         progress: called once per case that is written.
         on_refusal: called for a case that cannot be read, which then gets no mask; None: the error is raised.
         observer: watches; it has seen all of a case when the case is yielded.
+        on_note: told in words what is worth knowing of a case.
 
     Raises:
         DataError: a file cannot be read, or written.
     """
     make_folder(destination)
-    waiting: deque[tuple[Piece, Future[Path | None]]] = deque()
+    waiting: deque[tuple[Piece, Future[Path | ScanInWork | None]]] = deque()
 
-    def finish(piece: Piece, canvas: np.ndarray) -> Path | None:
+    def write(scan: ScanInWork) -> Path:
+        if observer is not None:
+            observer.on_mask(scan.case, scan.mask, scan.geometry)
+        return scan.write(destination, ending)
+
+    def finish(piece: Piece, canvas: np.ndarray) -> Path | ScanInWork | None:
         piece.scan.take(piece.start, canvas)
         if not piece.is_last:
             return None
-        if observer is not None:
-            observer.on_mask(piece.scan.case, piece.scan.mask, piece.scan.geometry)
-        return piece.scan.write(destination, ending)
+        return piece.scan if piece.scan.is_cut_off() else write(piece.scan)
 
     def written(most: int) -> Iterator[tuple[Case, Path]]:
         while len(waiting) > most:
             piece, future = waiting.popleft()
             path = future.result()
+            if isinstance(path, ScanInWork):
+                path = write(_look_around(network, path, device, views, save_probabilities))
+                if on_note is not None:
+                    on_note(piece.scan.case, CUT_OFF)
             if path is not None:
                 if progress is not None:
                     progress()
@@ -223,6 +266,32 @@ def predict_cases(
                 waiting.append((piece, writer.submit(finish, piece, part)))
             yield from written(WAITING_BLOCKS)
         yield from written(0)
+
+
+def _look_around(
+    network: nn.Module,
+    scan: ScanInWork,
+    device: torch.device,
+    views: Sequence[Float[Tensor, "2 3"]],
+    keep_probabilities: bool,
+) -> ScanInWork:
+    """The scan, finished, on a canvas that holds all of it."""
+    plan = scan.plan.covering(scan.geometry)
+    whole = ScanInWork(scan.case, plan, keep_probabilities)
+    fitting = [_view_on(view, scan.plan.size, plan.size) for view in views]
+    size = max(1, BATCH * math.prod(scan.plan.size) // math.prod(plan.size))
+    for start in range(0, len(whole.slices), size):
+        with torch.no_grad():
+            slices = torch.from_numpy(whole.slices[start : start + size]).to(device)
+            whole.take(start, probabilities(network, slices, fitting).cpu().numpy())
+    return whole
+
+
+def _view_on(view: Float[Tensor, "2 3"], before: tuple[int, int], now: tuple[int, int]) -> Float[Tensor, "2 3"]:
+    """A view of slices of one size, for slices of another size: the same rotation and flip."""
+    # Rows are of x and y, in units of half the slice's own width and height.
+    growth = torch.tensor([now[1] / before[1], now[0] / before[0]])
+    return torch.cat((view[:, :2] * growth / growth[:, None], view[:, 2:]), dim=1)
 
 
 def read_ahead(

@@ -102,7 +102,7 @@ class QualityObserver:
     def on_mask(self, case: Case, mask: np.ndarray, geometry: Geometry) -> None:
         """Compare its shapes with the labelled cases'."""
         if self.expected is not None:
-            names, axis = self.plan.class_names, self.plan.slice_axis
+            names, axis = self.plan.class_names, self.plan.axis_of(mask.shape)
             shapes = class_shapes(mask, geometry.spacing_mm, axis, len(names))
             self._outliers[case.name] = find_outlier(shapes, self.expected, names)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fewscan.io import atomic_path
+from fewscan.orientation import upright
 from fewscan.reporting.colours import class_colour
 
 if TYPE_CHECKING:
@@ -51,10 +52,10 @@ def save_overlay(
     for row, (name, mask) in zip(axes, shown.items(), strict=True):
         row[0].set_ylabel(name, color="white", fontsize=10)
         for axis, number in zip(row, numbers, strict=True):
-            picture = np.take(image, number, slice_axis)[window]
+            picture = upright(np.take(image, number, slice_axis)[window], slice_axis)
             axis.imshow(picture, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
             if mask is not None:
-                _draw_classes(axis, np.take(mask, number, slice_axis)[window], len(class_names))
+                _draw_classes(axis, upright(np.take(mask, number, slice_axis)[window], slice_axis), len(class_names))
             axis.set(xticks=[], yticks=[])
     for axis, number in zip(axes[0], numbers, strict=True):
         axis.set_title(f"slice {number}", color="white", fontsize=9)

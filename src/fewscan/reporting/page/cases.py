@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from fewscan.classes import IGNORED, Classes
 from fewscan.io import Geometry, read_mask, read_scan
+from fewscan.orientation import upright
 from fewscan.reporting.page.pixels import choose_window, nifti_base64, outline, png_uri, square, to_bytes
 from fewscan.reporting.page.sources import Quality
 from fewscan.types import DataError
@@ -203,11 +204,11 @@ def _thumbnail(
     number: int,
 ) -> Markup:
     """The slice with the reference's outline, white and dashed, and the prediction's, in the classes' colours."""
-    flat = {name: np.take(mask, number, slice_axis) for name, mask in masks.items()}
+    flat = {name: upright(np.take(mask, number, slice_axis), slice_axis) for name, mask in masks.items()}
     spacing = [mm for axis, mm in enumerate(geometry.spacing_mm) if axis != slice_axis]
     shown = np.any([mask > 0 for mask in flat.values()], axis=0)
     window = square(choose_window(shown, spacing, THUMBNAIL_PIXELS, 0.25), shown.shape, spacing)
-    picture = to_bytes(np.take(image, number, slice_axis))[window.slices]
+    picture = to_bytes(upright(np.take(image, number, slice_axis), slice_axis))[window.slices]
     height, width = (side * step * mm for side, step, mm in zip(picture.shape, window.step, spacing, strict=True))
     paths = [_outlines(flat["prediction"][window.slices], "prediction")]
     if "reference" in flat:

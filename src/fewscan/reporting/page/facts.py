@@ -12,9 +12,9 @@ from fewscan.data.plan import Plan
 from fewscan.evaluation.metrics import METRICS
 from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
 from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules, mean_of_defined, under_rules
+from fewscan.orientation import SLICE_AXES
 from fewscan.reporting.page.sources import RunFiles
 
-AXES = ("z", "y", "x")
 Pair = tuple[str, str]
 
 
@@ -79,7 +79,7 @@ def dataset_facts(run: RunFiles, fingerprint: Fingerprint | None) -> list[Pair]:
     if fingerprint is not None:
         facts += _measured(plan, fingerprint)
     facts += [
-        ("Slices", f"{plan.size[0]} × {plan.size[1]} pixels along axis {AXES[plan.slice_axis]}"),
+        ("Slices", f"{SLICE_AXES[plan.slice_axis]}, {plan.size[0]} × {plan.size[1]} pixels"),
         ("Pixels", f"{plan.spacing_mm[0]:.3g} × {plan.spacing_mm[1]:.3g} mm" if plan.spacing_mm else "stretched"),
         ("Intensities", ", ".join(how.scheme for how in plan.normalisation)),
     ]

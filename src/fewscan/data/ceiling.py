@@ -1,0 +1,121 @@
+"""How good masks on the canvas can be at best: the labelled masks there and back, before any network is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fewscan.classes import IGNORED
+from fewscan.data.plan import Plan
+from fewscan.data.preprocess import label_slices
+from fewscan.data.resample import axis_maps, to_scan
+from fewscan.io import Geometry, read_mask
+from fewscan.types import Case, some
+
+# Below it a class loses more than what two annotators differ by on a good day.
+GOOD = 0.98
+# Slices at a time: 30 classes of 512 × 512 pixels take 0.5 GiB.
+BLOCK = 16
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What the canvas costs.
+
+    Attributes:
+        dice: of the labelled masks, there and back, mean over the cases that show the class, by class.
+        lost: cases in which a class loses its last voxel, by class.
+        outside: share of the class's voxels that lie outside the canvas, over all cases, by class.
+    """
+
+    dice: dict[str, float]
+    lost: dict[str, list[str]]
+    outside: dict[str, float]
+
+
+def there_and_back(mask: np.ndarray, geometry: Geometry, plan: Plan) -> np.ndarray:
+    """A mask (z, y, x) of numbers inside, brought to the canvas and back to its own grid."""
+    axis = plan.axis_of(geometry.shape)
+    canvas = label_slices(mask, geometry, plan)
+    maps = axis_maps(plan, geometry)
+    classes = np.arange(len(plan.class_names))[:, None, None]
+    back = np.empty(np.moveaxis(mask, axis, 0).shape, np.uint8)
+    for start in range(0, len(canvas), BLOCK):
+        shares = (canvas[start : start + BLOCK, None] == classes).astype(np.float32)
+        back[start : start + BLOCK] = to_scan(shares, maps).argmax(axis=1)
+    return np.moveaxis(back, 0, axis)
+
+
+def measure_ceiling(cases: Sequence[Case], plan: Plan, progress: Callable[[], None] | None = None) -> Ceiling:
+    """Bring the labelled masks to the canvas and back.
+
+    Args:
+        cases: those with a label are measured.
+        plan: of the canvas.
+        progress: called once per case.
+
+    Raises:
+        DataError: a mask cannot be read.
+    """
+    names = plan.class_names[1:]
+    dice: dict[str, list[float]] = {}
+    lost: dict[str, list[str]] = {}
+    voxels, outside = np.zeros(len(names)), np.zeros(len(names))
+    for case in cases:
+        if case.label is not None:
+            scan = read_mask(case.label)
+            mask = plan.classes.to_inside(scan.array, case.label)
+            back = np.where(mask == IGNORED, IGNORED, there_and_back(mask, scan.geometry, plan))
+            before, after, both = (_count(m, len(names)) for m in (mask, back, mask[mask == back]))
+            for k in np.flatnonzero(before):
+                dice.setdefault(names[k], []).append(float(2 * both[k] / (before[k] + after[k])))
+                if after[k] == 0:
+                    lost.setdefault(names[k], []).append(case.name)
+            voxels += before
+            outside += _count(_beyond(mask, scan.geometry, plan), len(names))
+        if progress is not None:
+            progress()
+    return Ceiling(
+        dice={name: float(np.mean(values)) for name, values in dice.items()},
+        lost=lost,
+        outside={name: float(o / v) for name, o, v in zip(names, outside, voxels, strict=True) if v},
+    )
+
+
+def _count(mask: np.ndarray, classes: int) -> np.ndarray:
+    """Voxels of the classes 1 to `classes`."""
+    return np.bincount(mask.ravel(), minlength=classes + 1)[1 : classes + 1]
+
+
+def _beyond(mask: np.ndarray, geometry: Geometry, plan: Plan) -> np.ndarray:
+    """The values of a mask that lie outside the canvas."""
+    rows, columns = (m.to_source().any(axis=1) for m in axis_maps(plan, geometry))
+    return np.moveaxis(mask, plan.axis_of(geometry.shape), 0)[:, ~np.logical_and.outer(rows, columns)]
+
+
+def describe(ceiling: Ceiling, plan: Plan) -> list[str]:
+    """What the user should know: the figures, and a warning with its remedy where a class loses too much."""
+    figures = ", ".join(f"{name} {dice:.4f}" for name, dice in ceiling.dice.items())
+    notes = [f"no mask can be better than the labels brought to the canvas and back, Dice {figures}"]
+    for name, dice in ceiling.dice.items():
+        cases = ceiling.lost.get(name, [])
+        if dice >= GOOD and not cases:
+            continue
+        gone = f", and its last voxel in {some(cases)}" if cases else ""
+        notes.append(
+            f"WARNING: {name} loses {100 * (1 - dice):.1f} % on the canvas{gone}. {_remedy(name, ceiling, plan)}"
+        )
+    return notes
+
+
+def _remedy(name: str, ceiling: Ceiling, plan: Plan) -> str:
+    share = ceiling.outside[name]
+    # Half of a loss in Dice terms: where that much lies outside, the field of view is what costs most.
+    if share > (1 - ceiling.dice[name]) / 2 and plan.spacing_mm is not None:
+        return (
+            f"{100 * share:.1f} % of it lie outside the field of view: --set plan.view=whole takes all of the scan in"
+        )
+    side = max(plan.size)
+    return f"The pixels are coarse for it: --set plan.size={2 * side} makes them finer, at four times the cost"
