@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,16 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewscan.classes import Classes
+from fewscan.data.ceiling import describe, measure_ceiling, there_and_back
 from fewscan.data.fingerprint import Fingerprint, Foreground, take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.plan import Normalisation, Plan, PlanSettings, Window, make_plan
-from fewscan.data.preprocess import build_cache, load_label_slices, normalise
+from fewscan.data.preprocess import build_cache, label_slices, load_label_slices, normalise
 from fewscan.data.resample import AxisMap, axis_maps, resample
 from fewscan.data.sampler import ShuffledSampler
 from fewscan.data.split import make_split
 from fewscan.data.store import SliceStore
 from fewscan.io import Geometry, write_scan
-from fewscan.types import DataError
+from fewscan.types import Case, DataError
 from scans import make_dataset, oblique
 
 CPU = torch.device("cpu")
@@ -48,6 +50,52 @@ def test_pixels_are_never_finer_than_the_scans_and_sides_are_multiples_of_the_st
     plan = make_plan(index_of(), fingerprint_of((30, 35, 50), (1.0, 1.0, 1.0), 17.0), PlanSettings(size=256), 16)
     assert plan.spacing_mm == (1.0, 1.0)
     assert plan.size == (48, 48)
+
+
+def axis_and_note(spacing, choice="auto", shape=(30, 35, 50)):
+    plan = make_plan(index_of(), fingerprint_of(shape, spacing, 12.0), PlanSettings(size=64, slice_axis=choice), 16)
+    return plan.slice_axis, plan.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("spacing", "axis", "words"),
+    [
+        ((8.0, 1.5, 1.5), 0, "axial: voxels are 5.3 times as long"),
+        ((1.0, 4.0, 1.0), 1, "coronal: voxels are 4.0 times as long"),
+        ((0.9, 0.9, 1.5), 2, "sagittal: voxels are 1.7 times as long"),
+        ((1.0, 1.0, 1.0), 0, "axial: a tie"),
+        ((1.0, 1.0, 1.4), 0, "axial: a tie"),
+        ((0.5, 3.0, 3.0), 0, "axial: a tie"),
+    ],
+)
+def test_slices_are_cut_where_voxels_are_clearly_longest_and_a_tie_is_called_one(spacing, axis, words):
+    found, note = axis_and_note(spacing)
+    assert found == axis
+    assert words in note
+
+
+@pytest.mark.parametrize(("choice", "axis"), [("axial", 0), ("coronal", 1), ("sagittal", 2)])
+def test_the_user_may_choose_the_direction_of_slices(choice, axis):
+    found, note = axis_and_note((8.0, 1.5, 1.5), choice)
+    assert found == axis
+    assert choice in note
+
+
+@pytest.mark.parametrize("thin", [0, 1, 2])
+def test_flat_scans_are_one_slice_however_thick_their_header_says_they_are(thin):
+    shape = tuple(int(side) for side in np.insert([96, 80], thin, 1))
+    found, note = axis_and_note((2.0, 2.0, 1.0), shape=shape)
+    assert found == thin
+    assert "every scan is one" in note
+
+
+def test_scans_that_are_cut_across_their_thick_slices_are_named():
+    usual = fingerprint_of()
+    odd = Geometry((200, 10, 220), (1.5, 10.0, 1.5), (0.0, 0.0, 0.0), usual.geometries[0].direction)
+    mixed = replace(usual, geometries=(*usual.geometries[:3], odd))
+    notes = make_plan(index_of(), mixed, PlanSettings(), 16).notes
+    assert any("1 of 4 scans have their thick slices along another direction" in n and ": d." in n for n in notes)
+    assert not any("another direction" in note for note in make_plan(index_of(), usual, PlanSettings(), 16).notes)
 
 
 def test_stretch_and_whole():
@@ -96,6 +144,68 @@ def test_same_grid_is_the_identity():
     assert np.array_equal(axis.to_source(), np.eye(7))
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 60), st.integers(2, 60), st.floats(0.9998, 1.0002))
+def test_pixels_that_need_no_resampling_are_kept(height, width, ratio):
+    spacing = (3.0, 1.25 * ratio, 1.25)
+    plan = plan_at((1.25, 1.25), (64, 64))
+    mask = np.random.default_rng(0).integers(0, 2, (2, height, width)).astype(np.uint8)
+    where = Geometry(mask.shape, spacing, (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    canvas = label_slices(mask, where, plan)
+    assert canvas.sum() == mask.sum()
+    assert np.array_equal(there_and_back(mask, where, plan), mask)
+
+
+def plan_at(spacing, size, slice_axis=0):
+    return Plan(
+        dataset="",
+        channel_names=("a",),
+        class_names=("background", "ball"),
+        slice_axis=slice_axis,
+        size=size,
+        spacing_mm=spacing,
+        normalisation=(Normalisation(scheme="zscore"),),
+    )
+
+
+def labelled_ball(folder, radius=9.0, shape=(5, 41, 33), name="ball"):
+    where = Geometry(shape, (3.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    y, x = np.ogrid[: shape[1], : shape[2]]
+    disc = (y - shape[1] // 2) ** 2 + (x - shape[2] // 2) ** 2 < radius**2
+    write_scan(folder / f"{name}.nii.gz", np.broadcast_to(disc, shape).astype(np.uint8), where)
+    return Case(name, (folder / "none.nii.gz",), folder / f"{name}.nii.gz", name)
+
+
+def test_the_ceiling_of_kept_pixels_is_one_and_nothing_is_warned_of(tmp_path):
+    plan = plan_at((1.0, 1.0), (48, 48))
+    ceiling = measure_ceiling([labelled_ball(tmp_path)], plan)
+    assert ceiling.dice == {"ball": 1.0}
+    assert not ceiling.lost
+    assert describe(ceiling, plan) == [
+        "no mask can be better than the labels brought to the canvas and back, Dice ball 1.0000"
+    ]
+
+
+def test_coarse_pixels_and_classes_that_vanish_are_warned_of_with_the_remedy(tmp_path):
+    plan = plan_at((6.0, 6.0), (16, 16))
+    cases = [labelled_ball(tmp_path), labelled_ball(tmp_path, 1.0, name="speck")]
+    ceiling = measure_ceiling(cases, plan)
+    assert ceiling.lost == {"ball": ["speck"]}
+    assert 0.3 < ceiling.dice["ball"] < 0.5
+    (_, warning) = describe(ceiling, plan)
+    assert warning.startswith("WARNING: ball loses")
+    assert "its last voxel in speck" in warning
+    assert "--set plan.size=32" in warning
+
+
+def test_what_lies_outside_the_field_of_view_is_warned_of_with_its_own_remedy(tmp_path):
+    plan = plan_at((1.0, 1.0), (16, 16))
+    ceiling = measure_ceiling([labelled_ball(tmp_path, 12.0)], plan)
+    (_, warning) = describe(ceiling, plan)
+    assert "--set plan.view=whole" in warning
+    assert ceiling.outside["ball"] == pytest.approx(1 - 256 / 437, abs=0.02)
+
+
 @pytest.mark.parametrize("slice_axis", [0, 1, 2])
 @pytest.mark.parametrize("spacing", [(1.6, 1.6), None])
 def test_there_and_back_again(tmp_path, slice_axis, spacing):
@@ -103,15 +213,7 @@ def test_there_and_back_again(tmp_path, slice_axis, spacing):
     z, y, x = np.ogrid[:20, :40, :36]
     ball = ((z - 10) / 6) ** 2 + ((y - 19) / 12) ** 2 + ((x - 17) / 9) ** 2 < 1
     write_scan(tmp_path / "label.nii.gz", ball.astype(np.uint8), where)
-    plan = Plan(
-        dataset="",
-        channel_names=("a",),
-        class_names=("background", "ball"),
-        slice_axis=slice_axis,
-        size=(96, 96),
-        spacing_mm=spacing,
-        normalisation=(Normalisation(scheme="zscore"),),
-    )
+    plan = plan_at(spacing, (96, 96), slice_axis)
     canvas = load_label_slices(tmp_path / "label.nii.gz", plan)
     assert canvas.shape == (where.shape[slice_axis], 96, 96)
     rows, columns = (m.to_source() for m in axis_maps(plan, where))

@@ -7,7 +7,15 @@ from torch import nn
 
 from fewscan.data.plan import Normalisation, Plan
 from fewscan.inference.model import ModelCard, load_model, save_model
-from fewscan.inference.predict import BATCH, ScanInWork, augmentation_views, in_batches, predict_cases, probabilities
+from fewscan.inference.predict import (
+    BATCH,
+    CUT_OFF,
+    ScanInWork,
+    augmentation_views,
+    in_batches,
+    predict_cases,
+    probabilities,
+)
 from fewscan.io import read_json, read_scan, write_json, write_scan
 from fewscan.networks.unet import UNet, UNetSettings
 from fewscan.types import Case, DataError
@@ -72,16 +80,86 @@ def test_masks_lie_on_the_oblique_source_grid(tmp_path, ending, axis):
     assert dice(mask.array == 1, image > 50) > 0.85
 
 
-def test_what_the_canvas_does_not_show_is_background(tmp_path):
-    where = geometry((3, 40, 40), (5.0, 1.0, 1.0))
-    write_scan(tmp_path / "a.nii.gz", np.linspace(60, 100, 4800, dtype=np.float32).reshape(where.shape), where)
-    case, plan = Case("a", (tmp_path / "a.nii.gz",), None, "a"), plan_of(size=(16, 16))
-    ((_, written),) = predict_cases(AllBright(), plan, [case], tmp_path / "out", CPU, save_probabilities=True)
-    mask = read_scan(written).array
-    assert mask[:, 12:28, 12:28].all()
-    assert mask.sum() == 3 * 16 * 16
+class Bright(nn.Module):
+    """What is brighter than half is class 1; counts the pixels that it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.pixels = 0
+
+    def forward(self, images):
+        self.pixels += images[0, 0].numel() * len(images)
+        return Threshold()(images)
+
+
+def disc_at(folder, column, side=40, width=40):
+    """A bright disc of radius 5 in three slices, at a column; grey values as if there were more around."""
+    where = geometry((3, side, width), (5.0, 1.0, 1.0))
+    y, x = np.ogrid[:side, :width]
+    inside = np.broadcast_to((y - side / 2) ** 2 + (x - column) ** 2 < 25, where.shape)
+    write_scan(folder / "a.nii.gz", np.where(inside, 100, 10).astype(np.float32), where)
+    return Case("a", (folder / "a.nii.gz",), None, "a"), inside
+
+
+def predict_one(case, network, plan, folder, **options):
+    notes = []
+    ((_, written),) = predict_cases(
+        network, plan, [case], folder / "out", CPU, on_note=lambda _, text: notes.append(text), **options
+    )
+    return read_scan(written).array, notes
+
+
+def test_what_the_canvas_does_not_show_is_background_and_costs_nothing(tmp_path):
+    case, inside = disc_at(tmp_path, 20)
+    network = Bright()
+    mask, notes = predict_one(case, network, plan_of(size=(16, 16)), tmp_path, save_probabilities=True)
+    assert np.array_equal(mask == 1, inside)
+    assert network.pixels == 3 * 16 * 16
+    assert not notes
     probs = np.load(tmp_path / "out" / "a.npz")["probabilities"]
+    assert (probs[0, :, :12] == 1).all()
     assert np.allclose(probs.astype(np.float32).sum(0), 1, atol=2e-3)
+
+
+@pytest.mark.parametrize("column", [27, 12, 33, 4])
+@pytest.mark.parametrize("views", [0, 3])
+def test_anatomy_at_the_edge_of_the_canvas_or_beyond_it_is_found_whole(tmp_path, column, views):
+    case, inside = disc_at(tmp_path, column)
+    plan = plan_of(size=(16, 16))
+    flips = augmentation_views(False, plan.size)[:views]
+    mask, notes = predict_one(case, Bright(), plan, tmp_path, views=flips)
+    assert dice(mask == 1, inside) > (0.85 if views else 0.9999)
+    assert notes == [CUT_OFF]
+
+
+def test_a_scan_that_the_canvas_holds_is_looked_at_once(tmp_path):
+    case, inside = disc_at(tmp_path, 2, 16, 16)
+    network = Bright()
+    mask, notes = predict_one(case, network, plan_of(size=(16, 16)), tmp_path)
+    assert network.pixels == 3 * 16 * 16
+    assert np.array_equal(mask == 1, inside)
+    assert not notes
+
+
+def test_everywhere_bright_is_bright_everywhere(tmp_path):
+    case, _ = disc_at(tmp_path, 20)
+    mask, notes = predict_one(case, AllBright(), plan_of(size=(16, 16)), tmp_path)
+    assert mask.all()
+    assert notes == [CUT_OFF]
+
+
+@pytest.mark.parametrize("thin", [0, 1, 2])
+def test_a_scan_of_one_slice_is_one_slice_whatever_way_it_lies(tmp_path, thin):
+    shape = np.insert([24, 20], thin, 1)
+    where = geometry(tuple(int(side) for side in shape), (1.0, 1.0, 1.0))
+    image = np.zeros(where.shape, np.float32)
+    np.moveaxis(image, thin, 0)[0, 5:12, 6:10] = 100
+    write_scan(tmp_path / "flat.nii.gz", image, where)
+    scan = ScanInWork(Case("flat", (tmp_path / "flat.nii.gz",), None, "flat"), plan_of(), False)
+    assert scan.slices.shape == (1, 1, 32, 32)
+    case = Case("flat", (tmp_path / "flat.nii.gz",), None, "flat")
+    mask, _ = predict_one(case, Threshold(), plan_of(), tmp_path)
+    assert np.array_equal(mask == 1, image == 100)
 
 
 def blobs(folder, slices):
