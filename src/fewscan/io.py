@@ -48,9 +48,14 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 class WriteError(DataError):
-    """A file cannot be written, though it was right to try: the disk is full, read-only or gone."""
+    """A file cannot be written, though it was right to try: the disk is full, read-only or gone.
+
+    Attributes:
+        stops_all: no other file can be written there either.
+    """
 
     def __init__(self, path: Path, fault: OSError) -> None:
+        self.stops_all = fault.errno in REMEDIES
         remedy = REMEDIES.get(fault.errno or 0, "Choose another folder")
         super().__init__(f"{path}: cannot be written: {fault.strerror or fault}. {remedy}.")
 

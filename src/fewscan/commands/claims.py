@@ -64,6 +64,34 @@ def claimed(lock: Path) -> Iterator[bool]:
             release(lock)
 
 
+@contextmanager
+def alone(lock: Path, what: str) -> Iterator[None]:
+    """Keep others out of the lock's folder.
+
+    Args:
+        lock: in a folder that is there.
+        what: works in the folder, for the message.
+
+    Raises:
+        DataError: another one is at work there.
+    """
+    with claimed(lock) as mine:
+        if not mine:
+            raise DataError(
+                f"{lock.parent}: {what} is at work there ({_named_holders(lock)}). "
+                f"Wait for it; if there is none, remove {lock}."
+            )
+        yield
+
+
+def _named_holders(lock: Path) -> str:
+    try:
+        holders = read_json(lock)
+    except DataError:
+        return "starting or ending"
+    return f"process {', '.join(map(str, holders['pids']))} on {holders['host']}"
+
+
 def _holders(*children: int) -> dict[str, object]:
     return {"host": socket.gethostname(), "pids": [os.getpid(), *children]}
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fewscan.commands.claims import alone
 from fewscan.commands.console import Reporter
 from fewscan.commands.devices import choose_device
 from fewscan.commands.faults import explained_memory
@@ -14,12 +15,14 @@ from fewscan.commands.outcomes import Predictions
 from fewscan.commands.quality import TABLE, Judge
 from fewscan.data.check import Fault, check_images, fault_of
 from fewscan.data.names import CHANNEL, channel_names, wrong_channels
+from fewscan.data.strangers import list_folder, passed_over, remedy_of
 from fewscan.inference.model import load_model
 from fewscan.inference.predict import augmentation_views, predict_cases
-from fewscan.io import WriteError, make_folder, scan_ending, scan_stem, write_json
-from fewscan.types import Case, DataError
+from fewscan.io import WriteError, check_name, is_ours, make_folder, scan_ending, scan_stem, write_json
+from fewscan.types import Case, DataError, some
 
 FAILED = "failed.json"
+LOCK = "predict.lock"
 
 
 def predict(
@@ -34,7 +37,8 @@ def predict(
 ) -> Predictions:
     """Segment scans; those that are faulty are left out and listed in `failed.json`, the others are finished.
 
-    A mask that an earlier call wrote for a scan that is left out now is removed, so that no mask is of another scan.
+    A mask that an earlier call wrote for a scan that is left out now is removed, so that no mask is of another scan; so
+    are the tables of an earlier call, before anything is predicted. Files that no `predict` wrote are never touched.
 
     Args:
         run: folder of a training run, or any folder with model.safetensors and model.json.
@@ -51,43 +55,49 @@ def predict(
 
     Raises:
         DataError: scans were left out (every fault at once, after the others were predicted), the inputs make no
-            cases, a mask would be written over a scan, or a file cannot be written (WriteError).
+            cases, a mask would be written over a scan or over a file that `predict` did not write, another call is at
+            work in the folder, or a file cannot be written (WriteError).
         ConfigError: there is no such device.
         FewscanError: the memory is not enough.
     """
     reporter = reporter or Reporter(quiet=True)
     where = choose_device(device)
     network, card = load_model(Path(run), where)
-    cases = collect_cases([Path(path) for path in inputs], len(card.plan.channel_names))
+    paths = [Path(path) for path in inputs]
+    cases = collect_cases(paths, len(card.plan.channel_names))
     output = Path(output)
-    _check_apart(cases, output)
+    _check_apart(cases, output, save_probabilities)
+    for note in _passed_over(paths):
+        reporter.say(note)
     make_folder(output)
-    failed = _find_faults(cases, reporter)
+    with alone(output / LOCK, "another prediction"):
+        # Stopped half-way, this call leaves no table beside its masks that an earlier one made of others.
+        for name in (TABLE, FAILED):
+            _remove(output / name)
+        failed = _find_faults(cases, reporter)
 
-    def leave_out(case: Case, error: DataError) -> None:
-        failed[case.name] = [fault_of(case.images[0], error)]
+        def leave_out(case: Case, error: DataError) -> None:
+            failed[case.name] = [fault_of(case.images[0], error)]
 
-    sound = [case for case in cases if case.name not in failed]
-    views = augmentation_views(card.flips, card.plan.size) if tta else []
-    judge = Judge(Path(run), card, where, tta, reporter) if quality else None
-    observer = judge.observer if judge is not None else None
-    written = []
-    with reporter.bar("predicting", len(sound)) as step:
-        job = predict_cases(
-            network, card.plan, sound, output, where, None, views, save_probabilities, step, leave_out, observer
-        )
-        with explained_memory("Predict without --tta, or on another --device."):
-            for case, path in job:
-                written.append(path)
-                if judge is not None:
-                    judge.add(case)
-    reporter.say(f"{len(written)} masks written to {output}")
-    # No table of an earlier call stays.
-    _remove(output / TABLE)
-    if judge is not None:
-        judge.write(output)
-    removed = {case.name: _remove_earlier(case, output) for case in cases if case.name in failed}
-    _report_failed(output, failed, removed)
+        sound = [case for case in cases if case.name not in failed]
+        views = augmentation_views(card.flips, card.plan.size) if tta else []
+        judge = Judge(Path(run), card, where, tta, reporter) if quality else None
+        observer = judge.observer if judge is not None else None
+        written = []
+        with reporter.bar("predicting", len(sound)) as step:
+            job = predict_cases(
+                network, card.plan, sound, output, where, None, views, save_probabilities, step, leave_out, observer
+            )
+            with explained_memory("Predict without --tta, or on another --device."):
+                for case, path in job:
+                    written.append(path)
+                    if judge is not None:
+                        judge.add(case)
+        reporter.say(f"{len(written)} masks written to {output}")
+        if judge is not None:
+            judge.write(output)
+        removed = {case.name: _remove_earlier(case, output) for case in cases if case.name in failed}
+        _report_failed(output, failed, removed)
     return Predictions(output, tuple(written))
 
 
@@ -107,19 +117,39 @@ def _mask_path(case: Case, output: Path) -> Path:
     return output / f"{case.name}{scan_ending(case.images[0])}"
 
 
-def _check_apart(cases: Sequence[Case], output: Path) -> None:
-    """Refuse to write masks over scans."""
+def _archive_path(case: Case, output: Path) -> Path:
+    return output / f"{case.name}.npz"
+
+
+def _passed_over(inputs: Sequence[Path]) -> list[str]:
+    """What to say of the files of each folder that are no scans."""
+    notes = [passed_over(folder, list_folder(folder)) for folder in inputs if folder.is_dir()]
+    return [note for note in notes if note is not None]
+
+
+def _check_apart(cases: Sequence[Case], output: Path, save_probabilities: bool) -> None:
+    """Refuse to write masks over scans, labels, masks that somebody made, or whatever else is not fewscan's own."""
+    check_name(output)
     # Not Path.resolve, which raises where a link leads in a circle; that is a fault of one scan.
     scans = {os.path.realpath(path) for case in cases for path in case.images}
     for case in cases:
         path = _mask_path(case, output)
         if os.path.realpath(path) in scans:
             raise DataError(f"{path}: is a scan, its mask would be written over it. Choose another output folder.")
+    paths = [_mask_path(case, output) for case in cases]
+    if save_probabilities:
+        paths += [_archive_path(case, output) for case in cases]
+    foreign = [path.name for path in paths if os.path.lexists(path) and not is_ours(path)]
+    if foreign:
+        raise DataError(
+            f"{output}: files there would be written over that no `fewscan predict` wrote, or one of an older version: "
+            f"{some(foreign)}. Choose another output folder, or move them away."
+        )
 
 
 def _remove_earlier(case: Case, output: Path) -> list[str]:
     """Remove what an earlier call wrote for a scan that is left out; the names of the files."""
-    found = [path for path in (_mask_path(case, output), output / f"{case.name}.npz") if path.is_file()]
+    found = [path for path in (_mask_path(case, output), _archive_path(case, output)) if is_ours(path)]
     for path in found:
         _remove(path)
     return [path.name for path in found]
@@ -133,10 +163,9 @@ def _remove(path: Path) -> None:
 
 
 def _report_failed(output: Path, failed: Mapping[str, Sequence[Fault]], removed: Mapping[str, Sequence[str]]) -> None:
-    """Write `failed.json` and raise; where nothing failed, no list of an earlier call stays."""
+    """Write `failed.json` and raise, where something failed."""
     path = output / FAILED
     if not failed:
-        _remove(path)
         return
     rows = [
         {
@@ -184,6 +213,7 @@ def collect_cases(inputs: Sequence[Path], n_channels: int) -> list[Case]:
             )
     if not groups:
         faults.append(f"{', '.join(map(str, inputs))}: no scans there. Give .nii.gz, .nii, .nrrd or .mha files.")
+        faults += _passed_over(inputs)
     if faults:
         raise DataError("\n".join(faults))
     return [
@@ -193,8 +223,14 @@ def collect_cases(inputs: Sequence[Path], n_channels: int) -> list[Case]:
 
 
 def _scans(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(f for f in path.iterdir() if scan_ending(f) and not f.name.startswith("."))
-    if not path.exists():
+    try:
+        is_folder, is_there = path.is_dir(), os.path.lexists(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}. Check the path and its permissions.") from None
+    if is_folder:
+        return [file for file in list_folder(path) if scan_ending(file)]
+    if not is_there:
         raise DataError(f"{path}: there is no such file or folder. Check the path.")
+    if scan_ending(path) is None:
+        raise DataError(f"{path}: not a scan that can be read. {remedy_of(path)}")
     return [path]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import ValidationError
 
-from fewscan.commands.claims import claimed
+from fewscan.commands.claims import alone
 from fewscan.config import Config, read_settings
 from fewscan.data.index import DatasetIndex
 from fewscan.data.plan import Plan
@@ -61,14 +61,8 @@ def locked(output: Path) -> Iterator[None]:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{output}: cannot be made: {error.strerror}. Choose another folder.") from None
-    lock = output / LOCK
     try:
-        with claimed(lock) as mine:
-            if not mine:
-                raise DataError(
-                    f"{output}: another training is at work there ({_holders(lock)}). "
-                    f"Wait for it; if there is none, remove {lock}."
-                )
+        with alone(output / LOCK, "another training"):
             yield
     finally:
         if made and output.is_dir() and not any(output.iterdir()):
@@ -135,14 +129,6 @@ def list_files(index: DatasetIndex, split: Split) -> dict[str, list[int]]:
 def _holds_lock_alone(output: Path) -> bool:
     # A killed write of the lock may have left a file beside it.
     return output.is_dir() and all(path.name.startswith((LOCK, f".{LOCK}.")) for path in output.iterdir())
-
-
-def _holders(lock: Path) -> str:
-    try:
-        holders = read_json(lock)
-    except DataError:
-        return "starting or ending"
-    return f"process {', '.join(map(str, holders['pids']))} on {holders['host']}"
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

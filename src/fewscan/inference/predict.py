@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from fewscan.data.plan import Plan
 from fewscan.data.preprocess import load_slices
 from fewscan.data.resample import AxisMap, axis_maps, to_scan
-from fewscan.io import Geometry, atomic_path, make_folder, scan_ending, write_scan
+from fewscan.io import MARK, Geometry, WriteError, atomic_path, make_folder, scan_ending, write_scan
+from fewscan.memory import WHAT_HELPS
 from fewscan.types import Case, DataError
 
 BATCH = 16
@@ -93,11 +94,11 @@ class ScanInWork:
         The mask has the numbers of the training's masks; the probabilities are in the order of the class names.
         """
         path = destination / f"{self.case.name}{ending or scan_ending(self.case.images[0])}"
-        write_scan(path, self.plan.classes.from_inside(self.mask), self.geometry)
+        write_scan(path, self.plan.classes.from_inside(self.mask), self.geometry, predicted=True)
         if self._kept is not None:
             kept = np.moveaxis(self._kept, 1, self._axis + 1)
             with atomic_path(destination / f"{self.case.name}.npz") as beside:
-                np.savez_compressed(beside, probabilities=kept)
+                np.savez_compressed(beside, probabilities=kept, **{MARK: True})
         return path
 
 
@@ -219,7 +220,8 @@ def predict_cases(
         views: test-time augmentation, affine maps in [−1, 1]; empty: the canvas as it is.
         save_probabilities: also write `CASE.npz` with `probabilities` (k, z, y, x) float16.
         progress: called once per case that is written.
-        on_refusal: called for a case that cannot be read, which then gets no mask; None: the error is raised.
+        on_refusal: called for a case that cannot be read, or whose mask cannot be written though others can: it gets
+            no mask; None: the error is raised.
         observer: watches; it has seen all of a case when the case is yielded.
         on_note: told in words what is worth knowing of a case.
 
@@ -243,11 +245,17 @@ def predict_cases(
     def written(most: int) -> Iterator[tuple[Case, Path]]:
         while len(waiting) > most:
             piece, future = waiting.popleft()
-            path = future.result()
-            if isinstance(path, ScanInWork):
-                path = write(_look_around(network, path, device, views, save_probabilities))
-                if on_note is not None:
-                    on_note(piece.scan.case, CUT_OFF)
+            try:
+                path = future.result()
+                if isinstance(path, ScanInWork):
+                    path = write(_look_around(network, path, device, views, save_probabilities))
+                    if on_note is not None:
+                        on_note(piece.scan.case, CUT_OFF)
+            except DataError as error:
+                if on_refusal is None or (isinstance(error, WriteError) and error.stops_all):
+                    raise
+                on_refusal(piece.scan.case, error)
+                continue
             if path is not None:
                 if progress is not None:
                     progress()
@@ -315,9 +323,11 @@ def _read(case: Case, reading: Future[ScanInWork], on_refusal: Refusal | None) -
     """The scan, or none where it cannot be read and somebody is told."""
     try:
         scan = reading.result()
-    except DataError as error:
+    except (DataError, MemoryError) as error:
         if on_refusal is None:
             raise
+        if isinstance(error, MemoryError):
+            error = DataError(f"{case.images[0]}: memory does not suffice for this scan. {WHAT_HELPS}")
         on_refusal(case, error)
     else:
         yield scan

@@ -1,0 +1,78 @@
+"""Files of a folder of scans that are none that can be read: how many of which kind, and what to do with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from fewscan.io import SCAN_ENDINGS, scan_ending
+from fewscan.types import DataError
+
+DICOM = "convert DICOM series with dcm2niix"
+PAIR = "save a header and its pixels as one .nii.gz, .nrrd or .mha"
+PICTURE = "stack pictures to a .nii.gz that says their spacing"
+REMEDIES = {
+    "folder": "name each folder itself",
+    "file without ending": f"if these are DICOM, {DICOM}",
+    **dict.fromkeys((".dcm", ".dicom", ".ima"), DICOM),
+    **dict.fromkeys((".mgz", ".mgh"), "convert FreeSurfer's with mri_convert NAME.mgz NAME.nii.gz"),
+    **dict.fromkeys((".hdr", ".img", ".hdr.gz", ".img.gz", ".nhdr", ".mhd", ".raw", ".zraw", ".raw.gz"), PAIR),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"), PICTURE),
+    **dict.fromkeys((".npy", ".npz", ".h5", ".hdf5", ".mat", ".mnc"), "save arrays as .nii.gz with their spacing"),
+    **dict.fromkeys((".zip", ".tar", ".tar.gz", ".tgz", ".7z"), "unpack archives"),
+}
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """What a folder shows, by name; hidden files are left out.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {error.strerror}. Check the path and its permissions.") from None
+
+
+def passed_over(folder: Path, found: Sequence[Path]) -> str | None:
+    """What to say of those files of a folder that are no scans; None where there are none.
+
+    Args:
+        folder: where they are.
+        found: all that the folder shows.
+    """
+    kinds = Counter(_kind(path) for path in found if scan_ending(path) is None)
+    if not kinds:
+        return None
+    counts = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
+    return f"{folder}: passed over, as these are no scans that can be read: {counts}. {remedy(kinds)}"
+
+
+def remedy(kinds: Iterable[str]) -> str:
+    """A sentence that says what to do with files of these kinds."""
+    known = list(dict.fromkeys(REMEDIES[kind] for kind in kinds if kind in REMEDIES))
+    text = "; ".join(known) or f"scans end in {', '.join(SCAN_ENDINGS)}"
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def remedy_of(path: Path) -> str:
+    """What to do with one file that is no scan that can be read."""
+    return remedy([_kind(path)])
+
+
+def _kind(path: Path) -> str:
+    try:
+        if path.is_dir():
+            return "folder"
+    except OSError:
+        # Only what is in a folder may be looked at, if it is one.
+        return "folder"
+    parts = path.name.lower().split(".")
+    if len(parts) == 1:
+        return "file without ending"
+    # Names of DICOM files are often numbers with points between.
+    if parts[-1].isdecimal():
+        return "file without ending"
+    return f".{parts[-2]}.{parts[-1]}" if parts[-1] == "gz" and len(parts) > 2 else f".{parts[-1]}"

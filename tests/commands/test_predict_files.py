@@ -1,0 +1,213 @@
+"""What predict leaves alone, whom it lets in, and what it says of files that it passes over."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import fewscan
+from fewscan.commands.claims import hold
+from fewscan.commands.console import Reporter
+from fewscan.data.strangers import passed_over
+from fewscan.inference.model import ModelCard, save_model
+from fewscan.io import is_ours, read_json, read_scan, write_scan
+from fewscan.networks.unet import UNet, UNetSettings
+from fewscan.types import DataError
+from scans import PLAN, disc, geometry
+
+
+class Listener(Reporter):
+    def __init__(self):
+        super().__init__(quiet=True)
+        self.said = []
+
+    def say(self, what):
+        self.said.append(str(what))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    settings = UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))
+    card = ModelCard(method="supervised", network_name="student", network=settings, plan=PLAN, flips=False)
+    torch.manual_seed(0)
+    save_model(folder, UNet(1, 2, 2, settings), card)
+    return folder
+
+
+def scan(path, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_scan(path, np.random.default_rng(seed).normal(100, 9, (4, 20, 24)).astype(np.float32), geometry())
+    return path
+
+
+def label(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_scan(path, disc((4, 20, 24)), geometry())
+    return path
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def predict(run, inputs, output, **options):
+    return fewscan.predict(run, inputs, output, device="cpu", **options)
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
+def test_a_second_call_writes_over_the_masks_of_the_first(run, tmp_path, ending):
+    scan(tmp_path / f"in/a_0000{ending}")
+    (mask,) = predict(run, [tmp_path / "in"], tmp_path / "out")
+    assert is_ours(mask)
+    before = mask.stat().st_mtime_ns
+    predict(run, [tmp_path / "in"], tmp_path / "out")
+    assert mask.stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
+def test_labels_and_scans_are_neither_written_over_nor_removed(run, tmp_path, ending):
+    scan(tmp_path / f"in/a_0000{ending}")
+    scan(tmp_path / f"in/b_0000{ending}").write_bytes(b"not readable")
+    kept = [label(tmp_path / f"labelsTr/a{ending}"), scan(tmp_path / f"labelsTr/b{ending}", 3)]
+    before = [path.read_bytes() for path in kept]
+    with pytest.raises(DataError, match=rf"no `fewscan predict` wrote, .*: a\{ending}, b\{ending}\. Choose another"):
+        predict(run, [tmp_path / "in"], tmp_path / "labelsTr")
+    assert [path.read_bytes() for path in kept] == before
+    assert names(tmp_path / "labelsTr") == [path.name for path in kept]
+
+
+def test_links_folders_and_archives_at_a_masks_place_are_not_touched(run, tmp_path):
+    scan(tmp_path / "in/a_0000.nii.gz")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.nii.gz").symlink_to(label(tmp_path / "labels/a.nii.gz"))
+    with pytest.raises(DataError, match="no `fewscan predict` wrote"):
+        predict(run, [tmp_path / "in"], out)
+    (tmp_path / "labels/a.nii.gz").unlink()
+    with pytest.raises(DataError, match="no `fewscan predict` wrote"):
+        predict(run, [tmp_path / "in"], out)
+    (out / "a.nii.gz").unlink()
+    (out / "a.nii.gz").mkdir()
+    with pytest.raises(DataError, match="no `fewscan predict` wrote"):
+        predict(run, [tmp_path / "in"], out)
+    (out / "a.nii.gz").rmdir()
+    np.savez(out / "a.npz", probabilities=np.zeros(3))
+    predict(run, [tmp_path / "in"], out)
+    with pytest.raises(DataError, match=r"no `fewscan predict` wrote, .*: a\.npz"):
+        predict(run, [tmp_path / "in"], out, save_probabilities=True)
+    (tmp_path / "in/a_0000.nii.gz").write_bytes(b"x")
+    with pytest.raises(DataError, match="no mask for 1"):
+        predict(run, [tmp_path / "in"], out)
+    assert names(out) == ["a.npz", "failed.json", "quality.csv"]
+    assert list(np.load(out / "a.npz")) == ["probabilities"]
+
+
+def test_no_table_of_an_earlier_call_stays_where_one_is_stopped(run, tmp_path, monkeypatch):
+    scan(tmp_path / "in/a_0000.nii.gz")
+    (tmp_path / "in/b_0000.nii.gz").write_bytes(b"x")
+    with pytest.raises(DataError, match="no mask for 1"):
+        predict(run, [tmp_path / "in"], tmp_path / "out")
+    assert names(tmp_path / "out") == ["a.nii.gz", "failed.json", "quality.csv"]
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fewscan.commands.predict.predict_cases", stop)
+    with pytest.raises(KeyboardInterrupt):
+        predict(run, [tmp_path / "in"], tmp_path / "out")
+    assert names(tmp_path / "out") == ["a.nii.gz"]
+
+
+def test_two_predictions_do_not_work_in_one_folder(run, tmp_path):
+    scan(tmp_path / "in/a_0000.nii.gz")
+    (tmp_path / "out").mkdir()
+    hold(tmp_path / "out" / "predict.lock")
+    with pytest.raises(DataError, match=r"out: another prediction is at work there \(process \d+ on .*\)\."):
+        predict(run, [tmp_path / "in"], tmp_path / "out")
+    assert names(tmp_path / "out") == ["predict.lock"]
+    dead = read_json(tmp_path / "out" / "predict.lock")["host"]
+    (tmp_path / "out" / "predict.lock").write_text(f'{{"host": "{dead}", "pids": [999999999]}}')
+    predict(run, [tmp_path / "in"], tmp_path / "out")
+    assert names(tmp_path / "out") == ["a.nii.gz", "quality.csv"]
+
+
+def test_a_mask_that_cannot_be_written_leaves_out_its_scan_alone(run, tmp_path, monkeypatch):
+    for name in "abc":
+        scan(tmp_path / f"in/{name}_0000.nii.gz")
+
+    def write(path, *arguments, **options):
+        if path.name.startswith("b"):
+            raise DataError(f"{path}: its axes cannot be held. Save the scan as .nii.gz.")
+        write_scan(path, *arguments, **options)
+
+    monkeypatch.setattr("fewscan.inference.predict.write_scan", write)
+    with pytest.raises(DataError, match="no mask for 1 of the scans"):
+        predict(run, [tmp_path / "in"], tmp_path / "out")
+    assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "failed.json", "quality.csv"]
+    (row,) = read_json(tmp_path / "out" / "failed.json")
+    assert row["case"] == "b"
+    assert "axes cannot be held" in row["problem"]
+
+
+def test_a_scan_that_memory_does_not_suffice_for_leaves_out_itself_alone(run, tmp_path, monkeypatch):
+    from fewscan.inference import predict as module
+
+    real = module.load_slices
+
+    def load(images, plan):
+        if images[0].name.startswith("b"):
+            np.empty(2**60, np.uint8)
+        return real(images, plan)
+
+    for name in "abc":
+        scan(tmp_path / f"in/{name}_0000.nii.gz")
+    monkeypatch.setattr(module, "load_slices", load)
+    with pytest.raises(DataError, match=r"b_0000\.nii\.gz: memory does not suffice for this scan\. Crop it"):
+        predict(run, [tmp_path / "in"], tmp_path / "out")
+    assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "failed.json", "quality.csv"]
+
+
+def test_a_scan_whose_name_is_not_utf_8_is_left_out_and_the_rest_is_finished(run, tmp_path):
+    shutil.copy(scan(tmp_path / "in/z_0000.nii.gz"), os.fsencode(tmp_path / "in") + b"/caf\xe9_0000.nii.gz")
+    with pytest.raises(DataError, match="its name is not UTF-8"):
+        predict(run, [tmp_path / "in"], tmp_path / "out")
+    assert names(tmp_path / "out") == ["failed.json", "quality.csv", "z.nii.gz"]
+    assert read_json(tmp_path / "out/failed.json")[0]["case"] == os.fsdecode(b"caf\xe9")
+    with pytest.raises(DataError, match="its name is not UTF-8"):
+        predict(run, [tmp_path / "in/z_0000.nii.gz"], tmp_path / os.fsdecode(b"\xe9t\xe9"))
+
+
+def test_files_that_are_no_scans_are_counted_by_kind_with_what_to_do(run, tmp_path):
+    folder = tmp_path / "in"
+    scan(folder / "a_0000.nii.gz")
+    for name in ("b.mgz", "I1.dcm", "I2.DCM", "c.hdr", "c.img", ".hidden", "1.2.840.10008", "d.nii.gz.part", "e.png"):
+        (folder / name).touch()
+    (folder / "sub").mkdir()
+    listener = Listener()
+    predict(run, [folder], tmp_path / "out", reporter=listener)
+    (note,) = [line for line in listener.said if "passed over" in line]
+    for words in (
+        "2 .dcm", "1 .mgz", "1 .hdr", "1 .img", "1 .png", "1 folder", "1 file without ending", "1 .part",
+        "dcm2niix", "mri_convert", "as one .nii.gz", "stack pictures", "name each folder itself",
+    ):  # fmt: skip
+        assert words.lower() in note.lower()
+    assert "hidden" not in note
+    assert read_scan(tmp_path / "out/a.nii.gz").array.shape == (4, 20, 24)
+
+
+def test_a_folder_of_scans_alone_needs_no_word(tmp_path):
+    assert passed_over(tmp_path, [scan(tmp_path / "a.nii.gz")]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("IM1.dcm", "dcm2niix"), ("a.png", "Stack pictures"), ("a.mhd", "as one .nii.gz"), ("a.xyz", "Scans end in")],
+)
+def test_one_file_that_is_no_scan_says_what_to_do(run, tmp_path, name, words):
+    (tmp_path / name).touch()
+    for inputs in ([tmp_path / name], [tmp_path]):
+        with pytest.raises(DataError, match=words):
+            predict(run, inputs, tmp_path / "out")
