@@ -6,18 +6,19 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from fewscan.data.converters.common import Progress, new_dataset
+from fewscan.data.converters.common import Progress, bring_in_label, check_labels, new_dataset, scans_by_name
 from fewscan.data.converters.ssl4mis import CLASSES
-from fewscan.io import read_mask, read_scan, write_json, write_scan
+from fewscan.io import read_scan, scan_stem, write_json, write_scan
 from fewscan.types import DataError
 
-FRAME = re.compile(r"^patient\d+_frame\d+$")
+FRAME = re.compile(r"^patient\d+_frame\d+(_gt)?$")
+LABEL = "_gt"
 
 
 def convert(source: Path, destination: Path, progress: Progress = None) -> Path:
     """Bring in `patientNNN/patientNNN_frameFF.nii.gz` and `..._gt.nii.gz`; frames without a mask are unlabelled.
+
+    The files may be unpacked (`.nii`). Hidden files and folders are passed over.
 
     The headers carry a unit sform while pixdim has the true spacing: pixdim is taken.
 
@@ -30,18 +31,17 @@ def convert(source: Path, destination: Path, progress: Progress = None) -> Path:
         The destination.
 
     Raises:
-        DataError: there are no such files, or one cannot be read.
+        DataError: there are no such files, a frame is there twice, a mask has no frame, or a file cannot be read.
     """
-    images = sorted(
-        path
-        for path in source.rglob("patient*_frame*.nii*")
-        if FRAME.match(path.name.removesuffix(".gz").removesuffix(".nii"))
-    )
+    found = scans_by_name(path for path in source.rglob("patient*") if _is_wanted(path.relative_to(source)))
+    images = {name: path for name, path in found.items() if not name.endswith(LABEL)}
+    labels = {name.removesuffix(LABEL): path for name, path in found.items() if name.endswith(LABEL)}
     if not images:
         raise DataError(f"{source}: no patientNNN/patientNNN_frameFF.nii.gz below it. Give the ACDC folder.")
+    check_labels(labels, images)
     with new_dataset(destination) as root:
-        for path in images:
-            _bring_in(path, root)
+        for frame, path in images.items():
+            _bring_in(frame, path, labels.get(frame), root)
             if progress is not None:
                 progress()
         write_json(
@@ -58,13 +58,15 @@ def convert(source: Path, destination: Path, progress: Progress = None) -> Path:
     return destination
 
 
-def _bring_in(path: Path, root: Path) -> None:
-    frame = path.name.removesuffix(".gz").removesuffix(".nii")
+def _is_wanted(path: Path) -> bool:
+    """A frame or its mask, and not below a hidden folder, where a conversion that was killed may have left some."""
+    return FRAME.match(scan_stem(path)) is not None and not any(part.startswith(".") for part in path.parts)
+
+
+def _bring_in(frame: str, path: Path, label: Path | None, root: Path) -> None:
     scan = read_scan(path)
     # Without the file's own header: the affines of ACDC do not hold the spacing, which the reader took from pixdim.
     geometry = replace(scan.geometry, stored=None)
     write_scan(root / "imagesTr" / f"{frame}_0000.nii.gz", scan.array, geometry)
-    label = path.with_name(path.name.replace(frame, f"{frame}_gt"))
-    if label.is_file():
-        mask = read_mask(label).array.astype(np.uint8)
-        write_scan(root / "labelsTr" / f"{frame}.nii.gz", mask, geometry)
+    if label is not None:
+        bring_in_label(label, geometry, root / "labelsTr" / f"{frame}.nii.gz")

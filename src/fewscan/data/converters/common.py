@@ -1,14 +1,19 @@
-"""What every converter needs: a destination that appears complete or not at all, and the nnU-Net names."""
+"""What every converter needs: a destination that appears complete or not at all, scans by name, labels as they are."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from fewscan.types import DataError
+import numpy as np
+
+from fewscan.data.check import LABEL_TOLERANCE
+from fewscan.io import LARGEST_LABEL, Geometry, Scan, read_scan, scan_ending, scan_stem, write_scan
+from fewscan.places import bring_over
+from fewscan.types import DataError, some
 
 Progress = Callable[[], None] | None
 
@@ -48,3 +53,72 @@ def require(path: Path, what: str) -> Path:
     if not path.exists():
         raise DataError(f"{path}: missing, {what}.")
     return path
+
+
+def scans_by_name(files: Iterable[Path]) -> dict[str, Path]:
+    """The scans among files, by name without ending, in the order of their names; hidden ones are passed over.
+
+    Raises:
+        DataError: two have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(files):
+        if path.name.startswith(".") or scan_ending(path) is None or not path.is_file():
+            continue
+        other = found.setdefault(scan_stem(path), path)
+        if other != path:
+            raise DataError(f"{path}: has the name of {other}. Take one of them away.")
+    return found
+
+
+def check_labels(labels: Mapping[str, Path], images: Collection[str]) -> None:
+    """Refuse labels that no image belongs to.
+
+    Raises:
+        DataError: there are such.
+    """
+    alone = [str(path) for case, path in labels.items() if case not in images]
+    if alone:
+        raise DataError(f"labels without an image: {some(alone)}. Add their images, or take them away.")
+
+
+def bring_in_label(label: Path, image: Geometry, target: Path) -> None:
+    """Write a label with its own numbers, in the image's order where it has the same voxels.
+
+    A label that lies elsewhere keeps its own geometry, so that `fewscan check` can say so.
+
+    Raises:
+        DataError: the label cannot be read, or is not of whole numbers.
+    """
+    scan = read_scan(label)
+    numbers = whole_numbers(scan.array, label)
+    brought = bring_over(Scan(numbers, scan.geometry), image)
+    if brought is None:
+        write_scan(target, numbers, scan.geometry)
+    else:
+        write_scan(target, np.ascontiguousarray(brought), image)
+
+
+def whole_numbers(array: np.ndarray, where: object) -> np.ndarray:
+    """A label's numbers in a small type of integers that holds all of them.
+
+    Args:
+        array: real numbers of any type.
+        where: its file, for the message.
+
+    Raises:
+        DataError: some are not whole, not finite or beyond any label.
+    """
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise DataError(f"{where}: the label holds NaN or infinite values. Save it as integers.")
+        whole = np.rint(array)
+        odd = np.unique(array[np.abs(array - whole) > LABEL_TOLERANCE])[:5]
+        if odd.size:
+            raise DataError(f"{where}: label values such as {odd.tolist()} are not whole. Save it as integers.")
+    else:
+        whole = array
+    lowest, highest = int(whole.min()), int(whole.max())
+    if max(-lowest, highest) >= LARGEST_LABEL:
+        raise DataError(f"{where}: label values from {lowest} to {highest} are beyond any label. Save it as integers.")
+    return whole.astype(np.promote_types(np.min_scalar_type(lowest), np.min_scalar_type(highest)))

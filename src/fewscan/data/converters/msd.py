@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from fewscan.data.converters.common import Progress, bring_in_label, check_labels, new_dataset, require, scans_by_name
+from fewscan.io import Geometry, read_frames, read_json, write_json, write_scan
+from fewscan.types import DataError, some
 
-from fewscan.data.converters.common import Progress, new_dataset, require
-from fewscan.io import read_frames, read_json, read_mask, write_json, write_scan
-from fewscan.types import DataError
+Names = Mapping[str, Path]
 
 
 def convert(source: Path, destination: Path, progress: Progress = None) -> Path:
-    """Bring in imagesTr/, labelsTr/ and, as unlabelled cases, imagesTs/.
+    """Bring in imagesTr/, labelsTr/ and, as unlabelled cases, imagesTs/; the files may be unpacked (`.nii`).
 
     Args:
         source: the folder with dataset.json.
@@ -24,23 +25,31 @@ def convert(source: Path, destination: Path, progress: Progress = None) -> Path:
         The destination.
 
     Raises:
-        DataError: a file is missing or cannot be read.
+        DataError: there are no scans, labels and images do not belong together, or a file cannot be read.
     """
     meta = read_json(require(source / "dataset.json", "a Decathlon folder has one"))
+    if not isinstance(meta, dict):
+        raise DataError(f"{source / 'dataset.json'}: must hold an object. Give a Decathlon folder.")
     channels, classes = _channels(source, meta), _classes(source, meta)
+    images, labels, unlabelled = (_scans(source / folder) for folder in ("imagesTr", "labelsTr", "imagesTs"))
+    _check_names(source, images, labels, unlabelled)
     with new_dataset(destination) as root:
-        for folder, target in (("imagesTr", "imagesTr"), ("imagesTs", "imagesUn")):
-            for path in sorted((source / folder).glob("[!.]*.nii.gz")):
-                (root / target).mkdir(exist_ok=True)
-                _bring_in(path, source / "labelsTr" / path.name, root, target, len(channels))
-                if progress is not None:
-                    progress()
+        for case, path in images.items():
+            geometry = _bring_in(path, root / "imagesTr" / case, len(channels))
+            bring_in_label(labels[case], geometry, root / "labelsTr" / f"{case}.nii.gz")
+            if progress is not None:
+                progress()
+        for case, path in unlabelled.items():
+            (root / "imagesUn").mkdir(exist_ok=True)
+            _bring_in(path, root / "imagesUn" / case, len(channels))
+            if progress is not None:
+                progress()
         write_json(
             root / "dataset.json",
             {
                 "name": str(meta.get("name", source.name)),
                 "channel_names": {str(i): name for i, name in enumerate(channels)},
-                "labels": {name: value for value, name in enumerate(classes)},
+                "labels": classes,
                 "file_ending": ".nii.gz",
             },
         )
@@ -51,24 +60,46 @@ def _channels(source: Path, meta: dict[str, Any]) -> list[str]:
     modality = meta.get("modality")
     if not isinstance(modality, dict) or not modality:
         raise DataError(f'{source / "dataset.json"}: no "modality". Give a Decathlon folder.')
-    return [str(modality[key]) for key in sorted(modality, key=int)]
+    if sorted(modality) != sorted(map(str, range(len(modality)))):
+        raise DataError(f'{source / "dataset.json"}: "modality" must map "0", "1", ... to names.')
+    return [str(modality[str(i)]) for i in range(len(modality))]
 
 
-def _classes(source: Path, meta: dict[str, Any]) -> list[str]:
+def _classes(source: Path, meta: dict[str, Any]) -> dict[str, int]:
+    """Numbers by name, as they are in the labels: they may have gaps."""
     labels = meta.get("labels")
-    if not isinstance(labels, dict) or sorted(map(str, range(len(labels)))) != sorted(labels):
+    if not isinstance(labels, dict) or not all(number.isascii() and number.isdecimal() for number in labels):
         raise DataError(f'{source / "dataset.json"}: "labels" must map "0", "1", ... to names.')
-    return [str(labels[str(i)]) for i in range(len(labels))]
+    classes = {str(name): int(number) for number, name in sorted(labels.items(), key=lambda item: int(item[0]))}
+    if len(classes) < len(labels):
+        raise DataError(f'{source / "dataset.json"}: "labels" gives several numbers one name. Give each its own.')
+    return classes
 
 
-def _bring_in(path: Path, label: Path, root: Path, target: str, n_channels: int) -> None:
-    case = path.name.removesuffix(".nii.gz")
+def _scans(folder: Path) -> dict[str, Path]:
+    return scans_by_name(folder.iterdir()) if folder.is_dir() else {}
+
+
+def _check_names(source: Path, images: Names, labels: Names, unlabelled: Names) -> None:
+    if not images:
+        raise DataError(f"{source / 'imagesTr'}: holds no scans. Give a Decathlon folder, unpacked.")
+    bare = [case for case in images if case not in labels]
+    if bare:
+        raise DataError(
+            f"{source / 'labelsTr'}: missing, the labels of {some(bare)}: every training image has a label in a "
+            "Decathlon folder. Add them, or move the images to imagesTs/."
+        )
+    check_labels(labels, images)
+    both = [case for case in images if case in unlabelled]
+    if both:
+        raise DataError(f"{source}: in imagesTr/ and in imagesTs/: {some(both)}. Take one of each away.")
+
+
+def _bring_in(path: Path, target: Path, n_channels: int) -> Geometry:
+    """Write the channels of a scan as TARGET_0000, TARGET_0001, ...; where they lie."""
     frames = read_frames(path)
     if len(frames) != n_channels:
         raise DataError(f"{path}: has {len(frames)} channels, dataset.json names {n_channels}.")
     for i, frame in enumerate(frames):
-        write_scan(root / target / f"{case}_{i:04d}.nii.gz", frame.array, frame.geometry)
-    if target == "imagesTr":
-        require(label, "every training image has a label in a Decathlon folder")
-        mask = read_mask(label).array.astype(np.uint8)
-        write_scan(root / "labelsTr" / f"{case}.nii.gz", mask, frames[0].geometry)
+        write_scan(target.with_name(f"{target.name}_{i:04d}.nii.gz"), frame.array, frame.geometry)
+    return frames[0].geometry

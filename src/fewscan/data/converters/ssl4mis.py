@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from fewscan.data.converters.common import Progress, new_dataset, require
+from fewscan.data.converters.common import Progress, new_dataset, require, whole_numbers
+from fewscan.data.converters.h5 import read_arrays
 from fewscan.io import Geometry, write_json, write_scan
-from fewscan.types import DataError
+from fewscan.types import DataError, some
+
+Spacing = tuple[float, float, float]
 
 SLICE = re.compile(r"^(?P<frame>(?P<patient>patient\d+)_frame\d+)_slice_(?P<number>\d+)$")
 FRAME = re.compile(r"^(?P<patient>patient\d+)_frame\d+$")
@@ -33,20 +38,22 @@ def convert(source: Path, destination: Path, progress: Progress = None) -> Path:
         The destination.
 
     Raises:
-        DataError: a file is missing or not as expected.
+        DataError: a file is missing or not as expected, a frame lacks a slice, or its pixels lie in another file.
     """
-    spacing = _read_spacing(source)
     slices = _training_slices(source)
-    val = _names(source / "val.list")
+    val = _validation_frames(source, slices)
+    spacing = _read_spacing(source, [*slices, *val])
     with new_dataset(destination) as root:
-        for frame, numbers in slices.items():
-            paths = [source / "data" / "slices" / f"{frame}_slice_{number}.h5" for number in sorted(numbers)]
-            arrays = [_read_h5(path) for path in paths]
-            image, label = (np.stack(stack) for stack in zip(*arrays, strict=True))
-            _write_case(root, frame, image, label, spacing, progress)
+        for frame, names in slices.items():
+            image, label = _read_volume(source / "data" / "slices", names)
+            _write_case(root, frame, image, label, spacing[_patient(frame)])
+            if progress is not None:
+                progress()
         for frame in val:
-            image, label = _read_h5(source / "data" / f"{frame}.h5")
-            _write_case(root, frame, image, label, spacing, progress)
+            image, label = _read_h5(source / "data" / f"{frame}.h5", 3)
+            _write_case(root, frame, image, label, spacing[_patient(frame)])
+            if progress is not None:
+                progress()
         write_json(root / "splits.json", {"train": list(slices), "val": val})
         write_json(root / "dataset.json", _description(len(slices) + len(val)))
     return destination
@@ -66,68 +73,126 @@ def _description(cases: int) -> dict[str, object]:
 
 
 def _names(path: Path) -> list[str]:
-    lines = require(path, "a list of names of the ssl4mis layout").read_text("utf-8").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    text = _read_text(require(path, "a list of names of the ssl4mis layout"))
+    names = [line.strip() for line in text.splitlines() if line.strip()]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"{path}: names more than once: {some(twice)}. Name each once.")
+    return names
 
 
-def _read_spacing(source: Path) -> dict[str, tuple[float, float, float]]:
-    """Patient → (z, y, x) in mm."""
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        raise DataError(f"{path}: cannot be read as text: {error}. Save it as UTF-8.") from None
+
+
+def _patient(frame: str) -> str:
+    return frame.partition("_")[0]
+
+
+def _read_spacing(source: Path, frames: Sequence[str]) -> dict[str, Spacing]:
+    """Patient → (z, y, x) in mm, of all patients of the frames."""
     path = require(
         source / "spacing.csv",
         "the h5 files have no spacing. Make a table with the columns patient, sx, sy, sz in mm",
     )
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    spacing: dict[str, Spacing] = {}
+    for row in csv.DictReader(_read_text(path).splitlines()):
+        patient, values = _spacing_of(path, row)
+        if spacing.setdefault(patient, values) != values:
+            raise DataError(f"{path}: has two different rows for {patient}. Keep the right one.")
+    lacking = sorted({patient for frame in frames if (patient := _patient(frame)) not in spacing})
+    if lacking:
+        raise DataError(f"{path}: no row for the patients {some(lacking)}. Add them.")
+    return spacing
+
+
+def _spacing_of(path: Path, row: dict[str, str]) -> tuple[str, Spacing]:
     try:
-        return {row["patient"]: (float(row["sz"]), float(row["sy"]), float(row["sx"])) for row in rows}
-    except (KeyError, TypeError, ValueError):
+        patient, values = row["patient"].strip(), (float(row["sz"]), float(row["sy"]), float(row["sx"]))
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise DataError(f"{path}: must have the columns patient, sx, sy, sz with numbers.") from None
+    if not all(math.isfinite(value) and value > 0 for value in values):
+        raise DataError(f"{path}: the spacing of {patient} is {values} (z, y, x), not positive. Mend it.")
+    return patient, values
 
 
-def _training_slices(source: Path) -> dict[str, list[int]]:
-    """Frame → slice numbers; frames by their patient's place in the list, then by name."""
+def _training_slices(source: Path) -> dict[str, list[str]]:
+    """Frame → names of its slices in their order; frames by their patient's place in the list, then by name.
+
+    Raises:
+        DataError: there are no slices, a name is odd, or a frame lacks a slice or has one twice.
+    """
     path = source / "train_slices.list"
-    numbers: dict[str, list[int]] = defaultdict(list)
+    found: dict[str, dict[int, str]] = defaultdict(dict)
     order: dict[str, int] = {}
+    faults = []
     for name in _names(path):
         match = SLICE.match(name)
         if match is None:
             raise DataError(f"{path}: {name!r} is not named patientNNN_frameNN_slice_K.")
-        numbers[match["frame"]].append(int(match["number"]))
+        other = found[match["frame"]].setdefault(int(match["number"]), name)
+        if other != name:
+            faults.append(f"{path}: {other} and {name} are the same slice. Take one of them away.")
         order.setdefault(match["patient"], len(order))
-    frames = sorted(numbers, key=lambda frame: (order[frame.split("_")[0]], frame))
-    return {frame: numbers[frame] for frame in frames}
+    if not found:
+        raise DataError(f"{path}: names no slices. Give the folder of the ssl4mis layout.")
+    faults += [fault for frame, numbers in found.items() if (fault := _gaps(path, frame, numbers))]
+    if faults:
+        raise DataError("\n".join(faults))
+    frames = sorted(found, key=lambda frame: (order[_patient(frame)], frame))
+    return {frame: [name for _, name in sorted(found[frame].items())] for frame in frames}
 
 
-def _read_h5(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    import h5py
+def _gaps(path: Path, frame: str, numbers: Collection[int]) -> str | None:
+    """What to say of slices that are not there, since those around them would lie side by side."""
+    # The first slice is number 1 in the published lists, 0 in others.
+    first = min(1, *numbers)
+    missing = [f"{frame}_slice_{number}" for number in range(first, max(numbers)) if number not in numbers]
+    if not missing:
+        return None
+    return f"{path}: lacks slices between others, {some(missing)}. Add them, or leave out {frame}."
 
-    require(path, "it is named in a list")
-    try:
-        with h5py.File(path) as file:
-            return file["image"][:], file["label"][:]
-    except (OSError, KeyError) as error:
-        raise DataError(f"{path}: not an h5 file with image and label. Copy it again. ({error})") from None
+
+def _validation_frames(source: Path, training: Collection[str]) -> list[str]:
+    path = source / "val.list"
+    frames = _names(path)
+    for frame in frames:
+        if not FRAME.match(frame):
+            raise DataError(f"{path}: {frame!r} is not named patientNNN_frameNN.")
+        if frame in training:
+            raise DataError(f"{path}: {frame} is in train_slices.list too. Take it out of one of them.")
+    return frames
 
 
-def _write_case(
-    root: Path,
-    frame: str,
-    image: np.ndarray,
-    label: np.ndarray,
-    spacing: dict[str, tuple[float, float, float]],
-    progress: Progress,
-) -> None:
-    match = FRAME.match(frame)
-    if match is None or match["patient"] not in spacing:
-        raise DataError(f"spacing.csv: no row for the patient of {frame}. Add it.")
+def _read_volume(folder: Path, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    slices = [_read_h5(folder / f"{name}.h5", 2) for name in names]
+    expected = slices[0][0].shape
+    for name, (image, _) in zip(names, slices, strict=True):
+        if image.shape != expected:
+            raise DataError(
+                f"{folder / name}.h5: has the shape {image.shape}, {names[0]} of the same frame {expected}. "
+                "Copy them again from their source."
+            )
+    images, labels = zip(*slices, strict=True)
+    return np.stack(images), np.stack(labels)
+
+
+def _read_h5(path: Path, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
+    image, label = read_arrays(require(path, "it is named in a list"), ("image", "label"), n_axes)
+    with np.errstate(over="ignore"):
+        # What is beyond float32 becomes infinite, which `fewscan check` names.
+        return image.astype(np.float32), whole_numbers(label, path)
+
+
+def _write_case(root: Path, frame: str, image: np.ndarray, label: np.ndarray, spacing: Spacing) -> None:
     geometry = Geometry(
         shape=(image.shape[0], image.shape[1], image.shape[2]),
-        spacing_mm=spacing[match["patient"]],
+        spacing_mm=spacing,
         origin=(0.0, 0.0, 0.0),
         direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
     )
-    write_scan(root / "imagesTr" / f"{frame}_0000.nii.gz", image.astype(np.float32), geometry)
-    write_scan(root / "labelsTr" / f"{frame}.nii.gz", label.astype(np.uint8), geometry)
-    if progress is not None:
-        progress()
+    write_scan(root / "imagesTr" / f"{frame}_0000.nii.gz", image, geometry)
+    write_scan(root / "labelsTr" / f"{frame}.nii.gz", label, geometry)
