@@ -146,6 +146,13 @@ def stored_otherwise(array, order, flips):
     return np.ascontiguousarray(np.flip(array, flips).transpose(order)), affine
 
 
+def test_a_label_of_one_frame_is_that_frame(tmp_path):
+    _, label = scan_and_label()
+    root = convert("msd", msd_folder(tmp_path / "msd", label[..., None]), tmp_path / "out")
+    assert np.array_equal(np.asarray(nibabel.load(root / "labelsTr" / "a.nii.gz").dataobj).squeeze(), label)
+    assert check(root) == []
+
+
 @pytest.mark.parametrize(("order", "flips"), [((0, 1, 2), (0,)), ((1, 2, 0), (1,)), ((2, 1, 0), (0, 2))])
 def test_a_label_stored_in_another_order_lies_on_the_organ(tmp_path, order, flips):
     image, label = scan_and_label()

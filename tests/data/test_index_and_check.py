@@ -79,6 +79,22 @@ def test_a_table_of_patients_that_does_not_fit_is_refused(tmp_path, table, probl
         read_dataset(root)
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("patients.json", '{"case_00": "a", "case_01": "b", "case_00": "c"}'),
+        ("dataset.json", '{"channel_names": {"0": "MRI"}, "labels": {"background": 0, "disc": 1, "disc": 2}}'),
+        ("splits.json", '{"train": ["case_00"], "train": ["case_01"]}'),
+    ],
+)
+def test_a_file_that_says_two_things_of_one_name_is_refused(tmp_path, file, text):
+    root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0)
+    (root / file).write_text(text)
+    (fault,) = check(root)
+    assert fault.fatal
+    assert re.search(r'"(case_00|disc|train)" is in it twice', fault.problem)
+
+
 def test_a_broken_table_of_patients_is_told_with_the_other_faults(tmp_path):
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0)
     (root / "patients.json").write_text("{")
