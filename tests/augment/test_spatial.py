@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewscan.augment.spatial import SpatialSettings, sample_grid, warp_confidence, warp_images, warp_labels
+from fewscan.classes import IGNORED
 
 NOTHING = SpatialSettings(rotation_degrees=0, scale=0, shift=0)
 
@@ -103,3 +104,15 @@ def test_nothing_is_known_beyond_the_border():
     far = torch.full((1, 4, 4, 2), 3.0)
     assert not warp_confidence(torch.ones(1, 4, 4), far).any()
     assert not warp_labels(torch.ones(1, 4, 4, dtype=torch.long), far).any()
+
+
+def test_beyond_the_border_is_background_but_for_what_is_ignored():
+    labels = torch.tensor([[[1, 1], [IGNORED, IGNORED]]])
+    grid = torch.nn.functional.affine_grid(3 * torch.eye(2, 3)[None], [1, 1, 6, 6], align_corners=False)
+    # The image is the middle third of the view.
+    assert warp_labels(labels, grid)[0].tolist() == [
+        [0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0],
+        [0, 0, 1, 1, 0, 0],
+        *[[IGNORED] * 6] * 3,
+    ]

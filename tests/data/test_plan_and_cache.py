@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewscan.classes import Classes
+from fewscan.classes import Classes, Region
 from fewscan.data.ceiling import describe, measure_ceiling, there_and_back
 from fewscan.data.fingerprint import Fingerprint, Foreground, take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
@@ -268,3 +268,44 @@ def test_sampler_passes_through_everything_and_resumes(count, batches, seed):
 def test_nothing_to_draw_from():
     with pytest.raises(ValueError, match="nothing to draw"):
         ShuffledSampler(np.zeros(0, int), 0)
+
+
+def numbered(**changes):
+    return Plan(
+        dataset="",
+        channel_names=("a",),
+        class_names=("background", "a", "b"),
+        slice_axis=0,
+        size=(32, 32),
+        spacing_mm=None,
+        normalisation=(Normalisation(scheme="zscore"),),
+        **changes,
+    )
+
+
+def test_a_plan_without_numbers_is_of_consecutive_classes_and_numbers_survive_the_file():
+    assert numbered().classes == Classes.consecutive(("background", "a", "b"))
+    regions = ({"name": "both", "numbers": (3, 500)},)
+    plan = numbered(class_numbers=(0, 3, 500), ignored_number=4, regions=regions)
+    assert plan.classes == Classes(("background", "a", "b"), (0, 3, 500), 4, (Region("both", (3, 500)),))
+    assert Plan.model_validate_json(plan.model_dump_json()) == plan
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"class_numbers": (0, 1)},
+        {"class_numbers": (1, 2, 3)},
+        {"class_numbers": (0, 2, 2)},
+        {"class_numbers": (0, 3, 2)},
+        {"class_numbers": (0, 1, 70_000)},
+        {"ignored_number": 1},
+        {"ignored_number": -1},
+        {"regions": ({"name": "none", "numbers": ()},)},
+        {"regions": ({"name": "all", "numbers": (0, 1)},)},
+        {"regions": ({"name": "other", "numbers": (1, 7)},)},
+    ],
+)
+def test_numbers_that_do_not_fit_the_classes_are_refused(changes):
+    with pytest.raises(ValueError, match=r"numbers|regions|ignored_number"):
+        numbered(**changes)

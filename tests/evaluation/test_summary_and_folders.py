@@ -7,7 +7,7 @@ import pytest
 from fewscan.commands.evaluate import evaluate
 from fewscan.evaluation.metrics import METRICS, class_metrics
 from fewscan.evaluation.summary import summarise, summary_table
-from fewscan.io import write_scan
+from fewscan.io import read_scan, write_scan
 from fewscan.types import DataError
 from scans import disc, geometry, make_dataset
 
@@ -70,6 +70,45 @@ def test_folders_are_paired_by_name_and_written(folders, tmp_path):
     assert [row["case"] for row in rows] == ["case_00", "case_01"]
     assert float(rows[1]["hd95_mm"]) == summary["cases"]["case_01"]["disc"]["hd95_mm"]
     assert evaluate(predictions / "case_00.nii.gz", references / "case_00.nii.gz").summary["n_cases"] == 1
+
+
+def describe_labels(root, labels):
+    meta = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps({**meta, "labels": labels}))
+
+
+def test_the_numbers_and_names_of_dataset_json_are_those_of_the_scores(folders):
+    predictions, references = folders
+    for path in (*predictions.iterdir(), *references.iterdir()):
+        write_scan(path, 40 * read_scan(path).array, geometry())
+    describe_labels(references.parent, {"0": "background", "40": "disc", "7": "ring"})
+    assert evaluate(predictions, references).summary["cases"]["case_00"]["disc"]["dice"] == 1.0
+
+
+def test_what_is_ignored_in_a_reference_has_no_score(folders):
+    predictions, references = folders
+    describe_labels(references.parent, {"background": 0, "disc": 1, "ignore": 2})
+    path = references / "case_01.nii.gz"
+    truth, found = read_scan(path).array, read_scan(predictions / "case_01.nii.gz").array
+    truth[truth != found] = 2
+    truth[:, :3], found[:, :3] = 2, 1
+    write_scan(path, truth, geometry())
+    write_scan(predictions / "case_01.nii.gz", found, geometry())
+    score = evaluate(predictions, references).summary["cases"]["case_01"]["disc"]
+    assert (score["dice"], score["hd95_mm"]) == (1.0, 0.0)
+
+
+def test_regions_are_scored_as_a_whole(folders):
+    predictions, references = folders
+    describe_labels(references.parent, {"background": 0, "both": [1, 2], "two": 2})
+    for folder, first in ((predictions, 1), (references, 2)):
+        mask = disc((4, 20, 24))
+        mask[mask > 0] = first
+        write_scan(folder / "case_00.nii.gz", mask, geometry())
+    summary = evaluate(predictions, references).summary
+    assert list(summary["classes"]) == ["both", "two"]
+    assert summary["cases"]["case_00"]["both"]["dice"] == 1.0
+    assert summary["cases"]["case_00"]["two"]["dice"] == 0.0
 
 
 def test_numbers_where_there_are_no_names(folders):

@@ -141,3 +141,5 @@ def test_overlaps_are_counted_per_class_and_slice():
     first = torch.tensor([[[0, 1], [2, 2]], [[1, 1], [0, 0]]])
     second = torch.tensor([[[0, 1], [1, 2]], [[0, 0], [0, 0]]])
     assert mask_overlaps(first, second, [[1], [2]]).tolist() == [[[1, 3], [1, 3]], [[0, 2], [0, 0]]]
+    # A region of both: which of them it is does not matter.
+    assert mask_overlaps(first, second, [[1, 2]]).tolist() == [[[3, 6]], [[0, 2]]]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from fewscan.classes import Classes
+from fewscan.classes import IGNORED, Classes, parse_classes
 from fewscan.io import write_json, write_scan
 from fewscan.reporting.page.cases import CaseFiles, disagreement, make_cards, telling_slice
 from fewscan.reporting.page.charts import heat, tint
@@ -96,6 +96,7 @@ def test_an_outline_goes_around_also_at_the_border():
 def test_where_masks_disagree():
     prediction, reference = np.array([0, 1, 0, 2, 1]), np.array([0, 1, 2, 0, 2])
     assert disagreement(prediction, reference).tolist() == [0, 0, 1, 2, 3]
+    assert not disagreement(prediction, np.full(5, IGNORED)).any()
     wrong = np.zeros((4, 5, 6), np.uint8)
     masks = {"prediction": np.ones_like(wrong), "disagreement": wrong}
     masks["prediction"][1] = 0
@@ -130,6 +131,25 @@ def test_a_card_shows_the_case(tmp_path):
     # The place to look at first lies in the scan.
     voxel = np.linalg.inv(oblique((4, 20, 24)).affine_ras) @ (*card.facts["focus"], 1)
     assert voxel[2] == pytest.approx(card.slice_number, abs=0.01)
+
+
+def test_a_card_of_regions_has_their_volumes_and_shows_nothing_of_what_is_ignored(tmp_path):
+    files = case_files(tmp_path)
+    classes = parse_classes({"background": 0, "both": [1, 5], "five": 5, "ignore": 9})
+    mask = disc((4, 20, 24), 4)
+    mask[:2] *= 5
+    write_scan(files.prediction, mask, oblique((4, 20, 24)))
+    write_scan(files.reference, np.full((4, 20, 24), 9, np.uint8), oblique((4, 20, 24)))
+    (card,) = make_cards([files], classes, 0, lambda: None)
+    assert card.millilitres["both"] == pytest.approx(2 * card.millilitres["five"])
+    reference, wrong = (volume_of(card, name) for name in ("reference", "disagreement"))
+    assert not reference.any()
+    assert not wrong.any()
+
+
+def volume_of(card, name):
+    content = gzip.decompress(base64.b64decode(card.volumes[name]))
+    return np.asarray(nibabel.Nifti1Image.from_bytes(content).dataobj)
 
 
 def test_masks_that_do_not_fit_are_refused(tmp_path):
