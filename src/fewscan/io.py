@@ -258,22 +258,27 @@ def _nifti_geometry(header: NiftiHeader) -> Geometry:
     """Of a frame."""
     shape = (header.shape[2], header.shape[1], header.shape[0])
     form = header.forms if math.prod(header.shape[3:]) == 1 else header.forms.of_a_frame
-    return _geometry(shape, LPS_TO_RAS @ header.affine, header.notes, form)
+    return _geometry(shape, header.spacing_mm, LPS_TO_RAS @ header.affine, header.notes, form)
 
 
 def _geometry(
-    shape: tuple[int, int, int], affine: np.ndarray, notes: tuple[str, ...], form: NiftiForms | ItkForm
+    shape: tuple[int, int, int],
+    spacing: tuple[float, ...],
+    affine: np.ndarray,
+    notes: tuple[str, ...],
+    form: NiftiForms | ItkForm,
 ) -> Geometry:
-    """Of the canonical array, from the shape (z, y, x) and the affine (ITK's convention) of the stored one."""
+    """Of the canonical array, from shape (z, y, x), spacing (x, y, z) and affine (LPS) of the stored one."""
     orientation = nearest_orientation(affine[:3, :3])
     canonical = orientation.canonical_axes(affine, shape)
-    spacing = np.linalg.norm(canonical[:3, :3], axis=0)
     sides = [shape[axis] for axis in orientation.order]
+    # As the header has it, to the last bit: the order of storage must not decide how the scan is resampled.
+    lengths = [float(spacing[2 - axis]) for axis in orientation.order]
     return Geometry(
         shape=(sides[0], sides[1], sides[2]),
-        spacing_mm=(float(spacing[2]), float(spacing[1]), float(spacing[0])),
+        spacing_mm=(lengths[0], lengths[1], lengths[2]),
         origin=(float(canonical[0, 3]), float(canonical[1, 3]), float(canonical[2, 3])),
-        direction=tuple(float(v) for v in (canonical[:3, :3] / spacing).ravel()),
+        direction=tuple(float(v) for v in (canonical[:3, :3] / lengths[::-1]).ravel()),
         notes=notes,
         stored=Stored(orientation, LPS_TO_RAS @ affine, form),
     )
@@ -370,7 +375,7 @@ def _itk_geometry(path: Path, reader: Any, notes: tuple[str, ...]) -> Geometry:
     affine[:3, :3] = direction * np.array(spacing[:3])
     affine[:3, 3] = origin[:3]
     form = ItkForm(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
-    return _geometry(_itk_shape(reader), affine, notes, form)
+    return _geometry(_itk_shape(reader), spacing[:3], affine, notes, form)
 
 
 def _nearest_rotation(direction: np.ndarray) -> np.ndarray:
