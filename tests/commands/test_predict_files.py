@@ -3,6 +3,7 @@
 import os
 import shutil
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -112,7 +113,7 @@ def test_no_table_of_an_earlier_call_stays_where_one_is_stopped(run, tmp_path, m
         predict(run, [tmp_path / "in"], tmp_path / "out")
     assert names(tmp_path / "out") == ["a.nii.gz", "failed.json", "quality.csv"]
 
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("fewscan.commands.predict.predict_cases", stop)
@@ -211,3 +212,29 @@ def test_one_file_that_is_no_scan_says_what_to_do(run, tmp_path, name, words):
     for inputs in ([tmp_path / name], [tmp_path]):
         with pytest.raises(DataError, match=words):
             predict(run, inputs, tmp_path / "out")
+
+
+def test_what_check_says_of_headers_predict_says_too_once_for_all_scans_alike(run, tmp_path):
+    folder = tmp_path / "in"
+    for number in range(7):
+        image = nibabel.Nifti1Image(
+            np.random.default_rng(number).normal(size=(24, 20, 4)).astype(np.float32), np.eye(4)
+        )
+        image.set_sform(np.diag([-1.0, -1, 1, 1]), code=2)
+        image.set_qform(np.eye(4), code=1)
+        folder.mkdir(exist_ok=True)
+        nibabel.save(image, folder / f"odd{number}.nii")
+    listener = Listener()
+    predict(run, [folder], tmp_path / "out", reporter=listener, quality=False)
+    (note,) = [text for text in listener.said if "disagree" in text]
+    assert note.startswith("worth a look: sform and qform disagree; the sform is believed: odd0.nii, odd1.nii")
+    assert "and 2 more" in note
+
+
+def test_scans_whose_anatomy_the_field_of_view_does_not_hold_are_named(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    where = geometry((4, 64, 64), (5.0, 1.0, 1.0))
+    write_scan(tmp_path / "in" / "wide.nii.gz", np.random.default_rng(0).normal(100, 9, where.shape), where)
+    listener = Listener()
+    predict(run, [tmp_path / "in"], tmp_path / "out", reporter=listener, quality=False)
+    assert any("the whole scan was looked at: wide" in text for text in listener.said)

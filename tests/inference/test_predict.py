@@ -9,7 +9,6 @@ from fewscan.data.plan import Normalisation, Plan
 from fewscan.inference.model import ModelCard, load_model, save_model
 from fewscan.inference.predict import (
     BATCH,
-    CUT_OFF,
     ScanInWork,
     augmentation_views,
     in_batches,
@@ -102,20 +101,18 @@ def disc_at(folder, column, side=40, width=40):
 
 
 def predict_one(case, network, plan, folder, **options):
-    notes = []
-    ((_, written),) = predict_cases(
-        network, plan, [case], folder / "out", CPU, on_note=lambda _, text: notes.append(text), **options
-    )
-    return read_scan(written).array, notes
+    cut_off = []
+    ((_, written),) = predict_cases(network, plan, [case], folder / "out", CPU, on_cut_off=cut_off.append, **options)
+    return read_scan(written).array, cut_off
 
 
 def test_what_the_canvas_does_not_show_is_background_and_costs_nothing(tmp_path):
     case, inside = disc_at(tmp_path, 20)
     network = Bright()
-    mask, notes = predict_one(case, network, plan_of(size=(16, 16)), tmp_path, save_probabilities=True)
+    mask, cut_off = predict_one(case, network, plan_of(size=(16, 16)), tmp_path, save_probabilities=True)
     assert np.array_equal(mask == 1, inside)
     assert network.pixels == 3 * 16 * 16
-    assert not notes
+    assert not cut_off
     probs = np.load(tmp_path / "out" / "a.npz")["probabilities"]
     assert (probs[0, :, :12] == 1).all()
     assert np.allclose(probs.astype(np.float32).sum(0), 1, atol=2e-3)
@@ -127,25 +124,25 @@ def test_anatomy_at_the_edge_of_the_canvas_or_beyond_it_is_found_whole(tmp_path,
     case, inside = disc_at(tmp_path, column)
     plan = plan_of(size=(16, 16))
     flips = augmentation_views(False, plan.size)[:views]
-    mask, notes = predict_one(case, Bright(), plan, tmp_path, views=flips)
+    mask, cut_off = predict_one(case, Bright(), plan, tmp_path, views=flips)
     assert dice(mask == 1, inside) > (0.85 if views else 0.9999)
-    assert notes == [CUT_OFF]
+    assert cut_off == [case]
 
 
 def test_a_scan_that_the_canvas_holds_is_looked_at_once(tmp_path):
     case, inside = disc_at(tmp_path, 2, 16, 16)
     network = Bright()
-    mask, notes = predict_one(case, network, plan_of(size=(16, 16)), tmp_path)
+    mask, cut_off = predict_one(case, network, plan_of(size=(16, 16)), tmp_path)
     assert network.pixels == 3 * 16 * 16
     assert np.array_equal(mask == 1, inside)
-    assert not notes
+    assert not cut_off
 
 
 def test_everywhere_bright_is_bright_everywhere(tmp_path):
     case, _ = disc_at(tmp_path, 20)
-    mask, notes = predict_one(case, AllBright(), plan_of(size=(16, 16)), tmp_path)
+    mask, cut_off = predict_one(case, AllBright(), plan_of(size=(16, 16)), tmp_path)
     assert mask.all()
-    assert notes == [CUT_OFF]
+    assert cut_off == [case]
 
 
 @pytest.mark.parametrize("thin", [0, 1, 2])

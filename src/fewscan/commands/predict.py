@@ -17,7 +17,7 @@ from fewscan.data.check import Fault, check_images, fault_of
 from fewscan.data.names import CHANNEL, channel_names, wrong_channels
 from fewscan.data.strangers import list_folder, passed_over, remedy_of
 from fewscan.inference.model import load_model
-from fewscan.inference.predict import augmentation_views, predict_cases
+from fewscan.inference.predict import CUT_OFF, augmentation_views, predict_cases
 from fewscan.io import WriteError, check_name, is_ours, make_folder, scan_ending, scan_stem, write_json
 from fewscan.types import Case, DataError, some
 
@@ -75,6 +75,7 @@ def predict(
         for name in (TABLE, FAILED):
             _remove(output / name)
         failed = _find_faults(cases, reporter)
+        cut_off: list[str] = []
 
         def leave_out(case: Case, error: DataError) -> None:
             failed[case.name] = [fault_of(case.images[0], error)]
@@ -86,7 +87,17 @@ def predict(
         written = []
         with reporter.bar("predicting", len(sound)) as step:
             job = predict_cases(
-                network, card.plan, sound, output, where, None, views, save_probabilities, step, leave_out, observer
+                network,
+                card.plan,
+                sound,
+                output,
+                where,
+                views=views,
+                save_probabilities=save_probabilities,
+                progress=step,
+                on_refusal=leave_out,
+                observer=observer,
+                on_cut_off=lambda case: cut_off.append(case.name),
             )
             with explained_memory("Predict without --tta, or on another --device."):
                 for case, path in job:
@@ -94,6 +105,8 @@ def predict(
                     if judge is not None:
                         judge.add(case)
         reporter.say(f"{len(written)} masks written to {output}")
+        if cut_off:
+            reporter.say(f"{CUT_OFF}: {some(cut_off)}")
         if judge is not None:
             judge.write(output)
         removed = {case.name: _remove_earlier(case, output) for case in cases if case.name in failed}
@@ -102,14 +115,21 @@ def predict(
 
 
 def _find_faults(cases: Sequence[Case], reporter: Reporter) -> dict[str, list[Fault]]:
-    """What is wrong with scans that cannot be predicted, by case."""
+    """What is wrong with scans that cannot be predicted, by case; says what is worth a look at the others."""
     failed = {}
+    notes: dict[tuple[str, str], list[str]] = defaultdict(list)
     with reporter.bar("checking scans", len(cases)) as step:
         for case in cases:
-            faults = [fault for fault in check_images(case.images) if fault.fatal]
-            if faults:
-                failed[case.name] = faults
+            faults = check_images(case.images)
+            fatal = [fault for fault in faults if fault.fatal]
+            if fatal:
+                failed[case.name] = fatal
+            else:
+                for fault in faults:
+                    notes[fault.problem, fault.remedy].append(Path(fault.file).name)
             step()
+    for (problem, remedy), files in notes.items():
+        reporter.say(f"worth a look: {problem}: {some(files)}. {remedy}.")
     return failed
 
 

@@ -28,8 +28,7 @@ BATCH = 16
 # Blocks that wait for resampling and writing before the network waits for them.
 WAITING_BLOCKS = 4
 Refusal = Callable[[Case, DataError], None]
-Note = Callable[[Case, str], None]
-CUT_OFF = "the anatomy reaches beyond the field of view, or is not in it; the whole scan was looked at"
+CUT_OFF = "the anatomy reaches beyond the field of view, or none is in it, and the whole scan was looked at"
 # Pixels along the canvas' edge from which a mask counts as cut off there, more than a speck has; and their square as a
 # share of the slice's foreground, which a disc reaches that loses a fiftieth of its width.
 SHORTEST_EDGE = 3
@@ -201,7 +200,7 @@ def predict_cases(
     progress: Callable[[], None] | None = None,
     on_refusal: Refusal | None = None,
     observer: Observer | None = None,
-    on_note: Note | None = None,
+    on_cut_off: Callable[[Case], None] | None = None,
 ) -> Iterator[tuple[Case, Path]]:
     """Predict scans and write a mask for each; yields what was written, in the order of the cases.
 
@@ -223,7 +222,7 @@ def predict_cases(
         on_refusal: called for a case that cannot be read, or whose mask cannot be written though others can: it gets
             no mask; None: the error is raised.
         observer: watches; it has seen all of a case when the case is yielded.
-        on_note: told in words what is worth knowing of a case.
+        on_cut_off: called for a case that was predicted once more, for the reason of `CUT_OFF`.
 
     Raises:
         DataError: a file cannot be read, or written.
@@ -249,8 +248,8 @@ def predict_cases(
                 path = future.result()
                 if isinstance(path, ScanInWork):
                     path = write(_look_around(network, path, device, views, save_probabilities))
-                    if on_note is not None:
-                        on_note(piece.scan.case, CUT_OFF)
+                    if on_cut_off is not None:
+                        on_cut_off(piece.scan.case)
             except DataError as error:
                 if on_refusal is None or (isinstance(error, WriteError) and error.stops_all):
                     raise
