@@ -194,7 +194,10 @@ def test_predictions_keep_names_and_grid(dataset, run, tmp_path):
     assert mask.geometry == read_scan(lone).geometry
     probabilities = np.load(out / "a scan ü.npz")["probabilities"]
     assert probabilities.shape == (2, *where.shape)
-    assert np.array_equal(probabilities.argmax(0), mask.array)
+    # In half precision both may be as likely.
+    differ = probabilities[0] != probabilities[1]
+    assert np.array_equal(probabilities.argmax(0)[differ], mask.array[differ])
+    assert differ.any()
 
 
 def test_inputs_that_make_no_cases_are_refused_together(tmp_path):

@@ -81,6 +81,41 @@ def test_what_is_not_finite_stops_training_by_update_and_case_and_is_never_saved
     assert (last["alarm"], last["update"], last["message"]) == ("not_finite", 4, str(error.value))
 
 
+class Odd(Store):
+    """Two channels; what is done to the images of the slices 1 and 7 to 11."""
+
+    def __init__(self, change):
+        super().__init__()
+        self._images = torch.cat((self._images, self._images), dim=1)
+        change(self._images)
+
+    def names(self, numbers):
+        return list(dict.fromkeys("anna" if number < 6 else "bert" for number in numbers))
+
+
+@pytest.mark.parametrize(
+    ("change", "broken", "said"),
+    [
+        (lambda x: x[1, 1].fill_(math.inf), ["sup"], "channel 0001 of anna holds values that are not finite: look at"),
+        (lambda x: x[7:, 0, 0, 0].fill_(-4e4), ["sup"], "channel 0000 of bert reaches from -4e+04 to "),
+        (lambda x: x[:, 0].fill_(0), ["weights"], "channel 0000 shows the same value everywhere in all of them: look"),
+        (lambda x: x[1].fill_(0), ["sup", "unsup"], "a lower optimiser.learning_rate, or a lower weight of sup, unsup"),
+        (lambda x: x, ["weights"], "so it is not the scans: train anew in another folder with a lower optimiser."),
+    ],
+)
+def test_a_stop_sends_to_the_scan_that_is_odd_or_away_from_the_scans(told, change, broken, said):
+    alarms = Alarms(STAGE, Odd(change), told.append)
+    method = build("supervised")
+    terms = {name: torch.tensor(math.nan if name in broken else 1.0) for name in ("sup", "unsup")}
+    alarms.add(5, terms, BATCH, SLICES, {})
+    method.student.classifier.bias.data[0] = math.nan
+    with pytest.raises(FewscanError, match="Its batch was of the cases anna, bert") as error:
+        alarms.check(method)
+    assert said in str(error.value)
+    assert ("not the scans" in str(error.value)) == ("look at" not in str(error.value))
+    assert f"update 5: {', '.join(broken)}" in str(error.value)
+
+
 def test_a_batch_that_validation_would_forget_is_checked_too(tmp_path):
     config = load_config("quick", ["logging.every=100", "logging.validate_every=1"])
     method = build("supervised")

@@ -11,6 +11,7 @@ import numpy as np
 from fewscan.classes import Classes, describe
 from fewscan.data.doubles import digest_of, find_doubles
 from fewscan.data.index import DatasetIndex
+from fewscan.data.intensities import lone_value
 from fewscan.io import Geometry, Scan, read_scan
 from fewscan.places import differences
 from fewscan.types import Case, DataError, some
@@ -164,6 +165,11 @@ def _check_intensities(path: Path, array: np.ndarray, faults: list[Fault]) -> bo
         faults.append(
             Fault(str(path), "all voxels have the same value", "Look at the scan; leave it out if empty", False)
         )
+    elif (lone := lone_value(array)) is not None:
+        value, others = lone
+        problem = f"nearly all that it shows has the value {value:g}, {others} voxels beside it another"
+        remedy = "Right if there is so little to see: the full range is kept, nothing is clipped; else leave it out"
+        faults.append(Fault(str(path), problem, remedy, False))
     return bool(lowest < highest)
 
 

@@ -67,7 +67,8 @@ class Normalisation(BaseModel):
     """How the intensities of one channel are made comparable.
 
     zscore: clip to the scan's 0.5 and 99.5 percentiles, subtract its mean, divide by its standard deviation.
-    minmax: the scan's smallest and largest value become 0 and 1. ct: clip to [lower, upper], subtract mean, divide
+    minmax: the scan's smallest and largest value become 0 and 1. Of both a border of one value is no part, see
+    `data.intensities`. ct: clip to [lower, upper], subtract mean, divide
     by std, all four from the labelled foreground of the data set.
     """
 

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from fewscan.classes import IGNORED
+from fewscan.data import intensities
 from fewscan.data.plan import Normalisation, Plan
 from fewscan.data.resample import axis_maps, resample
 from fewscan.io import (
@@ -27,22 +28,21 @@ from fewscan.io import (
 from fewscan.memory import require_memory
 from fewscan.types import Case, DataError
 
-CACHE_VERSION = 2
-# Of normalising and resampling, beside the scan itself: three times float32, measured.
-WORKING_BYTES_PER_VOXEL = 12
+CACHE_VERSION = 3
+# Of normalising and resampling, beside the scan itself: three times float32 and a mask of its border, measured.
+WORKING_BYTES_PER_VOXEL = 13
 
 
 def normalise(volume: np.ndarray, how: Normalisation) -> np.ndarray:
     """Apply a channel's normalisation to a whole scan; a constant scan becomes 0."""
-    volume = volume.astype(np.float32)
-    if how.ct is not None:
-        return (volume.clip(how.ct.lower, how.ct.upper) - how.ct.mean) / how.ct.std
-    if how.scheme == "minmax":
-        lower, upper = float(volume.min()), float(volume.max())
-        return (volume - lower) / max(upper - lower, 1e-7)
-    lower, upper = (float(v) for v in np.percentile(volume, [0.5, 99.5]))
-    volume = volume.clip(lower, upper)
-    return (volume - volume.mean()) / max(float(volume.std()), 1e-7)
+    # In one order of axes, in which numbers are added, whatever that of the file.
+    volume = volume.astype(np.float32, order="C")
+    if how.ct is None:
+        return intensities.minmax(volume) if how.scheme == "minmax" else intensities.zscore(volume)
+    np.clip(volume, how.ct.lower, how.ct.upper, out=volume)
+    volume -= how.ct.mean
+    volume /= how.ct.std
+    return volume
 
 
 def load_slices(images: Sequence[Path], plan: Plan) -> tuple[np.ndarray, Geometry]:

@@ -27,17 +27,22 @@ LEAST_SPREAD = 0.01
 VALIDATIONS = 3
 MARGIN_DICE = 0.02
 NAMED_CASES = 8
+# Deviations from the mean; clipped at percentiles scans stay within some ten.
+LARGEST_NORMALISED = 100.0
 LABELS = "labels"
 TEACHER = "teacher_behind"
 
 Tell = Callable[[dict[str, Any]], None]
 
 
-class Names(Protocol):
-    """Whoever knows which cases slices are of."""
+class Slices(Protocol):
+    """Whoever has the slices, and knows which cases they are of."""
 
     def names(self, numbers: np.ndarray) -> list[str]:
         """The cases' names, in order, each once."""
+
+    def images(self, numbers: np.ndarray) -> Tensor:
+        """(b, c, h, w), normalised."""
 
 
 class Seen(NamedTuple):
@@ -59,13 +64,13 @@ class Alarms:
 
     Args:
         stage: that is trained.
-        names: of the cases.
+        slices: of training; looked at once it has to stop.
         tell: is given every alarm as a record of the log.
     """
 
-    def __init__(self, stage: Stage, names: Names, tell: Tell) -> None:
+    def __init__(self, stage: Stage, slices: Slices, tell: Tell) -> None:
         self.stage = stage
-        self.names = names
+        self.slices = slices
         self.tell = tell
         self.unchecked: list[Seen] = []
         self.last: Seen | None = None
@@ -163,18 +168,52 @@ class Alarms:
     def _stop(self, update: Seen, broken: Sequence[str]) -> None:
         message = (
             f"Training stopped: not finite at update {update.done}: {', '.join(broken)}. Its batch was of the cases "
-            f"{self._cases(update)}: look for odd intensities with `fewscan check`. If there are none, train anew in "
-            "another folder with a lower optimiser.learning_rate. No checkpoint holds this update."
+            f"{some(self._cases(update), NAMED_CASES)}. {self._advice(update, broken)} No checkpoint holds this update."
         )
         self._tell(update.done, "not_finite", message)
         raise FewscanError(message)
 
-    def _cases(self, update: Seen) -> str:
-        cases = list(dict.fromkeys(name for numbers in update.slices for name in self.names.names(numbers)))
-        return some(cases, NAMED_CASES)
+    def _advice(self, update: Seen, broken: Sequence[str]) -> str:
+        """What to look at: the scans of the batch, if a channel of one is odd, else the training's own settings."""
+        numbers = np.unique(np.concatenate(update.slices))
+        images = self.slices.images(numbers).cpu()
+        cases = [self.slices.names(number[None])[0] for number in numbers]
+        odd = [
+            f"channel {channel:04d} of {case} {fault}"
+            for case in dict.fromkeys(cases)
+            for channel, values in enumerate(images[[name == case for name in cases]].unbind(1))
+            if (fault := _fault(values)) is not None
+        ]
+        empty = (images.flatten(2).amax(dim=(0, 2)) == images.flatten(2).amin(dim=(0, 2))).nonzero().flatten().tolist()
+        odd += [f"channel {channel:04d} shows the same value everywhere in all of them" for channel in empty]
+        if odd:
+            return (
+                f"Normalised, {some(odd, NAMED_CASES)}: look at the intensities there, `fewscan check` says more. Mend "
+                "these scans or leave them out, then train anew in another folder."
+            )
+        settings = "a lower optimiser.learning_rate"
+        if broken != ["weights"]:
+            settings += f", or a lower weight of {', '.join(broken)} if the method has one"
+        return (
+            f"Their normalised intensities, {images.min():.3g} to {images.max():.3g}, are as they should be, so it is "
+            f"not the scans: train anew in another folder with {settings}."
+        )
+
+    def _cases(self, update: Seen) -> list[str]:
+        return list(dict.fromkeys(name for numbers in update.slices for name in self.slices.names(numbers)))
 
     def _tell(self, done: int, alarm: str, message: str) -> None:
         self.tell({"update": done, "stage": self.stage.name, "alarm": alarm, "message": message})
+
+
+def _fault(values: Tensor) -> str | None:
+    """What is odd about normalised slices of a case's channel; None: nothing is."""
+    if not bool(values.isfinite().all()):
+        return "holds values that are not finite"
+    lower, upper = float(values.min()), float(values.max())
+    if max(-lower, upper) > LARGEST_NORMALISED:
+        return f"reaches from {lower:.3g} to {upper:.3g} where scans reach from about -3 to 5"
+    return None
 
 
 def alarms_of(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
