@@ -1,4 +1,5 @@
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -6,10 +7,10 @@ import yaml
 from pydantic import BaseModel
 
 import fewscan
-from fewscan.config import RECIPES, Config, load_config, recipe_text
+from fewscan.config import RECIPES, Config, load_config, read_settings, recipe_text
 from fewscan.methods.action import ActionSettings
 from fewscan.registry import METHODS, find
-from fewscan.types import ConfigError
+from fewscan.types import ConfigError, DataError
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -98,3 +99,35 @@ def test_every_setting_is_read_somewhere():
         if name not in read
     }
     assert not unread
+
+
+@pytest.mark.parametrize(
+    ("assignment", "meant"),
+    [
+        ("optimiser.lerning_rate=0.1", "optimiser.learning_rate"),
+        ("plan.sise=64", "plan.size"),
+        ("learning_rate=0.1", "optimiser.learning_rate"),
+        ("methods.action.representaton=8", "methods.action.representation"),
+        ("methods.bcp.pseudo_weigth=1", "methods.bcp.pseudo_weight"),
+        ("methods.cpss={}", "cps"),
+        ("stages.global.update=3", "stages.global.updates"),
+    ],
+)
+def test_a_setting_that_is_none_names_the_nearest(assignment, meant):
+    with pytest.raises(ConfigError, match=rf"Did you mean {re.escape(meant)}\?"):
+        load_config("quick", [assignment])
+
+
+def test_sections_of_methods_that_are_not_chosen_are_checked_too():
+    with pytest.raises(ConfigError, match=r"methods\.fixmatch\.speed: Extra inputs are not permitted"):
+        load_config("quick", ["methods.fixmatch.speed=3"], method="supervised")
+
+
+def test_a_runs_settings_may_begin_with_a_byte_order_mark_and_are_plain(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("method: action\n", encoding="utf-8-sig")
+    assert read_settings(path) == {"method": "action"}
+    for text in ("method: action\nseed: " + "[" * 20000, "method: &a action\nseed: *a", "method: !!python/name:os.x a"):
+        path.write_text(text)
+        with pytest.raises(DataError, match=r"config\.yaml: cannot be read: .* Restore it"):
+            read_settings(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from dataclasses import asdict
@@ -16,12 +17,26 @@ from fewscan.types import ConfigError, FewscanError, Interrupted
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Train a medical image segmentation model from a handful of labelled scans and a pile of unlabelled ones.",
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from fewscan import __version__
+
+        typer.echo(f"fewscan {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def start(context: typer.Context) -> None:
+def start(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
     """Refuse several processes where they would all do the same."""
     from fewscan.commands.torchrun import processes
 
@@ -172,9 +187,9 @@ def suggest(
     if as_json:
         _print_json([suggestion._asdict() for suggestion in suggestions])
     elif not quiet:
-        from rich.console import Console
+        from fewscan.commands.console import plain_console
 
-        Console().print(suggestion_table(suggestions))
+        plain_console().print(suggestion_table(suggestions))
         for suggestion in suggestions:
             typer.echo(f"{suggestion.patient}: {suggestion.reason}")
 
@@ -202,9 +217,9 @@ def evaluate(
     if as_json:
         _print_json(scores.summary)
     elif not quiet:
-        from rich.console import Console
+        from fewscan.commands.console import plain_console
 
-        Console().print(summary_table(scores.summary))
+        plain_console().print(summary_table(scores.summary))
 
 
 @app.command()
@@ -302,14 +317,17 @@ def demo(
 
 
 def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    # ASCII alone, so that it is JSON whatever the encoding of the output.
+    typer.echo(json.dumps(value))
 
 
 def _read_names(path: Path) -> list[str]:
+    from fewscan.io import read_text
+
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="--labelled-list") from None
+        lines = read_text(path).splitlines()
+    except FewscanError as error:
+        raise typer.BadParameter(str(error), param_hint="--labelled-list") from None
     return [line.strip() for line in lines if line.strip()]
 
 
@@ -326,6 +344,10 @@ def _split_numbers(text: str, option: str) -> list[int]:
 
 def main() -> None:
     """Run a command; an error that a user can put right is one message and exit code 2, as a signal is one message."""
+    for stream in (sys.stdout, sys.stderr):
+        # A log may be of an encoding that lacks a character of a name or a table; that must not end a command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except Interrupted as stop:
@@ -333,4 +355,9 @@ def main() -> None:
         raise
     except FewscanError as error:
         sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except PermissionError as error:
+        sys.stderr.write(
+            f"error: {error.filename}: {error.strerror}. Change its permissions, or those of its folder.\n"
+        )
         sys.exit(2)

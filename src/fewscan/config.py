@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fewscan.augment.policy import AugmentationSettings
 from fewscan.data.plan import PlanSettings
+from fewscan.io import read_text
 from fewscan.methods.base import MethodSettings, StagesSettings
 from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS, find
@@ -106,7 +108,9 @@ class Config(BaseModel):
     def _methods_exist(self) -> Config:
         for name in self.methods:
             if name not in METHODS:
-                raise ValueError(f"methods.{name}: there is no such method; there are {', '.join(METHODS)}")
+                raise ValueError(
+                    f"methods.{name}: there is no such method.{_hint(name, METHODS)} There are {', '.join(METHODS)}"
+                )
         return self
 
     def method_settings(self) -> MethodSettings:
@@ -115,11 +119,16 @@ class Config(BaseModel):
         Raises:
             ConfigError: a setting is unknown or out of its range.
         """
-        settings: type[MethodSettings] = find(METHODS, self.method, "method").Settings
-        try:
-            return settings.model_validate(self.methods.get(self.method, {}))
-        except ValidationError as error:
-            raise ConfigError(_faults(error, f"methods.{self.method}.")) from None
+        return _method_settings(self.method, self.methods.get(self.method, {}))
+
+    def check_methods(self) -> None:
+        """Check the sections of all methods, also of those that are not chosen.
+
+        Raises:
+            ConfigError: a setting is unknown or out of its range.
+        """
+        for name, section in self.methods.items():
+            _method_settings(name, section)
 
     def to_yaml(self) -> str:
         """All settings, the chosen method's written out, as YAML."""
@@ -163,6 +172,7 @@ def load_config(recipe: str, assignments: Sequence[str] = (), device_type: str =
     except ValidationError as error:
         raise ConfigError(_faults(error)) from None
     config.method_settings()
+    config.check_methods()
     return config
 
 
@@ -172,10 +182,11 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         DataError: they cannot be read.
     """
+    text = read_text(path)
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read: {error}. Restore it.") from None
+        settings = _plain(text)
+    except ConfigError as error:
+        raise DataError(f"{path}: cannot be read: {error} Restore it.") from None
     if not isinstance(settings, dict) or "method" not in settings:
         raise DataError(f"{path}: not the settings of a run. Restore it.")
     return settings
@@ -203,24 +214,76 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
 
 
 def _value(assignment: str, text: str) -> Any:
-    """A plain YAML value: tags make objects, and references small texts without end, so neither is read."""
+    try:
+        return _plain(text)
+    except ConfigError as error:
+        raise ConfigError(f"--set {assignment[:80]}: {error}") from None
+
+
+def _plain(text: str) -> Any:
+    """A plain YAML value: tags make objects, and references small texts without end, so neither is read.
+
+    Raises:
+        ConfigError: it is not plain, or no YAML.
+    """
     try:
         depth = 0
         for event in yaml.parse(text, yaml.SafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST_VALUE:
-                raise ConfigError(f"--set {assignment[:40]}...: nested too deeply. No setting is.")
+                raise ConfigError("nested too deeply. No setting is.")
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
-                raise ConfigError(f"--set {assignment}: YAML tags and references are not read. Write the value out.")
+                raise ConfigError("YAML tags and references are not read. Write the value out.")
         return yaml.safe_load(text)
     # Beside its own errors PyYAML lets through those of dates, numbers and keys that Python cannot make.
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError):
-        raise ConfigError(f"--set {assignment}: {text!r} cannot be read as a value. Write it as YAML.") from None
+        raise ConfigError(f"{text[:40]!r} cannot be read as a value. Write it as YAML.") from None
+
+
+def _method_settings(method: str, section: dict[str, Any]) -> MethodSettings:
+    settings: type[MethodSettings] = find(METHODS, method, "method").Settings
+    try:
+        return settings.model_validate(section)
+    except ValidationError as error:
+        raise ConfigError(_faults(error, f"methods.{method}.")) from None
 
 
 def _faults(error: ValidationError, prefix: str = "") -> str:
-    lines = [
-        f"  {prefix}{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']} (got {fault['input']!r})"
-        for fault in error.errors()
-    ]
+    lines = []
+    for fault in error.errors():
+        name = prefix + ".".join(str(part) for part in fault["loc"])
+        hint = _hint(name, [*_names(Config), *_method_names()]) if fault["type"] == "extra_forbidden" else ""
+        lines.append(f"  {name}: {fault['msg']} (got {fault['input']!r}).{hint}")
     return "\n".join(["These settings cannot be used:", *lines])
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    """The nearest known name: of the same section, else the last part's nearest anywhere."""
+    section, _, leaf = name.rpartition(".")
+    leaves: dict[str, str] = {}
+    siblings: dict[str, str] = {}
+    for other in known:
+        folder, _, last = other.rpartition(".")
+        leaves.setdefault(last, other)
+        if folder == section:
+            siblings[last] = other
+    for table in (siblings, leaves):
+        close = difflib.get_close_matches(leaf, table, n=1)
+        if close:
+            return f" Did you mean {table[close[0]]}?"
+    return ""
+
+
+def _names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every setting below a section, with its section's name."""
+    for field, info in model.model_fields.items():
+        name = f"{prefix}{info.alias or field}"
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _names(info.annotation, f"{name}.")
+        else:
+            yield name
+
+
+def _method_names() -> Iterator[str]:
+    for method in METHODS:
+        yield from _names(find(METHODS, method, "method").Settings, f"methods.{method}.")

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import fewscan
 from fewscan.commands.claims import hold
@@ -238,3 +240,32 @@ def test_scans_whose_anatomy_the_field_of_view_does_not_hold_are_named(run, tmp_
     listener = Listener()
     predict(run, [tmp_path / "in"], tmp_path / "out", reporter=listener, quality=False)
     assert any("the whole scan was looked at: wide" in text for text in listener.said)
+
+
+@pytest.mark.parametrize("part", ["running_mean", "running_var", "weight"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_and_statistics_must_be_finite(run, tmp_path, part, value):
+    other = shutil.copytree(run, tmp_path / "run")
+    weights = load_file(other / "model.safetensors")
+    changed = {name: torch.full_like(v, value) if part in name else v for name, v in weights.items()}
+    save_file(changed, other / "model.safetensors")
+    scan(tmp_path / "in/a_0000.nii.gz")
+    with pytest.raises(DataError, match=rf"{part} holds no finite float32 numbers"):
+        predict(other, [tmp_path / "in"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_may_not_be_read_is_refused_by_name(run, tmp_path, monkeypatch):
+    real = Path.stat
+
+    def stat(path, **options):
+        if "closed" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **options)
+
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr(Path, "stat", stat)
+    with pytest.raises(DataError, match=r"a\.nii\.gz: cannot be read: Permission denied\. Check the path"):
+        predict(run, [tmp_path / "closed" / "a.nii.gz"], tmp_path / "out")
+    with pytest.raises(DataError, match=r"model\.json: cannot be read: Permission denied"):
+        predict(tmp_path / "closed", [tmp_path], tmp_path / "out")

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 NARROW = 60
 
 
+def plain_console(stderr: bool = False, quiet: bool = False) -> Console:
+    """A console that shows names as they are: parts of them may look like markup or like names of pictures."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False)
+
+
 class Reporter:
     """Talks to the user on standard error; silent where `quiet`.
 
@@ -28,9 +35,7 @@ class Reporter:
     def console(self) -> Console:
         """Made when first needed: rich takes time to import."""
         if self._console is None:
-            from rich.console import Console
-
-            self._console = Console(stderr=True, quiet=self.quiet, highlight=False)
+            self._console = plain_console(stderr=True, quiet=self.quiet)
         return self._console
 
     @property
@@ -40,8 +45,7 @@ class Reporter:
 
     def say(self, what: RenderableType) -> None:
         """One line, table or other thing."""
-        # Names of files and cases may look like markup.
-        self.console.print(what, soft_wrap=isinstance(what, str), markup=False)
+        self.console.print(what, soft_wrap=isinstance(what, str))
 
     @contextmanager
     def bar(self, text: str, total: int) -> Iterator[Callable[[], None]]:
@@ -58,7 +62,7 @@ class Reporter:
 
         bar = [BarColumn(bar_width=24)] if self.console.width >= NARROW else []
         return Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             *bar,
             MofNCompleteColumn(),
             TimeRemainingColumn(),

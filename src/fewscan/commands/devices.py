@@ -18,11 +18,20 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"--device {name}: not to be had here ({str(error).splitlines()[0]}). Try --device cpu."
-        ) from None
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise _not_here(name) from None
     return device
+
+
+def _not_here(name: str) -> ConfigError:
+    """What is missing, in other words than PyTorch's, which are of its insides."""
+    kind = name.partition(":")[0]
+    reasons = {
+        "cuda": f"PyTorch sees {torch.cuda.device_count()} NVIDIA GPUs on this machine",
+        "mps": "this machine has no GPU of Apple's that PyTorch can use",
+    }
+    reason = reasons.get(kind, "PyTorch knows no such device or cannot use it")
+    return ConfigError(f"--device {name}: not to be had here: {reason}. Try --device cpu.")
 
 
 def choose_own_device(name: str, local_rank: int) -> torch.device:
@@ -73,8 +82,8 @@ def list_devices(names: str) -> list[str]:
 def _check_name(name: str) -> None:
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"--device {name}: {str(error).splitlines()[0]}. Try --device cpu.") from None
+    except RuntimeError:
+        raise _not_here(name) from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"--device {name}: there are {torch.cuda.device_count()} GPUs here. Try --device cpu.")
 

@@ -13,6 +13,7 @@ from fewscan.config import read_settings
 from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.split import Split, split_of_run
+from fewscan.data.strangers import list_folder
 from fewscan.io import read_json, scan_ending, scan_stem
 from fewscan.reporting.page.cases import CaseFiles, make_cards
 from fewscan.reporting.page.sources import RunFiles, read_quality, read_run
@@ -126,6 +127,10 @@ def _validation_cases(files: RunFiles, data: DataOfRun | None) -> list[CaseFiles
     if files.summary is None or data is None:
         return []
     by_name = {case.name: case for case in data.split.val}
+    unknown = [name for name in files.summary["cases"] if name not in by_name]
+    if unknown:
+        path = files.folder / "validation" / "summary.json"
+        raise DataError(f"{path}: scores cases that splits.json does not validate: {some(unknown)}. Restore both.")
     return [
         CaseFiles(
             name=name,
@@ -144,7 +149,7 @@ def _predicted_cases(files: RunFiles, folder: Path, images: Sequence[Path], data
     """Masks with their images; they have no reference."""
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder. Give the folder that `fewscan predict` wrote.")
-    masks = {scan_stem(path): path for path in sorted(folder.iterdir()) if scan_ending(path)}
+    masks = {scan_stem(path): path for path in list_folder(folder) if scan_ending(path)}
     if not masks:
         raise DataError(f"{folder}: holds no masks. Give the folder that `fewscan predict` wrote.")
     known = collect_cases(images, len(files.plan.channel_names)) if images else data.index.cases if data else ()

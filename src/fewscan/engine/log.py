@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from fewscan.io import WriteError, write_text
+from fewscan.io import WriteError, read_text, write_text
 from fewscan.types import ConfigError, DataError
 
 
@@ -81,11 +81,14 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = read_text(path).split("\n")
     try:
-        return [json.loads(line) for line in lines[:-1] if line]
-    except ValueError as error:
+        records = [json.loads(line) for line in lines[:-1] if line]
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a log of training: {error}. Restore it.") from None
+    if not all(isinstance(record, dict) and isinstance(record.get("update"), int) for record in records):
+        raise DataError(f"{path}: not a log of training: a line is no record of an update. Restore it.")
+    return records
 
 
 def _open_board(folder: Path) -> Any:

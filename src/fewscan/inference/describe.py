@@ -55,7 +55,7 @@ def describe_cases(
             with torch.no_grad():
                 logits, pyramid = network.logits_and_pyramid(block.contiguous(memory_format=torch.channels_last))
                 sums = entropy_sums(logits.softmax(dim=1))
-                pooled = pyramid[0].mean(dim=(2, 3)).double().cpu().numpy()
+                pooled = pyramid[0].mean(dim=(2, 3)).cpu().double().numpy()
             ends = np.cumsum([len(piece.slices) for piece in pieces])[:-1]
             for piece, f, s in zip(pieces, np.split(pooled, ends), np.split(sums, ends), strict=True):
                 name = piece.scan.case.name

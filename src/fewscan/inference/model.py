@@ -93,7 +93,7 @@ def _load_network(path: Path, card: ModelCard, device: torch.device) -> UNet:
         raise DataError(
             f"{path}: the weights do not fit the network of model.json. Take all files from the same run. ({error})"
         ) from None
-    faulty = [name for name, value in network.named_parameters() if not _is_sound(value)]
+    faulty = [name for name, value in network.state_dict().items() if not _is_sound(value)]
     if faulty:
         raise DataError(f"{path}: {faulty[0]} holds no finite float32 numbers. Copy it again.")
     network.to(device)
@@ -102,6 +102,9 @@ def _load_network(path: Path, card: ModelCard, device: torch.device) -> UNet:
 
 
 def _is_sound(weights: torch.Tensor) -> bool:
+    """Of parameters and of a normalisation's statistics; its count of batches is the one whole number."""
+    if weights.dtype == torch.int64 and weights.ndim == 0:
+        return True
     return weights.dtype == torch.float32 and bool(weights.isfinite().all())
 
 
@@ -112,12 +115,20 @@ def read_card(folder: Path) -> ModelCard:
         DataError: the file is missing or not of a model of fewscan.
     """
     path = folder / "model.json"
-    if not path.is_file():
-        raise DataError(f"{path}: not there. Give the folder of a finished `fewscan train` run.")
+    _require_file(path)
     try:
         return ModelCard.model_validate(read_json(path))
     except ValidationError as error:
         raise DataError(f"{path}: not the description of a fewscan model. {error}") from None
+
+
+def _require_file(path: Path) -> None:
+    try:
+        is_there = path.is_file()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}. Check its permissions.") from None
+    if not is_there:
+        raise DataError(f"{path}: not there. Give the folder of a finished `fewscan train` run.")
 
 
 def _write_weights(path: Path, network: nn.Module) -> None:
@@ -132,9 +143,10 @@ def _read_weights(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not path.is_file():
-        raise DataError(f"{path}: not there. Give the folder of a finished `fewscan train` run.")
+    _require_file(path)
     try:
         return load_file(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}. Check its permissions.") from None
     except SafetensorError as error:
         raise DataError(f"{path}: not a readable safetensors file. Copy it again. ({error})") from None

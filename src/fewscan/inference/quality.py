@@ -143,7 +143,7 @@ def entropy_sums(probs: Tensor) -> np.ndarray:
     Their ratio is the entropy per pixel of foreground. Where there is nothing, and the network is sure of it, neither
     sum grows; so it is the foreground and its border that count, however much background is around them.
     """
-    return torch.stack((pixel_entropy(probs), 1 - probs[:, 0]), dim=1).sum(dim=(2, 3)).double().cpu().numpy()
+    return torch.stack((pixel_entropy(probs), 1 - probs[:, 0]), dim=1).sum(dim=(2, 3)).cpu().double().numpy()
 
 
 def mask_overlaps(first: Tensor, second: Tensor, regions: Sequence[Sequence[int]]) -> Tensor:

@@ -68,7 +68,7 @@ def assign_centres(means: Float[Tensor, "k e"], centres: Float[Tensor, "k e"]) -
 
     It is computed on the host, and waits for the device.
     """
-    cost = torch.cdist(means.double(), centres.double()).cpu().numpy()
+    cost = torch.cdist(means.cpu().double(), centres.cpu().double()).numpy()
     return torch.from_numpy(linear_sum_assignment(cost)[1]).to(means.device)
 
 

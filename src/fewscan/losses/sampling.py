@@ -23,6 +23,11 @@ def mean_over_classes(losses: Float[Tensor, k], counted: Bool[Tensor, k]) -> Flo
     return (totals / ranks.clamp_min(1)).sum() / (ranks > 0).sum().clamp_min(1)
 
 
+def finest(device: torch.device) -> torch.dtype:
+    """The finest numbers that a device computes with: Apple's GPUs have no doubles."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def draw_true(masks: Bool[Tensor, "r n"], draws: int, generator: torch.Generator) -> Int[Tensor, "r {draws}"]:
     """Draw positions of true entries, uniformly and with replacement, row by row.
 
@@ -36,7 +41,7 @@ def draw_true(masks: Bool[Tensor, "r n"], draws: int, generator: torch.Generator
     """
     ranks = masks.cumsum(dim=1, dtype=torch.int32)
     counts = ranks[:, -1:]
-    u = torch.rand((len(masks), draws), generator=generator, device=masks.device, dtype=torch.float64)
+    u = torch.rand((len(masks), draws), generator=generator, device=masks.device, dtype=finest(masks.device))
     wanted = (u * counts).int().clamp(max=counts - 1) + 1
     return torch.searchsorted(ranks, wanted).clamp(max=masks.shape[1] - 1)
 
@@ -46,7 +51,7 @@ def draw_classes(weights: Float[Tensor, "r k"], draws: int, generator: torch.Gen
 
     Rows without any weight give column 0.
     """
-    edges = weights.double().cumsum(dim=1)
-    u = torch.rand((len(weights), draws), generator=generator, device=weights.device, dtype=torch.float64)
+    edges = weights.to(finest(weights.device)).cumsum(dim=1)
+    u = torch.rand((len(weights), draws), generator=generator, device=weights.device, dtype=edges.dtype)
     drawn = torch.searchsorted(edges, u * edges[:, -1:], right=True)
     return torch.where(edges[:, -1:] > 0, drawn.clamp(max=weights.shape[1] - 1), 0)

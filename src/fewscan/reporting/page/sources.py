@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from fewscan.config import read_settings
 from fewscan.data.plan import Plan
@@ -68,6 +70,26 @@ class Embedding(BaseModel):
     prototypes: tuple[tuple[float, float] | None, ...]
     explained: tuple[float, ...]
     relation: tuple[tuple[float | None, ...], ...]
+
+    @model_validator(mode="after")
+    def _fits_its_classes(self) -> Embedding:
+        k = len(self.class_names)
+        square = len(self.relation) == k and all(len(row) == k for row in self.relation)
+        if len(self.prototypes) != k or not square or len(self.points) != len(self.classes):
+            raise ValueError("its lists are not as long as its classes or points are many")
+        if not all(0 <= number < k for number in self.classes):
+            raise ValueError(f"classes must be numbered from 0 to {k - 1}")
+        return self
+
+
+class Summary(BaseModel):
+    """What the page takes from validation/summary.json, see `evaluation.summary.summarise`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    mean: dict[str, float | None]
+    classes: dict[str, dict[str, float | None]]
+    cases: dict[str, dict[str, dict[str, float | None]]]
 
 
 class Hardware(BaseModel):
@@ -156,9 +178,9 @@ def read_run(folder: Path) -> RunFiles:
         folder=folder,
         config=read_settings(folder / "config.yaml"),
         plan=_read_as(Plan, folder / "plan.json"),
-        splits=read_json(folder / "splits.json"),
+        splits=_read_as(dict[str, list[str]], folder / "splits.json"),
         records=read_log(folder / "metrics.jsonl"),
-        summary=read_json(scores) if scores.is_file() else None,
+        summary=_read_summary(scores) if scores.is_file() else None,
         provenance=_read_if_there(Provenance, folder / "provenance.json"),
         embedding=_read_if_there(Embedding, folder / "embedding.json"),
         gallery=tuple(_read_moment(path) for path in sorted((folder / "gallery").glob("*.npz"))),
@@ -199,21 +221,32 @@ def _number(text: str) -> float | None:
     return float(text) if text else None
 
 
+def _read_summary(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    _check_as(Summary, path, content)
+    return dict(content)
+
+
 def _read_if_there(kind: type[Content], path: Path) -> Content | None:
     return _read_as(kind, path) if path.is_file() else None
 
 
 def _read_as(kind: type[Content], path: Path) -> Content:
+    return _check_as(kind, path, read_json(path))
+
+
+def _check_as(kind: type[Content], path: Path, content: Any) -> Content:
     try:
-        return TypeAdapter(kind).validate_python(read_json(path))
+        return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
         raise DataError(f"{path}: not what fewscan writes there. Restore it, or remove it. {error}") from None
 
 
 def _read_moment(path: Path) -> Moment:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return Moment(
+        # Opened here: of a damaged archive NumPy leaves the file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            moment = Moment(
                 update=int(arrays["update"]),
                 stage=str(arrays["stage"]),
                 network=str(arrays["network"]),
@@ -223,7 +256,15 @@ def _read_moment(path: Path) -> Moment:
                 cases=_texts(arrays["cases"]),
                 slices=tuple(int(number) for number in arrays["slices"]),
             )
-    except (OSError, ValueError, KeyError) as error:
+        shapes = {moment.images.shape, moment.labels.shape, moment.confidence.shape}
+        if (
+            len(shapes) > 1
+            or moment.images.ndim != 3
+            or not len(moment.images) == len(moment.cases) == len(moment.slices)
+        ):
+            raise ValueError("its arrays are not of one shape")
+        return moment
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not a picture of training: {error}. Remove it.") from None
 
 

@@ -1,0 +1,63 @@
+"""Files of a run that are damaged, or that somebody has made, are refused by name when the page is made."""
+
+import copy
+import json
+
+import pytest
+
+from fewscan.engine.log import read_log
+from fewscan.reporting.page.sources import Embedding, Summary, _read_as, _read_moment
+from fewscan.types import DataError
+
+EMBEDDING = {
+    "space": "pixels",
+    "class_names": ["background", "a"],
+    "classes": [0, 1, 1],
+    "points": [[0.0, 1.0], [1.0, 1.0], [0.5, 0.5]],
+    "prototypes": [[0.0, 0.0], None],
+    "explained": [0.5, 0.2],
+    "relation": [[1.0, None], [None, None]],
+}
+
+
+def test_an_embedding_whose_lists_fit_is_read(tmp_path):
+    (tmp_path / "embedding.json").write_text(json.dumps(EMBEDDING))
+    assert _read_as(Embedding, tmp_path / "embedding.json").classes == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": [0, 1, 10**9]},
+        {"classes": [0, -1, 1]},
+        {"classes": [0, 1]},
+        {"prototypes": [[0.0, 0.0]]},
+        {"relation": [[1.0, None], [None]]},
+        {"points": "far"},
+    ],
+)
+def test_an_embedding_whose_lists_do_not_fit_is_refused(tmp_path, change):
+    (tmp_path / "embedding.json").write_text(json.dumps(copy.deepcopy(EMBEDDING) | change))
+    with pytest.raises(DataError, match=r"embedding\.json: not what fewscan writes there\. Restore it"):
+        _read_as(Embedding, tmp_path / "embedding.json")
+
+
+@pytest.mark.parametrize("content", [[], {"cases": {"a": 3}}, {"mean": {"dice": "x"}, "classes": {}, "cases": {}}])
+def test_a_summary_of_another_form_is_refused(tmp_path, content):
+    (tmp_path / "summary.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"summary\.json: not what fewscan writes there"):
+        _read_as(Summary, tmp_path / "summary.json")
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04bad", b"", b"\x93NUMPY", b"text"])
+def test_a_picture_of_training_that_is_none_is_refused(tmp_path, content):
+    (tmp_path / "1.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"1\.npz: not a picture of training"):
+        _read_moment(tmp_path / "1.npz")
+
+
+@pytest.mark.parametrize("line", ["3", '{"terms": 1}', "{", "[" * 100_000, '{"update": "x"}'])
+def test_a_log_with_another_line_is_refused(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"update": 1}}\n{line}\n')
+    with pytest.raises(DataError, match=r"metrics\.jsonl: not a log of training"):
+        read_log(tmp_path / "metrics.jsonl")
