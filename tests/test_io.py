@@ -255,3 +255,9 @@ def test_a_name_that_is_not_utf_8_is_refused_and_can_be_written_down(tmp_path):
     assert read_json(tmp_path / "list.json") == [name]
     write_text(tmp_path / "list.txt", name)
     assert (tmp_path / "list.txt").read_bytes() == b"caf\\udce9.nii.gz"
+
+
+def test_a_link_to_a_scan_is_followed(tmp_path):
+    write_scan(tmp_path / "a.nii.gz", np.ones((4, 20, 24), np.uint8), geometry())
+    (tmp_path / "link.nii.gz").symlink_to(tmp_path / "a.nii.gz")
+    assert read_scan(tmp_path / "link.nii.gz").array.sum() == 1920

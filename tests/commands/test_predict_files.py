@@ -269,3 +269,16 @@ def test_what_may_not_be_read_is_refused_by_name(run, tmp_path, monkeypatch):
         predict(run, [tmp_path / "closed" / "a.nii.gz"], tmp_path / "out")
     with pytest.raises(DataError, match=r"model\.json: cannot be read: Permission denied"):
         predict(tmp_path / "closed", [tmp_path], tmp_path / "out")
+
+
+def test_no_connection_is_opened(run, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    scan(tmp_path / "in/a_0000.nii.gz")
+    (mask,) = predict(run, [tmp_path / "in"], tmp_path / "out")
+    label(tmp_path / "labels/a.nii.gz")
+    assert fewscan.evaluate(tmp_path / "out", tmp_path / "labels").summary["n_cases"] == 1
+    assert mask.is_file()
