@@ -288,3 +288,41 @@ def test_test_cases_without_a_label_are_worth_a_look(tmp_path):
     (root / "splits.json").write_text(json.dumps({"train": ["case_00", "case_01"], "test": ["case_02"]}))
     (fault,) = check(root)
     assert (fault.fatal, fault.problem) == (False, "test cases without a label: case_02")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("IM1.dcm", "dcm2niix"), ("a.png", "stack pictures"), ("a.mgz", "mri_convert"), ("a.txt", "Convert or remove it")],
+)
+@pytest.mark.parametrize("folder", ["imagesTr", "labelsTr"])
+def test_files_that_are_no_scans_say_what_to_do_with_their_kind(tmp_path, folder, name, words):
+    root = make_dataset(tmp_path / "set")
+    (root / folder / name).touch()
+    (fault,) = check(root)
+    assert fault.file == str(root / folder / name)
+    assert words.lower() in str(fault).lower()
+
+
+@pytest.mark.parametrize("ending", [".png", ".dcm"])
+def test_a_data_set_of_pictures_says_what_to_do(tmp_path, ending):
+    root = make_dataset(tmp_path / "set", file_ending=ending)
+    with pytest.raises(DataError, match=r'"file_ending" .* cannot be read\. (Stack|Convert)'):
+        read_dataset(root)
+
+
+def test_a_label_named_like_a_channel_says_its_right_name(tmp_path):
+    root = make_dataset(tmp_path / "set")
+    (root / "labelsTr/case_00.nii.gz").rename(root / "labelsTr/case_00_0000.nii.gz")
+    with pytest.raises(DataError, match=r"labels have no channel number\. Rename it to case_00\.nii\.gz"):
+        read_dataset(root)
+
+
+def test_a_decathlon_folder_says_how_to_convert_it(tmp_path):
+    root = make_dataset(tmp_path / "Task04", modality={"0": "MRI"})
+    for path in list((root / "imagesTr").iterdir()):
+        path.rename(path.with_name(path.name.replace("_0000", "")))
+    for attempt in (read_dataset, lambda folder: train(folder, tmp_path / "run")):
+        with pytest.raises(DataError, match=r"Decathlon\. Convert it first: fewscan convert msd .*Task04-nnunet"):
+            attempt(root)
+    (fault,) = check(root)
+    assert "fewscan convert msd" in fault.remedy

@@ -10,6 +10,7 @@ from typing import Any
 from fewscan.classes import Classes, parse_classes
 from fewscan.data.names import CHANNEL, wrong_channels
 from fewscan.data.patients import TABLE, match_patients, patients_of_table
+from fewscan.data.strangers import list_folder, remedy_of
 from fewscan.io import SCAN_ENDINGS, read_json, scan_ending, scan_stem
 from fewscan.types import Case, DataError
 
@@ -61,6 +62,7 @@ def read_dataset(root: Path) -> DatasetIndex:
         DataError: with every fault that was found.
     """
     meta = _read_description(root)
+    _refuse_decathlon(root, meta)
     faults: list[str] = []
     channels = _channel_names(meta, faults)
     classes = _classes(meta, faults)
@@ -89,6 +91,16 @@ def _read_description(root: Path) -> dict[str, Any]:
     return meta
 
 
+def _refuse_decathlon(root: Path, meta: dict[str, Any]) -> None:
+    """The Decathlon's own folders look alike, but hold all channels in one file without a number."""
+    images = [path for path in _files(root / "imagesTr") if scan_ending(path)]
+    if "modality" in meta and images and not any(CHANNEL.match(scan_stem(path)) for path in images):
+        raise DataError(
+            f"{root}: a folder of the Medical Segmentation Decathlon. Convert it first: "
+            f"fewscan convert msd {root} {root.name}-nnunet"
+        )
+
+
 def _channel_names(meta: dict[str, Any], faults: list[str]) -> tuple[str, ...]:
     named = meta.get("channel_names", meta.get("modality"))
     if not isinstance(named, dict) or not named:
@@ -112,7 +124,8 @@ def _file_ending(root: Path, meta: dict[str, Any], faults: list[str]) -> str:
     if "file_ending" in meta:
         ending = str(meta["file_ending"])
         if ending not in SCAN_ENDINGS:
-            faults.append(f'dataset.json: "file_ending" {ending!r} cannot be read. Use {", ".join(SCAN_ENDINGS)}.')
+            what_to_do = remedy_of(Path(f"scan{ending}"), f"Use {', '.join(SCAN_ENDINGS)}.")
+            faults.append(f'dataset.json: "file_ending" {ending!r} cannot be read. {what_to_do}')
         return ending
     files = [*_files(root / "imagesTr"), *_files(root / "imagesUn")]
     endings = Counter(e for f in files if (e := scan_ending(f)))
@@ -120,9 +133,11 @@ def _file_ending(root: Path, meta: dict[str, Any], faults: list[str]) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(f for f in folder.iterdir() if not f.name.startswith("."))
+    return list_folder(folder) if folder.is_dir() else []
+
+
+def _wrong_ending(path: Path, ending: str) -> str:
+    return f"{path}: does not end in {ending} as the others. {remedy_of(path, 'Convert or remove it.')}"
 
 
 def _collect_images(root: Path, ending: str, n_channels: int, faults: list[str]) -> dict[str, tuple[Path, ...]]:
@@ -131,7 +146,7 @@ def _collect_images(root: Path, ending: str, n_channels: int, faults: list[str])
         for path in _files(root / folder):
             match = CHANNEL.match(scan_stem(path))
             if scan_ending(path) != ending:
-                faults.append(f"{path}: does not end in {ending} as the others. Convert or remove it.")
+                faults.append(_wrong_ending(path, ending))
             elif match is None:
                 faults.append(f"{path}: has no channel number. Name it CASE_0000{ending}.")
             else:
@@ -158,7 +173,9 @@ def _collect_labels(root: Path, ending: str, images: dict[str, tuple[Path, ...]]
     for path in _files(root / "labelsTr"):
         case = scan_stem(path)
         if scan_ending(path) != ending:
-            faults.append(f"{path}: does not end in {ending} as the others. Convert or remove it.")
+            faults.append(_wrong_ending(path, ending))
+        elif case not in images and (match := CHANNEL.match(case)) and match["case"] in images:
+            faults.append(f"{path}: labels have no channel number. Rename it to {match['case']}{ending}.")
         elif case not in images:
             faults.append(f"{path}: there is no image {case}_0000{ending}. Add it, or remove the label.")
         elif images[case] and images[case][0].parent.name == "imagesUn":

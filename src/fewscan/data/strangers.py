@@ -57,9 +57,10 @@ def remedy(kinds: Iterable[str]) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def remedy_of(path: Path) -> str:
-    """What to do with one file that is no scan that can be read."""
-    return remedy([_kind(path)])
+def remedy_of(path: Path, otherwise: str | None = None) -> str:
+    """What to do with one file that is no scan that can be read; `otherwise` where its kind is not known."""
+    kind = _kind(path)
+    return remedy([kind]) if otherwise is None or (scan_ending(path) is None and kind in REMEDIES) else otherwise
 
 
 def _kind(path: Path) -> str:
