@@ -202,24 +202,41 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", help="summary.json to write; a .csv goes beside it.")
     ] = None,
     rules: Annotated[str, typer.Option(help="strict, or paper to compare with published figures.")] = "strict",
+    missing: Annotated[
+        str, typer.Option(help="References without a prediction: score (as missed), or skip (leave them out).")
+    ] = "score",
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MM", help="Of the surface Dice (NSD), with commas or repeated. Default: 1,2."),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Dice, Jaccard, HD95, ASD and ASSD per case and class, in mm and voxels."""
+    """Overlap, surface distances and volumes per case and class; exit code 1 where a reference has no prediction."""
     from fewscan.commands.console import Reporter
     from fewscan.commands.evaluate import evaluate as run
     from fewscan.evaluation.summary import summary_table
 
     if rules not in ("strict", "paper"):
         raise typer.BadParameter("must be strict or paper", param_hint="--rules")
-    reporter = Reporter(quiet)
-    scores = run(predictions, references, output, "paper" if rules == "paper" else "strict", reporter)
+    if missing not in ("score", "skip"):
+        raise typer.BadParameter("must be score or skip", param_hint="--missing")
+    scores = run(
+        predictions,
+        references,
+        output,
+        "paper" if rules == "paper" else "strict",
+        Reporter(quiet),
+        "skip" if missing == "skip" else "score",
+        _tolerances(tolerance or ["1,2"]),
+    )
     if as_json:
         _print_json(scores.summary)
     elif not quiet:
         from fewscan.commands.console import plain_console
 
         plain_console().print(summary_table(scores.summary))
+    raise typer.Exit(1 if scores.missing else 0)
 
 
 @app.command()
@@ -333,6 +350,13 @@ def _read_names(path: Path) -> list[str]:
 
 def _split_commas(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _tolerances(texts: list[str]) -> list[float]:
+    try:
+        return [float(part) for text in texts for part in _split_commas(text)]
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}: must be lengths in mm, such as 1,2", param_hint="--tolerance") from None
 
 
 def _split_numbers(text: str, option: str) -> list[int]:

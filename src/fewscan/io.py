@@ -35,6 +35,8 @@ MARK = "fewscan"
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 # Beyond this an axis is not rounded by its writer's float32 but to few decimals.
 ROUNDED_AXES = 1e-5
+# A mask that was scaled and back is not whole to the last digit.
+LABEL_TOLERANCE = 1e-2
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 REMEDIES = {
     errno.ENOSPC: "Make room on that disk",
@@ -149,15 +151,32 @@ def read_scan(path: Path) -> Scan:
 
 
 def read_mask(path: Path) -> Scan:
-    """Read a mask, its values rounded to int64.
+    """Read a mask of whole numbers, in the smallest type of integers that holds them.
 
     Raises:
-        DataError: as `read_scan`, or a value is NaN, infinite or beyond any label.
+        DataError: as `read_scan`, or a value is NaN, infinite, not whole or beyond any label.
     """
     scan = read_scan(path)
-    if not (np.isfinite(scan.array).all() and np.abs(scan.array).max() < LARGEST_LABEL):
+    return Scan(_whole_numbers(path, scan.array), scan.geometry)
+
+
+def _whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
+    # NaN is the least and the greatest of what it is among.
+    low, high = array.min(), array.max()
+    if not (np.isfinite(low) and np.isfinite(high) and max(abs(float(low)), abs(float(high))) < LARGEST_LABEL):
         raise DataError(f"{path}: the mask holds NaN, infinite or huge values. Save it as integers.")
-    return Scan(np.rint(scan.array).astype(np.int64), scan.geometry)
+    kind = np.result_type(*(np.min_scalar_type(round(float(value))) for value in (low, high)))
+    if array.dtype.kind in "iub":
+        return array.astype(kind, copy=False)
+    whole = np.empty(array.shape, kind)
+    # Slice by slice: copies of all of it in floating point are the most memory that scoring takes.
+    for ours, theirs in zip(whole, array, strict=True):
+        rounded = np.rint(theirs)
+        odd = theirs[np.abs(theirs - rounded) > LABEL_TOLERANCE]
+        if odd.size:
+            raise DataError(f"{path}: label values such as {odd[0]:g} are not whole. Save it as integers.")
+        ours[...] = rounded
+    return whole
 
 
 def read_frames(path: Path) -> list[Scan]:

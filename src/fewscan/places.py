@@ -1,7 +1,8 @@
-"""Whether two scans lie at the same place, and the array of one in the order of the other."""
+"""Whether two scans lie at the same place, and how the array of one is brought to the order of the other."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
@@ -45,25 +46,48 @@ def differences(ours: Geometry, theirs: Geometry) -> list[Difference]:
     return found or [Difference("place", f"{offsets.max():.2g} voxels away", "that")]
 
 
-def bring_over(scan: Scan, grid: Geometry) -> np.ndarray | None:
-    """The array in the order of a grid that has the same voxels, maybe stored in another order; None: it has not.
+@dataclass(frozen=True)
+class Order:
+    """From one array's order of axes to another's.
+
+    Attributes:
+        flipped: axes of the first array that run the other way.
+        axes: of the first array, in the order of the second one's.
+    """
+
+    flipped: tuple[int, ...]
+    axes: tuple[int, ...]
+
+    def bring(self, array: np.ndarray) -> np.ndarray:
+        """The first array in the order of the second one; a view."""
+        return np.flip(array, self.flipped).transpose(self.axes)
+
+
+def find_order(ours: Geometry, grid: Geometry) -> Order | None:
+    """How an array is brought over to a grid that has the same voxels, maybe in another order; None: it has not.
 
     Scans are brought to canonical axes when they are read, so that the order is nearly always the same already. It is
     not where a direction lies half-way between two axes and rounding decides which is nearer.
     """
-    own = scan.geometry
-    voxels = _to_voxels(own.affine_ras, grid)[:3, :3]
-    # The axis of the grid (x, y, z) that each axis of the scan runs along, and the scan's axis for each of the grid's.
+    voxels = _to_voxels(ours.affine_ras, grid)[:3, :3]
+    # The axis of the grid (x, y, z) that each of our axes runs along.
     along = np.abs(voxels).argmax(axis=0)
-    order = np.argsort(along)
     if sorted(along) != [0, 1, 2]:
         return None
     turned = [axis for axis in range(3) if voxels[along[axis], axis] < 0]
-    array = np.flip(scan.array, tuple(2 - axis for axis in turned)).transpose(2 - order[::-1])
-    if array.shape != grid.shape:
+    axes = 2 - np.argsort(along)[::-1]
+    if tuple(ours.shape[axis] for axis in axes) != grid.shape:
         return None
-    moved = _to_voxels(own.affine_ras @ _reorder(along, turned, own.shape), grid)
-    return array if _offsets(moved, grid.shape).max() <= TOLERANCE_VOXELS else None
+    moved = _to_voxels(ours.affine_ras @ _reorder(along, turned, ours.shape), grid)
+    if _offsets(moved, grid.shape).max() > TOLERANCE_VOXELS:
+        return None
+    return Order(tuple(2 - axis for axis in turned), tuple(axes.tolist()))
+
+
+def bring_over(scan: Scan, grid: Geometry) -> np.ndarray | None:
+    """The array in the order of a grid that has the same voxels (`find_order`); None: it has not."""
+    order = find_order(scan.geometry, grid)
+    return None if order is None else order.bring(scan.array)
 
 
 def _reorder(along: np.ndarray, turned: list[int], shape: tuple[int, int, int]) -> np.ndarray:

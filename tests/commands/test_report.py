@@ -48,7 +48,7 @@ def run(dataset, trained, tmp_path):
         write_scan(run / "validation" / f"{name}.nii.gz", disc(where.shape, radius), where)
     write_json(
         run / "validation" / "summary.json",
-        evaluate_folders(run / "validation", dataset / "labelsTr", class_names=("background", CLASS)),
+        evaluate_folders(run / "validation", dataset / "labelsTr", class_names=("background", CLASS), missing="skip"),
     )
     return run
 

@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from medpy.metric import binary
+from scipy import ndimage
 
-from fewscan.evaluation.metrics import METRICS, case_metrics, class_metrics
+from fewscan.evaluation.metrics import METRICS, LabelMap, case_metrics, class_metrics, not_predicted
 
 SHAPES = st.one_of(
     st.tuples(*[st.integers(1, 9)] * 2),
@@ -13,12 +14,27 @@ SHAPES = st.one_of(
 )
 
 
+# Ours counts no surface along an axis of one voxel.
 def medpy(prediction, reference, spacing):
-    values = {"dice": binary.dc(prediction, reference), "jaccard": binary.jc(prediction, reference)}
+    kept = [axis for axis, side in enumerate(prediction.shape) if side > 1] or [0]
+    flat = tuple(set(range(prediction.ndim)) - set(kept))
+    prediction, reference = prediction.squeeze(flat), reference.squeeze(flat)
+    spacing = [spacing[axis] for axis in kept]
+    values = {
+        "dice": binary.dc(prediction, reference),
+        "jaccard": binary.jc(prediction, reference),
+        "sensitivity": binary.sensitivity(prediction, reference),
+        "precision": binary.precision(prediction, reference),
+        "volume_error_percent": 100 * binary.ravd(prediction, reference),
+    }
     for unit, voxel in (("mm", spacing), ("voxel", None)):
         for name in ("hd95", "asd", "assd"):
             values[f"{name}_{unit}"] = getattr(binary, name)(prediction, reference, voxelspacing=voxel)
     return values
+
+
+def maps(*arrays):
+    return [LabelMap.of(array.astype(np.uint8)) for array in arrays]
 
 
 @st.composite
@@ -36,19 +52,17 @@ def test_equal_to_medpy(pair):
     if not (prediction.any() and reference.any()):
         return
     ours = class_metrics(prediction, reference, spacing)
-    assert ours.values == pytest.approx(medpy(prediction, reference, spacing), abs=1e-6)
+    theirs = medpy(prediction, reference, spacing)
+    assert {name: ours.values[name] for name in theirs} == pytest.approx(theirs, abs=1e-6)
     assert not ours.missed
 
 
 def test_equal_to_medpy_on_a_larger_volume_with_smooth_shapes():
-    from scipy import ndimage
-
     noise = np.random.default_rng(0).normal(size=(2, 12, 60, 50))
     prediction, reference = (ndimage.gaussian_filter(n, 3) > 0.01 for n in noise)
     spacing = (8.0, 1.25, 1.5)
-    assert class_metrics(prediction, reference, spacing).values == pytest.approx(
-        medpy(prediction, reference, spacing), abs=1e-6
-    )
+    ours, theirs = class_metrics(prediction, reference, spacing).values, medpy(prediction, reference, spacing)
+    assert {name: ours[name] for name in theirs} == pytest.approx(theirs, abs=1e-6)
 
 
 def test_hand_value():
@@ -68,22 +82,100 @@ def test_asd_goes_from_prediction_to_reference():
     assert scores["assd_mm"] > 2
 
 
+ONES = {"dice", "jaccard", "sensitivity", "precision", "nsd_1mm", "nsd_2mm"}
+
+
 def test_empties():
     empty, some = np.zeros((3, 4), bool), np.ones((3, 4), bool)
-    both = class_metrics(empty, empty, (1.0, 1.0))
-    assert both.values == {m: 1.0 if m in ("dice", "jaccard") else 0.0 for m in METRICS}
-    for prediction, reference, missed in ((empty, some, True), (some, empty, False)):
-        scores = class_metrics(prediction, reference, (1.0, 1.0))
-        assert scores.values == {m: 0.0 if m in ("dice", "jaccard") else None for m in METRICS}
-        assert scores.missed is missed
+    both = class_metrics(empty, empty, (10.0, 100.0))
+    assert both.values == {m: 1.0 if m in ONES else 0.0 for m in METRICS}
+    assert (both.missed, both.shown) == (False, False)
+    missed, ghost = class_metrics(empty, some, (10.0, 100.0)), class_metrics(some, empty, (10.0, 100.0))
+    nothing = dict.fromkeys(METRICS) | {"dice": 0.0, "jaccard": 0.0, "nsd_1mm": 0.0, "nsd_2mm": 0.0}
+    volumes = {"volume_ml": 0.0, "volume_error_ml": -12.0, "volume_error_percent": -100.0}
+    assert missed.values == nothing | {"sensitivity": 0.0} | volumes
+    assert ghost.values == nothing | {"precision": 0.0, "volume_ml": 12.0, "volume_error_ml": 12.0}
+    assert (missed.missed, ghost.missed) == (True, False)
+    assert missed.shown
+    assert ghost.shown
+
+
+def test_a_case_without_prediction_finds_nothing_at_all():
+    empty, some = np.zeros((3, 4), bool), np.ones((3, 4), bool)
+    missed = class_metrics(empty, some, (1.0, 1.0))
+    assert not_predicted(missed) == missed
+    nowhere = not_predicted(class_metrics(empty, empty, (1.0, 1.0)))
+    assert (nowhere.values["dice"], nowhere.values["nsd_1mm"], nowhere.values["hd95_mm"]) == (0.0, 0.0, None)
+    assert not nowhere.missed
+
+
+def brute_nsd(prediction, reference, spacing, tolerance):
+    """Every surface voxel against every other one, the surface by the neighbours of each voxel in turn."""
+
+    def points(mask):
+        padded = np.pad(mask, 1)
+        found = []
+        for index in np.argwhere(mask):
+            steps = (np.eye(mask.ndim, dtype=int)[axis] * way for axis in range(mask.ndim) for way in (1, -1))
+            if not all(padded[tuple(index + 1 + step)] for step in steps):
+                found.append(index * np.array(spacing))
+        return np.array(found)
+
+    p, r = points(prediction), points(reference)
+    distances = np.linalg.norm(p[:, None] - r, axis=2)
+    near = np.concatenate((distances.min(axis=1), distances.min(axis=0))) <= tolerance
+    return near.mean()
+
+
+def test_nsd_is_the_share_of_both_surfaces_within_the_tolerance():
+    noise = np.random.default_rng(1).normal(size=(2, 7, 12, 11))
+    prediction, reference = (ndimage.gaussian_filter(n, 1.5) > 0.05 for n in noise)
+    spacing = (2.3, 0.7, 0.9)
+    scores = class_metrics(prediction, reference, spacing, (0.5, 1.0, 3.0)).values
+    for tolerance in (0.5, 1.0, 3.0):
+        assert scores[f"nsd_{tolerance:g}mm"] == brute_nsd(prediction, reference, spacing, tolerance)
+    assert 0 < scores["nsd_0.5mm"] < scores["nsd_1mm"] < scores["nsd_3mm"] < 1
+
+
+def test_a_tolerance_of_whole_steps_is_kept_where_the_spacing_was_rounded():
+    prediction, reference = np.zeros((20, 3), bool), np.zeros((20, 3), bool)
+    prediction[2, 1], reference[12, 1] = True, True
+    assert class_metrics(prediction, reference, (float(np.float32(0.1)), 1.0)).values["nsd_1mm"] == 1.0
+
+
+def test_of_one_slice_only_the_outline_is_surface():
+    flat = np.zeros((9, 9), bool)
+    flat[2:7, 2:7] = True
+    moved = np.roll(flat, 2, axis=0)
+    plane = class_metrics(moved, flat, (2.0, 3.0)).values
+    for axis in range(3):
+        masks = [np.expand_dims(mask, axis) for mask in (moved, flat)]
+        spacing = np.insert((2.0, 3.0), axis, 1.0)
+        assert class_metrics(*masks, spacing).values == pytest.approx(plane)
+        (scores,) = case_metrics(*maps(*masks), spacing, {1: (1,)}).values()
+        assert scores.values == pytest.approx(plane)
+    assert class_metrics(np.ones((1, 1, 1), bool), np.ones((1, 1, 1), bool), (1.0, 1.0, 1.0)).values["assd_mm"] == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_case_scores_as_its_classes_one_by_one(data):
+    shape = data.draw(SHAPES)
+    drawn = [data.draw(hnp.arrays(np.uint8, shape, elements=st.sampled_from([0, 0, 0, 1, 2, 7]))) for _ in range(2)]
+    spacing = [data.draw(st.floats(0.3, 8)) for _ in shape]
+    numbers = {1: (1,), 2: (2,), 3: (7,), 4: (1, 7), 5: (5,)}
+    scores = case_metrics(*maps(*drawn), spacing, numbers)
+    for key, parts in numbers.items():
+        assert scores[key] == class_metrics(*(np.isin(labels, parts) for labels in drawn), spacing)
 
 
 def test_classes_are_scored_apart_and_shapes_checked():
     reference = np.array([[0, 1, 1, 2]])
-    scores = case_metrics(np.array([[0, 1, 2, 2]]), reference, (1.0, 1.0), 4)
+    numbers = {1: (1,), 2: (2,), 3: (3,)}
+    scores = case_metrics(*maps(np.array([[0, 1, 2, 2]]), reference), (1.0, 1.0), numbers)
     assert scores[1].values["dice"] == pytest.approx(2 / 3)
     assert scores[3].values["dice"] == 1.0
     with pytest.raises(ValueError, match="differ in shape"):
-        case_metrics(reference, reference.T, (1.0, 1.0), 3)
+        case_metrics(*maps(reference, reference.T), (1.0, 1.0), numbers)
     with pytest.raises(ValueError, match="1 spacings for 2 axes"):
-        case_metrics(reference, reference, (1.0,), 3)
+        case_metrics(*maps(reference, reference), (1.0,), numbers)

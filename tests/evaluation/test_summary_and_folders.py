@@ -1,15 +1,27 @@
 import csv
+import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
 
+from fewscan.cli import app
 from fewscan.commands.evaluate import evaluate
 from fewscan.evaluation.metrics import METRICS, class_metrics
-from fewscan.evaluation.summary import summarise, summary_table
-from fewscan.io import read_scan, write_scan
-from fewscan.types import DataError
+from fewscan.evaluation.summary import case_dice, summarise, summary_table, under_rules
+from fewscan.io import Geometry, read_scan, write_scan
+from fewscan.types import ConfigError, DataError
 from scans import disc, geometry, make_dataset
+
+
+def shown(summary):
+    console = Console(width=80, file=io.StringIO())
+    console.print(summary_table(summary))
+    return console.file.getvalue()
+
 
 EMPTY, SOME = np.zeros((4, 4), bool), np.ones((4, 4), bool)
 
@@ -62,7 +74,7 @@ def folders(tmp_path):
 
 def test_folders_are_paired_by_name_and_written(folders, tmp_path):
     predictions, references = folders
-    summary = evaluate(predictions, references, tmp_path / "new" / "summary.json").summary
+    summary = evaluate(predictions, references, tmp_path / "new" / "summary.json", missing="skip").summary
     assert summary["cases"]["case_00"]["disc"]["dice"] == 1.0
     assert 0.7 < summary["cases"]["case_01"]["disc"]["dice"] < 0.9
     assert json.loads((tmp_path / "new" / "summary.json").read_text()) == summary
@@ -123,10 +135,225 @@ def test_misfits_are_listed_before_anything_is_scored(folders):
     write_scan(predictions / "case_01.nii.gz", disc((4, 20, 24)), geometry(spacing=(5.0, 1.5, 2.0)))
     with pytest.raises(DataError, match=r"(?s)case_00.*shape.*case_01.*spacing"):
         evaluate(predictions, references)
-    write_scan(predictions / "ghost.nii.gz", disc((4, 20, 24)), geometry())
-    with pytest.raises(DataError, match="no reference for 1 predictions: ghost"):
+    for path in predictions.iterdir():
+        path.rename(predictions / f"ghost_{path.name}")
+    with pytest.raises(DataError, match="no reference for 2 predictions: ghost_case_00, ghost_case_01"):
         evaluate(predictions, references)
     with pytest.raises(DataError, match="holds no scans"):
         evaluate(predictions.parent, references)
     with pytest.raises(DataError, match="no such folder"):
         evaluate(predictions / "nowhere", references)
+
+
+def test_references_without_a_prediction_score_as_missed_and_are_named(folders):
+    predictions, references = folders
+    scores = evaluate(predictions, references)
+    summary = scores.summary
+    assert (summary["n_cases"], summary["missing"], scores.missing) == (3, ["case_02"], ["case_02"])
+    own = summary["cases"]["case_02"]["disc"]
+    assert (own["dice"], own["nsd_1mm"], own["hd95_mm"], own["volume_ml"]) == (0.0, 0.0, None, 0.0)
+    assert summary["missed"]["disc"] == ["case_02"]
+    dice = [summary["cases"][case]["disc"]["dice"] for case in ("case_00", "case_01")]
+    assert summary["mean"]["dice"] == pytest.approx(sum(dice) / 3)
+    assert evaluate(predictions, references, rules="paper").summary["cases"]["case_02"]["disc"]["hd95_mm"] == 0.0
+    skipped = evaluate(predictions, references, missing="skip").summary
+    assert (skipped["n_cases"], skipped["missing"], skipped["skipped"]) == (2, [], ["case_02"])
+    assert skipped["mean"]["dice"] == pytest.approx(sum(dice) / 2)
+    assert "1 reference without a prediction, scored as missed: case_02" in shown(summary)
+    assert "1 reference without a prediction, left out: case_02" in shown(skipped)
+
+
+def test_exit_code_is_1_where_a_reference_has_no_prediction(folders):
+    arguments = ["evaluate", *map(str, folders)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "scored as missed: case_02" in result.output
+    assert CliRunner().invoke(app, [*arguments, "--missing", "skip"]).exit_code == 0
+    assert CliRunner().invoke(app, [*arguments, "--missing", "perhaps"]).exit_code == 2
+    (folders[1] / "case_02.nii.gz").unlink()
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+
+
+def test_predictions_without_a_reference_are_left_out_and_named(folders):
+    predictions, references = folders
+    write_scan(predictions / "ghost.nii.gz", disc((4, 20, 24)), geometry())
+    summary = evaluate(predictions, references, missing="skip").summary
+    assert set(summary["cases"]) == {"case_00", "case_01"}
+    assert summary["without_reference"] == ["ghost"]
+    assert "1 prediction without a reference, left out: ghost" in shown(summary)
+
+
+def test_hidden_files_are_no_masks_and_a_case_is_there_once(folders):
+    predictions, references = folders
+    (predictions / "._case_00.nii.gz").write_bytes(b"Mac OS X")
+    evaluate(predictions, references)
+    write_scan(predictions / "case_00.nrrd", disc((4, 20, 24)), geometry())
+    with pytest.raises(DataError, match=r"case_00\.nrrd: the same case as case_00\.nii\.gz"):
+        evaluate(predictions, references)
+
+
+@pytest.mark.parametrize("where", ["p", "r"])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((0, 3), "label 3 is not one of the classes"),
+        ((-1, 1), "holds numbers from -1 to 1"),
+        ((0, 70000), "holds numbers from 0 to 70000"),
+        ((0, 0.5), "label values such as 0.5 are not whole"),
+        ((0, np.nan), "NaN, infinite or huge"),
+        ((0, np.inf), "NaN, infinite or huge"),
+    ],
+)
+def test_numbers_that_are_no_classes_are_refused_in_either_mask_and_all_at_once(where, values, message, tmp_path):
+    good = {"a": disc((4, 20, 24)), "b": disc((4, 20, 24))}
+    bad = {case: np.where(mask, *values[::-1]).astype(np.float32) for case, mask in good.items()}
+    for folder in "pr":
+        (tmp_path / folder).mkdir()
+        for case, mask in (bad if folder == where else good).items():
+            write_scan(tmp_path / folder / f"{case}.nii", mask, geometry())
+    (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "one": 1, "two": 2}}')
+    with pytest.raises(DataError) as caught:
+        evaluate(tmp_path / "p", tmp_path / "r")
+    lines = str(caught.value).splitlines()
+    assert [f"{where}/{case}.nii: " in line for case, line in zip("ab", lines, strict=True)] == [True, True]
+    assert all(message in line for line in lines)
+
+
+def pair(root, prediction, reference, labels=None, where=None, **more):
+    for folder, mask in (("p", prediction), ("r", reference)):
+        (root / folder).mkdir(exist_ok=True)
+        write_scan(root / folder / "a.nii", mask, where or geometry(mask.shape))
+    if labels is not None:
+        (root / "dataset.json").write_text(json.dumps({"labels": labels}))
+    return evaluate(root / "p", root / "r", **more).summary
+
+
+ELEVEN = {"background": 0} | {f"organ {k}": k for k in range(1, 13)}
+SPELLINGS = {
+    "Decathlon's": ({str(k): name for name, k in ELEVEN.items()}, ELEVEN),
+    "nnU-Net's, in another order": (dict(reversed(ELEVEN.items())), ELEVEN),
+    "with gaps": ({"background": 0, "spleen": 3, "liver": 6}, {"spleen": 3, "liver": 6}),
+    "two of Decathlon's": ({"0": "background", "1": "liver"}, {"liver": 1}),
+    "without background": ({"liver": 1, "spleen": 2}, {"liver": 1, "spleen": 2}),
+}
+
+
+@pytest.mark.parametrize("how", SPELLINGS)
+def test_names_come_from_every_spelling_of_the_classes(how, tmp_path):
+    labels, expected = SPELLINGS[how]
+    expected = {name: k for name, k in expected.items() if k}
+    reference = np.zeros((2, 8, 40), np.uint8)
+    for number in expected.values():
+        reference[:, 2:6, 3 * number] = number
+    prediction = reference.copy()
+    prediction[:, 2:4, 3 * max(expected.values())] = 0
+    classes = pair(tmp_path, prediction, reference, labels)["classes"]
+    assert {name: values["dice"] for name, values in classes.items()} == {
+        name: pytest.approx(2 / 3) if number == max(expected.values()) else 1.0 for name, number in expected.items()
+    }
+
+
+def test_regions_are_scored_as_regions_and_what_is_to_be_ignored_is_not(tmp_path):
+    labels = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
+    reference = np.array([[[0, 1, 1, 2, 2, 3, 3, 0]]], np.uint8)
+    prediction = np.array([[[0, 1, 2, 2, 2, 2, 1, 0]]], np.uint8)
+    summary = pair(tmp_path, prediction, reference, labels)
+    assert {name: values["dice"] for name, values in summary["classes"].items()} == {"whole": 1.0, "core": 0.8}
+    with pytest.raises(DataError, match=r"p/a\.nii: label 3 is not one of the classes"):
+        pair(tmp_path, reference, reference, labels)
+
+
+def test_without_names_the_numbers_that_occur_are_the_classes(tmp_path):
+    reference, prediction = np.zeros((2, 3, 8, 8), np.uint8)
+    reference[:, :, :4], prediction[:, :, 2:6] = 255, 255
+    prediction[:, 0, 0] = 7
+    reference[:, 0, 0] = 0
+    summary = pair(tmp_path, prediction, reference)
+    assert list(summary["classes"]) == ["7", "255"]
+    assert summary["classes"]["255"]["dice"] == pytest.approx(2 * 48 / (93 + 96))
+    with pytest.raises(DataError, match="holds 319 different numbers"):
+        pair(tmp_path, np.arange(320, dtype=np.uint16).reshape(1, 16, 20), np.ones((1, 16, 20), np.uint8))
+
+
+def test_a_class_that_no_case_shows_is_in_no_mean_and_said(tmp_path):
+    reference, prediction = np.zeros((2, 3, 8, 8), np.uint8)
+    reference[:, :, :4], prediction[:, :, 2:6] = 1, 1
+    labels = {"background": 0, "organ": 1, "cyst": 2, "tumour": 3}
+    summary = pair(tmp_path, prediction, reference, labels)
+    assert summary["absent"] == ["cyst", "tumour"]
+    assert summary["mean"] == summary["classes"]["organ"]
+    assert set(summary["classes"]["cyst"].values()) == {None}
+    assert case_dice(summary) == {"a": 0.5}
+    assert "shown by no case, so in no mean: cyst, tumour" in shown(summary)
+    assert under_rules(summary, "strict")["mean"] == summary["mean"]
+    prediction[0, 0, 0] = 2
+    assert pair(tmp_path, prediction, reference, labels)["absent"] == ["tumour"]
+
+
+def test_masks_that_are_all_empty_agree(tmp_path):
+    empty = np.zeros((2, 8, 8), np.uint8)
+    summary = pair(tmp_path, empty, empty, {"background": 0, "organ": 1})
+    assert (summary["mean"]["dice"], summary["absent"]) == (1.0, [])
+
+
+def test_a_mask_elsewhere_is_refused_and_one_in_another_order_is_brought_over(tmp_path):
+    half_way = np.radians(45.0001), np.radians(44.9999)
+    masks, grids = [], []
+    reference = disc((3, 12, 16), 4)
+    reference[0, 0, 0] = 1
+    for angle in half_way:
+        c, s = np.cos(angle), np.sin(angle)
+        grids.append(Geometry((3, 12, 16), (4.0, 1.0, 1.0), (0.0, 0.0, 0.0), (c, -s, 0, s, c, 0, 0, 0, 1)))
+        masks.append(reference)
+    for name, mask, grid in zip("pr", masks, grids, strict=True):
+        (tmp_path / name).mkdir()
+        write_scan(tmp_path / name / "a.nii.gz", mask, grid)
+    assert evaluate(tmp_path / "p", tmp_path / "r").dice == 1.0
+    write_scan(tmp_path / "p" / "a.nii.gz", reference, replace(grids[1], origin=(0.0, 3.0, 0.0)))
+    with pytest.raises(DataError, match=r"p/a\.nii\.gz: origin .* differs from .* of .*r/a\.nii\.gz"):
+        evaluate(tmp_path / "p", tmp_path / "r")
+
+
+def test_two_data_sets_with_other_numbers_are_not_compared(tmp_path):
+    mask = disc((2, 8, 8), 3)
+    pair(tmp_path, mask, mask, {"background": 0, "organ": 1, "tumour": 2})
+    (tmp_path / "p" / "dataset.json").write_text('{"labels": {"background": 0, "tumour": 1, "organ": 2}}')
+    with pytest.raises(DataError, match=r"has \[1\] for tumour, that of .* \[2\]"):
+        evaluate(tmp_path / "p", tmp_path / "r")
+
+
+def test_the_spread_over_cases_stands_beside_the_means(folders):
+    predictions, references = folders
+    summary = evaluate(predictions, references).summary
+    dice = [classes["disc"]["dice"] for classes in summary["cases"].values()]
+    own = summary["spread"]["classes"]["disc"]["dice"]
+    assert own["sd"] == pytest.approx(np.std(dice, ddof=1))
+    assert own["interval"][0] < np.mean(dice) < own["interval"][1]
+    assert summary["spread"]["mean"]["dice"] == own
+    assert f"{np.mean(dice):.4f} ± {own['sd']:.3f}" in shown(summary)
+    one = evaluate(predictions / "case_00.nii.gz", references / "case_00.nii.gz").summary
+    assert one["spread"]["mean"]["dice"] == {"sd": None, "interval": None}
+
+
+def test_tolerances_are_the_users(folders):
+    arguments = ["evaluate", *map(str, folders), "--missing", "skip", "--json"]
+    result = CliRunner().invoke(app, [*arguments, "--tolerance", "3,0.5", "--tolerance", "1"])
+    names = [name for name in json.loads(result.stdout)["mean"] if name.startswith("nsd")]
+    assert names == ["nsd_0.5mm", "nsd_1mm", "nsd_3mm"]
+    assert CliRunner().invoke(app, [*arguments, "--tolerance", "wide"]).exit_code == 2
+    with pytest.raises(ConfigError, match="tolerance -1"):
+        evaluate(*folders, tolerances_mm=(-1.0,))
+
+
+def test_a_table_of_80_columns_cuts_no_name(tmp_path):
+    names = ["gluteus_maximus_left [part of it]", "inferior_vena_cava_and_its_branches", "aorta"]
+    reference = np.zeros((2, 8, 40), np.uint8)
+    for number in range(1, 4):
+        reference[:, 2:6, 3 * number] = number
+    summary = pair(tmp_path, reference, reference, {"background": 0} | {n: k for k, n in enumerate(names, start=1)})
+    lines = shown(summary).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines)
+    letters = "".join(line.split(" ")[0] if not line.startswith(" ") else line[:20].strip() for line in lines)
+    for name in names:
+        assert name.replace(" ", "")[:12] in letters.replace(" ", "")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from fewscan.commands.console import Reporter
 from fewscan.commands.outcomes import Evaluation
 from fewscan.evaluation.evaluate import evaluate_folders
-from fewscan.evaluation.summary import Rules, write_csv
+from fewscan.evaluation.metrics import TOLERANCES_MM
+from fewscan.evaluation.summary import RULES, Missing, Rules, write_csv
 from fewscan.io import make_folder, write_json
+from fewscan.types import ConfigError
 
 
 def evaluate(
@@ -19,6 +22,8 @@ def evaluate(
     output: Path | None = None,
     rules: Rules = "strict",
     reporter: Reporter | None = None,
+    missing: Missing = "score",
+    tolerances_mm: Sequence[float] = TOLERANCES_MM,
 ) -> Evaluation:
     """Score masks.
 
@@ -28,20 +33,35 @@ def evaluate(
         output: JSON file to write; the same name with .csv is written beside it.
         rules: strict, or paper to compare with published figures.
         reporter: where to show progress.
+        missing: score: a reference without a prediction scores as missed; skip: it is left out.
+        tolerances_mm: of the normalised surface Dice.
 
     Returns:
-        The scores.
+        The scores; their summary names what is missing, left out and shown by no case.
 
     Raises:
-        DataError: a pair is missing or does not fit.
+        DataError: a mask lies elsewhere than its reference, cannot be read, or holds what is no class.
+        ConfigError: a tolerance is not a length.
     """
+    wrong = [tolerance for tolerance in tolerances_mm if not (math.isfinite(tolerance) and tolerance > 0)]
+    if wrong:
+        raise ConfigError(f"tolerance {wrong[0]:g}: must be above 0 mm. Give a length such as 1 or 0.5.")
+    if missing not in ("score", "skip") or rules not in RULES:
+        raise ConfigError(f"missing {missing!r}, rules {rules!r}: must be score or skip, and strict or paper.")
     reporter = reporter or Reporter(quiet=True)
     with ExitStack() as stack:
 
         def progress(total: int) -> Callable[[], None]:
             return stack.enter_context(reporter.bar("scoring", total))
 
-        summary = evaluate_folders(Path(predictions), Path(references), rules, progress=progress)
+        summary = evaluate_folders(
+            Path(predictions),
+            Path(references),
+            rules,
+            progress=progress,
+            missing=missing,
+            tolerances_mm=sorted(set(tolerances_mm)),
+        )
     if output is not None:
         output = Path(output)
         make_folder(output.parent)

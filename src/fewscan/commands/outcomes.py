@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fewscan.engine.log import read_log
-from fewscan.evaluation.metrics import METRICS
-from fewscan.evaluation.summary import metric_cells
+from fewscan.evaluation.summary import metric_cells, remarks
 from fewscan.io import read_json
 from fewscan.reporting.html import html_picture, html_table
 
@@ -42,12 +41,18 @@ class Evaluation:
         """Metric by case and class; None: undefined."""
         return dict(self.summary["cases"])
 
+    @property
+    def missing(self) -> list[str]:
+        """References without a prediction that were scored as missed."""
+        return list(self.summary.get("missing", ()))
+
     def _repr_html_(self) -> str:
-        undefined = self.summary["undefined"]
+        undefined, metrics = self.summary["undefined"], list(self.summary["mean"])
         rows = [(name, *metric_cells(values, undefined["classes"][name])) for name, values in self.classes.items()]
         rows.append(("mean", *metric_cells(self.summary["mean"], undefined["mean"])))
-        title = f"<p>{self.summary['n_cases']} cases, {self.summary['rules']} rules</p>"
-        return title + html_table(("class", *(metric.replace("_", " ") for metric in METRICS)), rows)
+        said = [f"{self.summary['n_cases']} cases, {self.summary['rules']} rules", *remarks(self.summary)]
+        heads = ("class", *(metric.replace("_", " ") for metric in metrics))
+        return "".join(f"<p>{escape(text)}</p>" for text in said) + html_table(heads, rows)
 
 
 @dataclass(frozen=True)

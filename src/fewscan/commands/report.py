@@ -14,6 +14,7 @@ from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.split import Split, split_of_run
 from fewscan.data.strangers import list_folder
+from fewscan.evaluation.summary import case_scores
 from fewscan.io import read_json, scan_ending, scan_stem
 from fewscan.reporting.page.cases import CaseFiles, make_cards
 from fewscan.reporting.page.sources import RunFiles, read_quality, read_run
@@ -141,7 +142,7 @@ def _validation_cases(files: RunFiles, data: DataOfRun | None) -> list[CaseFiles
             scores=scores,
             quality=files.quality.get(name),
         )
-        for name, scores in files.summary["cases"].items()
+        for name, scores in case_scores(files.summary).items()
     ]
 
 

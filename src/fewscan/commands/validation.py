@@ -15,7 +15,7 @@ from fewscan.commands.console import Reporter
 from fewscan.data.plan import Plan
 from fewscan.data.store import SliceStore
 from fewscan.evaluation.evaluate import score_files, scored_names
-from fewscan.evaluation.summary import case_dice, summarise, summary_table, write_csv
+from fewscan.evaluation.summary import case_dice, spread, summarise, summary_table, write_csv
 from fewscan.inference.model import load_model
 from fewscan.inference.predict import BATCH, Observer, predict_cases, probabilities
 from fewscan.inference.quality import mask_overlaps
@@ -90,6 +90,7 @@ def validate_model(
                 raise ValueError(f"{part} case {case.name} has no label")
             scores[case.name] = score_files(path, case.label, plan.classes)
     summary = summarise(scores, scored_names(plan.classes))
+    summary["spread"] = spread(summary)
     write_json(folder / "summary.json", summary)
     write_csv(folder / "summary.csv", summary)
     _draw_cases(folder, cases, summary, plan)

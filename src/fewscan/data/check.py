@@ -12,11 +12,11 @@ from fewscan.classes import Classes, describe
 from fewscan.data.doubles import digest_of, find_doubles
 from fewscan.data.index import DatasetIndex
 from fewscan.data.intensities import lone_value
-from fewscan.io import Geometry, Scan, read_scan
+from fewscan.io import LABEL_TOLERANCE, Geometry, Scan, read_scan
 from fewscan.places import differences
+from fewscan.segments import contradictions, read_segments
 from fewscan.types import Case, DataError, some
 
-LABEL_TOLERANCE = 1e-2
 # The square of a larger one is infinite in the networks' precision.
 LARGEST_VALUE = 1e18
 
@@ -215,6 +215,10 @@ def _check_label(path: Path, geometry: Geometry | None, classes: Classes, faults
     if geometry is not None:
         _compare(path, scan.geometry, "its image", geometry, faults)
     _check_header(path, scan.geometry, faults)
+    remedy = "Renumber the segments, or mend dataset.json"
+    faults += [
+        Fault(str(path), said.text, remedy, said.swapped) for said in contradictions(read_segments(path), classes)
+    ]
     if _count_not_finite(scan.array):
         faults.append(Fault(str(path), "the label holds NaN or infinite values", "Save it as integers"))
         return None

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fewscan.classes import Classes, describe, parse_classes
-from fewscan.evaluation.metrics import Scores, class_metrics
-from fewscan.evaluation.summary import Rules, summarise
+from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, describe, parse_classes
+from fewscan.evaluation.metrics import TOLERANCES_MM, LabelMap, Scores, absent, case_metrics, not_predicted
+from fewscan.evaluation.summary import Missing, Rules, spread, summarise
 from fewscan.io import Geometry, read_geometry, read_json, read_mask, scan_ending, scan_stem
+from fewscan.places import bring_over, differences, find_order
+from fewscan.segments import contradictions, read_segments
 from fewscan.types import DataError, some
 
-SPACING_TOLERANCE_MM = 1e-2
+
+@dataclass(frozen=True)
+class Pairs:
+    """What is to be compared with what.
+
+    Attributes:
+        both: case → (prediction, reference).
+        missing: case → reference, of those without a prediction.
+        unpaired: cases that were predicted and have no reference.
+    """
+
+    both: Mapping[str, tuple[Path, Path]]
+    missing: Mapping[str, Path]
+    unpaired: Sequence[str]
 
 
 def evaluate_folders(
@@ -23,35 +39,56 @@ def evaluate_folders(
     rules: Rules = "strict",
     class_names: Sequence[str] | None = None,
     progress: Callable[[int], Callable[[], None]] | None = None,
+    missing: Missing = "score",
+    tolerances_mm: Sequence[float] = TOLERANCES_MM,
 ) -> dict[str, Any]:
     """Score every prediction against the reference of the same name.
 
     Args:
         predictions: a folder of masks, or one mask.
-        references: a folder (it may hold more cases than were predicted), or one mask.
+        references: a folder of masks, or one mask.
         rules: see `summary.summarise`.
-        class_names: by number; None looks for dataset.json beside or above either folder.
+        class_names: by number; None looks for dataset.json beside or above either folder, and takes the numbers that
+            occur where there is none.
         progress: given the number of cases, returns what is called after each.
+        missing: whether references without a prediction score as missed, or are left out.
+        tolerances_mm: of the normalised surface Dice.
 
     Returns:
-        The summary.
+        The summary; also "spread" (`summary.spread`), and the cases that are "missing", "skipped" and
+        "without_reference".
 
     Raises:
-        DataError: a pair is missing or does not fit; every such fault at once, before anything is scored.
+        DataError: a mask lies elsewhere than its reference, cannot be read, or holds what is no class; every such fault
+            at once.
     """
     pairs = match_pairs(predictions, references)
-    named = Classes.consecutive(class_names) if class_names else find_classes(references) or find_classes(predictions)
-    faults = [fault for pair in pairs.values() for fault in _misfits(*pair)]
-    if faults:
-        raise DataError("\n".join(faults))
-    step = progress(len(pairs)) if progress else None
+    classes = Classes.consecutive(class_names) if class_names else _agreed_classes(predictions, references)
+    _raise([fault for pair in pairs.both.values() for fault in _misfits(*pair, classes)])
+    scored = pairs.missing if missing == "score" else {}
+    files: dict[str, tuple[Path | None, Path]] = {**pairs.both, **{case: (None, path) for case, path in scored.items()}}
+    step = progress(len(files)) if progress else None
     cases: dict[str, dict[int, Scores]] = {}
-    classes = named or Classes.consecutive([str(k) for k in range(1 + max(_largest_label(*p) for p in pairs.values()))])
-    for case, (prediction, reference) in pairs.items():
-        cases[case] = score_files(prediction, reference, classes)
+    faults: list[str] = []
+    for case, pair in sorted(files.items()):
+        try:
+            cases[case] = _score(*pair, classes, tolerances_mm)
+        except DataError as error:
+            faults.append(str(error))
         if step is not None:
             step()
-    return summarise(cases, scored_names(classes), rules)
+    _raise(faults)
+    names = scored_names(classes) if classes is not None else None
+    if classes is None:
+        cases = _of_all_numbers(cases, set(scored), tolerances_mm)
+    summary = summarise(cases, names, rules)
+    return {
+        **summary,
+        "spread": spread(summary),
+        "missing": sorted(scored),
+        "skipped": sorted(set(pairs.missing) - set(scored)),
+        "without_reference": list(pairs.unpaired),
+    }
 
 
 def scored_names(classes: Classes) -> tuple[str, ...]:
@@ -59,89 +96,178 @@ def scored_names(classes: Classes) -> tuple[str, ...]:
     return (classes.names[0], *(region.name for region in classes.scored))
 
 
-def score_files(prediction: Path, reference: Path, classes: Classes) -> dict[int, Scores]:
+def score_files(
+    prediction: Path, reference: Path, classes: Classes, tolerances_mm: Sequence[float] = TOLERANCES_MM
+) -> dict[int, Scores]:
     """Score one mask against its reference, on the reference's grid; not where the reference is to be ignored.
 
     Returns:
         Scores of what is scored of the classes, numbered from 1 in its order.
 
     Raises:
-        DataError: a file cannot be read, or the prediction has a label that no class has.
+        DataError: a file cannot be read, holds a number that is no class, or the two lie at different places.
     """
+    return _score(prediction, reference, classes, tolerances_mm)
+
+
+def _score(
+    prediction: Path | None, reference: Path, classes: Classes | None, tolerances_mm: Sequence[float]
+) -> dict[int, Scores]:
+    """Without a prediction: of one that shows nothing; without classes: of the numbers that either shows."""
     truth = read_mask(reference)
-    mask = read_mask(prediction).array
-    outside = classes.unknown(mask)
-    if outside:
+    theirs = _labels(truth.array, reference, classes, is_reference=True)
+    mask = np.zeros_like(truth.array) if prediction is None else _brought_over(prediction, reference, truth.geometry)
+    ours = _labels(mask, prediction or reference, classes)
+    if classes is not None and classes.ignored in theirs.boxes:
+        # The boxes are larger than need be then, which changes nothing.
+        ours = LabelMap(np.where(truth.array == classes.ignored, 0, mask), ours.boxes)
+    if classes is not None:
+        numbers = {k: region.numbers for k, region in enumerate(classes.scored, start=1)}
+    else:
+        numbers = {number: (number,) for number in sorted({*ours.boxes, *theirs.boxes})}
+    scores = case_metrics(ours, theirs, truth.geometry.spacing_mm, numbers, tolerances_mm)
+    return scores if prediction is not None else {k: not_predicted(score) for k, score in scores.items()}
+
+
+def _brought_over(path: Path, reference: Path, grid: Geometry) -> np.ndarray:
+    mask = read_mask(path)
+    array = bring_over(mask, grid)
+    if array is None:
+        raise DataError("\n".join(_elsewhere(path, mask.geometry, reference, grid)))
+    return array
+
+
+def _labels(array: np.ndarray, path: Path, classes: Classes | None, is_reference: bool = False) -> LabelMap:
+    """Check the numbers, and look where they are.
+
+    Raises:
+        DataError: some are no classes.
+    """
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high > LARGEST_NUMBER:
+        raise DataError(f"{path}: holds numbers from {low} to {high}, which are no classes. Give masks, not images.")
+    labels = LabelMap.of(array)
+    if classes is None:
+        if len(labels.boxes) > MOST_CLASSES:
+            raise DataError(f"{path}: holds {len(labels.boxes)} different numbers. Give masks, not images.")
+        return labels
+    allowed = classes.known if is_reference else classes.numbers
+    unknown = sorted(set(labels.boxes) - set(allowed))
+    if unknown:
         raise DataError(
-            f"{prediction}: label {outside[-1]} is not one of the classes ({describe(classes)}). "
-            "Give the references' own dataset.json."
+            f"{path}: label {some(list(map(str, unknown)))} is not one of the classes ({describe(classes)}). "
+            "Mend the mask, or the dataset.json of the references."
         )
-    if classes.ignored is not None:
-        mask = np.where(truth.array == classes.ignored, 0, mask)
-    spacing = truth.geometry.spacing_mm
+    return labels
+
+
+def _of_all_numbers(
+    cases: Mapping[str, Mapping[int, Scores]], missing: set[str], tolerances_mm: Sequence[float]
+) -> dict[str, dict[int, Scores]]:
+    """The cases with scores for every number that any of them shows."""
+    numbers = sorted({number for scores in cases.values() for number in scores})
+    nothing = absent(tolerances_mm)
     return {
-        k: class_metrics(np.isin(mask, region.numbers), np.isin(truth.array, region.numbers), spacing)
-        for k, region in enumerate(classes.scored, start=1)
+        case: {k: scores.get(k, not_predicted(nothing) if case in missing else nothing) for k in numbers}
+        for case, scores in cases.items()
     }
 
 
-def match_pairs(predictions: Path, references: Path) -> dict[str, tuple[Path, Path]]:
-    """Case → (prediction, reference).
+def match_pairs(predictions: Path, references: Path) -> Pairs:
+    """Pair masks of the same name.
 
     Raises:
-        DataError: a path does not exist, holds no scans, or a prediction has no reference.
+        DataError: a path does not exist or holds no scans, a case is there twice, or no prediction has a reference.
     """
     if predictions.is_file() and references.is_file():
-        return {scan_stem(predictions): (predictions, references)}
+        return Pairs({scan_stem(predictions): (predictions, references)}, {}, ())
     ours, theirs = _masks(predictions), _masks(references)
-    missing = sorted(set(ours) - set(theirs))
-    if missing:
+    both = {case: (path, theirs[case]) for case, path in ours.items() if case in theirs}
+    if not both:
         raise DataError(
-            f"{references}: no reference for {len(missing)} predictions: {some(missing)}. "
-            "Add them, or take the predictions away."
+            f"{references}: no reference for {len(ours)} predictions: {some(sorted(ours))}. "
+            "Name masks and references alike."
         )
-    return {case: (path, theirs[case]) for case, path in ours.items()}
+    missing = {case: path for case, path in theirs.items() if case not in ours}
+    return Pairs(both, missing, sorted(set(ours) - set(theirs)))
 
 
 def _masks(folder: Path) -> dict[str, Path]:
+    """Case → mask, by name; hidden files, such as macOS leaves beside others, are none."""
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder. Give two folders, or two files.")
-    masks = {scan_stem(path): path for path in sorted(folder.iterdir()) if scan_ending(path)}
+    masks: dict[str, Path] = {}
+    faults = []
+    for path in sorted(folder.iterdir()):
+        if scan_ending(path) and not path.name.startswith("."):
+            other = masks.setdefault(scan_stem(path), path)
+            if other != path:
+                faults.append(f"{path}: the same case as {other.name}. Take one of them away.")
+    _raise(faults)
     if not masks:
         raise DataError(f"{folder}: holds no scans. Give a folder of masks.")
     return masks
 
 
+def _agreed_classes(predictions: Path, references: Path) -> Classes | None:
+    """The classes of the references' dataset.json, else of the predictions'.
+
+    Raises:
+        DataError: there are two, and they have other numbers for the same name.
+    """
+    theirs, ours = find_classes(references), find_classes(predictions)
+    if theirs is None or ours is None:
+        return theirs or ours
+    numbers = {region.name: region.numbers for region in theirs.scored}
+    for region in ours.scored:
+        if numbers.get(region.name, region.numbers) != region.numbers:
+            raise DataError(
+                f"{predictions}: its dataset.json has {list(region.numbers)} for {region.name}, that of {references} "
+                f"{list(numbers[region.name])}. Bring the masks to the same numbers."
+            )
+    return theirs
+
+
 def find_classes(near: Path) -> Classes | None:
-    """The classes of a dataset.json in this folder or the one above, if there is one.
+    """The classes of a dataset.json in this folder or the one above, if there is one that names some.
 
     Raises:
         DataError: it cannot be understood.
     """
     folder = near if near.is_dir() else near.parent
     for path in (folder / "dataset.json", folder.parent / "dataset.json"):
-        if path.is_file():
-            meta = read_json(path)
-            return parse_classes(meta.get("labels") if isinstance(meta, dict) else None)
+        meta = read_json(path) if path.is_file() else None
+        if isinstance(meta, dict) and "labels" in meta:
+            try:
+                return parse_classes(meta["labels"])
+            except DataError as error:
+                raise DataError(str(error).replace("dataset.json", str(path), 1)) from None
     return None
 
 
-def _misfits(prediction: Path, reference: Path) -> list[str]:
-    ours, theirs = read_geometry(prediction), read_geometry(reference)
-    if ours.shape != theirs.shape:
-        return [_misfit(prediction, "shape", ours.shape, theirs.shape, reference)]
-    if not np.allclose(ours.spacing_mm, theirs.spacing_mm, atol=SPACING_TOLERANCE_MM):
-        return [_misfit(prediction, "spacing", _rounded(ours), _rounded(theirs), reference)]
-    return []
+def _misfits(prediction: Path, reference: Path, classes: Classes | None) -> list[str]:
+    """What a pair's headers show to be wrong."""
+    try:
+        ours, theirs = read_geometry(prediction), read_geometry(reference)
+    except DataError as error:
+        return [str(error)]
+    faults = [] if find_order(ours, theirs) else _elsewhere(prediction, ours, reference, theirs)
+    return faults + [fault for path in (prediction, reference) for fault in _misnamed(path, classes)]
 
 
-def _misfit(prediction: Path, what: str, ours: object, theirs: object, reference: Path) -> str:
-    return f"{prediction}: {what} {ours} differs from {theirs} of {reference}. Predict on the reference's grid."
+def _elsewhere(prediction: Path, ours: Geometry, reference: Path, theirs: Geometry) -> list[str]:
+    return [
+        f"{prediction}: {difference} of {reference}. Predict on the reference's grid."
+        for difference in differences(ours, theirs)
+    ]
 
 
-def _rounded(geometry: Geometry) -> tuple[float, ...]:
-    return tuple(round(s, 4) for s in geometry.spacing_mm)
+def _misnamed(path: Path, classes: Classes | None) -> list[str]:
+    """Where the file's own names of segments are those of other classes."""
+    found = contradictions(read_segments(path), classes) if classes is not None else []
+    return [f"{path}: {each.text}. Renumber its segments, or mend dataset.json." for each in found if each.swapped]
 
 
-def _largest_label(prediction: Path, reference: Path) -> int:
-    return max(int(read_mask(path).array.max()) for path in (prediction, reference))
+def _raise(faults: Sequence[str]) -> None:
+    if faults:
+        raise DataError("\n".join(faults))

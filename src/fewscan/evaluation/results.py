@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fewscan.evaluation.statistics import holm, wilcoxon_p
-from fewscan.evaluation.summary import Rules, case_dice, under_rules
+from fewscan.evaluation.summary import Rules, absent_classes, case_dice, mean_of_defined, under_rules
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Setting:
         return {name: float(np.mean([dice[name] for dice in by_run])) for name in by_run[0]}
 
     @property
-    def class_dice(self) -> dict[str, float]:
-        """Class → Dice, mean over cases and seeds."""
+    def class_dice(self) -> dict[str, float | None]:
+        """Class → Dice, mean over cases and seeds; None for a class that no case shows."""
         names = self.runs[0].summary["classes"]
-        return {name: float(np.mean([run.summary["classes"][name]["dice"] for run in self.runs])) for name in names}
+        return {name: mean_of_defined([run.summary["classes"][name]["dice"] for run in self.runs]) for name in names}
 
     def distance(self, metric: str, rules: Rules) -> tuple[float | None, int]:
         """Mean over classes, cases and seeds, and how many values are undefined and left out of it.
@@ -80,10 +80,21 @@ class Setting:
 
 def group_runs(runs: Sequence[RunResult]) -> list[Setting]:
     """Settings by number of labelled patients; methods in the order in which they first appear."""
+    runs = _of_same_classes(runs)
     keys = sorted(dict.fromkeys((run.method, run.labelled) for run in runs), key=lambda key: key[1])
     return [
         Setting(method, labelled, tuple(run for run in runs if (run.method, run.labelled) == (method, labelled)))
         for method, labelled in keys
+    ]
+
+
+def _of_same_classes(runs: Sequence[RunResult]) -> Sequence[RunResult]:
+    """Means over the same classes: one that a single run shows, where there is none, counts in all of them."""
+    absent = [set(absent_classes(run.summary)) for run in runs]
+    common = set.intersection(*absent) if absent else set()
+    return [
+        run if own == common else replace(run, summary=under_rules(run.summary, "strict", common))
+        for run, own in zip(runs, absent, strict=True)
     ]
 
 

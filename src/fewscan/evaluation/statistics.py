@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 LEVEL = 0.95
 RESAMPLES = 9999
+DRAWN_AT_ONCE = 1000
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
@@ -41,6 +42,53 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, f
         random_state=np.random.default_rng(seed),
     ).confidence_interval
     return float(interval.low), float(interval.high)
+
+
+def bootstrap_intervals(columns: np.ndarray, seed: int = 0) -> list[tuple[float, float] | None]:
+    """`bootstrap_interval` of many columns at once, whose cases are drawn together: seconds instead of minutes.
+
+    Args:
+        columns: (cases, columns), NaN where a case has no value and adds nothing to the means that it is drawn for.
+        seed: of the resampling.
+
+    Returns:
+        For each column (lower, upper) in its unit; None for fewer than two values.
+    """
+    defined = ~np.isnan(columns)
+    values = np.where(defined, columns, 0.0)
+    means = _resampled_means(values, defined.astype(float), np.random.default_rng(seed))
+    return [
+        _bca(values[defined[:, column], column], means[:, column]) if defined[:, column].sum() > 1 else None
+        for column in range(columns.shape[1])
+    ]
+
+
+def _resampled_means(values: np.ndarray, defined: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """(resamples, columns); NaN where no case that has a value was drawn."""
+    n = len(values)
+    # In blocks: how often each of 10 000 cases is drawn, for all resamples, would be 800 MB.
+    blocks = [DRAWN_AT_ONCE] * (RESAMPLES // DRAWN_AT_ONCE) + [RESAMPLES % DRAWN_AT_ONCE]
+    means = []
+    for block in blocks:
+        drawn = generator.multinomial(n, np.full(n, 1 / n), size=block).astype(float)
+        with np.errstate(invalid="ignore"):
+            means.append((drawn @ values) / (drawn @ defined))
+    return np.concatenate(means)
+
+
+def _bca(sample: np.ndarray, means: np.ndarray) -> tuple[float, float]:
+    """Bias-corrected and accelerated interval of a mean (Efron 1987, equations 4.5 and 6.6)."""
+    if np.ptp(sample) == 0:
+        return float(sample[0]), float(sample[0])
+    means = means[~np.isnan(means)]
+    mean = sample.mean()
+    below = ((means < mean).mean() + (means <= mean).mean()) / 2
+    bias = special.ndtri(below)
+    deviations = sample - mean
+    acceleration = (deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5)
+    tails = bias + special.ndtri([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(means, special.ndtr(bias + tails / (1 - acceleration * tails)))
+    return float(low), float(high)
 
 
 def wilcoxon_p(first: Sequence[float], second: Sequence[float]) -> float:

@@ -2,75 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fewscan.evaluation.metrics import DEFINITIONS, DISTANCES, METRICS, Scores
+from fewscan.evaluation.metrics import NSD, Scores, definition, is_distance, is_share, metric_title
+from fewscan.evaluation.statistics import bootstrap_intervals, mean_and_sd
 from fewscan.tables import write_table
+from fewscan.types import some
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Rules = Literal["strict", "paper"]
 RULES: tuple[Rules, ...] = ("strict", "paper")
-UNIT_TEXT = {"mm": "in mm, from the scan's spacing", "voxel": "in voxels, spacing ignored"}
+Missing = Literal["score", "skip"]
 RULE_TEXT = {
     "strict": "a distance where exactly one mask is empty is undefined: left out of the mean and counted",
     "paper": "as the public scripts print: a missed structure has distance 0, which flatters; a structure seen where "
     "there is none still scores Dice 0 and no distance",
 }
+# What fits beside the names of the classes on a screen of 80 columns, with two tolerances.
+SHOWN_DISTANCES = ("hd95_mm", "assd_mm")
 
 
 def summarise(
     cases: Mapping[str, Mapping[int, Scores]],
-    class_names: Sequence[str] | None,
+    class_names: Sequence[str] | Mapping[int, str] | None,
     rules: Rules = "strict",
+    absent: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Means over cases per class, and over foreground classes.
+
+    A class that no case shows, neither in its prediction nor in its reference, is in no mean: it would score 1 for
+    nothing. Where no case shows any class, all count, and score 1.
 
     Args:
         cases: scores by case and class number.
         class_names: by class number; None: the numbers are the names.
         rules: `strict`, or `paper` to compare with published figures.
+        absent: the classes that no case shows, if they are not to be found among these cases.
 
     Returns:
         {"rules", "definitions", "n_cases", "mean": {METRIC: v}, "classes": {CLASS: {METRIC: v}}, "cases": {CASE:
         {CLASS: {METRIC: v}}}, "undefined": {"mean": {METRIC: n}, "classes": {CLASS: {METRIC: n}}}, "missed": {CLASS:
-        [CASE]}}; undefined = None.
+        [CASE]}, "absent": [CLASS]}; undefined = None, as are all values of an absent class.
     """
-    named = {
-        case: {_class_name(k, class_names): _values(score, rules) for k, score in scores.items()}
-        for case, scores in cases.items()
-    }
-    classes = list(dict.fromkeys(name for scores in named.values() for name in scores))
+    numbers = list(dict.fromkeys(k for scores in cases.values() for k in scores))
+    names = {k: class_names[k] if class_names is not None else str(k) for k in numbers}
+    named = {case: {names[k]: _values(score, rules) for k, score in scores.items()} for case, scores in cases.items()}
+    metrics = list(dict.fromkeys(m for scores in named.values() for values in scores.values() for m in values))
+    if absent is None:
+        absent = _unshown(cases, names)
     columns = {
-        name: {metric: [s[name][metric] for s in named.values() if name in s] for metric in METRICS} for name in classes
+        name: {m: [] if name in absent else [s[name].get(m) for s in named.values() if name in s] for m in metrics}
+        for name in names.values()
     }
     by_class = {name: {m: mean_of_defined(values) for m, values in c.items()} for name, c in columns.items()}
     undefined = {name: {m: values.count(None) for m, values in c.items()} for name, c in columns.items()}
     return {
         "rules": rules,
-        "definitions": {"rules": RULE_TEXT[rules], **definitions()},
+        "definitions": {"rules": RULE_TEXT[rules], **{metric: definition(metric) for metric in metrics}},
         "n_cases": len(named),
-        "mean": {m: mean_of_defined([by_class[name][m] for name in classes]) for m in METRICS},
+        "mean": {m: mean_of_defined([values[m] for values in by_class.values()]) for m in metrics},
         "classes": by_class,
         "cases": named,
         "undefined": {
-            "mean": {m: sum(undefined[name][m] for name in classes) for m in METRICS},
+            "mean": {m: sum(counts[m] for counts in undefined.values()) for m in metrics},
             "classes": undefined,
         },
         "missed": {
-            _class_name(k, class_names): [case for case, scores in cases.items() if k in scores and scores[k].missed]
-            for k in dict.fromkeys(k for scores in cases.values() for k in scores)
+            name: [case for case, scores in cases.items() if k in scores and scores[k].missed]
+            for k, name in names.items()
         },
+        "absent": [name for name in names.values() if name in absent],
     }
 
 
-def under_rules(summary: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
-    """The summary of the same cases under other rules, from a `strict` one and without their masks."""
+def _unshown(cases: Mapping[str, Mapping[int, Scores]], names: Mapping[int, str]) -> list[str]:
+    shown = {k for scores in cases.values() for k, score in scores.items() if score.shown}
+    return [name for k, name in names.items() if k not in shown] if shown else []
+
+
+def under_rules(summary: Mapping[str, Any], rules: Rules, absent: Collection[str] | None = None) -> dict[str, Any]:
+    """The summary of the same cases under other rules, from a `strict` one and without their masks.
+
+    Args:
+        summary: also one of an earlier version.
+        rules: of the new one.
+        absent: classes that count as shown by no case; None: those of the summary.
+    """
     names = list(summary["classes"])
     cases = {
         case: {
@@ -78,33 +101,64 @@ def under_rules(summary: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
         }
         for case, classes in summary["cases"].items()
     }
-    return summarise(cases, names, rules)
+    return summarise(cases, names, rules, absent_classes(summary) if absent is None else absent)
+
+
+def absent_classes(summary: Mapping[str, Any]) -> list[str]:
+    """The classes that no case shows; summaries of earlier versions counted them like the others."""
+    return list(summary.get("absent", ()))
+
+
+def case_scores(summary: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Case → class → metric, without the classes that no case shows."""
+    absent = absent_classes(summary)
+    return {
+        case: {name: values for name, values in classes.items() if name not in absent}
+        for case, classes in summary["cases"].items()
+    }
 
 
 def case_dice(summary: Mapping[str, Any]) -> dict[str, float]:
     """Case → Dice, mean over the foreground classes."""
     return {
         case: float(np.mean([scores["dice"] for scores in classes.values()]))
-        for case, classes in summary["cases"].items()
+        for case, classes in case_scores(summary).items()
     }
 
 
-def definitions() -> dict[str, str]:
-    """One sentence per metric: definition, direction and unit."""
-    texts = {}
-    for metric in METRICS:
-        name, _, unit = metric.partition("_")
-        texts[metric] = f"{DEFINITIONS[name]}, {UNIT_TEXT[unit]}" if unit else DEFINITIONS[name]
-    return texts
+def spread(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """How much the cases differ: {"mean": {METRIC: {"sd", "interval"}}, "classes": {CLASS: the same}}.
+
+    The standard deviation over cases (n − 1), and the 95 % bootstrap interval (BCa) of the mean over cases; both None
+    for fewer than two values. The "mean" is of the cases' means over classes.
+    """
+    metrics, cases = list(summary["mean"]), list(case_scores(summary).values())
+    names = [name for name in summary["classes"] if name not in absent_classes(summary)]
+    rows = [
+        [values[m] for values in (_class_mean(case, metrics), *(case[name] for name in names)) for m in metrics]
+        for case in cases
+    ]
+    columns = np.array(rows, dtype=float)
+    found = [
+        {"sd": _sd(column), "interval": list(interval) if interval is not None else None}
+        for column, interval in zip(columns.T, bootstrap_intervals(columns), strict=True)
+    ]
+    parts = [dict(zip(metrics, found[i : i + len(metrics)], strict=True)) for i in range(0, len(found), len(metrics))]
+    return {"mean": parts[0], "classes": dict(zip(names, parts[1:], strict=True))}
 
 
-def _class_name(number: int, class_names: Sequence[str] | None) -> str:
-    return class_names[number] if class_names is not None else str(number)
+def _class_mean(classes: Mapping[str, Mapping[str, float | None]], metrics: Sequence[str]) -> dict[str, float | None]:
+    return {m: mean_of_defined([values[m] for values in classes.values()]) for m in metrics}
+
+
+def _sd(column: np.ndarray) -> float | None:
+    defined = column[~np.isnan(column)]
+    return mean_and_sd(defined.tolist())[1] if len(defined) else None
 
 
 def _values(scores: Scores, rules: Rules) -> dict[str, float | None]:
     if rules == "paper" and scores.missed:
-        return {m: 0.0 if m.partition("_")[0] in DISTANCES else v for m, v in scores.values.items()}
+        return {m: 0.0 if is_distance(m) else v for m, v in scores.values.items()}
     return dict(scores.values)
 
 
@@ -116,37 +170,89 @@ def mean_of_defined(values: Sequence[float | None]) -> float | None:
 
 def write_csv(path: Path, summary: Mapping[str, Any]) -> None:
     """One row per case and class; undefined values are empty."""
-    write_table(path, ("case", "class", *METRICS), _rows(summary))
+    write_table(path, ("case", "class", *summary["mean"]), _rows(summary))
 
 
 def _rows(summary: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
     for case, classes in summary["cases"].items():
         for name, values in classes.items():
-            yield (case, name, *(values[m] for m in METRICS))
+            yield (case, name, *(values[m] for m in summary["mean"]))
+
+
+def remarks(summary: Mapping[str, Any]) -> list[str]:
+    """What a reader of the means has to know, in sentences: missing, left out and absent ones, by name."""
+    missing, skipped = summary.get("missing", ()), summary.get("skipped", ())
+    unpaired, absent = summary.get("without_reference", ()), absent_classes(summary)
+    texts = []
+    if missing:
+        texts.append(f"{_count(missing, 'reference')} without a prediction, scored as missed: {some(missing)}")
+    if skipped:
+        texts.append(f"{_count(skipped, 'reference')} without a prediction, left out: {some(skipped)}")
+    if unpaired:
+        texts.append(f"{_count(unpaired, 'prediction')} without a reference, left out: {some(unpaired)}")
+    if absent:
+        texts.append(f"shown by no case, so in no mean: {some(absent)}")
+    return texts
+
+
+def _count(names: Sequence[str], what: str) -> str:
+    return f"{len(names)} {what}{'' if len(names) == 1 else 's'}"
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
-    """A table for the terminal: a row per class and their mean; (n) counts undefined values."""
-    from rich.table import Table
+    """A table for the terminal: a row per class and their mean; (n) counts undefined values.
 
-    table = Table(title=f"{summary['n_cases']} cases, {summary['rules']} rules")
-    table.add_column("class")
-    for metric in METRICS:
-        table.add_column(metric.replace("_", " "), justify="right")
+    It shows the metrics that fit into 80 columns; all are in the summary.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    metrics = [m for m in summary["mean"] if m.startswith(f"{NSD}_") or m in SHOWN_DISTANCES]
+    table = Table(
+        title=Text(f"{summary['n_cases']} cases, {summary['rules']} rules"),
+        caption=Text("\n".join(remarks(summary))),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    # Where there is no room, names are broken and never cut.
+    table.add_column("class", overflow="fold")
+    for title in ("Dice ± sd", "95 %\ninterval"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for metric in metrics:
+        table.add_column(metric_title(metric).replace(" ", "\n", 1), justify="right", overflow="fold")
+    spreads = summary.get("spread", {"mean": {}, "classes": {}})
     undefined = summary["undefined"]
     for name, values in summary["classes"].items():
-        table.add_row(name, *metric_cells(values, undefined["classes"][name]))
+        own = _dice_cells(values["dice"], spreads["classes"].get(name, {}))
+        table.add_row(Text(name), *own, *metric_cells(values, undefined["classes"][name], metrics))
     table.add_section()
-    table.add_row("mean", *metric_cells(summary["mean"], undefined["mean"]), style="bold")
+    mean = summary["mean"]
+    own = _dice_cells(mean["dice"], spreads["mean"])
+    table.add_row("mean", *own, *metric_cells(mean, undefined["mean"], metrics), style="bold")
     return table
 
 
-def metric_cells(values: Mapping[str, float | None], undefined: Mapping[str, int]) -> list[str]:
-    """A text per metric, in the order of METRICS; (n) counts undefined values."""
+def _dice_cells(dice: float | None, spread: Mapping[str, Any]) -> tuple[str, str]:
+    """Mean ± sd, and the interval."""
+    if dice is None:
+        return "–", "–"
+    own = spread.get("dice", {"sd": None, "interval": None})
+    sd, interval = own["sd"], own["interval"]
+    return (
+        f"{dice:.4f}" + (f" ± {sd:.3f}" if sd is not None else ""),
+        "{:.3f}–{:.3f}".format(*interval) if interval is not None else "–",
+    )
+
+
+def metric_cells(
+    values: Mapping[str, float | None], undefined: Mapping[str, int], metrics: Sequence[str] | None = None
+) -> list[str]:
+    """A text per metric, in the order given, else in their own; (n) counts undefined values."""
     cells = []
-    for metric in METRICS:
+    for metric in metrics if metrics is not None else values:
         value = values[metric]
-        digits = 2 if "_" in metric else 4
-        text = "–" if value is None else f"{value:.{digits}f}"
+        text = "–" if value is None else f"{value:.{4 if is_share(metric) else 2}f}"
         cells.append(f"{text} ({undefined[metric]})" if undefined[metric] else text)
     return cells

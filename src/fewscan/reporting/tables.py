@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from fewscan.evaluation.metrics import DEFINITIONS, METRICS
+from fewscan.evaluation.metrics import DEFINITIONS
 from fewscan.evaluation.results import RunResult, Setting, corrected_p, differences
 from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
 from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules
@@ -89,7 +89,7 @@ def _row(setting: Setting, p: float | None) -> list[str]:
         str(len(setting.runs)),
         f"{100 * mean:.2f}{spread}",
         _interval(list(setting.case_dice.values())),
-        *(f"{100 * dice:.2f}" for dice in setting.class_dice.values()),
+        *("–" if dice is None else f"{100 * dice:.2f}" for dice in setting.class_dice.values()),
         *distances,
         _p_text(p) if p is not None else "–",
         _cost(setting, "seconds", 60, 1),
@@ -158,13 +158,16 @@ def write_runs(path: Path, runs: Sequence[RunResult], part: str) -> None:
         runs: to write.
         part: of the split that was scored.
     """
-    header = ("method", "labelled", "seed", "split", "case", "class", *METRICS, "missed")
-    write_table(path, header, (row for run in runs for row in _scores(run, part)))
+    runs = list(runs)
+    # Runs that an earlier version scored have fewer metrics.
+    metrics = list(dict.fromkeys(metric for run in runs for metric in run.summary["mean"]))
+    header = ("method", "labelled", "seed", "split", "case", "class", *metrics, "missed")
+    write_table(path, header, (row for run in runs for row in _scores(run, part, metrics)))
 
 
-def _scores(run: RunResult, part: str) -> Iterator[tuple[object, ...]]:
+def _scores(run: RunResult, part: str, metrics: Sequence[str]) -> Iterator[tuple[object, ...]]:
     missed = run.summary["missed"]
     for case, classes in run.summary["cases"].items():
         for name, values in classes.items():
-            metrics = (values[metric] for metric in METRICS)
-            yield (run.method, run.labelled, run.seed, part, case, name, *metrics, int(case in missed[name]))
+            own = (values.get(metric) for metric in metrics)
+            yield (run.method, run.labelled, run.seed, part, case, name, *own, int(case in missed[name]))

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewscan.data.check import LABEL_TOLERANCE
-from fewscan.io import LARGEST_LABEL, Geometry, Scan, read_scan, scan_ending, scan_stem, write_scan
+from fewscan.io import LABEL_TOLERANCE, LARGEST_LABEL, Geometry, Scan, read_scan, scan_ending, scan_stem, write_scan
 from fewscan.places import bring_over
 from fewscan.types import DataError, some
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from fewscan.evaluation.summary import absent_classes, case_scores
 from fewscan.reporting.colours import class_colour
 from fewscan.reporting.page.cases import CaseFiles
 from fewscan.reporting.page.pixels import png_uri
@@ -81,9 +82,11 @@ def dice_strips(run: RunFiles) -> Markup | None:
     """Dice of every case, a row per class."""
     if run.summary is None:
         return None
+    cases = case_scores(run.summary).values()
     rows = [
-        (name, k, [float(classes[name]["dice"]) for classes in run.summary["cases"].values() if name in classes])
+        (name, k, [float(classes[name]["dice"] or 0) for classes in cases if name in classes])
         for k, name in enumerate(run.summary["classes"], start=1)
+        if name not in absent_classes(run.summary)
     ]
     return strips(rows, "Dice of every case; bars: means", "Dice")
 

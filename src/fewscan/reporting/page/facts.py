@@ -9,9 +9,9 @@ import numpy as np
 
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.plan import Plan
-from fewscan.evaluation.metrics import METRICS
+from fewscan.evaluation.metrics import VOLUMES, is_share, metric_title
 from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
-from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules, mean_of_defined, under_rules
+from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules, case_scores, mean_of_defined, under_rules
 from fewscan.orientation import SLICE_AXES
 from fewscan.reporting.page.sources import RunFiles
 
@@ -26,40 +26,41 @@ def score_tables(run: RunFiles) -> list[dict[str, Any]]:
 
 
 def _score_table(summary: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
+    metrics = [m for m in summary["mean"] if m not in VOLUMES]
+    cases = case_scores(summary).values()
     rows = []
     for number, name in enumerate(summary["classes"], start=1):
-        columns = {m: [classes[name][m] for classes in summary["cases"].values()] for m in METRICS}
-        rows.append({"name": name, "colour": number, "cells": [_cell(m, columns[m]) for m in METRICS]})
-    cases = summary["cases"].values()
-    means = {m: [mean_of_defined([values[m] for values in classes.values()]) for classes in cases] for m in METRICS}
-    rows.append({"name": "mean", "colour": 0, "cells": [_cell(m, means[m], summary["mean"][m]) for m in METRICS]})
-    return {"rules": rules, "text": RULE_TEXT[rules], "rows": rows, "metrics": [_metric_name(m) for m in METRICS]}
+        columns = {m: [classes[name][m] for classes in cases if name in classes] for m in metrics}
+        rows.append({"name": name, "colour": number, "cells": [_cell(m, columns[m]) for m in metrics]})
+    means = {m: [mean_of_defined([values[m] for values in classes.values()]) for classes in cases] for m in metrics}
+    rows.append({"name": "mean", "colour": 0, "cells": [_cell(m, means[m], summary["mean"][m]) for m in metrics]})
+    return {"rules": rules, "text": RULE_TEXT[rules], "rows": rows, "metrics": [_metric_name(m) for m in metrics]}
 
 
 def _cell(metric: str, values: Sequence[float | None], mean: float | None = None) -> dict[str, str]:
     """Mean ± sd over cases; the interval and how many are undefined go into the title."""
     defined = [value for value in values if value is not None]
     if not defined:
-        return {"value": "–", "spread": "", "title": "undefined in every case"}
-    digits = 2 if "_" in metric else 3
+        return {"value": "–", "spread": "", "title": "undefined in every case" if values else "shown by no case"}
+    places = 3 if is_share(metric) else 2
     own, sd = mean_and_sd(defined)
     interval = bootstrap_interval(defined)
     undefined = len(values) - len(defined)
     notes = []
     if interval is not None:
-        notes.append(f"95 % interval of the mean over cases {interval[0]:.{digits}f} to {interval[1]:.{digits}f}")
+        notes.append(f"95 % interval of the mean over cases {interval[0]:.{places}f} to {interval[1]:.{places}f}")
     if undefined:
         notes.append(f"undefined in {undefined} of {len(values)} cases, left out")
     return {
-        "value": f"{own if mean is None else mean:.{digits}f}" + ("*" if undefined else ""),
-        "spread": f"± {sd:.{digits}f}" if sd is not None else "",
+        "value": f"{own if mean is None else mean:.{places}f}" + ("*" if undefined else ""),
+        "spread": f"± {sd:.{places}f}" if sd is not None else "",
         "title": "; ".join(notes),
     }
 
 
 def _metric_name(metric: str) -> Pair:
-    name, _, unit = metric.partition("_")
-    return (name.upper() if name in ("hd95", "asd", "assd") else name.capitalize()), {"voxel": "voxels"}.get(unit, unit)
+    name, _, unit = metric_title(metric).partition(" ")
+    return name, {"voxel": "voxels"}.get(unit, unit)
 
 
 def dataset_facts(run: RunFiles, fingerprint: Fingerprint | None) -> list[Pair]:

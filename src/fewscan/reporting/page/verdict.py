@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fewscan.evaluation.statistics import bootstrap_interval, wilcoxon_p
-from fewscan.evaluation.summary import case_dice
+from fewscan.evaluation.summary import absent_classes, case_dice
 from fewscan.reporting.page.cases import CaseFiles
 from fewscan.reporting.page.sources import RunFiles
 
@@ -69,7 +69,8 @@ def _good(run: RunFiles, patients: Mapping[str, str]) -> Answer:
     means = patient_means(case_dice(summary), patients)
     interval = bootstrap_interval(means)
     spread = f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f} over {len(means)} patients" if interval else ""
-    worst = min(summary["classes"], key=lambda name: summary["classes"][name]["dice"])
+    shown = [name for name in summary["classes"] if name not in absent_classes(summary)]
+    worst = min(shown, key=lambda name: summary["classes"][name]["dice"])
     return Answer(
         question,
         f"Dice {summary['mean']['dice']:.3f}",
