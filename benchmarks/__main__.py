@@ -25,6 +25,7 @@ class Part(StrEnum):
     STEPS = "steps"
     AUGMENTATION = "augmentation"
     PREDICTION = "prediction"
+    EVALUATION = "evaluation"
     MEMORY = "memory"
     RELIABILITY = "reliability"
 
