@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import augmentation, memory, prediction, reliability, steps
+from benchmarks import augmentation, evaluation, memory, prediction, reliability, steps
 from benchmarks.__main__ import report
 from benchmarks.measure import Stopwatch, alone, interleave, memory_bytes
 from benchmarks.options import Options
@@ -47,7 +47,7 @@ def check(measured):
 @pytest.fixture
 def no_other_process(monkeypatch):
     """A fresh process takes seconds to import PyTorch; here the numbers do not matter."""
-    for module in (steps, memory):
+    for module in (steps, memory, evaluation):
         monkeypatch.setattr(module, "alone", lambda _threads, function, *args: function(*args))
 
 
@@ -107,6 +107,16 @@ def test_prediction(options, tmp_path):
     model = tmp_path / "model32"
     (row,) = check(prediction.measure(replace(options, data=data, run=model), QUIET)).values()
     assert row.what == "2 volumes, model32"
+
+
+@pytest.mark.usefixtures("no_other_process")
+def test_evaluation(options, monkeypatch):
+    monkeypatch.setattr(evaluation, "SHAPE", (50, 36, 40))
+    (row,) = check(evaluation.measure(options, QUIET)).values()
+    assert [target.what for target in row.targets] == ["CPU", "peak"]
+    summary = json.loads((options.folder / "summary.json").read_text())
+    assert len(summary["classes"]) == 30
+    assert 0.5 < summary["mean"]["dice"] < 1
 
 
 @pytest.mark.usefixtures("no_other_process")

@@ -11,12 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import fewscan
+from fewscan.classes import Region
 from fewscan.commands.claims import hold
 from fewscan.commands.console import Reporter
 from fewscan.data.strangers import passed_over
 from fewscan.inference.model import ModelCard, save_model
 from fewscan.io import is_ours, read_json, read_scan, write_scan
 from fewscan.networks.unet import UNet, UNetSettings
+from fewscan.tables import read_table
 from fewscan.types import DataError
 from scans import PLAN, disc, geometry
 
@@ -104,7 +106,7 @@ def test_links_folders_and_archives_at_a_masks_place_are_not_touched(run, tmp_pa
     (tmp_path / "in/a_0000.nii.gz").write_bytes(b"x")
     with pytest.raises(DataError, match="no mask for 1"):
         predict(run, [tmp_path / "in"], out)
-    assert names(out) == ["a.npz", "failed.json", "quality.csv"]
+    assert names(out) == ["a.npz", "failed.json", "quality.csv", "volumes.csv"]
     assert list(np.load(out / "a.npz")) == ["probabilities"]
 
 
@@ -113,7 +115,7 @@ def test_no_table_of_an_earlier_call_stays_where_one_is_stopped(run, tmp_path, m
     (tmp_path / "in/b_0000.nii.gz").write_bytes(b"x")
     with pytest.raises(DataError, match="no mask for 1"):
         predict(run, [tmp_path / "in"], tmp_path / "out")
-    assert names(tmp_path / "out") == ["a.nii.gz", "failed.json", "quality.csv"]
+    assert names(tmp_path / "out") == ["a.nii.gz", "failed.json", "quality.csv", "volumes.csv"]
 
     def stop(*_, **__):
         raise KeyboardInterrupt
@@ -134,7 +136,7 @@ def test_two_predictions_do_not_work_in_one_folder(run, tmp_path):
     dead = read_json(tmp_path / "out" / "predict.lock")["host"]
     (tmp_path / "out" / "predict.lock").write_text(f'{{"host": "{dead}", "pids": [999999999]}}')
     predict(run, [tmp_path / "in"], tmp_path / "out")
-    assert names(tmp_path / "out") == ["a.nii.gz", "quality.csv"]
+    assert names(tmp_path / "out") == ["a.nii.gz", "quality.csv", "volumes.csv"]
 
 
 def test_a_mask_that_cannot_be_written_leaves_out_its_scan_alone(run, tmp_path, monkeypatch):
@@ -149,7 +151,7 @@ def test_a_mask_that_cannot_be_written_leaves_out_its_scan_alone(run, tmp_path, 
     monkeypatch.setattr("fewscan.inference.predict.write_scan", write)
     with pytest.raises(DataError, match="no mask for 1 of the scans"):
         predict(run, [tmp_path / "in"], tmp_path / "out")
-    assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "failed.json", "quality.csv"]
+    assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "failed.json", "quality.csv", "volumes.csv"]
     (row,) = read_json(tmp_path / "out" / "failed.json")
     assert row["case"] == "b"
     assert "axes cannot be held" in row["problem"]
@@ -170,14 +172,14 @@ def test_a_scan_that_memory_does_not_suffice_for_leaves_out_itself_alone(run, tm
     monkeypatch.setattr(module, "load_slices", load)
     with pytest.raises(DataError, match=r"b_0000\.nii\.gz: memory does not suffice for this scan\. Crop it"):
         predict(run, [tmp_path / "in"], tmp_path / "out")
-    assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "failed.json", "quality.csv"]
+    assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "failed.json", "quality.csv", "volumes.csv"]
 
 
 def test_a_scan_whose_name_is_not_utf_8_is_left_out_and_the_rest_is_finished(run, tmp_path):
     shutil.copy(scan(tmp_path / "in/z_0000.nii.gz"), os.fsencode(tmp_path / "in") + b"/caf\xe9_0000.nii.gz")
     with pytest.raises(DataError, match="its name is not UTF-8"):
         predict(run, [tmp_path / "in"], tmp_path / "out")
-    assert names(tmp_path / "out") == ["failed.json", "quality.csv", "z.nii.gz"]
+    assert names(tmp_path / "out") == ["failed.json", "quality.csv", "volumes.csv", "z.nii.gz"]
     assert read_json(tmp_path / "out/failed.json")[0]["case"] == os.fsdecode(b"caf\xe9")
     with pytest.raises(DataError, match="its name is not UTF-8"):
         predict(run, [tmp_path / "in/z_0000.nii.gz"], tmp_path / os.fsdecode(b"\xe9t\xe9"))
@@ -282,3 +284,30 @@ def test_no_connection_is_opened(run, tmp_path, monkeypatch):
     label(tmp_path / "labels/a.nii.gz")
     assert fewscan.evaluate(tmp_path / "out", tmp_path / "labels").summary["n_cases"] == 1
     assert mask.is_file()
+
+
+def test_volumes_are_those_of_the_masks_in_ml(tmp_path):
+    settings = UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))
+    regions = (Region("all", (2, 5)), Region("=core", (5,)))
+    names = ("background", "rim", "core")
+    plan = PLAN.model_copy(update={"class_names": names, "class_numbers": (0, 2, 5), "regions": regions})
+    card = ModelCard(method="supervised", network_name="student", network=settings, plan=plan, flips=False)
+    torch.manual_seed(0)
+    save_model(tmp_path, UNet(1, 3, 2, settings), card)
+    for seed, name in enumerate("ab"):
+        scan(tmp_path / f"in/{name}_0000.nii.gz", seed)
+    predict(tmp_path, [tmp_path / "in"], tmp_path / "out", quality=False)
+    rows = [(row["case"], row["class"], float(row["ml"])) for row in read_table(tmp_path / "out/volumes.csv")]
+    masks = {name: read_scan(tmp_path / f"out/{name}.nii.gz").array for name in "ab"}
+    voxel_ml = 5.0 * 1.5 * 1.2 / 1000
+    expected = [
+        (case, region.name, pytest.approx(np.isin(mask, region.numbers).sum() * voxel_ml, rel=1e-5))
+        for case, mask in masks.items()
+        for region in regions
+    ]
+    assert rows == expected
+    assert any(volume > 0 for _, _, volume in rows)
+    assert "'=core" in (tmp_path / "out/volumes.csv").read_text()
+    (tmp_path / "in/a_0000.nii.gz").unlink()
+    predict(tmp_path, [tmp_path / "in"], tmp_path / "out", quality=False)
+    assert {row["case"] for row in read_table(tmp_path / "out/volumes.csv")} == {"b"}

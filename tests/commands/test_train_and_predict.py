@@ -163,7 +163,7 @@ def test_bad_images_get_the_message_of_check_from_train_and_predict(dataset, run
         fewscan.predict(run, [root / "imagesTr"], tmp_path / "out")
     assert not (tmp_path / "run").exists()
     masks = {path.name for path in (tmp_path / "out").iterdir()}
-    assert masks == {"failed.json", "quality.csv", *(f"case_{i:02d}.nii.gz" for i in range(1, 6))}
+    assert masks == {"failed.json", "quality.csv", "volumes.csv", *(f"case_{i:02d}.nii.gz" for i in range(1, 6))}
     assert {row["case"] for row in read_json(tmp_path / "out" / "failed.json")} == {"case_00"}
 
 
@@ -255,7 +255,8 @@ def test_bad_scans_are_left_out_and_the_rest_is_finished(run, mixed, tmp_path):
     bad = scans - {"case_00_0000.nii.gz", "case_05_0000.nii.gz"}
     assert f"error: no mask for {len(bad)} of the scans, see {out / 'failed.json'}:" in done.stderr
     assert all(name in done.stderr for name in bad)
-    assert {path.name for path in out.iterdir()} == {"case_00.nii.gz", "case_05.nii.gz", "failed.json", "quality.csv"}
+    tables = {"failed.json", "quality.csv", "volumes.csv"}
+    assert {path.name for path in out.iterdir()} == {"case_00.nii.gz", "case_05.nii.gz", *tables}
     rows = read_json(out / "failed.json")
     assert {Path(row["file"]).name for row in rows} == bad
     assert all(row["problem"] and row["remedy"] for row in rows)
@@ -288,7 +289,7 @@ def test_a_mask_is_never_written_over_a_scan(dataset, run, tmp_path):
 def test_a_list_of_failures_goes_when_nothing_fails(dataset, run, tmp_path):
     write_json(tmp_path / "failed.json", [])
     fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"case_03.nii.gz", "quality.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"case_03.nii.gz", "quality.csv", "volumes.csv"}
 
 
 def test_evaluate_of_the_predictions(dataset, run, tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fewscan.evaluation.metrics import class_metrics
-from fewscan.evaluation.results import corrected_p, differences, group_runs
+from fewscan.evaluation.results import RunResult, corrected_p, differences, group_runs
 from fewscan.evaluation.summary import summarise, under_rules
 from grids import made_up_run, square
 
@@ -48,3 +48,36 @@ def test_tests_are_paired_and_corrected_over_the_methods():
     assert corrected_p(settings, "reference") == pytest.approx({"good": 2 * 2 / 32, "same": 1.0})
     assert corrected_p(settings, "absent") == {}
     assert min(differences(settings[1], settings[0])) > 0
+
+
+def test_runs_are_compared_over_the_same_classes():
+    nothing, ghost = square(0), square(2)
+
+    def run(method, prediction):
+        scores = {
+            f"case_{i}": {
+                1: class_metrics(square(8), square(10), (2.0, 2.0)),
+                2: class_metrics(prediction if i == 0 else nothing, nothing, (2.0, 2.0)),
+            }
+            for i in range(4)
+        }
+        summary = summarise(scores, ("background", "a", "b"))
+        return RunResult(method, 3, 0, summary, None, None, 1.0)
+
+    clean, haunted = run("clean", nothing), run("haunted", ghost)
+    (alone,) = group_runs([clean])
+    assert alone.class_dice == {"a": pytest.approx(64 * 2 / 164), "b": None}
+    settings = {setting.method: setting for setting in group_runs([clean, haunted])}
+    assert settings["clean"].class_dice["b"] == 1.0
+    assert settings["haunted"].class_dice["b"] == 0.75
+    assert min(differences(settings["clean"], settings["haunted"])) == 0
+
+
+def test_a_summary_of_an_earlier_version_is_still_read():
+    strict = summarise({"x": {1: class_metrics(square(8), square(10), (2.0, 2.0))}}, ("background", "a"))
+    old = ("dice", "jaccard", "hd95_mm", "asd_mm", "assd_mm", "hd95_voxel", "asd_voxel", "assd_voxel")
+    earlier = {key: value for key, value in strict.items() if key != "absent"}
+    earlier["cases"] = {"x": {"a": {metric: strict["cases"]["x"]["a"][metric] for metric in old}}}
+    again = under_rules(earlier, "paper")
+    assert list(again["mean"]) == list(old)
+    assert again["mean"]["hd95_mm"] == strict["mean"]["hd95_mm"]

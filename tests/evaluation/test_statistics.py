@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewscan.evaluation.statistics import bootstrap_interval, holm, mean_and_sd, wilcoxon_p
+from fewscan.evaluation.statistics import bootstrap_interval, bootstrap_intervals, holm, mean_and_sd, wilcoxon_p
 
 NORMAL = np.random.default_rng(1).normal(0.8, 0.1, size=60)
 
@@ -58,3 +58,19 @@ def test_holm_by_hand():
 def test_holm_lies_between_nothing_and_bonferroni(p_values):
     for plain, corrected in zip(p_values, holm(p_values), strict=True):
         assert plain <= corrected <= min(1.0, plain * len(p_values)) or corrected == max(holm(p_values))
+
+
+def test_intervals_of_many_columns_are_those_of_each():
+    generator = np.random.default_rng(3)
+    columns = np.stack((generator.normal(size=25), generator.exponential(size=25), np.full(25, 2.0)), axis=1)
+    for found, column in zip(bootstrap_intervals(columns), columns.T, strict=True):
+        own = bootstrap_interval(column)
+        assert found == pytest.approx(own, abs=0.03 * max(own[1] - own[0], 1e-9))
+
+
+def test_an_interval_is_of_the_values_that_are_there():
+    columns = np.array([[0.1, np.nan], [0.4, np.nan], [0.3, 0.5], [0.9, np.nan]])
+    first, second = bootstrap_intervals(columns)
+    assert 0.1 <= first[0] < columns[:, 0].mean() < first[1] <= 0.9
+    assert second is None
+    assert bootstrap_intervals(columns) == [first, second]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fewscan.commands.claims import alone
@@ -18,10 +18,13 @@ from fewscan.data.names import CHANNEL, channel_names, wrong_channels
 from fewscan.data.strangers import list_folder, passed_over, remedy_of
 from fewscan.inference.model import load_model
 from fewscan.inference.predict import CUT_OFF, augmentation_views, predict_cases
+from fewscan.inference.volumes import Together, VolumeObserver
 from fewscan.io import WriteError, check_name, is_ours, make_folder, scan_ending, scan_stem, write_json
+from fewscan.tables import write_table
 from fewscan.types import Case, DataError, some
 
 FAILED = "failed.json"
+VOLUMES = "volumes.csv"
 LOCK = "predict.lock"
 
 
@@ -36,6 +39,8 @@ def predict(
     quality: bool = True,
 ) -> Predictions:
     """Segment scans; those that are faulty are left out and listed in `failed.json`, the others are finished.
+
+    `volumes.csv` has the volume of every class, or region, in each of the masks, in ml.
 
     A mask that an earlier call wrote for a scan that is left out now is removed, so that no mask is of another scan; so
     are the tables of an earlier call, before anything is predicted. Files that no `predict` wrote are never touched.
@@ -72,7 +77,7 @@ def predict(
     make_folder(output)
     with alone(output / LOCK, "another prediction"):
         # Stopped half-way, this call leaves no table beside its masks that an earlier one made of others.
-        for name in (TABLE, FAILED):
+        for name in (TABLE, VOLUMES, FAILED):
             _remove(output / name)
         failed = _find_faults(cases, reporter)
         cut_off: list[str] = []
@@ -83,8 +88,9 @@ def predict(
         sound = [case for case in cases if case.name not in failed]
         views = augmentation_views(card.flips, card.plan.size) if tta else []
         judge = Judge(Path(run), card, where, tta, reporter) if quality else None
-        observer = judge.observer if judge is not None else None
-        written = []
+        volumes = VolumeObserver(card.plan.classes)
+        observer = Together([volumes, judge.observer]) if judge is not None else volumes
+        written, made = [], []
         with reporter.bar("predicting", len(sound)) as step:
             job = predict_cases(
                 network,
@@ -102,16 +108,24 @@ def predict(
             with explained_memory("Predict without --tta, or on another --device."):
                 for case, path in job:
                     written.append(path)
+                    made.append(case.name)
                     if judge is not None:
                         judge.add(case)
         reporter.say(f"{len(written)} masks written to {output}")
         if cut_off:
             reporter.say(f"{CUT_OFF}: {some(cut_off)}")
+        write_table(output / VOLUMES, ("case", "class", "ml"), _volume_rows(volumes, made))
         if judge is not None:
             judge.write(output)
         removed = {case.name: _remove_earlier(case, output) for case in cases if case.name in failed}
         _report_failed(output, failed, removed)
     return Predictions(output, tuple(written))
+
+
+def _volume_rows(volumes: VolumeObserver, made: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    for case in made:
+        for name, millilitres in volumes.millilitres[case].items():
+            yield case, name, f"{millilitres:.6g}"
 
 
 def _find_faults(cases: Sequence[Case], reporter: Reporter) -> dict[str, list[Fault]]:
