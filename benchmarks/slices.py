@@ -76,9 +76,7 @@ def write_cache(folder: Path, size: int, unlabelled: int) -> Path:
         images[number * SHOWN : (number + 1) * SHOWN] = stack
     images.flush()
     np.save(folder / "labels.npy", np.concatenate([label[:SHOWN] for _, label in drawn[:LABELLED_CASES]]))
-    cases = [
-        {"name": f"case{n}", "slices": SHOWN, "labelled": n < LABELLED_CASES, "blank": []} for n in range(n_cases)
-    ]
+    cases = [{"name": f"case{n}", "slices": SHOWN, "labelled": n < LABELLED_CASES, "blank": []} for n in range(n_cases)]
     write_json(folder / "slices.json", {"cases": cases})
     return folder
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from importlib import resources
 
 import nibabel
@@ -14,7 +15,7 @@ import pytest
 from matplotlib.image import imread
 
 from fewscan.classes import IGNORED, Classes, parse_classes
-from fewscan.io import write_json, write_scan
+from fewscan.io import read_scan, write_json, write_scan
 from fewscan.reporting.page.cases import CaseFiles, disagreement, make_cards, telling_slice
 from fewscan.reporting.page.charts import heat, tint
 from fewscan.reporting.page.pixels import choose_window, nifti_base64, outline, png_uri, square, to_bytes
@@ -157,7 +158,13 @@ def test_masks_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"mask\.nii\.gz: label values \[3\] are no classes \(0 to 2\)"):
         make_cards([files], Classes.consecutive(NAMES), 0, lambda: None)
     write_scan(files.prediction, disc((5, 20, 24)), oblique((5, 20, 24)))
-    with pytest.raises(DataError, match=r"mask\.nii\.gz: shape \(5, 20, 24\), its image has \(4, 20, 24\)"):
+    with pytest.raises(
+        DataError, match=r"mask\.nii\.gz: shape \(5, 20, 24\) .* differs from \(4, 20, 24\) of its image"
+    ):
+        make_cards([files], Classes.consecutive(NAMES), 0, lambda: None)
+    grid = read_scan(files.image).geometry
+    write_scan(files.prediction, disc((4, 20, 24)), replace(grid, origin=(9.0, 9.0, 9.0), stored=None))
+    with pytest.raises(DataError, match=r"mask\.nii\.gz: origin .* of its image"):
         make_cards([files], Classes.consecutive(NAMES), 0, lambda: None)
 
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from fewscan.classes import IGNORED, Classes
 from fewscan.io import Geometry, read_mask, read_scan
 from fewscan.orientation import upright
+from fewscan.places import bring_over, differences
 from fewscan.reporting.page.pixels import choose_window, nifti_base64, outline, png_uri, square, to_bytes
 from fewscan.reporting.page.sources import Quality
 from fewscan.types import DataError
@@ -152,11 +153,11 @@ def _make_card(case: CaseFiles, classes: Classes, slice_axis: int, most_voxels: 
 def _read_labels(path: Path, geometry: Geometry, classes: Classes) -> np.ndarray:
     """The numbers inside."""
     mask = read_mask(path)
-    if mask.geometry.shape != geometry.shape:
-        raise DataError(
-            f"{path}: shape {mask.geometry.shape}, its image has {geometry.shape}. Give the image that it belongs to."
-        )
-    return classes.to_inside(mask.array, path)
+    array = bring_over(mask, geometry)
+    if array is None:
+        found = "; ".join(map(str, differences(mask.geometry, geometry)))
+        raise DataError(f"{path}: {found} of its image. Give the image that it belongs to.")
+    return classes.to_inside(array, path)
 
 
 def disagreement(prediction: np.ndarray, reference: np.ndarray) -> np.ndarray:
