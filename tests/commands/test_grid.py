@@ -49,7 +49,8 @@ def pretend(grid, cell, finished="2026-01-02T03:04:05+00:00"):
     write_json(folder / "validation" / "summary.json", {})
     write_json(folder / "plan.json", {"size": 32})
     (folder / "metrics.jsonl").write_text(
-        '{"slices_per_second": 10.0}\n{"validation": {}}\n{"slices_per_second": 30.0}\n'
+        '{"update": 1, "slices_per_second": 10.0}\n{"update": 1, "validation": {}}\n'
+        '{"update": 2, "slices_per_second": 30.0}\n'
     )
     grid.finish(cell, COSTS, "0.1.0", finished)
 

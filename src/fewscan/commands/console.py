@@ -44,8 +44,8 @@ class Reporter:
         return self.console.is_terminal and not self.quiet
 
     def say(self, what: RenderableType) -> None:
-        """One line, table or other thing."""
-        self.console.print(what, soft_wrap=isinstance(what, str))
+        """One line, table or other thing; a line as it is, whatever names are in it."""
+        self.console.print(what, soft_wrap=isinstance(what, str), markup=False, emoji=False)
 
     @contextmanager
     def bar(self, text: str, total: int) -> Iterator[Callable[[], None]]:
