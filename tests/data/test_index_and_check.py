@@ -10,6 +10,7 @@ from fewscan.commands.check import check
 from fewscan.commands.train import train
 from fewscan.data.check import check_cases
 from fewscan.data.index import read_dataset
+from fewscan.data.split import make_split
 from fewscan.io import write_scan
 from fewscan.types import DataError
 from scans import TINY, disc, geometry, make_dataset
@@ -41,7 +42,20 @@ def test_unlabelled_folder_and_patients(tmp_path):
     assert [case.patient for case in index.cases] == ["0", "0", "0", "extra"]
     table = {"case_00": " anna b ", "case_01": 7, "case_02": "7", "extra": "anna b"}
     (root / "patients.json").write_text(json.dumps(table))
-    assert [case.patient for case in read_dataset(root).cases] == ["anna b", "7", "7", "anna b"]
+    index = read_dataset(root)
+    assert [case.patient for case in index.cases] == ["anna b", "7", "7", "anna b"]
+    assert not index.notes
+
+
+def test_cases_that_the_table_of_patients_does_not_list_are_patients_of_their_own_and_named(tmp_path):
+    root = make_dataset(tmp_path / "set", labelled=3, unlabelled=1)
+    (root / "patients.json").write_text(json.dumps({"case_01": "x[/y]"}))
+    index = read_dataset(root)
+    assert [case.patient for case in index.cases] == ["case_00", "x[/y]", "case_02", "case_03"]
+    (note,) = index.notes
+    assert "does not list 3 of the 4 cases" in note
+    assert "case_00, case_02, case_03" in note
+    assert note in make_split(index).notes
 
 
 @pytest.mark.parametrize(
@@ -63,7 +77,7 @@ def test_a_pattern_that_finds_no_patient_in_some_names_is_refused(tmp_path, patt
 @pytest.mark.parametrize(
     ("table", "problem"),
     [
-        ({"case_00": "a"}, r"lacks 1 of the 2 cases: case_01\."),
+        ({}, r"lists none of the 2 cases, such as case_00, case_01\."),
         ({"case_00": "a", "case_01": "b", "ghost": "c"}, "do not exist: ghost"),
         ({"case_00_0000.nii.gz": "a", "case_01": "b"}, r"do not exist: case_00_0000\.nii\.gz.*Did you mean case_00\?"),
         ({"case_00": "a", "case_01": None}, "no names: case_01: null"),

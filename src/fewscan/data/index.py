@@ -26,6 +26,7 @@ class DatasetIndex:
         classes: their names and numbers, what is ignored, and regions.
         file_ending: of the scans.
         cases: sorted by name, labelled and unlabelled.
+        notes: in words, what the user should know of how the files were understood.
     """
 
     root: Path
@@ -34,6 +35,7 @@ class DatasetIndex:
     classes: Classes
     file_ending: str
     cases: tuple[Case, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -56,7 +58,7 @@ def read_dataset(root: Path) -> DatasetIndex:
 
     A case without a label file, or in `imagesUn/`, is unlabelled. Patients come from "patient_pattern" in
     dataset.json (a regular expression with one group, searched for in the case names for at most 5 s) or from
-    `patients.json` ({case: patient}), either of which must know all of them; else every case is a patient.
+    `patients.json` ({case: patient}); else every case is a patient, as one is that the table does not list.
 
     Raises:
         DataError: with every fault that was found.
@@ -69,11 +71,11 @@ def read_dataset(root: Path) -> DatasetIndex:
     ending = _file_ending(root, meta, faults)
     images = _collect_images(root, ending, len(channels), faults)
     labels = _collect_labels(root, ending, images, faults)
-    patients = _patients(root, meta, list(images), faults)
+    patients, notes = _patients(root, meta, list(images), faults)
     if faults:
         raise DataError("\n".join(faults))
     cases = tuple(Case(name, paths, labels.get(name), patients[name]) for name, paths in sorted(images.items()))
-    return DatasetIndex(root, str(meta.get("name", root.name)), channels, classes, ending, cases)
+    return DatasetIndex(root, str(meta.get("name", root.name)), channels, classes, ending, cases, notes)
 
 
 def _read_description(root: Path) -> dict[str, Any]:
@@ -185,15 +187,17 @@ def _collect_labels(root: Path, ending: str, images: dict[str, tuple[Path, ...]]
     return labels
 
 
-def _patients(root: Path, meta: dict[str, Any], cases: list[str], faults: list[str]) -> dict[str, str]:
-    """The patient of every case."""
+def _patients(
+    root: Path, meta: dict[str, Any], cases: list[str], faults: list[str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The patient of every case, and notes."""
     themselves = {case: case for case in cases}
     pattern = meta.get("patient_pattern")
     try:
         if (root / TABLE).is_file():
             return patients_of_table(read_json(root / TABLE), cases)
         # Without a case there is a fault already, and nothing that a pattern could be tried on.
-        return match_patients(pattern, cases) if pattern is not None and cases else themselves
+        return match_patients(pattern, cases) if pattern is not None and cases else themselves, ()
     except DataError as error:
         faults += str(error).splitlines()
-        return themselves
+        return themselves, ()

@@ -65,30 +65,34 @@ def match_patients(pattern: object, cases: Sequence[str]) -> dict[str, str]:
     return patients
 
 
-def patients_of_table(table: Any, cases: Sequence[str]) -> dict[str, str]:
-    """The patient of each case by patients.json.
+def patients_of_table(table: Any, cases: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The patient of each case by patients.json; a case that it does not list is its own patient.
 
     Args:
         table: what the file holds.
         cases: names.
 
+    Returns:
+        The patients, and notes: which cases are not listed.
+
     Raises:
-        DataError: with every fault, a line each: it is no object of texts, lacks cases or names others.
+        DataError: with every fault, a line each: it is no object of texts, names cases that do not exist or lists none.
     """
     if not isinstance(table, Mapping):
         raise DataError(f"{TABLE}: must hold an object. Write it as {{case: patient}}.")
     faults = [*_misfits(table, cases), *_wrong_values(table)]
     if faults:
         raise DataError("\n".join(faults))
-    return {case: str(table[case]).strip() for case in cases}
+    alone = [case for case in cases if case not in table]
+    note = f"{TABLE} does not list {len(alone)} of the {len(cases)} cases, each is its own patient: {some(alone)}"
+    return {case: str(table.get(case, case)).strip() for case in cases}, (note,) if alone else ()
 
 
 def _misfits(table: Mapping[str, Any], cases: Sequence[str]) -> list[str]:
-    lacking = [case for case in cases if case not in table]
     unknown = sorted(set(table) - set(cases))
     faults = []
-    if lacking:
-        faults.append(f"{TABLE}: lacks {len(lacking)} of the {len(cases)} cases: {some(lacking)}. Add their patients.")
+    if cases and not set(cases) & set(table):
+        faults.append(f"{TABLE}: lists none of the {len(cases)} cases, such as {some(cases)}. Add their patients.")
     if unknown:
         hint = did_you_mean(unknown[0], cases)
         faults.append(f"{TABLE}: names cases that do not exist: {some(unknown)}. Remove or mend them.{hint}")

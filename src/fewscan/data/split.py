@@ -113,7 +113,7 @@ def make_split(index: DatasetIndex, labelled: int | None = None, labelled_list: 
         raise DataError("\n".join(faults))
     kept = _kept_labels(train, labelled, labelled_list)
     shown = tuple(case if case.name in kept else replace(case, label=None) for case in train)
-    return Split(shown, tuple(listed["val"]), tuple(listed["test"]), (*notes, *more))
+    return Split(shown, tuple(listed["val"]), tuple(listed["test"]), (*index.notes, *notes, *more))
 
 
 def _named_split(index: DatasetIndex) -> tuple[Path, dict[str, list[str]], list[str]]:
