@@ -290,6 +290,16 @@ def test_a_class_that_no_case_shows_is_in_no_mean_and_said(tmp_path):
     assert pair(tmp_path, prediction, reference, labels)["absent"] == ["tumour"]
 
 
+def test_without_names_and_without_anything_shown_there_is_nothing_to_score_and_it_is_said(tmp_path):
+    for folder in ("p", "r"):
+        (tmp_path / folder).mkdir()
+        write_scan(tmp_path / folder / "a.nii.gz", np.zeros((4, 20, 24), np.uint8), geometry())
+    summary = evaluate(tmp_path / "p", tmp_path / "r").summary
+    assert summary["classes"] == {}
+    assert set(summary["mean"].values()) == {None}
+    assert "there is nothing to score" in " ".join(shown(summary).split())
+
+
 def test_masks_that_are_all_empty_agree(tmp_path):
     empty = np.zeros((2, 8, 8), np.uint8)
     summary = pair(tmp_path, empty, empty, {"background": 0, "organ": 1})

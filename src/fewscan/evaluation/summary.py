@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fewscan.evaluation.metrics import NSD, Scores, definition, is_distance, is_share, metric_title
+from fewscan.evaluation.metrics import METRICS, NSD, Scores, definition, is_distance, is_share, metric_title
 from fewscan.evaluation.statistics import bootstrap_intervals, mean_and_sd
 from fewscan.tables import write_table
 from fewscan.types import some
@@ -53,7 +53,9 @@ def summarise(
     numbers = list(dict.fromkeys(k for scores in cases.values() for k in scores))
     names = {k: class_names[k] if class_names is not None else str(k) for k in numbers}
     named = {case: {names[k]: _values(score, rules) for k, score in scores.items()} for case, scores in cases.items()}
-    metrics = list(dict.fromkeys(m for scores in named.values() for values in scores.values() for m in values))
+    # Masks that show nothing, and no dataset.json that names a class: there are no scores, and all means are None.
+    shown = dict.fromkeys(m for scores in named.values() for values in scores.values() for m in values)
+    metrics = list(shown or METRICS)
     if absent is None:
         absent = _unshown(cases, names)
     columns = {
@@ -190,6 +192,8 @@ def remarks(summary: Mapping[str, Any]) -> list[str]:
         texts.append(f"{_count(skipped, 'reference')} without a prediction, left out: {some(skipped)}")
     if unpaired:
         texts.append(f"{_count(unpaired, 'prediction')} without a reference, left out: {some(unpaired)}")
+    if not summary["classes"]:
+        texts.append("no mask shows a class, and no dataset.json names one: there is nothing to score")
     if absent:
         texts.append(f"shown by no case, so in no mean: {some(absent)}")
     return texts
