@@ -212,6 +212,8 @@ NIFTI = [
     Odd("spacing-negative.nii", edited((80, "f", -1.5)), SPACING),
     Odd("spacing-nan.nii", edited((84, "f", float("nan"))), SPACING),
     Odd("spacing-infinite.nii", edited((88, "f", float("inf"))), SPACING),
+    Odd("spacing-of-nothing.nii", edited((80, "f", 1e-30)), ("a spacing of .* is impossible", "Mend the header")),
+    Odd("spacing-of-a-planet.nii", edited((88, "f", 1e20)), ("a spacing of .* is impossible", "Mend the header")),
     Odd("anisotropic.nii", plain(affine=np.diag([0.01, 0.01, 900, 1])), Right(spacing=(900, 0.01, 0.01))),
     Odd("units-missing.nii", edited((123, "B", 0)), Right(affine=PLAIN)),
     Odd("units-metres.nii", edited((123, "B", 1)), Right(spacing=(5000, 2000, 1500))),
@@ -295,6 +297,8 @@ NRRD = [
     Odd("spacing-zero.nrrd", holding(nrrd(space_directions=f"{PLANE} (0,0,0)")), SPACING),
     Odd("spacing-negative.nrrd", holding(nrrd(space=None, space_origin=None, space_directions=None,
         spacings="1.5 -2 5")), SPACING),
+    Odd("spacing-of-nothing.nrrd", holding(nrrd(space_directions=f"{PLANE} (0,0,1e-20)")), (
+        "a spacing of .* is impossible", "Mend the header")),
     Odd("flat-axes.nrrd", holding(nrrd(space_directions=f"{PLANE} (0,3,0)")), ("axes or origin", "Mend the header")),
     Odd("sheared.nrrd", holding(nrrd(space_directions="(1.5,1,0) (0,2,0) (0,0,5)")), ("not at right", "Save it as")),
     Odd("vectors.nrrd", holding(nrrd(PIXELS.tobytes() * 3, dimension="4", sizes="3 4 3 2",

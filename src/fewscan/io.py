@@ -21,7 +21,7 @@ import numpy as np
 
 from fewscan.attached import check_meta, check_nrrd, has_field, read_meta
 from fewscan.memory import require_memory, too_large
-from fewscan.nifti import NiftiForms, NiftiHeader, read_header, read_values, write_nifti
+from fewscan.nifti import NiftiForms, NiftiHeader, check_spacing, read_header, read_values, write_nifti
 from fewscan.orientation import Orientation, nearest_orientation
 from fewscan.types import DataError
 
@@ -377,6 +377,7 @@ def _itk_geometry(path: Path, reader: Any, notes: tuple[str, ...]) -> Geometry:
     direction = direction[:3, :3]
     if not all(math.isfinite(s) and s > 0 for s in spacing[:3]):
         raise DataError(f"{path}: spacing {spacing[:3]} (x, y, z) is not positive. Mend the header.")
+    check_spacing(path, spacing[:3])
     is_finite = np.isfinite(origin).all() and np.isfinite(direction).all()
     lengths = np.linalg.norm(direction, axis=0)
     if not (is_finite and np.allclose(lengths, 1, atol=1e-2) and abs(np.linalg.det(direction)) > 1e-3):

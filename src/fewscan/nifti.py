@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -30,6 +30,8 @@ COLOURS = (128, 2304)
 REFUSED_VALUES = {0: "unknown", 1: "bit", 32: "complex64", 1536: "float128", 1792: "complex128", 2048: "complex256"}
 LARGEST_HEADER = 540
 Axes = tuple[np.ndarray, np.ndarray]
+# An atom, and a hundred kilometres: beyond them products of spacings leave the numbers of float32.
+SPACINGS_MM = (1e-7, 1e8)
 FORM_FIELDS = (
     *("dim", "pixdim", "xyzt_units", "qform_code", "sform_code"),
     *(f"quatern_{part}" for part in "bcd"),
@@ -333,12 +335,24 @@ def _geometry(path: Path, fields: Any) -> tuple[tuple[float, float, float], np.n
     spacing = pixdim * millimetres
     if not (np.isfinite(spacing) & (spacing > 0)).all():
         raise DataError(f"{path}: spacing {pixdim.tolist()} (x, y, z) is not positive. Mend pixdim in the header.")
+    check_spacing(path, spacing.tolist())
     notes: list[str] = []
     axes, origin = _believed(fields, pixdim, notes)
     affine = np.eye(4)
     affine[:3, :3] = axes * spacing
     affine[:3, 3] = origin * millimetres
     return (float(spacing[0]), float(spacing[1]), float(spacing[2])), affine, tuple(notes)
+
+
+def check_spacing(path: Path, spacing_mm: Sequence[float]) -> None:
+    """Refuse voxels of a size that nothing has.
+
+    Raises:
+        DataError: a spacing is below 1e-7 or above 1e8 mm.
+    """
+    least, most = SPACINGS_MM
+    if not all(least <= s <= most for s in spacing_mm):
+        raise DataError(f"{path}: a spacing of {list(spacing_mm)} mm (x, y, z) is impossible. Mend the header.")
 
 
 def _believed(fields: Any, pixdim: np.ndarray, notes: list[str]) -> Axes:
