@@ -26,7 +26,7 @@ docs: $(STAMP)
 
 # 50 trainings killed at random moments and gone on with, against an unbroken one; minutes.
 crash-test: $(STAMP)
-	PYTHONPATH=tests $(BIN)/python tests/crashes.py
+	PYTHONPATH=tests $(BIN)/python tests/support/crashes.py
 
 # Made-up inputs for every fuzz test; 10 000 of each are 100 000 in all.
 EXAMPLES ?= 1000

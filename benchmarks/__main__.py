@@ -15,8 +15,8 @@ import typer
 
 from benchmarks.options import Options, run_command
 from benchmarks.results import Measured, machine, table
-from fewscan.commands.console import Reporter
-from fewscan.io import write_json
+from fewscan.io.files import write_json
+from fewscan.terminal.console import Reporter
 
 
 class Part(StrEnum):

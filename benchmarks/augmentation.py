@@ -15,8 +15,8 @@ from benchmarks.steps import Training, Variant
 from fewscan.augment.mix import PseudoLabelled
 from fewscan.augment.policy import Augmentation
 from fewscan.augment.spatial import sample_grid, warp_images, warp_labels
-from fewscan.commands.console import Reporter
 from fewscan.engine.loop import Batches
+from fewscan.terminal.console import Reporter
 
 # Batches are a hundred times shorter than steps: time more of them.
 MORE = 10

@@ -10,9 +10,11 @@ import numpy as np
 from benchmarks.measure import alone, memory_bytes
 from benchmarks.options import Options
 from benchmarks.results import GIB, Measured, Target
-from fewscan.commands.console import Reporter
 from fewscan.commands.evaluate import evaluate
-from fewscan.io import Geometry, make_folder, write_json, write_scan
+from fewscan.io.files import make_folder, write_json
+from fewscan.io.geometry import Geometry
+from fewscan.io.scans import write_scan
+from fewscan.terminal.console import Reporter
 
 SHAPE = (600, 512, 512)
 SPACING_MM = (1.0, 0.7, 0.7)

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import torch
 
-from fewscan.types import FewscanError
+from fewscan.errors import FewscanError
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -12,8 +12,8 @@ from benchmarks.options import Options
 from benchmarks.results import GIB, Measured, Target
 from benchmarks.slices import write_cache
 from benchmarks.steps import Training, Variant
-from fewscan.commands.console import Reporter
 from fewscan.data.store import SliceStore
+from fewscan.terminal.console import Reporter
 
 GROWTH = 10
 STEPS = 3

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 import typer
 
-from fewscan.commands.devices import choose_device
 from fewscan.config import Config, load_config
-from fewscan.types import FewscanError
+from fewscan.devices import choose_device
+from fewscan.errors import FewscanError
 
 
 def run_command(main: Callable[..., None]) -> None:

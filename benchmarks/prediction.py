@@ -12,15 +12,15 @@ from benchmarks.measure import Stopwatch, waiting_for
 from benchmarks.options import Options
 from benchmarks.results import Measured, Target
 from benchmarks.slices import write_volumes
-from fewscan.commands.console import Reporter
 from fewscan.commands.predict import predict
+from fewscan.data.cases import Case
 from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.plan import make_plan
 from fewscan.data.split import make_split
 from fewscan.inference.model import ModelCard, save_model
 from fewscan.networks.unet import UNet
-from fewscan.types import Case
+from fewscan.terminal.console import Reporter
 
 DRAWN_VOLUMES = 6
 LEAST_PERCENT = 90.0

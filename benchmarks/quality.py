@@ -19,13 +19,13 @@ import typer
 from scipy.stats import spearmanr
 
 from benchmarks.options import run_command
-from fewscan.commands.console import Reporter
-from fewscan.commands.quality import FLAG_FROM, TABLE, validate_and_calibrate
 from fewscan.data.index import read_dataset
 from fewscan.data.split import split_of_run
 from fewscan.evaluation.calibration import Signals, calibrate
 from fewscan.inference.model import SECOND_WEIGHTS, WEIGHTS
-from fewscan.io import write_json
+from fewscan.io.files import write_json
+from fewscan.runs.quality import FLAG_FROM, TABLE, validate_and_calibrate
+from fewscan.terminal.console import Reporter
 
 NEEDED = (WEIGHTS, "model.json", "splits.json")
 WORST_SHARE = 0.2

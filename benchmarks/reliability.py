@@ -12,12 +12,12 @@ from benchmarks.measure import interleave, waiting_for
 from benchmarks.options import Options
 from benchmarks.results import Measured, Target
 from benchmarks.steps import Training, Variant
-from fewscan.commands.console import Reporter
 from fewscan.config import Config, load_config
 from fewscan.engine.alarms import Alarms
 from fewscan.engine.checkpoint import Checkpoint, Checkpoints, Generators, Stateful, checkpoint_files, take_states
 from fewscan.engine.determinism import determinism
 from fewscan.engine.loop import Meter
+from fewscan.terminal.console import Reporter
 
 MIB = 2**20
 MOST_PERCENT = 2.0

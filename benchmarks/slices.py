@@ -10,7 +10,9 @@ import numpy as np
 from fewscan.data.phantom import CLASSES, SLICES, SPACING_MM, Patient, draw_image, draw_label
 from fewscan.data.plan import Normalisation, Plan
 from fewscan.data.preprocess import normalise
-from fewscan.io import Geometry, write_json, write_scan
+from fewscan.io.files import write_json
+from fewscan.io.geometry import Geometry
+from fewscan.io.scans import write_scan
 
 # The phantom's last slice lies beyond the apex. Without it every slice, hence every batch, shows every class.
 SHOWN = SLICES - 1

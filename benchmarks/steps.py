@@ -15,12 +15,12 @@ from benchmarks.measure import alone, interleave, peak_bytes, waiting_for
 from benchmarks.options import Options
 from benchmarks.results import GIB, Measured, Target
 from benchmarks.slices import plan_of, write_cache
-from fewscan.commands.console import Reporter
-from fewscan.commands.training import build_method
 from fewscan.data.store import SliceStore
 from fewscan.engine.loop import Batches, make_optimiser, set_learning_rate, weigh
 from fewscan.methods.base import Context
 from fewscan.registry import METHODS
+from fewscan.runs.job import build_method
+from fewscan.terminal.console import Reporter
 
 UNLABELLED_CASES = 7
 DENSE_WARM_UP_SIZE = 32

@@ -16,14 +16,14 @@ import torch
 import typer
 
 from benchmarks.options import run_command
-from fewscan.commands.console import Reporter
 from fewscan.commands.suggest import suggest
 from fewscan.commands.train import train
 from fewscan.data.index import read_dataset
 from fewscan.data.split import make_split
+from fewscan.errors import ConfigError
 from fewscan.evaluation.statistics import bootstrap_interval, wilcoxon_p
-from fewscan.io import read_json, write_json
-from fewscan.types import ConfigError
+from fewscan.io.files import read_json, write_json
+from fewscan.terminal.console import Reporter
 
 ARMS = ("start", "suggested", "random")
 

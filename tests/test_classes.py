@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fewscan.classes import IGNORED, Classes, Region, describe, parse_classes
-from fewscan.types import DataError
+from fewscan.errors import DataError
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pydantic import BaseModel
 
 import fewscan
 from fewscan.config import RECIPES, Config, load_config, read_settings, recipe_text
+from fewscan.errors import ConfigError, DataError
 from fewscan.methods.action import ActionSettings
 from fewscan.registry import METHODS, find
-from fewscan.types import ConfigError, DataError
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -14,10 +14,10 @@ import torch
 from fewscan import memory
 from fewscan.data.check import check_images
 from fewscan.data.store import free_bytes
-from fewscan.io import read_scan
+from fewscan.errors import DataError
+from fewscan.io.scans import read_scan
 from fewscan.memory import available_bytes
-from fewscan.types import DataError
-from odd_scans import mha, nifti, nrrd
+from support.odd_scans import mha, nifti, nrrd
 
 GIB = 1 << 30
 MIB = 1 << 20

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 import fewscan
-from fewscan.commands.console import plain_console
-from fewscan.commands.devices import choose_device
 from fewscan.commands.suggest import suggestion_table
+from fewscan.devices import choose_device
+from fewscan.errors import ConfigError
 from fewscan.evaluation.selection import Suggestion
-from fewscan.io import write_scan
+from fewscan.io.scans import write_scan
 from fewscan.losses.sampling import draw_classes, draw_true, finest
-from fewscan.types import ConfigError
-from scans import disc, geometry
+from fewscan.terminal.console import plain_console
+from support.scans import disc, geometry
 
 
 def command(*arguments, **environment):

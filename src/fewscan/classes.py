@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fewscan.types import DataError
+from fewscan.errors import DataError
 
 # Inside, labels are uint8, and one number of it is what has no label.
 IGNORED = 255

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from fewscan.errors import ConfigError, FewscanError, Interrupted
 from fewscan.registry import CONVERTERS, METHODS
-from fewscan.types import ConfigError, FewscanError, Interrupted
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,7 +38,7 @@ def start(
     ] = False,
 ) -> None:
     """Refuse several processes where they would all do the same."""
-    from fewscan.commands.torchrun import processes
+    from fewscan.distributed.torchrun import processes
 
     if processes() > 1 and context.invoked_subcommand != "train":
         raise ConfigError(f"torchrun: fewscan {context.invoked_subcommand} is one process. Start it without torchrun.")
@@ -63,7 +63,7 @@ def check(
 ) -> None:
     """List every fault of a data set; exit code 1 if training would fail."""
     from fewscan.commands.check import check as run
-    from fewscan.commands.console import Reporter
+    from fewscan.terminal.console import Reporter
 
     reporter = Reporter(quiet)
     faults = run(dataset, reporter)
@@ -85,8 +85,8 @@ def convert(
     quiet: Quiet = False,
 ) -> None:
     """Bring another layout into the nnU-Net layout."""
-    from fewscan.commands.console import Reporter
     from fewscan.commands.convert import convert as run
+    from fewscan.terminal.console import Reporter
 
     run(layout, source, destination, Reporter(quiet))
 
@@ -114,8 +114,8 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Check, plan, train through all stages, save the model, validate it."""
-    from fewscan.commands.console import Reporter
     from fewscan.commands.train import train as run
+    from fewscan.terminal.console import Reporter
 
     names = _read_names(labelled_list) if labelled_list is not None else None
     trained = run(
@@ -153,8 +153,8 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Segment scans; masks lie on the scans' own grids."""
-    from fewscan.commands.console import Reporter
     from fewscan.commands.predict import predict as predict_scans
+    from fewscan.terminal.console import Reporter
 
     written = predict_scans(run, inputs, output, tta, save_probabilities, device, Reporter(quiet), quality)
     if as_json:
@@ -179,15 +179,15 @@ def suggest(
     quiet: Quiet = False,
 ) -> None:
     """Name the unlabelled training patients whose labels would help most; no label is read."""
-    from fewscan.commands.console import Reporter
     from fewscan.commands.suggest import suggest as run_suggest
     from fewscan.commands.suggest import suggestion_table
+    from fewscan.terminal.console import Reporter
 
     suggestions = run_suggest(run, dataset, count, output, device, Reporter(quiet))
     if as_json:
         _print_json([suggestion._asdict() for suggestion in suggestions])
     elif not quiet:
-        from fewscan.commands.console import plain_console
+        from fewscan.terminal.console import plain_console
 
         plain_console().print(suggestion_table(suggestions))
         for suggestion in suggestions:
@@ -213,9 +213,9 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Overlap, surface distances and volumes per case and class; exit code 1 where a reference has no prediction."""
-    from fewscan.commands.console import Reporter
     from fewscan.commands.evaluate import evaluate as run
     from fewscan.evaluation.summary import summary_table
+    from fewscan.terminal.console import Reporter
 
     if rules not in ("strict", "paper"):
         raise typer.BadParameter("must be strict or paper", param_hint="--rules")
@@ -233,7 +233,7 @@ def evaluate(
     if as_json:
         _print_json(scores.summary)
     elif not quiet:
-        from fewscan.commands.console import plain_console
+        from fewscan.terminal.console import plain_console
 
         plain_console().print(summary_table(scores.summary))
     raise typer.Exit(1 if scores.missing else 0)
@@ -259,8 +259,8 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """One page that opens anywhere: verdict, cases in 3D, scores, curves, pseudo-labels, data and provenance."""
-    from fewscan.commands.console import Reporter
     from fewscan.commands.report import report as run_report
+    from fewscan.terminal.console import Reporter
 
     run_report(run, predictions, output, images or (), dataset, compare, most_cases, Reporter(quiet))
 
@@ -295,7 +295,7 @@ def benchmark(
     Scores the last weights of every run; a test split is touched once, after all training. Exit code 1 if a run failed.
     """
     from fewscan.commands.benchmark import benchmark as run
-    from fewscan.commands.console import Reporter
+    from fewscan.terminal.console import Reporter
 
     result = run(
         dataset,
@@ -327,8 +327,8 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Make a phantom data set, train, predict, evaluate; says where to look."""
-    from fewscan.commands.console import Reporter
     from fewscan.commands.demo import demo as run
+    from fewscan.terminal.console import Reporter
 
     run(output, method, tuple(settings or ()), seed, device, Reporter(quiet))
 
@@ -339,7 +339,7 @@ def _print_json(value: Any) -> None:
 
 
 def _read_names(path: Path) -> list[str]:
-    from fewscan.io import read_text
+    from fewscan.io.files import read_text
 
     try:
         lines = read_text(path).splitlines()

@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fewscan.augment.policy import AugmentationSettings
 from fewscan.data.plan import PlanSettings
-from fewscan.io import read_text
+from fewscan.errors import ConfigError, DataError
+from fewscan.io.files import read_text
 from fewscan.methods.base import MethodSettings, StagesSettings
 from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS, find
-from fewscan.types import ConfigError, DataError
 
 DEEPEST_VALUE = 20
 RECIPES = ("auto", "paper", "quick")

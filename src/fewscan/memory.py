@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from fewscan.types import DataError
+from fewscan.errors import DataError
 
 ROOT = Path("/")
 # What the process itself goes on to need: stacks, buffers, the network's work on a few slices.

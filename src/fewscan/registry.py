@@ -6,7 +6,7 @@ import difflib
 from importlib import import_module
 from typing import Any
 
-from fewscan.types import ConfigError
+from fewscan.errors import ConfigError
 
 METHODS = {
     "action": "fewscan.methods.action:Action",

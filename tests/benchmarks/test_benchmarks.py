@@ -14,9 +14,9 @@ from benchmarks.measure import Stopwatch, alone, interleave, memory_bytes
 from benchmarks.options import Options
 from benchmarks.results import Target
 from benchmarks.slices import write_volumes
-from fewscan.commands.console import Reporter
 from fewscan.losses.anatomical import select_pixels
 from fewscan.registry import METHODS
+from fewscan.terminal.console import Reporter
 
 QUIET = Reporter(quiet=True)
 SIZE = 32

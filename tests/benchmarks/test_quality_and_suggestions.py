@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.quality import compare_sets, figures_of
 from benchmarks.suggestions import compare
-from fewscan.commands.quality import COLUMNS
+from fewscan.runs.quality import COLUMNS
 
 
 @pytest.fixture

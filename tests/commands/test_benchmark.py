@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 import fewscan
 from fewscan.cli import app
 from fewscan.commands.benchmark import BenchmarkResult
-from fewscan.commands.console import Reporter
-from fewscan.io import read_json, write_json
-from scans import TINY, make_dataset, make_held_out
+from fewscan.io.files import read_json, write_json
+from fewscan.terminal.console import Reporter
+from support.scans import TINY, make_dataset, make_held_out
 
 NAMES = ("supervised-01-s0", "action-01-s0", "supervised-01-s1", "action-01-s1")
 

@@ -11,19 +11,20 @@ from safetensors.numpy import load_file
 
 from fewscan import check, evaluate, predict, train
 from fewscan.classes import IGNORED
-from fewscan.commands.quality import _expected
-from fewscan.commands.resume import _read_plan
-from fewscan.commands.validation import canvas_validation
 from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import read_dataset
 from fewscan.data.plan import PlanSettings, make_plan
 from fewscan.data.preprocess import build_cache
 from fewscan.data.split import make_split
 from fewscan.data.store import SliceStore
-from fewscan.io import read_json, read_mask, read_scan, write_scan
-from fewscan.types import DataError
-from scans import TINY, make_dataset
-from terminals import Notes
+from fewscan.engine.validation import canvas_validation
+from fewscan.errors import DataError
+from fewscan.io.files import read_json
+from fewscan.io.scans import read_mask, read_scan, write_scan
+from fewscan.runs.quality import _expected
+from fewscan.runs.state import _read_plan
+from support.scans import TINY, make_dataset
+from support.terminals import Notes
 
 CPU = torch.device("cpu")
 NAMES = [f"case_{i:02d}" for i in range(4)]

@@ -12,15 +12,16 @@ from safetensors.torch import load_file, save_file
 
 import fewscan
 from fewscan.classes import Region
-from fewscan.commands.claims import hold
-from fewscan.commands.console import Reporter
 from fewscan.data.strangers import passed_over
+from fewscan.errors import DataError
 from fewscan.inference.model import ModelCard, save_model
-from fewscan.io import is_ours, read_json, read_scan, write_scan
+from fewscan.io.files import read_json
+from fewscan.io.scans import is_ours, read_scan, write_scan
+from fewscan.io.tables import read_table
 from fewscan.networks.unet import UNet, UNetSettings
-from fewscan.tables import read_table
-from fewscan.types import DataError
-from scans import PLAN, disc, geometry
+from fewscan.runs.lock import hold
+from fewscan.terminal.console import Reporter
+from support.scans import PLAN, disc, geometry
 
 
 class Listener(Reporter):

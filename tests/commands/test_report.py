@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 import fewscan
 from fewscan.cli import app
 from fewscan.commands.report import report
+from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.evaluate import evaluate_folders
-from fewscan.io import read_geometry, read_json, write_json, write_scan
-from fewscan.types import ConfigError, DataError
-from scans import TINY, disc, make_dataset
+from fewscan.io.files import read_json, write_json
+from fewscan.io.scans import read_geometry, write_scan
+from support.scans import TINY, disc, make_dataset
 
 CLASS = "disc</script><b>&"
 QUALITY = "case,dice_estimate,dice_low,dice_high,flagged,reason,entropy,agreement_teacher,agreement_tta,outlier\n"

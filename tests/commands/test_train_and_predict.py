@@ -15,11 +15,13 @@ import yaml
 from safetensors.torch import load_file
 
 import fewscan
-from fewscan.commands.predict import collect_cases
-from fewscan.io import read_json, read_scan, scan_ending, write_json, write_scan
-from fewscan.types import ConfigError, DataError
-from odd_scans import ODD
-from scans import TINY, disc, geometry, make_dataset, make_held_out
+from fewscan.data.cases import collect_cases
+from fewscan.errors import ConfigError, DataError
+from fewscan.io.endings import scan_ending
+from fewscan.io.files import read_json, write_json
+from fewscan.io.scans import read_scan, write_scan
+from support.odd_scans import ODD
+from support.scans import TINY, disc, geometry, make_dataset, make_held_out
 
 
 @pytest.fixture(scope="module")

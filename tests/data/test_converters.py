@@ -11,9 +11,10 @@ from fewscan.commands.check import check
 from fewscan.commands.convert import convert
 from fewscan.data.converters.common import whole_numbers
 from fewscan.data.index import read_dataset
-from fewscan.io import read_json, read_scan, write_json
-from fewscan.types import ConfigError, DataError
-from scans import as_stored
+from fewscan.errors import ConfigError, DataError
+from fewscan.io.files import read_json, write_json
+from fewscan.io.scans import read_scan
+from support.scans import as_stored
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from fewscan.commands.train import train
 from fewscan.data.check import check_cases
 from fewscan.data.index import read_dataset
 from fewscan.data.split import make_split
-from fewscan.io import write_scan
-from fewscan.types import DataError
-from scans import TINY, disc, geometry, make_dataset
+from fewscan.errors import DataError
+from fewscan.io.scans import write_scan
+from support.scans import TINY, disc, geometry, make_dataset
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])

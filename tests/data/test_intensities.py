@@ -10,9 +10,9 @@ from fewscan.data.check import check_images
 from fewscan.data.intensities import border_of, lone_value
 from fewscan.data.plan import Normalisation, Window
 from fewscan.data.preprocess import normalise
-from fewscan.io import write_scan
-from scans import TINY, disc, geometry, make_dataset
-from terminals import Notes
+from fewscan.io.scans import write_scan
+from support.scans import TINY, disc, geometry, make_dataset
+from support.terminals import Notes
 
 SCHEMES = ["zscore", "minmax"]
 

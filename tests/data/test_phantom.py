@@ -5,7 +5,7 @@ from fewscan.commands.check import check
 from fewscan.data.index import read_dataset
 from fewscan.data.phantom import make_phantom
 from fewscan.data.split import make_split
-from fewscan.io import read_scan
+from fewscan.io.scans import read_scan
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewscan.classes import Classes, Region
+from fewscan.data.cases import Case
 from fewscan.data.ceiling import describe, measure_ceiling, there_and_back
 from fewscan.data.fingerprint import Fingerprint, Foreground, take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
@@ -17,9 +18,10 @@ from fewscan.data.resample import AxisMap, axis_maps, resample
 from fewscan.data.sampler import ShuffledSampler
 from fewscan.data.split import make_split
 from fewscan.data.store import SliceStore
-from fewscan.io import Geometry, write_scan
-from fewscan.types import Case, DataError
-from scans import make_dataset, oblique
+from fewscan.errors import DataError
+from fewscan.io.geometry import Geometry
+from fewscan.io.scans import write_scan
+from support.scans import make_dataset, oblique
 
 CPU = torch.device("cpu")
 

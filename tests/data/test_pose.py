@@ -8,8 +8,9 @@ from fewscan.data.index import read_dataset
 from fewscan.data.plan import PlanSettings, make_plan
 from fewscan.data.pose import SIDE, find_turns, quarter_turns, thumbnail
 from fewscan.data.split import make_split
-from fewscan.io import Geometry, Scan, read_scan, write_scan
-from scans import make_dataset
+from fewscan.io.geometry import Geometry, Scan
+from fewscan.io.scans import read_scan, write_scan
+from support.scans import make_dataset
 
 
 def body(height=60, width=80, turns=0, spacing=2.0, seed=0) -> Scan:

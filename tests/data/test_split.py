@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewscan.classes import Classes
+from fewscan.data.cases import Case
 from fewscan.data.index import DatasetIndex
 from fewscan.data.split import make_split
-from fewscan.types import Case, ConfigError, DataError
+from fewscan.errors import ConfigError, DataError
 
 
 def index_of(root, labelled, unlabelled=2, frames=2):

@@ -14,11 +14,11 @@ import torch
 from fewscan.augment.policy import AugmentationSettings
 from fewscan.commands.check import check
 from fewscan.commands.convert import convert
-from fewscan.io import write_scan
+from fewscan.io.scans import write_scan
 from fewscan.methods.base import Batch, Context, StageSettings, StagesSettings, Task
 from fewscan.networks.unet import UNetSettings
 from fewscan.registry import CONVERTERS, METHODS, find
-from scans import disc, geometry
+from support.scans import disc, geometry
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 

@@ -1,9 +1,9 @@
 """The guard of every refactoring: two short trainings on the phantom end with the same bytes as before.
 
 Digests are of one thread, float32, and instructions that every x86-64 processor of the last ten years has: kernels for
-newer ones add numbers in another order, and ten updates later nothing is alike. Whether this machine's kernels are those
-of the digests is told by a canary, a few layers of PyTorch alone. A commit that has to change a digest changes it alone,
-and says why.
+newer ones add numbers in another order, and ten updates later nothing is alike. Whether this machine's kernels are
+those of the digests is told by a canary, a few layers of PyTorch alone. A commit that has to change a digest changes
+it alone, and says why.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ CANARY = "6a292ab1e7b51ecd"
 def train_and_digest(method: str, folder: Path) -> dict[str, str]:
     import fewscan
     from fewscan.data.phantom import make_phantom
-    from fewscan.io import read_json, read_mask
+    from fewscan.io.files import read_json
+    from fewscan.io.scans import read_mask
 
     dataset = make_phantom(folder / "phantom", patients=5, labelled=2, validation=1)
     settings = (*SHARED, *BATCHES, *LENGTHS[method])
@@ -52,7 +53,8 @@ def train_and_digest(method: str, folder: Path) -> dict[str, str]:
     case = read_json(run / "splits.json")["val"][0]
     plan = json.dumps(read_json(run / "plan.json"), sort_keys=True)
     mask = read_mask(run / "validation" / f"{case}.nii.gz").array
-    return {"plan": _digest(plan.encode()), "mask": _digest(mask.astype(np.uint8).tobytes()), "weights": _of_weights(run)}
+    digests = {"plan": _digest(plan.encode()), "mask": _digest(mask.astype(np.uint8).tobytes())}
+    return {**digests, "weights": _of_weights(run)}
 
 
 def _of_weights(run: Path) -> str:
@@ -63,7 +65,7 @@ def _of_weights(run: Path) -> str:
 
 
 def canary() -> str:
-    """Digest of gradients through the kinds of layers that the networks have, at sizes like theirs; no fewscan in it."""
+    """Digest of gradients through the kinds of layers that the networks have, at sizes like theirs; without fewscan."""
     torch.manual_seed(0)
     convolutions = [
         layer
@@ -99,7 +101,5 @@ def _run(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "canary":
-        print(canary())
-    else:
-        print(json.dumps(train_and_digest(sys.argv[1], Path(sys.argv[2]))))
+    what, *folders = sys.argv[1:]
+    sys.stdout.write(canary() if what == "canary" else json.dumps(train_and_digest(what, Path(folders[0]))))

@@ -13,7 +13,7 @@ import fewscan
 from fewscan.data.plan import Normalisation, Plan
 from fewscan.inference.model import ModelCard, save_model
 from fewscan.networks.unet import UNet, UNetSettings
-from test_orientation import ORDERS, axes_of, stored_in
+from support.orders import ORDERS, axes_of, stored_in
 
 KINDS = ["straight", "oblique", "left-handed", "sheared", "between two", "between three"]
 

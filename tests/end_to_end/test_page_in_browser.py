@@ -8,8 +8,9 @@ import pytest
 import fewscan
 from fewscan.commands.report import report as write
 from fewscan.evaluation.evaluate import evaluate_folders
-from fewscan.io import read_geometry, write_json, write_scan
-from scans import TINY, disc, make_dataset
+from fewscan.io.files import write_json
+from fewscan.io.scans import read_geometry, write_scan
+from support.scans import TINY, disc, make_dataset
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # WebGL 2 without a graphics card.

@@ -8,7 +8,8 @@ import pytest
 
 import fewscan
 from fewscan.data.phantom import make_phantom
-from fewscan.io import read_json, read_scan
+from fewscan.io.files import read_json
+from fewscan.io.scans import read_scan
 
 LENGTHS = ("stages.global.updates=10", "stages.local.updates=60", "stages.anatomical.updates=150")
 

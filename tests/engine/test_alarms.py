@@ -12,11 +12,11 @@ from fewscan.engine.alarms import READINGS, VALIDATIONS, Alarms, alarms_of
 from fewscan.engine.checkpoint import Checkpoints, checkpoint_files, read_checkpoint
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import fit
+from fewscan.errors import FewscanError, Interrupted
 from fewscan.losses.collapse import class_shares, spread, thin
 from fewscan.methods.base import PSEUDO_LABELS, Stage
 from fewscan.registry import METHODS
-from fewscan.types import FewscanError, Interrupted
-from steps import SIZES, Stopper, Store, build, context, draw_batch, start
+from support.steps import SIZES, Stopper, Store, build, context, draw_batch, start
 
 STAGE = Stage("semi", 1000, 2, 2)
 BATCH = draw_batch(STAGE, SIZES[0])

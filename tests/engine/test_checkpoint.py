@@ -12,7 +12,6 @@ from fewscan.engine.checkpoint import (
     FORMAT,
     Checkpoint,
     Checkpoints,
-    DamagedError,
     checkpoint_files,
     read_checkpoint,
     write_checkpoint,
@@ -20,9 +19,9 @@ from fewscan.engine.checkpoint import (
 from fewscan.engine.interrupt import watch_signals
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import fit
+from fewscan.errors import ConfigError, DamagedError, DataError, Interrupted
 from fewscan.registry import METHODS
-from fewscan.types import ConfigError, DataError, Interrupted
-from steps import Stopper, Store, build
+from support.steps import Stopper, Store, build
 
 TOTAL = 6
 # Within stages of two updates, and at the end of one.

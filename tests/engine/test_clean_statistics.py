@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from fewscan.data.cases import Case
 from fewscan.engine.gallery import Gallery
 from fewscan.engine.statistics import clean_statistics, spread_batches
 from fewscan.networks.statistics import re_estimated_statistics
 from fewscan.registry import METHODS
-from fewscan.types import Case
-from steps import Store, build
+from support.steps import Store, build
 
 
 class Slices(Store):

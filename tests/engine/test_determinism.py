@@ -9,9 +9,9 @@ from fewscan.config import load_config
 from fewscan.engine.determinism import determinism
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import fit
+from fewscan.errors import FewscanError
 from fewscan.registry import METHODS
-from fewscan.types import FewscanError
-from steps import Store, build
+from support.steps import Store, build
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fewscan.engine.embedding import describe, save_embedding
-from steps import Store, build
+from support.steps import Store, build
 
 NAMES = ("background", "a", "b")
 

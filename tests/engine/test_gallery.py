@@ -3,13 +3,13 @@ import pytest
 import torch
 from test_loop import Listener, config_of
 
+from fewscan.data.cases import Case
 from fewscan.engine.gallery import Gallery, evaluating
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import fit
 from fewscan.engine.statistics import clean_statistics
-from fewscan.io import WriteError
-from fewscan.types import Case
-from steps import Store, build
+from fewscan.errors import WriteError
+from support.steps import Store, build
 
 
 class Slices(Store):

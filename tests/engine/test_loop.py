@@ -7,8 +7,8 @@ import torch
 from fewscan.config import load_config
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import Batches, check_batches, fit, make_optimiser, set_learning_rate, weigh
-from fewscan.types import ConfigError, FewscanError
-from steps import SIZES, STAGES, Store, build
+from fewscan.errors import ConfigError, FewscanError
+from support.steps import SIZES, STAGES, Store, build
 
 
 class Listener:

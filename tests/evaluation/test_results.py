@@ -4,7 +4,7 @@ import pytest
 from fewscan.evaluation.metrics import class_metrics
 from fewscan.evaluation.results import RunResult, corrected_p, differences, group_runs
 from fewscan.evaluation.summary import summarise, under_rules
-from grids import made_up_run, square
+from support.grids import made_up_run, square
 
 
 def test_other_rules_from_a_strict_summary_are_those_from_the_masks():

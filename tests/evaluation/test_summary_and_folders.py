@@ -10,11 +10,12 @@ from typer.testing import CliRunner
 
 from fewscan.cli import app
 from fewscan.commands.evaluate import evaluate
+from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.metrics import METRICS, class_metrics
 from fewscan.evaluation.summary import case_dice, summarise, summary_table, under_rules
-from fewscan.io import Geometry, read_scan, write_scan
-from fewscan.types import ConfigError, DataError
-from scans import disc, geometry, make_dataset
+from fewscan.io.geometry import Geometry
+from fewscan.io.scans import read_scan, write_scan
+from support.scans import disc, geometry, make_dataset
 
 
 def shown(summary):

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fewscan.errors import DataError
 from fewscan.inference.model import ModelCard, load_model, save_model
 from fewscan.networks.unet import UNet, UNetSettings
-from fewscan.types import DataError
 from fuzz.mutations import mutated
-from scans import PLAN
+from support.scans import PLAN
 
 PROFILE = settings.get_profile("fuzz")
 CPU = torch.device("cpu")

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from fewscan.data.check import check_images
 from fewscan.data.index import read_dataset
 from fewscan.data.split import make_split
-from fewscan.io import read_geometry, read_scan
-from fewscan.types import DataError
+from fewscan.errors import DataError
+from fewscan.io.scans import read_geometry, read_scan
 from fuzz.mutations import mutated
-from odd_scans import PIXELS, STORED, ZIP, mha, nifti, nrrd, packed_mha
+from support.odd_scans import PIXELS, STORED, ZIP, mha, nifti, nrrd, packed_mha
 
 PROFILE = settings.get_profile("fuzz")
 TEXT = " ".join(map(str, PIXELS.ravel())).encode()

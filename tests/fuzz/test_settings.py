@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewscan.config import Config, load_config
-from fewscan.types import ConfigError
+from fewscan.errors import ConfigError
 from fuzz.mutations import mutated
 
 PROFILE = settings.get_profile("fuzz")

@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from fewscan.data.cases import Case
 from fewscan.data.plan import Normalisation, Plan
+from fewscan.errors import DataError
 from fewscan.inference.model import ModelCard, load_model, save_model
 from fewscan.inference.predict import (
     BATCH,
@@ -15,10 +17,10 @@ from fewscan.inference.predict import (
     predict_cases,
     probabilities,
 )
-from fewscan.io import read_json, read_scan, write_json, write_scan
+from fewscan.io.files import read_json, write_json
+from fewscan.io.scans import read_scan, write_scan
 from fewscan.networks.unet import UNet, UNetSettings
-from fewscan.types import Case, DataError
-from scans import geometry, oblique
+from support.scans import geometry, oblique
 
 CPU = torch.device("cpu")
 SMALL = UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from fewscan.data.cases import Case
 from fewscan.evaluation.shape import class_shapes, expected_shapes
 from fewscan.inference.predict import BATCH, augmentation_views, predict_cases
 from fewscan.inference.quality import QualityObserver, entropy_sums, mask_overlaps
-from fewscan.io import write_scan
+from fewscan.io.scans import write_scan
 from fewscan.networks.unet import UNet, UNetSettings
-from fewscan.types import Case
-from scans import PLAN, geometry
+from support.scans import PLAN, geometry
 
 CPU = torch.device("cpu")
 SPACING = (5.0, 1.0, 1.0)

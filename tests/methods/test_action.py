@@ -3,7 +3,7 @@ import torch
 
 from fewscan.methods.action import Action
 from fewscan.networks.heads import cut_patches
-from steps import SIZES, STAGES, build, context, start
+from support.steps import SIZES, STAGES, build, context, start
 
 
 def run_step(stage, **settings):

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from fewscan.losses.adaptive import adaptive_contrast
 from fewscan.methods import action_pp
 from fewscan.networks.blocks import resize_linear
-from steps import N_CLASSES, SIZES, build, context, start
+from support.steps import N_CLASSES, SIZES, build, context, start
 
 SMALL = {"queries": 8, "keys": 4, "queue": 6, "representation": 5}
 

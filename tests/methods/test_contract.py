@@ -10,7 +10,7 @@ from fewscan.classes import IGNORED
 from fewscan.config import OptimiserSettings
 from fewscan.engine.loop import make_optimiser, weigh
 from fewscan.registry import METHODS
-from steps import SIZES, STAGES, build, context, draw_batch, start
+from support.steps import SIZES, STAGES, build, context, draw_batch, start
 
 
 def steps(name):

@@ -10,7 +10,7 @@ from fewscan.losses.consistency import mutual_consistency, pyramid_consistency
 from fewscan.losses.segmentation import soft_dice, supervised_loss
 from fewscan.methods import bcp, cct, fixmatch, ict, mc_net, mean_teacher, ua_mt, unimatch, urpc
 from fewscan.methods.semi import believe
-from steps import N_CLASSES, SIZES, build, context, start
+from support.steps import N_CLASSES, SIZES, build, context, start
 
 SIZE = SIZES[0]
 

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from fewscan.engine.log import read_log
+from fewscan.errors import DataError
 from fewscan.reporting.page.sources import Embedding, Summary, _read_as, _read_moment
-from fewscan.types import DataError
 
 EMBEDDING = {
     "space": "pixels",

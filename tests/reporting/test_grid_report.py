@@ -9,7 +9,7 @@ from fewscan.evaluation.results import group_runs
 from fewscan.reporting.colours import line_style
 from fewscan.reporting.grid import draw_cost, draw_labelled, save_costs, save_dice, save_labelled
 from fewscan.reporting.tables import Conditions, grid_report, write_runs
-from grids import made_up_run
+from support.grids import made_up_run
 
 RUNS = [
     made_up_run(method, sides, labelled, seed)

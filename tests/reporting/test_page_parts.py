@@ -15,15 +15,16 @@ import pytest
 from matplotlib.image import imread
 
 from fewscan.classes import IGNORED, Classes, parse_classes
-from fewscan.io import read_scan, write_json, write_scan
+from fewscan.errors import DataError
+from fewscan.io.files import write_json
+from fewscan.io.scans import read_scan, write_scan
 from fewscan.reporting.page.cases import CaseFiles, disagreement, make_cards, telling_slice
 from fewscan.reporting.page.charts import heat, tint
 from fewscan.reporting.page.pixels import choose_window, nifti_base64, outline, png_uri, square, to_bytes
 from fewscan.reporting.page.sources import Quality, read_quality, read_run
 from fewscan.reporting.page.svg import Axis, Line, heat_map, line_chart, scatter, strips
 from fewscan.reporting.page.verdict import patient_means
-from fewscan.types import DataError
-from scans import disc, oblique
+from support.scans import disc, oblique
 
 NAMES = ("background", "a", "b")
 

@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import fewscan
-from fewscan.commands.console import Reporter
-from fewscan.commands.devices import choose_device, list_devices
-from fewscan.commands.grid import Cell, Grid, make_grid, parse_variant
-from fewscan.commands.held_out import score_test, test_text
-from fewscan.commands.workers import Workshop
+from fewscan.benchmarking.grid import Cell, Grid, make_grid, parse_variant
+from fewscan.benchmarking.queue import Workshop
+from fewscan.benchmarking.test_split import score_test, test_text
 from fewscan.config import load_config
 from fewscan.data.index import read_dataset
+from fewscan.devices import choose_device, list_devices
+from fewscan.errors import ConfigError
 from fewscan.evaluation.results import Setting, group_runs
 from fewscan.evaluation.statistics import mean_and_sd
-from fewscan.io import make_folder, write_text
+from fewscan.io.files import make_folder, write_text
 from fewscan.reporting.grid import save_costs, save_dice, save_labelled
 from fewscan.reporting.html import html_table
 from fewscan.reporting.tables import Conditions, grid_report, write_runs
-from fewscan.types import ConfigError, some
+from fewscan.terminal.console import Reporter
+from fewscan.words import abbreviate
 
 BASELINE = "supervised"
 
@@ -184,6 +185,8 @@ def _say_grid(reporter: Reporter, grid: Grid, methods: Sequence[str]) -> None:
 def _say_end(reporter: Reporter, grid: Grid, settings: Sequence[Setting]) -> None:
     missing = _missing(grid)
     if missing:
-        reporter.say(f"{len(missing)} of {len(grid.cells)} runs missing: {some(missing)}; the same command makes them")
+        reporter.say(
+            f"{len(missing)} of {len(grid.cells)} runs missing: {abbreviate(missing)}; the same command makes them"
+        )
     if settings:
         reporter.say(f"look at {grid.output / 'results.md'}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fewscan.commands.console import Reporter
 from fewscan.data.check import Fault, check_cases
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.split import Split, make_split
-from fewscan.types import DataError, some
+from fewscan.errors import DataError
+from fewscan.terminal.console import Reporter
+from fewscan.words import abbreviate
 
 
 def check(dataset: Path, reporter: Reporter | None = None) -> list[Fault]:
@@ -42,7 +43,7 @@ def _check_split(index: DatasetIndex) -> tuple[Split | None, list[Fault]]:
     except DataError as error:
         return None, _faults_of(index.root, error)
     bare = [case.name for case in split.test if case.label is None]
-    problem = f"test cases without a label: {some(bare)}"
+    problem = f"test cases without a label: {abbreviate(bare)}"
     remedy = "fewscan benchmark needs their labels, fewscan train does not"
     return split, [Fault(str(index.root), problem, remedy, fatal=False)] if bare else []
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fewscan.commands.console import Reporter
 from fewscan.registry import CONVERTERS, find
+from fewscan.terminal.console import Reporter
 
 
 def convert(layout: str, source: Path, destination: Path, reporter: Reporter | None = None) -> Path:

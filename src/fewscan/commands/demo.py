@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fewscan.commands.console import Reporter
 from fewscan.commands.evaluate import evaluate
-from fewscan.commands.outcomes import Evaluation
 from fewscan.commands.predict import predict
-from fewscan.commands.report import PAGE
-from fewscan.commands.resume import check_new
 from fewscan.commands.train import train
 from fewscan.data.phantom import make_phantom
 from fewscan.evaluation.summary import summary_table
-from fewscan.io import read_json
+from fewscan.io.files import read_json
+from fewscan.runs.page import PAGE
+from fewscan.runs.results import Evaluation
+from fewscan.runs.state import check_new
+from fewscan.terminal.console import Reporter
 
 # Enough for the phantom; minutes on two cores.
 DEMO_SETTINGS = (

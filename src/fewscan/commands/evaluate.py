@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from fewscan.commands.console import Reporter
-from fewscan.commands.outcomes import Evaluation
+from fewscan.errors import ConfigError
 from fewscan.evaluation.evaluate import evaluate_folders
 from fewscan.evaluation.metrics import TOLERANCES_MM
 from fewscan.evaluation.summary import RULES, Missing, Rules, write_csv
-from fewscan.io import make_folder, write_json
-from fewscan.types import ConfigError
+from fewscan.io.files import make_folder, write_json
+from fewscan.runs.results import Evaluation
+from fewscan.terminal.console import Reporter
 
 
 def evaluate(

@@ -7,21 +7,23 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from fewscan.commands.claims import alone
-from fewscan.commands.console import Reporter
-from fewscan.commands.devices import choose_device
-from fewscan.commands.faults import explained_memory
-from fewscan.commands.outcomes import Predictions
-from fewscan.commands.quality import TABLE, Judge
+from fewscan.data.cases import Case, collect_cases, notes_on_folders
 from fewscan.data.check import Fault, check_images, fault_of
-from fewscan.data.names import CHANNEL, channel_names, wrong_channels
-from fewscan.data.strangers import list_folder, passed_over, remedy_of
+from fewscan.devices import choose_device
+from fewscan.engine.machine_errors import explained_memory
+from fewscan.errors import DataError, WriteError
 from fewscan.inference.model import load_model
 from fewscan.inference.predict import CUT_OFF, augmentation_views, predict_cases
 from fewscan.inference.volumes import Together, VolumeObserver
-from fewscan.io import WriteError, check_name, is_ours, make_folder, scan_ending, scan_stem, write_json
-from fewscan.tables import write_table
-from fewscan.types import Case, DataError, some
+from fewscan.io.endings import scan_ending
+from fewscan.io.files import check_name, make_folder, write_json
+from fewscan.io.scans import is_ours
+from fewscan.io.tables import write_table
+from fewscan.runs.lock import alone
+from fewscan.runs.quality import TABLE, Judge
+from fewscan.runs.results import Predictions
+from fewscan.terminal.console import Reporter
+from fewscan.words import abbreviate
 
 FAILED = "failed.json"
 VOLUMES = "volumes.csv"
@@ -72,7 +74,7 @@ def predict(
     cases = collect_cases(paths, len(card.plan.channel_names))
     output = Path(output)
     _check_apart(cases, output, save_probabilities)
-    for note in _passed_over(paths):
+    for note in notes_on_folders(paths):
         reporter.say(note)
     make_folder(output)
     with alone(output / LOCK, "another prediction"):
@@ -113,7 +115,7 @@ def predict(
                         judge.add(case)
         reporter.say(f"{len(written)} masks written to {output}")
         if cut_off:
-            reporter.say(f"{CUT_OFF}: {some(cut_off)}")
+            reporter.say(f"{CUT_OFF}: {abbreviate(cut_off)}")
         write_table(output / VOLUMES, ("case", "class", "ml"), _volume_rows(volumes, made))
         if judge is not None:
             judge.write(output)
@@ -143,7 +145,7 @@ def _find_faults(cases: Sequence[Case], reporter: Reporter) -> dict[str, list[Fa
                     notes[fault.problem, fault.remedy].append(Path(fault.file).name)
             step()
     for (problem, remedy), files in notes.items():
-        reporter.say(f"worth a look: {problem}: {some(files)}. {remedy}.")
+        reporter.say(f"worth a look: {problem}: {abbreviate(files)}. {remedy}.")
     return failed
 
 
@@ -153,12 +155,6 @@ def _mask_path(case: Case, output: Path) -> Path:
 
 def _archive_path(case: Case, output: Path) -> Path:
     return output / f"{case.name}.npz"
-
-
-def _passed_over(inputs: Sequence[Path]) -> list[str]:
-    """What to say of the files of each folder that are no scans."""
-    notes = [passed_over(folder, list_folder(folder)) for folder in inputs if folder.is_dir()]
-    return [note for note in notes if note is not None]
 
 
 def _check_apart(cases: Sequence[Case], output: Path, save_probabilities: bool) -> None:
@@ -177,7 +173,7 @@ def _check_apart(cases: Sequence[Case], output: Path, save_probabilities: bool) 
     if foreign:
         raise DataError(
             f"{output}: files there would be written over that no `fewscan predict` wrote, or one of an older version: "
-            f"{some(foreign)}. Choose another output folder, or move them away."
+            f"{abbreviate(foreign)}. Choose another output folder, or move them away."
         )
 
 
@@ -215,56 +211,3 @@ def _report_failed(output: Path, failed: Mapping[str, Sequence[Fault]], removed:
     write_json(path, rows)
     lines = [str(fault) for faults in failed.values() for fault in faults]
     raise DataError("\n".join([f"no mask for {len(failed)} of the scans, see {path}:", *lines]))
-
-
-def collect_cases(inputs: Sequence[Path], n_channels: int) -> list[Case]:
-    """Group files into cases.
-
-    A file named CASE_0000 is a channel of CASE; where the model has one channel, any other name is a case too.
-
-    Raises:
-        DataError: a path does not exist, there is nothing to predict, channels are missing or two cases share a name.
-    """
-    files = [file for path in inputs for file in _scans(path)]
-    groups: dict[str, dict[int, Path]] = defaultdict(dict)
-    faults = []
-    for file in files:
-        match = CHANNEL.match(scan_stem(file))
-        name, channel = (match["case"], int(match["channel"])) if match else (scan_stem(file), 0)
-        if channel in groups[name]:
-            faults.append(f"{file}: the name of {groups[name][channel]} again. Predict them apart.")
-        groups[name][channel] = file
-    wanted = set(range(n_channels))
-    for name, channels in groups.items():
-        wrong = wrong_channels(name, channels, n_channels, "the model")
-        if wrong:
-            faults.append(wrong)
-        elif set(channels) != wanted:
-            have = ", ".join(f"{i:04d}" for i in sorted(channels))
-            faults.append(
-                f"{next(iter(channels.values()))}: {name} has the channels {have}, the model wants {n_channels}. "
-                f"Name them {channel_names(name, n_channels)}."
-            )
-    if not groups:
-        faults.append(f"{', '.join(map(str, inputs))}: no scans there. Give .nii.gz, .nii, .nrrd or .mha files.")
-        faults += _passed_over(inputs)
-    if faults:
-        raise DataError("\n".join(faults))
-    return [
-        Case(name, tuple(channels[i] for i in sorted(channels)), None, name)
-        for name, channels in sorted(groups.items())
-    ]
-
-
-def _scans(path: Path) -> list[Path]:
-    try:
-        is_folder, is_there = path.is_dir(), os.path.lexists(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}. Check the path and its permissions.") from None
-    if is_folder:
-        return [file for file in list_folder(path) if scan_ending(file)]
-    if not is_there:
-        raise DataError(f"{path}: there is no such file or folder. Check the path.")
-    if scan_ending(path) is None:
-        raise DataError(f"{path}: not a scan that can be read. {remedy_of(path)}")
-    return [path]

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fewscan.commands.console import Reporter
-from fewscan.commands.devices import choose_device
-from fewscan.commands.provenance import dataset_of
+from fewscan.data.cases import Case
 from fewscan.data.index import read_dataset
 from fewscan.data.split import Split, split_of_run
+from fewscan.devices import choose_device
+from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.selection import Choice, Suggestion, choose, distances, weights
 from fewscan.inference.describe import Description, describe_cases
 from fewscan.inference.model import load_model
-from fewscan.io import write_json, write_text
-from fewscan.types import Case, ConfigError, DataError
+from fewscan.io.files import write_json, write_text
+from fewscan.runs.provenance import dataset_of
+from fewscan.terminal.console import Reporter
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -6,12 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fewscan.commands.console import Reporter
-from fewscan.commands.faults import explained_training
-from fewscan.commands.launch import launched
-from fewscan.commands.outcomes import Run
-from fewscan.commands.resume import check_facts, check_free, find_state, locked, write_facts
-from fewscan.commands.training import Job, build_method, carry_out, follow, seeded
 from fewscan.config import Config, load_config
 from fewscan.data.ceiling import describe, measure_ceiling
 from fewscan.data.check import check_cases, raise_on_faults
@@ -21,7 +15,13 @@ from fewscan.data.plan import Plan, choose_slice_axis, make_plan
 from fewscan.data.pose import find_turns
 from fewscan.data.split import Split, make_split
 from fewscan.engine.loop import check_batches
-from fewscan.io import remove_leftovers
+from fewscan.engine.machine_errors import explained_training
+from fewscan.io.files import remove_leftovers
+from fewscan.runs.job import Job, build_method, carry_out, follow, seeded
+from fewscan.runs.launch import launched
+from fewscan.runs.results import Run
+from fewscan.runs.state import check_facts, check_free, find_state, locked, write_facts
+from fewscan.terminal.console import Reporter
 
 
 def train(

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewscan.classes import IGNORED
+from fewscan.data.cases import Case
 from fewscan.data.plan import Plan
 from fewscan.data.preprocess import label_slices
 from fewscan.data.resample import axis_maps, to_scan
-from fewscan.io import Geometry, read_mask
-from fewscan.types import Case, some
+from fewscan.io.geometry import Geometry
+from fewscan.io.scans import read_mask
+from fewscan.words import abbreviate
 
 # A class below it is warned of, with what to set.
 GOOD = 0.98
@@ -104,7 +106,7 @@ def describe(ceiling: Ceiling, plan: Plan) -> list[str]:
         cases = ceiling.lost.get(name, [])
         if dice >= GOOD and not cases:
             continue
-        gone = f", and its last voxel in {some(cases)}" if cases else ""
+        gone = f", and its last voxel in {abbreviate(cases)}" if cases else ""
         notes.append(
             f"WARNING: {name} loses {100 * (1 - dice):.1f} % on the canvas{gone}. {_remedy(name, ceiling, plan)}"
         )

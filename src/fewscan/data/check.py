@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from fewscan.classes import Classes, describe
+from fewscan.data.cases import Case
 from fewscan.data.doubles import digest_of, find_doubles
 from fewscan.data.index import DatasetIndex
 from fewscan.data.intensities import lone_value
-from fewscan.io import LABEL_TOLERANCE, Geometry, Scan, read_scan
-from fewscan.places import differences
-from fewscan.segments import contradictions, read_segments
-from fewscan.types import Case, DataError, some
+from fewscan.errors import DataError
+from fewscan.io.geometry import Geometry, Scan
+from fewscan.io.places import differences
+from fewscan.io.scans import LABEL_TOLERANCE, read_scan
+from fewscan.io.segments import contradictions, read_segments
+from fewscan.words import abbreviate
 
 # The square of a larger one is infinite in the networks' precision.
 LARGEST_VALUE = 1e18
@@ -106,7 +109,7 @@ def _unseen(index: DatasetIndex, shown: Sequence[set[int] | None]) -> list[Fault
         return [Fault(str(index.root), problem, "Label at least one case, or name others with --labelled-list")]
     if not unseen:
         return []
-    problem = f"no labelled training case shows {some(unseen)}"
+    problem = f"no labelled training case shows {abbreviate(unseen)}"
     remedy = "It will not be learnt: label a case that shows it, or take it out"
     return [Fault(str(index.root / "dataset.json"), problem, remedy, fatal=False)]
 
@@ -178,7 +181,7 @@ def _doubles(index: DatasetIndex, digests: Mapping[str, Sequence[bytes]], part_o
     faults = []
     for names in find_doubles(digests):
         fatal = len({part_of[name] for name in names if name in part_of}) > 1
-        listed = some([f"{name} ({part_of[name]})" if name in part_of else name for name in names])
+        listed = abbreviate([f"{name} ({part_of[name]})" if name in part_of else name for name in names])
         remedy = (
             "Remove all but one, or put them into one part of the split, as scans of one patient"
             if fatal

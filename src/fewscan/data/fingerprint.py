@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewscan.classes import IGNORED
+from fewscan.data.cases import Case
 from fewscan.data.index import DatasetIndex
-from fewscan.io import Geometry, read_geometry, read_mask, read_scan
-from fewscan.types import Case
+from fewscan.io.geometry import Geometry
+from fewscan.io.scans import read_geometry, read_mask, read_scan
 
 INTENSITY_SAMPLES = 10_000
 

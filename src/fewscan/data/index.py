@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from fewscan.classes import Classes, parse_classes
+from fewscan.data.cases import Case
 from fewscan.data.names import CHANNEL, wrong_channels
 from fewscan.data.patients import TABLE, match_patients, patients_of_table
 from fewscan.data.strangers import list_folder, remedy_of
-from fewscan.io import SCAN_ENDINGS, read_json, scan_ending, scan_stem
-from fewscan.types import Case, DataError
+from fewscan.errors import DataError
+from fewscan.io.endings import SCAN_ENDINGS, scan_ending, scan_stem
+from fewscan.io.files import read_json
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fewscan.data.names import did_you_mean
-from fewscan.types import DataError, some
+from fewscan.errors import DataError
+from fewscan.words import abbreviate
 
 LONGEST_SECONDS = 5.0
 NAME = 'dataset.json: "patient_pattern"'
@@ -60,7 +61,7 @@ def match_patients(pattern: object, cases: Sequence[str]) -> dict[str, str]:
         # A case that were its own patient could be trained on while another of the patient's is held out.
         raise DataError(
             f"{NAME} {json.dumps(pattern)} finds no patient in {len(without)} of the {len(cases)} names: "
-            f"{some(without)}. Mend it, or write {TABLE} instead."
+            f"{abbreviate(without)}. Mend it, or write {TABLE} instead."
         )
     return patients
 
@@ -84,7 +85,7 @@ def patients_of_table(table: Any, cases: Sequence[str]) -> tuple[dict[str, str],
     if faults:
         raise DataError("\n".join(faults))
     alone = [case for case in cases if case not in table]
-    note = f"{TABLE} does not list {len(alone)} of the {len(cases)} cases, each is its own patient: {some(alone)}"
+    note = f"{TABLE} does not list {len(alone)} of the {len(cases)} cases, each is its own patient: {abbreviate(alone)}"
     return {case: str(table.get(case, case)).strip() for case in cases}, (note,) if alone else ()
 
 
@@ -92,16 +93,20 @@ def _misfits(table: Mapping[str, Any], cases: Sequence[str]) -> list[str]:
     unknown = sorted(set(table) - set(cases))
     faults = []
     if cases and not set(cases) & set(table):
-        faults.append(f"{TABLE}: lists none of the {len(cases)} cases, such as {some(cases)}. Add their patients.")
+        faults.append(
+            f"{TABLE}: lists none of the {len(cases)} cases, such as {abbreviate(cases)}. Add their patients."
+        )
     if unknown:
         hint = did_you_mean(unknown[0], cases)
-        faults.append(f"{TABLE}: names cases that do not exist: {some(unknown)}. Remove or mend them.{hint}")
+        faults.append(f"{TABLE}: names cases that do not exist: {abbreviate(unknown)}. Remove or mend them.{hint}")
     return faults
 
 
 def _wrong_values(table: Mapping[str, Any]) -> list[str]:
     wrong = [f"{case}: {json.dumps(patient)}" for case, patient in table.items() if not _is_name(patient)]
-    return [f"{TABLE}: patients that are no names: {some(wrong)}. Write a text or a whole number."] if wrong else []
+    return (
+        [f"{TABLE}: patients that are no names: {abbreviate(wrong)}. Write a text or a whole number."] if wrong else []
+    )
 
 
 def _is_name(patient: Any) -> bool:

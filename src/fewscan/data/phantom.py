@@ -9,7 +9,9 @@ import numpy as np
 from scipy import ndimage
 
 from fewscan.data.converters.common import new_dataset
-from fewscan.io import Geometry, write_json, write_scan
+from fewscan.io.files import write_json
+from fewscan.io.geometry import Geometry
+from fewscan.io.scans import write_scan
 
 SLICES = 8
 SPACING_MM = (8.0, 1.5, 1.5)

@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, Region
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
-from fewscan.io import Geometry
-from fewscan.orientation import SLICE_AXES
-from fewscan.types import DataError, some
+from fewscan.errors import DataError
+from fewscan.io.geometry import Geometry
+from fewscan.io.orientation import SLICE_AXES
+from fewscan.words import abbreviate
 
 Scheme = Literal["zscore", "minmax", "ct"]
 Number = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
@@ -184,7 +185,7 @@ def _cut_across(fingerprint: Fingerprint, axis: int) -> list[str]:
         return []
     return [
         f"{len(others)} of {len(fingerprint.geometries)} scans have their thick slices along another direction of the "
-        f"body and are cut across them: {some(others)}. Train them apart, or leave them out"
+        f"body and are cut across them: {abbreviate(others)}. Train them apart, or leave them out"
     ]
 
 

@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 
+from fewscan.data.cases import Case
 from fewscan.data.fingerprint import Fingerprint
-from fewscan.io import Scan, read_scan
-from fewscan.types import Case
+from fewscan.io.geometry import Scan
+from fewscan.io.scans import read_scan
 
 SIDE = 32
 ROUNDS = 10

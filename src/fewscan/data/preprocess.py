@@ -12,21 +12,14 @@ import numpy as np
 
 from fewscan.classes import IGNORED
 from fewscan.data import intensities
+from fewscan.data.cases import Case
 from fewscan.data.plan import Normalisation, Plan
 from fewscan.data.resample import axis_maps, resample
-from fewscan.io import (
-    Geometry,
-    WriteError,
-    atomic_path,
-    make_folder,
-    read_geometry,
-    read_json,
-    read_mask,
-    read_scan,
-    write_json,
-)
+from fewscan.errors import DataError, WriteError
+from fewscan.io.files import atomic_path, make_folder, read_json, write_json
+from fewscan.io.geometry import Geometry
+from fewscan.io.scans import read_geometry, read_mask, read_scan
 from fewscan.memory import require_memory
-from fewscan.types import Case, DataError
 
 CACHE_VERSION = 3
 # Of normalising and resampling, beside the scan itself: three times float32 and a mask of its border, measured.

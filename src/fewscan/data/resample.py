@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewscan.data.plan import Plan
-from fewscan.io import Geometry
+from fewscan.io.geometry import Geometry
 
 # Pixel sizes that differ by so little that no pixel comes to lie farther than this from its place are equal.
 KEPT_DRIFT_PIXELS = 0.1

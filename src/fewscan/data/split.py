@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from fewscan.data.cases import Case
 from fewscan.data.index import DatasetIndex
 from fewscan.data.names import did_you_mean
-from fewscan.io import read_json
-from fewscan.types import Case, ConfigError, DataError, some
+from fewscan.errors import ConfigError, DataError
+from fewscan.io.files import read_json
+from fewscan.words import abbreviate
 
 PARTS = ("train", "val", "test")
 HELD_OUT_SHARE = 0.2
@@ -71,7 +73,7 @@ def split_of_run(path: Path, index: DatasetIndex) -> Split:
     unknown = [name for part in parts for name in names[part] if name not in by_name]
     if unknown:
         raise DataError(
-            f"{index.root}: lacks {len(unknown)} of the run's cases: {some(unknown)}. "
+            f"{index.root}: lacks {len(unknown)} of the run's cases: {abbreviate(unknown)}. "
             f"Give the data set that {path.parent} was trained on."
         )
     shown = [by_name[name] for name in names["train_labelled"]]
@@ -173,7 +175,7 @@ def _unknown(where: Path, names: Mapping[str, Sequence[str]], by_name: Mapping[s
     if not unknown:
         return []
     hint = did_you_mean(unknown[0], by_name)
-    return [f"{where}: the split names cases that do not exist: {some(unknown)}. Remove or mend them.{hint}"]
+    return [f"{where}: the split names cases that do not exist: {abbreviate(unknown)}. Remove or mend them.{hint}"]
 
 
 def _listed_twice(where: Path, names: Mapping[str, Sequence[str]]) -> list[str]:
@@ -183,7 +185,7 @@ def _listed_twice(where: Path, names: Mapping[str, Sequence[str]]) -> list[str]:
         for name, count in counts.items()
         if count > 1
     ]
-    return [f"{where}: the split names cases more than once: {some(twice)}. Name each once."] if twice else []
+    return [f"{where}: the split names cases more than once: {abbreviate(twice)}. Name each once."] if twice else []
 
 
 def _bare_validation(where: Path, val: Sequence[Case]) -> list[str]:
@@ -191,8 +193,8 @@ def _bare_validation(where: Path, val: Sequence[Case]) -> list[str]:
     if not bare:
         return []
     return [
-        f"{where}: validation cases without a label: {some(bare)}. Add their labels to labelsTr/, or take them out of "
-        "the split: unlabelled scans of a held-out patient are left out of training."
+        f"{where}: validation cases without a label: {abbreviate(bare)}. Add their labels to labelsTr/, or take them "
+        "out of the split: unlabelled scans of a held-out patient are left out of training."
     ]
 
 
@@ -207,7 +209,7 @@ def _separated(where: Path, listed: Mapping[str, Sequence[Case]]) -> list[str]:
                 apart[case.patient] = f"patient {case.patient} is in {first[case.patient]} and in {part}"
     if not apart:
         return []
-    return [f"{where}: {some(list(apart.values()))}. Put all cases of a patient into one part of splits.json."]
+    return [f"{where}: {abbreviate(list(apart.values()))}. Put all cases of a patient into one part of splits.json."]
 
 
 def _unlisted(index: DatasetIndex, listed: Mapping[str, Sequence[Case]]) -> tuple[list[Case], list[str]]:
@@ -221,10 +223,10 @@ def _unlisted(index: DatasetIndex, listed: Mapping[str, Sequence[Case]]) -> tupl
     notes = []
     if kept_away:
         notes.append(
-            f"{len(kept_away)} unlabelled scans of held-out patients are left out of training: {some(kept_away)}"
+            f"{len(kept_away)} unlabelled scans of held-out patients are left out of training: {abbreviate(kept_away)}"
         )
     if alone:
-        notes.append(f"{len(alone)} labelled cases are in no part of the split and are left alone: {some(alone)}")
+        notes.append(f"{len(alone)} labelled cases are in no part of the split and are left alone: {abbreviate(alone)}")
     return [case for case in unlabelled if case.patient not in held_out], notes
 
 
@@ -247,12 +249,12 @@ def _listed(with_label: Sequence[Case], wanted: Sequence[str]) -> set[str]:
     unknown = [name for name in wanted if name not in names]
     if unknown:
         raise ConfigError(
-            f"--labelled-list: not a labelled patient or case of the training split: {some(unknown)}."
+            f"--labelled-list: not a labelled patient or case of the training split: {abbreviate(unknown)}."
             f"{did_you_mean(unknown[0], names)}"
         )
     twice = [name for name, count in Counter(wanted).items() if count > 1]
     if twice:
-        raise ConfigError(f"--labelled-list: names {some(twice)} more than once. Name each patient or case once.")
+        raise ConfigError(f"--labelled-list: names {abbreviate(twice)} more than once. Name each patient or case once.")
     kept = {case.name for case in with_label if case.name in wanted or case.patient in wanted}
     if not kept:
         raise ConfigError("--labelled-list: the list is empty. Name at least one patient or case.")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewscan.io import read_json
+from fewscan.io.files import read_json
 from fewscan.memory import available_bytes
 
 MEMORY_SHARE = 0.4

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fewscan.io import SCAN_ENDINGS, scan_ending
-from fewscan.types import DataError
+from fewscan.errors import DataError
+from fewscan.io.endings import SCAN_ENDINGS, scan_ending
 
 DICOM = "convert DICOM series with dcm2niix"
 PAIR = "save a header and its pixels as one .nii.gz, .nrrd or .mha"

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fewscan.errors import FewscanError
 from fewscan.losses.collapse import class_shares, thin
 from fewscan.methods.base import PSEUDO_LABELS, Batch, Stage
-from fewscan.types import FewscanError, some
+from fewscan.words import abbreviate
 
 # A young network sees background everywhere: this share of a stage is not looked at.
 YOUNG = 0.2
@@ -168,7 +169,8 @@ class Alarms:
     def _stop(self, update: Seen, broken: Sequence[str]) -> None:
         message = (
             f"Training stopped: not finite at update {update.done}: {', '.join(broken)}. Its batch was of the cases "
-            f"{some(self._cases(update), NAMED_CASES)}. {self._advice(update, broken)} No checkpoint holds this update."
+            f"{abbreviate(self._cases(update), NAMED_CASES)}. {self._advice(update, broken)} "
+            "No checkpoint holds this update."
         )
         self._tell(update.done, "not_finite", message)
         raise FewscanError(message)
@@ -188,8 +190,8 @@ class Alarms:
         odd += [f"channel {channel:04d} shows the same value everywhere in all of them" for channel in empty]
         if odd:
             return (
-                f"Normalised, {some(odd, NAMED_CASES)}: look at the intensities there, `fewscan check` says more. Mend "
-                "these scans or leave them out, then train anew in another folder."
+                f"Normalised, {abbreviate(odd, NAMED_CASES)}: look at the intensities there, `fewscan check` says "
+                "more. Mend these scans or leave them out, then train anew in another folder."
             )
         settings = "a lower optimiser.learning_rate"
         if broken != ["weights"]:

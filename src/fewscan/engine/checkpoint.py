@@ -22,14 +22,13 @@ import numpy as np
 import torch
 
 from fewscan.config import CheckpointSettings
-from fewscan.io import WriteError, atomic_path
-from fewscan.ranks import count, gather_over_ranks, rank
-from fewscan.types import ConfigError, DataError
+from fewscan.distributed.collectives import count, gather_over_ranks, rank
+from fewscan.errors import ConfigError, DamagedError, DataError, WriteError
+from fewscan.io.files import atomic_path
 
 FORMAT = 2
 KEPT = 2
 OTHERS = "others"
-REMEDY = "Remove it: the one before it is used, or training starts anew."
 
 
 class Stateful(Protocol):
@@ -198,14 +197,6 @@ class Checkpoints:
     def remove(self) -> None:
         """Remove them all: the run is finished."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-class DamagedError(DataError):
-    """A checkpoint is not what was written."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: the checkpoint is damaged ({reason}). {REMEDY}")
-        self.reason = reason
 
 
 def checkpoint_files(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fewscan.types import FewscanError
+from fewscan.errors import FewscanError
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 # The larger of the two sizes with which NVIDIA promises repeatable results.

@@ -11,7 +11,7 @@ import torch
 
 from fewscan.data.store import SliceStore
 from fewscan.engine.gallery import evaluating
-from fewscan.io import write_json
+from fewscan.io.files import write_json
 from fewscan.losses.interpolation import gather_neighbourhoods
 from fewscan.methods.base import Method
 

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from fewscan.data.cases import Case
 from fewscan.data.store import SliceStore
 from fewscan.engine.statistics import clean_statistics
-from fewscan.io import WriteError, atomic_path
+from fewscan.errors import WriteError
+from fewscan.io.files import atomic_path
 from fewscan.methods.base import Method
-from fewscan.types import Case
 
 SHARES_PERCENT = (10, 50, 100)
 MOST_SLICES = 6

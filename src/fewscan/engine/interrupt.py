@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from fewscan.ranks import count
-from fewscan.types import Interrupted
+from fewscan.distributed.collectives import count
+from fewscan.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

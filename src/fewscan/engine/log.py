@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from fewscan.io import WriteError, read_text, write_text
-from fewscan.types import ConfigError, DataError
+from fewscan.errors import ConfigError, DataError, WriteError
+from fewscan.io.files import read_text, write_text
 
 
 class Listener(Protocol):

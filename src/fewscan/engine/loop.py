@@ -14,15 +14,22 @@ from torch import Tensor
 from fewscan.config import Config, OptimiserSettings
 from fewscan.data.sampler import ShuffledSampler
 from fewscan.data.store import SliceStore
+from fewscan.distributed.batchnorm import synchronise
+from fewscan.distributed.collectives import (
+    average_over_ranks,
+    copy_from_first,
+    count,
+    largest_over_ranks,
+    own_share,
+    rank,
+)
 from fewscan.engine.alarms import Alarms
 from fewscan.engine.checkpoint import Checkpoint, Checkpoints, Generators, Stateful, take_states
 from fewscan.engine.interrupt import watch_signals
 from fewscan.engine.log import Listener, RunLog
+from fewscan.errors import ConfigError, Interrupted
 from fewscan.methods.base import Batch, Context, Method, Stage
-from fewscan.networks.synchronised import synchronise
-from fewscan.ranks import average_over_ranks, copy_from_first, count, largest_over_ranks, own_share, rank
 from fewscan.schedule import linear_warm_up, polynomial_decay
-from fewscan.types import ConfigError, Interrupted
 
 Validate = Callable[[Method], dict[str, Any]]
 # Given the method, updates done and in all, and the stage's name.

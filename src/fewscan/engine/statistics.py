@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fewscan.distributed.collectives import alone
 from fewscan.networks.statistics import re_estimated_statistics
-from fewscan.ranks import alone
 
 MOST_SLICES = 320
 BATCH = 16

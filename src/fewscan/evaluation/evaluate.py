@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 
 from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, describe, parse_classes
+from fewscan.errors import DataError
 from fewscan.evaluation.metrics import TOLERANCES_MM, LabelMap, Scores, absent, case_metrics, not_predicted
 from fewscan.evaluation.summary import Missing, Rules, spread, summarise
-from fewscan.io import Geometry, read_geometry, read_json, read_mask, scan_ending, scan_stem
-from fewscan.places import bring_over, differences, find_order
-from fewscan.segments import contradictions, read_segments
-from fewscan.types import DataError, some
+from fewscan.io.endings import scan_ending, scan_stem
+from fewscan.io.files import read_json
+from fewscan.io.geometry import Geometry
+from fewscan.io.places import bring_over, differences, find_order
+from fewscan.io.scans import read_geometry, read_mask
+from fewscan.io.segments import contradictions, read_segments
+from fewscan.words import abbreviate
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ def _labels(array: np.ndarray, path: Path, classes: Classes | None, is_reference
     unknown = sorted(set(labels.boxes) - set(allowed))
     if unknown:
         raise DataError(
-            f"{path}: label {some(list(map(str, unknown)))} is not one of the classes ({describe(classes)}). "
+            f"{path}: label {abbreviate(list(map(str, unknown)))} is not one of the classes ({describe(classes)}). "
             "Mend the mask, or the dataset.json of the references."
         )
     return labels
@@ -185,7 +189,7 @@ def match_pairs(predictions: Path, references: Path) -> Pairs:
     both = {case: (path, theirs[case]) for case, path in ours.items() if case in theirs}
     if not both:
         raise DataError(
-            f"{references}: no reference for {len(ours)} predictions: {some(sorted(ours))}. "
+            f"{references}: no reference for {len(ours)} predictions: {abbreviate(sorted(ours))}. "
             "Name masks and references alike."
         )
     missing = {case: path for case, path in theirs.items() if case not in ours}

@@ -10,8 +10,8 @@ import numpy as np
 
 from fewscan.evaluation.metrics import METRICS, NSD, Scores, definition, is_distance, is_share, metric_title
 from fewscan.evaluation.statistics import bootstrap_intervals, mean_and_sd
-from fewscan.tables import write_table
-from fewscan.types import some
+from fewscan.io.tables import write_table
+from fewscan.words import abbreviate
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -187,15 +187,15 @@ def remarks(summary: Mapping[str, Any]) -> list[str]:
     unpaired, absent = summary.get("without_reference", ()), absent_classes(summary)
     texts = []
     if missing:
-        texts.append(f"{_count(missing, 'reference')} without a prediction, scored as missed: {some(missing)}")
+        texts.append(f"{_count(missing, 'reference')} without a prediction, scored as missed: {abbreviate(missing)}")
     if skipped:
-        texts.append(f"{_count(skipped, 'reference')} without a prediction, left out: {some(skipped)}")
+        texts.append(f"{_count(skipped, 'reference')} without a prediction, left out: {abbreviate(skipped)}")
     if unpaired:
-        texts.append(f"{_count(unpaired, 'prediction')} without a reference, left out: {some(unpaired)}")
+        texts.append(f"{_count(unpaired, 'prediction')} without a reference, left out: {abbreviate(unpaired)}")
     if not summary["classes"]:
         texts.append("no mask shows a class, and no dataset.json names one: there is nothing to score")
     if absent:
-        texts.append(f"shown by no case, so in no mean: {some(absent)}")
+        texts.append(f"shown by no case, so in no mean: {abbreviate(absent)}")
     return texts
 
 

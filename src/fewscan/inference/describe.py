@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from fewscan.data.cases import Case
 from fewscan.data.plan import Plan
 from fewscan.inference.predict import Refusal, in_batches, read_ahead
 from fewscan.inference.quality import entropy_sums
 from fewscan.networks.unet import UNet
-from fewscan.types import Case
 
 
 class Description(NamedTuple):

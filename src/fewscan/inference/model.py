@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from fewscan.data.plan import Plan
-from fewscan.io import atomic_path, read_json, write_json
+from fewscan.errors import DataError
+from fewscan.io.files import atomic_path, read_json, write_json
 from fewscan.networks.unet import UNet, UNetSettings
-from fewscan.types import DataError
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"

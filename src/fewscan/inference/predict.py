@@ -17,12 +17,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fewscan.data.cases import Case
 from fewscan.data.plan import Plan
 from fewscan.data.preprocess import load_slices
 from fewscan.data.resample import AxisMap, axis_maps, to_scan
-from fewscan.io import MARK, Geometry, WriteError, atomic_path, make_folder, scan_ending, write_scan
+from fewscan.errors import DataError, WriteError
+from fewscan.io.endings import scan_ending
+from fewscan.io.files import atomic_path, make_folder
+from fewscan.io.geometry import MARK, Geometry
+from fewscan.io.scans import write_scan
 from fewscan.memory import WHAT_HELPS
-from fewscan.types import Case, DataError
 
 BATCH = 16
 # Blocks that wait for resampling and writing before the network waits for them.

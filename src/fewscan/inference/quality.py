@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fewscan.data.cases import Case
 from fewscan.data.plan import Plan
 from fewscan.evaluation.calibration import Signals
 from fewscan.evaluation.shape import Expected, Outlier, class_shapes, find_outlier
 from fewscan.inference.predict import Piece, augmentation_views, probabilities, turned_probabilities
-from fewscan.io import Geometry
+from fewscan.io.geometry import Geometry
 from fewscan.losses.entropy import pixel_entropy
-from fewscan.types import Case
 
 # The other network and the turned view see every second slice that shows foreground: half the cost, and on ACDC and
 # Hippocampus the same correlation with the Dice.

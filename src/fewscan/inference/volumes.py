@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from fewscan.classes import Classes
+from fewscan.data.cases import Case
 from fewscan.inference.predict import Observer, Piece
-from fewscan.io import Geometry
-from fewscan.types import Case
+from fewscan.io.geometry import Geometry
 
 
 class VolumeObserver:

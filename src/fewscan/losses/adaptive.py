@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from fewscan.distributed.collectives import sum_over_ranks
 from fewscan.losses.sampling import mean_over_classes
-from fewscan.ranks import sum_over_ranks
 
 
 def uniform_centres(n_classes: int, embedding: int, tau: float) -> Float[Tensor, "k e"]:

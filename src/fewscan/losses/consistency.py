@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from fewscan.distributed.collectives import sum_over_ranks
 from fewscan.losses.segmentation import check_maps, soft_dice, supervised_loss
-from fewscan.ranks import sum_over_ranks
 
 
 def image_weighted_pseudo_loss(

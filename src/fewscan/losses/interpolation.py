@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.grad import conv2d_weight, conv3d_weight
 
-from fewscan.ranks import sum_over_ranks
+from fewscan.distributed.collectives import sum_over_ranks
 
 WINDOW = 3
 

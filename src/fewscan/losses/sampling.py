@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from fewscan.ranks import sum_over_ranks
+from fewscan.distributed.collectives import sum_over_ranks
 
 
 def class_masks(labels: Int[Tensor, b * space], n_classes: int) -> Bool[Tensor, "{n_classes} n"]:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fewscan.classes import IGNORED
-from fewscan.ranks import sum_over_ranks
+from fewscan.distributed.collectives import sum_over_ranks
 
 
 def check_maps(logits: Tensor, labels: Tensor) -> None:

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fewscan.augment.mix import PseudoLabelled
+from fewscan.distributed.collectives import gather_over_ranks
 from fewscan.losses.consistency import confident_pseudo_loss, image_weighted_pseudo_loss
 from fewscan.losses.distillation import anchor_distillation
 from fewscan.losses.segmentation import supervised_loss
@@ -31,7 +32,6 @@ from fewscan.networks.heads import (
     cut_patches,
     predictor,
 )
-from fewscan.ranks import gather_over_ranks
 from fewscan.schedule import sigmoid_ramp_up
 
 View = Literal["weak", "strong"]

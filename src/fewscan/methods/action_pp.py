@@ -26,6 +26,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from fewscan.distributed.collectives import own_number
 from fewscan.losses.adaptive import adaptive_contrast, assign_centres, move_means, uniform_centres
 from fewscan.losses.interpolation import gather_neighbourhoods
 from fewscan.losses.sampling import class_masks, draw_true
@@ -34,7 +35,6 @@ from fewscan.methods.base import Batch, Context, Count, NonNegative, Positive, S
 from fewscan.networks.bank import ClassQueue
 from fewscan.networks.ema import make_teacher, update_teacher, warmed_momentum
 from fewscan.networks.heads import RepresentationHead
-from fewscan.ranks import own_number
 from fewscan.schedule import cosine_swing
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from fewscan.ranks import gather_over_ranks
+from fewscan.distributed.collectives import gather_over_ranks
 
 
 class MemoryBank(nn.Module):

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewscan.io import atomic_path
+from fewscan.io.files import atomic_path
 from fewscan.reporting.colours import class_colour
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fewscan.evaluation.results import Setting
 from fewscan.evaluation.statistics import mean_and_sd
-from fewscan.io import atomic_path
+from fewscan.io.files import atomic_path
 from fewscan.reporting.colours import class_colour, line_style
 
 if TYPE_CHECKING:

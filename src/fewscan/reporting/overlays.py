@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fewscan.io import atomic_path
-from fewscan.orientation import upright
+from fewscan.io.files import atomic_path
+from fewscan.io.orientation import upright
 from fewscan.reporting.colours import class_colour
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from fewscan.evaluation.metrics import DEFINITIONS
 from fewscan.evaluation.results import RunResult, Setting, corrected_p, differences
 from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
 from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules
-from fewscan.tables import write_table
+from fewscan.io.tables import write_table
 
 SHOWN_DISTANCES = {"hd95_mm": "HD95 mm", "asd_voxel": "ASD voxels"}
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from fewscan.data.converters.common import Progress, bring_in_label, check_labels, new_dataset, scans_by_name
 from fewscan.data.converters.ssl4mis import CLASSES
-from fewscan.io import read_scan, scan_stem, write_json, write_scan
-from fewscan.types import DataError
+from fewscan.errors import DataError
+from fewscan.io.endings import scan_stem
+from fewscan.io.files import write_json
+from fewscan.io.scans import read_scan, write_scan
 
 FRAME = re.compile(r"^patient\d+_frame\d+(_gt)?$")
 LABEL = "_gt"

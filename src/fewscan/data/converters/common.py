@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fewscan.io import LABEL_TOLERANCE, LARGEST_LABEL, Geometry, Scan, read_scan, scan_ending, scan_stem, write_scan
-from fewscan.places import bring_over
-from fewscan.types import DataError, some
+from fewscan.errors import DataError
+from fewscan.io.endings import scan_ending, scan_stem
+from fewscan.io.geometry import Geometry, Scan
+from fewscan.io.places import bring_over
+from fewscan.io.scans import LABEL_TOLERANCE, LARGEST_LABEL, read_scan, write_scan
+from fewscan.words import abbreviate
 
 Progress = Callable[[], None] | None
 
@@ -78,7 +81,7 @@ def check_labels(labels: Mapping[str, Path], images: Collection[str]) -> None:
     """
     alone = [str(path) for case, path in labels.items() if case not in images]
     if alone:
-        raise DataError(f"labels without an image: {some(alone)}. Add their images, or take them away.")
+        raise DataError(f"labels without an image: {abbreviate(alone)}. Add their images, or take them away.")
 
 
 def bring_in_label(label: Path, image: Geometry, target: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from fewscan.errors import DataError
+from fewscan.io.nifti import COPY_AGAIN, GZIP_LARGEST_RATIO
 from fewscan.memory import require_memory, too_large
-from fewscan.nifti import COPY_AGAIN, GZIP_LARGEST_RATIO
-from fewscan.types import DataError
 
 # What h5py raises for files that are damaged, or of types that NumPy has not.
 DAMAGED = (OSError, KeyError, RuntimeError, TypeError, ValueError, OverflowError)

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from fewscan.data.converters.common import Progress, bring_in_label, check_labels, new_dataset, require, scans_by_name
-from fewscan.io import Geometry, read_frames, read_json, write_json, write_scan
-from fewscan.types import DataError, some
+from fewscan.errors import DataError
+from fewscan.io.files import read_json, write_json
+from fewscan.io.geometry import Geometry
+from fewscan.io.scans import read_frames, write_scan
+from fewscan.words import abbreviate
 
 Names = Mapping[str, Path]
 
@@ -86,13 +89,13 @@ def _check_names(source: Path, images: Names, labels: Names, unlabelled: Names) 
     bare = [case for case in images if case not in labels]
     if bare:
         raise DataError(
-            f"{source / 'labelsTr'}: missing, the labels of {some(bare)}: every training image has a label in a "
+            f"{source / 'labelsTr'}: missing, the labels of {abbreviate(bare)}: every training image has a label in a "
             "Decathlon folder. Add them, or move the images to imagesTs/."
         )
     check_labels(labels, images)
     both = [case for case in images if case in unlabelled]
     if both:
-        raise DataError(f"{source}: in imagesTr/ and in imagesTs/: {some(both)}. Take one of each away.")
+        raise DataError(f"{source}: in imagesTr/ and in imagesTs/: {abbreviate(both)}. Take one of each away.")
 
 
 def _bring_in(path: Path, target: Path, n_channels: int) -> Geometry:

@@ -13,8 +13,11 @@ import numpy as np
 
 from fewscan.data.converters.common import Progress, new_dataset, require, whole_numbers
 from fewscan.data.converters.h5 import read_arrays
-from fewscan.io import Geometry, write_json, write_scan
-from fewscan.types import DataError, some
+from fewscan.errors import DataError
+from fewscan.io.files import write_json
+from fewscan.io.geometry import Geometry
+from fewscan.io.scans import write_scan
+from fewscan.words import abbreviate
 
 Spacing = tuple[float, float, float]
 
@@ -77,7 +80,7 @@ def _names(path: Path) -> list[str]:
     names = [line.strip() for line in text.splitlines() if line.strip()]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise DataError(f"{path}: names more than once: {some(twice)}. Name each once.")
+        raise DataError(f"{path}: names more than once: {abbreviate(twice)}. Name each once.")
     return names
 
 
@@ -105,7 +108,7 @@ def _read_spacing(source: Path, frames: Sequence[str]) -> dict[str, Spacing]:
             raise DataError(f"{path}: has two different rows for {patient}. Keep the right one.")
     lacking = sorted({patient for frame in frames if (patient := _patient(frame)) not in spacing})
     if lacking:
-        raise DataError(f"{path}: no row for the patients {some(lacking)}. Add them.")
+        raise DataError(f"{path}: no row for the patients {abbreviate(lacking)}. Add them.")
     return spacing
 
 
@@ -153,7 +156,7 @@ def _gaps(path: Path, frame: str, numbers: Collection[int]) -> str | None:
     missing = [f"{frame}_slice_{number}" for number in range(first, max(numbers)) if number not in numbers]
     if not missing:
         return None
-    return f"{path}: lacks slices between others, {some(missing)}. Add them, or leave out {frame}."
+    return f"{path}: lacks slices between others, {abbreviate(missing)}. Add them, or leave out {frame}."
 
 
 def _validation_frames(source: Path, training: Collection[str]) -> list[str]:

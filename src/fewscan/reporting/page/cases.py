@@ -11,12 +11,13 @@ import numpy as np
 from markupsafe import Markup
 
 from fewscan.classes import IGNORED, Classes
-from fewscan.io import Geometry, read_mask, read_scan
-from fewscan.orientation import upright
-from fewscan.places import bring_over, differences
+from fewscan.errors import DataError
+from fewscan.io.geometry import Geometry
+from fewscan.io.orientation import upright
+from fewscan.io.places import bring_over, differences
+from fewscan.io.scans import read_mask, read_scan
 from fewscan.reporting.page.pixels import choose_window, nifti_base64, outline, png_uri, square, to_bytes
 from fewscan.reporting.page.sources import Quality
-from fewscan.types import DataError
 
 # A page of 30 MB holds about so many voxels: image and masks, compressed, in base64.
 PAGE_VOXELS = 24_000_000

@@ -12,7 +12,7 @@ from fewscan.data.plan import Plan
 from fewscan.evaluation.metrics import VOLUMES, is_share, metric_title
 from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
 from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules, case_scores, mean_of_defined, under_rules
-from fewscan.orientation import SLICE_AXES
+from fewscan.io.orientation import SLICE_AXES
 from fewscan.reporting.page.sources import RunFiles
 
 Pair = tuple[str, str]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from contourpy import contour_generator
 
-from fewscan.io import Geometry
+from fewscan.io.geometry import Geometry
 
 SMALLEST_MARGIN = 4
 WINDOW_PERCENTILES = (0.5, 99.5)

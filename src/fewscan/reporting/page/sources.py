@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_
 from fewscan.config import read_settings
 from fewscan.data.plan import Plan
 from fewscan.engine.log import read_log
+from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Signals
 from fewscan.evaluation.selection import Suggestion
-from fewscan.io import read_json
-from fewscan.tables import read_table
-from fewscan.types import DataError
+from fewscan.io.files import read_json
+from fewscan.io.tables import read_table
 
 Content = TypeVar("Content")
 
@@ -105,7 +105,7 @@ class Hardware(BaseModel):
 
 
 class Provenance(BaseModel):
-    """provenance.json, see `commands.provenance`."""
+    """provenance.json, see `runs.provenance`."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 import fewscan
 from fewscan.data.fingerprint import Fingerprint
-from fewscan.io import write_text
+from fewscan.io.files import write_text
 from fewscan.reporting.colours import CLASS_COLOURS
 from fewscan.reporting.page.cases import Card, CaseFiles
 from fewscan.reporting.page.charts import dice_strips, embedding_charts, estimate_chart, gallery_rows, training_charts

@@ -1,0 +1,283 @@
+"""The runs of a benchmark: their folders, what is done, and the records they leave."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from fewscan.data.index import DatasetIndex
+from fewscan.data.split import Split, make_split
+from fewscan.engine.checkpoint import checkpoint_files
+from fewscan.engine.log import read_log
+from fewscan.errors import ConfigError, DataError
+from fewscan.evaluation.results import RunResult
+from fewscan.io.files import read_json, write_json
+from fewscan.runs.state import CHECKPOINTS, CONFIG
+from fewscan.words import abbreviate
+
+State = Literal["missing", "unfinished", "done"]
+RECORD = "run.json"
+# A name becomes part of a folder's, and its parts are told apart by dashes.
+VARIANT = re.compile(r"(?P<name>\w[\w.+]*)=(?P<method>\w+)(?P<settings>(,[^,=]+=[^,]+)*)")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with settings of its own under a name of its own: a row of an ablation."""
+
+    name: str
+    method: str
+    settings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.method} with {', '.join(self.settings) or 'nothing changed'}"
+
+
+def parse_variant(text: str) -> Variant:
+    """NAME=METHOD,key=value,... → a variant.
+
+    Raises:
+        ConfigError: the text is of another form.
+    """
+    match = VARIANT.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(
+            f"--variant {text}: must be NAME=METHOD,key=value,... such as "
+            "no_anco=action,methods.action.use_anco=false; letters, digits and _ . + in the name."
+        )
+    return Variant(match["name"], match["method"], tuple(part for part in match["settings"].split(",") if part))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run to make: a method or a variant of one, a number of labelled patients and a seed."""
+
+    method: str
+    labelled: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.method}-{self.labelled:02d}-s{self.seed}"
+
+    def __str__(self) -> str:
+        return f"{self.method}, {self.labelled} labelled, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a run took.
+
+    Attributes:
+        seconds: wall clock, from start to exit; None of a run that was interrupted.
+        memory_gib: most resident memory of the process, 0 where the system does not tell; None of a run that was
+            interrupted.
+        device: it ran on.
+    """
+
+    seconds: float | None
+    memory_gib: float | None
+    device: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All runs of a benchmark.
+
+    Attributes:
+        index: of the data set.
+        output: the benchmark's folder.
+        cells: in the order in which they are made.
+        recipe: of every run.
+        settings: `key=value` changes to it.
+        splits: by number of labelled patients.
+        cache: folder with a cache for every number of labelled patients.
+        variants: by name.
+    """
+
+    index: DatasetIndex
+    output: Path
+    cells: tuple[Cell, ...]
+    recipe: str
+    settings: tuple[str, ...]
+    splits: dict[int, Split]
+    cache: Path
+    variants: dict[str, Variant] = field(default_factory=dict)
+
+    @property
+    def split(self) -> Split:
+        """Any of the splits: who is held out is the same in all."""
+        return next(iter(self.splits.values()))
+
+    def folder(self, cell: Cell) -> Path:
+        """The run's folder."""
+        return self.output / "runs" / cell.name
+
+    def lock(self, cell: Cell) -> Path:
+        """The file by which a process claims the run."""
+        return self.output / "runs" / f"{cell.name}.lock"
+
+    def recipe_of(self, name: str) -> tuple[str, tuple[str, ...]]:
+        """The method that a row of the table trains, and its changes to the recipe."""
+        variant = self.variants.get(name)
+        return (variant.method, (*self.settings, *variant.settings)) if variant else (name, self.settings)
+
+    def request(self, cell: Cell) -> dict[str, Any]:
+        """What decides a run's result; written into its record and compared with it."""
+        method, settings = self.recipe_of(cell.method)
+        return {
+            "dataset": self.index.name,
+            "split": _digest(self.splits[cell.labelled].to_json()),
+            **asdict(cell),
+            "method": method,
+            "recipe": self.recipe,
+            "settings": list(settings),
+        }
+
+    def arguments(self, cell: Cell, device: str) -> list[str]:
+        """Of `fewscan train`."""
+        method, settings = self.recipe_of(cell.method)
+        options = {
+            "--output": self.folder(cell),
+            "--method": method,
+            "--labelled": cell.labelled,
+            "--recipe": self.recipe,
+            "--seed": cell.seed,
+            "--device": device,
+            "--cache": self.cache / f"{cell.labelled:02d}",
+        }
+        # A page for every run of a grid would be a gigabyte; `fewscan report` writes the ones that are wanted.
+        changes = [part for setting in ("report.page=false", *settings) for part in ("--set", setting)]
+        return [str(self.index.root), *(str(part) for pair in options.items() for part in pair), *changes]
+
+    def state(self, cell: Cell) -> State:
+        """Whether the run is there.
+
+        Raises:
+            ConfigError: it is there and was made from something else; it may have taken hours, so it is not removed.
+        """
+        folder = self.folder(cell)
+        if not folder.exists():
+            return "missing"
+        if not all((folder / name).is_file() for name in (RECORD, *self._made_by_training())):
+            return "unfinished"
+        _check_same(folder, read_json(folder / RECORD)["request"], self.request(cell))
+        return "done"
+
+    def done(self) -> list[Cell]:
+        """The cells whose runs are there."""
+        return [cell for cell in self.cells if self.state(cell) == "done"]
+
+    def can_go_on(self, cell: Cell) -> bool:
+        """Whether training can go on with an unfinished run, or has ended with everything but the record there."""
+        folder = self.folder(cell)
+        if not (folder / CONFIG).is_file():
+            return False
+        ended = all((folder / name).is_file() for name in self._made_by_training())
+        return ended or bool(checkpoint_files(folder / CHECKPOINTS))
+
+    def _made_by_training(self) -> tuple[str, ...]:
+        return ("model.safetensors", "validation/summary.json") if self.split.val else ("model.safetensors",)
+
+    def clear(self, cell: Cell) -> None:
+        """Remove what an interrupted run left behind."""
+        shutil.rmtree(self.folder(cell), ignore_errors=True)
+
+    def finish(self, cell: Cell, costs: Costs, version: str, finished: str) -> None:
+        """Write the run's record, which makes it done.
+
+        Args:
+            cell: that was trained.
+            costs: of it.
+            version: of fewscan.
+            finished: date and time, ISO 8601.
+        """
+        folder = self.folder(cell)
+        record = {
+            "request": self.request(cell),
+            "plan": _digest(read_json(folder / "plan.json")),
+            **asdict(costs),
+            "slices_per_second": _slices_per_second(folder / "metrics.jsonl"),
+            "fewscan": version,
+            "finished": finished,
+        }
+        write_json(folder / RECORD, record)
+
+    def record(self, cell: Cell) -> dict[str, Any]:
+        """What `finish` wrote."""
+        return dict(read_json(self.folder(cell) / RECORD))
+
+    def result(self, cell: Cell, part: str) -> RunResult:
+        """A finished run as scored on a part of the split: validation or test."""
+        record = self.record(cell)
+        return RunResult(
+            **asdict(cell),
+            summary=read_json(self.folder(cell) / part / "summary.json"),
+            seconds=record["seconds"],
+            memory_gib=record["memory_gib"],
+            slices_per_second=record["slices_per_second"],
+        )
+
+
+def make_grid(
+    index: DatasetIndex,
+    output: Path,
+    methods: Sequence[str],
+    labelled: Sequence[int],
+    seeds: Sequence[int],
+    recipe: str,
+    settings: Sequence[str],
+    cache: Path | None,
+    variants: Sequence[Variant] = (),
+) -> Grid:
+    """The grid of all combinations, variants after methods; one seed is done with before the next one begins.
+
+    Raises:
+        ConfigError: a number of labelled patients cannot be met, two rows have one name, or there is nothing to run.
+        DataError: there are no held-out cases to score, or a test case has no label.
+    """
+    rows = [*methods, *(variant.name for variant in variants)]
+    twice = [name for name in dict.fromkeys(rows) if rows.count(name) > 1]
+    if twice:
+        raise ConfigError(f"--variant {twice[0]}: there is a method or a variant of that name. Choose another name.")
+    if not rows or not labelled or not seeds:
+        raise ConfigError("Nothing to run: give at least one method, number of labelled patients and seed.")
+    splits = {n: make_split(index, n) for n in labelled}
+    _check_held_out(index, next(iter(splits.values())))
+    cells = tuple(Cell(name, n, seed) for seed, n, name in product(dict.fromkeys(seeds), splits, rows))
+    named = {variant.name: variant for variant in variants}
+    return Grid(index, output, cells, recipe, tuple(settings), splits, cache or output / "cache", named)
+
+
+def _check_held_out(index: DatasetIndex, split: Split) -> None:
+    if not split.val and not split.test:
+        raise DataError(f'{index.root}: no held-out cases to score. Name some as "val" or "test" in splits.json.')
+    bare = [case.name for case in split.test if case.label is None]
+    if bare:
+        raise DataError(
+            f"{index.root}: test cases without a label: {abbreviate(bare)}. "
+            "Add their labels to labelsTr/, or take them out of splits.json."
+        )
+
+
+def _check_same(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    other = [f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items() if found.get(key) != value]
+    if other:
+        raise ConfigError(f"{folder}: holds a run with {'; '.join(other)}. Choose another folder, or remove the run.")
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _slices_per_second(metrics: Path) -> float:
+    return float(median(record["slices_per_second"] for record in read_log(metrics) if "slices_per_second" in record))

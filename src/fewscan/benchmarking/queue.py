@@ -1,0 +1,242 @@
+"""Runs as processes of their own, one per device: their memory is theirs alone, and so is a crash."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from statistics import mean
+
+import fewscan
+from fewscan.benchmarking.grid import Cell, Costs, Grid
+from fewscan.engine.interrupt import watch_signals
+from fewscan.errors import Interrupted
+from fewscan.runs.lock import claim, hold, release
+from fewscan.terminal.console import Reporter
+
+POLL_SECONDS = 0.2
+STOP_SECONDS = 10
+KIB_PER_GIB = 2**20
+
+
+@dataclass
+class Worker:
+    """A training process and the claim it works under.
+
+    Attributes:
+        cell: being trained.
+        device: it runs on.
+        process: `fewscan train`.
+        log: what it says; beside the run's folder, which has to be empty or a run's at the start.
+        lock: given back when the process has ended.
+        started: of the monotonic clock, s.
+        goes_on: with a run that was interrupted, whose costs are not known.
+        memory_gib: most resident memory so far.
+    """
+
+    cell: Cell
+    device: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    lock: Path
+    started: float
+    goes_on: bool = False
+    memory_gib: float = 0.0
+
+    def poll(self) -> Costs | None:
+        """What the run took, once it has ended."""
+        # Not what wait4 reports: there Linux counts what this process held when it started the child.
+        self.memory_gib = most_resident_gib(self.process.pid) or self.memory_gib
+        if self.process.poll() is None:
+            return None
+        if self.goes_on:
+            return Costs(None, None, self.device)
+        return Costs(time.monotonic() - self.started, self.memory_gib, self.device)
+
+    def wait(self) -> None:
+        """Let a process that was asked to end do so, for a while."""
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Workshop:
+    """Makes the runs of a grid that are not there yet and that no other process is making.
+
+    Args:
+        grid: of the runs.
+        devices: one process at a time for each.
+        reporter: where to say what goes on.
+        after_run: called after every finished run.
+    """
+
+    def __init__(self, grid: Grid, devices: Sequence[str], reporter: Reporter, after_run: Callable[[], object]) -> None:
+        self.grid = grid
+        self.devices = devices
+        self.reporter = reporter
+        self.after_run = after_run
+        self.waiting = deque(cell for cell in grid.cells if grid.state(cell) != "done")
+        self.held: list[Cell] = []
+        self.workers: list[Worker] = []
+        self.failed: list[Cell] = []
+        self.said: set[Cell] = set()
+
+    def work(self) -> list[Cell]:
+        """Make all runs; what failed is returned.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM asked to stop; the processes are ended.
+        """
+        with watch_signals() as interrupt:
+            try:
+                while interrupt.signal is None and (self._fill() or self.workers):
+                    time.sleep(POLL_SECONDS)
+                    for worker in list(self.workers):
+                        costs = worker.poll()
+                        if costs is not None:
+                            self.workers.remove(worker)
+                            self._close(worker, costs)
+            finally:
+                self._stop()
+        if interrupt.signal is not None:
+            name = interrupt.signal.name
+            raise Interrupted(interrupt.signal, f"Stopped by {name}; the same command makes the runs that are missing.")
+        return self.failed
+
+    def _stop(self) -> None:
+        """End all processes; each is asked before any is waited for, which a second signal cuts short."""
+        for worker in self.workers:
+            worker.process.terminate()
+        for worker in self.workers:
+            worker.wait()
+            release(worker.lock)
+
+    def _fill(self) -> bool:
+        """Give every idle device a run; whether one was started."""
+        busy = {worker.device for worker in self.workers}
+        idle = [device for device in self.devices if device not in busy]
+        started = False
+        while idle and self.waiting:
+            worker = self._start(self.waiting.popleft(), idle[0])
+            if worker is not None:
+                self.workers.append(worker)
+                idle.pop(0)
+                started = True
+        return started
+
+    def _start(self, cell: Cell, device: str) -> Worker | None:
+        """Claim the run and start it; None where it is another process's, or done by now."""
+        lock = self.grid.lock(cell)
+        if not claim(lock):
+            self._leave(cell, lock)
+            return None
+        worker = None
+        try:
+            if self._is_to_make(cell):
+                worker = self._launch(cell, device, lock)
+        finally:
+            if worker is None:
+                release(lock)
+        return worker
+
+    def _leave(self, cell: Cell, lock: Path) -> None:
+        """Leave a run to its holder for now; it is looked at again when a run of this process has ended."""
+        self.held.append(cell)
+        if cell not in self.said:
+            self.said.add(cell)
+            self.reporter.say(f"{cell}: another process has it; if there is none, remove {lock}")
+
+    def _is_to_make(self, cell: Cell) -> bool:
+        """Look again now that the run is claimed: another process may have finished it. Clears what is of no use."""
+        state = self.grid.state(cell)
+        if state == "unfinished" and not self.grid.can_go_on(cell):
+            self.reporter.say(f"{cell}: {self.grid.folder(cell)} has no checkpoint, it is removed and made anew")
+            self.grid.clear(cell)
+        return state != "done"
+
+    def _launch(self, cell: Cell, device: str, lock: Path) -> Worker:
+        self._say_start(cell, device)
+        log = lock.with_suffix(".log")
+        goes_on = self.grid.state(cell) == "unfinished"
+        if goes_on:
+            self.reporter.say(f"{cell}: {self.grid.folder(cell)} is unfinished, training goes on there")
+        resume = ["--resume"] if goes_on else []
+        command = [sys.executable, "-m", "fewscan", "train", *self.grid.arguments(cell, device), *resume]
+        with log.open("ab" if goes_on else "wb") as file:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+        hold(lock, process.pid)
+        return Worker(cell, device, process, log, lock, time.monotonic(), goes_on)
+
+    def _close(self, worker: Worker, costs: Costs) -> None:
+        """Keep the log; write the run's record, or say that it failed."""
+        folder = self.grid.folder(worker.cell)
+        try:
+            folder.mkdir(exist_ok=True)
+            log = worker.log.replace(folder / "log.txt")
+            if worker.process.returncode == 0:
+                now = datetime.now().astimezone().isoformat(timespec="seconds")
+                self.grid.finish(worker.cell, costs, fewscan.__version__, now)
+        finally:
+            release(worker.lock)
+        self.waiting.extend(self.held)
+        self.held.clear()
+        if worker.process.returncode == 0:
+            self.after_run()
+        else:
+            self.failed.append(worker.cell)
+            self._say_failure(worker, log)
+
+    def _say_failure(self, worker: Worker, log: Path) -> None:
+        self.reporter.say(f"{worker.cell}: {how_it_ended(worker.process.returncode)}, see {log}")
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        if lines:
+            self.reporter.say(f"  {lines[-1]}")
+
+    def _say_start(self, cell: Cell, device: str) -> None:
+        running = [worker.cell for worker in self.workers]
+        number = len(self.grid.done()) + len(self.failed) + len(running) + 1
+        coming = [cell, *running, *self.waiting]
+        left = time_left(self.grid, coming, len(self.devices))
+        text = f", about {timedelta(seconds=round(left))} left" if left is not None else ""
+        self.reporter.say(f"run {number} of {len(self.grid.cells)} on {device}: {cell}{text}")
+
+
+def how_it_ended(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"failed with exit code {code}"
+    name = signal.Signals(-code).name
+    if name == "SIGKILL":
+        return "was killed by SIGKILL, as Linux does when memory runs out: lower the batches or plan.size"
+    return f"was killed by {name}"
+
+
+def most_resident_gib(pid: int) -> float | None:
+    """Most resident memory of a process since its start, as Linux counts it; None elsewhere, or when it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    kib = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return kib[0] / KIB_PER_GIB if kib else None
+
+
+def time_left(grid: Grid, coming: Sequence[Cell], n_devices: int) -> float | None:
+    """Seconds until all coming runs are done, from what finished runs of their methods took; None before the first."""
+    seconds: dict[str, list[float]] = {}
+    for cell in grid.done():
+        took = grid.record(cell)["seconds"]
+        if took is not None:
+            seconds.setdefault(cell.method, []).append(took)
+    if not seconds:
+        return None
+    usual = mean(value for values in seconds.values() for value in values)
+    return sum(mean(seconds.get(cell.method, [usual])) for cell in coming) / n_devices

@@ -1,0 +1,90 @@
+"""Cases: the files of a scan, and how they are found among others."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewscan.data.names import CHANNEL, channel_names, wrong_channels
+from fewscan.data.strangers import list_folder, passed_over, remedy_of
+from fewscan.errors import DataError
+from fewscan.io.endings import scan_ending, scan_stem
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan: a file per channel, and its mask where there is one.
+
+    Attributes:
+        name: the file name without channel number and ending; unique in its data set.
+        images: one file per channel, in channel order.
+        label: the mask file; None for an unlabelled case, and for one whose label is hidden.
+        patient: cases of one patient are never separated by a split.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path | None
+    patient: str
+
+
+def notes_on_folders(inputs: Sequence[Path]) -> list[str]:
+    """What to say of the files of each folder that are no scans."""
+    notes = [passed_over(folder, list_folder(folder)) for folder in inputs if folder.is_dir()]
+    return [note for note in notes if note is not None]
+
+
+def collect_cases(inputs: Sequence[Path], n_channels: int) -> list[Case]:
+    """Group files into cases.
+
+    A file named CASE_0000 is a channel of CASE; where the model has one channel, any other name is a case too.
+
+    Raises:
+        DataError: a path does not exist, there is nothing to predict, channels are missing or two cases share a name.
+    """
+    files = [file for path in inputs for file in _scans(path)]
+    groups: dict[str, dict[int, Path]] = defaultdict(dict)
+    faults = []
+    for file in files:
+        match = CHANNEL.match(scan_stem(file))
+        name, channel = (match["case"], int(match["channel"])) if match else (scan_stem(file), 0)
+        if channel in groups[name]:
+            faults.append(f"{file}: the name of {groups[name][channel]} again. Predict them apart.")
+        groups[name][channel] = file
+    wanted = set(range(n_channels))
+    for name, channels in groups.items():
+        wrong = wrong_channels(name, channels, n_channels, "the model")
+        if wrong:
+            faults.append(wrong)
+        elif set(channels) != wanted:
+            have = ", ".join(f"{i:04d}" for i in sorted(channels))
+            faults.append(
+                f"{next(iter(channels.values()))}: {name} has the channels {have}, the model wants {n_channels}. "
+                f"Name them {channel_names(name, n_channels)}."
+            )
+    if not groups:
+        faults.append(f"{', '.join(map(str, inputs))}: no scans there. Give .nii.gz, .nii, .nrrd or .mha files.")
+        faults += notes_on_folders(inputs)
+    if faults:
+        raise DataError("\n".join(faults))
+    return [
+        Case(name, tuple(channels[i] for i in sorted(channels)), None, name)
+        for name, channels in sorted(groups.items())
+    ]
+
+
+def _scans(path: Path) -> list[Path]:
+    try:
+        is_folder, is_there = path.is_dir(), os.path.lexists(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}. Check the path and its permissions.") from None
+    if is_folder:
+        return [file for file in list_folder(path) if scan_ending(file)]
+    if not is_there:
+        raise DataError(f"{path}: there is no such file or folder. Check the path.")
+    if scan_ending(path) is None:
+        raise DataError(f"{path}: not a scan that can be read. {remedy_of(path)}")
+    return [path]

@@ -1,0 +1,1 @@
+"""Scans, tables and files in and out."""

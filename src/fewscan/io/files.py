@@ -1,0 +1,145 @@
+"""Files that appear complete or not at all, and text and JSON in and out."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fewscan.errors import DataError, WriteError
+from fewscan.io.endings import scan_ending
+
+# What `atomic_path` names its files: a dot, the name, eight random characters, an ending.
+LEFTOVER = re.compile(r"^\..+\.[a-z0-9_]{8}(\.nii\.gz|\.\w+)?$")
+# Editors of Windows begin text files with one; without one they are UTF-8.
+BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+def check_name(path: Path) -> None:
+    """Refuse what ITK cannot open: it takes names as UTF-8, and ends the process where one is not.
+
+    Raises:
+        DataError: the path is of another encoding, as old archives have them.
+    """
+    try:
+        is_utf8 = str(path).encode("utf-8") == os.fsencode(path)
+    except UnicodeEncodeError:
+        is_utf8 = False
+    if not is_utf8:
+        raise DataError(
+            f"{path}: its name is not UTF-8. Rename it, such as with convmv -f latin1 -t utf-8 --notest, or copy it."
+        )
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A path beside the target, with its ending; renamed to it at the end, removed if anything was raised.
+
+    Who may read the file is what the umask of the process says.
+
+    Raises:
+        WriteError: the folder does not exist or cannot be written to, or the system refused a write.
+    """
+    ending = scan_ending(path) or path.suffix
+    beside: Path | None = None
+    try:
+        name = path.parent / f".{path.name[:40]}.{secrets.token_hex(4)}{ending}"
+        # Not mkstemp, whose files are for their owner alone.
+        name.touch(exist_ok=False)
+        beside = name
+        yield beside
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise WriteError(path, error) from None
+    finally:
+        # On a disk that has become read-only it stays, which must not hide the fault.
+        with suppress(OSError):
+            if beside is not None:
+                beside.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(path, error) from None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed writes of `atomic_path` left in a folder and below; no such write may be going on there."""
+    for path in list(folder.rglob(".*")):
+        if LEFTOVER.match(path.name) and path.is_file():
+            path.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, complete or not at all.
+
+    What no UTF-8 can hold, names of files in other encodings, is written as in JSON.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    with atomic_path(path) as beside:
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def read_text(path: Path) -> str:
+    """Read a user's text file: UTF-8, or what its byte order mark says.
+
+    Raises:
+        DataError: it is missing or no text.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}. Check the path and its permissions.") from None
+    encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text: {error}. Save it as UTF-8.") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, complete or not at all; numbers that are not finite are refused with ValueError.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; the standard leaves open which of two values of one key counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for n, (key, _) in enumerate(pairs) if key in dict(pairs[:n]))
+        raise ValueError(f'"{twice}" is in it twice')
+    return found
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: it is missing or not JSON, or gives one key two values.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text, object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a JSON file: {error}. Mend or restore it.") from None

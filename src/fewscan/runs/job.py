@@ -1,0 +1,206 @@
+"""The training of a job: preprocessing, the loop, the model, its validation and its page; alone or beside others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewscan.config import Config
+from fewscan.data.cases import Case
+from fewscan.data.index import DatasetIndex
+from fewscan.data.plan import Plan
+from fewscan.data.preprocess import build_cache
+from fewscan.data.split import Split
+from fewscan.data.store import SliceStore
+from fewscan.devices import choose_precision
+from fewscan.distributed.collectives import count
+from fewscan.distributed.torchrun import local_processes
+from fewscan.engine.alarms import alarms_of
+from fewscan.engine.checkpoint import Checkpoint, Checkpoints, read_checkpoint
+from fewscan.engine.determinism import determinism
+from fewscan.engine.embedding import save_embedding
+from fewscan.engine.gallery import Gallery
+from fewscan.engine.log import RunLog
+from fewscan.engine.loop import fit
+from fewscan.engine.machine_errors import explained_training
+from fewscan.engine.statistics import clean_statistics
+from fewscan.engine.validation import canvas_validation
+from fewscan.errors import DataError
+from fewscan.inference.model import ModelCard, save_model
+from fewscan.io.files import write_json
+from fewscan.methods.base import Method, Task
+from fewscan.registry import METHODS, find
+from fewscan.reporting.curves import save_progress
+from fewscan.runs.launch import Launch, Start
+from fewscan.runs.page import DataOfRun, write_report
+from fewscan.runs.provenance import write_provenance
+from fewscan.runs.quality import validate_and_calibrate
+from fewscan.runs.state import CHECKPOINTS
+from fewscan.terminal.console import Reporter
+from fewscan.terminal.dashboard import TrainingView
+
+Validate = Callable[[Method], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be trained, and where to.
+
+    Attributes:
+        config: all settings.
+        plan: how scans become input.
+        index: of the data set.
+        split: who is labelled, unlabelled and held out.
+        output: folder of the run.
+        cache: folder of the preprocessed slices.
+        reporter: where to show what goes on.
+    """
+
+    config: Config
+    plan: Plan
+    index: DatasetIndex
+    split: Split
+    output: Path
+    cache: Path
+    reporter: Reporter
+
+
+def carry_out(job: Job, launch: Launch) -> None:
+    """From the plan to the validated model and its page, or from the last checkpoint."""
+    started, where, output = time.time(), launch.device, job.output
+    store = _cached(job, "train", job.split.train, "training scans", where)
+    val = _cached(job, "val", job.split.val, "validation scans", where) if job.split.val else None
+    checkpoints = Checkpoints(output / CHECKPOINTS, job.config.checkpoint)
+    validate = canvas_validation(val, job.split.val, job.plan)
+    with seeded(job.config, where):
+        method = build_method(job.config, job.plan, where)
+        saved = checkpoints.newest(job.reporter.say)
+        path = checkpoints.path(saved.done) if saved is not None else None
+        launch.tell(Start(config=job.config, plan=job.plan, checkpoint=path, validates=validate is not None))
+        _fit(job, method, store, validate, checkpoints, saved)
+        with clean_statistics(method.networks().values(), store, job.config.export.clean_statistics):
+            _export(job, method)
+            if val is not None:
+                save_embedding(output / "embedding.json", method, val, job.plan.class_names)
+    validate_and_calibrate(output, job.split, where, job.reporter)
+    resumed_after = saved.done if saved is not None else None
+    write_provenance(output, job.index.root, job.config.seed, where, started, resumed_after)
+    if job.config.report.page:
+        write_report(output, DataOfRun(job.index, job.split), job.reporter, job.config.report.most_cases)
+    checkpoints.remove()
+    job.reporter.say(f"the model is {output / 'model.safetensors'}; `fewscan predict {output} SCANS -o OUT` uses it")
+
+
+def follow(launch: Launch, output: Path, cache: Path) -> None:
+    """Train beside the first process; nothing is written, shown or validated here."""
+    start = launch.hear()
+    if start is None:
+        return
+    where, config, folder = launch.device, start.config, cache / "train"
+    if not (folder / "slices.json").is_file():
+        raise DataError(f"{folder}: not to be seen from here. Run and cache must lie where every machine reads them.")
+    saved = read_checkpoint(start.checkpoint) if start.checkpoint is not None else None
+    checkpoints = Checkpoints(output / CHECKPOINTS, config.checkpoint)
+    store = SliceStore(folder, where, sharers=local_processes())
+    quiet = TrainingView(Reporter(quiet=True), lambda: None)
+    with explained_training(config), seeded(config, where), quiet as view:
+        trained = build_method(config, start.plan, where)
+        validate = _leave_to_first if start.validates else None
+        fit(trained, store, config, RunLog(None), view, validate, checkpoints, saved)
+
+
+def _leave_to_first(method: Method) -> dict[str, Any]:
+    """The validation of the other processes; the first one does it."""
+    del method
+    return {}
+
+
+def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
+    """The method with fresh weights, on the device; convolutions run channels last."""
+    task = Task(
+        in_channels=len(plan.channel_names),
+        n_classes=len(plan.class_names),
+        size=plan.size,
+        network=config.network,
+        augmentation=config.augmentation.resolved(plan.turned),
+        stages=config.stages,
+        precision=choose_precision(config.precision, device),
+    )
+    method: Method = find(METHODS, config.method, "method")(task, config.method_settings())
+    method.to(device)
+    method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return method
+
+
+@contextmanager
+def seeded(config: Config, where: torch.device) -> Iterator[None]:
+    """The global generators of torch start at the run's seed, deterministic if wanted, and are afterwards as before."""
+    devices = [where] if where.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), determinism(config.deterministic, where):
+        torch.manual_seed(config.seed)
+        yield
+
+
+def _cached(job: Job, name: str, cases: Sequence[Case], text: str, device: torch.device) -> SliceStore:
+    with job.reporter.bar(f"preprocessing {text}", len(cases)) as step:
+        build_cache(cases, job.plan, job.cache / name, step)
+    return SliceStore(job.cache / name, device, sharers=local_processes())
+
+
+def _fit(
+    job: Job,
+    method: Method,
+    store: SliceStore,
+    validate: Validate | None,
+    checkpoints: Checkpoints,
+    saved: Checkpoint | None,
+) -> None:
+    output, logging = job.output, job.config.logging
+    if count() > 1:
+        job.reporter.say(f"{count()} processes share every batch")
+    if saved is not None:
+        _say_going_on(job.reporter, saved)
+    board = output / "tensorboard" if logging.tensorboard else None
+    log = RunLog(output / "metrics.jsonl", board, saved.records if saved is not None else ())
+    gallery = Gallery(output / "gallery", store, job.split.train, job.config.export.clean_statistics)
+
+    def redraw() -> None:
+        save_progress(output / "progress.png", log.records)
+
+    with closing(log), TrainingView(job.reporter, redraw, log.records) as view:
+        fit(method, store, job.config, log, view, validate, checkpoints, saved, gallery)
+    redraw()
+    write_json(output / "alarms.json", alarms_of(log.records))
+
+
+def _say_going_on(reporter: Reporter, saved: Checkpoint) -> None:
+    reporter.say(f"going on after update {saved.done}")
+    if saved.ranks != count():
+        reporter.say(
+            f"  processes then {saved.ranks}, now {count()}: augmentation and dropout draw anew, "
+            "the weights will not be those of an unbroken run"
+        )
+    now = torch.get_num_threads()
+    if saved.threads != now:
+        reporter.say(
+            f"  with {now} threads of PyTorch, before it were {saved.threads}: the last bits of the weights may differ "
+            f"from those of an unbroken run (OMP_NUM_THREADS={saved.threads} keeps them)"
+        )
+
+
+def _export(job: Job, method: Method) -> None:
+    (name, network), *others = method.networks().items()
+    card = ModelCard(
+        method=job.config.method,
+        network_name=name,
+        network=job.config.network,
+        plan=job.plan,
+        flips=job.config.augmentation.spatial.flip > 0,
+    )
+    save_model(job.output, network, card, others[0][1] if others else None)

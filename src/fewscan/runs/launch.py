@@ -1,0 +1,89 @@
+"""The start of a training of one or several processes: the first prepares it, then tells the others how to begin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel
+
+from fewscan.config import Config
+from fewscan.data.plan import Plan
+from fewscan.devices import choose_device, choose_own_device
+from fewscan.distributed.collectives import joined, largest_over_ranks, rank, text_from_first
+from fewscan.distributed.torchrun import local_number, processes
+from fewscan.errors import FewscanError, Interrupted
+
+
+class Start(BaseModel):
+    """What a rank has to know to train with the others; the slices and the checkpoint it reads itself."""
+
+    config: Config
+    plan: Plan
+    checkpoint: Path | None
+    validates: bool
+
+
+class Launch:
+    """A process among those that train together; alone, it is the first.
+
+    Args:
+        device: this process's own.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.told = False
+
+    @property
+    def follows(self) -> bool:
+        """Whether another process is the first."""
+        return rank() > 0
+
+    def tell(self, start: Start | None) -> None:
+        """Let the others begin; None: there is nothing to begin. Said once."""
+        if not self.told:
+            self.told = True
+            text_from_first(start.model_dump_json(by_alias=True) if start is not None else "")
+
+    def hear(self) -> Start | None:
+        """Wait for what the first process tells."""
+        text = text_from_first("")
+        return Start.model_validate_json(text) if text else None
+
+
+@contextmanager
+def launched(device: str) -> Iterator[Launch]:
+    """Join the processes that torchrun has started, or be the only one.
+
+    Where the first one leaves before training, for good or by an error, so do the others.
+
+    Args:
+        device: auto, cpu, cuda, ...; only a single process may be given a certain GPU.
+
+    Raises:
+        ConfigError: there is no such device here.
+        FewscanError: what the processes do together has failed; all but the first say which they are.
+    """
+    if processes() == 1:
+        yield Launch(choose_device(device))
+        return
+    with joined(own := choose_own_device(device, local_number())):
+        launch = Launch(own)
+        try:
+            yield launch
+        except Interrupted as stop:
+            # All ranks were interrupted after the same update; none goes before the first has tidied up.
+            largest_over_ranks(0)
+            if launch.follows:
+                raise SystemExit(stop.code) from None
+            raise
+        except FewscanError as error:
+            if launch.follows:
+                raise FewscanError(f"process {rank()}: {error}") from error
+            raise
+        finally:
+            if not launch.follows:
+                launch.tell(None)

@@ -1,0 +1,114 @@
+"""provenance.json: what a run was made by, from and on. Times and machines differ between equal runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import resource
+import shlex
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import fewscan
+from fewscan.errors import DataError
+from fewscan.io.files import read_json, write_json
+
+PROVENANCE = "provenance.json"
+HASHED = ("model.safetensors", "config.yaml", "plan.json", "splits.json", "files.json")
+PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "nibabel")
+
+
+def write_provenance(
+    run: Path, dataset: Path, seed: int, device: torch.device, started: float, resumed_after: int | None
+) -> None:
+    """Write `provenance.json` of a trained run.
+
+    Args:
+        run: its folder, with the model.
+        dataset: that it was trained on.
+        seed: of the training.
+        device: it ran on.
+        started: `time.time()` at the start of this process's part of the training.
+        resumed_after: the update it went on after; None: it ran in one go.
+    """
+    write_json(
+        run / PROVENANCE,
+        {
+            "command": _command(),
+            "dataset": str(dataset.resolve()),
+            "seed": seed,
+            "versions": {
+                "fewscan": fewscan.__version__,
+                "python": platform.python_version(),
+                **{package: version(package) for package in PACKAGES},
+            },
+            "sha256": {name: _sha256(run / name) for name in HASHED},
+            "hardware": _hardware(device),
+            "started": _moment(started),
+            "finished": _moment(time.time()),
+            "seconds": round(time.time() - started, 1),
+            "resumed_after": resumed_after,
+        },
+    )
+
+
+def dataset_of(run: Path, remedy: str = "Give its folder.") -> Path:
+    """The data set that a run was trained on.
+
+    Raises:
+        DataError: the run does not say, or it is no longer there.
+    """
+    path = run / PROVENANCE
+    told = read_json(path).get("dataset") if path.is_file() else None
+    if not isinstance(told, str):
+        raise DataError(f"{run}: the run does not say where its data set is. {remedy}")
+    if not Path(told).is_dir():
+        raise DataError(f"{run}: its data set is no longer in {told}. {remedy}")
+    return Path(told)
+
+
+def _command() -> str:
+    """The command line of this process, whoever called the training."""
+    program = Path(sys.argv[0]).name
+    return shlex.join([*(["python", "-m", "fewscan"] if program == "__main__.py" else [program]), *sys.argv[1:]])
+
+
+def _hardware(device: torch.device) -> dict[str, Any]:
+    named = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": f"{device.type}: {named}",
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": platform.platform(),
+        "most_memory_gib": round(_most_memory_bytes() / 2**30, 3),
+    }
+
+
+def _most_memory_bytes() -> int:
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts bytes, Linux kibibytes.
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _processor() -> str:
+    """The CPU's name as Linux tells it, else its architecture."""
+    table = Path("/proc/cpuinfo")
+    lines = table.read_text(encoding="utf-8").splitlines() if table.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

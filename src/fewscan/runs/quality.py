@@ -1,0 +1,239 @@
+"""The quality of predictions: what a run knows about it (`quality.json`), and tables of cases (`quality.csv`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fewscan.classes import IGNORED
+from fewscan.data.cases import Case
+from fewscan.data.plan import Plan
+from fewscan.data.split import Split
+from fewscan.errors import DataError
+from fewscan.evaluation.calibration import Calibration, Estimate, Signals, calibrate
+from fewscan.evaluation.shape import Expected, class_shapes, expected_shapes
+from fewscan.evaluation.summary import case_dice
+from fewscan.inference.model import SECOND_WEIGHTS, ModelCard, load_second, read_card
+from fewscan.inference.quality import Assessment, QualityObserver
+from fewscan.io.files import read_json, write_json
+from fewscan.io.scans import read_mask
+from fewscan.io.tables import write_table
+from fewscan.runs.scoring import validate_model
+from fewscan.terminal.console import Reporter
+from fewscan.words import abbreviate
+
+FORMAT = 1
+FILE = "quality.json"
+TABLE = "quality.csv"
+COLUMNS = ("case", "dice_estimate", "dice_low", "dice_high", "flagged", "reason", *Signals._fields)
+# Spreads beyond the labelled cases from which a case is flagged for its shape alone.
+FLAG_FROM = 3.0
+# What an estimate is made from, with the second network and without; why not from the outlier: docs/quality.md.
+ESTIMATED_FROM = (("entropy", "agreement_teacher", "agreement_tta"), ("entropy", "agreement_tta"))
+
+
+class Quality(BaseModel):
+    """What `quality.json` says.
+
+    Attributes:
+        format: version of this file.
+        two_networks: whether the method has a second network.
+        expected: shapes of the labelled cases, by class number inside; None: no labelled case shows the whole.
+        calibrations: from signals to a Dice, those that need most signals first; none without enough validation cases.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
+    two_networks: bool
+    expected: dict[int, Expected] | None
+    calibrations: tuple[Calibration, ...]
+
+
+class Row(NamedTuple):
+    """A line of the table."""
+
+    case: str
+    estimate: Estimate | None
+    flagged: bool
+    reason: str
+    signals: Signals
+
+
+def read_quality(run: Path) -> Quality | None:
+    """What a run knows; None where it has no `quality.json`.
+
+    Raises:
+        DataError: the file is not one of fewscan's.
+    """
+    path = run / FILE
+    if not path.is_file():
+        return None
+    try:
+        return Quality.model_validate(read_json(path))
+    except ValidationError as error:
+        raise DataError(
+            f"{path}: not the quality of a fewscan run. Restore it, or predict --no-quality. {error}"
+        ) from None
+
+
+class Judge:
+    """Judges predictions while a finished run makes them; says which signals cannot be had.
+
+    Attributes:
+        observer: for `predict_cases`.
+
+    Args:
+        run: the model's folder.
+        card: of the model.
+        device: of the network.
+        averaged: whether the prediction is averaged over views.
+        reporter: where to speak.
+
+    Raises:
+        DataError: a file of the run is damaged.
+    """
+
+    def __init__(self, run: Path, card: ModelCard, device: torch.device, averaged: bool, reporter: Reporter) -> None:
+        self.quality = read_quality(run)
+        self.reporter = reporter
+        self.rows: list[Row] = []
+        second = load_second(run, card, device)
+        expected = self.quality.expected if self.quality is not None else None
+        if expected is not None and sorted(expected) != list(range(1, len(card.plan.class_names))):
+            raise DataError(f"{run / FILE}: is of other classes than model.json. Take all files from the same run.")
+        self.observer = QualityObserver(card.plan, second, expected, averaged)
+        if self.quality is None:
+            reporter.say(f"{run / FILE} is not there: signals of quality, but no estimate and no outliers")
+        elif not self.quality.calibrations:
+            outliers = "" if expected is None else "outliers are flagged, "
+            reporter.say(f"{run} had too few validation cases: {outliers}no Dice is estimated")
+        if second is None and self.quality is not None and self.quality.two_networks:
+            reporter.say(f"{run / SECOND_WEIGHTS} is not there: no agreement with the other network")
+
+    def add(self, case: Case) -> None:
+        """A case that is finished."""
+        self.rows.append(judge(case.name, self.observer.take(case), self.quality))
+
+    def write(self, folder: Path) -> None:
+        """Write `quality.csv` of all cases."""
+        write_rows(folder / TABLE, self.rows)
+        self.reporter.say(f"{_summary_line(self.rows)}; see {folder / TABLE}")
+
+
+def judge(case: str, found: Assessment, quality: Quality | None) -> Row:
+    """The estimate of a predicted case, and whether somebody should look at it."""
+    calibrations = quality.calibrations if quality is not None else ()
+    for calibration in calibrations:
+        estimate = calibration.estimate(found.signals)
+        if estimate is not None:
+            return _row(case, found, estimate, calibration.lowest_fifth)
+    return _row(case, found, None, calibrations[0].lowest_fifth if calibrations else None)
+
+
+def _row(case: str, found: Assessment, estimate: Estimate | None, lowest_fifth: float | None) -> Row:
+    """Flag what is estimated at `lowest_fifth` or lower, and outliers; None: nothing is estimated."""
+    reasons = []
+    if lowest_fifth is not None and estimate is None:
+        reasons.append("no estimate: the mask shows nothing on the canvas")
+    is_low = lowest_fifth is not None and estimate is not None and estimate.dice <= lowest_fifth
+    if is_low:
+        reasons.append(f"the estimate is within the lowest fifth of validation, {lowest_fifth:.2f} or less")
+    is_outlier = (found.signals.outlier or 0) >= FLAG_FROM
+    if is_outlier:
+        reasons.append(found.outlier_reason)
+    return Row(case, estimate, is_low or is_outlier, "; ".join(reasons), found.signals)
+
+
+def write_rows(path: Path, rows: Iterable[Row], dice: Mapping[str, float] | None = None) -> None:
+    """Write `quality.csv`: an empty cell is not to be had; with the cases' true Dice, a column of it at the end."""
+    header = (*COLUMNS, *(("dice",) if dice is not None else ()))
+    write_table(path, header, (_cells(row, dice) for row in rows))
+
+
+def _cells(row: Row, dice: Mapping[str, float] | None) -> list[object]:
+    numbers = [*(row.estimate or (None, None, None))]
+    true = [dice[row.case]] if dice is not None else []
+    return [row.case, *map(_cell, numbers), int(row.flagged), row.reason, *map(_cell, [*row.signals, *true])]
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _summary_line(rows: Sequence[Row]) -> str:
+    flagged = [row.case for row in rows if row.flagged]
+    named = f": {abbreviate(flagged)}" if flagged else ""
+    return f"{len(flagged)} of {len(rows)} cases should be looked at{named}"
+
+
+def validate_and_calibrate(run: Path, split: Split, device: torch.device, reporter: Reporter) -> None:
+    """Score the validation cases and learn what quality looks like: `validation/`, `quality.json`.
+
+    Args:
+        run: holds the model.
+        split: its cases.
+        device: to predict on.
+        reporter: where to show what goes on.
+
+    Raises:
+        DataError: a file cannot be read, or written.
+    """
+    card = read_card(run)
+    second = load_second(run, card, device)
+    expected = _expected(split.labelled, card.plan, reporter)
+    calibrations: list[Calibration] = []
+    if split.val:
+        observer = QualityObserver(card.plan, second, expected)
+        summary = validate_model(run, split.val, device, reporter, observer=observer)
+        found = {case.name: observer.take(case) for case in split.val}
+        calibrations = _calibrate(run, split.val, found, summary, reporter)
+    quality = Quality(two_networks=second is not None, expected=expected, calibrations=tuple(calibrations))
+    write_json(run / FILE, quality.model_dump(mode="json"))
+
+
+def _expected(labelled: Sequence[Case], plan: Plan, reporter: Reporter) -> dict[int, Expected] | None:
+    """Of those cases that are labelled all over: of the others nobody knows the whole shapes."""
+    shapes = []
+    with reporter.bar("measuring labelled masks", len(labelled)) as step:
+        for case in labelled:
+            if case.label is not None:
+                mask = read_mask(case.label)
+                inside = plan.classes.to_inside(mask.array, case.label)
+                if not (inside == IGNORED).any():
+                    spacing = mask.geometry.spacing_mm
+                    shapes.append(class_shapes(inside, spacing, plan.axis_of(inside.shape), len(plan.class_names)))
+            step()
+    if not shapes:
+        reporter.say('quality: every labelled mask has voxels to "ignore", so no shapes are known and none is flagged')
+        return None
+    return expected_shapes(shapes)
+
+
+def _calibrate(
+    run: Path, cases: Sequence[Case], found: Mapping[str, Assessment], summary: Mapping[str, Any], reporter: Reporter
+) -> list[Calibration]:
+    """Fit the models, and write the validation cases' own table, each estimated without its patient."""
+    dice = case_dice(summary)
+    signals = {case: assessment.signals for case, assessment in found.items()}
+    patients = {case.name: case.patient for case in cases}
+    fits = [fit for names in ESTIMATED_FROM if (fit := calibrate(signals, dice, patients, names)) is not None]
+    calibration, estimates = fits[0] if fits else (None, {})
+    lowest_fifth = calibration.lowest_fifth if calibration is not None else None
+    rows = [_row(case, found[case], estimates.get(case), lowest_fifth) for case in dice]
+    write_rows(run / "validation" / TABLE, rows, dice)
+    if calibration is None:
+        outliers = any(signal.outlier is not None for signal in signals.values())
+        flagged = "; outliers are flagged" if outliers else ""
+        reporter.say(f"quality: {len(dice)} validation cases are too few for an estimate{flagged}")
+    else:
+        rank = "undefined" if calibration.spearman is None else f"{calibration.spearman:.2f}"
+        reporter.say(
+            f"quality: estimates without labels have a rank correlation (Spearman) of {rank} with the Dice of "
+            f"{calibration.cases} validation cases, each estimated without its patient; {_summary_line(rows)}"
+        )
+    return [fitted for fitted, _ in fits]

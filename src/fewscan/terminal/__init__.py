@@ -1,0 +1,1 @@
+"""What a terminal shows: lines, bars, and the board of a training."""

@@ -1,0 +1,142 @@
+"""Training, shown while it goes on: a live board on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from fewscan.terminal.console import NARROW, Reporter
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+LINES_WITHOUT_TERMINAL = 50
+BARS = "▁▂▃▄▅▆▇█"
+CURVE_WIDTH = 24
+REFRESHES_PER_SECOND = 4
+
+
+class TrainingView:
+    """Shows loss terms, validation Dice, speed and the time left, of a training that may have records already.
+
+    Args:
+        reporter: where to show them.
+        redraw: called when there is a validation to draw.
+        records: of the log so far.
+    """
+
+    def __init__(self, reporter: Reporter, redraw: Callable[[], None], records: Iterable[dict[str, Any]] = ()) -> None:
+        self.reporter = reporter
+        self.redraw = redraw
+        self.progress = reporter.progress()
+        self.live: Live | None = None
+        self.task: Any = None
+        self.total = 0
+        self.next_line = 0
+        self.last: dict[str, Any] = {}
+        self.losses: list[float] = []
+        self.dice: dict[str, list[float]] = {}
+        for record in records:
+            self._remember(record)
+
+    def __enter__(self) -> TrainingView:
+        if self.reporter.is_live:
+            from rich.live import Live
+
+            self.live = Live(
+                get_renderable=self.board,
+                console=self.reporter.console,
+                refresh_per_second=REFRESHES_PER_SECOND,
+            )
+            self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def on_update(self, done: int, total: int, stage: str) -> None:
+        """Move the bar."""
+        self.total = total
+        if self.task is None:
+            # What a resumed run has done already says nothing of its speed now.
+            self.task = self.progress.add_task(stage, total=total, completed=done - 1)
+        self.progress.update(self.task, completed=done, description=stage)
+
+    def on_record(self, record: dict[str, Any]) -> None:
+        """Show the terms, the validation, or an alarm."""
+        self._remember(record)
+        if "alarm" in record:
+            self.reporter.say(f"update {record['update']}: {record['message']}")
+        elif "validation" in record:
+            self.redraw()
+            dice = ", ".join(f"{name} {v['dice']:.3f}" for name, v in record["validation"].items())
+            self.reporter.say(f"update {record['update']}: validation Dice on the canvas: {dice}")
+        elif not self.reporter.console.is_terminal and record["update"] >= self.next_line:
+            self.next_line = record["update"] + self.total // LINES_WITHOUT_TERMINAL
+            terms = " ".join(f"{name} {value:.3f}" for name, value in record["terms"].items())
+            speed = f"{record['slices_per_second']:.0f} slices/s"
+            self.reporter.say(
+                f"{record['stage']} {record['update']}/{self.total}: {terms} · {speed}{self._time_left()}"
+            )
+
+    def board(self) -> RenderableType:
+        """What the terminal shows now; lines that do not fit go on in the next one."""
+        from rich.console import Group
+        from rich.text import Text
+
+        lines = [Text(line) for line in (self._terms_line(), *self._dice_lines()) if line]
+        return Group(*lines, self.progress)
+
+    def _remember(self, record: dict[str, Any]) -> None:
+        if "validation" in record:
+            for name, values in record["validation"].items():
+                self.dice.setdefault(name, []).append(values["dice"])
+        elif "terms" in record:
+            self.last = record
+            self.losses.append(record["loss"])
+
+    def _terms_line(self) -> str:
+        if not self.last:
+            return ""
+        parts = (f"{name} {value:.3f}" for name, value in self.last["terms"].items())
+        speed = f"{self.last['slices_per_second']:.0f} slices/s"
+        return " · ".join((f"loss {self.last['loss']:.3f}{self._curve(self.losses)}", *parts, speed))
+
+    def _dice_lines(self) -> list[str]:
+        return [
+            f"validation Dice, {name}: {values[-1]:.3f}, best {max(values):.3f}{self._curve(values)}"
+            for name, values in self.dice.items()
+        ]
+
+    def _curve(self, values: Sequence[float]) -> str:
+        options = self.reporter.console.options
+        if options.ascii_only or options.max_width < NARROW or len(values) < 2:
+            return ""
+        return f" {sparkline(values, CURVE_WIDTH)}"
+
+    def _time_left(self) -> str:
+        remaining = self.progress.tasks[0].time_remaining if self.task is not None else None
+        return f" · {timedelta(seconds=round(remaining))} left" if remaining is not None else ""
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """A curve of at most `width` characters, from the lowest value to the highest; what is not finite is a gap."""
+    shares = min(width, len(values))
+    edges = [round(i * len(values) / shares) for i in range(shares + 1)]
+    means = [_finite_mean(values[a:b]) for a, b in pairwise(edges)]
+    known = [mean for mean in means if mean is not None]
+    if not known:
+        return " " * shares
+    low, span = min(known), max(known) - min(known)
+    heights = (None if mean is None else (mean - low) / span if span > 0 else 0.5 for mean in means)
+    return "".join(" " if height is None else BARS[round(height * (len(BARS) - 1))] for height in heights)
+
+
+def _finite_mean(values: Sequence[float | None]) -> float | None:
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else None

@@ -1,0 +1,231 @@
+"""Faults of the machine while a command runs: a clear error, nothing earlier damaged, and --resume goes on."""
+
+import json
+import pkgutil
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import fewscan
+from fewscan.engine.checkpoint import checkpoint_files, read_checkpoint
+from fewscan.engine.machine_errors import explained_memory
+from fewscan.errors import DataError, FewscanError
+from fewscan.io.files import read_json
+from support.scans import TINY, make_held_out
+from support.small_disks import fill, mounted, remount
+from support.terminals import Notes
+
+SETTINGS = (
+    *TINY,
+    "methods.action.embedding=8",
+    "stages.local.updates=0",
+    "stages.anatomical.updates=20",
+    "checkpoint.every=10",
+    "logging.every=1",
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_held_out(tmp_path_factory.mktemp("data") / "set")
+
+
+def go_on(dataset, run, **more):
+    arguments = {"recipe": "quick", "settings": SETTINGS, "device": "cpu", "resume": True}
+    return fewscan.train(dataset, run, **{**arguments, **more}).folder
+
+
+@pytest.fixture(scope="module")
+def whole(dataset, tmp_path_factory):
+    return go_on(dataset, tmp_path_factory.mktemp("whole") / "run")
+
+
+def records(run):
+    lines = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
+    return [{key: value for key, value in line.items() if key != "slices_per_second"} for line in lines]
+
+
+def files(run):
+    return sorted(str(path.relative_to(run)) for path in run.rglob("*"))
+
+
+def is_same(run, whole):
+    same = (run / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    return same and records(run) == records(whole) and files(run) == files(whole)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    with mounted(tmp_path / "disk", "size=24m") as folder:
+        yield folder
+
+
+def before_call(monkeypatch, target, number, action):
+    """Do something before the n-th call of a function."""
+    module, _, name = target.rpartition(".")
+    owner = pkgutil.resolve_name(module)
+    function, calls = getattr(owner, name), []
+
+    def wrapped(*arguments, **named):
+        calls.append(name)
+        if len(calls) == number:
+            action()
+        return function(*arguments, **named)
+
+    monkeypatch.setattr(target, wrapped)
+
+
+WRITES = {
+    "slices": ("fewscan.runs.job.build_cache", 1, "cache/train/"),
+    "checkpoint": ("fewscan.engine.checkpoint.write_checkpoint", 3, "checkpoints/000000020.ckpt"),
+    "log": ("fewscan.engine.log.RunLog.write", 14, "metrics.jsonl"),
+    "picture": ("fewscan.runs.job.save_progress", 1, "progress.png"),
+    "model": ("fewscan.runs.job.save_model", 1, "model.safetensors"),
+    "masks": ("fewscan.runs.quality.validate_model", 1, "validation/case_03.nii.gz"),
+}
+
+
+@pytest.mark.parametrize(("target", "number", "file"), WRITES.values(), ids=WRITES)
+def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
+    dataset, whole, disk, monkeypatch, target, number, file
+):
+    run, ballast = disk / "run", []
+    # The log is small: no checkpoint may need room before it does.
+    more = ("checkpoint.every=0",) if file == "metrics.jsonl" else ()
+    with monkeypatch.context() as patch:
+        before_call(patch, target, number, lambda: ballast.append(fill(disk)))
+        with pytest.raises(DataError) as error:
+            go_on(dataset, run, settings=(*SETTINGS, *more))
+    assert f"{run}/{file}" in str(error.value)
+    assert "cannot be written: No space left on device. Make room on that disk. Then go on with --resume" in str(
+        error.value
+    )
+    assert not (run / "train.lock").exists()
+    for path in checkpoint_files(run / "checkpoints"):
+        assert read_checkpoint(path).done == int(path.stem)
+    ballast[0].unlink()
+    go_on(dataset, run, settings=(*SETTINGS, *more))
+    assert is_same(run, whole)
+
+
+def test_a_read_only_disk_is_refused_at_once(dataset, whole, disk, tmp_path):
+    shutil.copytree(whole, disk / "done")
+    remount(disk, "ro")
+    with pytest.raises(DataError, match="Read-only file system"):
+        go_on(dataset, disk / "run")
+    with pytest.raises(DataError, match=r"train\.lock: cannot be written: Read-only file system"):
+        go_on(dataset, disk / "done")
+    with pytest.raises(
+        DataError, match=r"out: cannot be written: Read-only file system\. Make the disk writable again"
+    ):
+        fewscan.predict(whole, [dataset / "imagesTr"], disk / "out", device="cpu")
+    with pytest.raises(DataError, match="cannot be written: Read-only file system"):
+        go_on(dataset, tmp_path / "run", cache=disk / "cache")
+
+
+def test_a_disk_that_becomes_read_only_while_training(dataset, whole, disk, monkeypatch):
+    run = disk / "run"
+    with monkeypatch.context() as patch:
+        before_call(patch, "fewscan.engine.checkpoint.write_checkpoint", 3, lambda: remount(disk, "ro"))
+        with pytest.raises(DataError, match=r"20\.ckpt: cannot be written: Read-only .* go on with --resume"):
+            go_on(dataset, run)
+    remount(disk, "rw")
+    # It could not be removed. Its process is this one and lives on, where a command's has ended.
+    (run / "train.lock").unlink()
+    go_on(dataset, run)
+    assert is_same(run, whole)
+
+
+def test_a_run_that_is_removed_while_training(dataset, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    before_call(monkeypatch, "fewscan.terminal.dashboard.TrainingView.on_update", 5, lambda: shutil.rmtree(run))
+    with pytest.raises(DataError, match=r"metrics\.jsonl: cannot be written: No such file.*Its folder is gone"):
+        go_on(dataset, run)
+    assert not run.exists()
+
+
+def ask_too_much_of_torch():
+    torch.empty(2**60)
+
+
+def ask_too_much_of_numpy():
+    np.empty(2**60, np.uint8)
+
+
+def run_out_of_a_gpu():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has ...")
+
+
+@pytest.mark.parametrize(
+    ("ask", "where"),
+    [(ask_too_much_of_torch, "this machine"), (ask_too_much_of_numpy, "this machine"), (run_out_of_a_gpu, "the GPU")],
+)
+def test_too_little_memory_says_what_to_lower_and_the_run_goes_on(dataset, whole, tmp_path, monkeypatch, ask, where):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        before_call(patch, "fewscan.engine.loop.weigh", 15, ask)
+        with pytest.raises(FewscanError, match=f"The memory of {where} is not enough") as error:
+            go_on(dataset, run)
+    for setting in ("stages.anatomical.labelled=4", "stages.anatomical.unlabelled=4", "plan.size=32", "precision="):
+        assert setting in str(error.value)
+    if ask is run_out_of_a_gpu:
+        go_on(dataset, run)
+        assert is_same(run, whole)
+
+
+def test_too_little_memory_while_predicting(dataset, whole, tmp_path, monkeypatch):
+    before_call(monkeypatch, "fewscan.inference.predict.load_slices", 2, ask_too_much_of_torch)
+    with pytest.raises(FewscanError, match=r"is not enough\. Predict without --tta"):
+        fewscan.predict(whole, [dataset / "imagesTr"], tmp_path / "out", device="cpu")
+
+
+def test_other_errors_are_left_alone():
+    with pytest.raises(RuntimeError, match="shape"), explained_memory(""):
+        raise RuntimeError("a shape is wrong")
+
+
+def test_a_wall_clock_that_goes_back_changes_nothing(dataset, whole, tmp_path, monkeypatch):
+    seconds = iter(range(10**9, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(seconds)))
+    run = go_on(dataset, tmp_path / "run", settings=(*SETTINGS, "checkpoint.minutes=0.001"))
+    assert is_same(run, whole)
+
+
+def test_a_deterministic_training_ends_in_the_same_bytes_twice(dataset, tmp_path):
+    settings = (*SETTINGS, "deterministic=true")
+    first, second = (go_on(dataset, tmp_path / name, settings=settings) for name in ("first", "second"))
+    assert is_same(first, second)
+    assert read_json(first / "alarms.json") == [line for line in records(first) if "alarm" in line]
+
+
+def test_another_number_of_threads_is_told(dataset, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        before_call(patch, "fewscan.engine.loop.weigh", 12, run_out_of_a_gpu)
+        with pytest.raises(FewscanError):
+            go_on(dataset, run)
+    reporter, threads = Notes(), torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        go_on(dataset, run, reporter=reporter)
+    finally:
+        torch.set_num_threads(threads)
+    assert any(f"with {threads + 1} threads of PyTorch, before it were {threads}" in line for line in reporter.lines)
+
+
+def test_a_training_that_the_system_kills_is_told_and_made_anew_next_time(dataset, tmp_path, monkeypatch):
+    start = subprocess.Popen
+    suicide = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+    monkeypatch.setattr("fewscan.benchmarking.queue.subprocess.Popen", lambda _, **named: start(suicide, **named))
+    reporter = Notes()
+    result = fewscan.benchmark(
+        dataset, tmp_path / "out", [], [1], [0], "quick", SETTINGS, device="cpu", reporter=reporter
+    )
+    assert result.failed == result.missing == ("supervised-01-s0",)
+    assert any("was killed by SIGKILL, as Linux does when memory runs out" in line for line in reporter.lines)
+    assert not list((tmp_path / "out" / "runs").glob("*.lock"))

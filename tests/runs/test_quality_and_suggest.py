@@ -1,0 +1,192 @@
+"""Quality without labels, from training to the table, and whom to label next."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import fewscan
+from fewscan.errors import ConfigError, DataError
+from fewscan.inference.model import load_model, load_second
+from fewscan.io.files import read_json, write_json
+from fewscan.runs.quality import COLUMNS, read_quality
+from support.scans import TINY, make_dataset
+from support.terminals import Notes
+
+CPU = torch.device("cpu")
+# Until the network sees the discs: nothing can be compared in empty masks.
+SETTINGS = (*TINY, "stages.anatomical.updates=60")
+HELD_OUT = [f"case_{i:02d}" for i in range(3, 13)]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = make_dataset(tmp_path_factory.mktemp("data") / "set", labelled=13, unlabelled=2)
+    write_json(root / "splits.json", {"train": [f"case_{i:02d}" for i in range(3)], "val": HELD_OUT})
+    return root
+
+
+@pytest.fixture(scope="module")
+def heard():
+    return Notes()
+
+
+@pytest.fixture(scope="module")
+def run(dataset, heard, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return fewscan.train(dataset, folder, labelled=1, recipe="quick", settings=SETTINGS, reporter=heard).folder
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    return shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_training_leaves_what_quality_needs(run, heard):
+    quality = read_quality(run)
+    assert quality.two_networks
+    assert set(quality.expected) == {1}
+    assert [calibration.cases for calibration in quality.calibrations] == [len(HELD_OUT)] * 2
+    assert "agreement_teacher" in quality.calibrations[0].signals
+    assert "agreement_teacher" not in quality.calibrations[1].signals
+    rows = rows_of(run / "validation" / "quality.csv")
+    assert [*rows[0]] == [*COLUMNS, "dice"]
+    assert [row["case"] for row in rows] == HELD_OUT
+    summary = read_json(run / "validation" / "summary.json")["cases"]
+    for row in rows:
+        assert float(row["dice"]) == pytest.approx(summary[row["case"]]["disc"]["dice"], abs=1e-4)
+        assert float(row["dice_low"]) <= float(row["dice_estimate"]) <= float(row["dice_high"])
+    assert any("rank correlation (Spearman)" in line and "10 validation cases" in line for line in heard.lines)
+
+
+def test_the_second_network_is_kept_and_is_another(run, dataset, tmp_path):
+    network, card = load_model(run, CPU)
+    second = load_second(run, card, CPU)
+    assert any(not torch.equal(a, b) for a, b in zip(network.parameters(), second.parameters(), strict=True))
+    lone = fewscan.train(dataset, tmp_path / "run", "supervised", recipe="quick", settings=TINY).folder
+    assert not (lone / "second.safetensors").exists()
+    assert load_second(lone, load_model(lone, CPU)[1], CPU) is None
+    assert not read_quality(lone).two_networks
+    assert all(row["agreement_teacher"] == "" for row in rows_of(lone / "validation" / "quality.csv"))
+
+
+def test_predict_writes_a_table_and_the_same_masks_as_without(run, dataset, tmp_path):
+    with_table = fewscan.predict(run, [dataset / "imagesTr"], tmp_path / "with")
+    without = fewscan.predict(run, [dataset / "imagesTr"], tmp_path / "without", quality=False)
+    assert [path.read_bytes() for path in with_table] == [path.read_bytes() for path in without]
+    assert not (tmp_path / "without" / "quality.csv").exists()
+    rows = rows_of(tmp_path / "with" / "quality.csv")
+    assert [*rows[0]] == list(COLUMNS)
+    assert [row["case"] for row in rows] == [f"case_{i:02d}" for i in range(15)]
+    for row in rows:
+        assert row["flagged"] == str(int(bool(row["reason"]) and "no estimate" not in row["reason"]))
+    fewscan.predict(run, [dataset / "imagesTr"], tmp_path / "with", quality=False)
+    assert not (tmp_path / "with" / "quality.csv").exists()
+
+
+def test_signals_of_a_case_are_those_of_its_validation(run, dataset, tmp_path):
+    fewscan.predict(run, [dataset / "imagesTr" / "case_05_0000.nii.gz"], tmp_path)
+    (row,) = rows_of(tmp_path / "quality.csv")
+    (validated,) = (r for r in rows_of(run / "validation" / "quality.csv") if r["case"] == "case_05")
+    for name in ("entropy", "agreement_teacher", "agreement_tta", "outlier"):
+        assert float(row[name] or -1) == pytest.approx(float(validated[name] or -1), abs=2e-4)
+
+
+def test_what_a_run_lacks_is_said_and_left_empty(copy, dataset, tmp_path):
+    scan = dataset / "imagesTr" / "case_05_0000.nii.gz"
+    (copy / "second.safetensors").unlink()
+    heard = Notes()
+    fewscan.predict(copy, [scan], tmp_path / "out", reporter=heard)
+    (row,) = rows_of(tmp_path / "out" / "quality.csv")
+    assert row["agreement_teacher"] == ""
+    assert float(row["dice_low"]) <= float(row["dice_estimate"]) <= float(row["dice_high"])
+    assert any("second.safetensors is not there" in line for line in heard.lines)
+    (copy / "quality.json").unlink()
+    fewscan.predict(copy, [scan], tmp_path / "out", reporter=heard)
+    (row,) = rows_of(tmp_path / "out" / "quality.csv")
+    assert (row["dice_estimate"], row["outlier"], row["flagged"]) == ("", "", "0")
+    assert row["entropy"] != ""
+    assert any("no estimate and no outliers" in line for line in heard.lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"calibrations": [{"weights": [1]}]}, "not the quality of a fewscan run"),
+        ({"format": 99}, "not the quality of a fewscan run"),
+        ({"expected": {"1": {"in_all": True, "ranges": {"mood": {}}}}}, "not the quality of a fewscan run"),
+        ({"expected": {}}, "of other classes than model.json"),
+    ],
+)
+def test_a_spoilt_quality_file_is_refused_by_name(copy, dataset, tmp_path, change, message):
+    write_json(copy / "quality.json", {**read_json(copy / "quality.json"), **change})
+    with pytest.raises(DataError, match=rf"quality\.json: .*{message}|quality\.json: is {message}"):
+        fewscan.predict(copy, [dataset / "imagesTr"], tmp_path / "out")
+    assert fewscan.predict(copy, [dataset / "imagesTr" / "case_05_0000.nii.gz"], tmp_path / "out", quality=False)
+
+
+def test_without_validation_there_are_outliers_and_no_estimate(tmp_path):
+    root = make_dataset(tmp_path / "set", labelled=1, unlabelled=2)
+    run = fewscan.train(root, tmp_path / "run", recipe="quick", settings=TINY).folder
+    assert read_quality(run).calibrations == ()
+    heard = Notes()
+    fewscan.predict(run, [root / "imagesTr"], tmp_path / "out", reporter=heard)
+    assert any("no Dice is estimated" in line for line in heard.lines)
+    for row in rows_of(tmp_path / "out" / "quality.csv"):
+        assert row["dice_estimate"] == ""
+        assert float(row["outlier"]) >= 0
+
+
+def test_suggestions_are_unlabelled_patients_ready_for_the_next_training(run, dataset, tmp_path):
+    listed = tmp_path / "labelled.txt"
+    suggestions = fewscan.suggest(run, dataset, 2, listed)
+    assert {s.patient for s in suggestions} <= {"case_01", "case_02", "case_13", "case_14"}
+    assert len({s.patient for s in suggestions}) == 2
+    assert suggestions == fewscan.suggest(run, dataset, 2)
+    assert read_json(run / "suggestions.json") == json.loads(json.dumps([s._asdict() for s in suggestions]))
+    assert listed.read_text().splitlines() == ["case_00", *(s.patient for s in suggestions)]
+    assert all("uncertain" in s.reason and "unlabelled patients" in s.reason for s in suggestions)
+    assert suggestions[0].score >= suggestions[1].score
+
+
+def test_suggesting_reads_no_label(run, dataset, tmp_path):
+    root = shutil.copytree(dataset, tmp_path / "set")
+    before = fewscan.suggest(run, dataset, 3)
+    for path in (root / "labelsTr").iterdir():
+        path.write_bytes(b"not to be opened")
+    assert fewscan.suggest(run, root, 3) == before
+
+
+def test_suggestions_that_cannot_be_made_are_refused(run, dataset, tmp_path):
+    with pytest.raises(ConfigError, match="-n 5: must be 1 to 4"):
+        fewscan.suggest(run, dataset, 5)
+    other = make_dataset(tmp_path / "other", labelled=2, unlabelled=0)
+    with pytest.raises(DataError, match="lacks 13 of the run's cases: case_02"):
+        fewscan.suggest(run, other, 1)
+
+
+def test_the_data_set_is_looked_for_where_the_run_says_that_it_was(run, dataset, tmp_path):
+    assert fewscan.suggest(run, count=2) == fewscan.suggest(run, dataset, 2)
+    moved = shutil.copytree(run, tmp_path / "run")
+    write_json(moved / "provenance.json", {"dataset": str(tmp_path / "gone")})
+    with pytest.raises(DataError, match=r"no longer in .*gone\. Give its folder\."):
+        fewscan.suggest(moved)
+    (moved / "provenance.json").unlink()
+    with pytest.raises(DataError, match="does not say where its data set is"):
+        fewscan.suggest(moved)
+
+
+def test_the_command_prints_json(run, dataset):
+    arguments = [sys.executable, "-m", "fewscan", "suggest", str(run), str(dataset), "-n", "1", "--json", "--quiet"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    (suggestion,) = json.loads(done.stdout)
+    assert set(suggestion) == {"patient", "cases", "score", "uncertainty", "distance", "reason"}

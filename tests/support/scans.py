@@ -1,0 +1,91 @@
+"""Small scans and data sets, made by the tests themselves, and the settings that train on them in a moment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from fewscan.data.plan import Normalisation, Plan
+from fewscan.io.geometry import Geometry, Scan
+from fewscan.io.scans import write_scan
+
+PLAN = Plan(
+    dataset="test",
+    channel_names=("MRI",),
+    class_names=("background", "bright"),
+    slice_axis=0,
+    size=(32, 32),
+    spacing_mm=(1.0, 1.0),
+    normalisation=(Normalisation(scheme="minmax"),),
+)
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+TINY = (
+    "plan.size=32",
+    "network.channels=[4,8]",
+    "network.dropout=[0,0]",
+    "methods.action.representation=8",
+    *(
+        f"stages.{stage}.{key}={value}"
+        for stage in ("global", "local", "anatomical")
+        for key, value in [("updates", 3)]
+    ),
+    "logging.every=2",
+)
+
+
+def geometry(shape=(4, 20, 24), spacing=(5.0, 1.5, 1.2), origin=(1.0, -2.0, 3.0), direction=IDENTITY) -> Geometry:
+    return Geometry(shape, spacing, origin, direction)
+
+
+def oblique(shape=(5, 22, 18)) -> Geometry:
+    """Anisotropic, turned about two axes, away from the origin."""
+    a, b = 0.4, -0.3
+    about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    return Geometry(shape, (7.5, 0.8, 1.25), (-12.5, 40.25, 101.0), tuple((about_z @ about_x).ravel().tolist()))
+
+
+def as_stored(scan: Scan) -> np.ndarray:
+    """The array in the order of axes that the scan's file has."""
+    return scan.geometry.stored.orientation.to_stored(scan.array)
+
+
+def disc(shape, radius=5, value=1) -> np.ndarray:
+    """A disc in the middle of every slice."""
+    y, x = np.ogrid[: shape[1], : shape[2]]
+    inside = (y - shape[1] / 2) ** 2 + (x - shape[2] / 2) ** 2 < radius**2
+    return np.broadcast_to(inside * value, shape).astype(np.uint8)
+
+
+def make_dataset(root: Path, labelled=3, unlabelled=2, channels=1, ending=".nii.gz", **meta) -> Path:
+    """Discs in noise: case_00 ... labelled ones first."""
+    generator = np.random.default_rng(0)
+    (root / "imagesTr").mkdir(parents=True)
+    (root / "labelsTr").mkdir()
+    description = {
+        "name": "Discs",
+        "channel_names": {str(c): f"MRI{c}" for c in range(channels)},
+        "labels": {"background": 0, "disc": 1},
+        "file_ending": ending,
+        **meta,
+    }
+    (root / "dataset.json").write_text(json.dumps(description))
+    for number in range(labelled + unlabelled):
+        where = geometry()
+        mask = disc(where.shape)
+        for c in range(channels):
+            image = generator.normal(size=where.shape).astype(np.float32) + 4 * mask
+            write_scan(root / "imagesTr" / f"case_{number:02d}_{c:04d}{ending}", image, where)
+        if number < labelled:
+            write_scan(root / "labelsTr" / f"case_{number:02d}{ending}", mask, where)
+    return root
+
+
+def make_held_out(root: Path) -> Path:
+    """Four labelled cases, the last of them held out, and two unlabelled ones."""
+    make_dataset(root, labelled=4, unlabelled=2)
+    names = [f"case_{i:02d}" for i in range(4)]
+    (root / "splits.json").write_text(json.dumps({"train": names[:3], "val": names[3:]}))
+    return root

@@ -1,0 +1,222 @@
+"""The same training steps for one process with a whole batch, and for ranks that share it, to be compared.
+
+`torchrun --nproc-per-node=2 tests/support/two_ranks.py FOLDER` writes what each rank has come to.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import nn
+
+from fewscan.augment.policy import AugmentationSettings
+from fewscan.config import CheckpointSettings, OptimiserSettings, load_config
+from fewscan.distributed import collectives as ranks
+from fewscan.distributed.batchnorm import synchronise
+from fewscan.engine.checkpoint import Checkpoints, Generators
+from fewscan.engine.log import RunLog
+from fewscan.engine.loop import average, fit, make_optimiser, unite, weigh
+from fewscan.engine.statistics import clean_statistics
+from fewscan.errors import Interrupted
+from fewscan.methods.base import Batch, StagesSettings, Task
+from fewscan.networks.unet import UNetSettings
+from fewscan.registry import METHODS, find
+from support.steps import SIZES, Stopper, Store, context
+
+STAGES = StagesSettings.model_validate(
+    {
+        "global": {"updates": 3, "labelled": 0, "unlabelled": 4},
+        "local": {"updates": 3, "labelled": 4, "unlabelled": 4},
+        "anatomical": {"updates": 3, "labelled": 4, "unlabelled": 4},
+    }
+)
+N_CLASSES = 3
+UPDATES = 3
+CONFIG = load_config("quick", ["logging.every=1"])
+SURE = {"confident_from": 0.36}
+SMALL = {"embedding": 16, "bank_size": 6, "representation": 8}
+ACTION = {"use_anco": False, **SMALL, **SURE}
+PLUS = {"queue": 600, **SMALL, "assign_every": 1, **SURE}
+
+# Everything but what is drawn: those methods are left out whose steps draw more than can be turned off.
+CASES = {
+    "supervised": ("supervised", "supervised", {}),
+    "mean_teacher": ("mean_teacher", "semi", {}),
+    "mean_teacher, averaged": ("mean_teacher", "semi", {"teacher_statistics": "averaged"}),
+    "ua_mt": ("ua_mt", "semi", {"passes": 1, "noise": 0.0, "threshold_start": 0.999}),
+    "entropy": ("entropy", "semi", {}),
+    "cps": ("cps", "semi", {}),
+    "urpc": ("urpc", "semi", {"levels": 2}),
+    "mc_net": ("mc_net", "semi", {}),
+    "fixmatch": ("fixmatch", "semi", SURE),
+    "unimatch": ("unimatch", "semi", {"channel_dropout": 0.0, **SURE}),
+    **{f"action, {stage}": ("action", stage, ACTION) for stage in ("global", "local", "anatomical")},
+    "action, own anchors": ("action", "local", {"random_anchors": False, **ACTION}),
+    "action, image_weighted": ("action", "anatomical", {"unsup_form": "image_weighted", **ACTION}),
+    **{f"action_pp, {stage}": ("action_pp", stage, PLUS) for stage in ("global", "local", "anatomical")},
+}
+
+
+class Still:
+    """Views that nothing is drawn for."""
+
+    def labelled(self, images, labels, *_):
+        return images, labels
+
+    weak_labelled = labelled
+
+    def weak(self, images, *_):
+        return images
+
+    def strong(self, images, *_):
+        return images + 0.3 * images.sin()
+
+    intensity = strong
+
+    def strong_with_labels(self, weak, *_):
+        return weak._replace(images=self.strong(weak.images))
+
+
+def every_true(masks, draws, generator):
+    """In place of `draw_true`, for masks that are true in equally many places: all of them."""
+    return masks.nonzero()[:, 1].reshape(len(masks), -1)
+
+
+def build(name, dropout=0.0, **settings):
+    torch.manual_seed(0)
+    network = UNetSettings(channels=(4, 6, 8), dropout=(dropout,) * 3)
+    kind = find(METHODS, name, "method")
+    return kind(Task(1, N_CLASSES, SIZES[0], network, AugmentationSettings(), STAGES), kind.Settings(**settings))
+
+
+def share_of_batch(stage):
+    """This rank's images; every image has its classes in other places, and equally many pixels of each."""
+    generator = torch.Generator().manual_seed(3)
+    n = stage.labelled
+    order = torch.rand(n, SIZES[0][0] * SIZES[0][1], generator=generator).argsort(dim=1)
+    labels = (order % N_CLASSES).reshape(n, *SIZES[0])
+    images = torch.randn(n, 1, *SIZES[0], generator=generator).double() + labels[:, None]
+    unlabelled = torch.randn(stage.unlabelled, 1, *SIZES[0], generator=generator).double() * 2
+    own, own_unlabelled = (ranks.own_share(np.arange(count)) for count in (n, stage.unlabelled))
+    return Batch(images[own], labels[own], unlabelled[own_unlabelled])
+
+
+def run_case(name):
+    """Terms and gradients of the first update, the state after it and after some more."""
+    method_name, stage_name, settings = CASES[name]
+    method = build(method_name, **settings).double()
+    method.augment = Still()
+    stage = next(stage for stage in method.stages() if stage.name == stage_name)
+    method.start_stage(stage)
+    if ranks.count() > 1:
+        unite(method, Generators(torch.Generator(), 0, 0))
+    method.train()
+    optimiser = make_optimiser(method, OptimiserSettings(learning_rate=0.05))
+    batch, found = share_of_batch(stage), {}
+    with mock.patch("fewscan.methods.action_pp.draw_true", every_true):
+        for update in range(UPDATES):
+            terms = method(batch, context(update))
+            loss = weigh(terms, method.weights(context(9)))
+            optimiser.zero_grad()
+            loss.backward()
+            terms, loss = average(method, terms, loss)
+            if update == 0:
+                gradients = {n: p.grad.clone() for n, p in method.named_parameters() if p.grad is not None}
+                values = {name: value.detach() for name, value in {**terms, "loss": loss}.items()}
+                found = {"terms": values, "gradients": gradients}
+                found["first"] = copy.deepcopy(dict(method.named_buffers()))
+            optimiser.step()
+            method.after_update(context(update))
+    return {**found, "last": method.state_dict()}
+
+
+def run_norm(precision):
+    """Output, gradients and running statistics of a batch normalisation of a large mean, in training and after it."""
+    generator = torch.Generator().manual_seed(0)
+    x = (100 + torch.randn(4, 3, 5, 6, generator=generator)).to(precision)
+    slope = torch.randn(4, 3, 5, 6, generator=generator).to(precision)
+    own = ranks.own_share(np.arange(4))
+    net = nn.Sequential(nn.BatchNorm2d(3))
+    torch.nn.init.uniform_(net[0].weight, generator=generator)
+    if ranks.count() > 1:
+        synchronise(net)
+    x = x[own].requires_grad_()
+    y = net(x)
+    (y * slope[own]).sum().backward()
+    weights = ranks.sum_over_ranks(net[0].weight.grad, net[0].bias.grad)
+    return {"y": y.detach(), "x": x.grad, "weights": torch.stack(weights), **net.state_dict(), "eval": net.eval()(x)}
+
+
+class SpiedStore(Store):
+    """Remembers which slices were asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def images(self, numbers):
+        self.asked.append(numbers.tolist())
+        return super().images(numbers)
+
+
+def run_fit(name):
+    """A short training with all that is drawn; what it came to."""
+    method, store, log = build(name, dropout=0.3, **SMALL), SpiedStore(), RunLog(None)
+    if ranks.rank() > 0:
+        # Ranks start from the weights of rank 0, whatever their own.
+        nn.init.zeros_(method.student.classifier.weight)
+    fit(method, store, CONFIG, log, Stopper(), None)
+    return {"state": method.state_dict(), "asked": store.asked, "losses": [record["loss"] for record in log.records]}
+
+
+def run_broken(name, folder, at):
+    """The same training, stopped after an update by a signal that the last rank alone has got, then gone on with."""
+    checkpoints = Checkpoints(folder / f"{name} {at}", CheckpointSettings(every=0, minutes=0))
+    listener = Stopper(at if ranks.rank() == ranks.count() - 1 else None)
+    try:
+        fit(build(name, dropout=0.3, **SMALL), Store(), CONFIG, RunLog(None), listener, None, checkpoints)
+    except Interrupted as stop:
+        ranks.largest_over_ranks(0)
+        saved = checkpoints.newest(print)
+        method, log = build(name, dropout=0.3, **SMALL), RunLog(None, records=saved.records)
+        fit(method, Store(), CONFIG, log, Stopper(), None, checkpoints, saved)
+        losses = [record["loss"] for record in log.records]
+        return {"state": method.state_dict(), "losses": losses, "said": stop.message, "ranks": saved.ranks}
+    raise AssertionError("nothing was stopped")
+
+
+def run_clean():
+    """Clean statistics as the first rank has them, the others do not wait for it; all buffers afterwards."""
+    method = build("action", **SMALL).double()
+    store = Store()
+    store._images = store._images.double()
+    if ranks.count() > 1:
+        unite(method, Generators(torch.Generator(), 0, 0))
+    found = {}
+    if ranks.rank() == 0:
+        with clean_statistics(method.networks().values(), store):
+            found = copy.deepcopy(dict(method.named_buffers()))
+    return {"clean": found, "after": dict(method.named_buffers())}
+
+
+def main(folder):
+    with ranks.joined(torch.device("cpu")):
+        found = {name: run_case(name) for name in CASES}
+        found |= {f"fit {name}": run_fit(name) for name in ("action", "action_pp")}
+        found |= {f"broken {at}": run_broken("action", folder, at) for at in (2, 8)}
+        found |= {f"norm {precision}": run_norm(precision) for precision in (torch.float32, torch.bfloat16)}
+        found["clean"] = run_clean()
+        found["draws"] = torch.rand(3)
+        found["text"] = ranks.text_from_first("ψ" if ranks.rank() == 0 else "")
+        found["largest"] = ranks.largest_over_ranks(ranks.rank(), -ranks.rank())
+        torch.save(found, folder / f"{ranks.rank()}.pt")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))

@@ -1,0 +1,21 @@
+import pytest
+import torch
+
+from fewscan.devices import choose_device, choose_precision
+from fewscan.errors import ConfigError
+
+CPU = torch.device("cpu")
+
+
+def test_auto_takes_what_is_there():
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(ConfigError, match="--device cuda:99: not to be had here"):
+        choose_device("cuda:99")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_auto_precision_is_low_only_where_that_is_fast(monkeypatch, fast):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast})
+    assert choose_precision("auto", CPU) == (torch.bfloat16 if fast else None)
+    assert choose_precision("float32", CPU) is None
+    assert choose_precision("bfloat16", CPU) == torch.bfloat16
