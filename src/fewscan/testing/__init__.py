@@ -1,0 +1,5 @@
+"""Contracts as test classes: subclass one in a test file of your own, say what to test, and pytest does the rest.
+
+Each class is for one seam of fewscan and holds what every implementation owes its callers, those from elsewhere too.
+pytest has to be installed: `pip install 'fewscan[dev]'`.
+"""
