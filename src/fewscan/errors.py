@@ -1,4 +1,7 @@
-"""The errors of fewscan, which a user can put right: each text says what is wrong, where, and what to do.
+"""The errors of fewscan, which a user can put right: each says what is wrong, where, and what to do.
+
+What is wrong with files stays data, one `Fault` each, until somebody shows it: the text of a `DataError` has a line per
+fault.
 
 Exception
 └── FewscanError
@@ -13,6 +16,8 @@ SystemExit
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -20,8 +25,59 @@ class FewscanError(Exception):
     """Something a user can put right: the text says what is wrong, where, and what to do."""
 
 
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with a file.
+
+    Attributes:
+        file: path of the file or folder.
+        problem: what is wrong, without a full stop.
+        remedy: what to do, without a full stop.
+        fatal: training or prediction would fail or learn nonsense; otherwise worth a look.
+    """
+
+    file: str
+    problem: str
+    remedy: str
+    fatal: bool = True
+
+    def __str__(self) -> str:
+        # Some remedies end in a question: Did you mean another name?
+        stop = "" if self.remedy.endswith("?") else "."
+        return f"{self.file}: {self.problem}. {self.remedy}{stop}"
+
+
 class DataError(FewscanError):
-    """A scan, a folder or a data set is not what it has to be."""
+    """A scan, a folder or a data set is not what it has to be.
+
+    Attributes:
+        faults: all that is wrong, in the order found; the error's text has a line for each.
+
+    Args:
+        faults: at least one; or a text, where no fault was made yet.
+
+    >>> raise DataError.of("scans/a.nii.gz", "the file is empty", "Copy it again from its source")
+    Traceback (most recent call last):
+    fewscan.errors.DataError: scans/a.nii.gz: the file is empty. Copy it again from its source.
+    """
+
+    def __init__(self, faults: Sequence[Fault] | str) -> None:
+        super().__init__(faults)
+        self.faults = () if isinstance(faults, str) else tuple(faults)
+
+    @staticmethod
+    def of(file: str | Path, problem: str, remedy: str) -> DataError:
+        """Make an error of one fault.
+
+        Args:
+            file: path of the file or folder.
+            problem: what is wrong, without a full stop.
+            remedy: what to do, without a full stop.
+        """
+        return DataError([Fault(str(file), problem, remedy)])
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.faults)) or super().__str__()
 
 
 class ConfigError(FewscanError):
@@ -54,21 +110,38 @@ class WriteError(DataError):
     """A file cannot be written, though it was right to try: the disk is full, read-only or gone.
 
     Attributes:
+        file: path of the file.
+        problem: what is wrong.
+        remedy: what to do.
         stops_all: no other file can be written there either.
+
+    Args:
+        path: path of the file.
+        error: what the system said.
     """
 
-    def __init__(self, path: Path, fault: OSError) -> None:
-        self.stops_all = fault.errno in REMEDIES
-        remedy = REMEDIES.get(fault.errno or 0, "Choose another folder")
-        super().__init__(f"{path}: cannot be written: {fault.strerror or fault}. {remedy}.")
-
-
-REMEDY = "Remove it: the one before it is used, or training starts anew."
+    def __init__(self, path: Path, error: OSError) -> None:
+        self.file, self.problem = str(path), f"cannot be written: {error.strerror or error}"
+        self.remedy = REMEDIES.get(error.errno or 0, "Choose another folder")
+        self.stops_all = error.errno in REMEDIES
+        super().__init__([Fault(self.file, self.problem, self.remedy)])
 
 
 class DamagedError(DataError):
-    """A checkpoint is not what was written."""
+    """A checkpoint is not what was written.
+
+    Attributes:
+        file: path of the checkpoint.
+        problem: what is wrong.
+        remedy: what to do.
+        reason: how the damage was noticed.
+
+    Args:
+        path: path of the checkpoint.
+        reason: how the damage was noticed.
+    """
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: the checkpoint is damaged ({reason}). {REMEDY}")
-        self.reason = reason
+        self.file, self.problem, self.reason = str(path), f"the checkpoint is damaged ({reason})", reason
+        self.remedy = "Remove it: the one before it is used, or training starts anew"
+        super().__init__([Fault(self.file, self.problem, self.remedy)])

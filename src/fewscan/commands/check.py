@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fewscan.data.check import Fault, check_cases
+from fewscan.data.check import check_cases
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.split import Split, make_split
-from fewscan.errors import DataError
+from fewscan.errors import DataError, Fault
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fewscan.data.cases import Case, collect_cases, notes_on_folders
-from fewscan.data.check import Fault, check_images, fault_of
+from fewscan.data.check import check_images, fault_of
 from fewscan.devices import choose_device
 from fewscan.engine.machine_errors import explained_memory
-from fewscan.errors import DataError, WriteError
+from fewscan.errors import DataError, Fault, WriteError
 from fewscan.inference.model import load_model
 from fewscan.inference.predict import CUT_OFF, augmentation_views, predict_cases
 from fewscan.inference.volumes import Together, VolumeObserver

@@ -13,7 +13,7 @@ from fewscan.data.cases import Case
 from fewscan.data.doubles import digest_of, find_doubles
 from fewscan.data.index import DatasetIndex
 from fewscan.data.intensities import lone_value
-from fewscan.errors import DataError
+from fewscan.errors import DataError, Fault
 from fewscan.io.geometry import Geometry, Scan
 from fewscan.io.places import differences
 from fewscan.io.scans import LABEL_TOLERANCE, read_scan
@@ -22,26 +22,6 @@ from fewscan.words import abbreviate
 
 # The square of a larger one is infinite in the networks' precision.
 LARGEST_VALUE = 1e18
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something wrong with a file.
-
-    Attributes:
-        file: where.
-        problem: what is wrong.
-        remedy: what to do.
-        fatal: training or prediction would fail or learn nonsense; otherwise worth a look.
-    """
-
-    file: str
-    problem: str
-    remedy: str
-    fatal: bool = True
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.problem}. {self.remedy}."
 
 
 def raise_on_faults(faults: Iterable[Fault]) -> None:
