@@ -41,7 +41,7 @@ def measure(options: Options, reporter: Reporter) -> list[Measured]:
 def score(folder: Path) -> tuple[float, int]:
     """Processor seconds, and most resident memory in bytes."""
     started = time.process_time()
-    evaluate(folder / "predictions", folder / "references", folder / "summary.json")
+    evaluate(folder / "predictions", folder / "references", output=folder / "summary.json")
     return time.process_time() - started, memory_bytes("VmHWM")
 
 

@@ -65,7 +65,7 @@ def _predicted(model: Path, cases: tuple[Case, ...], what: str, has_target: bool
         watch = Stopwatch(wait)
         with watch.over(UNet, "forward"):
             started = time.perf_counter()
-            predict(model, scans, masks, device=options.device, quality=False)
+            predict(model, scans, output=masks, device=options.device, quality=False)
             total = time.perf_counter() - started
         if repetition >= 0:
             seconds.append(total)

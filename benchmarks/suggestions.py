@@ -60,7 +60,7 @@ def main(
             train(
                 dataset,
                 run,
-                method,
+                method=method,
                 labelled_list=labelled[arm],
                 recipe=recipe,
                 settings=settings or (),
@@ -91,7 +91,7 @@ def _suggested(folder: Path, dataset: Path, count: int, device: str) -> list[str
     """What the start run suggests; kept, so that a comparison that goes on does not change its mind."""
     kept = folder / "suggested.json"
     if not kept.is_file():
-        found = suggest(folder / "start", dataset, count, device=device)
+        found = suggest(folder / "start", dataset, count=count, device=device)
         write_json(kept, [suggestion.patient for suggestion in found])
     return list(read_json(kept))
 

@@ -66,7 +66,7 @@ def check(
     from fewscan.terminal.console import Reporter
 
     reporter = Reporter(quiet)
-    faults = run(dataset, reporter)
+    faults = run(dataset, reporter=reporter)
     if as_json:
         _print_json([asdict(fault) for fault in faults])
     else:
@@ -88,7 +88,7 @@ def convert(
     from fewscan.commands.convert import convert as run
     from fewscan.terminal.console import Reporter
 
-    run(layout, source, destination, Reporter(quiet))
+    run(layout, source, destination=destination, reporter=Reporter(quiet))
 
 
 @app.command()
@@ -121,16 +121,16 @@ def train(
     trained = run(
         dataset,
         output,
-        method,
-        labelled,
-        names,
-        recipe,
-        settings or (),
-        seed,
-        device,
-        cache,
-        Reporter(quiet),
-        resume,
+        method=method,
+        labelled=labelled,
+        labelled_list=names,
+        recipe=recipe,
+        settings=settings or (),
+        seed=seed,
+        device=device,
+        cache=cache,
+        reporter=Reporter(quiet),
+        resume=resume,
     )
     if as_json:
         validation = trained.validation
@@ -156,7 +156,16 @@ def predict(
     from fewscan.commands.predict import predict as predict_scans
     from fewscan.terminal.console import Reporter
 
-    written = predict_scans(run, inputs, output, tta, save_probabilities, device, Reporter(quiet), quality)
+    written = predict_scans(
+        run,
+        inputs,
+        output=output,
+        tta=tta,
+        save_probabilities=save_probabilities,
+        device=device,
+        reporter=Reporter(quiet),
+        quality=quality,
+    )
     if as_json:
         _print_json({"folder": str(written.folder), "masks": [str(path) for path in written]})
 
@@ -183,7 +192,7 @@ def suggest(
     from fewscan.commands.suggest import suggestion_table
     from fewscan.terminal.console import Reporter
 
-    suggestions = run_suggest(run, dataset, count, output, device, Reporter(quiet))
+    suggestions = run_suggest(run, dataset, count=count, output=output, device=device, reporter=Reporter(quiet))
     if as_json:
         _print_json([suggestion._asdict() for suggestion in suggestions])
     elif not quiet:
@@ -224,11 +233,11 @@ def evaluate(
     scores = run(
         predictions,
         references,
-        output,
-        "paper" if rules == "paper" else "strict",
-        Reporter(quiet),
-        "skip" if missing == "skip" else "score",
-        _tolerances(tolerance or ["1,2"]),
+        output=output,
+        rules="paper" if rules == "paper" else "strict",
+        reporter=Reporter(quiet),
+        missing="skip" if missing == "skip" else "score",
+        tolerances_mm=_tolerances(tolerance or ["1,2"]),
     )
     if as_json:
         _print_json(scores.summary)
@@ -262,7 +271,16 @@ def report(
     from fewscan.commands.report import report as run_report
     from fewscan.terminal.console import Reporter
 
-    run_report(run, predictions, output, images or (), dataset, compare, most_cases, Reporter(quiet))
+    run_report(
+        run,
+        predictions,
+        output=output,
+        images=images or (),
+        dataset=dataset,
+        compare=compare,
+        most_cases=most_cases,
+        reporter=Reporter(quiet),
+    )
 
 
 @app.command()
@@ -300,16 +318,16 @@ def benchmark(
     result = run(
         dataset,
         output,
-        _split_commas(methods),
-        _split_numbers(labelled, "--labelled"),
-        _split_numbers(seeds, "--seeds"),
-        recipe,
-        settings or (),
-        reference,
-        device,
-        cache,
-        Reporter(quiet),
-        variant or (),
+        methods=_split_commas(methods),
+        labelled=_split_numbers(labelled, "--labelled"),
+        seeds=_split_numbers(seeds, "--seeds"),
+        recipe=recipe,
+        settings=settings or (),
+        reference=reference,
+        device=device,
+        cache=cache,
+        reporter=Reporter(quiet),
+        variants=variant or (),
     )
     if as_json:
         lists = {"missing": result.missing, "failed": result.failed}
@@ -330,7 +348,7 @@ def demo(
     from fewscan.commands.demo import demo as run
     from fewscan.terminal.console import Reporter
 
-    run(output, method, tuple(settings or ()), seed, device, Reporter(quiet))
+    run(output, method=method, settings=settings or (), seed=seed, device=device, reporter=Reporter(quiet))
 
 
 def _print_json(value: Any) -> None:

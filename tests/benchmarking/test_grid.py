@@ -36,7 +36,16 @@ def dataset(tmp_path):
 
 def grid_of(dataset, settings=("a=1",), labelled=(1, 2), methods=("supervised", "action")) -> Grid:
     index = read_dataset(dataset)
-    grid = make_grid(index, dataset.parent / "out", methods, labelled, (0, 1, 0), "quick", settings, None)
+    grid = make_grid(
+        index,
+        dataset.parent / "out",
+        methods=methods,
+        labelled=labelled,
+        seeds=(0, 1, 0),
+        recipe="quick",
+        settings=settings,
+        cache=None,
+    )
     (grid.output / "runs").mkdir(parents=True, exist_ok=True)
     return grid
 
@@ -70,7 +79,15 @@ def test_every_combination_once_and_one_seed_after_the_other(dataset):
 def test_a_variant_is_trained_as_its_method_with_its_settings(dataset):
     variant = parse_variant("no_anco=action,methods.action.use_anco=false,c=[1]")
     grid = make_grid(
-        read_dataset(dataset), dataset.parent / "out", ["supervised"], [1], [0], "quick", ("a=1",), None, [variant]
+        read_dataset(dataset),
+        dataset.parent / "out",
+        methods=["supervised"],
+        labelled=[1],
+        seeds=[0],
+        recipe="quick",
+        settings=("a=1",),
+        cache=None,
+        variants=[variant],
     )
     plain, changed = grid.cells
     assert (plain.name, changed.name) == ("supervised-01-s0", "no_anco-01-s0")
@@ -92,7 +109,17 @@ def test_a_variant_that_cannot_be_understood_is_refused(text):
 def test_two_rows_of_one_name_are_refused(dataset):
     variants = [parse_variant("action=action,a=2")]
     with pytest.raises(ConfigError, match="another name"):
-        make_grid(read_dataset(dataset), dataset, ["action"], [1], [0], "quick", (), None, variants)
+        make_grid(
+            read_dataset(dataset),
+            dataset,
+            methods=["action"],
+            labelled=[1],
+            seeds=[0],
+            recipe="quick",
+            settings=(),
+            cache=None,
+            variants=variants,
+        )
 
 
 def test_done_is_what_has_its_record_its_model_and_its_scores(dataset):

@@ -70,7 +70,9 @@ def regions(tmp_path_factory):
 def run(regions, tmp_path_factory):
     said = Notes()
     folder = tmp_path_factory.mktemp("run") / "run"
-    train(regions, folder, "supervised", settings=(*TINY, "logging.validate_every=3"), device="cpu", reporter=said)
+    train(
+        regions, folder, method="supervised", settings=(*TINY, "logging.validate_every=3"), device="cpu", reporter=said
+    )
     return folder, "\n".join(said.lines)
 
 
@@ -98,7 +100,7 @@ def test_masks_carry_the_numbers_of_the_labels_and_evaluate_knows_them(run, regi
     masks = folder / "validation"
     found = evaluate(masks / "case_03.nii.gz", regions / "labelsTr" / "case_03.nii.gz").summary
     assert found["cases"] == read_json(masks / "summary.json")["cases"]
-    predict(folder, [regions / "imagesTr" / "case_04_0000.nii.gz"], tmp_path / "out")
+    predict(folder, [regions / "imagesTr" / "case_04_0000.nii.gz"], output=tmp_path / "out")
     mask = read_scan(tmp_path / "out" / "case_04.nii.gz").array
     assert mask.dtype == np.uint16
     assert set(np.unique(mask)) <= {0, 40, 300}
@@ -117,7 +119,7 @@ def test_the_numbers_of_classes_and_of_what_is_ignored_change_nothing_but_the_ma
         root = make(tmp_path / name / "set", labels, rings(organ, core, ignored))
         assert check(root) == []
         run = tmp_path / name / "run"
-        train(root, run, "supervised", settings=(*TINY, "report.page=false"), device="cpu")
+        train(root, run, method="supervised", settings=(*TINY, "report.page=false"), device="cpu")
         weights.append(load_file(run / "model.safetensors"))
         masks.append(read_mask(run / "validation" / "case_03.nii.gz").array)
     assert all(np.array_equal(value, weights[1][key]) for key, value in weights[0].items())
@@ -208,7 +210,9 @@ def test_classes_that_no_labelled_training_case_shows_are_named(tmp_path):
         "It will not be learnt: label a case that shows it, or take it out."
     )
     said = Notes()
-    train(root, tmp_path / "run", "supervised", settings=(*TINY, "report.page=false"), device="cpu", reporter=said)
+    train(
+        root, tmp_path / "run", method="supervised", settings=(*TINY, "report.page=false"), device="cpu", reporter=said
+    )
     assert "worth a look" in "\n".join(said.lines)
     assert "no labelled training case shows cyst (5)" in "\n".join(said.lines)
 

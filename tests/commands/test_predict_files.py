@@ -60,7 +60,7 @@ def names(folder):
 
 
 def predict(run, inputs, output, **options):
-    return fewscan.predict(run, inputs, output, device="cpu", **options)
+    return fewscan.predict(run, inputs, output=output, device="cpu", **options)
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])

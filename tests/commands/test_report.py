@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +33,9 @@ def dataset(tmp_path_factory):
 
 
 def train(dataset, output, method="action", **more):
-    return fewscan.train(dataset, output, method, 2, recipe="quick", settings=TINY, device="cpu", **more).folder
+    return fewscan.train(
+        dataset, output, method=method, labelled=2, recipe="quick", settings=TINY, device="cpu", **more
+    ).folder
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +216,7 @@ def test_volumes_are_the_scans(run, dataset):
 
 def test_the_command_passes_its_options_on(monkeypatch):
     calls = []
-    monkeypatch.setattr("fewscan.commands.report.report", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr("fewscan.commands.report.report", lambda *paths, **options: calls.append((paths, options)))
     options = [
         "-o",
         "o.html",
@@ -229,7 +232,13 @@ def test_the_command_passes_its_options_on(monkeypatch):
         "3",
     ]
     assert CliRunner().invoke(app, ["report", "run", "masks", *options]).exit_code == 0
-    run, masks, output, images, dataset, compare, most, _ = calls[0]
-    assert [str(v) for v in (run, masks, output, *images, dataset, compare, most)] == [
-        *("run", "masks", "o.html", "a", "b", "d", "c", "3")
-    ]
+    ((paths, passed),) = calls
+    del passed["reporter"]
+    assert paths == (Path("run"), Path("masks"))
+    assert passed == {
+        "output": Path("o.html"),
+        "images": [Path("a"), Path("b")],
+        "dataset": Path("d"),
+        "compare": Path("c"),
+        "most_cases": 3,
+    }

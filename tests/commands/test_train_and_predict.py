@@ -61,7 +61,7 @@ def test_a_run_holds_what_it_promises(run):
 @pytest.mark.parametrize("method", ["action", "supervised"])
 def test_one_labelled_patient_without_validation(tmp_path, method):
     root = make_dataset(tmp_path / "set", labelled=1, unlabelled=2)
-    run = fewscan.train(root, tmp_path / "run", method, recipe="quick", settings=TINY).folder
+    run = fewscan.train(root, tmp_path / "run", method=method, recipe="quick", settings=TINY).folder
     assert (run / "model.safetensors").is_file()
     assert not (run / "validation").exists()
 
@@ -162,7 +162,7 @@ def test_bad_images_get_the_message_of_check_from_train_and_predict(dataset, run
     with pytest.raises(DataError, match=re.escape(found[0])):
         fewscan.train(root, tmp_path / "run", recipe="quick", settings=TINY)
     with pytest.raises(DataError, match=re.escape(found[0])):
-        fewscan.predict(run, [root / "imagesTr"], tmp_path / "out")
+        fewscan.predict(run, [root / "imagesTr"], output=tmp_path / "out")
     assert not (tmp_path / "run").exists()
     masks = {path.name for path in (tmp_path / "out").iterdir()}
     assert masks == {"failed.json", "quality.csv", "volumes.csv", *(f"case_{i:02d}.nii.gz" for i in range(1, 6))}
@@ -189,7 +189,7 @@ def test_predictions_keep_names_and_grid(dataset, run, tmp_path):
     lone = tmp_path / "a scan ü.nrrd"
     write_scan(lone, np.random.default_rng(0).normal(size=where.shape).astype(np.float32), where)
     out = tmp_path / "out"
-    written = fewscan.predict(run, [dataset / "imagesTr", lone], out, tta=True, save_probabilities=True)
+    written = fewscan.predict(run, [dataset / "imagesTr", lone], output=out, tta=True, save_probabilities=True)
     assert {p.name for p in written} == {*(f"case_{i:02d}.nii.gz" for i in range(6)), "a scan ü.nrrd"}
     mask = read_scan(out / lone.name)
     assert mask.array.dtype == np.uint8
@@ -266,11 +266,11 @@ def test_bad_scans_are_left_out_and_the_rest_is_finished(run, mixed, tmp_path):
 
 def test_a_mask_of_an_earlier_call_does_not_stay_for_a_scan_that_is_refused(dataset, run, tmp_path):
     scans, out = shutil.copytree(dataset / "imagesTr", tmp_path / "scans"), tmp_path / "out"
-    fewscan.predict(run, [scans], out, save_probabilities=True)
+    fewscan.predict(run, [scans], output=out, save_probabilities=True)
     (scans / "case_01_0000.nii.gz").write_bytes(b"nonsense")
     before = (out / "case_02.nii.gz").read_bytes()
     with pytest.raises(DataError, match="no mask for 1 of the scans"):
-        fewscan.predict(run, [scans], out)
+        fewscan.predict(run, [scans], output=out)
     assert not [path for path in out.iterdir() if path.name.startswith("case_01")]
     assert (out / "case_02.nii.gz").read_bytes() == before
     (row,) = read_json(out / "failed.json")
@@ -284,20 +284,20 @@ def test_a_mask_is_never_written_over_a_scan(dataset, run, tmp_path):
     with pytest.raises(
         DataError, match=r"scan\.nii\.gz: is a scan, its mask would be written over it\. Choose another"
     ):
-        fewscan.predict(run, [scan], tmp_path)
+        fewscan.predict(run, [scan], output=tmp_path)
     assert scan.read_bytes() == before
 
 
 def test_a_list_of_failures_goes_when_nothing_fails(dataset, run, tmp_path):
     write_json(tmp_path / "failed.json", [])
-    fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], tmp_path)
+    fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], output=tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"case_03.nii.gz", "quality.csv", "volumes.csv"}
 
 
 def test_evaluate_of_the_predictions(dataset, run, tmp_path):
-    fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], tmp_path / "out")
+    fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], output=tmp_path / "out")
     summary = fewscan.evaluate(
-        tmp_path / "out", dataset / "labelsTr", tmp_path / "summary.json", missing="skip"
+        tmp_path / "out", dataset / "labelsTr", output=tmp_path / "summary.json", missing="skip"
     ).summary
     assert read_json(tmp_path / "summary.json") == summary
     assert (tmp_path / "summary.csv").read_text().startswith("case,class,dice")

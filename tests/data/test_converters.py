@@ -43,7 +43,7 @@ def h5_layout(tmp_path):
 
 
 def test_ssl4mis_rebuilds_volumes_spacing_and_order(h5_layout, tmp_path):
-    root = convert("ssl4mis", h5_layout, tmp_path / "out")
+    root = convert("ssl4mis", h5_layout, destination=tmp_path / "out")
     scan = read_scan(root / "imagesTr" / "patient002_frame01_0000.nii.gz")
     assert scan.array[:, 0, 0].tolist() == list(range(11))
     assert scan.geometry.spacing_mm == pytest.approx((5, 1.6, 1.5))
@@ -59,10 +59,10 @@ def test_ssl4mis_needs_spacing_and_leaves_nothing_behind(h5_layout, tmp_path):
     (h5_layout / "data" / "slices" / "patient002_frame01_slice_4.h5").unlink()
     before = set(tmp_path.iterdir())
     with pytest.raises(DataError, match=r"slice_4\.h5: missing"):
-        convert("ssl4mis", h5_layout, tmp_path / "out")
+        convert("ssl4mis", h5_layout, destination=tmp_path / "out")
     (h5_layout / "spacing.csv").unlink()
     with pytest.raises(DataError, match=r"spacing\.csv: missing, the h5 files have no spacing"):
-        convert("ssl4mis", h5_layout, tmp_path / "out")
+        convert("ssl4mis", h5_layout, destination=tmp_path / "out")
     assert set(tmp_path.iterdir()) == before
 
 
@@ -70,7 +70,7 @@ def test_nothing_is_written_over(h5_layout, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("keep")
     with pytest.raises(DataError, match="exists and is not empty"):
-        convert("ssl4mis", h5_layout, tmp_path / "out")
+        convert("ssl4mis", h5_layout, destination=tmp_path / "out")
     assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
 
 
@@ -83,7 +83,7 @@ def test_raw_acdc_takes_spacing_from_pixdim(tmp_path):
         image.set_sform(np.eye(4), code=1)
         nibabel.save(image, folder / f"{name}.nii.gz")
     nibabel.save(nibabel.Nifti1Image(np.ones((6, 5, 3, 2), np.int16), np.eye(4)), folder / "patient001_4d.nii.gz")
-    root = convert("acdc", tmp_path / "raw", tmp_path / "out")
+    root = convert("acdc", tmp_path / "raw", destination=tmp_path / "out")
     index = read_dataset(root)
     assert [case.label is not None for case in index.cases] == [True, False]
     assert read_scan(index.cases[0].images[0]).geometry.spacing_mm == pytest.approx((10, 1.25, 1.5))
@@ -101,7 +101,7 @@ def test_msd_splits_channels(tmp_path):
     nibabel.save(nibabel.Nifti1Image(image[..., 0].astype(np.uint8) % 3, affine), root / "labelsTr" / "a.nii.gz")
     meta = {"name": "T", "modality": {"0": "FLAIR", "1": "T1"}, "labels": {"0": "background", "1": "x", "2": "y"}}
     (root / "dataset.json").write_text(json.dumps(meta))
-    index = read_dataset(convert("msd", root, tmp_path / "out"))
+    index = read_dataset(convert("msd", root, destination=tmp_path / "out"))
     assert index.channel_names == ("FLAIR", "T1")
     assert index.class_names == ("background", "x", "y")
     assert [(case.name, case.label is None) for case in index.cases] == [("a", False), ("b", True)]
@@ -149,7 +149,7 @@ def stored_otherwise(array, order, flips):
 
 def test_a_label_of_one_frame_is_that_frame(tmp_path):
     _, label = scan_and_label()
-    root = convert("msd", msd_folder(tmp_path / "msd", label[..., None]), tmp_path / "out")
+    root = convert("msd", msd_folder(tmp_path / "msd", label[..., None]), destination=tmp_path / "out")
     assert np.array_equal(np.asarray(nibabel.load(root / "labelsTr" / "a.nii.gz").dataobj).squeeze(), label)
     assert check(root) == []
 
@@ -157,7 +157,9 @@ def test_a_label_of_one_frame_is_that_frame(tmp_path):
 @pytest.mark.parametrize(("order", "flips"), [((0, 1, 2), (0,)), ((1, 2, 0), (1,)), ((2, 1, 0), (0, 2))])
 def test_a_label_stored_in_another_order_lies_on_the_organ(tmp_path, order, flips):
     image, label = scan_and_label()
-    root = convert("msd", msd_folder(tmp_path / "msd", *stored_otherwise(label, order, flips)), tmp_path / "out")
+    root = convert(
+        "msd", msd_folder(tmp_path / "msd", *stored_otherwise(label, order, flips)), destination=tmp_path / "out"
+    )
     stored = np.asarray(nibabel.load(root / "imagesTr" / "a_0000.nii.gz").dataobj)
     found = np.asarray(nibabel.load(root / "labelsTr" / "a.nii.gz").dataobj)
     assert np.array_equal(stored, image)
@@ -168,7 +170,7 @@ def test_a_label_stored_in_another_order_lies_on_the_organ(tmp_path, order, flip
 def test_a_label_that_lies_elsewhere_keeps_its_place_and_check_says_so(tmp_path):
     moved = AFFINE.copy()
     moved[2, 3] = 30
-    root = convert("msd", msd_folder(tmp_path / "msd", scan_and_label()[1], moved), tmp_path / "out")
+    root = convert("msd", msd_folder(tmp_path / "msd", scan_and_label()[1], moved), destination=tmp_path / "out")
     (fault,) = check(root)
     assert fault.fatal
     assert fault.problem.startswith("origin")
@@ -181,7 +183,7 @@ def test_a_label_that_lies_elsewhere_keeps_its_place_and_check_says_so(tmp_path)
 def test_label_numbers_come_through_and_check_names_those_that_are_no_class(tmp_path, kind, number):
     label = scan_and_label()[1].astype(kind)
     label[-1] = number
-    root = convert("msd", msd_folder(tmp_path / "msd", label), tmp_path / "out")
+    root = convert("msd", msd_folder(tmp_path / "msd", label), destination=tmp_path / "out")
     assert np.unique(read_scan(root / "labelsTr" / "a.nii.gz").array).tolist() == sorted([0, 1, number])
     (fault,) = check(root)
     assert f"label values [{number}]" in fault.problem
@@ -194,7 +196,7 @@ def test_labels_that_are_no_whole_numbers_are_refused_by_name(tmp_path, value, p
     label = scan_and_label()[1].astype(np.float32)
     label[-1] = value
     with pytest.raises(DataError, match=rf"labelsTr/a\.nii\.gz: .*{problem}"):
-        convert("msd", msd_folder(tmp_path / "msd", label), tmp_path / "out")
+        convert("msd", msd_folder(tmp_path / "msd", label), destination=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -221,7 +223,7 @@ def test_msd_takes_unpacked_files_and_endings_in_capitals(tmp_path, ending):
     source = msd_folder(tmp_path / "msd", ending=ending)
     (source / "imagesTr" / "._a.nii.gz").write_bytes(b"of a Mac")
     (source / "labelsTr" / "._a.nii.gz").write_bytes(b"of a Mac")
-    root = convert("msd", source, tmp_path / "out")
+    root = convert("msd", source, destination=tmp_path / "out")
     assert [(case.name, case.label is not None) for case in read_dataset(root).cases] == [("a", True)]
     assert check(root) == []
 
@@ -229,7 +231,7 @@ def test_msd_takes_unpacked_files_and_endings_in_capitals(tmp_path, ending):
 def test_msd_keeps_gaps_between_label_numbers(tmp_path):
     label = scan_and_label()[1] * 4
     meta = MSD_META | {"labels": {"0": "background", "4": "organ", "2": "tumour"}}
-    root = convert("msd", msd_folder(tmp_path / "msd", label, meta=meta), tmp_path / "out")
+    root = convert("msd", msd_folder(tmp_path / "msd", label, meta=meta), destination=tmp_path / "out")
     assert read_json(root / "dataset.json")["labels"] == {"background": 0, "tumour": 2, "organ": 4}
     assert np.unique(read_scan(root / "labelsTr" / "a.nii.gz").array).tolist() == [0, 4]
 
@@ -279,7 +281,7 @@ def test_decathlon_folders_that_are_none_are_refused_and_nothing_is_left_behind(
     source = msd_folder(tmp_path / "msd")
     spoil(source, how)
     with pytest.raises(DataError, match=problem):
-        convert("msd", source, tmp_path / "out")
+        convert("msd", source, destination=tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["msd"]
 
 
@@ -299,7 +301,7 @@ def test_acdc_takes_unpacked_files_and_labels_in_another_order(tmp_path, ending)
     (source / ".out.abcdefgh" / "imagesTr" / "patient001_frame01.nii.gz").write_bytes(
         b"of a conversion that was killed"
     )
-    root = convert("acdc", source, tmp_path / "out")
+    root = convert("acdc", source, destination=tmp_path / "out")
     scan, mask = (
         read_scan(root / file)
         for file in ("imagesTr/patient001_frame01_0000.nii.gz", "labelsTr/patient001_frame01.nii.gz")
@@ -310,9 +312,9 @@ def test_acdc_takes_unpacked_files_and_labels_in_another_order(tmp_path, ending)
 
 def test_acdc_label_numbers_and_shapes_are_left_to_check(tmp_path):
     label = np.full((6, 5, 4), 258, np.int16)
-    root = convert("acdc", acdc_folder(tmp_path / "raw", label), tmp_path / "out")
+    root = convert("acdc", acdc_folder(tmp_path / "raw", label), destination=tmp_path / "out")
     assert "label values [258]" in check(root)[0].problem
-    root = convert("acdc", acdc_folder(tmp_path / "raw", label[:, :3] - 257), tmp_path / "other")
+    root = convert("acdc", acdc_folder(tmp_path / "raw", label[:, :3] - 257), destination=tmp_path / "other")
     assert check(root)[0].problem.startswith("shape (4, 3, 6)")
 
 
@@ -321,21 +323,21 @@ def test_acdc_frames_that_are_there_twice_and_masks_without_a_frame_are_refused(
     image, _ = scan_and_label()
     save(source / "copy" / "patient001_frame01.nii", image)
     with pytest.raises(DataError, match=r"has the name of .*Take one of them away"):
-        convert("acdc", source, tmp_path / "out")
+        convert("acdc", source, destination=tmp_path / "out")
     (source / "copy" / "patient001_frame01.nii").unlink()
     (source / "patient001" / "patient001_frame01.nii.gz").rename(source / "patient001" / "patient001_frame02.nii.gz")
     with pytest.raises(DataError, match=r"labels without an image: .*patient001_frame01_gt\.nii\.gz"):
-        convert("acdc", source, tmp_path / "out")
+        convert("acdc", source, destination=tmp_path / "out")
     with pytest.raises(DataError, match="Give the ACDC folder"):
-        convert("acdc", source / "copy", tmp_path / "out")
+        convert("acdc", source / "copy", destination=tmp_path / "out")
 
 
 def test_a_destination_within_the_source_is_no_source(tmp_path):
     source = acdc_folder(tmp_path / "raw")
-    convert("acdc", source, source / "out")
+    convert("acdc", source, destination=source / "out")
     with pytest.raises(DataError, match=r"has the name of"):
-        convert("acdc", source, source / "again")
-    root = convert("msd", msd_folder(tmp_path / "msd"), tmp_path / "msd" / "out")
+        convert("acdc", source, destination=source / "again")
+    root = convert("msd", msd_folder(tmp_path / "msd"), destination=tmp_path / "msd" / "out")
     assert [case.name for case in read_dataset(root).cases] == ["a"]
 
 
@@ -364,13 +366,13 @@ def test_lists_of_slices_with_gaps_or_doubles_are_refused_by_name(h5_layout, tmp
     path = h5_layout / "train_slices.list"
     rewrite(path, change(path.read_text().split()))
     with pytest.raises(DataError, match=problem):
-        convert("ssl4mis", h5_layout, tmp_path / "out")
+        convert("ssl4mis", h5_layout, destination=tmp_path / "out")
 
 
 def test_slices_may_be_numbered_from_one(h5_layout, tmp_path):
     path = h5_layout / "train_slices.list"
     rewrite(path, [name for name in path.read_text().split() if not name.endswith("_slice_0")])
-    root = convert("ssl4mis", h5_layout, tmp_path / "out")
+    root = convert("ssl4mis", h5_layout, destination=tmp_path / "out")
     assert read_scan(root / "imagesTr" / "patient002_frame01_0000.nii.gz").array[:, 0, 0].tolist() == list(range(1, 11))
 
 
@@ -386,7 +388,7 @@ def test_slices_may_be_numbered_from_one(h5_layout, tmp_path):
 def test_lists_of_volumes_that_do_not_fit_are_refused(h5_layout, tmp_path, name, problem):
     rewrite(h5_layout / "val.list", [name])
     with pytest.raises(DataError, match=problem):
-        convert("ssl4mis", h5_layout, tmp_path / "out")
+        convert("ssl4mis", h5_layout, destination=tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -401,14 +403,14 @@ def test_lists_of_volumes_that_do_not_fit_are_refused(h5_layout, tmp_path, name,
 def test_spacings_that_cannot_be_are_refused(h5_layout, tmp_path, rows, problem):
     rewrite(h5_layout / "spacing.csv", ["patient,sx,sy,sz", *rows])
     with pytest.raises(DataError, match=rf"spacing\.csv: .*{problem}"):
-        convert("ssl4mis", h5_layout, tmp_path / "out")
+        convert("ssl4mis", h5_layout, destination=tmp_path / "out")
 
 
 def test_lists_with_a_byte_order_mark_are_read(h5_layout, tmp_path):
     for name in ("train_slices.list", "val.list", "spacing.csv"):
         path = h5_layout / name
         path.write_text(path.read_text(), encoding="utf-8-sig")
-    assert len(read_dataset(convert("ssl4mis", h5_layout, tmp_path / "out")).cases) == 3
+    assert len(read_dataset(convert("ssl4mis", h5_layout, destination=tmp_path / "out")).cases) == 3
 
 
 def elsewhere(file, name, secret):
@@ -436,7 +438,7 @@ def test_pixels_that_lie_elsewhere_are_refused(h5_layout, tmp_path, name, way):
         file["other"] = file["image" if name == "label" else "label"] = np.zeros((6, 5), np.uint8)
         list(elsewhere(file, name, tmp_path))[way]()
     with pytest.raises(DataError, match=rf'slice_1\.h5: .*"{name}" (is a link|lie in another file)'):
-        convert("ssl4mis", h5_layout, tmp_path / "out")
+        convert("ssl4mis", h5_layout, destination=tmp_path / "out")
 
 
 ODD_ARRAYS = {
@@ -469,7 +471,7 @@ def test_arrays_that_are_no_slice_are_refused_by_name(h5_layout, tmp_path, name,
         elif what == "150 GB of little":
             file.create_dataset(name, (193_649, 193_649), "f4", chunks=(64, 64), compression="gzip")[0, 0] = 1
     with pytest.raises(DataError, match=r"slice_1\.h5: "):
-        convert("ssl4mis", h5_layout, tmp_path / "out")
+        convert("ssl4mis", h5_layout, destination=tmp_path / "out")
 
 
 def test_an_h5_label_keeps_its_numbers_and_those_that_are_not_whole_are_refused(h5_layout, tmp_path):
@@ -479,21 +481,21 @@ def test_an_h5_label_keeps_its_numbers_and_those_that_are_not_whole_are_refused(
     for kind in (np.int32, np.float64):
         with h5py.File(path, "w") as file:
             file["image"], file["label"] = np.arange(90.0).reshape(3, 6, 5), label.astype(kind)
-        root = convert("ssl4mis", h5_layout, tmp_path / f"out {np.dtype(kind)}")
+        root = convert("ssl4mis", h5_layout, destination=tmp_path / f"out {np.dtype(kind)}")
         assert "label values [259]" in check(root)[0].problem
     with h5py.File(path, "w") as file:
         file["image"], file["label"] = np.zeros((3, 6, 5)), label / 2
     with pytest.raises(DataError, match=r"patient005_frame02\.h5: label values such as \[129\.5\] are not whole"):
-        convert("ssl4mis", h5_layout, tmp_path / "other")
+        convert("ssl4mis", h5_layout, destination=tmp_path / "other")
 
 
 def test_unknown_layout(tmp_path):
     with pytest.raises(ConfigError, match=r"no converter named 'msdd'.*Did you mean msd"):
-        convert("msdd", tmp_path, tmp_path / "out")
+        convert("msdd", tmp_path, destination=tmp_path / "out")
 
 
 def test_real_acdc(real_data, tmp_path):
-    root = convert("ssl4mis", real_data / "acdc", tmp_path / "acdc")
+    root = convert("ssl4mis", real_data / "acdc", destination=tmp_path / "acdc")
     splits = read_json(root / "splits.json")
     patients = list(dict.fromkeys(name.split("_")[0] for name in splits["train"]))
     assert [p[-3:] for p in patients[:3]] == ["099", "038", "050"]

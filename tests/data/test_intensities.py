@@ -202,8 +202,10 @@ def test_train_check_and_predict_say_that_a_scan_shows_nearly_nothing(tmp_path):
     (fault,) = fewscan.check(root)
     assert (fault.file, fault.fatal) == (str(odd), False)
     notes = Notes()
-    run = fewscan.train(root, tmp_path / "run", "supervised", recipe="quick", settings=TINY, reporter=notes).folder
+    run = fewscan.train(
+        root, tmp_path / "run", method="supervised", recipe="quick", settings=TINY, reporter=notes
+    ).folder
     assert f"  worth a look: {fault}" in notes.lines
     notes = Notes()
-    fewscan.predict(run, [odd], tmp_path / "masks", reporter=notes)
+    fewscan.predict(run, [odd], output=tmp_path / "masks", reporter=notes)
     assert f"worth a look: {fault.problem}: {odd.name}. {fault.remedy}." in notes.lines

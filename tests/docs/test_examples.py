@@ -71,6 +71,6 @@ def test_the_layout_of_the_page_is_converted(monkeypatch: pytest.MonkeyPatch, tm
         image = noise.normal(size=where.shape).astype(np.float32)
         write_scan(tmp_path / "source" / patient / "image.nii.gz", image, where)
     write_scan(tmp_path / "source" / "anna" / "label.nii.gz", disc(where.shape), where)
-    convert("folders", tmp_path / "source", tmp_path / "dataset")
+    convert("folders", tmp_path / "source", destination=tmp_path / "dataset")
     assert not [fault for fault in check(tmp_path / "dataset") if fault.fatal]
     assert [path.name for path in (tmp_path / "dataset" / "labelsTr").iterdir()] == ["anna.nii.gz"]

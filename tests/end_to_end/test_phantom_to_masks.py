@@ -20,7 +20,7 @@ def test_action_learns_the_phantom(tmp_path):
     settings = (*LENGTHS, "plan.size=64", "logging.validate_every=0", "optimiser.learning_rate=0.03")
     run = fewscan.train(dataset, tmp_path / "run", recipe="quick", settings=settings).folder
     held_out = [dataset / "imagesTr" / f"{case}_0000.nii.gz" for case in read_json(run / "splits.json")["val"]]
-    fewscan.predict(run, held_out, tmp_path / "masks")
+    fewscan.predict(run, held_out, output=tmp_path / "masks")
     summary = fewscan.evaluate(tmp_path / "masks", dataset / "labelsTr", missing="skip").summary
     assert set(summary["classes"]) == {"RV", "Myo", "LV"}
     assert summary["mean"]["dice"] > 0.6

@@ -123,7 +123,7 @@ def test_a_read_only_disk_is_refused_at_once(dataset, whole, disk, tmp_path):
     with pytest.raises(
         DataError, match=r"out: cannot be written: Read-only file system\. Make the disk writable again"
     ):
-        fewscan.predict(whole, [dataset / "imagesTr"], disk / "out", device="cpu")
+        fewscan.predict(whole, [dataset / "imagesTr"], output=disk / "out", device="cpu")
     with pytest.raises(DataError, match="cannot be written: Read-only file system"):
         go_on(dataset, tmp_path / "run", cache=disk / "cache")
 
@@ -181,7 +181,7 @@ def test_too_little_memory_says_what_to_lower_and_the_run_goes_on(dataset, whole
 def test_too_little_memory_while_predicting(dataset, whole, tmp_path, monkeypatch):
     before_call(monkeypatch, "fewscan.inference.predict.load_slices", 2, ask_too_much_of_torch)
     with pytest.raises(FewscanError, match=r"is not enough\. Predict without --tta"):
-        fewscan.predict(whole, [dataset / "imagesTr"], tmp_path / "out", device="cpu")
+        fewscan.predict(whole, [dataset / "imagesTr"], output=tmp_path / "out", device="cpu")
 
 
 def test_other_errors_are_left_alone():
@@ -224,7 +224,15 @@ def test_a_training_that_the_system_kills_is_told_and_made_anew_next_time(datase
     monkeypatch.setattr("fewscan.benchmarking.queue.subprocess.Popen", lambda _, **named: start(suicide, **named))
     reporter = Notes()
     result = fewscan.benchmark(
-        dataset, tmp_path / "out", [], [1], [0], "quick", SETTINGS, device="cpu", reporter=reporter
+        dataset,
+        tmp_path / "out",
+        methods=[],
+        labelled=[1],
+        seeds=[0],
+        recipe="quick",
+        settings=SETTINGS,
+        device="cpu",
+        reporter=reporter,
     )
     assert result.failed == result.missing == ("supervised-01-s0",)
     assert any("was killed by SIGKILL, as Linux does when memory runs out" in line for line in reporter.lines)

@@ -75,7 +75,7 @@ def folders(tmp_path):
 
 def test_folders_are_paired_by_name_and_written(folders, tmp_path):
     predictions, references = folders
-    summary = evaluate(predictions, references, tmp_path / "new" / "summary.json", missing="skip").summary
+    summary = evaluate(predictions, references, output=tmp_path / "new" / "summary.json", missing="skip").summary
     assert summary["cases"]["case_00"]["disc"]["dice"] == 1.0
     assert 0.7 < summary["cases"]["case_01"]["disc"]["dice"] < 0.9
     assert json.loads((tmp_path / "new" / "summary.json").read_text()) == summary

@@ -39,10 +39,30 @@ def test_overlays_show_what_is_there(tmp_path, axis):
     mask = np.zeros(image.shape, np.uint8)
     mask[1:5, 8:16, 10:20] = 1
     names = ("background", "a", "b")
-    save_overlay(tmp_path / "same.png", image, mask, mask, names, "same", axis)
-    save_overlay(tmp_path / "other.png", image, mask * 2, mask, names, "same", axis)
-    save_overlay(tmp_path / "empty.png", image, mask * 0, mask * 0, names, "same", axis)
-    save_overlay(tmp_path / "alone.png", image, mask, None, names, "same", axis)
+    save_overlay(
+        tmp_path / "same.png", image, prediction=mask, reference=mask, class_names=names, title="same", slice_axis=axis
+    )
+    save_overlay(
+        tmp_path / "other.png",
+        image,
+        prediction=mask * 2,
+        reference=mask,
+        class_names=names,
+        title="same",
+        slice_axis=axis,
+    )
+    save_overlay(
+        tmp_path / "empty.png",
+        image,
+        prediction=mask * 0,
+        reference=mask * 0,
+        class_names=names,
+        title="same",
+        slice_axis=axis,
+    )
+    save_overlay(
+        tmp_path / "alone.png", image, prediction=mask, reference=None, class_names=names, title="same", slice_axis=axis
+    )
     assert different(tmp_path / "same.png", tmp_path / "other.png")
     assert imread(tmp_path / "alone.png").shape[0] < imread(tmp_path / "same.png").shape[0]
     assert imread(tmp_path / "empty.png").size > 0

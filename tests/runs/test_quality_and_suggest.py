@@ -72,7 +72,7 @@ def test_the_second_network_is_kept_and_is_another(run, dataset, tmp_path):
     network, card = load_model(run, CPU)
     second = load_second(run, card, CPU)
     assert any(not torch.equal(a, b) for a, b in zip(network.parameters(), second.parameters(), strict=True))
-    lone = fewscan.train(dataset, tmp_path / "run", "supervised", recipe="quick", settings=TINY).folder
+    lone = fewscan.train(dataset, tmp_path / "run", method="supervised", recipe="quick", settings=TINY).folder
     assert not (lone / "second.safetensors").exists()
     assert load_second(lone, load_model(lone, CPU)[1], CPU) is None
     assert not read_quality(lone).two_networks
@@ -80,8 +80,8 @@ def test_the_second_network_is_kept_and_is_another(run, dataset, tmp_path):
 
 
 def test_predict_writes_a_table_and_the_same_masks_as_without(run, dataset, tmp_path):
-    with_table = fewscan.predict(run, [dataset / "imagesTr"], tmp_path / "with")
-    without = fewscan.predict(run, [dataset / "imagesTr"], tmp_path / "without", quality=False)
+    with_table = fewscan.predict(run, [dataset / "imagesTr"], output=tmp_path / "with")
+    without = fewscan.predict(run, [dataset / "imagesTr"], output=tmp_path / "without", quality=False)
     assert [path.read_bytes() for path in with_table] == [path.read_bytes() for path in without]
     assert not (tmp_path / "without" / "quality.csv").exists()
     rows = rows_of(tmp_path / "with" / "quality.csv")
@@ -89,12 +89,12 @@ def test_predict_writes_a_table_and_the_same_masks_as_without(run, dataset, tmp_
     assert [row["case"] for row in rows] == [f"case_{i:02d}" for i in range(15)]
     for row in rows:
         assert row["flagged"] == str(int(bool(row["reason"]) and "no estimate" not in row["reason"]))
-    fewscan.predict(run, [dataset / "imagesTr"], tmp_path / "with", quality=False)
+    fewscan.predict(run, [dataset / "imagesTr"], output=tmp_path / "with", quality=False)
     assert not (tmp_path / "with" / "quality.csv").exists()
 
 
 def test_signals_of_a_case_are_those_of_its_validation(run, dataset, tmp_path):
-    fewscan.predict(run, [dataset / "imagesTr" / "case_05_0000.nii.gz"], tmp_path)
+    fewscan.predict(run, [dataset / "imagesTr" / "case_05_0000.nii.gz"], output=tmp_path)
     (row,) = rows_of(tmp_path / "quality.csv")
     (validated,) = (r for r in rows_of(run / "validation" / "quality.csv") if r["case"] == "case_05")
     for name in ("entropy", "agreement_teacher", "agreement_tta", "outlier"):
@@ -105,13 +105,13 @@ def test_what_a_run_lacks_is_said_and_left_empty(copy, dataset, tmp_path):
     scan = dataset / "imagesTr" / "case_05_0000.nii.gz"
     (copy / "second.safetensors").unlink()
     heard = Notes()
-    fewscan.predict(copy, [scan], tmp_path / "out", reporter=heard)
+    fewscan.predict(copy, [scan], output=tmp_path / "out", reporter=heard)
     (row,) = rows_of(tmp_path / "out" / "quality.csv")
     assert row["agreement_teacher"] == ""
     assert float(row["dice_low"]) <= float(row["dice_estimate"]) <= float(row["dice_high"])
     assert any("second.safetensors is not there" in line for line in heard.lines)
     (copy / "quality.json").unlink()
-    fewscan.predict(copy, [scan], tmp_path / "out", reporter=heard)
+    fewscan.predict(copy, [scan], output=tmp_path / "out", reporter=heard)
     (row,) = rows_of(tmp_path / "out" / "quality.csv")
     assert (row["dice_estimate"], row["outlier"], row["flagged"]) == ("", "", "0")
     assert row["entropy"] != ""
@@ -130,8 +130,8 @@ def test_what_a_run_lacks_is_said_and_left_empty(copy, dataset, tmp_path):
 def test_a_spoilt_quality_file_is_refused_by_name(copy, dataset, tmp_path, change, message):
     write_json(copy / "quality.json", {**read_json(copy / "quality.json"), **change})
     with pytest.raises(DataError, match=rf"quality\.json: .*{message}|quality\.json: is {message}"):
-        fewscan.predict(copy, [dataset / "imagesTr"], tmp_path / "out")
-    assert fewscan.predict(copy, [dataset / "imagesTr" / "case_05_0000.nii.gz"], tmp_path / "out", quality=False)
+        fewscan.predict(copy, [dataset / "imagesTr"], output=tmp_path / "out")
+    assert fewscan.predict(copy, [dataset / "imagesTr" / "case_05_0000.nii.gz"], output=tmp_path / "out", quality=False)
 
 
 def test_without_validation_there_are_outliers_and_no_estimate(tmp_path):
@@ -139,7 +139,7 @@ def test_without_validation_there_are_outliers_and_no_estimate(tmp_path):
     run = fewscan.train(root, tmp_path / "run", recipe="quick", settings=TINY).folder
     assert read_quality(run).calibrations == ()
     heard = Notes()
-    fewscan.predict(run, [root / "imagesTr"], tmp_path / "out", reporter=heard)
+    fewscan.predict(run, [root / "imagesTr"], output=tmp_path / "out", reporter=heard)
     assert any("no Dice is estimated" in line for line in heard.lines)
     for row in rows_of(tmp_path / "out" / "quality.csv"):
         assert row["dice_estimate"] == ""
@@ -148,10 +148,10 @@ def test_without_validation_there_are_outliers_and_no_estimate(tmp_path):
 
 def test_suggestions_are_unlabelled_patients_ready_for_the_next_training(run, dataset, tmp_path):
     listed = tmp_path / "labelled.txt"
-    suggestions = fewscan.suggest(run, dataset, 2, listed)
+    suggestions = fewscan.suggest(run, dataset, count=2, output=listed)
     assert {s.patient for s in suggestions} <= {"case_01", "case_02", "case_13", "case_14"}
     assert len({s.patient for s in suggestions}) == 2
-    assert suggestions == fewscan.suggest(run, dataset, 2)
+    assert suggestions == fewscan.suggest(run, dataset, count=2)
     assert read_json(run / "suggestions.json") == json.loads(json.dumps([s._asdict() for s in suggestions]))
     assert listed.read_text().splitlines() == ["case_00", *(s.patient for s in suggestions)]
     assert all("uncertain" in s.reason and "unlabelled patients" in s.reason for s in suggestions)
@@ -160,22 +160,22 @@ def test_suggestions_are_unlabelled_patients_ready_for_the_next_training(run, da
 
 def test_suggesting_reads_no_label(run, dataset, tmp_path):
     root = shutil.copytree(dataset, tmp_path / "set")
-    before = fewscan.suggest(run, dataset, 3)
+    before = fewscan.suggest(run, dataset, count=3)
     for path in (root / "labelsTr").iterdir():
         path.write_bytes(b"not to be opened")
-    assert fewscan.suggest(run, root, 3) == before
+    assert fewscan.suggest(run, root, count=3) == before
 
 
 def test_suggestions_that_cannot_be_made_are_refused(run, dataset, tmp_path):
     with pytest.raises(ConfigError, match="-n 5: must be 1 to 4"):
-        fewscan.suggest(run, dataset, 5)
+        fewscan.suggest(run, dataset, count=5)
     other = make_dataset(tmp_path / "other", labelled=2, unlabelled=0)
     with pytest.raises(DataError, match="lacks 13 of the run's cases: case_02"):
-        fewscan.suggest(run, other, 1)
+        fewscan.suggest(run, other, count=1)
 
 
 def test_the_data_set_is_looked_for_where_the_run_says_that_it_was(run, dataset, tmp_path):
-    assert fewscan.suggest(run, count=2) == fewscan.suggest(run, dataset, 2)
+    assert fewscan.suggest(run, count=2) == fewscan.suggest(run, dataset, count=2)
     moved = shutil.copytree(run, tmp_path / "run")
     write_json(moved / "provenance.json", {"dataset": str(tmp_path / "gone")})
     with pytest.raises(DataError, match=r"no longer in .*gone\. Give its folder\."):

@@ -48,7 +48,9 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(dataset, tmp_path_factory):
-    return fewscan.train(dataset, tmp_path_factory.mktemp("runs") / "run", "supervised", recipe="quick", settings=TINY)
+    return fewscan.train(
+        dataset, tmp_path_factory.mktemp("runs") / "run", method="supervised", recipe="quick", settings=TINY
+    )
 
 
 def test_a_run_knows_its_files_and_figures_and_shows_them(run):
@@ -65,7 +67,7 @@ def test_a_run_knows_its_files_and_figures_and_shows_them(run):
 
 
 def test_predictions_are_counted_and_listed(run, dataset, tmp_path):
-    written = fewscan.predict(run, [dataset / "imagesTr"], tmp_path / "masks")
+    written = fewscan.predict(run, [dataset / "imagesTr"], output=tmp_path / "masks")
     assert len(written) == len(list(written)) == 4
     assert all(path.is_file() for path in written)
     assert "case_03.nii.gz" in written._repr_html_()

@@ -260,7 +260,7 @@ def test_checkpoint_settings_are_in_the_config(whole):
 
 def test_the_command_passes_resume_on(monkeypatch):
     calls = []
-    monkeypatch.setattr("fewscan.commands.train.train", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr("fewscan.commands.train.train", lambda *_, **options: calls.append(options))
     for more in ((), ("--resume",)):
         assert CliRunner().invoke(app, ["train", "set", "-o", "run", *more]).exit_code == 0
-    assert [arguments[-1] for arguments in calls] == [False, True]
+    assert [options["resume"] for options in calls] == [False, True]

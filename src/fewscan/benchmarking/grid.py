@@ -231,6 +231,7 @@ class Grid:
 def make_grid(
     index: DatasetIndex,
     output: Path,
+    *,
     methods: Sequence[str],
     labelled: Sequence[int],
     seeds: Sequence[int],

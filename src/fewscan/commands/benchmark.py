@@ -18,7 +18,7 @@ from fewscan.devices import choose_device, list_devices
 from fewscan.errors import ConfigError
 from fewscan.evaluation.results import Setting, group_runs
 from fewscan.evaluation.statistics import mean_and_sd
-from fewscan.io.files import make_folder, write_text
+from fewscan.io.files import AnyPath, make_folder, write_text
 from fewscan.reporting.grid import save_costs, save_dice, save_labelled
 from fewscan.reporting.html import html_table
 from fewscan.reporting.tables import Conditions, grid_report, write_runs
@@ -68,8 +68,9 @@ class BenchmarkResult:
 
 
 def benchmark(
-    dataset: Path,
-    output: Path,
+    dataset: AnyPath,
+    output: AnyPath,
+    *,
     methods: Sequence[str] = ("action",),
     labelled: Sequence[int] = (1,),
     seeds: Sequence[int] = (0, 1, 2),
@@ -77,7 +78,7 @@ def benchmark(
     settings: Sequence[str] = (),
     reference: str = BASELINE,
     device: str = "auto",
-    cache: Path | None = None,
+    cache: AnyPath | None = None,
     reporter: Reporter | None = None,
     variants: Sequence[str] = (),
 ) -> BenchmarkResult:
@@ -111,7 +112,17 @@ def benchmark(
     rows = [parse_variant(text) for text in variants]
     if reference not in (*names, *(row.name for row in rows)):
         raise ConfigError(f"--reference {reference}: is not one of the methods {', '.join(names)}. Add it to them.")
-    grid = make_grid(read_dataset(Path(dataset)), output, names, labelled, seeds, recipe, settings, cache, rows)
+    grid = make_grid(
+        read_dataset(Path(dataset)),
+        output,
+        methods=names,
+        labelled=labelled,
+        seeds=seeds,
+        recipe=recipe,
+        settings=settings,
+        cache=Path(cache) if cache is not None else None,
+        variants=rows,
+    )
     devices = list_devices(device)
     _check_settings(grid, devices)
     make_folder(output / "runs")

@@ -8,11 +8,12 @@ from fewscan.data.check import check_cases
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.split import Split, make_split
 from fewscan.errors import DataError, Fault
+from fewscan.io.files import AnyPath
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 
 
-def check(dataset: Path, reporter: Reporter | None = None) -> list[Fault]:
+def check(dataset: AnyPath, *, reporter: Reporter | None = None) -> list[Fault]:
     """Read everything and list what is wrong, the split of the data set included.
 
     Args:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fewscan.io.files import AnyPath
 from fewscan.registry import CONVERTERS, find
 from fewscan.terminal.console import Reporter
 
 
-def convert(layout: str, source: Path, destination: Path, reporter: Reporter | None = None) -> Path:
+def convert(layout: str, source: AnyPath, *, destination: AnyPath, reporter: Reporter | None = None) -> Path:
     """Convert a data set.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fewscan.commands.evaluate import evaluate
@@ -9,7 +10,7 @@ from fewscan.commands.predict import predict
 from fewscan.commands.train import train
 from fewscan.data.phantom import make_phantom
 from fewscan.evaluation.summary import summary_table
-from fewscan.io.files import read_json
+from fewscan.io.files import AnyPath, read_json
 from fewscan.runs.page import PAGE
 from fewscan.runs.results import Evaluation
 from fewscan.runs.state import check_new
@@ -26,9 +27,10 @@ DEMO_SETTINGS = (
 
 
 def demo(
-    output: Path,
+    output: AnyPath,
+    *,
     method: str = "action",
-    settings: tuple[str, ...] = (),
+    settings: Sequence[str] = (),
     seed: int = 0,
     device: str = "auto",
     reporter: Reporter | None = None,
@@ -54,7 +56,7 @@ def demo(
     run = train(
         dataset,
         output / "run",
-        method,
+        method=method,
         recipe="quick",
         settings=(*DEMO_SETTINGS, *settings),
         seed=seed,
@@ -64,8 +66,8 @@ def demo(
     held_out = read_json(run / "splits.json")["val"]
     scans = [dataset / "imagesTr" / f"{case}_0000.nii.gz" for case in held_out]
     masks = output / "predictions"
-    predict(run, scans, masks, device=device, reporter=reporter)
-    scores = evaluate(masks, dataset / "labelsTr", output / "summary.json", reporter=reporter, missing="skip")
+    predict(run, scans, output=masks, device=device, reporter=reporter)
+    scores = evaluate(masks, dataset / "labelsTr", output=output / "summary.json", reporter=reporter, missing="skip")
     reporter.say(summary_table(scores.summary))
     reporter.say(f"look at {output / 'summary.json'}, and open {run / PAGE} in a browser")
     return scores

@@ -11,15 +11,16 @@ from fewscan.errors import ConfigError
 from fewscan.evaluation.evaluate import evaluate_folders
 from fewscan.evaluation.metrics import TOLERANCES_MM
 from fewscan.evaluation.summary import RULES, Missing, Rules, write_csv
-from fewscan.io.files import make_folder, write_json
+from fewscan.io.files import AnyPath, make_folder, write_json
 from fewscan.runs.results import Evaluation
 from fewscan.terminal.console import Reporter
 
 
 def evaluate(
-    predictions: Path,
-    references: Path,
-    output: Path | None = None,
+    predictions: AnyPath,
+    references: AnyPath,
+    *,
+    output: AnyPath | None = None,
     rules: Rules = "strict",
     reporter: Reporter | None = None,
     missing: Missing = "score",
@@ -57,7 +58,7 @@ def evaluate(
         summary = evaluate_folders(
             Path(predictions),
             Path(references),
-            rules,
+            rules=rules,
             progress=progress,
             missing=missing,
             tolerances_mm=sorted(set(tolerances_mm)),

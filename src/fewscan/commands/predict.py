@@ -16,7 +16,7 @@ from fewscan.inference.model import load_model
 from fewscan.inference.predict import CUT_OFF, augmentation_views, predict_cases
 from fewscan.inference.volumes import Together, VolumeObserver
 from fewscan.io.endings import scan_ending
-from fewscan.io.files import check_name, make_folder, write_json
+from fewscan.io.files import AnyPath, check_name, make_folder, write_json
 from fewscan.io.scans import is_ours
 from fewscan.io.tables import write_table
 from fewscan.runs.lock import alone
@@ -31,9 +31,10 @@ LOCK = "predict.lock"
 
 
 def predict(
-    run: Path,
-    inputs: Sequence[Path],
-    output: Path,
+    run: AnyPath,
+    inputs: Sequence[AnyPath],
+    *,
+    output: AnyPath,
     tta: bool = False,
     save_probabilities: bool = False,
     device: str = "auto",

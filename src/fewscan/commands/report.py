@@ -11,6 +11,7 @@ from fewscan.data.split import split_of_run
 from fewscan.data.strangers import list_folder
 from fewscan.errors import DataError
 from fewscan.io.endings import scan_ending, scan_stem
+from fewscan.io.files import AnyPath
 from fewscan.reporting.page.cases import CaseFiles
 from fewscan.reporting.page.sources import RunFiles, read_quality, read_run
 from fewscan.runs.page import (
@@ -27,12 +28,13 @@ from fewscan.words import abbreviate
 
 
 def report(
-    run: Path,
-    predictions: Path | None = None,
-    output: Path | None = None,
-    images: Sequence[Path] = (),
-    dataset: Path | None = None,
-    compare: Path | None = None,
+    run: AnyPath,
+    predictions: AnyPath | None = None,
+    *,
+    output: AnyPath | None = None,
+    images: Sequence[AnyPath] = (),
+    dataset: AnyPath | None = None,
+    compare: AnyPath | None = None,
     most_cases: int = MOST_CASES,
     reporter: Reporter | None = None,
 ) -> Path:
@@ -58,14 +60,24 @@ def report(
     reporter = reporter or Reporter(quiet=True)
     files = read_run(Path(run))
     remedy = "Give its folder with --dataset." if predictions is None else "Give the scans with --images."
-    data = _find_data(files, dataset, None if predictions is not None and images else remedy)
+    data = _find_data(
+        files, Path(dataset) if dataset is not None else None, None if predictions is not None and images else remedy
+    )
     output = Path(output) if output is not None else Path(predictions or run) / PAGE
     if predictions is None:
         cases = _validation_cases(files, data)
     else:
         cases = _predicted_cases(files, Path(predictions), [Path(path) for path in images], data)
-    folder = Path(predictions) if predictions is not None else None
-    _write(files, cases, data, folder, _find_rival(files, compare), output, most_cases, reporter)
+    _write(
+        files,
+        cases,
+        data=data,
+        predictions=Path(predictions) if predictions is not None else None,
+        rival=_find_rival(files, Path(compare) if compare is not None else None),
+        output=output,
+        most_cases=most_cases,
+        reporter=reporter,
+    )
     return output
 
 
@@ -74,7 +86,7 @@ def _find_data(files: RunFiles, dataset: Path | None, remedy: str | None) -> Dat
     told = files.provenance.dataset if files.provenance is not None else None
     if dataset is None and remedy is None and (told is None or not told.is_dir()):
         return None
-    root = Path(dataset) if dataset is not None else dataset_of(files.folder, remedy or "Give its folder.")
+    root = dataset if dataset is not None else dataset_of(files.folder, remedy or "Give its folder.")
     index = read_dataset(root)
     return DataOfRun(index, split_of_run(files.folder / "splits.json", index))
 

@@ -16,7 +16,7 @@ from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.selection import Choice, Suggestion, choose, distances, weights
 from fewscan.inference.describe import Description, describe_cases
 from fewscan.inference.model import load_model
-from fewscan.io.files import write_json, write_text
+from fewscan.io.files import AnyPath, write_json, write_text
 from fewscan.runs.provenance import dataset_of
 from fewscan.terminal.console import Reporter
 
@@ -27,10 +27,11 @@ FILE = "suggestions.json"
 
 
 def suggest(
-    run: Path,
-    dataset: Path | None = None,
+    run: AnyPath,
+    dataset: AnyPath | None = None,
+    *,
     count: int = 5,
-    output: Path | None = None,
+    output: AnyPath | None = None,
     device: str = "auto",
     reporter: Reporter | None = None,
 ) -> list[Suggestion]:

@@ -16,7 +16,7 @@ from fewscan.data.pose import find_turns
 from fewscan.data.split import Split, make_split
 from fewscan.engine.loop import check_batches
 from fewscan.engine.machine_errors import explained_training
-from fewscan.io.files import remove_leftovers
+from fewscan.io.files import AnyPath, remove_leftovers
 from fewscan.runs.job import Job, build_method, carry_out, follow, seeded
 from fewscan.runs.launch import launched
 from fewscan.runs.results import Run
@@ -25,8 +25,9 @@ from fewscan.terminal.console import Reporter
 
 
 def train(
-    dataset: Path,
-    output: Path,
+    dataset: AnyPath,
+    output: AnyPath,
+    *,
     method: str = "action",
     labelled: int | None = None,
     labelled_list: Sequence[str] | None = None,
@@ -34,7 +35,7 @@ def train(
     settings: Sequence[str] = (),
     seed: int = 0,
     device: str = "auto",
-    cache: Path | None = None,
+    cache: AnyPath | None = None,
     reporter: Reporter | None = None,
     resume: bool = False,
 ) -> Run:

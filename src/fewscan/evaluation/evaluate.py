@@ -40,6 +40,7 @@ class Pairs:
 def evaluate_folders(
     predictions: Path,
     references: Path,
+    *,
     rules: Rules = "strict",
     class_names: Sequence[str] | None = None,
     progress: Callable[[int], Callable[[], None]] | None = None,

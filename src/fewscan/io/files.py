@@ -15,6 +15,9 @@ from typing import Any
 from fewscan.errors import DataError, WriteError
 from fewscan.io.endings import scan_ending
 
+# What a user may name a file or folder by: a text, a path, or a `Run`.
+AnyPath = str | os.PathLike[str]
+
 # What `atomic_path` names its files: a dot, the name, eight random characters, an ending.
 LEFTOVER = re.compile(r"^\..+\.[a-z0-9_]{8}(\.nii\.gz|\.\w+)?$")
 # Editors of Windows begin text files with one; without one they are UTF-8.

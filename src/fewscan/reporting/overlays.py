@@ -21,6 +21,7 @@ COLUMNS = 5
 def save_overlay(
     path: Path,
     image: np.ndarray,
+    *,
     prediction: np.ndarray,
     reference: np.ndarray | None,
     class_names: Sequence[str],

@@ -38,12 +38,22 @@ def write_report(run: Path, data: DataOfRun, reporter: Reporter, most_cases: int
     """Write `report.html` of a run that has just been trained."""
     files = read_run(run)
     cases = _validation_cases(files, data)
-    _write(files, cases, data, None, _find_rival(files, None), run / PAGE, most_cases, reporter)
+    _write(
+        files,
+        cases,
+        data=data,
+        predictions=None,
+        rival=_find_rival(files, None),
+        output=run / PAGE,
+        most_cases=most_cases,
+        reporter=reporter,
+    )
 
 
 def _write(
     files: RunFiles,
     cases: Sequence[CaseFiles],
+    *,
     data: DataOfRun | None,
     predictions: Path | None,
     rival: Rival | None,
@@ -96,7 +106,7 @@ def _validation_cases(files: RunFiles, data: DataOfRun | None) -> list[CaseFiles
 def _find_rival(files: RunFiles, compare: Path | None) -> Rival | None:
     """The supervised run that was given, or one beside the run, as a benchmark leaves it."""
     if compare is not None:
-        rival = _as_rival(files, Path(compare))
+        rival = _as_rival(files, compare)
         if rival is None:
             raise ConfigError(
                 f"{compare}: not a finished supervised run of the same scans and settings. Train one with "

@@ -66,9 +66,9 @@ def _draw_cases(folder: Path, cases: Sequence[Case], summary: dict[str, Any], pl
         save_overlay(
             folder / f"{rank}.png",
             read_scan(case.images[0]).array,
-            prediction,
-            np.where(reference == IGNORED, 0, reference),
-            plan.class_names,
-            f"{rank}: {case.name}, mean Dice {dice[case.name]:.3f}",
-            plan.slice_axis,
+            prediction=prediction,
+            reference=np.where(reference == IGNORED, 0, reference),
+            class_names=plan.class_names,
+            title=f"{rank}: {case.name}, mean Dice {dice[case.name]:.3f}",
+            slice_axis=plan.slice_axis,
         )
