@@ -16,7 +16,7 @@ from fewscan.config import Config, load_config
 from fewscan.engine.alarms import Alarms
 from fewscan.engine.checkpoint import Checkpoint, Checkpoints, Generators, Stateful, checkpoint_files, take_states
 from fewscan.engine.determinism import determinism
-from fewscan.engine.loop import Meter
+from fewscan.engine.loop import RunningMeans
 from fewscan.terminal.console import Reporter
 
 MIB = 2**20
@@ -72,7 +72,7 @@ def _saving(training: Training, checkpoints: Checkpoints) -> Callable[[], None]:
     parts: dict[str, Stateful] = {
         "method": training.method,
         "optimiser": training.optimiser,
-        "meter": Meter(training.stage),
+        "meter": RunningMeans(training.stage),
         "alarms": alarms,
         "batches": training.batches,
         "generators": Generators(training.generator, 0, 0),

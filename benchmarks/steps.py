@@ -16,7 +16,7 @@ from benchmarks.options import Options
 from benchmarks.results import GIB, Measured, Target
 from benchmarks.slices import plan_of, write_cache
 from fewscan.data.store import SliceStore
-from fewscan.engine.loop import Batches, make_optimiser, set_learning_rate, weigh
+from fewscan.engine.loop import Batches, make_optimiser, set_learning_rate, weighted_sum
 from fewscan.methods.base import Context
 from fewscan.registry import METHODS
 from fewscan.runs.job import build_method
@@ -84,7 +84,7 @@ class Training:
         context = Context(self.generator, self.update, self.stage.updates)
         with dense_steps(self.method) if self.dense else nullcontext():
             terms = self.method(batch, context)
-        loss = weigh(terms, self.method.weights(context))
+        loss = weighted_sum(terms, self.method.weights(context))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()

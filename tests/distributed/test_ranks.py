@@ -17,8 +17,10 @@ from support.steps import STAGES
 from support.steps import build as build_small
 from support.two_ranks import CASES, SpiedStore, build, run_case, run_clean, run_norm
 
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-SCRIPT = Path(__file__).parents[1] / "support" / "two_ranks.py"
+TESTS = Path(__file__).parents[1]
+# The code beside these tests, wherever fewscan is installed from.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent / "src")))}
+SCRIPT = TESTS / "support" / "two_ranks.py"
 
 
 @pytest.fixture(scope="module")

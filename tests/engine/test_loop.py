@@ -6,7 +6,7 @@ import torch
 
 from fewscan.config import load_config
 from fewscan.engine.log import RunLog
-from fewscan.engine.loop import Batches, check_batches, fit, make_optimiser, set_learning_rate, weigh
+from fewscan.engine.loop import Batches, check_batches, fit, make_optimiser, set_learning_rate, weighted_sum
 from fewscan.errors import ConfigError, FewscanError
 from support.steps import SIZES, STAGES, Store, build
 
@@ -113,7 +113,7 @@ def test_rate_warms_up_and_decays():
 
 def test_weights_multiply_their_terms_and_others_count_as_they_are():
     terms = {"sup": torch.tensor(2.0), "unsup": torch.tensor(10.0)}
-    assert float(weigh(terms, {"unsup": 0.1, "anco": 5.0})) == pytest.approx(3.0)
+    assert float(weighted_sum(terms, {"unsup": 0.1, "anco": 5.0})) == pytest.approx(3.0)
 
 
 def test_numbers_that_are_not_finite_are_null_in_the_log(tmp_path):

@@ -168,7 +168,7 @@ def run_out_of_a_gpu():
 def test_too_little_memory_says_what_to_lower_and_the_run_goes_on(dataset, whole, tmp_path, monkeypatch, ask, where):
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        before_call(patch, "fewscan.engine.loop.weigh", 15, ask)
+        before_call(patch, "fewscan.engine.loop.weighted_sum", 15, ask)
         with pytest.raises(FewscanError, match=f"The memory of {where} is not enough") as error:
             go_on(dataset, run)
     for setting in ("stages.anatomical.labelled=4", "stages.anatomical.unlabelled=4", "plan.size=32", "precision="):
@@ -206,7 +206,7 @@ def test_a_deterministic_training_ends_in_the_same_bytes_twice(dataset, tmp_path
 def test_another_number_of_threads_is_told(dataset, tmp_path, monkeypatch):
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        before_call(patch, "fewscan.engine.loop.weigh", 12, run_out_of_a_gpu)
+        before_call(patch, "fewscan.engine.loop.weighted_sum", 12, run_out_of_a_gpu)
         with pytest.raises(FewscanError):
             go_on(dataset, run)
     reporter, threads = Notes(), torch.get_num_threads()

@@ -8,7 +8,7 @@ import torch
 
 from fewscan.classes import IGNORED
 from fewscan.config import OptimiserSettings
-from fewscan.engine.loop import make_optimiser, weigh
+from fewscan.engine.loop import make_optimiser, weighted_sum
 from fewscan.registry import METHODS
 from support.steps import SIZES, STAGES, build, context, draw_batch, start
 
@@ -43,7 +43,7 @@ def test_every_weight_is_of_a_term(name):
 @pytest.mark.parametrize(("name", "size", "stage"), ALL_STEPS)
 def test_only_what_is_trained_takes_gradient(name, size, stage):
     method, batch = start(name, size, stage)
-    weigh(method(batch, context()), method.weights(context(9))).backward()
+    weighted_sum(method(batch, context()), method.weights(context(9))).backward()
     encoder = list(method.student.encoder.parameters())
     assert all(p.grad is not None for p in encoder)
     for key, parameter in method.named_parameters():
@@ -60,7 +60,7 @@ def test_same_seed_same_step_and_resume_is_exact(name, size, stage):
         # Momentum starts anew on both sides; weights, teachers, banks and statistics must not.
         for update in range(first, last):
             torch.manual_seed(update)  # of dropout
-            loss = weigh(method(batch, context(update, update)), method.weights(context(update)))
+            loss = weighted_sum(method(batch, context(update, update)), method.weights(context(update)))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -85,7 +85,7 @@ def test_one_class_in_the_batch_is_legal(name):
     batch = draw_batch(stage, SIZES[0])
     batch.labels.zero_()
     terms = method(batch, context())
-    weigh(terms, method.weights(context())).backward()
+    weighted_sum(terms, method.weights(context())).backward()
     assert all(torch.isfinite(t) for t in terms.values())
 
 
@@ -145,6 +145,6 @@ def test_a_batch_without_any_label_teaches_nothing_by_labels(name):
     batch = draw_batch(stage, SIZES[0])
     batch.labels.fill_(IGNORED)
     terms = method(batch, context())
-    weigh(terms, method.weights(context())).backward()
+    weighted_sum(terms, method.weights(context())).backward()
     assert all(torch.isfinite(t) for t in terms.values())
     assert "sup" not in terms or terms["sup"].item() == 0

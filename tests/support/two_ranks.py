@@ -20,7 +20,7 @@ from fewscan.distributed import collectives as ranks
 from fewscan.distributed.batchnorm import synchronise
 from fewscan.engine.checkpoint import Checkpoints, Generators
 from fewscan.engine.log import RunLog
-from fewscan.engine.loop import average, fit, make_optimiser, unite, weigh
+from fewscan.engine.loop import average_gradients, broadcast_initial_state, fit, make_optimiser, weighted_sum
 from fewscan.engine.statistics import clean_statistics
 from fewscan.errors import Interrupted
 from fewscan.methods.base import Batch, StagesSettings, Task
@@ -114,17 +114,17 @@ def run_case(name):
     stage = next(stage for stage in method.stages() if stage.name == stage_name)
     method.start_stage(stage)
     if ranks.count() > 1:
-        unite(method, Generators(torch.Generator(), 0, 0))
+        broadcast_initial_state(method, Generators(torch.Generator(), 0, 0))
     method.train()
     optimiser = make_optimiser(method, OptimiserSettings(learning_rate=0.05))
     batch, found = share_of_batch(stage), {}
     with mock.patch("fewscan.methods.action_pp.draw_true", every_true):
         for update in range(UPDATES):
             terms = method(batch, context(update))
-            loss = weigh(terms, method.weights(context(9)))
+            loss = weighted_sum(terms, method.weights(context(9)))
             optimiser.zero_grad()
             loss.backward()
-            terms, loss = average(method, terms, loss)
+            terms, loss = average_gradients(method, terms, loss)
             if update == 0:
                 gradients = {n: p.grad.clone() for n, p in method.named_parameters() if p.grad is not None}
                 values = {name: value.detach() for name, value in {**terms, "loss": loss}.items()}
@@ -196,7 +196,7 @@ def run_clean():
     store = Store()
     store._images = store._images.double()
     if ranks.count() > 1:
-        unite(method, Generators(torch.Generator(), 0, 0))
+        broadcast_initial_state(method, Generators(torch.Generator(), 0, 0))
     found = {}
     if ranks.rank() == 0:
         with clean_statistics(method.networks().values(), store):

@@ -46,7 +46,7 @@ class Slices(Protocol):
         """(b, c, h, w), normalised."""
 
 
-class Seen(NamedTuple):
+class UncheckedUpdate(NamedTuple):
     """An update that has not been checked yet.
 
     Attributes:
@@ -73,8 +73,8 @@ class Alarms:
         self.stage = stage
         self.slices = slices
         self.tell = tell
-        self.unchecked: list[Seen] = []
-        self.last: Seen | None = None
+        self.unchecked: list[UncheckedUpdate] = []
+        self.last: UncheckedUpdate | None = None
         self.sums: dict[str, Tensor] = {}
         self.count = 0
         self.in_a_row: dict[str, int] = {}
@@ -108,7 +108,7 @@ class Alarms:
             slices: their numbers.
             noticed: by the step.
         """
-        self.last = Seen(done, {name: value.detach() for name, value in terms.items()}, tuple(slices))
+        self.last = UncheckedUpdate(done, {name: value.detach() for name, value in terms.items()}, tuple(slices))
         self.unchecked.append(self.last)
         statistics = dict(noticed)
         if PSEUDO_LABELS in noticed and len(batch.labels):
@@ -166,7 +166,7 @@ class Alarms:
             self.told.append(name)
             self._tell(done, name, message)
 
-    def _stop(self, update: Seen, broken: Sequence[str]) -> None:
+    def _stop(self, update: UncheckedUpdate, broken: Sequence[str]) -> None:
         message = (
             f"Training stopped: not finite at update {update.done}: {', '.join(broken)}. Its batch was of the cases "
             f"{abbreviate(self._cases(update), NAMED_CASES)}. {self._advice(update, broken)} "
@@ -175,7 +175,7 @@ class Alarms:
         self._tell(update.done, "not_finite", message)
         raise FewscanError(message)
 
-    def _advice(self, update: Seen, broken: Sequence[str]) -> str:
+    def _advice(self, update: UncheckedUpdate, broken: Sequence[str]) -> str:
         """What to look at: the scans of the batch, if a channel of one is odd, else the training's own settings."""
         numbers = np.unique(np.concatenate(update.slices))
         images = self.slices.images(numbers).cpu()
@@ -201,7 +201,7 @@ class Alarms:
             f"not the scans: train anew in another folder with {settings}."
         )
 
-    def _cases(self, update: Seen) -> list[str]:
+    def _cases(self, update: UncheckedUpdate) -> list[str]:
         return list(dict.fromkeys(name for numbers in update.slices for name in self.slices.names(numbers)))
 
     def _tell(self, done: int, alarm: str, message: str) -> None:

@@ -73,7 +73,7 @@ def fit(
     total = sum(stage.updates for stage in stages)
     start, first, done = (saved.stage, saved.update, saved.done) if saved is not None else (0, 0, 0)
     if count() > 1:
-        unite(method, Generators(generator, config.seed, done))
+        broadcast_initial_state(method, Generators(generator, config.seed, done))
 
     def tell(record: dict[str, Any]) -> None:
         log.write(record)
@@ -84,7 +84,7 @@ def fit(
         for number, stage in enumerate(stages[start:], start):
             method.start_stage(stage)
             optimiser = make_optimiser(method, config.optimiser)
-            meter = Meter(stage)
+            meter = RunningMeans(stage)
             alarms = Alarms(stage, store, tell)
             parts: dict[str, Stateful] = {
                 "method": method,
@@ -133,10 +133,10 @@ def take_step(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """One update of all weights; its loss terms and their weighted sum."""
     terms = method(batch, context)
-    loss = weigh(terms, method.weights(context))
+    loss = weighted_sum(terms, method.weights(context))
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    terms, loss = average(method, terms, loss)
+    terms, loss = average_gradients(method, terms, loss)
     optimiser.step()
     method.after_update(context)
     return terms, loss
@@ -149,7 +149,7 @@ def _farewell(name: str, done: int, total: int, checkpoints: Checkpoints | None)
     return f"{stopped} `fewscan train` with the same options and --resume goes on from there."
 
 
-def unite(method: Method, generators: Generators) -> None:
+def broadcast_initial_state(method: Method, generators: Generators) -> None:
     """Let ranks start as one: the weights of rank 0, batch statistics of all, and draws of their own.
 
     Rank 0 draws on where it is, as one process would.
@@ -160,7 +160,7 @@ def unite(method: Method, generators: Generators) -> None:
         generators.reseed()
 
 
-def average(method: Method, terms: dict[str, Tensor], loss: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+def average_gradients(method: Method, terms: dict[str, Tensor], loss: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """Average gradients, terms and loss over the ranks, in one exchange after the backward pass.
 
     What no rank uses in a stage has no gradient on any of them: steps do not branch on what is in a batch.
@@ -201,7 +201,7 @@ def check_batches(method: Method) -> None:
                 )
 
 
-def weigh(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+def weighted_sum(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
     """Σ weight · term."""
     return torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
 
@@ -260,7 +260,7 @@ class Batches:
         self.unlabelled.load_state_dict(state_dict["unlabelled"])
 
 
-class Meter:
+class RunningMeans:
     """Means of the loss terms since the last reading, kept on the device until they are read."""
 
     def __init__(self, stage: Stage) -> None:
