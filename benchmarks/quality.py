@@ -22,12 +22,11 @@ from benchmarks.options import run_command
 from fewscan.data.index import read_dataset
 from fewscan.data.split import split_of_run
 from fewscan.evaluation.calibration import Signals, calibrate
-from fewscan.inference.model import SECOND_WEIGHTS, WEIGHTS
 from fewscan.io.files import write_json
-from fewscan.runs.quality import FLAG_FROM, TABLE, validate_and_calibrate
+from fewscan.run_folder import RunFolder
+from fewscan.runs.quality import FLAG_FROM, validate_and_calibrate
 from fewscan.terminal.console import Reporter
 
-NEEDED = (WEIGHTS, "model.json", "splits.json")
 WORST_SHARE = 0.2
 
 
@@ -41,24 +40,26 @@ def main(
     torch.set_num_threads(threads)
     index, reporter = read_dataset(dataset), Reporter()
     figures = {}
-    for run in runs:
-        copy = output / "runs" / run.name
-        table = copy / "validation" / TABLE
+    for run in map(RunFolder, runs):
+        name = run.path.name
+        copy = RunFolder(output / "runs" / name)
+        table = copy.validation.quality
         if not table.is_file():
             _copy(run, copy)
-            split = split_of_run(copy / "splits.json", index)
+            split = split_of_run(copy.splits, index)
             validate_and_calibrate(copy, split, torch.device("cpu"), Reporter(quiet=True))
         patients = {case.name: case.patient for case in index.cases}
-        figures[run.name] = {**figures_of(table), "signal_sets": compare_sets(table, patients)}
-        reporter.say(f"{run.name}: {figures[run.name]}")
+        figures[name] = {**figures_of(table), "signal_sets": compare_sets(table, patients)}
+        reporter.say(f"{name}: {figures[name]}")
         write_json(output / "quality.json", figures)
 
 
-def _copy(run: Path, copy: Path) -> None:
-    copy.mkdir(parents=True, exist_ok=True)
-    for name in (*NEEDED, SECOND_WEIGHTS):
-        if name in NEEDED or (run / name).is_file():
-            shutil.copy(run / name, copy / name)
+def _copy(run: RunFolder, copy: RunFolder) -> None:
+    copy.path.mkdir(parents=True, exist_ok=True)
+    for path in (run.weights, run.card, run.splits):
+        shutil.copy(path, copy.path)
+    if run.second_weights.is_file():
+        shutil.copy(run.second_weights, copy.path)
 
 
 def figures_of(table: Path) -> dict[str, Any]:

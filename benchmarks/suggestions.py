@@ -23,6 +23,7 @@ from fewscan.data.split import make_split
 from fewscan.errors import ConfigError
 from fewscan.evaluation.statistics import bootstrap_interval, wilcoxon_p
 from fewscan.io.files import read_json, write_json
+from fewscan.run_folder import RunFolder
 from fewscan.terminal.console import Reporter
 
 ARMS = ("start", "suggested", "random")
@@ -69,7 +70,7 @@ def main(
                 reporter=Reporter(quiet=True),
                 resume=True,
             )
-            dice[arm] = float(read_json(run / "validation" / "summary.json")["mean"]["dice"])
+            dice[arm] = float(read_json(RunFolder(run).validation.summary)["mean"]["dice"])
             reporter.say(f"draw {draw}, {arm}: Dice {dice[arm]:.4f}")
         results.append({"draw": draw, "labelled": labelled, "dice": dice})
         write_json(output / "results.json", {"draws": results, **compare(results)})

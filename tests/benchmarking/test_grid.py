@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 
 import fewscan
-from fewscan.benchmarking.grid import RECORD, Cell, Costs, Grid, make_grid, parse_variant
+from fewscan.benchmarking.grid import Cell, Costs, Grid, make_grid, parse_variant
 from fewscan.benchmarking.queue import Worker, Workshop, time_left
 from fewscan.benchmarking.test_split import score_test
 from fewscan.benchmarking.test_split import test_text as text_of_test
@@ -52,12 +52,13 @@ def grid_of(dataset, settings=("a=1",), labelled=(1, 2), methods=("supervised", 
 
 def pretend(grid, cell, finished="2026-01-02T03:04:05+00:00"):
     """The files of a finished run."""
-    folder = grid.folder(cell)
-    (folder / "validation").mkdir(parents=True)
-    (folder / "model.safetensors").touch()
-    write_json(folder / "validation" / "summary.json", {})
-    write_json(folder / "plan.json", {"size": 32})
-    (folder / "metrics.jsonl").write_text(
+    run = grid.folder(cell)
+    run.validation.path.mkdir(parents=True)
+    for path in (run.config, run.weights, run.card):
+        path.touch()
+    write_json(run.validation.summary, {})
+    write_json(run.plan, {"size": 32})
+    run.metrics.write_text(
         '{"update": 1, "slices_per_second": 10.0}\n{"update": 1, "validation": {}}\n'
         '{"update": 2, "slices_per_second": 30.0}\n'
     )
@@ -122,17 +123,18 @@ def test_two_rows_of_one_name_are_refused(dataset):
         )
 
 
-def test_done_is_what_has_its_record_its_model_and_its_scores(dataset):
+def test_finished_is_what_has_its_record_its_model_and_its_scores(dataset):
     grid = grid_of(dataset)
     cell = grid.cells[0]
-    assert grid.state(cell) == "missing"
-    for needed in (RECORD, "model.safetensors", "validation/summary.json"):
+    run = grid.folder(cell)
+    assert grid.state(cell) == "new"
+    for needed in (run.record, run.weights, run.card, run.config, run.validation.summary):
         pretend(grid, cell)
-        assert grid.state(cell) == "done"
-        (grid.folder(cell) / needed).unlink()
+        assert grid.state(cell) == "finished"
+        needed.unlink()
         assert grid.state(cell) == "unfinished"
         grid.clear(cell)
-    assert grid.state(cell) == "missing"
+    assert grid.state(cell) == "new"
     record = (pretend(grid, cell), grid.record(cell))[1]
     assert record["request"]["method"] == "supervised"
     assert (record["seconds"], record["memory_gib"], record["slices_per_second"]) == (90.0, 1.5, 20.0)
@@ -149,7 +151,7 @@ def test_a_run_of_something_else_is_refused_and_left_alone(dataset):
     write_json(dataset / "splits.json", {"train": ["case_00", "case_01"], "val": ["case_03"]})
     with pytest.raises(ConfigError, match="holds a run with split"):
         grid_of(dataset).done()
-    assert (grid.folder(grid.cells[0]) / RECORD).is_file()
+    assert grid.folder(grid.cells[0]).record.is_file()
 
 
 def test_what_cannot_be_scored_is_refused(dataset):
@@ -206,7 +208,7 @@ def test_a_process_killed_while_it_takes_a_dead_lock_over_leaves_the_lock_to_the
     code = f"""
 import time
 from pathlib import Path
-from fewscan.commands import claims
+from fewscan.runs import lock as claims
 claims.hold = lambda lock: (print("taking", flush=True), time.sleep(60))
 claims.claim(Path({str(lock)!r}))
 """
@@ -263,7 +265,7 @@ def test_a_failing_run_is_reported_with_its_log_and_the_others_go_on(dataset, re
     failed = Workshop(grid, ["cpu", "cuda:0"], Reporter(quiet=True), lambda: None).work()
     assert sorted(cell.name for cell in failed) == sorted(cell.name for cell in grid.cells)
     for cell in grid.cells:
-        assert "--nonsense" in (grid.folder(cell) / "log.txt").read_text()
+        assert "--nonsense" in grid.folder(cell).log.read_text()
         assert grid.state(cell) == "unfinished"
     assert not list((grid.output / "runs").glob("*.lock"))
 
@@ -276,7 +278,7 @@ def test_runs_of_another_process_are_left_to_it(dataset, refusing):
     # Another process finishes the first one after this one has looked.
     pretend(grid, grid.cells[0])
     assert workshop.work() == []
-    assert [cell for cell in grid.cells if grid.folder(cell).exists()] == [grid.cells[0]]
+    assert [cell for cell in grid.cells if grid.folder(cell).path.exists()] == [grid.cells[0]]
     assert not grid.lock(grid.cells[0]).exists()
     assert all(grid.lock(cell).exists() for cell in grid.cells[1:])
 
@@ -296,8 +298,8 @@ def test_without_validation_cases_no_validation_is_wanted(dataset):
     write_json(dataset / "splits.json", {"train": names[:3], "test": names[4:]})
     grid = grid_of(dataset)
     pretend(grid, grid.cells[0])
-    (grid.folder(grid.cells[0]) / "validation" / "summary.json").unlink()
-    assert grid.state(grid.cells[0]) == "done"
+    grid.folder(grid.cells[0]).validation.summary.unlink()
+    assert grid.state(grid.cells[0]) == "finished"
 
 
 def test_the_memory_of_a_run_is_its_own(tmp_path):
@@ -325,12 +327,13 @@ def test_time_left_goes_by_the_method_and_is_shared_by_the_devices(dataset):
 def test_the_test_split_is_touched_once_by_a_run_and_every_touch_is_recorded(dataset, monkeypatch):
     scored = []
 
-    def validate(folder, cases, device, reporter, part):
-        assert (folder.parents[1] / "test_used.json").is_file()
+    def validate(run, cases, device, reporter, folder):
+        assert (run.path.parents[1] / "test_used.json").is_file()
         assert [case.name for case in cases] == ["case_04"]
-        scored.append(folder.name)
-        (folder / part).mkdir()
-        write_json(folder / part / "summary.json", {})
+        assert folder == run.test
+        scored.append(run.path.name)
+        folder.path.mkdir()
+        write_json(folder.summary, {})
 
     monkeypatch.setattr("fewscan.benchmarking.test_split.validate_model", validate)
     grid = replace(grid_of(dataset), cells=(Cell("supervised", 1, 0), Cell("action", 1, 0)))

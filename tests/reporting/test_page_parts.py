@@ -24,6 +24,7 @@ from fewscan.reporting.page.pixels import choose_window, nifti_base64, outline, 
 from fewscan.reporting.page.sources import Quality, read_quality, read_run
 from fewscan.reporting.page.svg import Axis, Line, heat_map, line_chart, scatter, strips
 from fewscan.reporting.page.verdict import patient_means
+from fewscan.run_folder import RunFolder
 from support.scans import disc, oblique
 
 NAMES = ("background", "a", "b")
@@ -256,14 +257,14 @@ def test_the_viewer_is_the_one_that_was_fetched():
 
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"holds no config\.yaml"):
-        read_run(tmp_path)
+        read_run(RunFolder(tmp_path))
     (tmp_path / "config.yaml").write_text("[1")
     with pytest.raises(DataError, match=r"config\.yaml: cannot be read"):
-        read_run(tmp_path)
+        read_run(RunFolder(tmp_path))
     (tmp_path / "config.yaml").write_text("a: 1")
     with pytest.raises(DataError, match=r"config\.yaml: not the settings of a run"):
-        read_run(tmp_path)
+        read_run(RunFolder(tmp_path))
     (tmp_path / "config.yaml").write_text("method: action")
     write_json(tmp_path / "plan.json", {})
     with pytest.raises(DataError, match=r"plan\.json: not what fewscan writes there"):
-        read_run(tmp_path)
+        read_run(RunFolder(tmp_path))

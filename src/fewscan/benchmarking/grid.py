@@ -11,20 +11,17 @@ from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 from fewscan.data.index import DatasetIndex
 from fewscan.data.split import Split, make_split
-from fewscan.engine.checkpoint import checkpoint_files
 from fewscan.engine.log import read_log
 from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.results import RunResult
 from fewscan.io.files import read_json, write_json
-from fewscan.runs.state import CHECKPOINTS, CONFIG
+from fewscan.run_folder import RunFolder, State
 from fewscan.words import abbreviate
 
-State = Literal["missing", "unfinished", "done"]
-RECORD = "run.json"
 # A name becomes part of a folder's, and its parts are told apart by dashes.
 VARIANT = re.compile(r"(?P<name>\w[\w.+]*)=(?P<method>\w+)(?P<settings>(,[^,=]+=[^,]+)*)")
 
@@ -118,9 +115,9 @@ class Grid:
         """Any of the splits: who is held out is the same in all."""
         return next(iter(self.splits.values()))
 
-    def folder(self, cell: Cell) -> Path:
+    def folder(self, cell: Cell) -> RunFolder:
         """The run's folder."""
-        return self.output / "runs" / cell.name
+        return RunFolder(self.output / "runs" / cell.name)
 
     def lock(self, cell: Cell) -> Path:
         """The file by which a process claims the run."""
@@ -160,37 +157,34 @@ class Grid:
         return [str(self.index.root), *(str(part) for pair in options.items() for part in pair), *changes]
 
     def state(self, cell: Cell) -> State:
-        """Whether the run is there.
+        """How far the run has come; finished is what also has its record.
 
         Raises:
             ConfigError: it is there and was made from something else; it may have taken hours, so it is not removed.
         """
-        folder = self.folder(cell)
-        if not folder.exists():
-            return "missing"
-        if not all((folder / name).is_file() for name in (RECORD, *self._made_by_training())):
+        run = self.folder(cell)
+        if not run.path.exists():
+            return "new"
+        if not (run.record.is_file() and self._is_trained(run)):
             return "unfinished"
-        _check_same(folder, read_json(folder / RECORD)["request"], self.request(cell))
-        return "done"
+        _check_same(run, read_json(run.record)["request"], self.request(cell))
+        return "finished"
 
     def done(self) -> list[Cell]:
         """The cells whose runs are there."""
-        return [cell for cell in self.cells if self.state(cell) == "done"]
+        return [cell for cell in self.cells if self.state(cell) == "finished"]
 
     def can_go_on(self, cell: Cell) -> bool:
         """Whether training can go on with an unfinished run, or has ended with everything but the record there."""
-        folder = self.folder(cell)
-        if not (folder / CONFIG).is_file():
-            return False
-        ended = all((folder / name).is_file() for name in self._made_by_training())
-        return ended or bool(checkpoint_files(folder / CHECKPOINTS))
+        run = self.folder(cell)
+        return self._is_trained(run) or (run.config.is_file() and run.updates_done > 0)
 
-    def _made_by_training(self) -> tuple[str, ...]:
-        return ("model.safetensors", "validation/summary.json") if self.split.val else ("model.safetensors",)
+    def _is_trained(self, run: RunFolder) -> bool:
+        return run.state == "finished" and (run.validation.summary.is_file() or not self.split.val)
 
     def clear(self, cell: Cell) -> None:
         """Remove what an interrupted run left behind."""
-        shutil.rmtree(self.folder(cell), ignore_errors=True)
+        shutil.rmtree(self.folder(cell).path, ignore_errors=True)
 
     def finish(self, cell: Cell, costs: Costs, version: str, finished: str) -> None:
         """Write the run's record, which makes it done.
@@ -201,27 +195,28 @@ class Grid:
             version: of fewscan.
             finished: date and time, ISO 8601.
         """
-        folder = self.folder(cell)
+        run = self.folder(cell)
         record = {
             "request": self.request(cell),
-            "plan": _digest(read_json(folder / "plan.json")),
+            "plan": _digest(read_json(run.plan)),
             **asdict(costs),
-            "slices_per_second": _slices_per_second(folder / "metrics.jsonl"),
+            "slices_per_second": _slices_per_second(run.metrics),
             "fewscan": version,
             "finished": finished,
         }
-        write_json(folder / RECORD, record)
+        write_json(run.record, record)
 
     def record(self, cell: Cell) -> dict[str, Any]:
         """What `finish` wrote."""
-        return dict(read_json(self.folder(cell) / RECORD))
+        return dict(read_json(self.folder(cell).record))
 
-    def result(self, cell: Cell, part: str) -> RunResult:
-        """A finished run as scored on a part of the split: validation or test."""
+    def result(self, cell: Cell, tested: bool) -> RunResult:
+        """A finished run as scored on the test split, or else in validation."""
+        run = self.folder(cell)
         record = self.record(cell)
         return RunResult(
             **asdict(cell),
-            summary=read_json(self.folder(cell) / part / "summary.json"),
+            summary=read_json((run.test if tested else run.validation).summary),
             seconds=record["seconds"],
             memory_gib=record["memory_gib"],
             slices_per_second=record["slices_per_second"],
@@ -270,10 +265,10 @@ def _check_held_out(index: DatasetIndex, split: Split) -> None:
         )
 
 
-def _check_same(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _check_same(run: RunFolder, found: dict[str, Any], wanted: dict[str, Any]) -> None:
     other = [f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items() if found.get(key) != value]
     if other:
-        raise ConfigError(f"{folder}: holds a run with {'; '.join(other)}. Choose another folder, or remove the run.")
+        raise ConfigError(f"{run}: holds a run with {'; '.join(other)}. Choose another folder, or remove the run.")
 
 
 def _digest(value: Any) -> str:

@@ -83,7 +83,7 @@ class Workshop:
         self.devices = devices
         self.reporter = reporter
         self.after_run = after_run
-        self.waiting = deque(cell for cell in grid.cells if grid.state(cell) != "done")
+        self.waiting = deque(cell for cell in grid.cells if grid.state(cell) != "finished")
         self.held: list[Cell] = []
         self.workers: list[Worker] = []
         self.failed: list[Cell] = []
@@ -160,7 +160,7 @@ class Workshop:
         if state == "unfinished" and not self.grid.can_go_on(cell):
             self.reporter.say(f"{cell}: {self.grid.folder(cell)} has no checkpoint, it is removed and made anew")
             self.grid.clear(cell)
-        return state != "done"
+        return state != "finished"
 
     def _launch(self, cell: Cell, device: str, lock: Path) -> Worker:
         self._say_start(cell, device)
@@ -179,8 +179,8 @@ class Workshop:
         """Keep the log; write the run's record, or say that it failed."""
         folder = self.grid.folder(worker.cell)
         try:
-            folder.mkdir(exist_ok=True)
-            log = worker.log.replace(folder / "log.txt")
+            folder.path.mkdir(exist_ok=True)
+            log = worker.log.replace(folder.log)
             if worker.process.returncode == 0:
                 now = datetime.now().astimezone().isoformat(timespec="seconds")
                 self.grid.finish(worker.cell, costs, fewscan.__version__, now)

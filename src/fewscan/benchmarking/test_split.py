@@ -35,9 +35,9 @@ def score_test(grid: Grid, device: torch.device, reporter: Reporter) -> bool:
             _record_touch(grid)
             for cell in grid.cells:
                 folder = grid.folder(cell)
-                if not (folder / "test" / "summary.json").is_file():
+                if not folder.test.summary.is_file():
                     reporter.say(f"test split: {cell}")
-                    validate_model(folder, grid.split.test, device, Reporter(quiet=True), "test")
+                    validate_model(folder, grid.split.test, device, Reporter(quiet=True), folder.test)
         return mine
 
 
@@ -53,7 +53,7 @@ def test_text(output: Path) -> str:
 def _record_touch(grid: Grid) -> None:
     touches = _touches(grid.output)
     seen = {run for touch in touches for run in touch["runs"].items()}
-    untouched = [cell for cell in grid.cells if not (grid.folder(cell) / "test" / "summary.json").is_file()]
+    untouched = [cell for cell in grid.cells if not grid.folder(cell).test.summary.is_file()]
     finished = {cell.name: grid.record(cell)["finished"] for cell in untouched}
     new = {name: when for name, when in finished.items() if (name, when) not in seen}
     if new:

@@ -160,11 +160,10 @@ def _missing(grid: Grid) -> tuple[str, ...]:
 def _write_results(grid: Grid, reference: str) -> list[Setting]:
     """Tables and figures of the runs that are there: on the test split where it was touched by all, else validation."""
     done = grid.done()
-    tested = len(done) == len(grid.cells) and all((grid.folder(c) / "test" / "summary.json").is_file() for c in done)
-    part = "test" if tested else "validation"
+    tested = len(done) == len(grid.cells) and all(grid.folder(c).test.summary.is_file() for c in done)
     if not done or not (tested or grid.split.val):
         return []
-    runs = [grid.result(cell, part) for cell in done]
+    runs = [grid.result(cell, tested) for cell in done]
     settings = group_runs(runs)
     waits = " (the test split is not touched before every run is done)" if grid.split.test else ""
     conditions = Conditions(
@@ -179,7 +178,7 @@ def _write_results(grid: Grid, reference: str) -> list[Setting]:
         missing=_missing(grid),
         version=fewscan.__version__,
     )
-    write_runs(grid.output / "results.csv", runs, part)
+    write_runs(grid.output / "results.csv", runs, "test" if tested else "validation")
     save_dice(grid.output / "dice.png", settings)
     save_labelled(grid.output / "labelled.png", settings)
     save_costs(grid.output / "cost.png", settings)

@@ -11,7 +11,6 @@ from fewscan.commands.train import train
 from fewscan.data.phantom import make_phantom
 from fewscan.evaluation.summary import summary_table
 from fewscan.io.files import AnyPath, read_json
-from fewscan.runs.page import PAGE
 from fewscan.runs.results import Evaluation
 from fewscan.runs.state import check_new
 from fewscan.terminal.console import Reporter
@@ -62,12 +61,12 @@ def demo(
         seed=seed,
         device=device,
         reporter=reporter,
-    ).folder
-    held_out = read_json(run / "splits.json")["val"]
+    ).files
+    held_out = read_json(run.splits)["val"]
     scans = [dataset / "imagesTr" / f"{case}_0000.nii.gz" for case in held_out]
     masks = output / "predictions"
-    predict(run, scans, output=masks, device=device, reporter=reporter)
+    predict(run.path, scans, output=masks, device=device, reporter=reporter)
     scores = evaluate(masks, dataset / "labelsTr", output=output / "summary.json", reporter=reporter, missing="skip")
     reporter.say(summary_table(scores.summary))
-    reporter.say(f"look at {output / 'summary.json'}, and open {run / PAGE} in a browser")
+    reporter.say(f"look at {output / 'summary.json'}, and open {run.page} in a browser")
     return scores

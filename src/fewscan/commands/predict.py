@@ -15,19 +15,15 @@ from fewscan.errors import DataError, Fault, WriteError
 from fewscan.inference.model import load_model
 from fewscan.inference.predict import CUT_OFF, augmentation_views, predict_cases
 from fewscan.inference.volumes import Together, VolumeObserver
-from fewscan.io.endings import scan_ending
 from fewscan.io.files import AnyPath, check_name, make_folder, write_json
 from fewscan.io.scans import is_ours
 from fewscan.io.tables import write_table
+from fewscan.run_folder import PredictionFolder, RunFolder
 from fewscan.runs.lock import alone
-from fewscan.runs.quality import TABLE, Judge
+from fewscan.runs.quality import Judge
 from fewscan.runs.results import Predictions
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
-
-FAILED = "failed.json"
-VOLUMES = "volumes.csv"
-LOCK = "predict.lock"
 
 
 def predict(
@@ -73,15 +69,15 @@ def predict(
     network, card = load_model(Path(run), where)
     paths = [Path(path) for path in inputs]
     cases = collect_cases(paths, len(card.plan.channel_names))
-    output = Path(output)
-    _check_apart(cases, output, save_probabilities)
+    folder = PredictionFolder(Path(output))
+    _check_apart(cases, folder, save_probabilities)
     for note in notes_on_folders(paths):
         reporter.say(note)
-    make_folder(output)
-    with alone(output / LOCK, "another prediction"):
+    make_folder(folder.path)
+    with alone(folder.lock, "another prediction"):
         # Stopped half-way, this call leaves no table beside its masks that an earlier one made of others.
-        for name in (TABLE, VOLUMES, FAILED):
-            _remove(output / name)
+        for table in (folder.quality, folder.volumes, folder.failed):
+            _remove(table)
         failed = _find_faults(cases, reporter)
         cut_off: list[str] = []
 
@@ -90,7 +86,7 @@ def predict(
 
         sound = [case for case in cases if case.name not in failed]
         views = augmentation_views(card.flips, card.plan.size) if tta else []
-        judge = Judge(Path(run), card, where, tta, reporter) if quality else None
+        judge = Judge(RunFolder(Path(run)), card, where, tta, reporter) if quality else None
         volumes = VolumeObserver(card.plan.classes)
         observer = Together([volumes, judge.observer]) if judge is not None else volumes
         written, made = [], []
@@ -99,7 +95,7 @@ def predict(
                 network,
                 card.plan,
                 sound,
-                output,
+                folder.path,
                 where,
                 views=views,
                 save_probabilities=save_probabilities,
@@ -114,15 +110,15 @@ def predict(
                     made.append(case.name)
                     if judge is not None:
                         judge.add(case)
-        reporter.say(f"{len(written)} masks written to {output}")
+        reporter.say(f"{len(written)} masks written to {folder}")
         if cut_off:
             reporter.say(f"{CUT_OFF}: {abbreviate(cut_off)}")
-        write_table(output / VOLUMES, ("case", "class", "ml"), _volume_rows(volumes, made))
+        write_table(folder.volumes, ("case", "class", "ml"), _volume_rows(volumes, made))
         if judge is not None:
-            judge.write(output)
-        removed = {case.name: _remove_earlier(case, output) for case in cases if case.name in failed}
-        _report_failed(output, failed, removed)
-    return Predictions(output, tuple(written))
+            judge.write(folder)
+        removed = {case.name: _remove_earlier(case, folder) for case in cases if case.name in failed}
+        _report_failed(folder, failed, removed)
+    return Predictions(folder.path, tuple(written))
 
 
 def _volume_rows(volumes: VolumeObserver, made: Sequence[str]) -> Iterator[tuple[str, str, str]]:
@@ -150,37 +146,29 @@ def _find_faults(cases: Sequence[Case], reporter: Reporter) -> dict[str, list[Fa
     return failed
 
 
-def _mask_path(case: Case, output: Path) -> Path:
-    return output / f"{case.name}{scan_ending(case.images[0])}"
-
-
-def _archive_path(case: Case, output: Path) -> Path:
-    return output / f"{case.name}.npz"
-
-
-def _check_apart(cases: Sequence[Case], output: Path, save_probabilities: bool) -> None:
+def _check_apart(cases: Sequence[Case], folder: PredictionFolder, save_probabilities: bool) -> None:
     """Refuse to write masks over scans, labels, masks that somebody made, or whatever else is not fewscan's own."""
-    check_name(output)
+    check_name(folder.path)
     # Not Path.resolve, which raises where a link leads in a circle; that is a fault of one scan.
     scans = {os.path.realpath(path) for case in cases for path in case.images}
     for case in cases:
-        path = _mask_path(case, output)
+        path = folder.mask(case)
         if os.path.realpath(path) in scans:
             raise DataError(f"{path}: is a scan, its mask would be written over it. Choose another output folder.")
-    paths = [_mask_path(case, output) for case in cases]
+    paths = [folder.mask(case) for case in cases]
     if save_probabilities:
-        paths += [_archive_path(case, output) for case in cases]
+        paths += [folder.probabilities(case) for case in cases]
     foreign = [path.name for path in paths if os.path.lexists(path) and not is_ours(path)]
     if foreign:
         raise DataError(
-            f"{output}: files there would be written over that no `fewscan predict` wrote, or one of an older version: "
+            f"{folder}: files there would be written over that no `fewscan predict` wrote, or one of an older version: "
             f"{abbreviate(foreign)}. Choose another output folder, or move them away."
         )
 
 
-def _remove_earlier(case: Case, output: Path) -> list[str]:
+def _remove_earlier(case: Case, folder: PredictionFolder) -> list[str]:
     """Remove what an earlier call wrote for a scan that is left out; the names of the files."""
-    found = [path for path in (_mask_path(case, output), _archive_path(case, output)) if is_ours(path)]
+    found = [path for path in (folder.mask(case), folder.probabilities(case)) if is_ours(path)]
     for path in found:
         _remove(path)
     return [path.name for path in found]
@@ -193,9 +181,11 @@ def _remove(path: Path) -> None:
         raise WriteError(path, error) from None
 
 
-def _report_failed(output: Path, failed: Mapping[str, Sequence[Fault]], removed: Mapping[str, Sequence[str]]) -> None:
+def _report_failed(
+    folder: PredictionFolder, failed: Mapping[str, Sequence[Fault]], removed: Mapping[str, Sequence[str]]
+) -> None:
     """Write `failed.json` and raise, where something failed."""
-    path = output / FAILED
+    path = folder.failed
     if not failed:
         return
     rows = [

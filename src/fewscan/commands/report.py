@@ -14,9 +14,9 @@ from fewscan.io.endings import scan_ending, scan_stem
 from fewscan.io.files import AnyPath
 from fewscan.reporting.page.cases import CaseFiles
 from fewscan.reporting.page.sources import RunFiles, read_quality, read_run
+from fewscan.run_folder import PredictionFolder, RunFolder
 from fewscan.runs.page import (
     MOST_CASES,
-    PAGE,
     DataOfRun,
     _find_rival,
     _validation_cases,
@@ -58,27 +58,28 @@ def report(
         ConfigError: the run to compare with is of other scans.
     """
     reporter = reporter or Reporter(quiet=True)
-    files = read_run(Path(run))
+    files = read_run(RunFolder(Path(run)))
     remedy = "Give its folder with --dataset." if predictions is None else "Give the scans with --images."
     data = _find_data(
         files, Path(dataset) if dataset is not None else None, None if predictions is not None and images else remedy
     )
-    output = Path(output) if output is not None else Path(predictions or run) / PAGE
-    if predictions is None:
+    masks = PredictionFolder(Path(predictions)) if predictions is not None else None
+    if masks is None:
         cases = _validation_cases(files, data)
     else:
-        cases = _predicted_cases(files, Path(predictions), [Path(path) for path in images], data)
+        cases = _predicted_cases(files, masks, [Path(path) for path in images], data)
+    page = Path(output) if output is not None else (masks or files.folder).page
     _write(
         files,
         cases,
         data=data,
-        predictions=Path(predictions) if predictions is not None else None,
+        predictions=masks.path if masks is not None else None,
         rival=_find_rival(files, Path(compare) if compare is not None else None),
-        output=output,
+        output=page,
         most_cases=most_cases,
         reporter=reporter,
     )
-    return output
+    return page
 
 
 def _find_data(files: RunFiles, dataset: Path | None, remedy: str | None) -> DataOfRun | None:
@@ -88,14 +89,16 @@ def _find_data(files: RunFiles, dataset: Path | None, remedy: str | None) -> Dat
         return None
     root = dataset if dataset is not None else dataset_of(files.folder, remedy or "Give its folder.")
     index = read_dataset(root)
-    return DataOfRun(index, split_of_run(files.folder / "splits.json", index))
+    return DataOfRun(index, split_of_run(files.folder.splits, index))
 
 
-def _predicted_cases(files: RunFiles, folder: Path, images: Sequence[Path], data: DataOfRun | None) -> list[CaseFiles]:
+def _predicted_cases(
+    files: RunFiles, folder: PredictionFolder, images: Sequence[Path], data: DataOfRun | None
+) -> list[CaseFiles]:
     """Masks with their images; they have no reference."""
-    if not folder.is_dir():
+    if not folder.path.is_dir():
         raise DataError(f"{folder}: there is no such folder. Give the folder that `fewscan predict` wrote.")
-    masks = {scan_stem(path): path for path in list_folder(folder) if scan_ending(path)}
+    masks = {scan_stem(path): path for path in list_folder(folder.path) if scan_ending(path)}
     if not masks:
         raise DataError(f"{folder}: holds no masks. Give the folder that `fewscan predict` wrote.")
     known = collect_cases(images, len(files.plan.channel_names)) if images else data.index.cases if data else ()
@@ -103,7 +106,7 @@ def _predicted_cases(files: RunFiles, folder: Path, images: Sequence[Path], data
     missing = [name for name in masks if name not in by_name]
     if missing:
         raise DataError(f"{folder}: no image for {abbreviate(missing)}. Give the folder of the scans with --images.")
-    quality = read_quality(folder / "quality.csv")
+    quality = read_quality(folder.quality)
     return [
         CaseFiles(name, by_name[name].patient, by_name[name].images[0], mask, None, {}, quality.get(name))
         for name, mask in masks.items()

@@ -17,13 +17,12 @@ from fewscan.evaluation.selection import Choice, Suggestion, choose, distances, 
 from fewscan.inference.describe import Description, describe_cases
 from fewscan.inference.model import load_model
 from fewscan.io.files import AnyPath, write_json, write_text
+from fewscan.run_folder import RunFolder
 from fewscan.runs.provenance import dataset_of
 from fewscan.terminal.console import Reporter
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-FILE = "suggestions.json"
 
 
 def suggest(
@@ -53,11 +52,11 @@ def suggest(
         DataError: the run is not finished, or the data set is not the run's or not to be found.
     """
     reporter = reporter or Reporter(quiet=True)
-    run = Path(run)
+    folder = RunFolder(Path(run))
     where = choose_device(device)
-    network, card = load_model(run, where)
-    root = Path(dataset) if dataset is not None else dataset_of(run)
-    split = split_of_run(run / "splits.json", read_dataset(root))
+    network, card = load_model(folder.path, where)
+    root = Path(dataset) if dataset is not None else dataset_of(folder)
+    split = split_of_run(folder.splits, read_dataset(root))
 
     def leave_out(case: Case, error: DataError) -> None:
         reporter.say(f"{case.name} is left out: {error}")
@@ -65,7 +64,7 @@ def suggest(
     with reporter.bar("describing training scans", len(split.train)) as step:
         described = describe_cases(network, card.plan, split.train, where, step, leave_out)
     suggestions = rank_patients(split, described, count)
-    write_json(run / FILE, [suggestion._asdict() for suggestion in suggestions])
+    write_json(folder.suggestions, [suggestion._asdict() for suggestion in suggestions])
     if output is not None:
         names = [*_labelled_names(split), *(suggestion.patient for suggestion in suggestions)]
         write_text(Path(output), "".join(f"{name}\n" for name in names))

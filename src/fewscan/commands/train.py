@@ -17,6 +17,7 @@ from fewscan.data.split import Split, make_split
 from fewscan.engine.loop import check_batches
 from fewscan.engine.machine_errors import explained_training
 from fewscan.io.files import AnyPath, remove_leftovers
+from fewscan.run_folder import RunFolder
 from fewscan.runs.job import Job, build_method, carry_out, follow, seeded
 from fewscan.runs.launch import launched
 from fewscan.runs.results import Run
@@ -69,16 +70,16 @@ def train(
         Interrupted: SIGINT or SIGTERM asked to stop while training; `resume` goes on.
     """
     reporter = reporter or Reporter(quiet=True)
-    output = Path(output)
-    slices = Path(cache) if cache is not None else output / "cache"
+    folder = RunFolder(Path(output))
+    slices = Path(cache) if cache is not None else folder.cache
     with launched(device) as launch:
         if launch.follows:
-            follow(launch, output, slices)
-            return Run(output)
+            follow(launch, folder, slices)
+            return Run(folder.path)
         config = load_config(recipe, settings, launch.device.type, method=method, seed=seed)
-        check_free(output)
-        with explained_training(config), locked(output):
-            state = find_state(output, resume)
+        check_free(folder)
+        with explained_training(config), locked(folder):
+            state = find_state(folder, resume)
             index = read_dataset(Path(dataset))
             split = make_split(index, labelled, labelled_list)
             _say_split(reporter, index, split)
@@ -86,18 +87,18 @@ def train(
                 _check_scans(reporter, index, split)
                 plan = _plan(reporter, index, split, config)
             else:
-                plan = check_facts(output, config, split, index)
+                plan = check_facts(folder, config, split, index)
             if state == "finished":
-                reporter.say(f"the run in {output} is finished, there is nothing left to do")
-                return Run(output)
+                reporter.say(f"the run in {folder} is finished, there is nothing left to do")
+                return Run(folder.path)
             # Before anything is written or preprocessed: what is wrong with them is put right by another setting.
             with seeded(config, launch.device):
                 check_batches(build_method(config, plan, launch.device))
             if state == "new":
-                write_facts(output, config, plan, split, index)
-            remove_leftovers(output)
-            carry_out(Job(config, plan, index, split, output, slices, reporter), launch)
-    return Run(output)
+                write_facts(folder, config, plan, split, index)
+            remove_leftovers(folder.path)
+            carry_out(Job(config, plan, index, split, folder, slices, reporter), launch)
+    return Run(folder.path)
 
 
 def _say_split(reporter: Reporter, index: DatasetIndex, split: Split) -> None:

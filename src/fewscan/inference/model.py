@@ -20,6 +20,7 @@ from fewscan.networks.unet import UNet, UNetSettings
 FORMAT = 1
 WEIGHTS = "model.safetensors"
 SECOND_WEIGHTS = "second.safetensors"
+CARD = "model.json"
 
 
 class ModelCard(BaseModel):
@@ -59,7 +60,7 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard, second: nn.Mod
     _write_weights(folder / WEIGHTS, network)
     if second is not None:
         _write_weights(folder / SECOND_WEIGHTS, second)
-    write_json(folder / "model.json", card.model_dump(mode="json"))
+    write_json(folder / CARD, card.model_dump(mode="json"))
 
 
 def load_model(folder: Path, device: torch.device) -> tuple[UNet, ModelCard]:
@@ -114,7 +115,7 @@ def read_card(folder: Path) -> ModelCard:
     Raises:
         DataError: the file is missing or not of a model of fewscan.
     """
-    path = folder / "model.json"
+    path = folder / CARD
     _require_file(path)
     try:
         return ModelCard.model_validate(read_json(path))

@@ -37,11 +37,11 @@ from fewscan.io.files import write_json
 from fewscan.methods.base import Method, Task
 from fewscan.registry import METHODS, find
 from fewscan.reporting.curves import save_progress
+from fewscan.run_folder import RunFolder
 from fewscan.runs.launch import Launch, Start
 from fewscan.runs.page import DataOfRun, write_report
 from fewscan.runs.provenance import write_provenance
 from fewscan.runs.quality import validate_and_calibrate
-from fewscan.runs.state import CHECKPOINTS
 from fewscan.terminal.console import Reporter
 from fewscan.terminal.dashboard import TrainingView
 
@@ -57,7 +57,7 @@ class Job:
         plan: how scans become input.
         index: of the data set.
         split: who is labelled, unlabelled and held out.
-        output: folder of the run.
+        run: where its files lie.
         cache: folder of the preprocessed slices.
         reporter: where to show what goes on.
     """
@@ -66,17 +66,17 @@ class Job:
     plan: Plan
     index: DatasetIndex
     split: Split
-    output: Path
+    run: RunFolder
     cache: Path
     reporter: Reporter
 
 
 def carry_out(job: Job, launch: Launch) -> None:
     """From the plan to the validated model and its page, or from the last checkpoint."""
-    started, where, output = time.time(), launch.device, job.output
+    started, where, run = time.time(), launch.device, job.run
     store = _cached(job, "train", job.split.train, "training scans", where)
     val = _cached(job, "val", job.split.val, "validation scans", where) if job.split.val else None
-    checkpoints = Checkpoints(output / CHECKPOINTS, job.config.checkpoint)
+    checkpoints = Checkpoints(run.checkpoints, job.config.checkpoint)
     validate = canvas_validation(val, job.split.val, job.plan)
     with seeded(job.config, where):
         method = build_method(job.config, job.plan, where)
@@ -87,17 +87,17 @@ def carry_out(job: Job, launch: Launch) -> None:
         with clean_statistics(method.networks().values(), store, job.config.export.clean_statistics):
             _export(job, method)
             if val is not None:
-                save_embedding(output / "embedding.json", method, val, job.plan.class_names)
-    validate_and_calibrate(output, job.split, where, job.reporter)
+                save_embedding(run.embedding, method, val, job.plan.class_names)
+    validate_and_calibrate(run, job.split, where, job.reporter)
     resumed_after = saved.done if saved is not None else None
-    write_provenance(output, job.index.root, job.config.seed, where, started, resumed_after)
+    write_provenance(run, job.index.root, job.config.seed, where, started, resumed_after)
     if job.config.report.page:
-        write_report(output, DataOfRun(job.index, job.split), job.reporter, job.config.report.most_cases)
+        write_report(run, DataOfRun(job.index, job.split), job.reporter, job.config.report.most_cases)
     checkpoints.remove()
-    job.reporter.say(f"the model is {output / 'model.safetensors'}; `fewscan predict {output} SCANS -o OUT` uses it")
+    job.reporter.say(f"the model is {run.weights}; `fewscan predict {run} SCANS -o OUT` uses it")
 
 
-def follow(launch: Launch, output: Path, cache: Path) -> None:
+def follow(launch: Launch, run: RunFolder, cache: Path) -> None:
     """Train beside the first process; nothing is written, shown or validated here."""
     start = launch.hear()
     if start is None:
@@ -106,7 +106,7 @@ def follow(launch: Launch, output: Path, cache: Path) -> None:
     if not (folder / "slices.json").is_file():
         raise DataError(f"{folder}: not to be seen from here. Run and cache must lie where every machine reads them.")
     saved = read_checkpoint(start.checkpoint) if start.checkpoint is not None else None
-    checkpoints = Checkpoints(output / CHECKPOINTS, config.checkpoint)
+    checkpoints = Checkpoints(run.checkpoints, config.checkpoint)
     store = SliceStore(folder, where, sharers=local_processes())
     quiet = TrainingView(Reporter(quiet=True), lambda: None)
     with explained_training(config), seeded(config, where), quiet as view:
@@ -161,22 +161,22 @@ def _fit(
     checkpoints: Checkpoints,
     saved: Checkpoint | None,
 ) -> None:
-    output, logging = job.output, job.config.logging
+    run = job.run
     if count() > 1:
         job.reporter.say(f"{count()} processes share every batch")
     if saved is not None:
         _say_going_on(job.reporter, saved)
-    board = output / "tensorboard" if logging.tensorboard else None
-    log = RunLog(output / "metrics.jsonl", board, saved.records if saved is not None else ())
-    gallery = Gallery(output / "gallery", store, job.split.train, job.config.export.clean_statistics)
+    board = run.tensorboard if job.config.logging.tensorboard else None
+    log = RunLog(run.metrics, board, saved.records if saved is not None else ())
+    gallery = Gallery(run.gallery, store, job.split.train, job.config.export.clean_statistics)
 
     def redraw() -> None:
-        save_progress(output / "progress.png", log.records)
+        save_progress(run.progress, log.records)
 
     with closing(log), TrainingView(job.reporter, redraw, log.records) as view:
         fit(method, store, job.config, log, view, validate, checkpoints, saved, gallery)
     redraw()
-    write_json(output / "alarms.json", alarms_of(log.records))
+    write_json(run.alarms, alarms_of(log.records))
 
 
 def _say_going_on(reporter: Reporter, saved: Checkpoint) -> None:
@@ -203,4 +203,4 @@ def _export(job: Job, method: Method) -> None:
         plan=job.plan,
         flips=job.config.augmentation.spatial.flip > 0,
     )
-    save_model(job.output, network, card, others[0][1] if others else None)
+    save_model(job.run.path, network, card, others[0][1] if others else None)

@@ -17,10 +17,10 @@ from fewscan.reporting.page.cases import CaseFiles, make_cards
 from fewscan.reporting.page.sources import RunFiles, read_run
 from fewscan.reporting.page.verdict import Rival
 from fewscan.reporting.page.write import Contents, write_page
+from fewscan.run_folder import RunFolder
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 
-PAGE = "report.html"
 MOST_CASES = 60
 # What a supervised run must share to be compared with.
 ALIKE = ("seed", "plan", "network", "augmentation", "stages")
@@ -34,7 +34,7 @@ class DataOfRun:
     split: Split
 
 
-def write_report(run: Path, data: DataOfRun, reporter: Reporter, most_cases: int) -> None:
+def write_report(run: RunFolder, data: DataOfRun, reporter: Reporter, most_cases: int) -> None:
     """Write `report.html` of a run that has just been trained."""
     files = read_run(run)
     cases = _validation_cases(files, data)
@@ -44,7 +44,7 @@ def write_report(run: Path, data: DataOfRun, reporter: Reporter, most_cases: int
         data=data,
         predictions=None,
         rival=_find_rival(files, None),
-        output=run / PAGE,
+        output=run.page,
         most_cases=most_cases,
         reporter=reporter,
     )
@@ -85,16 +85,16 @@ def _validation_cases(files: RunFiles, data: DataOfRun | None) -> list[CaseFiles
     by_name = {case.name: case for case in data.split.val}
     unknown = [name for name in files.summary["cases"] if name not in by_name]
     if unknown:
-        path = files.folder / "validation" / "summary.json"
         raise DataError(
-            f"{path}: scores cases that splits.json does not validate: {abbreviate(unknown)}. Restore both."
+            f"{files.folder.validation.summary}: scores cases that splits.json does not validate: "
+            f"{abbreviate(unknown)}. Restore both."
         )
     return [
         CaseFiles(
             name=name,
             patient=by_name[name].patient,
             image=by_name[name].images[0],
-            prediction=files.folder / "validation" / f"{name}.nii.gz",
+            prediction=files.folder.validation.mask(name),
             reference=by_name[name].label,
             scores=scores,
             quality=files.quality.get(name),
@@ -113,14 +113,15 @@ def _find_rival(files: RunFiles, compare: Path | None) -> Rival | None:
                 "--method supervised and otherwise the same options."
             )
         return rival
-    beside = sorted(files.folder.resolve().parent.glob("supervised*/config.yaml"))
+    beside = sorted(files.folder.path.resolve().parent.glob(f"supervised*/{files.folder.config.name}"))
     return next((rival for path in beside if (rival := _as_rival(files, path.parent))), None)
 
 
 def _as_rival(files: RunFiles, folder: Path) -> Rival | None:
-    summary = folder / "validation" / "summary.json"
-    config = read_settings(folder / "config.yaml")
+    other = RunFolder(folder)
+    summary = other.validation.summary
+    config = read_settings(other.config)
     same = config["method"] == "supervised" and all(config.get(key) == files.config.get(key) for key in ALIKE)
-    if not (same and summary.is_file() and read_json(folder / "splits.json") == files.splits):
+    if not (same and summary.is_file() and read_json(other.splits) == files.splits):
         return None
     return Rival(folder.name, read_json(summary))

@@ -19,14 +19,13 @@ import torch
 import fewscan
 from fewscan.errors import DataError
 from fewscan.io.files import read_json, write_json
+from fewscan.run_folder import RunFolder
 
-PROVENANCE = "provenance.json"
-HASHED = ("model.safetensors", "config.yaml", "plan.json", "splits.json", "files.json")
 PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "nibabel")
 
 
 def write_provenance(
-    run: Path, dataset: Path, seed: int, device: torch.device, started: float, resumed_after: int | None
+    run: RunFolder, dataset: Path, seed: int, device: torch.device, started: float, resumed_after: int | None
 ) -> None:
     """Write `provenance.json` of a trained run.
 
@@ -39,7 +38,7 @@ def write_provenance(
         resumed_after: the update it went on after; None: it ran in one go.
     """
     write_json(
-        run / PROVENANCE,
+        run.provenance,
         {
             "command": _command(),
             "dataset": str(dataset.resolve()),
@@ -49,7 +48,7 @@ def write_provenance(
                 "python": platform.python_version(),
                 **{package: version(package) for package in PACKAGES},
             },
-            "sha256": {name: _sha256(run / name) for name in HASHED},
+            "sha256": {path.name: _sha256(path) for path in (run.weights, *run.facts)},
             "hardware": _hardware(device),
             "started": _moment(started),
             "finished": _moment(time.time()),
@@ -59,13 +58,13 @@ def write_provenance(
     )
 
 
-def dataset_of(run: Path, remedy: str = "Give its folder.") -> Path:
+def dataset_of(run: RunFolder, remedy: str = "Give its folder.") -> Path:
     """The data set that a run was trained on.
 
     Raises:
         DataError: the run does not say, or it is no longer there.
     """
-    path = run / PROVENANCE
+    path = run.provenance
     told = read_json(path).get("dataset") if path.is_file() else None
     if not isinstance(told, str):
         raise DataError(f"{run}: the run does not say where its data set is. {remedy}")

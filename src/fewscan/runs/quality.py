@@ -17,18 +17,17 @@ from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Calibration, Estimate, Signals, calibrate
 from fewscan.evaluation.shape import Expected, class_shapes, expected_shapes
 from fewscan.evaluation.summary import case_dice
-from fewscan.inference.model import SECOND_WEIGHTS, ModelCard, load_second, read_card
+from fewscan.inference.model import ModelCard, load_second, read_card
 from fewscan.inference.quality import Assessment, QualityObserver
 from fewscan.io.files import read_json, write_json
 from fewscan.io.scans import read_mask
 from fewscan.io.tables import write_table
+from fewscan.run_folder import PredictionFolder, RunFolder
 from fewscan.runs.scoring import validate_model
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 
 FORMAT = 1
-FILE = "quality.json"
-TABLE = "quality.csv"
 COLUMNS = ("case", "dice_estimate", "dice_low", "dice_high", "flagged", "reason", *Signals._fields)
 # Spreads beyond the labelled cases from which a case is flagged for its shape alone.
 FLAG_FROM = 3.0
@@ -64,13 +63,13 @@ class Row(NamedTuple):
     signals: Signals
 
 
-def read_quality(run: Path) -> Quality | None:
+def read_quality(run: RunFolder) -> Quality | None:
     """What a run knows; None where it has no `quality.json`.
 
     Raises:
         DataError: the file is not one of fewscan's.
     """
-    path = run / FILE
+    path = run.quality
     if not path.is_file():
         return None
     try:
@@ -98,31 +97,33 @@ class Judge:
         DataError: a file of the run is damaged.
     """
 
-    def __init__(self, run: Path, card: ModelCard, device: torch.device, averaged: bool, reporter: Reporter) -> None:
+    def __init__(
+        self, run: RunFolder, card: ModelCard, device: torch.device, averaged: bool, reporter: Reporter
+    ) -> None:
         self.quality = read_quality(run)
         self.reporter = reporter
         self.rows: list[Row] = []
-        second = load_second(run, card, device)
+        second = load_second(run.path, card, device)
         expected = self.quality.expected if self.quality is not None else None
         if expected is not None and sorted(expected) != list(range(1, len(card.plan.class_names))):
-            raise DataError(f"{run / FILE}: is of other classes than model.json. Take all files from the same run.")
+            raise DataError(f"{run.quality}: is of other classes than model.json. Take all files from the same run.")
         self.observer = QualityObserver(card.plan, second, expected, averaged)
         if self.quality is None:
-            reporter.say(f"{run / FILE} is not there: signals of quality, but no estimate and no outliers")
+            reporter.say(f"{run.quality} is not there: signals of quality, but no estimate and no outliers")
         elif not self.quality.calibrations:
             outliers = "" if expected is None else "outliers are flagged, "
             reporter.say(f"{run} had too few validation cases: {outliers}no Dice is estimated")
         if second is None and self.quality is not None and self.quality.two_networks:
-            reporter.say(f"{run / SECOND_WEIGHTS} is not there: no agreement with the other network")
+            reporter.say(f"{run.second_weights} is not there: no agreement with the other network")
 
     def add(self, case: Case) -> None:
         """A case that is finished."""
         self.rows.append(judge(case.name, self.observer.take(case), self.quality))
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: PredictionFolder) -> None:
         """Write `quality.csv` of all cases."""
-        write_rows(folder / TABLE, self.rows)
-        self.reporter.say(f"{_summary_line(self.rows)}; see {folder / TABLE}")
+        write_rows(folder.quality, self.rows)
+        self.reporter.say(f"{_summary_line(self.rows)}; see {folder.quality}")
 
 
 def judge(case: str, found: Assessment, quality: Quality | None) -> Row:
@@ -171,7 +172,7 @@ def _summary_line(rows: Sequence[Row]) -> str:
     return f"{len(flagged)} of {len(rows)} cases should be looked at{named}"
 
 
-def validate_and_calibrate(run: Path, split: Split, device: torch.device, reporter: Reporter) -> None:
+def validate_and_calibrate(run: RunFolder, split: Split, device: torch.device, reporter: Reporter) -> None:
     """Score the validation cases and learn what quality looks like: `validation/`, `quality.json`.
 
     Args:
@@ -183,17 +184,17 @@ def validate_and_calibrate(run: Path, split: Split, device: torch.device, report
     Raises:
         DataError: a file cannot be read, or written.
     """
-    card = read_card(run)
-    second = load_second(run, card, device)
+    card = read_card(run.path)
+    second = load_second(run.path, card, device)
     expected = _expected(split.labelled, card.plan, reporter)
     calibrations: list[Calibration] = []
     if split.val:
         observer = QualityObserver(card.plan, second, expected)
-        summary = validate_model(run, split.val, device, reporter, observer=observer)
+        summary = validate_model(run, split.val, device, reporter, run.validation, observer)
         found = {case.name: observer.take(case) for case in split.val}
         calibrations = _calibrate(run, split.val, found, summary, reporter)
     quality = Quality(two_networks=second is not None, expected=expected, calibrations=tuple(calibrations))
-    write_json(run / FILE, quality.model_dump(mode="json"))
+    write_json(run.quality, quality.model_dump(mode="json"))
 
 
 def _expected(labelled: Sequence[Case], plan: Plan, reporter: Reporter) -> dict[int, Expected] | None:
@@ -215,7 +216,11 @@ def _expected(labelled: Sequence[Case], plan: Plan, reporter: Reporter) -> dict[
 
 
 def _calibrate(
-    run: Path, cases: Sequence[Case], found: Mapping[str, Assessment], summary: Mapping[str, Any], reporter: Reporter
+    run: RunFolder,
+    cases: Sequence[Case],
+    found: Mapping[str, Assessment],
+    summary: Mapping[str, Any],
+    reporter: Reporter,
 ) -> list[Calibration]:
     """Fit the models, and write the validation cases' own table, each estimated without its patient."""
     dice = case_dice(summary)
@@ -225,7 +230,7 @@ def _calibrate(
     calibration, estimates = fits[0] if fits else (None, {})
     lowest_fifth = calibration.lowest_fifth if calibration is not None else None
     rows = [_row(case, found[case], estimates.get(case), lowest_fifth) for case in dice]
-    write_rows(run / "validation" / TABLE, rows, dice)
+    write_rows(run.validation.quality, rows, dice)
     if calibration is None:
         outliers = any(signal.outlier is not None for signal in signals.values())
         flagged = "; outliers are flagged" if outliers else ""

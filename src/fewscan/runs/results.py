@@ -12,6 +12,7 @@ from fewscan.engine.log import read_log
 from fewscan.evaluation.summary import metric_cells, remarks
 from fewscan.io.files import read_json
 from fewscan.reporting.html import html_picture, html_table
+from fewscan.run_folder import RunFolder
 
 SHOWN_MASKS = 20
 
@@ -94,23 +95,28 @@ class Run:
         return str(self.folder)
 
     @property
+    def files(self) -> RunFolder:
+        """Where each file of the run lies."""
+        return RunFolder(self.folder)
+
+    @property
     def model(self) -> Path:
         """The weights; `model.json` beside them says what they are."""
-        return self.folder / "model.safetensors"
+        return self.files.weights
 
     @property
     def validation(self) -> Evaluation | None:
         """Of the last weights on the validation cases; None without such cases."""
-        path = self.folder / "validation" / "summary.json"
+        path = self.files.validation.summary
         return Evaluation(read_json(path)) if path.is_file() else None
 
     @property
     def records(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`: loss terms, learning rate and speed, or a validation."""
-        return read_log(self.folder / "metrics.jsonl")
+        return read_log(self.files.metrics)
 
     def _repr_html_(self) -> str:
         validation = self.validation
         scores = validation._repr_html_() if validation is not None else "<p>no validation cases</p>"
-        curves = html_picture(self.folder / "progress.png", "loss terms, learning rate and validation Dice")
+        curves = html_picture(self.files.progress, "loss terms, learning rate and validation Dice")
         return f"<p>run <code>{escape(str(self.folder))}</code></p>{scores}{curves}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,52 +18,54 @@ from fewscan.inference.predict import Observer, predict_cases
 from fewscan.io.files import write_json
 from fewscan.io.scans import read_mask, read_scan
 from fewscan.reporting.overlays import save_overlay
+from fewscan.run_folder import MASK_ENDING, RunFolder, ScoresFolder
 from fewscan.terminal.console import Reporter
 
 
 def validate_model(
-    run: Path,
+    run: RunFolder,
     cases: Sequence[Case],
     device: torch.device,
     reporter: Reporter,
-    part: str = "validation",
+    folder: ScoresFolder,
     observer: Observer | None = None,
 ) -> dict[str, Any]:
     """Predict held-out cases with the saved model, score them on their own grid, draw three of them.
 
-    Writes `PART/CASE.nii.gz`, `summary.json`, `summary.csv` and overlays of the best, median and worst case.
+    Writes into `folder`, of the run, `CASE.nii.gz`, `summary.json`, `summary.csv` and overlays of the best, median and
+    worst case.
     """
-    folder = run / part
-    network, card = load_model(run, device)
+    part = folder.path.name
+    network, card = load_model(run.path, device)
     plan = card.plan
     scores = {}
     with reporter.bar(f"scoring: {part}", len(cases)) as step:
         for case, path in predict_cases(
-            network, plan, cases, folder, device, ".nii.gz", progress=step, observer=observer
+            network, plan, cases, folder.path, device, MASK_ENDING, progress=step, observer=observer
         ):
             if case.label is None:
                 raise ValueError(f"{part} case {case.name} has no label")
             scores[case.name] = score_files(path, case.label, plan.classes)
     summary = summarise(scores, scored_names(plan.classes))
     summary["spread"] = spread(summary)
-    write_json(folder / "summary.json", summary)
-    write_csv(folder / "summary.csv", summary)
+    write_json(folder.summary, summary)
+    write_csv(folder.table, summary)
     _draw_cases(folder, cases, summary, plan)
     reporter.say(summary_table(summary))
     return summary
 
 
-def _draw_cases(folder: Path, cases: Sequence[Case], summary: dict[str, Any], plan: Plan) -> None:
+def _draw_cases(folder: ScoresFolder, cases: Sequence[Case], summary: dict[str, Any], plan: Plan) -> None:
     dice = case_dice(summary)
     ranked = sorted(cases, key=lambda case: dice[case.name])
     chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
     for rank, case in chosen.items():
         if case.label is None:
             continue
-        paths = (folder / f"{case.name}.nii.gz", case.label)
+        paths = (folder.mask(case.name), case.label)
         prediction, reference = (plan.classes.to_inside(read_mask(path).array, path) for path in paths)
         save_overlay(
-            folder / f"{rank}.png",
+            folder.overlay(rank),
             read_scan(case.images[0]).array,
             prediction=prediction,
             reference=np.where(reference == IGNORED, 0, reference),

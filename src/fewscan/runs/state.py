@@ -1,11 +1,11 @@
-"""The folder of a run: new, unfinished or finished; who works in it; whether it may go on."""
+"""Whether a training may begin in a folder, or go on there; who works in it; what the run is made from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -14,20 +14,11 @@ from fewscan.config import Config, read_settings
 from fewscan.data.index import DatasetIndex
 from fewscan.data.plan import Plan
 from fewscan.data.split import Split
-from fewscan.engine.checkpoint import checkpoint_files, updates_done
 from fewscan.errors import ConfigError, DataError
 from fewscan.io.files import read_json, write_json, write_text
+from fewscan.run_folder import RunFolder, State
 from fewscan.runs.lock import alone
 from fewscan.words import abbreviate
-
-State = Literal["new", "unfinished", "finished"]
-
-CONFIG = "config.yaml"
-PLAN = "plan.json"
-SPLITS = "splits.json"
-FILES = "files.json"
-CHECKPOINTS = "checkpoints"
-LOCK = "train.lock"
 
 
 def check_new(output: Path) -> None:
@@ -40,81 +31,77 @@ def check_new(output: Path) -> None:
         raise DataError(f"{output}: exists and is not empty. Choose another folder for the run.")
 
 
-def check_free(output: Path) -> None:
+def check_free(run: RunFolder) -> None:
     """Refuse a folder that holds something else than a run.
 
     Raises:
         DataError: it does.
     """
-    if not (output / CONFIG).is_file() and not _holds_lock_alone(output):
-        check_new(output)
+    if not run.config.is_file() and not _holds_lock_alone(run):
+        check_new(run.path)
 
 
 @contextmanager
-def locked(output: Path) -> Iterator[None]:
+def locked(run: RunFolder) -> Iterator[None]:
     """Make the run's folder and keep other trainings out of it; a folder that stays empty is removed again.
 
     Raises:
         DataError: another training is at work in it, or it cannot be made.
     """
+    output = run.path
     made = not output.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{output}: cannot be made: {error.strerror}. Choose another folder.") from None
     try:
-        with alone(output / LOCK, "another training"):
+        with alone(run.lock, "another training"):
             yield
     finally:
         if made and output.is_dir() and not any(output.iterdir()):
             output.rmdir()
 
 
-def find_state(output: Path, resume: bool) -> State:
+def find_state(run: RunFolder, resume: bool) -> State:
     """What a locked folder holds.
 
     Raises:
         DataError: a run, and it is not to be resumed.
     """
-    if not (output / CONFIG).is_file():
-        return "new"
-    folder = output / CHECKPOINTS
-    if (output / "model.json").is_file() and not checkpoint_files(folder):
-        if not resume:
-            raise DataError(f"{output}: exists and is not empty, the run there is finished. Choose another folder.")
-        return "finished"
-    if not resume:
-        raise DataError(
-            f"{output}: exists and is not empty, the run there is unfinished, at update {updates_done(folder)}. "
-            "Go on with --resume, or choose another folder."
-        )
-    # Stopped before everything was written down: nothing has been trained.
-    return "unfinished" if (output / FILES).is_file() or checkpoint_files(folder) else "new"
+    state = run.state
+    if resume or not run.config.is_file():
+        return state
+    if state == "finished":
+        raise DataError(f"{run}: exists and is not empty, the run there is finished. Choose another folder.")
+    raise DataError(
+        f"{run}: exists and is not empty, the run there is unfinished, at update {run.updates_done}. "
+        "Go on with --resume, or choose another folder."
+    )
 
 
-def write_facts(output: Path, config: Config, plan: Plan, split: Split, index: DatasetIndex) -> None:
+def write_facts(run: RunFolder, config: Config, plan: Plan, split: Split, index: DatasetIndex) -> None:
     """Write down what a run is made from; the files come last and say that all is there."""
-    write_text(output / CONFIG, config.to_yaml())
-    write_json(output / PLAN, plan.model_dump(mode="json"))
-    write_json(output / SPLITS, split.to_json())
-    write_json(output / FILES, list_files(index, split))
+    write_text(run.config, config.to_yaml())
+    write_json(run.plan, plan.model_dump(mode="json"))
+    write_json(run.splits, split.to_json())
+    write_json(run.files, list_files(index, split))
 
 
-def check_facts(output: Path, config: Config, split: Split, index: DatasetIndex) -> Plan:
+def check_facts(run: RunFolder, config: Config, split: Split, index: DatasetIndex) -> Plan:
     """Compare a run with what it is to go on with; its plan.
 
     Raises:
         ConfigError: settings or split are others.
         DataError: the data set's files have changed, or the plan cannot be used.
     """
-    other = _differences(_flat(read_settings(output / CONFIG)), _flat(yaml.safe_load(config.to_yaml())))
-    other += _split_differences(read_json(output / SPLITS), split.to_json())
+    other = _differences(_flat(read_settings(run.config)), _flat(yaml.safe_load(config.to_yaml())))
+    other += _split_differences(read_json(run.splits), split.to_json())
     if other:
         raise ConfigError(
-            "\n".join([f"{output}: the run was made with", *other, "Give the same options, or choose another folder."])
+            "\n".join([f"{run}: the run was made with", *other, "Give the same options, or choose another folder."])
         )
-    _check_files(output, read_json(output / FILES), list_files(index, split))
-    return _read_plan(output / PLAN, index)
+    _check_files(run, read_json(run.files), list_files(index, split))
+    return _read_plan(run.plan, index)
 
 
 def list_files(index: DatasetIndex, split: Split) -> dict[str, list[int]]:
@@ -127,9 +114,10 @@ def list_files(index: DatasetIndex, split: Split) -> dict[str, list[int]]:
     }
 
 
-def _holds_lock_alone(output: Path) -> bool:
+def _holds_lock_alone(run: RunFolder) -> bool:
     # A killed write of the lock may have left a file beside it.
-    return output.is_dir() and all(path.name.startswith((LOCK, f".{LOCK}.")) for path in output.iterdir())
+    own = (run.lock.name, f".{run.lock.name}.")
+    return run.path.is_dir() and all(path.name.startswith(own) for path in run.path.iterdir())
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -161,11 +149,11 @@ def _split_differences(found: dict[str, list[str]], wanted: dict[str, list[str]]
     return lines
 
 
-def _check_files(output: Path, found: dict[str, list[int]], wanted: dict[str, list[int]]) -> None:
+def _check_files(run: RunFolder, found: dict[str, list[int]], wanted: dict[str, list[int]]) -> None:
     changed = sorted(path for path in {*found, *wanted} if found.get(path) != wanted.get(path))
     if changed:
         raise DataError(
-            f"{output}: the data set has changed since the run was started: {abbreviate(changed)}. "
+            f"{run}: the data set has changed since the run was started: {abbreviate(changed)}. "
             "Bring the files back as they were (size and time of change), or train anew in another folder."
         )
 

@@ -20,6 +20,7 @@ from fewscan.evaluation.calibration import Signals
 from fewscan.evaluation.selection import Suggestion
 from fewscan.io.files import read_json
 from fewscan.io.tables import read_table
+from fewscan.run_folder import RunFolder
 
 Content = TypeVar("Content")
 
@@ -132,7 +133,7 @@ class RunFiles:
         quality: by case, of the validation.
     """
 
-    folder: Path
+    folder: RunFolder
     config: dict[str, Any]
     plan: Plan
     splits: dict[str, list[str]]
@@ -165,27 +166,27 @@ class RunFiles:
         return [record for record in self.records if "alarm" in record]
 
 
-def read_run(folder: Path) -> RunFiles:
+def read_run(folder: RunFolder) -> RunFiles:
     """Read a run's folder.
 
     Raises:
         DataError: it is not a run's, or a file of it cannot be understood.
     """
-    if not (folder / "config.yaml").is_file():
-        raise DataError(f"{folder}: holds no config.yaml. Give the folder of a `fewscan train` run.")
-    scores = folder / "validation" / "summary.json"
+    if not folder.config.is_file():
+        raise DataError(f"{folder}: holds no {folder.config.name}. Give the folder of a `fewscan train` run.")
+    scores = folder.validation.summary
     return RunFiles(
         folder=folder,
-        config=read_settings(folder / "config.yaml"),
-        plan=_read_as(Plan, folder / "plan.json"),
-        splits=_read_as(dict[str, list[str]], folder / "splits.json"),
-        records=read_log(folder / "metrics.jsonl"),
+        config=read_settings(folder.config),
+        plan=_read_as(Plan, folder.plan),
+        splits=_read_as(dict[str, list[str]], folder.splits),
+        records=read_log(folder.metrics),
         summary=_read_summary(scores) if scores.is_file() else None,
-        provenance=_read_if_there(Provenance, folder / "provenance.json"),
-        embedding=_read_if_there(Embedding, folder / "embedding.json"),
-        gallery=tuple(_read_moment(path) for path in sorted((folder / "gallery").glob("*.npz"))),
-        quality=read_quality(folder / "validation" / "quality.csv"),
-        suggestions=_read_if_there(tuple[Suggestion, ...], folder / "suggestions.json") or (),
+        provenance=_read_if_there(Provenance, folder.provenance),
+        embedding=_read_if_there(Embedding, folder.embedding),
+        gallery=tuple(_read_moment(path) for path in sorted(folder.gallery.glob("*.npz"))),
+        quality=read_quality(folder.validation.quality),
+        suggestions=_read_if_there(tuple[Suggestion, ...], folder.suggestions) or (),
     )
 
 

@@ -1,0 +1,275 @@
+"""The names of all files that a run, its scores and a prediction leave, and what they say of the run's state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fewscan.data.cases import Case
+from fewscan.engine.checkpoint import checkpoint_files, updates_done
+from fewscan.inference.model import CARD, SECOND_WEIGHTS, WEIGHTS
+from fewscan.io.endings import scan_ending
+
+State = Literal["new", "unfinished", "finished"]
+
+# Held-out masks are all written in one format, whatever the scans' own.
+MASK_ENDING = ".nii.gz"
+QUALITY_TABLE = "quality.csv"
+PAGE = "report.html"
+
+
+@dataclass(frozen=True)
+class ScoresFolder:
+    """The scored masks of held-out cases: `validation/` of a run, or `test/` of a benchmark's run.
+
+    Attributes:
+        path: Where the folder lies; it need not be there.
+    """
+
+    path: Path
+
+    @property
+    def summary(self) -> Path:
+        """Scores of all cases, see `fewscan.evaluation.summary.summarise`."""
+        return self.path / "summary.json"
+
+    @property
+    def table(self) -> Path:
+        """The same scores for spreadsheets, a row per case and class."""
+        return self.path / "summary.csv"
+
+    @property
+    def quality(self) -> Path:
+        """What the model thinks of each mask, with the true Dice beside it."""
+        return self.path / QUALITY_TABLE
+
+    def mask(self, case: str) -> Path:
+        """The predicted mask of a case."""
+        return self.path / f"{case}{MASK_ENDING}"
+
+    def overlay(self, rank: str) -> Path:
+        """The picture of the case that is worst, median or best."""
+        return self.path / f"{rank}.png"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder: where each of its files lies, and how far the run has come.
+
+    Attributes:
+        path: Where the folder lies; it need not be there.
+
+    >>> run = RunFolder(Path("runs") / "first")
+    >>> run.weights.name, run.validation.summary.relative_to(run.path).as_posix(), run.state
+    ('model.safetensors', 'validation/summary.json', 'new')
+    """
+
+    path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def state(self) -> State:
+        """How far the run has come: checkpoints are removed by what finishes it, once all else is written.
+
+        A run that was stopped before all that it is made from was written down has not trained: it is new.
+        """
+        if not self.config.is_file():
+            return "new"
+        saved = bool(checkpoint_files(self.checkpoints))
+        if self.weights.is_file() and self.card.is_file() and not saved:
+            return "finished"
+        return "unfinished" if saved or self.files.is_file() else "new"
+
+    @property
+    def updates_done(self) -> int:
+        """Updates until the newest checkpoint; 0 without one."""
+        return updates_done(self.checkpoints)
+
+    # What the run is made from.
+
+    @property
+    def config(self) -> Path:
+        """All settings."""
+        return self.path / "config.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """How scans become input."""
+        return self.path / "plan.json"
+
+    @property
+    def splits(self) -> Path:
+        """Names of cases by their role."""
+        return self.path / "splits.json"
+
+    @property
+    def files(self) -> Path:
+        """Size and time of change of every file that training reads; written after the other three."""
+        return self.path / "files.json"
+
+    @property
+    def facts(self) -> tuple[Path, ...]:
+        """The four files of what the run is made from, in the order in which they are written."""
+        return self.config, self.plan, self.splits, self.files
+
+    # While it trains.
+
+    @property
+    def lock(self) -> Path:
+        """Held by the training that is at work here."""
+        return self.path / "train.lock"
+
+    @property
+    def cache(self) -> Path:
+        """The preprocessed scans, where no other folder was given for them."""
+        return self.path / "cache"
+
+    @property
+    def checkpoints(self) -> Path:
+        """States of the training to go on from; a finished run has none."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """The log: a JSON object per line, of training or of a validation."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The log once more, where `logging.tensorboard` asks for it."""
+        return self.path / "tensorboard"
+
+    @property
+    def progress(self) -> Path:
+        """Curves of the log."""
+        return self.path / "progress.png"
+
+    @property
+    def gallery(self) -> Path:
+        """Pseudo-labels at a few times of training."""
+        return self.path / "gallery"
+
+    # What it comes to.
+
+    @property
+    def alarms(self) -> Path:
+        """What looked wrong while training."""
+        return self.path / "alarms.json"
+
+    @property
+    def weights(self) -> Path:
+        """The network for prediction."""
+        return self.path / WEIGHTS
+
+    @property
+    def second_weights(self) -> Path:
+        """The method's other network; not there where the method has one only."""
+        return self.path / SECOND_WEIGHTS
+
+    @property
+    def card(self) -> Path:
+        """What the weights are: method, network, plan."""
+        return self.path / CARD
+
+    @property
+    def embedding(self) -> Path:
+        """Features of validation pixels in the plane; not there without validation cases."""
+        return self.path / "embedding.json"
+
+    @property
+    def quality(self) -> Path:
+        """What the run knows about the quality of its own masks."""
+        return self.path / "quality.json"
+
+    @property
+    def validation(self) -> ScoresFolder:
+        """The validation cases, scored with the last weights."""
+        return ScoresFolder(self.path / "validation")
+
+    @property
+    def test(self) -> ScoresFolder:
+        """The test cases, scored when all of a benchmark's runs are done."""
+        return ScoresFolder(self.path / "test")
+
+    @property
+    def provenance(self) -> Path:
+        """What the run was made by, from and on."""
+        return self.path / "provenance.json"
+
+    @property
+    def page(self) -> Path:
+        """All of the above for people, in one HTML file."""
+        return self.path / PAGE
+
+    @property
+    def suggestions(self) -> Path:
+        """The patients to label next; not there until `fewscan suggest` was asked."""
+        return self.path / "suggestions.json"
+
+    # Of a benchmark's runs alone.
+
+    @property
+    def record(self) -> Path:
+        """What a benchmark asked for and what it cost; written last."""
+        return self.path / "run.json"
+
+    @property
+    def log(self) -> Path:
+        """What `fewscan train` said."""
+        return self.path / "log.txt"
+
+
+@dataclass(frozen=True)
+class PredictionFolder:
+    """A folder that `fewscan predict` writes masks into.
+
+    Attributes:
+        path: Where the folder lies; it need not be there.
+    """
+
+    path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def lock(self) -> Path:
+        """Held by the prediction that is at work here."""
+        return self.path / "predict.lock"
+
+    @property
+    def quality(self) -> Path:
+        """What the model thinks of each mask."""
+        return self.path / QUALITY_TABLE
+
+    @property
+    def volumes(self) -> Path:
+        """The volume of every class, or region, in each of the masks."""
+        return self.path / "volumes.csv"
+
+    @property
+    def failed(self) -> Path:
+        """The scans that have no mask, and why; not there if all have one."""
+        return self.path / "failed.json"
+
+    @property
+    def page(self) -> Path:
+        """The page of the masks, where `fewscan report` was asked for it."""
+        return self.path / PAGE
+
+    def mask(self, case: Case) -> Path:
+        """A case's mask, in the format of its scan."""
+        return self.path / f"{case.name}{scan_ending(case.images[0])}"
+
+    def probabilities(self, case: Case) -> Path:
+        """A case's probabilities, where they were asked for."""
+        return self.path / f"{case.name}.npz"
