@@ -112,7 +112,7 @@ def drawn_store(size: int, options: Options) -> SliceStore:
 def variants(size: int, options: Options) -> list[Variant]:
     """Every stage of every registered method, and the floor of those that have L_anco, in its last stage."""
     found = []
-    for name in options.methods or METHODS:
+    for name in options.methods or METHODS.built_in:
         config = options.config(size, name)
         stages = [stage.name for stage in build_method(config, plan_of(size), options.where).stages()]
         found += [Variant(name, stage, size) for stage in stages]

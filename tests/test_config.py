@@ -10,12 +10,12 @@ import fewscan
 from fewscan.config import RECIPES, Config, load_config, read_settings, recipe_text
 from fewscan.errors import ConfigError, DataError
 from fewscan.methods.action import ActionSettings
-from fewscan.registry import METHODS, find
+from fewscan.registry import METHODS
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS.built_in)
 def test_recipes_are_valid_and_survive_saving(recipe, device, method):
     config = load_config(recipe, (), device, method=method, seed=3)
     saved = yaml.safe_load(config.to_yaml())
@@ -94,7 +94,7 @@ def test_every_setting_is_read_somewhere():
     }
     unread = {
         f"{model.__name__}.{name}"
-        for model in (*models(Config), *(find(METHODS, name, "method").Settings for name in METHODS))
+        for model in (*models(Config), *(METHODS.find(name).Settings for name in METHODS.built_in))
         for name in model.model_fields
         if name not in read
     }

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from fewscan.config import Config, load_config
 from fewscan.methods.base import MethodSettings
-from fewscan.registry import METHODS, find
+from fewscan.registry import METHODS
 
 # Name in the table → recipe and type of device.
 RECIPES = {
@@ -113,7 +113,7 @@ def _joined(recipes: list[str]) -> str:
 
 def method_settings(name: str) -> str:
     """The table of a method's own settings."""
-    model: type[MethodSettings] = find(METHODS, name, "method").Settings
+    model: type[MethodSettings] = METHODS.find(name).Settings
     settings = list(settings_of(model))
     if not settings:
         return "This method has no settings of its own."

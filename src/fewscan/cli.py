@@ -52,7 +52,7 @@ Settings = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-MethodName = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")]
+MethodName = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS.built_in)}.")]
 
 
 @app.command()
@@ -79,7 +79,7 @@ def check(
 
 @app.command()
 def convert(
-    layout: Annotated[str, typer.Argument(help=f"One of {', '.join(CONVERTERS)}.")],
+    layout: Annotated[str, typer.Argument(help=f"One of {', '.join(CONVERTERS.built_in)}.")],
     source: Annotated[Path, typer.Argument(help="Folder to read.")],
     destination: Annotated[Path, typer.Argument(help="New or empty folder.")],
     quiet: Quiet = False,

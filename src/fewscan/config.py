@@ -17,7 +17,7 @@ from fewscan.errors import ConfigError, DataError
 from fewscan.io.files import read_text
 from fewscan.methods.base import MethodSettings, StagesSettings
 from fewscan.networks.unet import UNetSettings
-from fewscan.registry import METHODS, find
+from fewscan.registry import METHODS
 
 DEEPEST_VALUE = 20
 RECIPES = ("auto", "paper", "quick")
@@ -108,8 +108,9 @@ class Config(BaseModel):
     def _methods_exist(self) -> Config:
         for name in self.methods:
             if name not in METHODS:
+                known = METHODS.names()
                 raise ValueError(
-                    f"methods.{name}: there is no such method.{_hint(name, METHODS)} There are {', '.join(METHODS)}"
+                    f"methods.{name}: there is no such method.{_hint(name, known)} There are {', '.join(known)}"
                 )
         return self
 
@@ -241,7 +242,7 @@ def _plain(text: str) -> Any:
 
 
 def _method_settings(method: str, section: dict[str, Any]) -> MethodSettings:
-    settings: type[MethodSettings] = find(METHODS, method, "method").Settings
+    settings: type[MethodSettings] = METHODS.find(method).Settings
     try:
         return settings.model_validate(section)
     except ValidationError as error:
@@ -285,5 +286,5 @@ def _names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _method_names() -> Iterator[str]:
-    for method in METHODS:
-        yield from _names(find(METHODS, method, "method").Settings, f"methods.{method}.")
+    for method in METHODS.built_in:
+        yield from _names(METHODS.find(method).Settings, f"methods.{method}.")

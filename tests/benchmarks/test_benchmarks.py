@@ -55,7 +55,7 @@ def no_other_process(monkeypatch):
 def test_steps(options):
     options = replace(options, repetitions=1)
     rows = check(steps.measure(options, QUIET))
-    assert {name.split()[0] for name in rows} == set(METHODS)
+    assert {name.split()[0] for name in rows} == set(METHODS.built_in)
     assert {"action global 32² ours", "action local 32² ours", "action anatomical 32² dense"} < set(rows)
     assert rows["action anatomical 32² floor"].to_floor == 1
     assert rows["action anatomical 32² ours"].to_floor > 0

@@ -17,7 +17,7 @@ from fewscan.commands.convert import convert
 from fewscan.io.scans import write_scan
 from fewscan.methods.base import Batch, Context, StageSettings, StagesSettings, Task
 from fewscan.networks.unet import UNetSettings
-from fewscan.registry import CONVERTERS, METHODS, find
+from fewscan.registry import METHODS
 from support.scans import disc, geometry
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
@@ -40,8 +40,7 @@ def add_module(monkeypatch: pytest.MonkeyPatch, name: str, source: str) -> None:
 def test_the_method_of_the_page_takes_a_step(monkeypatch: pytest.MonkeyPatch, generator: torch.Generator) -> None:
     name = "fewscan.methods.self_training"
     add_module(monkeypatch, name, first_block("add-a-method.md"))
-    monkeypatch.setitem(METHODS, "self_training", f"{name}:SelfTraining")
-    cls = find(METHODS, "self_training", "method")
+    cls = METHODS.load(f"{name}:SelfTraining")
     stage = StageSettings(updates=2, labelled=2, unlabelled=2)
     task = Task(
         in_channels=1,
@@ -63,7 +62,6 @@ def test_the_method_of_the_page_takes_a_step(monkeypatch: pytest.MonkeyPatch, ge
 def test_the_layout_of_the_page_is_converted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     name = "fewscan.data.converters.folders"
     add_module(monkeypatch, name, first_block("add-a-layout.md"))
-    monkeypatch.setitem(CONVERTERS, "folders", f"{name}:convert")
     where = geometry()
     noise = np.random.default_rng(0)
     for patient in ("anna", "bert"):
@@ -71,6 +69,6 @@ def test_the_layout_of_the_page_is_converted(monkeypatch: pytest.MonkeyPatch, tm
         image = noise.normal(size=where.shape).astype(np.float32)
         write_scan(tmp_path / "source" / patient / "image.nii.gz", image, where)
     write_scan(tmp_path / "source" / "anna" / "label.nii.gz", disc(where.shape), where)
-    convert("folders", tmp_path / "source", destination=tmp_path / "dataset")
+    convert(f"{name}:convert", tmp_path / "source", destination=tmp_path / "dataset")
     assert not [fault for fault in check(tmp_path / "dataset") if fault.fatal]
     assert [path.name for path in (tmp_path / "dataset" / "labelsTr").iterdir()] == ["anna.nii.gz"]

@@ -13,7 +13,7 @@ import pytest
 
 import fewscan
 from fewscan.config import Config
-from fewscan.registry import CONVERTERS, METHODS, find
+from fewscan.registry import CONVERTERS, METHODS
 
 ROOT = Path(__file__).parents[2]
 # What a browser fetches to show a page: scripts, styles, pictures, frames, imports of styles.
@@ -59,10 +59,10 @@ def test_search_works_from_disk(site: Path) -> None:
     assert "iframe-worker" in (site / "index.html").read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHODS.built_in)
 def test_every_method_has_a_page_with_its_settings(name: str, site: Path) -> None:
     text = text_of(site / "methods" / f"{name}.html")
-    settings = find(METHODS, name, "method").Settings.model_fields
+    settings = METHODS.find(name).Settings.model_fields
     for setting, field in settings.items():
         assert setting in text
         assert field.description in text
@@ -71,7 +71,7 @@ def test_every_method_has_a_page_with_its_settings(name: str, site: Path) -> Non
 
 
 def test_every_page_of_a_method_is_of_a_registered_one() -> None:
-    assert {page.stem for page in (ROOT / "docs" / "methods").glob("*.md")} == set(METHODS)
+    assert {page.stem for page in (ROOT / "docs" / "methods").glob("*.md")} == set(METHODS.built_in)
 
 
 def test_every_section_of_the_settings_is_there(site: Path) -> None:
@@ -105,4 +105,4 @@ def test_every_public_function_is_there(site: Path) -> None:
 
 def test_every_converter_is_named(site: Path) -> None:
     text = text_of(site / "how-to" / "own-data.html")
-    assert all(name in text for name in CONVERTERS)
+    assert all(name in text for name in CONVERTERS.built_in)

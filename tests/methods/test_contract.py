@@ -17,7 +17,7 @@ def steps(name):
     return [(size, stage.name) for size in SIZES for stage in build(name).stages()]
 
 
-ALL_STEPS = [(name, *step) for name in METHODS for step in steps(name)]
+ALL_STEPS = [(name, *step) for name in METHODS.built_in for step in steps(name)]
 
 
 @pytest.mark.parametrize(("name", "size", "stage"), ALL_STEPS)
@@ -30,7 +30,7 @@ def test_terms_are_finite_scalars_and_the_batch_is_not_modified(name, size, stag
     assert all(torch.equal(a, b) for a, b in zip(batch, before, strict=True))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHODS.built_in)
 def test_every_weight_is_of_a_term(name):
     terms, weights = set(), set()
     for stage in build(name).stages():
@@ -77,7 +77,7 @@ def test_same_seed_same_step_and_resume_is_exact(name, size, stage):
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHODS.built_in)
 def test_one_class_in_the_batch_is_legal(name):
     method = build(name)
     stage = method.stages()[-1]
@@ -89,12 +89,12 @@ def test_one_class_in_the_batch_is_legal(name):
     assert all(torch.isfinite(t) for t in terms.values())
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHODS.built_in)
 def test_total_updates_are_the_same_for_every_method(name):
     assert sum(stage.updates for stage in build(name).stages()) == STAGES.total.updates
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHODS.built_in)
 def test_lower_precision_gives_finite_terms_of_the_images_precision(name):
     method = build(name)
     task = dataclasses.replace(method.task, precision=torch.bfloat16)
@@ -137,7 +137,7 @@ def test_what_is_ignored_teaches_nothing(name, size, stage, monkeypatch):
     assert not any(gradient[:, :, half:].any() for gradient in gradients)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHODS.built_in)
 def test_a_batch_without_any_label_teaches_nothing_by_labels(name):
     method = build(name)
     stage = method.stages()[-1]

@@ -12,7 +12,7 @@ import torch
 from fewscan.augment.policy import AugmentationSettings
 from fewscan.methods.base import Batch, Context, Stage, StagesSettings, Task
 from fewscan.networks.unet import UNetSettings
-from fewscan.registry import METHODS, find
+from fewscan.registry import METHODS
 
 STAGES = StagesSettings.model_validate(
     {
@@ -30,7 +30,7 @@ def build(name, size=SIZES[0], seed=0, **settings):
     task = Task(
         1, N_CLASSES, size, UNetSettings(channels=(4, 6, 8), dropout=(0, 0, 0.2)), AugmentationSettings(), STAGES
     )
-    kind = find(METHODS, name, "method")
+    kind = METHODS.find(name)
     return kind(task, kind.Settings(**settings)).train()
 
 

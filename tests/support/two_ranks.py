@@ -25,7 +25,7 @@ from fewscan.engine.statistics import clean_statistics
 from fewscan.errors import Interrupted
 from fewscan.methods.base import Batch, StagesSettings, Task
 from fewscan.networks.unet import UNetSettings
-from fewscan.registry import METHODS, find
+from fewscan.registry import METHODS
 from support.steps import SIZES, Stopper, Store, context
 
 STAGES = StagesSettings.model_validate(
@@ -90,7 +90,7 @@ def every_true(masks, draws, generator):
 def build(name, dropout=0.0, **settings):
     torch.manual_seed(0)
     network = UNetSettings(channels=(4, 6, 8), dropout=(dropout,) * 3)
-    kind = find(METHODS, name, "method")
+    kind = METHODS.find(name)
     return kind(Task(1, N_CLASSES, SIZES[0], network, AugmentationSettings(), STAGES), kind.Settings(**settings))
 
 

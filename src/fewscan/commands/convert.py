@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewscan.io.files import AnyPath
-from fewscan.registry import CONVERTERS, find
+from fewscan.registry import CONVERTERS
 from fewscan.terminal.console import Reporter
 
 
@@ -32,6 +32,6 @@ def convert(layout: str, source: AnyPath, *, destination: AnyPath, reporter: Rep
         nonlocal written
         written += 1
 
-    result: Path = find(CONVERTERS, layout, "converter")(Path(source), Path(destination), count)
+    result: Path = CONVERTERS.load(layout)(Path(source), Path(destination), count)
     reporter.say(f"{written} scans written to {result}")
     return result

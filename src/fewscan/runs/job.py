@@ -35,7 +35,7 @@ from fewscan.errors import DataError
 from fewscan.inference.model import ModelCard, save_model
 from fewscan.io.files import write_json
 from fewscan.methods.base import Method, Task
-from fewscan.registry import METHODS, find
+from fewscan.registry import METHODS
 from fewscan.reporting.curves import save_progress
 from fewscan.run_folder import RunFolder
 from fewscan.runs.launch import Launch, Start
@@ -132,7 +132,7 @@ def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
         stages=config.stages,
         precision=choose_precision(config.precision, device),
     )
-    method: Method = find(METHODS, config.method, "method")(task, config.method_settings())
+    method: Method = METHODS.find(config.method)(task, config.method_settings())
     method.to(device)
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return method
