@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from fewscan.augment.policy import AugmentationSettings
 from fewscan.data.plan import PlanSettings
@@ -18,72 +18,61 @@ from fewscan.io.files import read_text
 from fewscan.methods.base import MethodSettings, StagesSettings
 from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS
+from fewscan.settings import Count, CountOrZero, NonNegative, Positive, Settings
 
 DEEPEST_VALUE = 20
 RECIPES = ("auto", "paper", "quick")
 
 
-class OptimiserSettings(BaseModel):
+class OptimiserSettings(Settings):
     """SGD with momentum and a polynomial decay in every stage."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    learning_rate: Annotated[float, Field(gt=0)] = Field(0.01, description="At the start of a stage.")
+    learning_rate: Positive = Field(0.01, description="At the start of a stage.")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Of SGD.")
     nesterov: bool = Field(True, description="Nesterov's form of the momentum.")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="L2 penalty on all weights.")
-    decay_power: Annotated[float, Field(ge=0)] = Field(0.9, description="Of the polynomial decay; 0: none.")
-    warm_up: Annotated[int, Field(ge=0)] = Field(0, description="Updates of linear warm-up in every stage.")
+    weight_decay: NonNegative = Field(1e-4, description="L2 penalty on all weights.")
+    decay_power: NonNegative = Field(0.9, description="Of the polynomial decay; 0: none.")
+    warm_up: CountOrZero = Field(0, description="Updates of linear warm-up in every stage.")
 
 
-class LoggingSettings(BaseModel):
+class LoggingSettings(Settings):
     """How often the run says how it is."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    every: Annotated[int, Field(ge=1)] = Field(20, description="Updates between lines of metrics.jsonl.")
-    validate_every: Annotated[int, Field(ge=0)] = Field(
+    every: Count = Field(20, description="Updates between lines of metrics.jsonl.")
+    validate_every: CountOrZero = Field(
         500,
         description="Updates between validations on the canvas, for the curve alone; 0: at the end alone.",
     )
     tensorboard: bool = Field(False, description="Also write TensorBoard events.")
 
 
-class CheckpointSettings(BaseModel):
+class CheckpointSettings(Settings):
     """How often the state of training is saved between the ends of stages: whichever comes first."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    every: Annotated[int, Field(ge=0)] = Field(1000, description="Updates between checkpoints; 0: never by count.")
-    minutes: Annotated[float, Field(ge=0)] = Field(10.0, description="Between checkpoints; 0: never by the clock.")
+    every: CountOrZero = Field(1000, description="Updates between checkpoints; 0: never by count.")
+    minutes: NonNegative = Field(10.0, description="Between checkpoints; 0: never by the clock.")
 
 
-class ReportSettings(BaseModel):
+class ReportSettings(Settings):
     """The page that training ends with."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     page: bool = Field(True, description="Write report.html; `fewscan report` writes it at any time.")
-    most_cases: Annotated[int, Field(ge=1)] = Field(60, description="Cases on the page, the worst ones.")
+    most_cases: Count = Field(60, description="Cases on the page, the worst ones.")
 
 
-class ExportSettings(BaseModel):
+class ExportSettings(Settings):
     """What is done to the trained networks before they are saved."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     clean_statistics: bool = Field(
         True, description="Batch-norm statistics of unaugmented training slices; no: those that training left."
     )
 
 
-class Config(BaseModel):
+class Config(Settings):
     """All settings of a training run, resolved."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     method: str = Field("action", description="Name in the registry of methods.")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="Of everything that is random.")
+    seed: CountOrZero = Field(0, description="Of everything that is random.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Of the networks' arithmetic in training; auto: bfloat16 where the device is fast at it."
     )

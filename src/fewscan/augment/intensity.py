@@ -9,26 +9,24 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from fewscan.augment.random import chance, per_sample, uniform
+from fewscan.settings import NonNegative, Probability, Settings
 
-Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0, lt=1)]
 
 
-class IntensitySettings(BaseModel):
+class IntensitySettings(Settings):
     """Brightness, contrast, gamma, blur and noise; every one is applied to a share of the images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     probability: Probability = Field(0.5, description="Share of the images that get each of the changes.")
     brightness: Strength = Field(0.3, description="Largest shift, in standard deviations of the image.")
     contrast: Strength = Field(0.3, description="Contrast factors lie in 1 − contrast to 1 + contrast.")
     gamma: Strength = Field(0.3, description="Exponents lie in 1/(1 + gamma) to 1 + gamma.")
-    blur_pixels: float = Field(1.0, ge=0, description="Largest standard deviation of the blur, in pixels.")
-    noise: float = Field(0.1, ge=0, description="Largest noise, in standard deviations of the image.")
+    blur_pixels: NonNegative = Field(1.0, description="Largest standard deviation of the blur, in pixels.")
+    noise: NonNegative = Field(0.1, description="Largest noise, in standard deviations of the image.")
 
 
 def jitter(

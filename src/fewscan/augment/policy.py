@@ -11,7 +11,7 @@ from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from fewscan.augment.intensity import IntensitySettings, jitter
@@ -23,12 +23,11 @@ from fewscan.augment.spatial import (
     warp_images,
     warp_labels,
 )
+from fewscan.settings import Probability, Settings
 
 
-class AugmentationSettings(BaseModel):
+class AugmentationSettings(Settings):
     """What makes a view weak or strong; the same for every method."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     spatial: SpatialSettings = Field(default_factory=SpatialSettings, description="The weak view.")
     intensity: IntensitySettings = Field(
@@ -38,7 +37,7 @@ class AugmentationSettings(BaseModel):
         0.02, description="Smooth deformation of strong views and labelled images, as a share of the side."
     )
     mix: MixName = Field("cutmix", description="How unlabelled images are mixed in fine-tuning.")
-    mix_probability: Annotated[float, Field(ge=0, le=1)] = Field(1.0, description="Share of images mixed.")
+    mix_probability: Probability = Field(1.0, description="Share of images mixed.")
 
     def resolved(self, turned: float) -> AugmentationSettings:
         """With everything decided for a data set with a share of scans that lie turned."""

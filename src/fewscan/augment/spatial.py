@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import math
 from itertools import combinations
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from fewscan.augment.random import uniform
 from fewscan.classes import IGNORED
-
-Probability = Annotated[float, Field(ge=0, le=1)]
+from fewscan.settings import Probability, Settings, Share
 
 PLANNED_TURN = 0.5
 # Fewer may be chance (up to 3 % of phantoms look so), and turning costs where front and back differ by position alone.
 FEWEST_TURNED = 0.05
 
 
-class SpatialSettings(BaseModel):
+class SpatialSettings(Settings):
     """Rotation, flips, scale, shift and smooth deformation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rotation_degrees: float = Field(20.0, ge=0, le=180, description="Largest rotation in every plane.")
     turn: Probability | None = Field(
@@ -41,7 +37,7 @@ class SpatialSettings(BaseModel):
     quarter_turns: bool = Field(False, description="Also turn by a random multiple of 90°, in square planes.")
     flip: Probability = Field(0.0, description="Probability of a flip, for every axis.")
     scale: float = Field(0.2, ge=0, lt=1, description="Scale factors lie in 1/(1+scale) to 1+scale.")
-    shift: float = Field(0.05, ge=0, le=1, description="Largest shift, as a share of the side.")
+    shift: Share = Field(0.05, description="Largest shift, as a share of the side.")
     deformation: float = Field(0.0, ge=0, le=0.5, description="Size of the smooth deformation, as a share of the side.")
     deformation_nodes: int = Field(5, ge=2, description="Control points of the deformation, per axis.")
 

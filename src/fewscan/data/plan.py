@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, Region
 from fewscan.data.fingerprint import Fingerprint
@@ -15,6 +15,7 @@ from fewscan.data.index import DatasetIndex
 from fewscan.errors import DataError
 from fewscan.io.geometry import Geometry
 from fewscan.io.orientation import SLICE_AXES
+from fewscan.settings import NonNegative, Positive, Settings, Share, StrictModel
 from fewscan.words import abbreviate
 
 Scheme = Literal["zscore", "minmax", "ct"]
@@ -22,13 +23,10 @@ Number = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
 Side = Annotated[int, Field(ge=1, le=1 << 14)]
 # Voxels so much longer along one direction than along the others are slices; between 1 and this it is a tie.
 CLEARLY_THICKER = 1.5
-Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class PlanSettings(BaseModel):
+class PlanSettings(Settings):
     """What the planner may choose from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: Annotated[int, Field(ge=16)] = Field(
         256, description="Longest side of a slice in pixels; smaller where the scans have fewer."
@@ -38,7 +36,7 @@ class PlanSettings(BaseModel):
         description="anatomy: the field of view that the labelled cases' foreground needs, with a margin; whole: "
         "the largest scans' field of view; stretch: every slice resized to size × size, whatever its spacing.",
     )
-    margin: Annotated[float, Field(ge=0)] = Field(
+    margin: NonNegative = Field(
         0.2,
         description="Share added around the labelled foreground for cases that lie otherwise; with n labelled cases "
         "it is margin · (1 + 2/n), since few cases say little about the others.",
@@ -53,18 +51,16 @@ class PlanSettings(BaseModel):
     )
 
 
-class Window(BaseModel):
+class Window(StrictModel):
     """Intensities of the labelled foreground of a data set: 0.5 and 99.5 percentiles, mean and deviation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     lower: float
     upper: float
     mean: float
-    std: Annotated[float, Field(gt=0)]
+    std: Positive
 
 
-class Normalisation(BaseModel):
+class Normalisation(StrictModel):
     """How the intensities of one channel are made comparable.
 
     zscore: clip to the scan's 0.5 and 99.5 percentiles, subtract its mean, divide by its standard deviation.
@@ -73,13 +69,11 @@ class Normalisation(BaseModel):
     by std, all four from the labelled foreground of the data set.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     scheme: Scheme
     ct: Window | None = None
 
 
-class Plan(BaseModel):
+class Plan(StrictModel):
     """Everything that turns a scan into network input and back; stored with the model.
 
     Attributes:
@@ -95,8 +89,6 @@ class Plan(BaseModel):
         notes: why, in words for the user.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     dataset: str
     channel_names: Annotated[tuple[str, ...], Field(min_length=1)]
     class_names: Annotated[tuple[str, ...], Field(min_length=2, max_length=MOST_CLASSES)]
@@ -105,10 +97,10 @@ class Plan(BaseModel):
     regions: tuple[Region, ...] = ()
     slice_axis: Annotated[int, Field(ge=0, le=2)]
     size: tuple[Side, Side]
-    spacing_mm: tuple[Millimetres, Millimetres] | None
+    spacing_mm: tuple[Positive, Positive] | None
     normalisation: tuple[Normalisation, ...]
-    turned: Annotated[float, Field(ge=0, le=1)] = 0.0
-    ceiling: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    turned: Share = 0.0
+    ceiling: dict[str, Share] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")

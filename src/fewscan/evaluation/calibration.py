@@ -17,13 +17,13 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
+from fewscan.settings import NonNegative, Positive, StrictModel
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 LEVEL = 0.8
 RIDGE = 0.1
@@ -59,7 +59,7 @@ class Estimate(NamedTuple):
     high: float
 
 
-class Calibration(BaseModel):
+class Calibration(StrictModel):
     """A fitted model; see the module.
 
     Attributes:
@@ -73,8 +73,6 @@ class Calibration(BaseModel):
         cases: that it was fitted on.
         spearman: correlation over ranks of the leave-one-out estimates with the Dice; None where all are alike.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     signals: Annotated[tuple[str, ...], Field(min_length=1)]
     centres: tuple[Finite, ...]

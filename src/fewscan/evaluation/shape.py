@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import model_validator
 from scipy import ndimage
+
+from fewscan.settings import Positive, StrictModel
 
 UNITS = {"volume_ml": " ml", "components": "", "extent": "", "slice_share": ""}
 WORDS = {
@@ -44,14 +46,12 @@ class Shape(NamedTuple):
     slice_share: float
 
 
-class Range(BaseModel):
+class Range(StrictModel):
     """The labelled cases' values of a measure, and the spread of their logarithms."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    lowest: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    highest: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    spread: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    lowest: Positive
+    highest: Positive
+    spread: Positive
 
     def excess(self, value: float) -> float:
         """How many spreads the value lies below the lowest or above the highest; 0 between them, 10 at most."""
@@ -59,15 +59,13 @@ class Range(BaseModel):
         return min(beyond / self.spread, LARGEST_SCORE)
 
 
-class Expected(BaseModel):
+class Expected(StrictModel):
     """What a class looks like in the labelled cases.
 
     Attributes:
         in_all: every labelled case shows the class.
         ranges: by the names of `Shape`; none where no labelled case shows it.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     in_all: bool
     ranges: dict[str, Range]

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from torch import nn
 
 from fewscan.data.plan import Plan
 from fewscan.errors import DataError
 from fewscan.io.files import atomic_path, read_json, write_json
 from fewscan.networks.unet import UNet, UNetSettings
+from fewscan.settings import StrictModel
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -23,7 +24,7 @@ SECOND_WEIGHTS = "second.safetensors"
 CARD = "model.json"
 
 
-class ModelCard(BaseModel):
+class ModelCard(StrictModel):
     """What `model.json` says.
 
     Attributes:
@@ -34,8 +35,6 @@ class ModelCard(BaseModel):
         plan: how scans become input.
         flips: whether training flipped images, so that test-time augmentation may.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
     method: str

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from fewscan.losses.anatomical import Contrast, anatomical_contrast
 from fewscan.methods.action_base import ActionBase, ActionBaseSettings, FineTuning, Temperatures
-from fewscan.methods.base import Batch, Context, Count, NonNegative, Positive, Share
+from fewscan.methods.base import Batch, Context
 from fewscan.networks.heads import RepresentationHead
+from fewscan.settings import Count, NonNegative, Positive, Share
 
 
 class ActionSettings(ActionBaseSettings):

@@ -20,7 +20,7 @@ from fewscan.distributed.collectives import gather_over_ranks
 from fewscan.losses.consistency import confident_pseudo_loss, image_weighted_pseudo_loss
 from fewscan.losses.distillation import anchor_distillation
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Batch, Context, Count, NonNegative, Share, Stage, Task
+from fewscan.methods.base import Batch, Context, Stage, Task
 from fewscan.methods.semi import believe
 from fewscan.methods.teacher import AveragedTeacher, TeacherSettings
 from fewscan.networks.bank import MemoryBank
@@ -33,6 +33,7 @@ from fewscan.networks.heads import (
     predictor,
 )
 from fewscan.schedule import sigmoid_ramp_up
+from fewscan.settings import Count, NonNegative, Share
 
 View = Literal["weak", "strong"]
 

@@ -31,11 +31,12 @@ from fewscan.losses.adaptive import adaptive_contrast, assign_centres, move_mean
 from fewscan.losses.interpolation import gather_neighbourhoods
 from fewscan.losses.sampling import class_masks, draw_true
 from fewscan.methods.action_base import ActionBase, ActionBaseSettings, FineTuning, Temperatures
-from fewscan.methods.base import Batch, Context, Count, NonNegative, Positive, Share, Task
+from fewscan.methods.base import Batch, Context, Task
 from fewscan.networks.bank import ClassQueue
 from fewscan.networks.ema import make_teacher, update_teacher, warmed_momentum
 from fewscan.networks.heads import RepresentationHead
 from fewscan.schedule import cosine_swing
+from fewscan.settings import Count, NonNegative, Positive, Share
 
 
 class ActionPlusPlusSettings(ActionBaseSettings):

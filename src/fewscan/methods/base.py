@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from fewscan.augment.policy import Augmentation, AugmentationSettings
 from fewscan.losses.collapse import class_shares, spread, thin
 from fewscan.networks.heads import RepresentationHead
 from fewscan.networks.unet import UNet, UNetSettings
+from fewscan.settings import CountOrZero, Settings
 
 PSEUDO_LABELS = "pseudo_labels"
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Batch(NamedTuple):
@@ -69,20 +66,16 @@ class Stage:
     fewest_unlabelled: int = 0
 
 
-class StageSettings(BaseModel):
+class StageSettings(Settings):
     """Length and batch of a stage."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    updates: Annotated[int, Field(ge=0)] = Field(description="Optimiser steps; 0 leaves the stage out.")
-    labelled: Annotated[int, Field(ge=0)] = Field(description="Labelled images in a batch.")
-    unlabelled: Annotated[int, Field(ge=0)] = Field(description="Unlabelled images in a batch.")
+    updates: CountOrZero = Field(description="Optimiser steps; 0 leaves the stage out.")
+    labelled: CountOrZero = Field(description="Labelled images in a batch.")
+    unlabelled: CountOrZero = Field(description="Unlabelled images in a batch.")
 
 
-class StagesSettings(BaseModel):
+class StagesSettings(Settings):
     """The three stages of ACTION. Methods without pre-training train for the sum of the updates."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     global_: StageSettings = Field(alias="global", description="Stage i, global contrastive distillation.")
     local: StageSettings = Field(description="Stage ii, local contrastive distillation.")
@@ -95,10 +88,8 @@ class StagesSettings(BaseModel):
         return self.anatomical.model_copy(update={"updates": updates})
 
 
-class MethodSettings(BaseModel):
+class MethodSettings(Settings):
     """Base of every method's own settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True)

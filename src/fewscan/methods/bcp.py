@@ -21,9 +21,10 @@ from torch import Tensor
 
 from fewscan.augment.mix import fixed_box_mask
 from fewscan.losses.consistency import pasted_loss
-from fewscan.methods.base import Batch, Context, MethodSettings, NonNegative, Share, Stage, Task
+from fewscan.methods.base import Batch, Context, MethodSettings, Stage, Task
 from fewscan.methods.semi import believe, joint_logits
 from fewscan.methods.teacher import AveragedTeacher, TeacherSettings
+from fewscan.settings import NonNegative, Share
 
 
 class BcpSettings(TeacherSettings):

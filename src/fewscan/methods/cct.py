@@ -18,16 +18,17 @@ from torch import Tensor, nn
 
 from fewscan.losses.consistency import probability_mse
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Context, NonNegative, Share, Task
+from fewscan.methods.base import Context, Task
 from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised
 from fewscan.networks.perturbation import drop, drop_salient, feature_noise
+from fewscan.settings import DropProbability, NonNegative, Share
 
 
 class CctSettings(SemiSettings):
     """Strengths of the perturbations."""
 
     noise: NonNegative = Field(0.3, description="Largest relative noise on a feature.")
-    dropout: Share = Field(0.3, lt=1, description="Probability of dropping an activation.")
+    dropout: DropProbability = Field(0.3, description="Probability of dropping an activation.")
     salient_low: Share = Field(0.7, description="Smallest γ, from which share of the largest activity places go.")
     salient_high: Share = Field(0.9, description="Largest γ.")
 

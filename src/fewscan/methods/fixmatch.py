@@ -17,9 +17,10 @@ from torch import Tensor
 
 from fewscan.losses.consistency import masked_pseudo_loss
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Context, NonNegative, Share
+from fewscan.methods.base import Context
 from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised, believe, joint_logits
 from fewscan.networks.ema import labelling
+from fewscan.settings import NonNegative, Share
 
 
 class FixMatchSettings(SemiSettings):

@@ -18,9 +18,10 @@ from fewscan.augment.mix import blend_neighbour
 from fewscan.augment.random import beta
 from fewscan.losses.consistency import probability_mse
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Context, Positive
+from fewscan.methods.base import Context
 from fewscan.methods.semi import Labelled, joint_logits
 from fewscan.methods.teacher import SemiTeacher, SemiTeacherSettings
+from fewscan.settings import Positive
 
 
 class IctSettings(SemiTeacherSettings):

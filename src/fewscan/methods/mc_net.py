@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from fewscan.losses.consistency import mutual_consistency
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Context, Positive, Task
+from fewscan.methods.base import Context, Task
 from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised
 from fewscan.networks.blocks import Upsampling
+from fewscan.settings import Positive
 
 OTHERS: tuple[Upsampling, ...] = ("transposed", "nearest")
 

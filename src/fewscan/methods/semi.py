@@ -10,8 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fewscan.augment.mix import PseudoLabelled
-from fewscan.methods.base import Batch, Context, Method, MethodSettings, NonNegative, Share, Stage
+from fewscan.methods.base import Batch, Context, Method, MethodSettings, Stage
 from fewscan.schedule import sigmoid_ramp_up
+from fewscan.settings import NonNegative, Share
 
 
 class SemiSettings(MethodSettings):

@@ -8,9 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fewscan.methods.base import Context, Method, MethodSettings, Share, Task
+from fewscan.methods.base import Context, Method, MethodSettings, Task
 from fewscan.methods.semi import SemiSettings, SemiSupervised
 from fewscan.networks.ema import Statistics, make_teacher, set_teacher_mode, update_teacher, warmed_momentum
+from fewscan.settings import Share
 
 
 class TeacherSettings(MethodSettings):

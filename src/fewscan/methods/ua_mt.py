@@ -22,11 +22,12 @@ from torch import Tensor
 from fewscan.losses.consistency import probability_mse
 from fewscan.losses.entropy import pixel_entropy
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Context, Count, NonNegative, Share
+from fewscan.methods.base import Context
 from fewscan.methods.semi import Labelled, joint_logits
 from fewscan.methods.teacher import SemiTeacher, SemiTeacherSettings
 from fewscan.networks.ema import stochastic
 from fewscan.schedule import sigmoid_ramp_up
+from fewscan.settings import Count, NonNegative, Share
 
 
 class UaMtSettings(SemiTeacherSettings):

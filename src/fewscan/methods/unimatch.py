@@ -19,10 +19,11 @@ from torch import Tensor
 
 from fewscan.losses.consistency import confident_dice
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Context, NonNegative, Share
+from fewscan.methods.base import Context
 from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised, believe, joint_logits
 from fewscan.networks.ema import labelling
 from fewscan.networks.perturbation import drop_channels
+from fewscan.settings import DropProbability, NonNegative, Share
 
 
 class UniMatchSettings(SemiSettings):
@@ -32,7 +33,7 @@ class UniMatchSettings(SemiSettings):
     lambda_feature: NonNegative = Field(0.5, description="λ_f, weight of the feature perturbation.")
     ramp_up: Share = Field(0.0, description="Share of the training over which both rise to their values.")
     confident_from: Share = Field(0.95, description="Confidence from which a pseudo-label counts.")
-    channel_dropout: Share = Field(0.5, lt=1, description="Probability of dropping a channel of the features.")
+    channel_dropout: DropProbability = Field(0.5, description="Probability of dropping a channel of the features.")
 
 
 class UniMatch(SemiSupervised):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from fewscan.networks.blocks import (
@@ -21,22 +21,19 @@ from fewscan.networks.blocks import (
     arithmetic,
     resize_linear,
 )
+from fewscan.settings import Count, DropProbability, Settings
 
-Probability = Annotated[float, Field(ge=0, lt=1)]
 
-
-class UNetSettings(BaseModel):
+class UNetSettings(Settings):
     """Width and dropout of the U-Net, from the finest level to the coarsest."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+    channels: tuple[Count, ...] = Field(
         default=(16, 32, 64, 128, 256),
         min_length=2,
         max_length=10,
         description="Channels of every level, finest first.",
     )
-    dropout: tuple[Probability, ...] = Field(
+    dropout: tuple[DropProbability, ...] = Field(
         default=(0.05, 0.1, 0.2, 0.3, 0.5), description="Dropout of every encoder level, finest first."
     )
 

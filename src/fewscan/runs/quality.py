@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from fewscan.classes import IGNORED
 from fewscan.data.cases import Case
@@ -24,6 +24,7 @@ from fewscan.io.scans import read_mask
 from fewscan.io.tables import write_table
 from fewscan.run_folder import PredictionFolder, RunFolder
 from fewscan.runs.scoring import validate_model
+from fewscan.settings import StrictModel
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 
@@ -35,7 +36,7 @@ FLAG_FROM = 3.0
 ESTIMATED_FROM = (("entropy", "agreement_teacher", "agreement_tta"), ("entropy", "agreement_tta"))
 
 
-class Quality(BaseModel):
+class Quality(StrictModel):
     """What `quality.json` says.
 
     Attributes:
@@ -44,8 +45,6 @@ class Quality(BaseModel):
         expected: shapes of the labelled cases, by class number inside; None: no labelled case shows the whole.
         calibrations: from signals to a Dice, those that need most signals first; none without enough validation cases.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
     two_networks: bool
