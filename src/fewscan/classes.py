@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ class Classes:
         """The numbers of a mask, whole ones of any type, that are no class; rising."""
         return [int(value) for value in np.setdiff1d(mask, self.known)]
 
-    def to_inside(self, mask: np.ndarray, where: object) -> np.ndarray:
+    def to_inside(self, mask: np.ndarray, where: str | Path) -> np.ndarray:
         """A mask of integers with the numbers inside, uint8.
 
         Args:
@@ -95,9 +96,10 @@ class Classes:
         fits = mask.min() >= 0 and mask.max() < len(table)
         inside = table[mask] if fits else None
         if inside is None or inside.min() < 0:
-            raise DataError(
-                f"{where}: label values {self.unknown(mask)[:5]} are no classes ({describe(self)}). "
-                "Mend the mask, or add the classes to dataset.json."
+            raise DataError.of(
+                where,
+                f"label values {self.unknown(mask)[:5]} are no classes ({describe(self)})",
+                "Mend the mask, or add the classes to dataset.json",
             )
         return inside.astype(np.uint8)
 
@@ -131,7 +133,7 @@ def parse_classes(labels: Any) -> Classes:
         DataError: it cannot be understood, with what to write.
     """
     if not isinstance(labels, Mapping) or not labels:
-        raise DataError(f'dataset.json: no "labels". {EXAMPLE}.')
+        raise DataError.of("dataset.json", 'no "labels"', EXAMPLE)
     named = {name: _numbers(name, value) for name, value in _by_name(labels)}
     ignored = _take_ignored(named)
     background = [name for name, numbers in named.items() if numbers == (0,)]
@@ -143,7 +145,7 @@ def parse_classes(labels: Any) -> Classes:
 
 
 def _refusal(problem: str, remedy: str = EXAMPLE) -> DataError:
-    return DataError(f'dataset.json: "labels" {problem}. {remedy}.')
+    return DataError.of("dataset.json", f'"labels" {problem}', remedy)
 
 
 def _by_name(labels: Mapping[str, Any]) -> list[tuple[str, Any]]:

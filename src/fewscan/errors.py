@@ -63,7 +63,7 @@ class DataError(FewscanError):
 
     def __init__(self, faults: Sequence[Fault] | str) -> None:
         super().__init__(faults)
-        self.faults = () if isinstance(faults, str) else tuple(faults)
+        self.faults = tuple(map(_cut, faults.splitlines())) if isinstance(faults, str) else tuple(faults)
 
     @staticmethod
     def of(file: str | Path, problem: str, remedy: str) -> DataError:
@@ -77,7 +77,14 @@ class DataError(FewscanError):
         return DataError([Fault(str(file), problem, remedy)])
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.faults)) or super().__str__()
+        (told,) = self.args
+        return told if isinstance(told, str) else "\n".join(map(str, self.faults))
+
+
+def _cut(line: str) -> Fault:
+    where, _, rest = line.partition(": ")
+    problem, _, remedy = rest.partition(". ")
+    return Fault(where, problem.rstrip("."), remedy.rstrip(".") or "Mend it")
 
 
 class ConfigError(FewscanError):

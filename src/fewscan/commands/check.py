@@ -28,7 +28,7 @@ def check(dataset: AnyPath, *, reporter: Reporter | None = None) -> list[Fault]:
     try:
         index = read_dataset(root)
     except DataError as error:
-        return _faults_of(root, error)
+        return list(error.faults)
     split, faults = _check_split(index)
     for note in split.notes if split is not None else ():
         reporter.say(note)
@@ -42,20 +42,8 @@ def _check_split(index: DatasetIndex) -> tuple[Split | None, list[Fault]]:
     try:
         split = make_split(index)
     except DataError as error:
-        return None, _faults_of(index.root, error)
+        return None, list(error.faults)
     bare = [case.name for case in split.test if case.label is None]
     problem = f"test cases without a label: {abbreviate(bare)}"
     remedy = "fewscan benchmark needs their labels, fewscan train does not"
     return split, [Fault(str(index.root), problem, remedy, fatal=False)] if bare else []
-
-
-def _faults_of(root: Path, error: DataError) -> list[Fault]:
-    return [_fault(root, line) for line in str(error).splitlines()]
-
-
-def _fault(root: Path, line: str) -> Fault:
-    where, told, rest = line.partition(": ")
-    if not told:
-        where, rest = str(root), line
-    problem, _, remedy = rest.partition(". ")
-    return Fault(where, problem.rstrip("."), remedy.rstrip(".") or "Mend it")

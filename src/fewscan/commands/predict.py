@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fewscan.data.cases import Case, collect_cases, notes_on_folders
-from fewscan.data.check import check_images, fault_of
+from fewscan.data.check import check_images
 from fewscan.devices import choose_device
 from fewscan.engine.machine_errors import explained_memory
 from fewscan.errors import DataError, Fault, WriteError
@@ -72,7 +72,7 @@ def predict(
     folder = PredictionFolder(Path(output))
     _check_apart(cases, folder, save_probabilities)
     for note in notes_on_folders(paths):
-        reporter.say(note)
+        reporter.say(str(note))
     make_folder(folder.path)
     with alone(folder.lock, "another prediction"):
         # Stopped half-way, this call leaves no table beside its masks that an earlier one made of others.
@@ -82,7 +82,7 @@ def predict(
         cut_off: list[str] = []
 
         def leave_out(case: Case, error: DataError) -> None:
-            failed[case.name] = [fault_of(case.images[0], error)]
+            failed[case.name] = error.faults
 
         sound = [case for case in cases if case.name not in failed]
         views = augmentation_views(card.flips, card.plan.size) if tta else []
@@ -127,9 +127,9 @@ def _volume_rows(volumes: VolumeObserver, made: Sequence[str]) -> Iterator[tuple
             yield case, name, f"{millilitres:.6g}"
 
 
-def _find_faults(cases: Sequence[Case], reporter: Reporter) -> dict[str, list[Fault]]:
+def _find_faults(cases: Sequence[Case], reporter: Reporter) -> dict[str, Sequence[Fault]]:
     """What is wrong with scans that cannot be predicted, by case; says what is worth a look at the others."""
-    failed = {}
+    failed: dict[str, Sequence[Fault]] = {}
     notes: dict[tuple[str, str], list[str]] = defaultdict(list)
     with reporter.bar("checking scans", len(cases)) as step:
         for case in cases:

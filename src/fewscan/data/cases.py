@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fewscan.data.names import CHANNEL, channel_names, wrong_channels
 from fewscan.data.strangers import list_folder, passed_over, remedy_of
-from fewscan.errors import DataError
+from fewscan.errors import DataError, Fault
 from fewscan.io.endings import scan_ending, scan_stem
 
 
@@ -31,8 +31,8 @@ class Case:
     patient: str
 
 
-def notes_on_folders(inputs: Sequence[Path]) -> list[str]:
-    """What to say of the files of each folder that are no scans."""
+def notes_on_folders(inputs: Sequence[Path]) -> list[Fault]:
+    """The files of each folder that are no scans."""
     notes = [passed_over(folder, list_folder(folder)) for folder in inputs if folder.is_dir()]
     return [note for note in notes if note is not None]
 
@@ -47,12 +47,12 @@ def collect_cases(inputs: Sequence[Path], n_channels: int) -> list[Case]:
     """
     files = [file for path in inputs for file in _scans(path)]
     groups: dict[str, dict[int, Path]] = defaultdict(dict)
-    faults = []
+    faults: list[Fault] = []
     for file in files:
         match = CHANNEL.match(scan_stem(file))
         name, channel = (match["case"], int(match["channel"])) if match else (scan_stem(file), 0)
         if channel in groups[name]:
-            faults.append(f"{file}: the name of {groups[name][channel]} again. Predict them apart.")
+            faults.append(Fault(str(file), f"the name of {groups[name][channel]} again", "Predict them apart"))
         groups[name][channel] = file
     wanted = set(range(n_channels))
     for name, channels in groups.items():
@@ -62,14 +62,17 @@ def collect_cases(inputs: Sequence[Path], n_channels: int) -> list[Case]:
         elif set(channels) != wanted:
             have = ", ".join(f"{i:04d}" for i in sorted(channels))
             faults.append(
-                f"{next(iter(channels.values()))}: {name} has the channels {have}, the model wants {n_channels}. "
-                f"Name them {channel_names(name, n_channels)}."
+                Fault(
+                    str(next(iter(channels.values()))),
+                    f"{name} has the channels {have}, the model wants {n_channels}",
+                    f"Name them {channel_names(name, n_channels)}",
+                )
             )
     if not groups:
-        faults.append(f"{', '.join(map(str, inputs))}: no scans there. Give .nii.gz, .nii, .nrrd or .mha files.")
+        faults.append(Fault(", ".join(map(str, inputs)), "no scans there", "Give .nii.gz, .nii, .nrrd or .mha files"))
         faults += notes_on_folders(inputs)
     if faults:
-        raise DataError("\n".join(faults))
+        raise DataError(faults)
     return [
         Case(name, tuple(channels[i] for i in sorted(channels)), None, name)
         for name, channels in sorted(groups.items())
@@ -80,11 +83,11 @@ def _scans(path: Path) -> list[Path]:
     try:
         is_folder, is_there = path.is_dir(), os.path.lexists(path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}. Check the path and its permissions.") from None
+        raise DataError.of(path, f"cannot be read: {error.strerror}", "Check the path and its permissions") from None
     if is_folder:
         return [file for file in list_folder(path) if scan_ending(file)]
     if not is_there:
-        raise DataError(f"{path}: there is no such file or folder. Check the path.")
+        raise DataError.of(path, "there is no such file or folder", "Check the path")
     if scan_ending(path) is None:
-        raise DataError(f"{path}: not a scan that can be read. {remedy_of(path)}")
+        raise DataError.of(path, "not a scan that can be read", remedy_of(path))
     return [path]

@@ -26,9 +26,9 @@ LARGEST_VALUE = 1e18
 
 def raise_on_faults(faults: Iterable[Fault]) -> None:
     """Raise one DataError that lists every fatal fault, a line each."""
-    fatal = [str(fault) for fault in faults if fault.fatal]
+    fatal = [fault for fault in faults if fault.fatal]
     if fatal:
-        raise DataError("\n".join(fatal))
+        raise DataError(fatal)
 
 
 @dataclass(frozen=True)
@@ -101,17 +101,11 @@ def check_images(images: Sequence[Path]) -> list[Fault]:
     return faults
 
 
-def fault_of(path: Path, error: DataError) -> Fault:
-    """What reading a file raised, as a fault."""
-    problem, _, remedy = str(error).removeprefix(f"{path}: ").partition(". ")
-    return Fault(str(path), problem, remedy.rstrip(".") or "Copy it again from its source")
-
-
 def _read(path: Path, faults: list[Fault]) -> Scan | None:
     try:
         return read_scan(path)
     except DataError as error:
-        faults.append(fault_of(path, error))
+        faults += error.faults
         return None
 
 

@@ -12,7 +12,7 @@ from fewscan.data.cases import Case
 from fewscan.data.names import CHANNEL, wrong_channels
 from fewscan.data.patients import TABLE, match_patients, patients_of_table
 from fewscan.data.strangers import list_folder, remedy_of
-from fewscan.errors import DataError
+from fewscan.errors import DataError, Fault
 from fewscan.io.endings import SCAN_ENDINGS, scan_ending, scan_stem
 from fewscan.io.files import read_json
 
@@ -67,7 +67,7 @@ def read_dataset(root: Path) -> DatasetIndex:
     """
     meta = _read_description(root)
     _refuse_decathlon(root, meta)
-    faults: list[str] = []
+    faults: list[Fault] = []
     channels = _channel_names(meta, faults)
     classes = _classes(meta, faults)
     ending = _file_ending(root, meta, faults)
@@ -75,23 +75,25 @@ def read_dataset(root: Path) -> DatasetIndex:
     labels = _collect_labels(root, ending, images, faults)
     patients, notes = _patients(root, meta, list(images), faults)
     if faults:
-        raise DataError("\n".join(faults))
+        raise DataError(faults)
     cases = tuple(Case(name, paths, labels.get(name), patients[name]) for name, paths in sorted(images.items()))
     return DatasetIndex(root, str(meta.get("name", root.name)), channels, classes, ending, cases, notes)
 
 
 def _read_description(root: Path) -> dict[str, Any]:
     if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder. Give the folder that holds dataset.json.")
+        raise DataError.of(root, "there is no such folder", "Give the folder that holds dataset.json")
     path = root / "dataset.json"
     if not path.is_file():
-        raise DataError(
-            f"{path}: missing. A data set has dataset.json, imagesTr/ and labelsTr/ as nnU-Net wants them; "
-            "`fewscan convert` makes them from other layouts."
+        raise DataError.of(
+            path,
+            "missing",
+            "A data set has dataset.json, imagesTr/ and labelsTr/ as nnU-Net wants them; "
+            "`fewscan convert` makes them from other layouts",
         )
     meta = read_json(path)
     if not isinstance(meta, dict):
-        raise DataError(f"{path}: must hold an object with channel_names and labels.")
+        raise DataError.of(path, "must hold an object with channel_names and labels", "Write it as nnU-Net wants it")
     return meta
 
 
@@ -99,37 +101,39 @@ def _refuse_decathlon(root: Path, meta: dict[str, Any]) -> None:
     """The Decathlon's own folders look alike, but hold all channels in one file without a number."""
     images = [path for path in _files(root / "imagesTr") if scan_ending(path)]
     if "modality" in meta and images and not any(CHANNEL.match(scan_stem(path)) for path in images):
-        raise DataError(
-            f"{root}: a folder of the Medical Segmentation Decathlon. Convert it first: "
-            f"fewscan convert msd {root} {root.name}-nnunet"
+        raise DataError.of(
+            root,
+            "a folder of the Medical Segmentation Decathlon",
+            f"Convert it first: fewscan convert msd {root} {root.name}-nnunet, and give the folder that this makes",
         )
 
 
-def _channel_names(meta: dict[str, Any], faults: list[str]) -> tuple[str, ...]:
+def _channel_names(meta: dict[str, Any], faults: list[Fault]) -> tuple[str, ...]:
     named = meta.get("channel_names", meta.get("modality"))
     if not isinstance(named, dict) or not named:
-        faults.append('dataset.json: no "channel_names". Add them, such as {"0": "MRI"}.')
+        faults.append(Fault("dataset.json", 'no "channel_names"', 'Add them, such as {"0": "MRI"}'))
         return ("image",)
     if sorted(named) != sorted(str(i) for i in range(len(named))):
-        faults.append(f'dataset.json: "channel_names" must be numbered from "0" on, not {sorted(named)}.')
+        problem = f'"channel_names" must be numbered from "0" on, not {sorted(named)}'
+        faults.append(Fault("dataset.json", problem, 'Write them as {"0": "T1", "1": "T2"}'))
         return ("image",)
     return tuple(str(named[str(i)]) for i in range(len(named)))
 
 
-def _classes(meta: dict[str, Any], faults: list[str]) -> Classes:
+def _classes(meta: dict[str, Any], faults: list[Fault]) -> Classes:
     try:
         return parse_classes(meta.get("labels"))
     except DataError as error:
-        faults.append(str(error))
+        faults += error.faults
         return Classes.consecutive(("background", "1"))
 
 
-def _file_ending(root: Path, meta: dict[str, Any], faults: list[str]) -> str:
+def _file_ending(root: Path, meta: dict[str, Any], faults: list[Fault]) -> str:
     if "file_ending" in meta:
         ending = str(meta["file_ending"])
         if ending not in SCAN_ENDINGS:
-            what_to_do = remedy_of(Path(f"scan{ending}"), f"Use {', '.join(SCAN_ENDINGS)}.")
-            faults.append(f'dataset.json: "file_ending" {ending!r} cannot be read. {what_to_do}')
+            what_to_do = remedy_of(Path(f"scan{ending}"), f"Use {', '.join(SCAN_ENDINGS)}")
+            faults.append(Fault("dataset.json", f'"file_ending" {ending!r} cannot be read', what_to_do))
         return ending
     files = [*_files(root / "imagesTr"), *_files(root / "imagesUn")]
     endings = Counter(e for f in files if (e := scan_ending(f)))
@@ -140,11 +144,11 @@ def _files(folder: Path) -> list[Path]:
     return list_folder(folder) if folder.is_dir() else []
 
 
-def _wrong_ending(path: Path, ending: str) -> str:
-    return f"{path}: does not end in {ending} as the others. {remedy_of(path, 'Convert or remove it.')}"
+def _wrong_ending(path: Path, ending: str) -> Fault:
+    return Fault(str(path), f"does not end in {ending} as the others", remedy_of(path, "Convert or remove it"))
 
 
-def _collect_images(root: Path, ending: str, n_channels: int, faults: list[str]) -> dict[str, tuple[Path, ...]]:
+def _collect_images(root: Path, ending: str, n_channels: int, faults: list[Fault]) -> dict[str, tuple[Path, ...]]:
     found: dict[str, dict[str, dict[int, Path]]] = defaultdict(lambda: defaultdict(dict))
     for folder in ("imagesTr", "imagesUn"):
         for path in _files(root / folder):
@@ -152,45 +156,47 @@ def _collect_images(root: Path, ending: str, n_channels: int, faults: list[str])
             if scan_ending(path) != ending:
                 faults.append(_wrong_ending(path, ending))
             elif match is None:
-                faults.append(f"{path}: has no channel number. Name it CASE_0000{ending}.")
+                faults.append(Fault(str(path), "has no channel number", f"Name it CASE_0000{ending}"))
             else:
                 found[match["case"]][folder][int(match["channel"])] = path
     if not found and not faults:
-        faults.append(f"{root / 'imagesTr'}: holds no scans. Put CASE_0000{ending} files there.")
+        faults.append(Fault(str(root / "imagesTr"), "holds no scans", f"Put CASE_0000{ending} files there"))
     images = {}
     for case, folders in found.items():
         if len(folders) > 1:
-            faults.append(f"{case}: is in imagesTr/ and in imagesUn/. Remove one of them.")
+            faults.append(Fault(case, "is in imagesTr/ and in imagesUn/", "Remove one of them"))
         channels = next(iter(folders.values()))
         wrong = wrong_channels(case, channels, n_channels, "dataset.json")
         missing = [i for i in range(n_channels) if i not in channels]
         if wrong:
             faults.append(wrong)
         else:
-            faults += [f"{case}: channel {i:04d} is missing. Add {case}_{i:04d}{ending}." for i in missing]
+            faults += [Fault(case, f"channel {i:04d} is missing", f"Add {case}_{i:04d}{ending}") for i in missing]
         images[case] = tuple(channels[i] for i in sorted(channels))
     return images
 
 
-def _collect_labels(root: Path, ending: str, images: dict[str, tuple[Path, ...]], faults: list[str]) -> dict[str, Path]:
+def _collect_labels(
+    root: Path, ending: str, images: dict[str, tuple[Path, ...]], faults: list[Fault]
+) -> dict[str, Path]:
     labels = {}
     for path in _files(root / "labelsTr"):
         case = scan_stem(path)
         if scan_ending(path) != ending:
             faults.append(_wrong_ending(path, ending))
         elif case not in images and (match := CHANNEL.match(case)) and match["case"] in images:
-            faults.append(f"{path}: labels have no channel number. Rename it to {match['case']}{ending}.")
+            faults.append(Fault(str(path), "labels have no channel number", f"Rename it to {match['case']}{ending}"))
         elif case not in images:
-            faults.append(f"{path}: there is no image {case}_0000{ending}. Add it, or remove the label.")
+            faults.append(Fault(str(path), f"there is no image {case}_0000{ending}", "Add it, or remove the label"))
         elif images[case] and images[case][0].parent.name == "imagesUn":
-            faults.append(f"{path}: its image is in imagesUn/. Move the image to imagesTr/.")
+            faults.append(Fault(str(path), "its image is in imagesUn/", "Move the image to imagesTr/"))
         else:
             labels[case] = path
     return labels
 
 
 def _patients(
-    root: Path, meta: dict[str, Any], cases: list[str], faults: list[str]
+    root: Path, meta: dict[str, Any], cases: list[str], faults: list[Fault]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """The patient of every case, and notes."""
     themselves = {case: case for case in cases}
@@ -201,5 +207,5 @@ def _patients(
         # Without a case there is a fault already, and nothing that a pattern could be tried on.
         return match_patients(pattern, cases) if pattern is not None and cases else themselves, ()
     except DataError as error:
-        faults += str(error).splitlines()
+        faults += error.faults
         return themselves, ()

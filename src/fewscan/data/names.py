@@ -7,13 +7,14 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from fewscan.errors import Fault
 from fewscan.io.endings import scan_ending, scan_stem
 
 CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 
-def wrong_channels(case: str, channels: Mapping[int, Path], n_channels: int, wanted_by: str) -> str | None:
-    """What to say of files whose numbers are beyond the channels: such numbers may be the scans' own.
+def wrong_channels(case: str, channels: Mapping[int, Path], n_channels: int, wanted_by: str) -> Fault | None:
+    """A fault of files whose numbers are beyond the channels: such numbers may be the scans' own.
 
     Args:
         case: the name without the numbers.
@@ -27,9 +28,10 @@ def wrong_channels(case: str, channels: Mapping[int, Path], n_channels: int, wan
     found = ", ".join(f"{i:04d}" for i in sorted(channels))
     wanted = "0000" if n_channels == 1 else f"0000 to {n_channels - 1:04d}"
     own = " and ".join(channel_names(scan_stem(path), n_channels) for path in beyond[:2])
-    return (
-        f"{beyond[0]}: the channels of {case} would be {found}, {wanted_by} has {wanted}. "
-        f"Where the number is the scan's own, add the channel's: {own}; where it is a channel's, take the file away."
+    return Fault(
+        str(beyond[0]),
+        f"the channels of {case} would be {found}, {wanted_by} has {wanted}",
+        f"Where the number is the scan's own, add the channel's: {own}; where it is a channel's, take the file away",
     )
 
 
@@ -50,6 +52,17 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
             return f" Did you mean {meant}?"
     close = difflib.get_close_matches(name, known, n=1)
     return f" Did you mean {close[0]}?" if close else ""
+
+
+def remedy_of_unknown(name: str, known: Collection[str]) -> str:
+    """What to do with a list that names what nothing has, without a full stop.
+
+    Args:
+        name: the first of the names that nothing has.
+        known: the names that there are.
+    """
+    hint = did_you_mean(name, known)
+    return f"Remove or mend them.{hint}" if hint else "Remove or mend them"
 
 
 def _without_ending_and_channel(name: str) -> Iterable[str]:

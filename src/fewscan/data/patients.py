@@ -9,12 +9,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fewscan.data.names import did_you_mean
-from fewscan.errors import DataError
+from fewscan.data.names import remedy_of_unknown
+from fewscan.errors import DataError, Fault
 from fewscan.words import abbreviate
 
 LONGEST_SECONDS = 5.0
-NAME = 'dataset.json: "patient_pattern"'
+NAME = '"patient_pattern"'
+EXAMPLE = "such as ^(patient\\d+)"
 TABLE = "patients.json"
 # In a process of its own: some patterns take longer than the age of the world, and a thread cannot be ended.
 SEARCH = """
@@ -38,9 +39,10 @@ def match_patients(pattern: object, cases: Sequence[str]) -> dict[str, str]:
     try:
         expression = re.compile(pattern)  # type: ignore[call-overload]
     except (re.error, TypeError, OverflowError, RecursionError) as error:
-        raise DataError(f"{NAME} is not a regular expression: {error}.") from None
+        problem = f"{NAME} is not a regular expression: {error}"
+        raise DataError.of("dataset.json", problem, f"Write one, {EXAMPLE}") from None
     if expression.groups != 1:
-        raise DataError(f"{NAME} must have one group, such as ^(patient\\d+).")
+        raise DataError.of("dataset.json", f"{NAME} must have one group, {EXAMPLE}", "Mend it")
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", SEARCH],
@@ -51,17 +53,16 @@ def match_patients(pattern: object, cases: Sequence[str]) -> dict[str, str]:
             timeout=LONGEST_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise DataError(
-            f"{NAME} takes longer than {LONGEST_SECONDS:g} s on the {len(cases)} names. "
-            "Write it without a repeat inside a repeat, such as ^(patient\\d+)."
-        ) from None
+        problem = f"{NAME} takes longer than {LONGEST_SECONDS:g} s on the {len(cases)} names"
+        remedy = f"Write it without a repeat inside a repeat, {EXAMPLE}"
+        raise DataError.of("dataset.json", problem, remedy) from None
     patients = dict(zip(cases, json.loads(done.stdout), strict=True))
     without = [case for case, patient in patients.items() if not patient]
     if without:
         # A case that were its own patient could be trained on while another of the patient's is held out.
-        raise DataError(
-            f"{NAME} {json.dumps(pattern)} finds no patient in {len(without)} of the {len(cases)} names: "
-            f"{abbreviate(without)}. Mend it, or write {TABLE} instead."
+        found = f"finds no patient in {len(without)} of the {len(cases)} names: {abbreviate(without)}"
+        raise DataError.of(
+            "dataset.json", f"{NAME} {json.dumps(pattern)} {found}", f"Mend it, or write {TABLE} instead"
         )
     return patients
 
@@ -80,33 +81,37 @@ def patients_of_table(table: Any, cases: Sequence[str]) -> tuple[dict[str, str],
         DataError: with every fault, a line each: it is no object of texts, names cases that do not exist or lists none.
     """
     if not isinstance(table, Mapping):
-        raise DataError(f"{TABLE}: must hold an object. Write it as {{case: patient}}.")
+        raise DataError.of(TABLE, "must hold an object", "Write it as {case: patient}")
     faults = [*_misfits(table, cases), *_wrong_values(table)]
     if faults:
-        raise DataError("\n".join(faults))
+        raise DataError(faults)
     alone = [case for case in cases if case not in table]
     note = f"{TABLE} does not list {len(alone)} of the {len(cases)} cases, each is its own patient: {abbreviate(alone)}"
     return {case: str(table.get(case, case)).strip() for case in cases}, (note,) if alone else ()
 
 
-def _misfits(table: Mapping[str, Any], cases: Sequence[str]) -> list[str]:
+def _misfits(table: Mapping[str, Any], cases: Sequence[str]) -> list[Fault]:
     unknown = sorted(set(table) - set(cases))
     faults = []
     if cases and not set(cases) & set(table):
         faults.append(
-            f"{TABLE}: lists none of the {len(cases)} cases, such as {abbreviate(cases)}. Add their patients."
+            Fault(TABLE, f"lists none of the {len(cases)} cases, such as {abbreviate(cases)}", "Add their patients")
         )
     if unknown:
-        hint = did_you_mean(unknown[0], cases)
-        faults.append(f"{TABLE}: names cases that do not exist: {abbreviate(unknown)}. Remove or mend them.{hint}")
+        faults.append(
+            Fault(
+                TABLE,
+                f"names cases that do not exist: {abbreviate(unknown)}",
+                remedy_of_unknown(unknown[0], cases),
+            )
+        )
     return faults
 
 
-def _wrong_values(table: Mapping[str, Any]) -> list[str]:
+def _wrong_values(table: Mapping[str, Any]) -> list[Fault]:
     wrong = [f"{case}: {json.dumps(patient)}" for case, patient in table.items() if not _is_name(patient)]
-    return (
-        [f"{TABLE}: patients that are no names: {abbreviate(wrong)}. Write a text or a whole number."] if wrong else []
-    )
+    problem = f"patients that are no names: {abbreviate(wrong)}"
+    return [Fault(TABLE, problem, "Write a text or a whole number")] if wrong else []
 
 
 def _is_name(patient: Any) -> bool:

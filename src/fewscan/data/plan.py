@@ -197,9 +197,10 @@ def make_plan(
         DataError: no labelled case shows any foreground.
     """
     if not fingerprint.foregrounds:
-        raise DataError(
-            f"{index.root}: none of the labelled training cases contains a foreground voxel. "
-            "Label at least one case, or name others with --labelled-list."
+        raise DataError.of(
+            index.root,
+            "none of the labelled training cases contains a foreground voxel",
+            "Label at least one case, or name others with --labelled-list",
         )
     axis, why = choose_slice_axis(fingerprint, settings)
     if settings.view == "stretch":

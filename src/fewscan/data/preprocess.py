@@ -180,7 +180,8 @@ def _fill(
         if case.label is not None:
             masks = load_label_slices(case.label, plan)
             if masks.shape[0] != slices.shape[0]:
-                raise DataError(f"{case.label}: {len(masks)} slices, its image has {len(slices)}.")
+                problem = f"{len(masks)} slices, its image has {len(slices)}"
+                raise DataError.of(case.label, problem, "Bring both to one grid")
             labels.write(np.ascontiguousarray(masks).data)
         blank[case.name] = np.flatnonzero((masks == IGNORED).all(axis=(1, 2))).tolist() if case.label else []
         if progress is not None:

@@ -12,8 +12,8 @@ import numpy as np
 
 from fewscan.data.cases import Case
 from fewscan.data.index import DatasetIndex
-from fewscan.data.names import did_you_mean
-from fewscan.errors import ConfigError, DataError
+from fewscan.data.names import did_you_mean, remedy_of_unknown
+from fewscan.errors import ConfigError, DataError, Fault
 from fewscan.io.files import read_json
 from fewscan.words import abbreviate
 
@@ -68,13 +68,14 @@ def split_of_run(path: Path, index: DatasetIndex) -> Split:
     names = read_json(path)
     parts = ("train_labelled", "train_unlabelled", "val", "test")
     if not isinstance(names, dict) or not all(_is_names(names.get(part)) for part in parts):
-        raise DataError(f"{path}: not the split of a run. Give the folder of a `fewscan train` run.")
+        raise DataError.of(path, "not the split of a run", "Give the folder of a `fewscan train` run")
     by_name = {case.name: case for case in index.cases}
     unknown = [name for part in parts for name in names[part] if name not in by_name]
     if unknown:
-        raise DataError(
-            f"{index.root}: lacks {len(unknown)} of the run's cases: {abbreviate(unknown)}. "
-            f"Give the data set that {path.parent} was trained on."
+        raise DataError.of(
+            index.root,
+            f"lacks {len(unknown)} of the run's cases: {abbreviate(unknown)}",
+            f"Give the data set that {path.parent} was trained on",
         )
     shown = [by_name[name] for name in names["train_labelled"]]
     hidden = [replace(by_name[name], label=None) for name in names["train_unlabelled"]]
@@ -107,12 +108,12 @@ def make_split(index: DatasetIndex, labelled: int | None = None, labelled_list: 
     pool, more = _unlisted(index, listed)
     train = [*listed["train"], *pool]
     if not any(case.label is not None for case in train):
-        faults.append(
-            "No training case has a label. "
-            "Put at least one mask into labelsTr/, and its case into the training part where a file lists the parts."
+        remedy = (
+            "Put at least one mask into labelsTr/, and its case into the training part where a file lists the parts"
         )
+        faults.append(Fault(str(index.root), "no training case has a label", remedy))
     if faults:
-        raise DataError("\n".join(faults))
+        raise DataError(faults)
     kept = _kept_labels(train, labelled, labelled_list)
     shown = tuple(case if case.name in kept else replace(case, label=None) for case in train)
     return Split(shown, tuple(listed["val"]), tuple(listed["test"]), (*index.notes, *notes, *more))
@@ -131,19 +132,20 @@ def _named_split(index: DatasetIndex) -> tuple[Path, dict[str, list[str]], list[
 
 def _first_fold(path: Path, content: Any) -> Any:
     if not isinstance(content, list) or not content:
-        raise DataError(f"{path}: must be a list of folds, as nnU-Net writes it. Mend it, or write splits.json.")
+        raise DataError.of(path, "must be a list of folds, as nnU-Net writes it", "Mend it, or write splits.json")
     return content[0]
 
 
 def _part_lists(path: Path, content: Any) -> dict[str, list[str]]:
     if not isinstance(content, dict) or not isinstance(content.get("train"), list):
-        raise DataError(f'{path}: must be an object with lists of case names, "train" and "val".')
+        problem = 'must be an object with lists of case names, "train" and "val"'
+        raise DataError.of(path, problem, 'Write it as {"train": ["case01"], "val": ["case02"]}')
     wrong = [part for part in PARTS if not _is_names(content.get(part, []))]
     if wrong:
-        raise DataError(f'{path}: "{wrong[0]}" must be a list of case names. Write it as ["case01", "case02"].')
+        raise DataError.of(path, f'"{wrong[0]}" must be a list of case names', 'Write it as ["case01", "case02"]')
     others = [key for key, value in content.items() if key not in PARTS and isinstance(value, list)]
     if others:
-        raise DataError(f'{path}: "{others[0]}" is no part of a split. The parts are "train", "val" and "test".')
+        raise DataError.of(path, f'"{others[0]}" is no part of a split', 'The parts are "train", "val" and "test"')
     return {part: list(content.get(part, [])) for part in PARTS}
 
 
@@ -170,35 +172,37 @@ def _default_split(index: DatasetIndex) -> tuple[dict[str, list[str]], list[str]
     }, [note]
 
 
-def _unknown(where: Path, names: Mapping[str, Sequence[str]], by_name: Mapping[str, Case]) -> list[str]:
+def _unknown(where: Path, names: Mapping[str, Sequence[str]], by_name: Mapping[str, Case]) -> list[Fault]:
     unknown = [name for part in PARTS for name in names[part] if name not in by_name]
     if not unknown:
         return []
-    hint = did_you_mean(unknown[0], by_name)
-    return [f"{where}: the split names cases that do not exist: {abbreviate(unknown)}. Remove or mend them.{hint}"]
+    problem = f"the split names cases that do not exist: {abbreviate(unknown)}"
+    return [Fault(str(where), problem, remedy_of_unknown(unknown[0], by_name))]
 
 
-def _listed_twice(where: Path, names: Mapping[str, Sequence[str]]) -> list[str]:
+def _listed_twice(where: Path, names: Mapping[str, Sequence[str]]) -> list[Fault]:
     counts = Counter(name for part in PARTS for name in names[part])
     twice = [
         f"{name} ({', '.join(part for part in PARTS for other in names[part] if other == name)})"
         for name, count in counts.items()
         if count > 1
     ]
-    return [f"{where}: the split names cases more than once: {abbreviate(twice)}. Name each once."] if twice else []
+    problem = f"the split names cases more than once: {abbreviate(twice)}"
+    return [Fault(str(where), problem, "Name each once")] if twice else []
 
 
-def _bare_validation(where: Path, val: Sequence[Case]) -> list[str]:
+def _bare_validation(where: Path, val: Sequence[Case]) -> list[Fault]:
     bare = [case.name for case in val if case.label is None]
     if not bare:
         return []
-    return [
-        f"{where}: validation cases without a label: {abbreviate(bare)}. Add their labels to labelsTr/, or take them "
-        "out of the split: unlabelled scans of a held-out patient are left out of training."
-    ]
+    remedy = (
+        "Add their labels to labelsTr/, or take them out of the split: unlabelled scans of a held-out patient are left "
+        "out of training"
+    )
+    return [Fault(str(where), f"validation cases without a label: {abbreviate(bare)}", remedy)]
 
 
-def _separated(where: Path, listed: Mapping[str, Sequence[Case]]) -> list[str]:
+def _separated(where: Path, listed: Mapping[str, Sequence[Case]]) -> list[Fault]:
     """Patients in several parts; a case that itself is in several is told elsewhere."""
     counts = Counter(name for cases in listed.values() for name in {case.name for case in cases})
     first: dict[str, str] = {}
@@ -209,7 +213,8 @@ def _separated(where: Path, listed: Mapping[str, Sequence[Case]]) -> list[str]:
                 apart[case.patient] = f"patient {case.patient} is in {first[case.patient]} and in {part}"
     if not apart:
         return []
-    return [f"{where}: {abbreviate(list(apart.values()))}. Put all cases of a patient into one part of splits.json."]
+    remedy = "Put all cases of a patient into one part of splits.json"
+    return [Fault(str(where), abbreviate(list(apart.values())), remedy)]
 
 
 def _unlisted(index: DatasetIndex, listed: Mapping[str, Sequence[Case]]) -> tuple[list[Case], list[str]]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fewscan.errors import DataError
+from fewscan.errors import DataError, Fault
 from fewscan.io.endings import SCAN_ENDINGS, scan_ending
 
 DICOM = "convert DICOM series with dcm2niix"
@@ -33,11 +33,11 @@ def list_folder(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error.strerror}. Check the path and its permissions.") from None
+        raise DataError.of(folder, f"cannot be read: {error.strerror}", "Check the path and its permissions") from None
 
 
-def passed_over(folder: Path, found: Sequence[Path]) -> str | None:
-    """What to say of those files of a folder that are no scans; None where there are none.
+def passed_over(folder: Path, found: Sequence[Path]) -> Fault | None:
+    """Those files of a folder that are no scans, worth a look; None where there are none.
 
     Args:
         folder: where they are.
@@ -47,14 +47,15 @@ def passed_over(folder: Path, found: Sequence[Path]) -> str | None:
     if not kinds:
         return None
     counts = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
-    return f"{folder}: passed over, as these are no scans that can be read: {counts}. {remedy(kinds)}"
+    problem = f"passed over, as these are no scans that can be read: {counts}"
+    return Fault(str(folder), problem, remedy(kinds), fatal=False)
 
 
 def remedy(kinds: Iterable[str]) -> str:
-    """A sentence that says what to do with files of these kinds."""
+    """What to do with files of these kinds, without a full stop."""
     known = list(dict.fromkeys(REMEDIES[kind] for kind in kinds if kind in REMEDIES))
     text = "; ".join(known) or f"scans end in {', '.join(SCAN_ENDINGS)}"
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{text[0].upper()}{text[1:]}"
 
 
 def remedy_of(path: Path, otherwise: str | None = None) -> str:

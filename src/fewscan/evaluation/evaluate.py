@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, describe, parse_classes
-from fewscan.errors import DataError
+from fewscan.errors import DataError, Fault
 from fewscan.evaluation.metrics import TOLERANCES_MM, LabelMap, Scores, absent, case_metrics, not_predicted
 from fewscan.evaluation.summary import Missing, Rules, spread, summarise
 from fewscan.io.endings import scan_ending, scan_stem
@@ -74,12 +74,12 @@ def evaluate_folders(
     files: dict[str, tuple[Path | None, Path]] = {**pairs.both, **{case: (None, path) for case, path in scored.items()}}
     step = progress(len(files)) if progress else None
     cases: dict[str, dict[int, Scores]] = {}
-    faults: list[str] = []
+    faults: list[Fault] = []
     for case, pair in sorted(files.items()):
         try:
             cases[case] = _score(*pair, classes, tolerances_mm)
         except DataError as error:
-            faults.append(str(error))
+            faults += error.faults
         if step is not None:
             step()
     _raise(faults)
@@ -138,7 +138,7 @@ def _brought_over(path: Path, reference: Path, grid: Geometry) -> np.ndarray:
     mask = read_mask(path)
     array = bring_over(mask, grid)
     if array is None:
-        raise DataError("\n".join(_elsewhere(path, mask.geometry, reference, grid)))
+        raise DataError(_elsewhere(path, mask.geometry, reference, grid))
     return array
 
 
@@ -150,18 +150,19 @@ def _labels(array: np.ndarray, path: Path, classes: Classes | None, is_reference
     """
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > LARGEST_NUMBER:
-        raise DataError(f"{path}: holds numbers from {low} to {high}, which are no classes. Give masks, not images.")
+        raise DataError.of(path, f"holds numbers from {low} to {high}, which are no classes", "Give masks, not images")
     labels = LabelMap.of(array)
     if classes is None:
         if len(labels.boxes) > MOST_CLASSES:
-            raise DataError(f"{path}: holds {len(labels.boxes)} different numbers. Give masks, not images.")
+            raise DataError.of(path, f"holds {len(labels.boxes)} different numbers", "Give masks, not images")
         return labels
     allowed = classes.known if is_reference else classes.numbers
     unknown = sorted(set(labels.boxes) - set(allowed))
     if unknown:
-        raise DataError(
-            f"{path}: label {abbreviate(list(map(str, unknown)))} is not one of the classes ({describe(classes)}). "
-            "Mend the mask, or the dataset.json of the references."
+        raise DataError.of(
+            path,
+            f"label {abbreviate(list(map(str, unknown)))} is not one of the classes ({describe(classes)})",
+            "Mend the mask, or the dataset.json of the references",
         )
     return labels
 
@@ -189,9 +190,10 @@ def match_pairs(predictions: Path, references: Path) -> Pairs:
     ours, theirs = _masks(predictions), _masks(references)
     both = {case: (path, theirs[case]) for case, path in ours.items() if case in theirs}
     if not both:
-        raise DataError(
-            f"{references}: no reference for {len(ours)} predictions: {abbreviate(sorted(ours))}. "
-            "Name masks and references alike."
+        raise DataError.of(
+            references,
+            f"no reference for {len(ours)} predictions: {abbreviate(sorted(ours))}",
+            "Name masks and references alike",
         )
     missing = {case: path for case, path in theirs.items() if case not in ours}
     return Pairs(both, missing, sorted(set(ours) - set(theirs)))
@@ -200,17 +202,17 @@ def match_pairs(predictions: Path, references: Path) -> Pairs:
 def _masks(folder: Path) -> dict[str, Path]:
     """Case → mask, by name; hidden files, such as macOS leaves beside others, are none."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder. Give two folders, or two files.")
+        raise DataError.of(folder, "there is no such folder", "Give two folders, or two files")
     masks: dict[str, Path] = {}
-    faults = []
+    faults: list[Fault] = []
     for path in sorted(folder.iterdir()):
         if scan_ending(path) and not path.name.startswith("."):
             other = masks.setdefault(scan_stem(path), path)
             if other != path:
-                faults.append(f"{path}: the same case as {other.name}. Take one of them away.")
+                faults.append(Fault(str(path), f"the same case as {other.name}", "Take one of them away"))
     _raise(faults)
     if not masks:
-        raise DataError(f"{folder}: holds no scans. Give a folder of masks.")
+        raise DataError.of(folder, "holds no scans", "Give a folder of masks")
     return masks
 
 
@@ -226,9 +228,11 @@ def _agreed_classes(predictions: Path, references: Path) -> Classes | None:
     numbers = {region.name: region.numbers for region in theirs.scored}
     for region in ours.scored:
         if numbers.get(region.name, region.numbers) != region.numbers:
-            raise DataError(
-                f"{predictions}: its dataset.json has {list(region.numbers)} for {region.name}, that of {references} "
-                f"{list(numbers[region.name])}. Bring the masks to the same numbers."
+            raise DataError.of(
+                predictions,
+                f"its dataset.json has {list(region.numbers)} for {region.name}, that of {references} "
+                f"{list(numbers[region.name])}",
+                "Bring the masks to the same numbers",
             )
     return theirs
 
@@ -246,33 +250,34 @@ def find_classes(near: Path) -> Classes | None:
             try:
                 return parse_classes(meta["labels"])
             except DataError as error:
-                raise DataError(str(error).replace("dataset.json", str(path), 1)) from None
+                raise DataError([replace(fault, file=str(path)) for fault in error.faults]) from None
     return None
 
 
-def _misfits(prediction: Path, reference: Path, classes: Classes | None) -> list[str]:
+def _misfits(prediction: Path, reference: Path, classes: Classes | None) -> list[Fault]:
     """What a pair's headers show to be wrong."""
     try:
         ours, theirs = read_geometry(prediction), read_geometry(reference)
     except DataError as error:
-        return [str(error)]
+        return list(error.faults)
     faults = [] if find_order(ours, theirs) else _elsewhere(prediction, ours, reference, theirs)
     return faults + [fault for path in (prediction, reference) for fault in _misnamed(path, classes)]
 
 
-def _elsewhere(prediction: Path, ours: Geometry, reference: Path, theirs: Geometry) -> list[str]:
+def _elsewhere(prediction: Path, ours: Geometry, reference: Path, theirs: Geometry) -> list[Fault]:
     return [
-        f"{prediction}: {difference} of {reference}. Predict on the reference's grid."
+        Fault(str(prediction), f"{difference} of {reference}", "Predict on the reference's grid")
         for difference in differences(ours, theirs)
     ]
 
 
-def _misnamed(path: Path, classes: Classes | None) -> list[str]:
+def _misnamed(path: Path, classes: Classes | None) -> list[Fault]:
     """Where the file's own names of segments are those of other classes."""
     found = contradictions(read_segments(path), classes) if classes is not None else []
-    return [f"{path}: {each.text}. Renumber its segments, or mend dataset.json." for each in found if each.swapped]
+    remedy = "Renumber its segments, or mend dataset.json"
+    return [Fault(str(path), each.text, remedy) for each in found if each.swapped]
 
 
-def _raise(faults: Sequence[str]) -> None:
+def _raise(faults: Sequence[Fault]) -> None:
     if faults:
-        raise DataError("\n".join(faults))
+        raise DataError(faults)

@@ -39,8 +39,8 @@ def convert(source: Path, destination: Path, progress: Progress = None) -> Path:
     images = {name: path for name, path in found.items() if not name.endswith(LABEL)}
     labels = {name.removesuffix(LABEL): path for name, path in found.items() if name.endswith(LABEL)}
     if not images:
-        raise DataError(f"{source}: no patientNNN/patientNNN_frameFF.nii.gz below it. Give the ACDC folder.")
-    check_labels(labels, images)
+        raise DataError.of(source, "no patientNNN/patientNNN_frameFF.nii.gz below it", "Give the ACDC folder")
+    check_labels(source, labels, images)
     with new_dataset(destination) as root:
         for frame, path in images.items():
             _bring_in(frame, path, labels.get(frame), root)

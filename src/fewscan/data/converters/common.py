@@ -28,12 +28,12 @@ def new_dataset(destination: Path) -> Iterator[Path]:
         DataError: the destination exists and is not empty, or cannot be made.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise DataError(f"{destination}: exists and is not empty. Choose another destination, or remove it.")
+        raise DataError.of(destination, "exists and is not empty", "Choose another destination, or remove it")
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
     except OSError as error:
-        raise DataError(f"{destination}: cannot be made: {error.strerror}. Choose another folder.") from None
+        raise DataError.of(destination, f"cannot be made: {error.strerror}", "Choose another folder") from None
     try:
         (beside / "imagesTr").mkdir()
         (beside / "labelsTr").mkdir()
@@ -46,14 +46,19 @@ def new_dataset(destination: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def require(path: Path, what: str) -> Path:
+def require(path: Path, what: str, remedy: str) -> Path:
     """The path, if it exists.
 
+    Args:
+        path: of a file.
+        what: what is missing without it, for the message.
+        remedy: what to do where it does not exist, for the message.
+
     Raises:
-        DataError: it does not; `what` says what it should have been.
+        DataError: it does not.
     """
     if not path.exists():
-        raise DataError(f"{path}: missing, {what}.")
+        raise DataError.of(path, f"missing, {what}", remedy)
     return path
 
 
@@ -69,11 +74,11 @@ def scans_by_name(files: Iterable[Path]) -> dict[str, Path]:
             continue
         other = found.setdefault(scan_stem(path), path)
         if other != path:
-            raise DataError(f"{path}: has the name of {other}. Take one of them away.")
+            raise DataError.of(path, f"has the name of {other}", "Take one of them away")
     return found
 
 
-def check_labels(labels: Mapping[str, Path], images: Collection[str]) -> None:
+def check_labels(source: Path, labels: Mapping[str, Path], images: Collection[str]) -> None:
     """Refuse labels that no image belongs to.
 
     Raises:
@@ -81,7 +86,9 @@ def check_labels(labels: Mapping[str, Path], images: Collection[str]) -> None:
     """
     alone = [str(path) for case, path in labels.items() if case not in images]
     if alone:
-        raise DataError(f"labels without an image: {abbreviate(alone)}. Add their images, or take them away.")
+        raise DataError.of(
+            source, f"labels without an image: {abbreviate(alone)}", "Add their images, or take them away"
+        )
 
 
 def bring_in_label(label: Path, image: Geometry, target: Path) -> None:
@@ -101,7 +108,7 @@ def bring_in_label(label: Path, image: Geometry, target: Path) -> None:
         write_scan(target, np.ascontiguousarray(brought), image)
 
 
-def whole_numbers(array: np.ndarray, where: object) -> np.ndarray:
+def whole_numbers(array: np.ndarray, where: Path) -> np.ndarray:
     """A label's numbers in a small type of integers that holds all of them.
 
     Args:
@@ -113,14 +120,16 @@ def whole_numbers(array: np.ndarray, where: object) -> np.ndarray:
     """
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
-            raise DataError(f"{where}: the label holds NaN or infinite values. Save it as integers.")
+            raise DataError.of(where, "the label holds NaN or infinite values", "Save it as integers")
         whole = np.rint(array)
         odd = np.unique(array[np.abs(array - whole) > LABEL_TOLERANCE])[:5]
         if odd.size:
-            raise DataError(f"{where}: label values such as {odd.tolist()} are not whole. Save it as integers.")
+            raise DataError.of(where, f"label values such as {odd.tolist()} are not whole", "Save it as integers")
     else:
         whole = array
     lowest, highest = int(whole.min()), int(whole.max())
     if max(-lowest, highest) >= LARGEST_LABEL:
-        raise DataError(f"{where}: label values from {lowest} to {highest} are beyond any label. Save it as integers.")
+        raise DataError.of(
+            where, f"label values from {lowest} to {highest} are beyond any label", "Save it as integers"
+        )
     return whole.astype(np.promote_types(np.min_scalar_type(lowest), np.min_scalar_type(highest)))

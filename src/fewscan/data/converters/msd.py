@@ -30,9 +30,9 @@ def convert(source: Path, destination: Path, progress: Progress = None) -> Path:
     Raises:
         DataError: there are no scans, labels and images do not belong together, or a file cannot be read.
     """
-    meta = read_json(require(source / "dataset.json", "a Decathlon folder has one"))
+    meta = read_json(require(source / "dataset.json", "a Decathlon folder has one", "Give a Decathlon folder"))
     if not isinstance(meta, dict):
-        raise DataError(f"{source / 'dataset.json'}: must hold an object. Give a Decathlon folder.")
+        raise DataError.of(source / "dataset.json", "must hold an object", "Give a Decathlon folder")
     channels, classes = _channels(source, meta), _classes(source, meta)
     images, labels, unlabelled = (_scans(source / folder) for folder in ("imagesTr", "labelsTr", "imagesTs"))
     _check_names(source, images, labels, unlabelled)
@@ -62,9 +62,9 @@ def convert(source: Path, destination: Path, progress: Progress = None) -> Path:
 def _channels(source: Path, meta: dict[str, Any]) -> list[str]:
     modality = meta.get("modality")
     if not isinstance(modality, dict) or not modality:
-        raise DataError(f'{source / "dataset.json"}: no "modality". Give a Decathlon folder.')
+        raise DataError.of(source / "dataset.json", 'no "modality"', "Give a Decathlon folder")
     if sorted(modality) != sorted(map(str, range(len(modality)))):
-        raise DataError(f'{source / "dataset.json"}: "modality" must map "0", "1", ... to names.')
+        raise DataError.of(source / "dataset.json", '"modality" must map "0", "1", ... to names', "Mend it")
     return [str(modality[str(i)]) for i in range(len(modality))]
 
 
@@ -72,10 +72,10 @@ def _classes(source: Path, meta: dict[str, Any]) -> dict[str, int]:
     """Numbers by name, as they are in the labels: they may have gaps."""
     labels = meta.get("labels")
     if not isinstance(labels, dict) or not all(number.isascii() and number.isdecimal() for number in labels):
-        raise DataError(f'{source / "dataset.json"}: "labels" must map "0", "1", ... to names.')
+        raise DataError.of(source / "dataset.json", '"labels" must map "0", "1", ... to names', "Mend it")
     classes = {str(name): int(number) for number, name in sorted(labels.items(), key=lambda item: int(item[0]))}
     if len(classes) < len(labels):
-        raise DataError(f'{source / "dataset.json"}: "labels" gives several numbers one name. Give each its own.')
+        raise DataError.of(source / "dataset.json", '"labels" gives several numbers one name', "Give each its own")
     return classes
 
 
@@ -85,24 +85,26 @@ def _scans(folder: Path) -> dict[str, Path]:
 
 def _check_names(source: Path, images: Names, labels: Names, unlabelled: Names) -> None:
     if not images:
-        raise DataError(f"{source / 'imagesTr'}: holds no scans. Give a Decathlon folder, unpacked.")
+        raise DataError.of(source / "imagesTr", "holds no scans", "Give a Decathlon folder, unpacked")
     bare = [case for case in images if case not in labels]
     if bare:
-        raise DataError(
-            f"{source / 'labelsTr'}: missing, the labels of {abbreviate(bare)}: every training image has a label in a "
-            "Decathlon folder. Add them, or move the images to imagesTs/."
+        raise DataError.of(
+            source / "labelsTr",
+            f"missing, the labels of {abbreviate(bare)}: every training image has a label in a Decathlon folder",
+            "Add them, or move the images to imagesTs/",
         )
-    check_labels(labels, images)
+    check_labels(source, labels, images)
     both = [case for case in images if case in unlabelled]
     if both:
-        raise DataError(f"{source}: in imagesTr/ and in imagesTs/: {abbreviate(both)}. Take one of each away.")
+        raise DataError.of(source, f"in imagesTr/ and in imagesTs/: {abbreviate(both)}", "Take one of each away")
 
 
 def _bring_in(path: Path, target: Path, n_channels: int) -> Geometry:
     """Write the channels of a scan as TARGET_0000, TARGET_0001, ...; where they lie."""
     frames = read_frames(path)
     if len(frames) != n_channels:
-        raise DataError(f"{path}: has {len(frames)} channels, dataset.json names {n_channels}.")
+        problem = f"has {len(frames)} channels, dataset.json names {n_channels}"
+        raise DataError.of(path, problem, "Bring the scan and dataset.json to the same channels")
     for i, frame in enumerate(frames):
         write_scan(target.with_name(f"{target.name}_{i:04d}.nii.gz"), frame.array, frame.geometry)
     return frames[0].geometry

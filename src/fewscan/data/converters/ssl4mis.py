@@ -13,7 +13,7 @@ import numpy as np
 
 from fewscan.data.converters.common import Progress, new_dataset, require, whole_numbers
 from fewscan.data.converters.h5 import read_arrays
-from fewscan.errors import DataError
+from fewscan.errors import DataError, Fault
 from fewscan.io.files import write_json
 from fewscan.io.geometry import Geometry
 from fewscan.io.scans import write_scan
@@ -76,11 +76,11 @@ def _description(cases: int) -> dict[str, object]:
 
 
 def _names(path: Path) -> list[str]:
-    text = _read_text(require(path, "a list of names of the ssl4mis layout"))
+    text = _read_text(require(path, "a list of names of the ssl4mis layout", "Give the folder of that layout"))
     names = [line.strip() for line in text.splitlines() if line.strip()]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise DataError(f"{path}: names more than once: {abbreviate(twice)}. Name each once.")
+        raise DataError.of(path, f"names more than once: {abbreviate(twice)}", "Name each once")
     return names
 
 
@@ -88,7 +88,7 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
     except (OSError, UnicodeError) as error:
-        raise DataError(f"{path}: cannot be read as text: {error}. Save it as UTF-8.") from None
+        raise DataError.of(path, f"cannot be read as text: {error}", "Save it as UTF-8") from None
 
 
 def _patient(frame: str) -> str:
@@ -99,16 +99,17 @@ def _read_spacing(source: Path, frames: Sequence[str]) -> dict[str, Spacing]:
     """Patient → (z, y, x) in mm, of all patients of the frames."""
     path = require(
         source / "spacing.csv",
-        "the h5 files have no spacing. Make a table with the columns patient, sx, sy, sz in mm",
+        "the h5 files have no spacing",
+        "Make a table with the columns patient, sx, sy, sz in mm",
     )
     spacing: dict[str, Spacing] = {}
     for row in csv.DictReader(_read_text(path).splitlines()):
         patient, values = _spacing_of(path, row)
         if spacing.setdefault(patient, values) != values:
-            raise DataError(f"{path}: has two different rows for {patient}. Keep the right one.")
+            raise DataError.of(path, f"has two different rows for {patient}", "Keep the right one")
     lacking = sorted({patient for frame in frames if (patient := _patient(frame)) not in spacing})
     if lacking:
-        raise DataError(f"{path}: no row for the patients {abbreviate(lacking)}. Add them.")
+        raise DataError.of(path, f"no row for the patients {abbreviate(lacking)}", "Add them")
     return spacing
 
 
@@ -116,9 +117,9 @@ def _spacing_of(path: Path, row: dict[str, str]) -> tuple[str, Spacing]:
     try:
         patient, values = row["patient"].strip(), (float(row["sz"]), float(row["sy"]), float(row["sx"]))
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise DataError(f"{path}: must have the columns patient, sx, sy, sz with numbers.") from None
+        raise DataError.of(path, "must have the columns patient, sx, sy, sz with numbers", "Mend the table") from None
     if not all(math.isfinite(value) and value > 0 for value in values):
-        raise DataError(f"{path}: the spacing of {patient} is {values} (z, y, x), not positive. Mend it.")
+        raise DataError.of(path, f"the spacing of {patient} is {values} (z, y, x), not positive", "Mend it")
     return patient, values
 
 
@@ -131,32 +132,32 @@ def _training_slices(source: Path) -> dict[str, list[str]]:
     path = source / "train_slices.list"
     found: dict[str, dict[int, str]] = defaultdict(dict)
     order: dict[str, int] = {}
-    faults = []
+    faults: list[Fault] = []
     for name in _names(path):
         match = SLICE.match(name)
         if match is None:
-            raise DataError(f"{path}: {name!r} is not named patientNNN_frameNN_slice_K.")
+            raise DataError.of(path, f"{name!r} is not named patientNNN_frameNN_slice_K", "Rename it, or take it out")
         other = found[match["frame"]].setdefault(int(match["number"]), name)
         if other != name:
-            faults.append(f"{path}: {other} and {name} are the same slice. Take one of them away.")
+            faults.append(Fault(str(path), f"{other} and {name} are the same slice", "Take one of them away"))
         order.setdefault(match["patient"], len(order))
     if not found:
-        raise DataError(f"{path}: names no slices. Give the folder of the ssl4mis layout.")
+        raise DataError.of(path, "names no slices", "Give the folder of the ssl4mis layout")
     faults += [fault for frame, numbers in found.items() if (fault := _gaps(path, frame, numbers))]
     if faults:
-        raise DataError("\n".join(faults))
+        raise DataError(faults)
     frames = sorted(found, key=lambda frame: (order[_patient(frame)], frame))
     return {frame: [name for _, name in sorted(found[frame].items())] for frame in frames}
 
 
-def _gaps(path: Path, frame: str, numbers: Collection[int]) -> str | None:
+def _gaps(path: Path, frame: str, numbers: Collection[int]) -> Fault | None:
     """What to say of slices that are not there, since those around them would lie side by side."""
     # The first slice is number 1 in the published lists, 0 in others.
     first = min(1, *numbers)
     missing = [f"{frame}_slice_{number}" for number in range(first, max(numbers)) if number not in numbers]
     if not missing:
         return None
-    return f"{path}: lacks slices between others, {abbreviate(missing)}. Add them, or leave out {frame}."
+    return Fault(str(path), f"lacks slices between others, {abbreviate(missing)}", f"Add them, or leave out {frame}")
 
 
 def _validation_frames(source: Path, training: Collection[str]) -> list[str]:
@@ -164,9 +165,9 @@ def _validation_frames(source: Path, training: Collection[str]) -> list[str]:
     frames = _names(path)
     for frame in frames:
         if not FRAME.match(frame):
-            raise DataError(f"{path}: {frame!r} is not named patientNNN_frameNN.")
+            raise DataError.of(path, f"{frame!r} is not named patientNNN_frameNN", "Rename it, or take it out")
         if frame in training:
-            raise DataError(f"{path}: {frame} is in train_slices.list too. Take it out of one of them.")
+            raise DataError.of(path, f"{frame} is in train_slices.list too", "Take it out of one of them")
     return frames
 
 
@@ -175,16 +176,16 @@ def _read_volume(folder: Path, names: Sequence[str]) -> tuple[np.ndarray, np.nda
     expected = slices[0][0].shape
     for name, (image, _) in zip(names, slices, strict=True):
         if image.shape != expected:
-            raise DataError(
-                f"{folder / name}.h5: has the shape {image.shape}, {names[0]} of the same frame {expected}. "
-                "Copy them again from their source."
-            )
+            problem = f"has the shape {image.shape}, {names[0]} of the same frame {expected}"
+            raise DataError.of(folder / f"{name}.h5", problem, "Copy them again from their source")
     images, labels = zip(*slices, strict=True)
     return np.stack(images), np.stack(labels)
 
 
 def _read_h5(path: Path, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
-    image, label = read_arrays(require(path, "it is named in a list"), ("image", "label"), n_axes)
+    image, label = read_arrays(
+        require(path, "it is named in a list", "Add it, or take it out of the list"), ("image", "label"), n_axes
+    )
     with np.errstate(over="ignore"):
         # What is beyond float32 becomes infinite, which `fewscan check` names.
         return image.astype(np.float32), whole_numbers(label, path)
