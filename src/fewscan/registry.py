@@ -256,6 +256,19 @@ METHODS = Registry(
     base="fewscan.methods.base:Method",
 )
 
+# By the endings of files' names.
+FORMATS = Registry(
+    "scan format",
+    "fewscan.formats",
+    {
+        ".nii.gz": "fewscan.io.nifti:Nifti",
+        ".nii": "fewscan.io.nifti:Nifti",
+        ".nrrd": "fewscan.io.nrrd:Nrrd",
+        ".mha": "fewscan.io.metaimage:MetaImage",
+    },
+    base="fewscan.io.formats:ScanFormat",
+)
+
 CONVERTERS = Registry(
     "converter",
     "fewscan.converters",

@@ -11,7 +11,7 @@ from pathlib import Path
 from fewscan.data.names import CHANNEL, channel_names, wrong_channels
 from fewscan.data.strangers import list_folder, passed_over, remedy_of
 from fewscan.errors import DataError, Fault
-from fewscan.io.endings import scan_ending, scan_stem
+from fewscan.io.endings import scan_ending, scan_endings, scan_stem
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def collect_cases(inputs: Sequence[Path], n_channels: int) -> list[Case]:
                 )
             )
     if not groups:
-        faults.append(Fault(", ".join(map(str, inputs)), "no scans there", "Give .nii.gz, .nii, .nrrd or .mha files"))
+        remedy = f"Give files that end in {', '.join(scan_endings())}"
+        faults.append(Fault(", ".join(map(str, inputs)), "no scans there", remedy))
         faults += notes_on_folders(inputs)
     if faults:
         raise DataError(faults)

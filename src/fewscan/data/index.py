@@ -13,7 +13,7 @@ from fewscan.data.names import CHANNEL, wrong_channels
 from fewscan.data.patients import TABLE, match_patients, patients_of_table
 from fewscan.data.strangers import list_folder, remedy_of
 from fewscan.errors import DataError, Fault
-from fewscan.io.endings import SCAN_ENDINGS, scan_ending, scan_stem
+from fewscan.io.endings import scan_ending, scan_endings, scan_stem
 from fewscan.io.files import read_json
 
 
@@ -131,13 +131,13 @@ def _classes(meta: dict[str, Any], faults: list[Fault]) -> Classes:
 def _file_ending(root: Path, meta: dict[str, Any], faults: list[Fault]) -> str:
     if "file_ending" in meta:
         ending = str(meta["file_ending"])
-        if ending not in SCAN_ENDINGS:
-            what_to_do = remedy_of(Path(f"scan{ending}"), f"Use {', '.join(SCAN_ENDINGS)}")
+        if ending not in scan_endings():
+            what_to_do = remedy_of(Path(f"scan{ending}"), f"Use {', '.join(scan_endings())}")
             faults.append(Fault("dataset.json", f'"file_ending" {ending!r} cannot be read', what_to_do))
         return ending
     files = [*_files(root / "imagesTr"), *_files(root / "imagesUn")]
     endings = Counter(e for f in files if (e := scan_ending(f)))
-    return endings.most_common(1)[0][0] if endings else SCAN_ENDINGS[0]
+    return endings.most_common(1)[0][0] if endings else scan_endings()[0]
 
 
 def _files(folder: Path) -> list[Path]:

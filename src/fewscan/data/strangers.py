@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fewscan.errors import DataError, Fault
-from fewscan.io.endings import SCAN_ENDINGS, scan_ending
+from fewscan.io.endings import scan_ending, scan_endings
 
 DICOM = "convert DICOM series with dcm2niix"
 PAIR = "save a header and its pixels as one .nii.gz, .nrrd or .mha"
@@ -54,7 +54,7 @@ def passed_over(folder: Path, found: Sequence[Path]) -> Fault | None:
 def remedy(kinds: Iterable[str]) -> str:
     """What to do with files of these kinds, without a full stop."""
     known = list(dict.fromkeys(REMEDIES[kind] for kind in kinds if kind in REMEDIES))
-    text = "; ".join(known) or f"scans end in {', '.join(SCAN_ENDINGS)}"
+    text = "; ".join(known) or f"scans end in {', '.join(scan_endings())}"
     return f"{text[0].upper()}{text[1:]}"
 
 

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from fewscan.errors import DataError, WriteError
-from fewscan.io.endings import scan_ending
+from fewscan.io.endings import scan_ending, scan_endings
 
 # What a user may name a file or folder by: a text, a path, or a `Run`.
 AnyPath = str | os.PathLike[str]
 
-# What `atomic_path` names its files: a dot, the name, eight random characters, an ending.
-LEFTOVER = re.compile(r"^\..+\.[a-z0-9_]{8}(\.nii\.gz|\.\w+)?$")
 # Editors of Windows begin text files with one; without one they are UTF-8.
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -83,8 +81,11 @@ def make_folder(path: Path) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed writes of `atomic_path` left in a folder and below; no such write may be going on there."""
+    endings = "|".join(map(re.escape, scan_endings()))
+    # What `atomic_path` names its files: a dot, the name, eight random characters, an ending.
+    leftover = re.compile(rf"\..+\.[a-z0-9_]{{8}}({endings}|\.\w+)?")
     for path in list(folder.rglob(".*")):
-        if LEFTOVER.match(path.name) and path.is_file():
+        if leftover.fullmatch(path.name) and path.is_file():
             path.unlink()
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from fewscan.errors import DataError
-from fewscan.io.nifti import NiftiForms
 from fewscan.io.orientation import Orientation, nearest_orientation
 
 # What says in a mask's header, or in an archive of probabilities, that `fewscan predict` wrote the file.
@@ -18,28 +15,19 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
-class ItkForm:
-    """The grid of a NRRD or MetaImage file as ITK gives it: (x, y, z, ...), as many as the file has dimensions."""
-
-    size: tuple[int, ...]
-    spacing: tuple[float, ...]
-    origin: tuple[float, ...]
-    direction: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class Stored:
     """How a file holds a scan.
 
     Attributes:
-        orientation: from the file's order of axes to the canonical one.
-        affine_ras: 4×4, from the file's voxels (x, y, z) to mm in NIfTI's convention.
-        form: what the header says of the grid.
+        orientation: how the file's order of axes becomes the canonical one.
+        affine_ras: 4×4 map from the file's voxels (x, y, z) to mm in NIfTI's convention, in the file's order of axes.
+        form: header fields that the file's format wants back when it writes a mask of the scan, of a type of its own;
+            None: it needs none.
     """
 
     orientation: Orientation
     affine_ras: np.ndarray
-    form: NiftiForms | ItkForm
+    form: object | None = None
 
 
 @dataclass(frozen=True)
@@ -47,15 +35,25 @@ class Geometry:
     """Where a scan lies.
 
     The axes are canonical, whatever order the file stores: x to the patient's left, y to the back, z to the head, or as
-    near to that as the scan's axes lie.
+    near to that as the scan's axes lie. Equality is that of the grid; `notes` and `stored` do not count.
 
     Attributes:
-        shape: (z, y, x).
-        spacing_mm: (z, y, x), in the order of the array.
-        origin: (x, y, z) of the first voxel's centre, mm, ITK's convention.
-        direction: 3×3 in row-major order, ITK's convention; not orthonormal for a sheared scan.
-        notes: in words, where the header contradicts itself, and what was believed.
-        stored: how the scan's file holds it, so that its masks can be stored the same; None: as it is here.
+        shape: numbers of voxels along (z, y, x), each at least 1.
+        spacing_mm: distances between voxels' centres along (z, y, x), in mm, above 0.
+        origin: (x, y, z) of the first voxel's centre, in mm in ITK's convention.
+        direction: 3×3 matrix in row-major order, whose columns are the unit vectors of the axes x, y and z in ITK's
+            convention; not orthonormal for a sheared scan.
+        notes: sentences that say where the header contradicts itself, and what was believed.
+        stored: how the scan's file holds it, so that its masks can be stored alike; None: in the canonical order.
+
+    >>> grid = Geometry(
+    ...     shape=(10, 256, 256),
+    ...     spacing_mm=(8.0, 1.4, 1.4),
+    ...     origin=(-180.0, -180.0, 0.0),
+    ...     direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+    ... )
+    >>> grid.affine_ras.tolist()[0]  # NIfTI's x axis points the other way
+    [-1.4, 0.0, 0.0, 180.0]
     """
 
     shape: tuple[int, int, int]
@@ -73,45 +71,74 @@ class Geometry:
         affine[:3, 3] = self.origin
         return LPS_TO_RAS @ affine
 
+    @property
+    def stored_affine_ras(self) -> np.ndarray:
+        """4×4 map from the voxel (x, y, z) as the scan's file stores it to mm in NIfTI's convention."""
+        return self.affine_ras if self.stored is None else self.stored.affine_ras
+
+    def to_stored(self, array: np.ndarray) -> np.ndarray:
+        """Bring an array on this grid to the order of axes that the scan's file has; a view.
+
+        Args:
+            array: (z, y, x) canonical, of this geometry's shape.
+        """
+        return array if self.stored is None else self.stored.orientation.to_stored(array)
+
 
 @dataclass(frozen=True)
 class Scan:
-    """An image or a mask: array (z, y, x) and geometry."""
+    """An image or a mask.
+
+    Attributes:
+        array: (z, y, x) canonical values, C-contiguous.
+        geometry: place of the voxels, of the array's shape.
+    """
 
     array: np.ndarray
     geometry: Geometry
 
 
-def several_frames(path: Path, count: int) -> DataError:
-    """The error of a file that holds several frames where one is wanted."""
-    return DataError(f"{path}: has {count} frames. Give one file per frame or channel.")
-
-
 def canonical_geometry(
     shape: tuple[int, int, int],
-    spacing: tuple[float, ...],
-    affine: np.ndarray,
-    notes: tuple[str, ...],
-    form: NiftiForms | ItkForm,
+    spacing_mm: tuple[float, ...],
+    affine_lps: np.ndarray,
+    notes: tuple[str, ...] = (),
+    form: object | None = None,
 ) -> Geometry:
-    """Of the canonical array, from shape (z, y, x), spacing (x, y, z) and affine (LPS) of the stored one."""
-    orientation = nearest_orientation(affine[:3, :3])
-    canonical = orientation.canonical_axes(affine, shape)
+    """Bring where a file's voxels lie to canonical axes, and remember how the file stores them.
+
+    Args:
+        shape: numbers of voxels along (z, y, x), as stored.
+        spacing_mm: distances between voxels' centres along (x, y, z), as stored, in mm.
+        affine_lps: 4×4 map from the stored voxel (x, y, z) to mm in ITK's convention; `LPS_TO_RAS` times NIfTI's.
+        notes: sentences that say where the header contradicts itself, and what was believed.
+        form: header fields that the format wants back when it writes a mask of the scan, see `Stored`.
+    """
+    orientation = nearest_orientation(affine_lps[:3, :3])
+    canonical = orientation.canonical_axes(affine_lps, shape)
     sides = [shape[axis] for axis in orientation.order]
     # As the header has it, to the last bit: the order of storage must not decide how the scan is resampled.
-    lengths = [float(spacing[2 - axis]) for axis in orientation.order]
+    lengths = [float(spacing_mm[2 - axis]) for axis in orientation.order]
     return Geometry(
         shape=(sides[0], sides[1], sides[2]),
         spacing_mm=(lengths[0], lengths[1], lengths[2]),
         origin=(float(canonical[0, 3]), float(canonical[1, 3]), float(canonical[2, 3])),
         direction=tuple(float(v) for v in (canonical[:3, :3] / lengths[::-1]).ravel()),
         notes=notes,
-        stored=Stored(orientation, LPS_TO_RAS @ affine, form),
+        stored=Stored(orientation, LPS_TO_RAS @ affine_lps, form),
     )
 
 
 def canonical_scan(stored: np.ndarray, geometry: Geometry) -> Scan:
-    """From the array (z, y, x) that a file holds."""
+    """Bring the array that a file holds to canonical axes.
+
+    Args:
+        stored: (z, y, x) values as the file stores them.
+        geometry: result of `canonical_geometry` for the file.
+
+    Raises:
+        ValueError: the geometry is not that of a scan that was read.
+    """
     if geometry.stored is None:
         raise ValueError("only a scan that was read is stored in some order")
     return Scan(np.ascontiguousarray(geometry.stored.orientation.to_canonical(stored)), geometry)

@@ -1,103 +1,135 @@
-"""NRRD and MetaImage in and out, through ITK, which sees no header that was not checked before."""
+"""What NRRD and MetaImage share: ITK reads their axes and writes the files; it sees no header that was not checked."""
 
 from __future__ import annotations
 
 import errno
 import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fewscan.errors import DataError
-from fewscan.io.endings import scan_ending
-from fewscan.io.geometry import (
-    LPS_TO_RAS,
-    MARK,
-    Geometry,
-    ItkForm,
-    Scan,
-    canonical_geometry,
-    canonical_scan,
-    several_frames,
-)
-from fewscan.io.itk_headers import check_meta, check_nrrd, read_meta
-from fewscan.io.nifti import check_spacing
-from fewscan.memory import require_memory, too_large
+from fewscan.io.formats import ScanFormat
+from fewscan.io.geometry import LPS_TO_RAS, MARK, Geometry, Scan, canonical_geometry
+from fewscan.io.itk_headers import has_field, segment_names
+from fewscan.io.refusals import check_spacing, colours, several_frames
 
 # Beyond this an axis is not rounded by its writer's float32 but to few decimals.
 ROUNDED_AXES = 1e-5
 
 
-def itk_reader(path: Path) -> Any:
-    """A reader of a NRRD or MetaImage file that has read the checked header, and can read no other format."""
+@dataclass(frozen=True)
+class ItkForm:
+    """The grid of a file as ITK gives it, with as many axes (x, y, z, ...) as the file has dimensions.
+
+    Attributes:
+        size: numbers of voxels along the axes.
+        spacing: distances between voxels' centres along the axes, in mm.
+        origin: place of the first voxel's centre, in mm.
+        direction: square matrix in row-major order, whose columns are the axes' unit vectors.
+    """
+
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
+
+
+class ItkFormat(ScanFormat):
+    """A format that ITK writes: one frame, axes at right angles."""
+
+    @abstractmethod
+    def read_geometry(self, path: Path) -> Geometry:
+        """Read the header of a file, checked before ITK sees it."""
+
+    @abstractmethod
+    def read_frames(self, path: Path) -> list[Scan]:
+        """Read a whole file, checked before ITK sees it."""
+
+    def write(self, path: Path, array: np.ndarray, geometry: Geometry, predicted: bool) -> None:
+        """Write a compressed file with the very header fields of the scan that the geometry is of."""
+        stored = geometry.to_stored(array)
+        own = geometry.stored.form if geometry.stored is not None else None
+        form = own if isinstance(own, ItkForm) else _form_at(path, stored.shape, geometry.stored_affine_ras)
+        _write(path, stored, form, predicted)
+
+    def check_geometry(self, path: Path, geometry: Geometry) -> None:
+        """Refuse axes that are not at right angles."""
+        _form_at(path, geometry.shape, geometry.affine_ras)
+
+    def is_ours(self, path: Path) -> bool:
+        """Tell whether the header has a field of the mark's name."""
+        return has_field(path, MARK)
+
+    def segment_names(self, path: Path) -> Mapping[int, str]:
+        """Read the names that 3D Slicer gives to segments."""
+        return segment_names(path)
+
+
+def itk_reader(path: Path, image_io: str) -> Any:
+    """Make a SimpleITK reader that has read a checked header, and can read no other format.
+
+    Args:
+        path: path of a file whose header was checked.
+        image_io: ITK's name of the format's reader.
+
+    Raises:
+        DataError: ITK does not understand the header.
+    """
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
-    reader.SetImageIO("NrrdImageIO" if scan_ending(path) == ".nrrd" else "MetaImageIO")
+    reader.SetImageIO(image_io)
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     return reader
 
 
-def read_metaimage(path: Path) -> Scan:
-    """Read a MetaImage file of one frame.
+def stored_shape(reader: Any) -> tuple[int, int, int]:
+    """Give the numbers of voxels along (z, y, x) as stored; a 2D image is one slice.
 
-    Raises:
-        DataError: it is damaged, or no 3D scan.
+    Args:
+        reader: SimpleITK reader that has read the header.
     """
-    header = check_meta(path)
-    reader = itk_reader(path)
-    geometry = itk_geometry(path, reader, header.notes)
-    if math.prod(geometry.shape) != math.prod(header.shape):
-        raise DataError(f"{path}: cannot be read as a scan: its header is odd. Copy it again from its source.")
-    return canonical_scan(read_meta(path, header).reshape(_itk_shape(reader)), geometry)
-
-
-def read_nrrd(path: Path) -> Scan:
-    """Read a NRRD file of one frame.
-
-    Raises:
-        DataError: it is damaged, or no 3D scan.
-    """
-    import SimpleITK as sitk
-
-    header = check_nrrd(path)
-    reader = itk_reader(path)
-    geometry = itk_geometry(path, reader, header.notes)
-    # ITK unpacks into a buffer of its own, then into the image, of which the array is a copy.
-    wanted = 3 * header.n_bytes
-    require_memory(path, wanted)
-    try:
-        array = sitk.GetArrayFromImage(reader.Execute())
-    except MemoryError:
-        raise too_large(path, wanted) from None
-    except RuntimeError as error:
-        raise _damaged(path, error) from None
-    return canonical_scan(array.reshape(_itk_shape(reader)), geometry)
-
-
-def _itk_shape(reader: Any) -> tuple[int, int, int]:
-    """(z, y, x) as stored; a 2D image is one slice."""
     x, y, z = (*reader.GetSize(), 1)[:3]
     return int(z), int(y), int(x)
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def damaged(path: Path, error: Exception) -> DataError:
+    """Make the error of a file that ITK cannot read.
+
+    Args:
+        path: path of the file.
+        error: what ITK raised.
+    """
     reason = str(error).strip().splitlines()[-1]
     return DataError(f"{path}: cannot be read as a scan. Copy it again from its source. ({reason})")
 
 
 def itk_geometry(path: Path, reader: Any, notes: tuple[str, ...]) -> Geometry:
-    """From a SimpleITK reader that has read the header."""
+    """Take from a header where a scan lies.
+
+    Args:
+        path: path of the file, for errors.
+        reader: SimpleITK reader that has read the header.
+        notes: sentences that say what the header lacks, and what was assumed.
+
+    Raises:
+        DataError: the header is of several frames, of colours, of a spacing that no scan has, or of axes that make no
+            map to mm or are not at right angles.
+    """
     size, spacing, origin = reader.GetSize(), reader.GetSpacing(), reader.GetOrigin()
     n = len(size)
     direction = np.reshape(reader.GetDirection(), (n, n))
     if reader.GetNumberOfComponents() != 1:
-        raise DataError(f"{path}: a colour or vector image. Give one file per channel.")
+        raise colours(path)
     if n > 3 and any(side != 1 for side in size[3:]):
         raise several_frames(path, math.prod(size[3:]))
     if n == 2:
@@ -124,7 +156,7 @@ def itk_geometry(path: Path, reader: Any, notes: tuple[str, ...]) -> Geometry:
     affine[:3, :3] = direction * np.array(spacing[:3])
     affine[:3, 3] = origin[:3]
     form = ItkForm(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
-    return canonical_geometry(_itk_shape(reader), spacing[:3], affine, notes, form)
+    return canonical_geometry(stored_shape(reader), spacing[:3], affine, notes, form)
 
 
 def _nearest_rotation(direction: np.ndarray) -> np.ndarray:
@@ -133,8 +165,8 @@ def _nearest_rotation(direction: np.ndarray) -> np.ndarray:
     return left @ right
 
 
-def itk_form(path: Path, array: np.ndarray, affine_ras: np.ndarray) -> ItkForm:
-    """The header fields of a stored array (z, y, x) on a grid given by NIfTI's affine, 4×4 in mm.
+def _form_at(path: Path, shape: tuple[int, ...], affine_ras: np.ndarray) -> ItkForm:
+    """The header fields of an array of a shape (z, y, x) on a grid given by NIfTI's affine, 4×4 in mm.
 
     Raises:
         DataError: the axes are not at right angles.
@@ -145,11 +177,11 @@ def itk_form(path: Path, array: np.ndarray, affine_ras: np.ndarray) -> ItkForm:
     if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-4):
         raise DataError(f"{path}: the scan's axes are not at right angles, only NIfTI can hold that.")
     return ItkForm(
-        array.shape[::-1], tuple(spacing.tolist()), tuple(affine[:3, 3].tolist()), tuple(direction.ravel().tolist())
+        shape[::-1], tuple(spacing.tolist()), tuple(affine[:3, 3].tolist()), tuple(direction.ravel().tolist())
     )
 
 
-def write_with_itk(path: Path, array: np.ndarray, form: ItkForm, predicted: bool) -> None:
+def _write(path: Path, array: np.ndarray, form: ItkForm, predicted: bool) -> None:
     """Write a stored array (z, y, x) with these header fields, compressed; `predicted` marks it as ours.
 
     Raises:

@@ -1,140 +1,74 @@
-"""NIfTI files by the letter of the standard: the header first, held against the file's size, then the pixels, once."""
+"""NIfTI-1 and NIfTI-2 files in and out: the header first, checked, then the voxels, once."""
 
 from __future__ import annotations
 
 import gzip
 import math
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 
 from fewscan.errors import DataError
+from fewscan.io.endings import scan_ending
+from fewscan.io.formats import ScanFormat
+from fewscan.io.geometry import LPS_TO_RAS, MARK, Geometry, Scan, canonical_geometry, canonical_scan
+from fewscan.io.nifti_header import NiftiForms, NiftiHeader, damaged, open_nifti, read_header
+from fewscan.io.refusals import COPY_AGAIN, several_frames
 from fewscan.memory import require_memory, too_large
 
-GZIP_MAGIC = b"\x1f\x8b"
-# Deflate cannot make anything smaller than this share of itself.
-GZIP_LARGEST_RATIO = 1032
 CHUNK = 1 << 20
-SCALE_TOLERANCE = 1e-2
-AXES_TOLERANCE = 1e-2
-ORIGIN_TOLERANCE_VOXELS = 1e-1
-MM_PER_UNIT = {1: 1000.0, 3: 0.001}
-VALUES = {
-    2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
-}  # fmt: skip
-COLOURS = (128, 2304)
-REFUSED_VALUES = {0: "unknown", 1: "bit", 32: "complex64", 1536: "float128", 1792: "complex128", 2048: "complex256"}
-LARGEST_HEADER = 540
-Axes = tuple[np.ndarray, np.ndarray]
-# An atom, and a hundred kilometres: beyond them products of spacings leave the numbers of float32.
-SPACINGS_MM = (1e-7, 1e8)
-FORM_FIELDS = (
-    *("dim", "pixdim", "xyzt_units", "qform_code", "sform_code"),
-    *(f"quatern_{part}" for part in "bcd"),
-    *(f"qoffset_{axis}" for axis in "xyz"),
-    *(f"srow_{axis}" for axis in "xyz"),
-)
-COPY_AGAIN = "Copy it again from its source."
 
 
-@dataclass(frozen=True)
-class NiftiForms:
-    """The fields of a header that say where a scan lies, and in which dimensions; a mask of it carries the same.
+class Nifti(ScanFormat):
+    """NIfTI in one file, packed with gzip or not; frames of 4D files are read, and sheared axes held."""
 
-    Attributes:
-        version: 1 or 2.
-        fields: by their names in the standard; no text is among them.
-    """
+    endings = (".nii.gz", ".nii")
 
-    version: int
-    fields: Mapping[str, np.ndarray]
+    def read_geometry(self, path: Path) -> Geometry:
+        """Read the header of a file of one frame; a 2D image is one slice."""
+        header = read_header(path, _is_packed(path))
+        if header.n_frames != 1:
+            raise several_frames(path, header.n_frames)
+        return _geometry(header)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(x, y, z, frames...), as many as the file has dimensions."""
-        return tuple(int(side) for side in self.fields["dim"][1 : 1 + int(self.fields["dim"][0])])
+    def read_frames(self, path: Path) -> list[Scan]:
+        """Read the frames of a file of up to seven dimensions."""
+        header = read_header(path, _is_packed(path))
+        geometry = _geometry(header)
+        values = _read_values(path, header, _is_packed(path))
+        frames = values.reshape(*values.shape[:3], -1, order="F").transpose(3, 2, 1, 0)
+        return [canonical_scan(frame, geometry) for frame in frames]
 
-    @property
-    def of_a_frame(self) -> NiftiForms:
-        """Those of one of several frames: three dimensions."""
-        dim = self.fields["dim"].copy()
-        dim[0], dim[4:] = 3, 1
-        return NiftiForms(self.version, {**self.fields, "dim": dim})
+    def write(self, path: Path, array: np.ndarray, geometry: Geometry, predicted: bool) -> None:
+        """Write a file of one frame with the very header fields of the scan that the geometry is of."""
+        stored = geometry.to_stored(array)
+        form = geometry.stored.form if geometry.stored is not None else None
+        if isinstance(form, NiftiForms):
+            header = _header_of(form, stored.shape)
+        else:
+            header = _header_at(geometry.stored_affine_ras, stored.shape)
+        header["descrip"] = MARK if predicted else ""
+        _write_values(path, header, stored, _is_packed(path))
 
-
-@dataclass(frozen=True)
-class NiftiHeader:
-    """What a NIfTI header says, checked.
-
-    Attributes:
-        shape: (x, y, z), and frames where there are any.
-        dtype: of the stored values, in the file's byte order.
-        offset: of the first value, in bytes.
-        slope: stored values times this,
-        inter: plus this, are the values that are meant.
-        spacing_mm: (x, y, z).
-        affine: 4×4, voxels (x, y, z) to mm.
-        notes: in words, where header fields contradict each other, and which was believed.
-        forms: what says where the scan lies, as it is stored.
-        description: the header's text.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    offset: int
-    slope: float
-    inter: float
-    spacing_mm: tuple[float, float, float]
-    affine: np.ndarray
-    notes: tuple[str, ...]
-    forms: NiftiForms
-    description: str
-
-    @property
-    def size(self) -> int:
-        """Bytes that the file has, unpacked, at least."""
-        return self.offset + self.n_bytes
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of all values."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def is_scaled(self) -> bool:
-        """Whether the stored values are not the ones that are meant."""
-        return (self.slope, self.inter) != (1.0, 0.0)
-
-    @property
-    def memory(self) -> int:
-        """Bytes that reading takes and whoever looks at the values next: two copies; scaled, two more of doubles."""
-        return 2 * self.n_bytes + (2 * 8 * math.prod(self.shape) if self.is_scaled else 0)
+    def is_ours(self, path: Path) -> bool:
+        """Tell whether the header's description is the mark."""
+        return read_header(path, _is_packed(path)).description == MARK
 
 
-def read_header(path: Path, packed: bool) -> NiftiHeader:
-    """Read and check a header; no pixel is read and no memory taken for any.
-
-    Args:
-        path: an existing file.
-        packed: the name says that it is a gzip file.
-
-    Raises:
-        DataError: the file is no NIfTI, damaged, too short for what its header says, or not of real numbers.
-    """
-    try:
-        with _open(path, packed) as file:
-            header = _parse(path, file.read(LARGEST_HEADER))
-    except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(path, error) from None
-    _check_size(path, header, packed)
-    return header
+def _is_packed(path: Path) -> bool:
+    return scan_ending(path) == ".nii.gz"
 
 
-def read_values(path: Path, header: NiftiHeader, packed: bool) -> np.ndarray:
+def _geometry(header: NiftiHeader) -> Geometry:
+    """Where a frame lies."""
+    shape = (header.shape[2], header.shape[1], header.shape[0])
+    form = header.forms if header.n_frames == 1 else header.forms.of_a_frame
+    return canonical_geometry(shape, header.spacing_mm, LPS_TO_RAS @ header.affine, header.notes, form)
+
+
+def _read_values(path: Path, header: NiftiHeader, packed: bool) -> np.ndarray:
     """Read all values, scaled as the header says: (x, y, z, ...).
 
     Raises:
@@ -143,7 +77,7 @@ def read_values(path: Path, header: NiftiHeader, packed: bool) -> np.ndarray:
     require_memory(path, header.memory)
     try:
         stored = np.empty(header.n_bytes, np.uint8)
-        with _open(path, packed) as file:
+        with open_nifti(path, packed) as file:
             file.seek(header.offset)
             _fill(path, file, memoryview(cast(Any, stored)))
             # A gzip file's checksum is compared when its end is reached.
@@ -153,26 +87,29 @@ def read_values(path: Path, header: NiftiHeader, packed: bool) -> np.ndarray:
     except MemoryError:
         raise too_large(path, header.memory) from None
     except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
 
 
-def write_nifti(path: Path, array: np.ndarray, forms: NiftiForms | np.ndarray, description: str, packed: bool) -> None:
-    """Write a whole file.
+def _scaled(values: np.ndarray, header: NiftiHeader) -> np.ndarray:
+    if not header.is_scaled:
+        return values
+    exact = np.dtype(np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64)
+    with np.errstate(all="ignore"):
+        return values.astype(exact) * exact.type(header.slope) + exact.type(header.inter)
 
-    Args:
-        path: of the file.
-        array: (z, y, x).
-        forms: where it lies: the forms of a scan of the same voxels, or an affine (4×4, voxels x, y, z to mm).
-        description: the header's text, ASCII.
-        packed: as gzip.
 
-    Raises:
-        OSError: the system refused it.
-    """
-    header = _header_of(forms, array.shape) if isinstance(forms, NiftiForms) else _header_at(forms, array.shape)
+def _fill(path: Path, file: BinaryIO, room: memoryview) -> None:
+    while room:
+        count = cast(Any, file).readinto(room[:CHUNK])
+        if not count:
+            raise DataError(f"{path}: the file is cut short. {COPY_AGAIN}")
+        room = room[count:]
+
+
+def _write_values(path: Path, header: Any, array: np.ndarray, packed: bool) -> None:
+    """Write a whole file: the header of a grid, and the stored array (z, y, x) on it."""
     header.set_data_dtype(array.dtype.newbyteorder("="))
     header.set_slope_inter(1, 0)
-    header["descrip"] = description
     header["magic"] = header.single_magic
     header["vox_offset"] = header.single_vox_offset
     # Four bytes say that no extension follows. The file's first axis, x, is the array's last: C order is the file's.
@@ -215,216 +152,3 @@ def _header_at(affine: np.ndarray, shape: tuple[int, ...]) -> Any:
     is_straight = np.allclose(axes.T @ axes, np.eye(3), atol=1e-4)
     header.set_qform(affine, code=1 if is_straight else 0, strip_shears=True)
     return header
-
-
-def _open(path: Path, packed: bool) -> BinaryIO:
-    with path.open("rb") as file:
-        is_packed = file.read(2) == GZIP_MAGIC
-    if is_packed and not packed:
-        raise DataError(f"{path}: holds gzip data but is not named so. Rename it to end in .nii.gz.")
-    if packed and not is_packed:
-        raise DataError(f"{path}: cannot be read as a scan: it is not gzip data. Rename it to end in .nii, or gzip it.")
-    return cast(BinaryIO, gzip.open(path, "rb")) if packed else path.open("rb")
-
-
-def _fill(path: Path, file: BinaryIO, room: memoryview) -> None:
-    while room:
-        count = cast(Any, file).readinto(room[:CHUNK])
-        if not count:
-            raise DataError(f"{path}: the file is cut short. {COPY_AGAIN}")
-        room = room[count:]
-
-
-def _damaged(path: Path, error: Exception) -> DataError:
-    if isinstance(error, PermissionError):
-        return DataError(f"{path}: you may not read this file. Change its permissions.")
-    if isinstance(error, EOFError):
-        return DataError(f"{path}: the file is cut short. {COPY_AGAIN}")
-    return DataError(f"{path}: cannot be read as a scan: it is damaged. {COPY_AGAIN} ({error})")
-
-
-def _scaled(values: np.ndarray, header: NiftiHeader) -> np.ndarray:
-    if not header.is_scaled:
-        return values
-    exact = np.dtype(np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64)
-    with np.errstate(all="ignore"):
-        return values.astype(exact) * exact.type(header.slope) + exact.type(header.inter)
-
-
-def _parse(path: Path, raw: bytes) -> NiftiHeader:
-    fields = _raw_fields(path, raw)
-    shape = _shape(path, fields["dim"])
-    with np.errstate(all="ignore"):
-        slope, inter = _scaling(path, float(fields["scl_slope"]), float(fields["scl_inter"]))
-        spacing, affine, notes = _geometry(path, fields)
-    return NiftiHeader(
-        shape=shape,
-        dtype=_dtype(path, fields),
-        offset=_offset(path, float(fields["vox_offset"]), fields.dtype.itemsize),
-        slope=slope,
-        inter=inter,
-        spacing_mm=spacing,
-        affine=affine,
-        notes=notes,
-        forms=NiftiForms(
-            version=1 if fields["magic"] == b"n+1" else 2, fields={name: np.array(fields[name]) for name in FORM_FIELDS}
-        ),
-        description=fields["descrip"].decode("ascii", "ignore"),
-    )
-
-
-def _raw_fields(path: Path, raw: bytes) -> Any:
-    from nibabel import nifti1, nifti2
-
-    for layout, magic in ((nifti1.header_dtype, b"n+1"), (nifti2.header_dtype, b"n+2")):
-        for order in "<>":
-            if len(raw) >= layout.itemsize and int(np.frombuffer(raw[:4], f"{order}i4")[0]) == layout.itemsize:
-                fields = np.frombuffer(raw[: layout.itemsize], layout.newbyteorder("<" if order == "<" else ">"))[0]
-                if fields["magic"] == magic:
-                    return fields
-                if fields["magic"] in (b"ni1", b"ni2"):
-                    raise DataError(f"{path}: a header whose pixels lie in another file. Save both as one .nii file.")
-    raise DataError(f"{path}: cannot be read as a scan: it has no NIfTI header. {COPY_AGAIN}")
-
-
-def _shape(path: Path, dim: np.ndarray) -> tuple[int, ...]:
-    count = int(dim[0])
-    sides = tuple(int(side) for side in dim[1 : 1 + max(count, 0)])
-    if not 1 <= count <= 7 or min(sides) < 1:
-        raise DataError(f"{path}: the header's shape {sides} is impossible: it is damaged. {COPY_AGAIN}")
-    return sides + (1,) * (3 - count)
-
-
-def _dtype(path: Path, fields: Any) -> np.dtype:
-    code = int(fields["datatype"])
-    if code in COLOURS:
-        raise DataError(f"{path}: a colour or vector image. Give one file per channel.")
-    if code not in VALUES:
-        name = REFUSED_VALUES.get(code, f"number {code}")
-        raise DataError(f"{path}: holds values of type {name}. Convert it to real numbers.")
-    return np.dtype(fields.dtype["datatype"].byteorder + VALUES[code])
-
-
-def _offset(path: Path, offset: float, header_size: int) -> int:
-    # Some writers leave it at 0 and mean: right behind the header and its four bytes of extension.
-    if offset == 0:
-        return header_size + 4
-    if not (math.isfinite(offset) and offset >= header_size and offset == int(offset)):
-        raise DataError(f"{path}: the header says that the pixels begin at byte {offset}: it is damaged. {COPY_AGAIN}")
-    return int(offset)
-
-
-def _scaling(path: Path, slope: float, inter: float) -> tuple[float, float]:
-    """By the standard a slope of 0 means that nothing is scaled; NaN is what some writers say instead."""
-    if slope == 0 or math.isnan(slope):
-        return 1.0, 0.0
-    if not (math.isfinite(slope) and math.isfinite(inter)):
-        raise DataError(f"{path}: scl_slope {slope} and scl_inter {inter} are not finite. Mend the header.")
-    return slope, inter
-
-
-def _geometry(path: Path, fields: Any) -> tuple[tuple[float, float, float], np.ndarray, tuple[str, ...]]:
-    """Spacing from pixdim; axes and origin from the sform where its scale is pixdim's, else from the qform.
-
-    As ITK and nibabel do on seven real atlases whose sform is right and whose qform is stale; the scale is asked since
-    raw ACDC has a unit sform beside its true spacing.
-    """
-    millimetres = MM_PER_UNIT.get(int(fields["xyzt_units"]) & 7, 1.0)
-    count = int(fields["dim"][0])
-    pixdim = np.where(np.arange(3) < count, fields["pixdim"][1:4].astype(float), 1.0)
-    spacing = pixdim * millimetres
-    if not (np.isfinite(spacing) & (spacing > 0)).all():
-        raise DataError(f"{path}: spacing {pixdim.tolist()} (x, y, z) is not positive. Mend pixdim in the header.")
-    check_spacing(path, spacing.tolist())
-    notes: list[str] = []
-    axes, origin = _believed(fields, pixdim, notes)
-    affine = np.eye(4)
-    affine[:3, :3] = axes * spacing
-    affine[:3, 3] = origin * millimetres
-    return (float(spacing[0]), float(spacing[1]), float(spacing[2])), affine, tuple(notes)
-
-
-def check_spacing(path: Path, spacing_mm: Sequence[float]) -> None:
-    """Refuse voxels of a size that nothing has.
-
-    Raises:
-        DataError: a spacing is below 1e-7 or above 1e8 mm.
-    """
-    least, most = SPACINGS_MM
-    if not all(least <= s <= most for s in spacing_mm):
-        raise DataError(f"{path}: a spacing of {list(spacing_mm)} mm (x, y, z) is impossible. Mend the header.")
-
-
-def _believed(fields: Any, pixdim: np.ndarray, notes: list[str]) -> Axes:
-    """Axes of length 1 as columns, and origin in the header's unit, of the form that is believed."""
-    qform, sform = _qform(fields, notes), _sform(fields, notes)
-    if sform is None:
-        return qform or (np.eye(3), np.zeros(3))
-    axes, origin, lengths = sform
-    count = int(fields["dim"][0])
-    if np.allclose(lengths[:count], pixdim[:count], rtol=SCALE_TOLERANCE, atol=0):
-        if qform is not None and not _agree(qform, (axes, origin), pixdim):
-            notes.append("sform and qform disagree; the sform is believed")
-        return axes, origin
-    said = f"the sform's spacing {np.round(lengths, 4).tolist()} is not pixdim's {np.round(pixdim, 4).tolist()}"
-    notes.append(f"{said}; pixdim {'and the qform are' if qform is not None else 'is'} believed")
-    return qform or (axes, origin)
-
-
-def _agree(one: Axes, other: Axes, pixdim: np.ndarray) -> bool:
-    """Whether two forms have the same axes, and origins less than a tenth of a voxel apart."""
-    apart = np.abs(one[1] - other[1])
-    return np.allclose(one[0], other[0], rtol=0, atol=AXES_TOLERANCE) and bool(
-        (apart <= ORIGIN_TOLERANCE_VOXELS * pixdim.min() + 1e-6 * np.abs(one[1])).all()
-    )
-
-
-def _sform(fields: Any, notes: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Axes of length 1 as columns, origin, and the lengths that the axes had."""
-    if fields["sform_code"] <= 0:
-        return None
-    rows = np.array([fields[f"srow_{axis}"] for axis in "xyz"], float)
-    lengths = np.linalg.norm(rows[:, :3], axis=0)
-    if int(fields["dim"][0]) < 3 and lengths[2] == 0:
-        rows[2, 2] = lengths[2] = 1.0
-    axes = rows[:, :3] / np.where(lengths > 0, lengths, 1)
-    if not np.isfinite(rows).all() or abs(np.linalg.det(axes)) < 1e-3:
-        notes.append("the sform is not a map that can be inverted; it is ignored")
-        return None
-    return axes, rows[:, 3], lengths
-
-
-def _qform(fields: Any, notes: list[str]) -> Axes | None:
-    if fields["qform_code"] <= 0:
-        return None
-    b, c, d = (float(fields[f"quatern_{part}"]) for part in "bcd")
-    rest = 1 - (b * b + c * c + d * d)
-    offset = np.array([fields[f"qoffset_{axis}"] for axis in "xyz"], float)
-    if not (math.isfinite(rest) and rest > -1e-3 and np.isfinite(offset).all()):
-        notes.append("the qform is not a rotation; it is ignored")
-        return None
-    a = math.sqrt(max(rest, 0.0))
-    axes = np.array(
-        [
-            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
-            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
-            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
-        ]
-    )
-    axes /= np.linalg.norm(axes, axis=0)
-    if fields["pixdim"][0] < 0:
-        axes[:, 2] *= -1
-    return axes, offset
-
-
-def _check_size(path: Path, header: NiftiHeader, packed: bool) -> None:
-    found = path.stat().st_size
-    if not packed and found < header.size:
-        raise DataError(
-            f"{path}: the file is cut short: its header wants {header.size} bytes, it has {found}. {COPY_AGAIN}"
-        )
-    if packed and found * GZIP_LARGEST_RATIO < header.size:
-        raise DataError(
-            f"{path}: the file is cut short: {found} bytes cannot unpack to the {header.size} that its header wants. "
-            f"{COPY_AGAIN}"
-        )

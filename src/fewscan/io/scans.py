@@ -1,9 +1,8 @@
-"""Scans in and out, with their geometry."""
+"""Scans in and out: what is common to all formats. A file's format is found by its ending."""
 
 from __future__ import annotations
 
 import errno
-import math
 import os
 import stat
 import zipfile
@@ -12,21 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from fewscan.errors import DataError
-from fewscan.io.endings import NIFTI_ENDINGS, SCAN_ENDINGS, scan_ending
+from fewscan.io.endings import scan_ending, scan_endings
 from fewscan.io.files import atomic_path, check_name
-from fewscan.io.geometry import (
-    LPS_TO_RAS,
-    MARK,
-    Geometry,
-    ItkForm,
-    Scan,
-    canonical_geometry,
-    canonical_scan,
-    several_frames,
-)
-from fewscan.io.itk import itk_form, itk_geometry, itk_reader, read_metaimage, read_nrrd, write_with_itk
-from fewscan.io.itk_headers import check_meta, check_nrrd, has_field
-from fewscan.io.nifti import NiftiForms, NiftiHeader, read_header, read_values, write_nifti
+from fewscan.io.formats import ScanFormat, format_of
+from fewscan.io.geometry import MARK, Geometry, Scan
+from fewscan.io.refusals import COPY_AGAIN, not_permitted, several_frames
 
 LARGEST_LABEL = 2**31
 # A mask that was scaled and back is not whole to the last digit.
@@ -77,55 +66,47 @@ def _whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
 def read_frames(path: Path) -> list[Scan]:
     """Read the frames of a 4D NIfTI; any other scan is one frame.
 
+    Args:
+        path: path of a file; its ending says its format.
+
+    Returns:
+        The frames in their order, all of one geometry.
+
     Raises:
         DataError: as `read_scan`, but for the number of frames.
     """
-    ending = _check_file(path)
-    if ending not in NIFTI_ENDINGS:
-        return [read_metaimage(path) if ending == ".mha" else read_nrrd(path)]
-    header = read_header(path, _is_packed(path))
-    geometry = _nifti_geometry(header)
-    values = read_values(path, header, _is_packed(path))
-    frames = values.reshape(*values.shape[:3], -1, order="F").transpose(3, 2, 1, 0)
-    return [canonical_scan(frame, geometry) for frame in frames]
+    return _format_of_file(path).read_frames(path)
 
 
 def read_geometry(path: Path) -> Geometry:
     """Read the header alone.
 
+    Args:
+        path: path of a file; its ending says its format.
+
     Raises:
         DataError: as `read_scan`, for what a header shows.
     """
-    ending = _check_file(path)
-    if ending not in NIFTI_ENDINGS:
-        notes = check_meta(path).notes if ending == ".mha" else check_nrrd(path).notes
-        return itk_geometry(path, itk_reader(path), notes)
-    header = read_header(path, _is_packed(path))
-    count = math.prod(header.shape[3:])
-    if count != 1:
-        raise several_frames(path, count)
-    return _nifti_geometry(header)
+    return _format_of_file(path).read_geometry(path)
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a mask, or an archive of probabilities, is one that `fewscan predict` wrote."""
+    """Tell whether a mask, or an archive of probabilities, is one that `fewscan predict` wrote.
+
+    Args:
+        path: path of whatever there is; of nothing it is not.
+    """
     try:
-        if path.suffix == ".npz":
+        if path.suffix == ".npz" and scan_ending(path) is None:
             with zipfile.ZipFile(path) as archive:
                 return f"{MARK}.npy" in archive.namelist()
-        if _check_file(path) in NIFTI_ENDINGS:
-            return read_header(path, _is_packed(path)).description == MARK
-        return has_field(path, MARK)
+        return _format_of_file(path).is_ours(path)
     except (DataError, OSError, ValueError, zipfile.BadZipFile):
         return False
 
 
-def _is_packed(path: Path) -> bool:
-    return scan_ending(path) == ".nii.gz"
-
-
-def _check_file(path: Path) -> str:
-    """The ending of a file that is there and may be read."""
+def _format_of_file(path: Path) -> ScanFormat:
+    """The format of a file that is there and may be read."""
     ending = scan_ending(path)
     check_name(path)
     try:
@@ -137,22 +118,15 @@ def _check_file(path: Path) -> str:
         fault = "a link that leads in a circle" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
         raise DataError(f"{path}: {fault}. Check the path and its permissions.") from None
     if ending is None:
-        raise DataError(f"{path}: not a scan that can be read. Convert it to {', '.join(SCAN_ENDINGS)}.")
+        raise DataError(f"{path}: not a scan that can be read. Convert it to {', '.join(scan_endings())}.")
     if not stat.S_ISREG(status.st_mode):
         what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
         raise DataError(f"{path}: {what}, not a file. Give the file itself.")
     if not os.access(path, os.R_OK):
-        raise DataError(f"{path}: you may not read this file. Change its permissions.")
+        raise not_permitted(path)
     if status.st_size == 0:
-        raise DataError(f"{path}: the file is empty. Copy it again from its source.")
-    return ending
-
-
-def _nifti_geometry(header: NiftiHeader) -> Geometry:
-    """Of a frame."""
-    shape = (header.shape[2], header.shape[1], header.shape[0])
-    form = header.forms if math.prod(header.shape[3:]) == 1 else header.forms.of_a_frame
-    return canonical_geometry(shape, header.spacing_mm, LPS_TO_RAS @ header.affine, header.notes, form)
+        raise DataError(f"{path}: the file is empty. {COPY_AGAIN}")
+    return format_of(ending)
 
 
 def write_scan(path: Path, array: np.ndarray, geometry: Geometry, predicted: bool = False) -> None:
@@ -174,15 +148,10 @@ def write_scan(path: Path, array: np.ndarray, geometry: Geometry, predicted: boo
     if array.shape != geometry.shape:
         raise DataError(f"{path}: the array has shape {array.shape}, its geometry {geometry.shape}.")
     check_name(path)
-    stored = geometry.stored
-    affine = stored.affine_ras if stored is not None else geometry.affine_ras
-    values = stored.orientation.to_stored(array) if stored is not None else array
-    form = stored.form if stored is not None else None
+    ending = scan_ending(path)
+    if ending is None:
+        raise DataError(f"{path}: no scan can have this ending. Choose one of {', '.join(scan_endings())}.")
+    scan_format = format_of(ending)
+    scan_format.check_geometry(path, geometry)
     with atomic_path(path) as beside:
-        if scan_ending(path) in NIFTI_ENDINGS:
-            where = form if isinstance(form, NiftiForms) else affine
-            write_nifti(beside, values, where, MARK if predicted else "", _is_packed(path))
-        else:
-            write_with_itk(
-                beside, values, form if isinstance(form, ItkForm) else itk_form(path, values, affine), predicted
-            )
+        scan_format.write(beside, array, geometry, predicted)

@@ -1,4 +1,4 @@
-"""What a segmentation's own file says that its numbers mean: 3D Slicer writes the segments' names into NRRD headers."""
+"""What a mask's own file says that its numbers mean: 3D Slicer writes the segments' names into NRRD headers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ from typing import NamedTuple
 
 from fewscan.classes import Classes, Region
 from fewscan.io.endings import scan_ending
-from fewscan.io.itk_headers import LARGEST_HEADER
+from fewscan.io.formats import format_of
 
-ENDINGS = (".nrrd", ".mha")
-# NRRD's pairs have ":=", MetaImage's fields "=".
-FIELD = re.compile(rb"^Segment(\d{1,6})_(Name|LabelValue)\s*:?=[ \t]*([^\r\n]*?)[ \t]*\r?$", re.MULTILINE)
-HEADER_END = re.compile(rb"\n\r?\n|^ElementDataFile", re.MULTILINE)
 # Slicer's names for segments that nobody has named.
 UNNAMED = re.compile(r"segment\d*")
 
@@ -31,22 +27,17 @@ class Contradiction(NamedTuple):
     swapped: bool
 
 
-def read_segments(path: Path) -> dict[int, str]:
-    """Number → name, where the file has such names; the file is one that `read_geometry` takes.
+def read_segments(path: Path) -> Mapping[int, str]:
+    """Read the names that a mask's own file gives to its numbers: number → name, none where it gives none.
+
+    Args:
+        path: path of a file that `read_geometry` takes.
 
     Raises:
-        OSError: it cannot be read.
+        DataError: it cannot be read any more.
     """
-    if scan_ending(path) not in ENDINGS:
-        return {}
-    with path.open("rb") as file:
-        start = file.read(LARGEST_HEADER)
-    end = HEADER_END.search(start)
-    fields: dict[int, dict[str, str]] = {}
-    for segment, what, value in FIELD.findall(start[: end.start() if end else None]):
-        fields.setdefault(int(segment), {})[what.decode()] = value.decode("utf-8", "replace")
-    pairs = [(pair.get("LabelValue", ""), pair.get("Name", "")) for pair in fields.values()]
-    return {int(number): name for number, name in pairs if number.isdecimal() and name}
+    ending = scan_ending(path)
+    return format_of(ending).segment_names(path) if ending is not None else {}
 
 
 def contradictions(segments: Mapping[int, str], classes: Classes) -> list[Contradiction]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fewscan.errors import DataError
-from fewscan.io.nifti import COPY_AGAIN, GZIP_LARGEST_RATIO
+from fewscan.io.refusals import COPY_AGAIN, DEFLATE_LARGEST_RATIO
 from fewscan.memory import require_memory, too_large
 
 # What h5py raises for files that are damaged, or of types that NumPy has not.
@@ -66,7 +66,7 @@ def _read(path: Path, file: Any, name: str, n_axes: int) -> np.ndarray:
         raise DataError(f'{path}: "{name}" has the shape {found.shape}, not {n_axes} axes with pixels. {COPY_AGAIN}')
     wanted, stored = found.nbytes, found.id.get_storage_size()
     # What was never written takes no room in a file, and reads as a value that stands for all of it.
-    if not stored or (wanted > SMALL and stored * GZIP_LARGEST_RATIO < wanted):
+    if not stored or (wanted > SMALL and stored * DEFLATE_LARGEST_RATIO < wanted):
         raise DataError(f'{path}: "{name}" is to have {wanted} bytes, the file holds {stored} of it. {COPY_AGAIN}')
     require_memory(path, wanted)
     try:

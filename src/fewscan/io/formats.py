@@ -1,0 +1,163 @@
+"""What a format of scans is, and how one is found: by the ending of a file's name.
+
+A new format of fewscan's own is one file here and its endings in `registry.FORMATS`; one from elsewhere is a class and
+`register_format`, or an entry point of its package. `fewscan.testing.formats` tests the contract.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+import numpy as np
+
+from fewscan.io.endings import check_ending
+from fewscan.io.geometry import Geometry, Scan
+from fewscan.registry import FORMATS
+
+T = TypeVar("T", bound="type[ScanFormat]")
+
+
+class ScanFormat(ABC):
+    """A format of files that each hold a scan: an image or a mask, with where it lies.
+
+    What a format owes its callers:
+
+    - **Axes.** Arrays are (z, y, x), and canonical: x to the patient's left, y to the back, z to the head, or as near
+      to that as the scan's axes lie. `canonical_geometry` and `canonical_scan` bring them there, and remember in
+      `Geometry.stored` how the file holds them. `write` stores in that order again (`Geometry.to_stored`,
+      `Geometry.stored_affine_ras`), so that each program finds a mask where it finds its scan. Without
+      `Geometry.stored` the canonical order is stored.
+    - **Values.** Real numbers in the machine's byte order, C-contiguous, scaled as the file says.
+    - **Errors.** Whatever bytes a file holds, it is read or refused by a `DataError` that names the file, what is wrong
+      and what to do. A file that is cut short is never read as something else.
+    - **Headers.** `read_geometry` reads no voxel. What a header says is held against the size of the file before memory
+      is taken for it; `memory.require_memory` refuses what memory does not suffice for.
+    - **Strangers.** Files come from strangers: nothing that a file contains is run or unpickled, no other file that
+      it names is read, and no text of its header goes into a mask.
+    - **Writing.** What `write` is given to write to lies beside the file and is renamed to it afterwards, so that the
+      file appears whole or not at all; `write` has to raise where the system refuses anything. Equal scans are equal
+      files, byte by byte.
+    - **State.** There is none: an object is made for each file, in any thread.
+
+    A format claims a path by the ending of its name alone, of several formats the one with the longest ending; where
+    folders become scans, such as DICOM series, a format of the ending "" will be asked whether it claims the folder.
+
+    Attributes:
+        endings: endings of the names of its files, in small letters, each with its point: (".img", ".img.gz").
+    """
+
+    endings: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def read_geometry(self, path: Path) -> Geometry:
+        """Read the header of a file of one frame.
+
+        Args:
+            path: path of a file that is there, not empty, and may be read.
+
+        Returns:
+            The geometry, which equals that of the frame of `read_frames`.
+
+        Raises:
+            DataError: the header shows that the file is damaged or no such scan, or holds several frames.
+        """
+
+    @abstractmethod
+    def read_frames(self, path: Path) -> list[Scan]:
+        """Read a whole file: one frame in most formats.
+
+        Args:
+            path: path of a file that is there, not empty, and may be read.
+
+        Returns:
+            Scans of one geometry, at least one.
+
+        Raises:
+            DataError: the file is damaged, cut short or no such scan, or memory does not suffice.
+        """
+
+    @abstractmethod
+    def write(self, path: Path, array: np.ndarray, geometry: Geometry, predicted: bool) -> None:
+        """Write a whole file.
+
+        Args:
+            path: path of a file to write, beside where it will be in the end, with the same ending.
+            array: (z, y, x) canonical values in the machine's byte order, of any layout in memory.
+            geometry: geometry of the array's shape, which `check_geometry` has let pass.
+            predicted: whether the file is a mask that `is_ours` has to know again.
+
+        Raises:
+            OSError: the system refused it.
+        """
+
+    @abstractmethod
+    def is_ours(self, path: Path) -> bool:
+        """Tell whether a file was written with `predicted`; by its header, not by what the voxels look like.
+
+        Args:
+            path: path of a file that is there, not empty, and may be read.
+
+        Raises:
+            DataError: it cannot be told, as the header is damaged; which counts as no.
+        """
+
+    def check_geometry(self, path: Path, geometry: Geometry) -> None:  # noqa: B027
+        """Refuse a geometry that no file of this format can hold; the default refuses none.
+
+        Args:
+            path: path that a file is to have, for the error.
+            geometry: geometry of a scan, whatever format that one has.
+
+        Raises:
+            DataError: the format cannot hold it.
+        """
+
+    def segment_names(self, path: Path) -> Mapping[int, str]:
+        """Read what a mask's own header calls its numbers: number → name. The default knows none.
+
+        Args:
+            path: path of a file that `read_geometry` takes.
+
+        Raises:
+            DataError: it cannot be read any more.
+        """
+        del path
+        return {}
+
+
+def format_of(ending: str) -> ScanFormat:
+    """Make the format that has an ending.
+
+    Args:
+        ending: one of `scan_endings()`.
+
+    Raises:
+        ConfigError: no format has it, or the one that does cannot be imported.
+    """
+    kind: type[ScanFormat] = FORMATS.find(ending)
+    return kind()
+
+
+def register_format(kind: T) -> T:
+    """Make a format known by its endings in this process: a call, or a decorator of the class.
+
+    Other processes do not know it; an entry point in the group `fewscan.formats` of an installed package, ".img" =
+    "package.module:Class", is known in all.
+
+    Args:
+        kind: a class of scan format. A class that was defined anew takes the place of the one of the same name.
+
+    Returns:
+        The class.
+
+    Raises:
+        ConfigError: an ending is another format's or cannot be one, or a method of the contract is missing.
+    """
+    for ending in kind.endings:
+        check_ending(ending)
+    for ending in kind.endings:
+        FORMATS.register(ending, kind)
+    return kind

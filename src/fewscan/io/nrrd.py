@@ -1,0 +1,114 @@
+"""NRRD files in and out: the header checked here, then read by ITK's NRRD reader and by no other."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewscan.errors import DataError
+from fewscan.io.geometry import Geometry, Scan, canonical_scan
+from fewscan.io.itk import ItkFormat, damaged, itk_geometry, itk_reader, stored_shape
+from fewscan.io.itk_headers import ATTACH, NO_SPACING, check_length, parse_sizes, read_beginning
+from fewscan.io.refusals import COPY_AGAIN
+from fewscan.memory import require_memory, too_large
+
+NRRD_BYTES = {
+    1: "signed char|int8|int8_t|uchar|unsigned char|uint8|uint8_t",
+    2: "short|short int|signed short|signed short int|int16|int16_t|ushort|unsigned short|unsigned short int|uint16|"
+    "uint16_t",
+    4: "int|signed int|int32|int32_t|uint|unsigned int|uint32|uint32_t|float",
+    8: "longlong|long long|long long int|signed long long|signed long long int|int64|int64_t|ulonglong|"
+    "unsigned long long|unsigned long long int|uint64|uint64_t|double",
+}
+BYTES_OF_NRRD = {name: size for size, names in NRRD_BYTES.items() for name in names.split("|")}
+# ITK's name of the only reader that may open the file.
+IMAGE_IO = "NrrdImageIO"
+MILLIMETRES = {"", "mm", "millimeter", "millimetre", "millimeters", "millimetres"}
+
+
+class Nrrd(ItkFormat):
+    """NRRD of one frame, its pixels in the same file, plain, packed or as text."""
+
+    endings = (".nrrd",)
+
+    def read_geometry(self, path: Path) -> Geometry:
+        """Read the header of a file of one frame; a 2D image is one slice."""
+        notes = check_nrrd(path).notes
+        return itk_geometry(path, itk_reader(path, IMAGE_IO), notes)
+
+    def read_frames(self, path: Path) -> list[Scan]:
+        """Read a file of one frame."""
+        import SimpleITK as sitk
+
+        header = check_nrrd(path)
+        reader = itk_reader(path, IMAGE_IO)
+        geometry = itk_geometry(path, reader, header.notes)
+        # ITK unpacks into a buffer of its own, then into the image, of which the array is a copy.
+        wanted = 3 * header.n_bytes
+        require_memory(path, wanted)
+        try:
+            array = sitk.GetArrayFromImage(reader.Execute())
+        except MemoryError:
+            raise too_large(path, wanted) from None
+        except RuntimeError as error:
+            raise damaged(path, error) from None
+        return [canonical_scan(array.reshape(stored_shape(reader)), geometry)]
+
+
+@dataclass(frozen=True)
+class NrrdHeader:
+    """What a .nrrd file holds.
+
+    Attributes:
+        n_bytes: of all pixels, unpacked.
+        notes: in words, what the header does not say and what was assumed.
+    """
+
+    n_bytes: int
+    notes: tuple[str, ...]
+
+
+def check_nrrd(path: Path) -> NrrdHeader:
+    """Check the header of a .nrrd file; no pixel is read.
+
+    Raises:
+        DataError: it is no NRRD, its pixels lie elsewhere, or the file is too short for them.
+    """
+    start, found = read_beginning(path)
+    if not re.match(rb"NRRD000[1-5]", start):
+        raise DataError(f"{path}: cannot be read as a scan: it has no NRRD header. {COPY_AGAIN}")
+    # Atomic, so that one \r\n never passes for two ends of lines: the header would seem to end there.
+    end = re.search(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)", start)
+    lines = re.split(r"\r\n|\n|\r", start[: end.start() if end else None].decode("latin-1"))[1:]
+    fields: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        if not line.startswith("#") and not value.startswith("="):
+            fields["".join(key.lower().split())] = value.strip()
+    if "datafile" in fields:
+        raise DataError(f"{path}: its pixels lie in another file, {fields['datafile']!r}, which is not read. {ATTACH}")
+    if end is None:
+        raise DataError(f"{path}: the file is cut short, within the header. {COPY_AGAIN}")
+    if {"byteskip", "lineskip"} & set(fields) or not {"type", "sizes", "encoding"} <= set(fields):
+        raise DataError(f"{path}: cannot be read as a scan: an unusual header. Save it as a plain NRRD or as .nii.gz.")
+    kind = " ".join(fields["type"].lower().split())
+    if kind not in BYTES_OF_NRRD:
+        raise DataError(f"{path}: holds values of type {kind}. Convert it to real numbers.")
+    sizes = parse_sizes(path, fields["sizes"])
+    check_length(path, math.prod(sizes), BYTES_OF_NRRD[kind], _nrrd_packing(path, fields), found - end.end())
+    units = set(re.findall(r'"([^"]*)"', fields.get("spaceunits", "") + fields.get("units", "")))
+    if units - MILLIMETRES:
+        raise DataError(f"{path}: is measured in {', '.join(sorted(units))}. Convert it to mm.")
+    notes = () if {"spacings", "spacedirections"} & set(fields) else (NO_SPACING,)
+    return NrrdHeader(math.prod(sizes) * BYTES_OF_NRRD[kind], notes)
+
+
+def _nrrd_packing(path: Path, fields: dict[str, str]) -> str:
+    encoding = fields["encoding"].lower()
+    packings = {"raw": "raw", "gzip": "packed", "gz": "packed"}
+    packings |= dict.fromkeys(("text", "txt", "ascii"), "text")
+    if encoding not in packings:
+        raise DataError(f"{path}: encoding {encoding!r} cannot be read. Save it with raw or gzip encoding.")
+    return packings[encoding]
