@@ -17,7 +17,7 @@ from benchmarks.results import GIB, Measured, Target
 from benchmarks.slices import plan_of, write_cache
 from fewscan.data.store import SliceStore
 from fewscan.engine.loop import Batches, make_optimiser, set_learning_rate, weighted_sum
-from fewscan.methods.base import Context
+from fewscan.methods.base import StepInfo
 from fewscan.registry import METHODS
 from fewscan.runs.job import build_method
 from fewscan.terminal.console import Reporter
@@ -81,14 +81,14 @@ class Training:
         """What `fewscan.engine.loop.fit` does for one update, from the draw to the teacher; the loss terms."""
         set_learning_rate(self.optimiser, self.config.optimiser, self.update, self.stage.updates)
         batch = self.batches.draw(self.stage)
-        context = Context(self.generator, self.update, self.stage.updates)
+        info = StepInfo(self.generator, self.update, self.stage.updates)
         with dense_steps(self.method) if self.dense else nullcontext():
-            terms = self.method(batch, context)
-        loss = weighted_sum(terms, self.method.weights(context))
+            terms = self.method(batch, info)
+        loss = weighted_sum(terms, self.method.weights(info))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
-        self.method.after_update(context)
+        self.method.after_update(info)
         self.update += 1
         return {name: term.detach() for name, term in terms.items()}
 

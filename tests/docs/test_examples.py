@@ -15,7 +15,7 @@ from fewscan.augment.policy import AugmentationSettings
 from fewscan.commands.check import check
 from fewscan.commands.convert import convert
 from fewscan.io.scans import write_scan
-from fewscan.methods.base import Batch, Context, StageSettings, StagesSettings, Task
+from fewscan.methods.base import Batch, StageSettings, StagesSettings, StepInfo, Task
 from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS
 from support.scans import disc, geometry
@@ -53,7 +53,7 @@ def test_the_method_of_the_page_takes_a_step(monkeypatch: pytest.MonkeyPatch, ge
     method = cls(task, cls.Settings())
     labels = torch.randint(3, (2, 32, 32), generator=generator)
     batch = Batch(torch.randn(2, 1, 32, 32), labels, torch.randn(2, 1, 32, 32))
-    terms = method(batch, Context(generator, 0, 2))
+    terms = method(batch, StepInfo(generator, 0, 2))
     assert set(terms) == {"sup", "unsup"}
     sum(terms.values()).backward()
     assert all(torch.isfinite(value) for value in terms.values())

@@ -16,7 +16,7 @@ from fewscan.errors import FewscanError, Interrupted
 from fewscan.losses.collapse import class_shares, spread, thin
 from fewscan.methods.base import PSEUDO_LABELS, Stage
 from fewscan.registry import METHODS
-from support.steps import SIZES, Stopper, Store, build, context, draw_batch, start
+from support.steps import SIZES, Stopper, Store, build, draw_batch, start, step_info
 
 STAGE = Stage("semi", 1000, 2, 2)
 BATCH = draw_batch(STAGE, SIZES[0])
@@ -242,7 +242,7 @@ def test_alarms_are_found_in_a_log():
 
 def noticed_by(name, stage):
     method, batch = start(name, SIZES[0], stage)
-    method(batch, context())
+    method(batch, step_info())
     noticed = method.take_noticed()
     assert method.take_noticed() == {}
     return noticed

@@ -3,12 +3,12 @@ import torch
 
 from fewscan.methods.action import Action
 from fewscan.networks.heads import cut_patches
-from support.steps import SIZES, STAGES, build, context, start
+from support.steps import SIZES, STAGES, build, start, step_info
 
 
 def run_step(stage, **settings):
     method, batch = start("action", SIZES[0], stage, **settings)
-    return {k: float(v.detach()) for k, v in method(batch, context()).items()}
+    return {k: float(v.detach()) for k, v in method(batch, step_info()).items()}
 
 
 def test_terms_of_every_stage():
@@ -66,7 +66,7 @@ def test_views_are_those_asked_for():
 def test_anchors_are_other_images_and_the_batch_joins_the_bank_afterwards():
     method, batch = start("action", SIZES[0], "global")
     before = method.bank_global.entries.clone()
-    method(batch, context())
+    method(batch, step_info())
     changed = (method.bank_global.entries != before).any(dim=1)
     assert changed.tolist() == [True, True] + [False] * 34
 
@@ -79,7 +79,7 @@ def test_bank_of_locations_has_a_place_for_every_patch():
 
 def test_stage_one_runs_the_encoder_alone():
     method, batch = start("action", SIZES[0], "global")
-    method(batch, context())["global"].backward()
+    method(batch, step_info())["global"].backward()
     assert all(p.grad is None for p in method.student.decoder.parameters())
 
 
@@ -90,7 +90,7 @@ def test_teacher_follows_the_student_with_its_heads():
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter))
     before = method.teacher.classifier.weight.clone(), method.project_global_teacher.project[0].weight.clone()
-    method.after_update(context(update=500))
+    method.after_update(step_info(update=500))
     for old, teacher, student in zip(
         before,
         (method.teacher.classifier, method.project_global_teacher.project[0]),
@@ -102,23 +102,23 @@ def test_teacher_follows_the_student_with_its_heads():
 
 def test_weights_ramp_up():
     method, _ = start("action", SIZES[0], "anatomical", ramp_up=0.5, lambda_unsup=2.0)
-    rising = [method.weights(context(update))["unsup"] for update in range(10)]
+    rising = [method.weights(step_info(update))["unsup"] for update in range(10)]
     assert rising == sorted(rising)
     assert rising[0] < 0.1
     assert rising[5:] == [2.0] * 5
-    assert method.weights(context())["anco"] == 0.01
+    assert method.weights(step_info())["anco"] == 0.01
 
 
 def test_pseudo_labels_are_the_teachers_and_made_without_dropout():
     method, batch = start("action", SIZES[0], "anatomical", view_student="weak")
-    first, second = (method._pseudo_labelled(batch.images_unlabelled, context().generator) for _ in range(2))
+    first, second = (method._pseudo_labelled(batch.images_unlabelled, step_info().generator) for _ in range(2))
     assert torch.equal(first.labels, second.labels)
     assert torch.equal(first.confidence, second.confidence)
     probs = method.teacher(first.images).softmax(1)
     assert torch.equal(first.labels, probs.argmax(1))
     with torch.no_grad():
         method.student.classifier.weight.mul_(-1)
-    third = method._pseudo_labelled(batch.images_unlabelled, context().generator)
+    third = method._pseudo_labelled(batch.images_unlabelled, step_info().generator)
     assert torch.equal(first.labels, third.labels)
 
 

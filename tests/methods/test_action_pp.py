@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from fewscan.losses.adaptive import adaptive_contrast
 from fewscan.methods import action_pp
 from fewscan.networks.blocks import resize_linear
-from support.steps import N_CLASSES, SIZES, build, context, start
+from support.steps import N_CLASSES, SIZES, build, start, step_info
 
 SMALL = {"queries": 8, "keys": 4, "queue": 6, "representation": 5}
 
@@ -14,12 +14,12 @@ def test_terms_of_every_stage():
     expected = {"global": {"global"}, "local": {"sup", "global", "local"}, "anatomical": {"sup", "unsup", "aaco"}}
     for stage, names in expected.items():
         method, batch = start("action_pp", SIZES[0], stage, **SMALL)
-        assert set(method(batch, context())) == names
+        assert set(method(batch, step_info())) == names
 
 
 def test_temperature_swings_once_a_stage_and_reaches_the_distillation():
     method = build("action_pp", period=1.0)
-    temperatures = [method.temperatures(context(update)) for update in range(10)]
+    temperatures = [method.temperatures(step_info(update)) for update in range(10)]
     assert temperatures[0].student == pytest.approx(1.0)
     assert temperatures[5].student == pytest.approx(0.1)
     assert temperatures[3].student == pytest.approx(temperatures[7].student)
@@ -27,7 +27,7 @@ def test_temperature_swings_once_a_stage_and_reaches_the_distillation():
     losses = []
     for update in (0, 5):
         method, batch = start("action_pp", SIZES[0], "global")
-        losses.append(float(method(batch, context(update, seed=1))["global"].detach()))
+        losses.append(float(method(batch, step_info(update, seed=1))["global"].detach()))
     assert losses[0] != losses[1]
 
 
@@ -42,9 +42,9 @@ def test_centres_are_assigned_to_the_nearest_means_every_so_often():
     method, _ = start("action_pp", SIZES[0], "anatomical", assign_every=5)
     order = torch.tensor([2, 0, 1])
     method.means.copy_(method.centres[order] + 0.01)
-    method.after_update(context(update=4))
+    method.after_update(step_info(update=4))
     assert method.assignment.tolist() == [0, 1, 2]
-    method.after_update(context(update=5))
+    method.after_update(step_info(update=5))
     assert method.assignment.tolist() == order.tolist()
 
 
@@ -68,7 +68,7 @@ def test_the_term_is_the_contrast_of_dense_embeddings(monkeypatch):
         monkeypatch.setattr(
             network, "logits_and_pyramid", lambda images, n=name, f=forward: passes.setdefault(n, f(images))
         )
-    method(batch, context())
+    method(batch, step_info())
     pixels_keys, pixels_queries = drawn
     for name, head, pixels, found in (
         ("student", method.represent, pixels_queries, seen["queries"]),
@@ -100,7 +100,7 @@ def test_keys_are_of_their_class(monkeypatch):
             return F.pad(windows[..., 4, :], (0, 2))
 
     monkeypatch.setattr(action_pp, "_embed", spy)
-    method(batch, context())
+    method(batch, step_info())
     assert len(calls) == 2
     for c in range(N_CLASSES):
         assert method.queue.entries[c, :4].argmax(-1).tolist() == [c] * 4
@@ -108,10 +108,10 @@ def test_keys_are_of_their_class(monkeypatch):
 
 def test_an_absent_class_keeps_its_mean_and_its_keys():
     method, batch = start("action_pp", SIZES[0], "anatomical", **SMALL)
-    method(batch, context())
+    method(batch, step_info())
     means, entries = method.means.clone(), method.queue.entries.clone()
     batch.labels[batch.labels == 2] = 0
-    terms = method(batch, context(1))
+    terms = method(batch, step_info(1))
     assert torch.isfinite(terms["aaco"])
     assert torch.equal(method.means[2], means[2])
     assert torch.equal(method.queue.entries[2], entries[2])
@@ -122,5 +122,5 @@ def test_representation_teacher_follows():
     method, _ = start("action_pp", SIZES[0], "anatomical", momentum=0.5)
     with torch.no_grad():
         method.represent.mix.weight.add_(1.0)
-    method.after_update(context(update=500))
+    method.after_update(step_info(update=500))
     assert torch.allclose(method.represent_teacher.mix.weight, method.represent.mix.weight - 0.5, atol=1e-6)

@@ -10,7 +10,7 @@ from fewscan.classes import IGNORED
 from fewscan.config import OptimiserSettings
 from fewscan.engine.loop import make_optimiser, weighted_sum
 from fewscan.registry import METHODS
-from support.steps import SIZES, STAGES, build, context, draw_batch, start
+from support.steps import SIZES, STAGES, build, draw_batch, start, step_info
 
 
 def steps(name):
@@ -24,7 +24,7 @@ ALL_STEPS = [(name, *step) for name in METHODS.built_in for step in steps(name)]
 def test_terms_are_finite_scalars_and_the_batch_is_not_modified(name, size, stage):
     method, batch = start(name, size, stage)
     before = copy.deepcopy(batch)
-    terms = method(batch, context())
+    terms = method(batch, step_info())
     assert terms
     assert all(t.ndim == 0 and torch.isfinite(t) for t in terms.values())
     assert all(torch.equal(a, b) for a, b in zip(batch, before, strict=True))
@@ -35,15 +35,15 @@ def test_every_weight_is_of_a_term(name):
     terms, weights = set(), set()
     for stage in build(name).stages():
         method, batch = start(name, SIZES[0], stage.name)
-        terms |= set(method(batch, context()))
-        weights |= set(method.weights(context()))
+        terms |= set(method(batch, step_info()))
+        weights |= set(method.weights(step_info()))
     assert weights <= terms
 
 
 @pytest.mark.parametrize(("name", "size", "stage"), ALL_STEPS)
 def test_only_what_is_trained_takes_gradient(name, size, stage):
     method, batch = start(name, size, stage)
-    weighted_sum(method(batch, context()), method.weights(context(9))).backward()
+    weighted_sum(method(batch, step_info()), method.weights(step_info(9))).backward()
     encoder = list(method.student.encoder.parameters())
     assert all(p.grad is not None for p in encoder)
     for key, parameter in method.named_parameters():
@@ -60,11 +60,11 @@ def test_same_seed_same_step_and_resume_is_exact(name, size, stage):
         # Momentum starts anew on both sides; weights, teachers, banks and statistics must not.
         for update in range(first, last):
             torch.manual_seed(update)  # of dropout
-            loss = weighted_sum(method(batch, context(update, update)), method.weights(context(update)))
+            loss = weighted_sum(method(batch, step_info(update, update)), method.weights(step_info(update)))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            method.after_update(context(update))
+            method.after_update(step_info(update))
 
     method, batch = start(name, size, stage)
     advance(method, 0, 3)
@@ -84,8 +84,8 @@ def test_one_class_in_the_batch_is_legal(name):
     method.start_stage(stage)
     batch = draw_batch(stage, SIZES[0])
     batch.labels.zero_()
-    terms = method(batch, context())
-    weighted_sum(terms, method.weights(context())).backward()
+    terms = method(batch, step_info())
+    weighted_sum(terms, method.weights(step_info())).backward()
     assert all(torch.isfinite(t) for t in terms.values())
 
 
@@ -101,7 +101,7 @@ def test_lower_precision_gives_finite_terms_of_the_images_precision(name):
     rough = type(method)(task, method.settings).train()
     for stage in rough.stages():
         rough.start_stage(stage)
-        terms = rough(draw_batch(stage, SIZES[0]), context())
+        terms = rough(draw_batch(stage, SIZES[0]), step_info())
         assert all(t.dtype == torch.float32 and torch.isfinite(t) for t in terms.values())
 
 
@@ -128,7 +128,7 @@ def test_what_is_ignored_teaches_nothing(name, size, stage, monkeypatch):
     labels = batch.labels.clone()
     labels[:, half:] = IGNORED
     method.student.classifier.register_forward_hook(notice)
-    terms = method(batch._replace(labels=labels), context())
+    terms = method(batch._replace(labels=labels), step_info())
     assert torch.isfinite(torch.stack(list(terms.values()))).all()
     taught = torch.stack([terms[key] for key in ("sup", "copy_paste", "inward", "outward") if key in terms]).sum()
     found = torch.autograd.grad(taught, [o for o in outputs if o.requires_grad], allow_unused=True)
@@ -144,7 +144,7 @@ def test_a_batch_without_any_label_teaches_nothing_by_labels(name):
     method.start_stage(stage)
     batch = draw_batch(stage, SIZES[0])
     batch.labels.fill_(IGNORED)
-    terms = method(batch, context())
-    weighted_sum(terms, method.weights(context())).backward()
+    terms = method(batch, step_info())
+    weighted_sum(terms, method.weights(step_info())).backward()
     assert all(torch.isfinite(t) for t in terms.values())
     assert "sup" not in terms or terms["sup"].item() == 0

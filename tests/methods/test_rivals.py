@@ -10,7 +10,7 @@ from fewscan.losses.consistency import mutual_consistency, pyramid_consistency
 from fewscan.losses.segmentation import soft_dice, supervised_loss
 from fewscan.methods import bcp, cct, fixmatch, ict, mc_net, mean_teacher, ua_mt, unimatch, urpc
 from fewscan.methods.semi import believe
-from support.steps import N_CLASSES, SIZES, build, context, start
+from support.steps import N_CLASSES, SIZES, build, start, step_info
 
 SIZE = SIZES[0]
 
@@ -40,10 +40,10 @@ def values(terms):
 @pytest.mark.parametrize("name", ["entropy", "mean_teacher", "ua_mt", "ict", "cct", "cps", "urpc", "mc_net"])
 def test_weight_of_the_unlabelled_rises_to_a_tenth_over_the_whole_training(name):
     method = build(name)
-    rising = [method.weights(context(update))["unsup"] for update in range(10)]
+    rising = [method.weights(step_info(update))["unsup"] for update in range(10)]
     assert rising == sorted(rising)
     assert rising[0] == pytest.approx(0.1 * math.exp(-5))
-    assert build(name, ramp_up=0.0).weights(context())["unsup"] == 0.1
+    assert build(name, ramp_up=0.0).weights(step_info())["unsup"] == 0.1
 
 
 def test_published_settings():
@@ -52,8 +52,8 @@ def test_published_settings():
     assert build("mc_net").settings.temperature == 0.1
     assert build("urpc").settings.levels == 4
     assert build("fixmatch").settings.confident_from == build("unimatch").settings.confident_from == 0.95
-    assert build("fixmatch").weights(context()) == {"unsup": 1.0}
-    assert build("unimatch").weights(context()) == {"unsup": 0.5, "feature": 0.5}
+    assert build("fixmatch").weights(step_info()) == {"unsup": 1.0}
+    assert build("unimatch").weights(step_info()) == {"unsup": 0.5, "feature": 0.5}
     assert build("bcp").settings.box == 2 / 3
     for name in ("mean_teacher", "ua_mt", "ict", "bcp"):
         assert build(name).settings.momentum == 0.99
@@ -64,7 +64,7 @@ def test_entropy_falls_when_it_alone_is_trained():
     optimiser = torch.optim.SGD(method.parameters(), lr=0.5)
     readings = []
     for _ in range(6):
-        loss = method(batch, context())["unsup"]
+        loss = method(batch, step_info())["unsup"]
         readings.append(float(loss.detach()))
         optimiser.zero_grad()
         loss.backward()
@@ -76,11 +76,11 @@ def test_mean_teacher_compares_the_strong_view_with_the_teachers_weak_one_pixel_
     method, batch = begin("mean_teacher")
     mse = Spy(monkeypatch, mean_teacher, "probability_mse")
     joint = Spy(monkeypatch, mean_teacher, "joint_logits")
-    term = values(method(batch, context()))["unsup"]
+    term = values(method(batch, step_info()))["unsup"]
     (probs, targets), _ = mse.calls[0]
     assert probs.requires_grad
     assert not targets.requires_grad
-    generator = context().generator
+    generator = step_info().generator
     method.augment.labelled(batch.images_labelled, batch.labels, generator)
     weak = method.augment.weak(batch.images_unlabelled, generator)
     assert torch.allclose(targets, method.teacher(weak).softmax(1), atol=1e-6)
@@ -92,7 +92,7 @@ def test_mean_teacher_compares_the_strong_view_with_the_teachers_weak_one_pixel_
 def test_uncertainty_is_the_entropy_of_the_mean_of_noisy_passes(monkeypatch):
     method, batch = begin("ua_mt", passes=3, noise=0.1)
     passes = Spy(monkeypatch, method, "teacher_probs")
-    found = method.uncertainty(batch.images_unlabelled, context().generator)
+    found = method.uncertainty(batch.images_unlabelled, step_info().generator)
     assert len(passes.calls) == 3
     noises = [args[0] - batch.images_unlabelled for args, _ in passes.calls]
     assert all(0 < noise.abs().max() <= 0.2 + 1e-6 for noise in noises)
@@ -103,7 +103,7 @@ def test_uncertainty_is_the_entropy_of_the_mean_of_noisy_passes(monkeypatch):
 
 def test_dropout_is_on_in_the_passes_that_estimate_uncertainty_alone():
     method, batch = begin("ua_mt", passes=1, noise=0.0)
-    first, second = (method.uncertainty(batch.images_unlabelled, context().generator) for _ in range(2))
+    first, second = (method.uncertainty(batch.images_unlabelled, step_info().generator) for _ in range(2))
     assert not torch.equal(first, second)
     assert torch.equal(method.teacher_probs(batch.images_unlabelled), method.teacher_probs(batch.images_unlabelled))
 
@@ -113,13 +113,13 @@ def test_uncertain_pixels_do_not_count(monkeypatch):
     mse = Spy(monkeypatch, ua_mt, "probability_mse")
     doubt = torch.linspace(0, math.log(N_CLASSES), 2 * SIZE[0] * SIZE[1]).reshape(2, *SIZE)
     monkeypatch.setattr(method, "uncertainty", lambda *_: doubt)
-    term = values(method(batch, context()))["unsup"]
+    term = values(method(batch, step_info()))["unsup"]
     (probs, targets, weights), _ = mse.calls[0]
     limit = (0.75 + 0.25 * math.exp(-5)) * math.log(N_CLASSES)
     assert torch.equal(weights.bool(), doubt < limit)
     squares = (probs - targets).square().mean(1)
     assert term == pytest.approx(float(squares[doubt < limit].mean().detach()), rel=1e-5)
-    assert method.threshold(context(10)) == pytest.approx(math.log(N_CLASSES))
+    assert method.threshold(step_info(10)) == pytest.approx(math.log(N_CLASSES))
 
 
 def test_ict_mixes_images_and_predictions_alike(monkeypatch):
@@ -129,7 +129,7 @@ def test_ict_mixes_images_and_predictions_alike(monkeypatch):
     joint = Spy(monkeypatch, ict, "joint_logits")
     mse = Spy(monkeypatch, ict, "probability_mse")
     teacher = Spy(monkeypatch, method, "teacher_probs")
-    method(batch, context())
+    method(batch, step_info())
     ((weak,), probs) = teacher.calls[0]
     mixed, targets = joint.calls[0][0][2], mse.calls[0][0][1]
     for i, share in enumerate(shares):
@@ -141,7 +141,7 @@ def test_ict_mixes_images_and_predictions_alike(monkeypatch):
 def test_cct_pulls_auxiliary_decoders_to_the_main_one_which_is_not_moved(monkeypatch):
     method, batch = begin("cct")
     mse = Spy(monkeypatch, cct, "probability_mse")
-    terms = method(batch, context())
+    terms = method(batch, step_info())
     assert len(mse.calls) == 3
     mean = sum(float((p - q).square().mean().detach()) for (p, q), _ in mse.calls) / 3
     assert values(terms)["unsup"] == pytest.approx(mean, rel=1e-5)
@@ -154,7 +154,7 @@ def test_cct_pulls_auxiliary_decoders_to_the_main_one_which_is_not_moved(monkeyp
 def test_cct_perturbs_features_in_three_ways():
     method = build("cct")
     levels = [torch.rand(2, 4, 8, 8) + 0.1, torch.rand(2, 6, 4, 4) + 0.1]
-    noisy, dropped, faded = method.perturb(levels, context().generator)
+    noisy, dropped, faded = method.perturb(levels, step_info().generator)
     for level, a, b, c in zip(levels, noisy, dropped, faded, strict=True):
         assert ((a / level - 1).abs() <= 0.3 + 1e-5).all()
         assert set((b / level).mul(0.7).round(decimals=4).unique().tolist()) <= {0.0, 1.0}
@@ -171,8 +171,8 @@ def test_cps_teaches_each_network_by_the_others_pseudo_labels():
         for module in network.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
-    term = method(batch, context())["unsup"]
-    generator = context().generator
+    term = method(batch, step_info())["unsup"]
+    generator = step_info().generator
     images, _ = method.augment.labelled(batch.images_labelled, batch.labels, generator)
     together = torch.cat((images, method.strong_view(batch.images_unlabelled, generator)))
     first, second = (network(together)[len(images) :] for network in (method.student, method.second))
@@ -188,7 +188,7 @@ def test_urpc_has_a_prediction_for_every_level_and_exports_the_finest(monkeypatc
     method, batch = begin("urpc")
     spy = Spy(monkeypatch, urpc, "pyramid_consistency")
     sups = Spy(monkeypatch, urpc, "supervised_loss")
-    terms = values(method(batch, context()))
+    terms = values(method(batch, step_info()))
     levels = spy.calls[0][0][0]
     assert [p.shape for p in levels] == [(2, N_CLASSES, *SIZE)] * 2  # Three levels, the bottleneck does not predict.
     assert terms["unsup"] == pytest.approx(float(pyramid_consistency(levels).detach()), rel=1e-5)
@@ -202,7 +202,7 @@ def test_mc_net_has_decoders_that_upsample_differently_on_one_encoder(monkeypatc
     assert len(build("mc_net", decoders=2).others) == 1
     spy = Spy(monkeypatch, mc_net, "mutual_consistency")
     encode = Spy(monkeypatch, method.student, "encode")
-    terms = values(method(batch, context()))
+    terms = values(method(batch, step_info()))
     assert len(encode.calls) == 1
     probs = spy.calls[0][0][0]
     assert [p.shape[0] for p in probs] == [4] * 3  # Labelled and unlabelled.
@@ -212,13 +212,13 @@ def test_mc_net_has_decoders_that_upsample_differently_on_one_encoder(monkeypatc
 def test_fixmatch_learns_from_its_own_sure_pseudo_labels(monkeypatch):
     method, batch = begin("fixmatch", confident_from=0.4)
     spy = Spy(monkeypatch, fixmatch, "masked_pseudo_loss")
-    term = values(method(batch, context()))["unsup"]
+    term = values(method(batch, step_info()))["unsup"]
     (logits, labels, confidence, threshold), _ = spy.calls[0]
     losses = F.cross_entropy(logits, labels, reduction="none")
     assert threshold == 0.4
     assert term == pytest.approx(float((losses * (confidence >= 0.4)).sum().detach()) / losses.numel(), rel=1e-5)
     nothing, batch = begin("fixmatch", confident_from=1.0)
-    assert values(nothing(batch, context()))["unsup"] == 0
+    assert values(nothing(batch, step_info()))["unsup"] == 0
     assert list(method.networks()) == ["student"]
 
 
@@ -235,7 +235,7 @@ def test_pseudo_labels_are_the_networks_argmax_and_largest_probability():
 def test_unimatch_has_two_strong_streams_and_one_of_dropped_features(monkeypatch):
     method, batch = begin("unimatch", confident_from=0.4)
     spy = Spy(monkeypatch, unimatch, "confident_dice")
-    terms = values(method(batch, context()))
+    terms = values(method(batch, step_info()))
     (first, second, feature) = [args for args, _ in spy.calls]
     assert not torch.equal(first[0], second[0])
     dice = [float(soft_dice(a[0], a[1], (a[2] >= 0.4).float()).detach()) for a in (first, second, feature)]
@@ -247,9 +247,9 @@ def test_unimatch_has_two_strong_streams_and_one_of_dropped_features(monkeypatch
             module.p = 0.0
     plain = build("unimatch", channel_dropout=0.0)
     plain.student = method.student
-    dropped, again = (method.dropped_logits(images, context(seed=s).generator) for s in (1, 2))
+    dropped, again = (method.dropped_logits(images, step_info(seed=s).generator) for s in (1, 2))
     assert not torch.equal(dropped, again)
-    assert torch.equal(plain.dropped_logits(images, context().generator), method.student(images))
+    assert torch.equal(plain.dropped_logits(images, step_info().generator), method.student(images))
 
 
 def test_bcp_splits_the_updates_between_its_stages():
@@ -262,8 +262,8 @@ def test_bcp_pastes_labelled_boxes_into_their_neighbours(monkeypatch):
     method, batch = begin("bcp", "copy_paste")
     spy = Spy(monkeypatch, bcp, "pasted_loss")
     student = Spy(monkeypatch, method.student, "forward")
-    term = values(method(batch, context()))["copy_paste"]
-    images, labels = method.augment.labelled(batch.images_labelled, batch.labels, context().generator)
+    term = values(method(batch, step_info()))["copy_paste"]
+    images, labels = method.augment.labelled(batch.images_labelled, batch.labels, step_info().generator)
     (logits, own, other, box, *weights), _ = spy.calls[0]
     assert torch.equal(own, labels)
     assert torch.equal(other, labels[[1, 0]])
@@ -280,8 +280,8 @@ def test_bcp_pastes_both_ways_and_weighs_pseudo_labels_by_half(monkeypatch):
     spy = Spy(monkeypatch, bcp, "pasted_loss")
     joint = Spy(monkeypatch, bcp, "joint_logits")
     teacher = Spy(monkeypatch, bcp, "believe")
-    assert set(method(batch, context())) == {"inward", "outward"}
-    images, labels = method.augment.labelled(batch.images_labelled, batch.labels, context().generator)
+    assert set(method(batch, step_info())) == {"inward", "outward"}
+    images, labels = method.augment.labelled(batch.images_labelled, batch.labels, step_info().generator)
     believed = teacher.calls[0][1]
     (_, pseudo, true, box, alpha, one), _ = spy.calls[0]
     (_, true_out, pseudo_out, box_out, one_out, alpha_out), _ = spy.calls[1]
@@ -303,7 +303,7 @@ def test_bcp_pairs_batches_of_unequal_sizes():
             labels=batch.labels[:labelled],
             images_unlabelled=batch.images_unlabelled[:unlabelled],
         )
-        assert all(torch.isfinite(t) for t in method(uneven, context()).values())
+        assert all(torch.isfinite(t) for t in method(uneven, step_info()).values())
 
 
 @pytest.mark.parametrize("name", ["mean_teacher", "ua_mt", "ict", "bcp"])
@@ -313,5 +313,5 @@ def test_teachers_are_averaged_and_exported_when_asked_for(name):
     before = method.teacher.classifier.weight.clone()
     with torch.no_grad():
         method.student.classifier.weight.add_(1.0)
-    method.after_update(context(update=500))
+    method.after_update(step_info(update=500))
     assert torch.allclose(method.teacher.classifier.weight, before + 0.5)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fewscan.augment.policy import AugmentationSettings
-from fewscan.methods.base import Batch, Context, Stage, StagesSettings, Task
+from fewscan.methods.base import Batch, Stage, StagesSettings, StepInfo, Task
 from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS
 
@@ -41,8 +41,8 @@ def draw_batch(stage: Stage, size, seed=0):
     return Batch(images, labels, torch.randn(stage.unlabelled, 1, *size, generator=generator))
 
 
-def context(update=0, seed=1):
-    return Context(torch.Generator().manual_seed(seed), update, 10)
+def step_info(update=0, seed=1):
+    return StepInfo(torch.Generator().manual_seed(seed), update, 10)
 
 
 def start(name, size, stage_name, **settings):

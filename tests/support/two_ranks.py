@@ -26,7 +26,7 @@ from fewscan.errors import Interrupted
 from fewscan.methods.base import Batch, StagesSettings, Task
 from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS
-from support.steps import SIZES, Stopper, Store, context
+from support.steps import SIZES, Stopper, Store, step_info
 
 STAGES = StagesSettings.model_validate(
     {
@@ -120,8 +120,8 @@ def run_case(name):
     batch, found = share_of_batch(stage), {}
     with mock.patch("fewscan.methods.action_pp.draw_true", every_true):
         for update in range(UPDATES):
-            terms = method(batch, context(update))
-            loss = weighted_sum(terms, method.weights(context(9)))
+            terms = method(batch, step_info(update))
+            loss = weighted_sum(terms, method.weights(step_info(9)))
             optimiser.zero_grad()
             loss.backward()
             terms, loss = average_gradients(method, terms, loss)
@@ -131,7 +131,7 @@ def run_case(name):
                 found = {"terms": values, "gradients": gradients}
                 found["first"] = copy.deepcopy(dict(method.named_buffers()))
             optimiser.step()
-            method.after_update(context(update))
+            method.after_update(step_info(update))
     return {**found, "last": method.state_dict()}
 
 

@@ -28,7 +28,7 @@ from fewscan.engine.checkpoint import Checkpoint, Checkpoints, Generators, State
 from fewscan.engine.interrupt import watch_signals
 from fewscan.engine.log import Listener, RunLog
 from fewscan.errors import ConfigError, Interrupted
-from fewscan.methods.base import Batch, Context, Method, Stage
+from fewscan.methods.base import Batch, Method, Stage, StepInfo
 from fewscan.schedule import linear_warm_up, polynomial_decay
 
 Validate = Callable[[Method], dict[str, Any]]
@@ -99,7 +99,7 @@ def fit(
             for update in range(first if number == start else 0, stage.updates):
                 rate = set_learning_rate(optimiser, config.optimiser, update, stage.updates)
                 batch = batches.draw(stage)
-                terms, loss = take_step(method, optimiser, batch, Context(generator, update, stage.updates))
+                terms, loss = take_step(method, optimiser, batch, StepInfo(generator, update, stage.updates))
                 done += 1
                 meter.add(terms, loss)
                 alarms.add(done, terms, batch, batches.drawn, method.take_noticed())
@@ -129,16 +129,16 @@ def fit(
 
 
 def take_step(
-    method: Method, optimiser: torch.optim.Optimizer, batch: Batch, context: Context
+    method: Method, optimiser: torch.optim.Optimizer, batch: Batch, info: StepInfo
 ) -> tuple[dict[str, Tensor], Tensor]:
     """One update of all weights; its loss terms and their weighted sum."""
-    terms = method(batch, context)
-    loss = weighted_sum(terms, method.weights(context))
+    terms = method(batch, info)
+    loss = weighted_sum(terms, method.weights(info))
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     terms, loss = average_gradients(method, terms, loss)
     optimiser.step()
-    method.after_update(context)
+    method.after_update(info)
     return terms, loss
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fewscan.losses.anatomical import Contrast, anatomical_contrast
 from fewscan.methods.action_base import ActionBase, ActionBaseSettings, FineTuning, Temperatures
-from fewscan.methods.base import Batch, Context
+from fewscan.methods.base import Batch, StepInfo
 from fewscan.networks.heads import RepresentationHead
 from fewscan.settings import Count, NonNegative, Positive, Share
 
@@ -40,20 +40,20 @@ class Action(ActionBase):
     Settings = ActionSettings
     settings: ActionSettings
 
-    def temperatures(self, context: Context) -> Temperatures:
+    def temperatures(self, info: StepInfo) -> Temperatures:
         """The same throughout."""
-        del context
+        del info
         return Temperatures(self.settings.tau_student, self.settings.tau_teacher)
 
     def representation_head(self) -> RepresentationHead | None:
         """Trained by L_anco alone."""
         return self.represent if self.settings.use_anco else None
 
-    def weights(self, context: Context) -> dict[str, float]:
+    def weights(self, info: StepInfo) -> dict[str, float]:
         """Those of all stages, and λ_a."""
-        return {**super().weights(context), "anco": self.settings.lambda_anco}
+        return {**super().weights(info), "anco": self.settings.lambda_anco}
 
-    def contrast(self, step: FineTuning, batch: Batch, context: Context) -> dict[str, Tensor]:
+    def contrast(self, step: FineTuning, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """L_anco on labelled pixels and on those unlabelled ones that the teacher is sure enough of."""
         del batch
         settings = self.settings
@@ -76,6 +76,6 @@ class Action(ActionBase):
                 torch.cat((step.labels, step.unlabelled.labels)),
                 torch.cat((torch.ones_like(step.labels, dtype=torch.bool), sure)),
                 Contrast(settings.queries, settings.negatives, settings.tau_anco, settings.hard_below),
-                context.generator,
+                info.generator,
             )
         }

@@ -20,7 +20,7 @@ from fewscan.distributed.collectives import gather_over_ranks
 from fewscan.losses.consistency import confident_pseudo_loss, image_weighted_pseudo_loss
 from fewscan.losses.distillation import anchor_distillation
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Batch, Context, Stage, Task
+from fewscan.methods.base import Batch, Stage, StepInfo, Task
 from fewscan.methods.semi import believe
 from fewscan.methods.teacher import AveragedTeacher, TeacherSettings
 from fewscan.networks.bank import MemoryBank
@@ -122,24 +122,24 @@ class ActionBase(AveragedTeacher):
         """From here on, steps are of this stage."""
         self.stage = stage.name
 
-    def forward(self, batch: Batch, context: Context) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """The step of the stage that was started last."""
         steps = {"global": self._step_global, "local": self._step_local, "anatomical": self._step_anatomical}
-        return steps[self.stage](batch, context)
+        return steps[self.stage](batch, info)
 
-    def weights(self, context: Context) -> dict[str, float]:
+    def weights(self, info: StepInfo) -> dict[str, float]:
         """Those of stages i and ii, and λ_u, ramped up."""
-        ramp = sigmoid_ramp_up(context.update, round(self.settings.ramp_up * context.updates))
+        ramp = sigmoid_ramp_up(info.update, round(self.settings.ramp_up * info.updates))
         return {
             "global": self.settings.lambda_global,
             "local": self.settings.lambda_local,
             "unsup": self.settings.lambda_unsup * ramp,
         }
 
-    def after_update(self, context: Context) -> None:
+    def after_update(self, info: StepInfo) -> None:
         """Average teacher and teacher heads."""
-        super().after_update(context)
-        m = warmed_momentum(self.settings.momentum, context.update)
+        super().after_update(info)
+        m = warmed_momentum(self.settings.momentum, info.update)
         update_teacher(self.project_global_teacher, self.project_global, m)
         update_teacher(self.project_local_teacher, self.project_local, m)
 
@@ -148,11 +148,11 @@ class ActionBase(AveragedTeacher):
         return self.represent
 
     @abstractmethod
-    def temperatures(self, context: Context) -> Temperatures:
+    def temperatures(self, info: StepInfo) -> Temperatures:
         """Those of the distillation at this update."""
 
     @abstractmethod
-    def contrast(self, step: FineTuning, batch: Batch, context: Context) -> dict[str, Tensor]:
+    def contrast(self, step: FineTuning, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """The terms of stage iii that contrast pixels."""
 
     def _views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -164,41 +164,41 @@ class ActionBase(AveragedTeacher):
         ]
         return views[0], views[1]
 
-    def _step_global(self, batch: Batch, context: Context) -> dict[str, Tensor]:
+    def _step_global(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """Stage i: L_global on unlabelled images; the encoders alone are run."""
-        view_teacher, view_student = self._views(batch.images_unlabelled, context.generator)
+        view_teacher, view_student = self._views(batch.images_unlabelled, info.generator)
         with torch.no_grad():
             bottleneck_teacher = self.teacher.bottleneck(view_teacher)
         bottleneck_student = self.student.bottleneck(view_student)
-        return {"global": self._global_loss(bottleneck_student, bottleneck_teacher, context)}
+        return {"global": self._global_loss(bottleneck_student, bottleneck_teacher, info)}
 
-    def _global_loss(self, bottleneck_student: Tensor, bottleneck_teacher: Tensor, context: Context) -> Tensor:
+    def _global_loss(self, bottleneck_student: Tensor, bottleneck_teacher: Tensor, info: StepInfo) -> Tensor:
         """L_global (section 1)."""
         with torch.no_grad():
             z_teacher = self.project_global_teacher(bottleneck_teacher)
         z_student = self.predict_global(self.project_global(bottleneck_student))
         self.notice_embeddings("global", z_student)
-        return self._distil(z_student, z_teacher, self.bank_global, context)
+        return self._distil(z_student, z_teacher, self.bank_global, info)
 
-    def _local_loss(self, logits_student: Tensor, logits_teacher: Tensor, context: Context) -> Tensor:
+    def _local_loss(self, logits_student: Tensor, logits_teacher: Tensor, info: StepInfo) -> Tensor:
         """L_local (section 2): patches of the output maps, each against the bank's entries of its location."""
         stride = max(1, self.patch // 2)
         with torch.no_grad():
             z_teacher = self.project_local_teacher(cut_patches(logits_teacher, self.patch, stride))
         z_student = self.predict_local(self.project_local(cut_patches(logits_student, self.patch, stride)))
         self.notice_embeddings("local", z_student)
-        return self._distil(z_student, z_teacher, self.bank_local, context)
+        return self._distil(z_student, z_teacher, self.bank_local, info)
 
-    def _distil(self, z_student: Tensor, z_teacher: Tensor, bank: MemoryBank, context: Context) -> Tensor:
+    def _distil(self, z_student: Tensor, z_teacher: Tensor, bank: MemoryBank, info: StepInfo) -> Tensor:
         """Distillation over the bank's anchors, which the batch joins afterwards."""
         anchors = bank.entries.clone() if self.settings.random_anchors else gather_over_ranks(z_teacher)
-        loss = anchor_distillation(z_student, z_teacher, anchors, *self.temperatures(context))
+        loss = anchor_distillation(z_student, z_teacher, anchors, *self.temperatures(info))
         bank.push(z_teacher)
         return loss
 
-    def _step_local(self, batch: Batch, context: Context) -> dict[str, Tensor]:
+    def _step_local(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """Stage ii: L_sup on labelled images, L_global and L_local on unlabelled ones."""
-        generator = context.generator
+        generator = info.generator
         images, labels = self.augment.labelled(batch.images_labelled, batch.labels, generator)
         view_teacher, view_student = self._views(batch.images_unlabelled, generator)
         with torch.no_grad():
@@ -207,13 +207,13 @@ class ActionBase(AveragedTeacher):
         n = len(images)
         return {
             "sup": supervised_loss(logits[:n], labels),
-            "global": self._global_loss(pyramid[0][n:], pyramid_teacher[0], context),
-            "local": self._local_loss(logits[n:], logits_teacher, context),
+            "global": self._global_loss(pyramid[0][n:], pyramid_teacher[0], info),
+            "local": self._local_loss(logits[n:], logits_teacher, info),
         }
 
-    def _step_anatomical(self, batch: Batch, context: Context) -> dict[str, Tensor]:
+    def _step_anatomical(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """Stage iii: L_sup on labelled images, L_unsup on mixed unlabelled ones, and the contrast."""
-        generator, settings = context.generator, self.settings
+        generator, settings = info.generator, self.settings
         images, labels = self.augment.labelled(batch.images_labelled, batch.labels, generator)
         unlabelled = self._pseudo_labelled(batch.images_unlabelled, generator)
         logits, pyramid = self.student.logits_and_pyramid(torch.cat((images, unlabelled.images)))
@@ -227,7 +227,7 @@ class ActionBase(AveragedTeacher):
             terms["unsup"] = losses[settings.unsup_form](
                 logits[n:], unlabelled.labels, unlabelled.confidence, settings.confident_from
             )
-        return terms | self.contrast(FineTuning(logits, pyramid, labels, unlabelled), batch, context)
+        return terms | self.contrast(FineTuning(logits, pyramid, labels, unlabelled), batch, info)
 
     @torch.no_grad()
     def _pseudo_labelled(self, images: Tensor, generator: torch.Generator) -> PseudoLabelled:

@@ -31,7 +31,7 @@ from fewscan.losses.adaptive import adaptive_contrast, assign_centres, move_mean
 from fewscan.losses.interpolation import gather_neighbourhoods
 from fewscan.losses.sampling import class_masks, draw_true
 from fewscan.methods.action_base import ActionBase, ActionBaseSettings, FineTuning, Temperatures
-from fewscan.methods.base import Batch, Context, Task
+from fewscan.methods.base import Batch, StepInfo, Task
 from fewscan.networks.bank import ClassQueue
 from fewscan.networks.ema import make_teacher, update_teacher, warmed_momentum
 from fewscan.networks.heads import RepresentationHead
@@ -75,36 +75,36 @@ class ActionPlusPlus(ActionBase):
         self.register_buffer("means", torch.zeros_like(self.centres))
         self.register_buffer("assignment", torch.arange(task.n_classes))
 
-    def temperature(self, context: Context) -> float:
+    def temperature(self, info: StepInfo) -> float:
         """τ(t)."""
         s = self.settings
-        return cosine_swing(context.update, s.period * context.updates, s.tau_low, s.tau_high)
+        return cosine_swing(info.update, s.period * info.updates, s.tau_low, s.tau_high)
 
-    def temperatures(self, context: Context) -> Temperatures:
+    def temperatures(self, info: StepInfo) -> Temperatures:
         """τ(t) for the student, the teacher's as much sharper as in ACTION."""
-        tau = self.temperature(context)
+        tau = self.temperature(info)
         return Temperatures(tau, tau * self.settings.teacher_ratio)
 
-    def weights(self, context: Context) -> dict[str, float]:
+    def weights(self, info: StepInfo) -> dict[str, float]:
         """Those of all stages, and that of L_aaco."""
-        return {**super().weights(context), "aaco": self.settings.lambda_aaco}
+        return {**super().weights(info), "aaco": self.settings.lambda_aaco}
 
-    def after_update(self, context: Context) -> None:
+    def after_update(self, info: StepInfo) -> None:
         """Average teacher and heads; now and then assign the centres anew, on the host."""
-        super().after_update(context)
-        update_teacher(self.represent_teacher, self.represent, warmed_momentum(self.settings.momentum, context.update))
-        if self.stage == "anatomical" and context.update % self.settings.assign_every == 0:
+        super().after_update(info)
+        update_teacher(self.represent_teacher, self.represent, warmed_momentum(self.settings.momentum, info.update))
+        if self.stage == "anatomical" and info.update % self.settings.assign_every == 0:
             self.assignment.copy_(assign_centres(self.means, self.centres))
 
-    def contrast(self, step: FineTuning, batch: Batch, context: Context) -> dict[str, Tensor]:
+    def contrast(self, step: FineTuning, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """L_aaco of labelled pixels; the keys join the queue and the means move first."""
-        generator, settings = context.generator, self.settings
+        generator, settings = info.generator, self.settings
         self._push_keys(batch, generator)
         pyramid = [maps[: len(step.labels)] for maps in step.pyramid]
         queries, present = _embed(self.represent, pyramid, step.labels, len(self.means), settings.queries, generator)
         self.notice_embeddings("pixels", queries.flatten(0, 1))
         self.means.copy_(move_means(self.means, queries.detach(), present, settings.mean_momentum))
-        centres, tau = self.centres[self.assignment], self.temperature(context)
+        centres, tau = self.centres[self.assignment], self.temperature(info)
         keys, known = self.queue.entries, self.queue.known
         return {"aaco": adaptive_contrast(queries, keys, known, centres, present, tau, settings.centre_weight)}
 

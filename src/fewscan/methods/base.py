@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     images_unlabelled: Tensor
 
 
-class Context(NamedTuple):
+class StepInfo(NamedTuple):
     """Where in its stage a training step is, and what its randomness comes from.
 
     Attributes:
@@ -158,18 +158,18 @@ class Method(nn.Module, ABC):
         """The stages in their order; a stage of no updates is left out by the loop."""
 
     @abstractmethod
-    def forward(self, batch: Batch, context: Context) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """One training step: named, unweighted loss terms."""
 
     def start_stage(self, stage: Stage) -> None:
         """Called before the first update of a stage."""
 
-    def weights(self, context: Context) -> dict[str, float]:
+    def weights(self, info: StepInfo) -> dict[str, float]:
         """The weight of each term at this update; a term without one counts as it is."""
-        del context
+        del info
         return {}
 
-    def after_update(self, context: Context) -> None:
+    def after_update(self, info: StepInfo) -> None:
         """Called after the optimiser's step."""
 
     def networks(self) -> dict[str, nn.Module]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fewscan.augment.mix import fixed_box_mask
 from fewscan.losses.consistency import pasted_loss
-from fewscan.methods.base import Batch, Context, MethodSettings, Stage, Task
+from fewscan.methods.base import Batch, MethodSettings, Stage, StepInfo, Task
 from fewscan.methods.semi import believe, joint_logits
 from fewscan.methods.teacher import AveragedTeacher, TeacherSettings
 from fewscan.settings import NonNegative, Share
@@ -58,12 +58,12 @@ class Bcp(AveragedTeacher):
         """From here on, steps are of this stage."""
         self.stage = stage.name
 
-    def forward(self, batch: Batch, context: Context) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """The step of the stage that was started last."""
-        images, labels = self.augment.labelled(batch.images_labelled, batch.labels, context.generator)
+        images, labels = self.augment.labelled(batch.images_labelled, batch.labels, info.generator)
         if self.stage == "copy_paste":
-            return self._step_copy_paste(images, labels, context.generator)
-        return self._step_self_training(images, labels, batch.images_unlabelled, context.generator)
+            return self._step_copy_paste(images, labels, info.generator)
+        return self._step_self_training(images, labels, batch.images_unlabelled, info.generator)
 
     def _step_copy_paste(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Each labelled image with a box of its neighbour; both parts count alike."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fewscan.losses.consistency import probability_mse
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Context, Task
+from fewscan.methods.base import StepInfo, Task
 from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised
 from fewscan.networks.perturbation import drop, drop_salient, feature_noise
 from fewscan.settings import DropProbability, NonNegative, Share
@@ -43,15 +43,15 @@ class Cct(SemiSupervised):
         super().__init__(task, settings)
         self.auxiliary = nn.ModuleList(self.student.make_decoder() for _ in range(3))
 
-    def step(self, labelled: Labelled, unlabelled: Tensor, context: Context) -> dict[str, Tensor]:
+    def step(self, labelled: Labelled, unlabelled: Tensor, info: StepInfo) -> dict[str, Tensor]:
         """L_sup of the main decoder, and the consistency of the others with it."""
         n = len(labelled.images)
-        weak = self.augment.weak(unlabelled, context.generator)
+        weak = self.augment.weak(unlabelled, info.generator)
         levels = self.student.encode(torch.cat((labelled.images, weak)))
         logits, _ = self.student.decode(levels)
         targets = logits[n:].softmax(dim=1)
         self.notice_predictions(targets)
-        perturbed = self.perturb([maps[n:] for maps in levels], context.generator)
+        perturbed = self.perturb([maps[n:] for maps in levels], info.generator)
         losses = [
             probability_mse(decoder(maps).softmax(dim=1), targets)
             for decoder, maps in zip(self.auxiliary, perturbed, strict=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fewscan.losses.segmentation import cross_entropy, supervised_loss
-from fewscan.methods.base import Context, Task
+from fewscan.methods.base import StepInfo, Task
 from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised, joint_logits
 
 
@@ -29,9 +29,9 @@ class Cps(SemiSupervised):
         """Both."""
         return {"student": self.student, "second": self.second}
 
-    def step(self, labelled: Labelled, unlabelled: Tensor, context: Context) -> dict[str, Tensor]:
+    def step(self, labelled: Labelled, unlabelled: Tensor, info: StepInfo) -> dict[str, Tensor]:
         """L_sup of both networks, and each one's cross-entropy against the other's pseudo-labels."""
-        strong = self.strong_view(unlabelled, context.generator)
+        strong = self.strong_view(unlabelled, info.generator)
         logits, logits_strong = joint_logits(self.student, labelled.images, strong)
         second, second_strong = joint_logits(self.second, labelled.images, strong)
         pseudo_labels = second_strong.argmax(dim=1)

@@ -15,16 +15,16 @@ from torch import Tensor
 
 from fewscan.losses.entropy import entropy_loss
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Context
+from fewscan.methods.base import StepInfo
 from fewscan.methods.semi import Labelled, SemiSupervised, joint_logits
 
 
 class Entropy(SemiSupervised):
     """The student alone."""
 
-    def step(self, labelled: Labelled, unlabelled: Tensor, context: Context) -> dict[str, Tensor]:
+    def step(self, labelled: Labelled, unlabelled: Tensor, info: StepInfo) -> dict[str, Tensor]:
         """L_sup, and the entropy of predictions on unlabelled images."""
-        strong = self.strong_view(unlabelled, context.generator)
+        strong = self.strong_view(unlabelled, info.generator)
         logits, logits_strong = joint_logits(self.student, labelled.images, strong)
         self.notice_predictions(logits_strong)
         return {"sup": supervised_loss(logits, labelled.labels), "unsup": entropy_loss(logits_strong)}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fewscan.losses.consistency import masked_pseudo_loss
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Context
+from fewscan.methods.base import StepInfo
 from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised, believe, joint_logits
 from fewscan.networks.ema import labelling
 from fewscan.settings import NonNegative, Share
@@ -37,12 +37,12 @@ class FixMatch(SemiSupervised):
     Settings = FixMatchSettings
     settings: FixMatchSettings
 
-    def step(self, labelled: Labelled, unlabelled: Tensor, context: Context) -> dict[str, Tensor]:
+    def step(self, labelled: Labelled, unlabelled: Tensor, info: StepInfo) -> dict[str, Tensor]:
         """L_sup, and the cross-entropy of the strong view against sure pseudo-labels."""
         with labelling(self.student):
-            believed = believe(self.student, self.augment.weak(unlabelled, context.generator))
+            believed = believe(self.student, self.augment.weak(unlabelled, info.generator))
         self.notice_labels(believed.labels)
-        strong = self.augment.strong_with_labels(believed, self.task.n_classes, context.generator)
+        strong = self.augment.strong_with_labels(believed, self.task.n_classes, info.generator)
         logits, logits_strong = joint_logits(self.student, labelled.images, strong.images)
         threshold = self.settings.confident_from
         return {

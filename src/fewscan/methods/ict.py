@@ -18,7 +18,7 @@ from fewscan.augment.mix import blend_neighbour
 from fewscan.augment.random import beta
 from fewscan.losses.consistency import probability_mse
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Context
+from fewscan.methods.base import StepInfo
 from fewscan.methods.semi import Labelled, joint_logits
 from fewscan.methods.teacher import SemiTeacher, SemiTeacherSettings
 from fewscan.settings import Positive
@@ -37,10 +37,10 @@ class Ict(SemiTeacher):
     settings: IctSettings
     fewest_unlabelled = 2
 
-    def step(self, labelled: Labelled, unlabelled: Tensor, context: Context) -> dict[str, Tensor]:
+    def step(self, labelled: Labelled, unlabelled: Tensor, info: StepInfo) -> dict[str, Tensor]:
         """L_sup, and the consistency of the student on mixtures with mixtures of the teacher's predictions."""
-        weak = self.augment.weak(unlabelled, context.generator)
-        shares = beta(self.settings.alpha, len(weak), context.generator)
+        weak = self.augment.weak(unlabelled, info.generator)
+        shares = beta(self.settings.alpha, len(weak), info.generator)
         logits, logits_mixed = joint_logits(self.student, labelled.images, blend_neighbour(weak, shares))
         targets = blend_neighbour(self.teacher_probs(weak), shares)
         return {

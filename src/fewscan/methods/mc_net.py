@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fewscan.losses.consistency import mutual_consistency
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Context, Task
+from fewscan.methods.base import StepInfo, Task
 from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised
 from fewscan.networks.blocks import Upsampling
 from fewscan.settings import Positive
@@ -45,10 +45,10 @@ class McNet(SemiSupervised):
         others = OTHERS[: settings.decoders - 1]
         self.others = nn.ModuleList(self.student.make_decoder(upsampling) for upsampling in others)
 
-    def step(self, labelled: Labelled, unlabelled: Tensor, context: Context) -> dict[str, Tensor]:
+    def step(self, labelled: Labelled, unlabelled: Tensor, info: StepInfo) -> dict[str, Tensor]:
         """L_sup of every decoder on labelled images, their agreement on all."""
         n = len(labelled.images)
-        levels = self.student.encode(torch.cat((labelled.images, self.strong_view(unlabelled, context.generator))))
+        levels = self.student.encode(torch.cat((labelled.images, self.strong_view(unlabelled, info.generator))))
         outputs = [self.student.decode(levels)[0], *(decoder(levels) for decoder in self.others)]
         supervised = [supervised_loss(logits[:n], labelled.labels) for logits in outputs]
         self.notice_predictions(outputs[0][n:])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fewscan.losses.consistency import probability_mse
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Context
+from fewscan.methods.base import StepInfo
 from fewscan.methods.semi import Labelled, joint_logits
 from fewscan.methods.teacher import SemiTeacher
 
@@ -24,10 +24,10 @@ from fewscan.methods.teacher import SemiTeacher
 class MeanTeacher(SemiTeacher):
     """Student and averaged teacher."""
 
-    def step(self, labelled: Labelled, unlabelled: Tensor, context: Context) -> dict[str, Tensor]:
+    def step(self, labelled: Labelled, unlabelled: Tensor, info: StepInfo) -> dict[str, Tensor]:
         """L_sup, and the consistency of the student with the teacher."""
-        weak = self.augment.weak(unlabelled, context.generator)
-        strong = self.augment.intensity(weak, context.generator)
+        weak = self.augment.weak(unlabelled, info.generator)
+        strong = self.augment.intensity(weak, info.generator)
         logits, logits_strong = joint_logits(self.student, labelled.images, strong)
         return {
             "sup": supervised_loss(logits, labelled.labels),

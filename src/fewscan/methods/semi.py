@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fewscan.augment.mix import PseudoLabelled
-from fewscan.methods.base import Batch, Context, Method, MethodSettings, Stage
+from fewscan.methods.base import Batch, Method, MethodSettings, Stage, StepInfo
 from fewscan.schedule import sigmoid_ramp_up
 from fewscan.settings import NonNegative, Share
 
@@ -41,22 +41,22 @@ class SemiSupervised(Method):
         total = self.task.stages.total
         return (Stage("semi", total.updates, total.labelled, total.unlabelled, self.fewest_unlabelled),)
 
-    def forward(self, batch: Batch, context: Context) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """Augment the labelled images, as every method does, then take the step."""
-        labelled = Labelled(*self.augment.labelled(batch.images_labelled, batch.labels, context.generator))
-        return self.step(labelled, batch.images_unlabelled, context)
+        labelled = Labelled(*self.augment.labelled(batch.images_labelled, batch.labels, info.generator))
+        return self.step(labelled, batch.images_unlabelled, info)
 
     @abstractmethod
-    def step(self, labelled: Labelled, unlabelled: Tensor, context: Context) -> dict[str, Tensor]:
+    def step(self, labelled: Labelled, unlabelled: Tensor, info: StepInfo) -> dict[str, Tensor]:
         """The loss terms of augmented labelled images and of unlabelled ones as they are in the data."""
 
-    def weights(self, context: Context) -> dict[str, float]:
+    def weights(self, info: StepInfo) -> dict[str, float]:
         """λ_u, ramped up (Laine and Aila, ICLR 2017)."""
-        return {"unsup": self.settings.lambda_unsup * self.ramp(context)}
+        return {"unsup": self.settings.lambda_unsup * self.ramp(info)}
 
-    def ramp(self, context: Context) -> float:
+    def ramp(self, info: StepInfo) -> float:
         """Between 0 and 1: how far λ_u has risen."""
-        return sigmoid_ramp_up(context.update, round(self.settings.ramp_up * context.updates))
+        return sigmoid_ramp_up(info.update, round(self.settings.ramp_up * info.updates))
 
     def strong_view(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Unlabelled images augmented as the labelled ones are, for methods that compare predictions of one view."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Batch, Context, Method, Stage
+from fewscan.methods.base import Batch, Method, Stage, StepInfo
 
 
 class Supervised(Method):
@@ -16,7 +16,7 @@ class Supervised(Method):
         total = self.task.stages.total
         return (Stage("supervised", total.updates, total.labelled, 0),)
 
-    def forward(self, batch: Batch, context: Context) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """L_sup of one batch."""
-        images, labels = self.augment.labelled(batch.images_labelled, batch.labels, context.generator)
+        images, labels = self.augment.labelled(batch.images_labelled, batch.labels, info.generator)
         return {"sup": supervised_loss(self.student(images), labels)}

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fewscan.methods.base import Context, Method, MethodSettings, Task
+from fewscan.methods.base import Method, MethodSettings, StepInfo, Task
 from fewscan.methods.semi import SemiSettings, SemiSupervised
 from fewscan.networks.ema import Statistics, make_teacher, set_teacher_mode, update_teacher, warmed_momentum
 from fewscan.settings import Share
@@ -41,9 +41,9 @@ class AveragedTeacher(Method):
             set_teacher_mode(self.teacher, self.settings.teacher_statistics)
         return self
 
-    def after_update(self, context: Context) -> None:
+    def after_update(self, info: StepInfo) -> None:
         """Average the teacher."""
-        m = warmed_momentum(self.settings.momentum, context.update)
+        m = warmed_momentum(self.settings.momentum, info.update)
         update_teacher(self.teacher, self.student, m, self.settings.teacher_statistics)
 
     def networks(self) -> dict[str, nn.Module]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from fewscan.losses.consistency import probability_mse
 from fewscan.losses.entropy import pixel_entropy
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Context
+from fewscan.methods.base import StepInfo
 from fewscan.methods.semi import Labelled, joint_logits
 from fewscan.methods.teacher import SemiTeacher, SemiTeacherSettings
 from fewscan.networks.ema import stochastic
@@ -44,12 +44,12 @@ class UaMt(SemiTeacher):
     Settings = UaMtSettings
     settings: UaMtSettings
 
-    def step(self, labelled: Labelled, unlabelled: Tensor, context: Context) -> dict[str, Tensor]:
+    def step(self, labelled: Labelled, unlabelled: Tensor, info: StepInfo) -> dict[str, Tensor]:
         """L_sup, and the consistency at pixels where the teacher is sure."""
-        weak = self.augment.weak(unlabelled, context.generator)
-        strong = self.augment.intensity(weak, context.generator)
+        weak = self.augment.weak(unlabelled, info.generator)
+        strong = self.augment.intensity(weak, info.generator)
         logits, logits_strong = joint_logits(self.student, labelled.images, strong)
-        sure = self.uncertainty(weak, context.generator) < self.threshold(context)
+        sure = self.uncertainty(weak, info.generator) < self.threshold(info)
         return {
             "sup": supervised_loss(logits, labelled.labels),
             "unsup": probability_mse(logits_strong.softmax(dim=1), self.teacher_probs(weak), sure.to(logits.dtype)),
@@ -65,7 +65,7 @@ class UaMt(SemiTeacher):
                 total = total + self.teacher_probs(images + self.settings.noise * noise)
         return pixel_entropy(total / self.settings.passes)
 
-    def threshold(self, context: Context) -> float:
+    def threshold(self, info: StepInfo) -> float:
         """H(t)."""
         start = self.settings.threshold_start
-        return (start + (1 - start) * sigmoid_ramp_up(context.update, context.updates)) * math.log(self.task.n_classes)
+        return (start + (1 - start) * sigmoid_ramp_up(info.update, info.updates)) * math.log(self.task.n_classes)

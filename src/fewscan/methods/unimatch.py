@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fewscan.losses.consistency import confident_dice
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Context
+from fewscan.methods.base import StepInfo
 from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised, believe, joint_logits
 from fewscan.networks.ema import labelling
 from fewscan.networks.perturbation import drop_channels
@@ -42,13 +42,13 @@ class UniMatch(SemiSupervised):
     Settings = UniMatchSettings
     settings: UniMatchSettings
 
-    def weights(self, context: Context) -> dict[str, float]:
+    def weights(self, info: StepInfo) -> dict[str, float]:
         """λ_s and λ_f."""
-        return {**super().weights(context), "feature": self.settings.lambda_feature * self.ramp(context)}
+        return {**super().weights(info), "feature": self.settings.lambda_feature * self.ramp(info)}
 
-    def step(self, labelled: Labelled, unlabelled: Tensor, context: Context) -> dict[str, Tensor]:
+    def step(self, labelled: Labelled, unlabelled: Tensor, info: StepInfo) -> dict[str, Tensor]:
         """L_sup, the two strong streams and the stream of dropped features."""
-        generator, threshold = context.generator, self.settings.confident_from
+        generator, threshold = info.generator, self.settings.confident_from
         with labelling(self.student):
             weak = believe(self.student, self.augment.weak(unlabelled, generator))
         self.notice_labels(weak.labels)

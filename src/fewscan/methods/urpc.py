@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fewscan.losses.consistency import pyramid_consistency
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Context, Task
+from fewscan.methods.base import StepInfo, Task
 from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised
 from fewscan.networks.heads import PyramidClassifier
 
@@ -41,10 +41,10 @@ class Urpc(SemiSupervised):
         coarser = self.student.pyramid_channels[1:-1][-(settings.levels - 1) :]
         self.coarser = PyramidClassifier(coarser, task.n_classes, len(task.size), task.precision)
 
-    def step(self, labelled: Labelled, unlabelled: Tensor, context: Context) -> dict[str, Tensor]:
+    def step(self, labelled: Labelled, unlabelled: Tensor, info: StepInfo) -> dict[str, Tensor]:
         """L_sup of every level on labelled images, their agreement on unlabelled ones."""
         n = len(labelled.images)
-        images = torch.cat((labelled.images, self.strong_view(unlabelled, context.generator)))
+        images = torch.cat((labelled.images, self.strong_view(unlabelled, info.generator)))
         finest, pyramid = self.student.logits_and_pyramid(images)
         chosen = pyramid[-1 - len(self.coarser.classifiers) : -1]
         levels = [finest, *self.coarser(chosen, tuple(images.shape[2:]))]
