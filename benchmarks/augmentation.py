@@ -57,7 +57,7 @@ def _views(training: Training) -> dict[str, Callable[[], object]]:
     """
     augment, generator, store = training.method.augment, training.generator, training.store
     sampler = training.batches.labelled
-    n_classes = training.method.task.n_classes
+    n_classes = training.method.spec.n_classes
 
     def fetch() -> tuple[torch.Tensor, torch.Tensor]:
         numbers = sampler.draw(training.stage.labelled)

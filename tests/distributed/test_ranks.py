@@ -157,7 +157,7 @@ def test_batches_that_ranks_cannot_share_are_refused(monkeypatch, method, change
     four = {"labelled": 4, "unlabelled": 4}
     stages = {name: getattr(STAGES, name).model_copy(update=four) for name in ("global_", "local")}
     stages["anatomical"] = STAGES.anatomical.model_copy(update=change)
-    object.__setattr__(built.task, "stages", STAGES.model_copy(update=stages))
+    object.__setattr__(built.spec, "stages", STAGES.model_copy(update=stages))
     with pytest.raises(ConfigError, match=message):
         check_batches(built)
 

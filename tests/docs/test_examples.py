@@ -15,7 +15,7 @@ from fewscan.augment.policy import AugmentationSettings
 from fewscan.commands.check import check
 from fewscan.commands.convert import convert
 from fewscan.io.scans import write_scan
-from fewscan.methods.base import Batch, StageSettings, StagesSettings, StepInfo, Task
+from fewscan.methods.base import Batch, ModelSpec, StageSettings, StagesSettings, StepInfo
 from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS
 from support.scans import disc, geometry
@@ -42,7 +42,7 @@ def test_the_method_of_the_page_takes_a_step(monkeypatch: pytest.MonkeyPatch, ge
     add_module(monkeypatch, name, first_block("add-a-method.md"))
     cls = METHODS.load(f"{name}:SelfTraining")
     stage = StageSettings(updates=2, labelled=2, unlabelled=2)
-    task = Task(
+    spec = ModelSpec(
         in_channels=1,
         n_classes=3,
         size=(32, 32),
@@ -50,7 +50,7 @@ def test_the_method_of_the_page_takes_a_step(monkeypatch: pytest.MonkeyPatch, ge
         augmentation=AugmentationSettings(),
         stages=StagesSettings.model_validate({"global": stage, "local": stage, "anatomical": stage}),
     )
-    method = cls(task, cls.Settings())
+    method = cls(spec, cls.Settings())
     labels = torch.randint(3, (2, 32, 32), generator=generator)
     batch = Batch(torch.randn(2, 1, 32, 32), labels, torch.randn(2, 1, 32, 32))
     terms = method(batch, StepInfo(generator, 0, 2))

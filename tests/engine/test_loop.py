@@ -93,11 +93,11 @@ def test_labelled_slices_stand_in_where_nothing_is_unlabelled():
 def test_batches_that_cannot_work_are_refused():
     method = build("action")
     lonely = STAGES.global_.model_copy(update={"unlabelled": 1})
-    object.__setattr__(method.task, "stages", STAGES.model_copy(update={"global_": lonely}))
+    object.__setattr__(method.spec, "stages", STAGES.model_copy(update={"global_": lonely}))
     with pytest.raises(ConfigError, match=r"stages\.global\.unlabelled: 1 is too few"):
         check_batches(method)
     empty = STAGES.anatomical.model_copy(update={"unlabelled": 0, "labelled": 0})
-    object.__setattr__(method.task, "stages", STAGES.model_copy(update={"anatomical": empty}))
+    object.__setattr__(method.spec, "stages", STAGES.model_copy(update={"anatomical": empty}))
     with pytest.raises(ConfigError, match=r"stages\.anatomical: labelled and unlabelled are both 0"):
         check_batches(method)
 

@@ -25,8 +25,8 @@ def test_switches_leave_out_their_term_and_nothing_else():
 def test_stages_of_no_updates_are_left_out_by_the_loop():
     off = STAGES.model_copy(update={"global_": STAGES.global_.model_copy(update={"updates": 0})})
     method = build("action")
-    task = method.task.__class__(**{**vars(method.task), "stages": off})
-    assert [s.updates for s in Action(task, method.settings).stages()] == [0, 2, 2]
+    spec = method.spec.__class__(**{**vars(method.spec), "stages": off})
+    assert [s.updates for s in Action(spec, method.settings).stages()] == [0, 2, 2]
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ def test_total_updates_are_the_same_for_every_method(name):
 @pytest.mark.parametrize("name", METHODS.built_in)
 def test_lower_precision_gives_finite_terms_of_the_images_precision(name):
     method = build(name)
-    task = dataclasses.replace(method.task, precision=torch.bfloat16)
-    rough = type(method)(task, method.settings).train()
+    spec = dataclasses.replace(method.spec, precision=torch.bfloat16)
+    rough = type(method)(spec, method.settings).train()
     for stage in rough.stages():
         rough.start_stage(stage)
         terms = rough(draw_batch(stage, SIZES[0]), step_info())

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fewscan.augment.policy import AugmentationSettings
-from fewscan.methods.base import Batch, Stage, StagesSettings, StepInfo, Task
+from fewscan.methods.base import Batch, ModelSpec, Stage, StagesSettings, StepInfo
 from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS
 
@@ -27,11 +27,11 @@ N_CLASSES = 3
 
 def build(name, size=SIZES[0], seed=0, **settings):
     torch.manual_seed(seed)
-    task = Task(
+    spec = ModelSpec(
         1, N_CLASSES, size, UNetSettings(channels=(4, 6, 8), dropout=(0, 0, 0.2)), AugmentationSettings(), STAGES
     )
     kind = METHODS.find(name)
-    return kind(task, kind.Settings(**settings)).train()
+    return kind(spec, kind.Settings(**settings)).train()
 
 
 def draw_batch(stage: Stage, size, seed=0):

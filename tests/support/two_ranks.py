@@ -23,7 +23,7 @@ from fewscan.engine.log import RunLog
 from fewscan.engine.loop import average_gradients, broadcast_initial_state, fit, make_optimiser, weighted_sum
 from fewscan.engine.statistics import clean_statistics
 from fewscan.errors import Interrupted
-from fewscan.methods.base import Batch, StagesSettings, Task
+from fewscan.methods.base import Batch, ModelSpec, StagesSettings
 from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS
 from support.steps import SIZES, Stopper, Store, step_info
@@ -91,7 +91,7 @@ def build(name, dropout=0.0, **settings):
     torch.manual_seed(0)
     network = UNetSettings(channels=(4, 6, 8), dropout=(dropout,) * 3)
     kind = METHODS.find(name)
-    return kind(Task(1, N_CLASSES, SIZES[0], network, AugmentationSettings(), STAGES), kind.Settings(**settings))
+    return kind(ModelSpec(1, N_CLASSES, SIZES[0], network, AugmentationSettings(), STAGES), kind.Settings(**settings))
 
 
 def share_of_batch(stage):

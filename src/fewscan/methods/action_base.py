@@ -20,7 +20,7 @@ from fewscan.distributed.collectives import gather_over_ranks
 from fewscan.losses.consistency import confident_pseudo_loss, image_weighted_pseudo_loss
 from fewscan.losses.distillation import anchor_distillation
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Batch, Stage, StepInfo, Task
+from fewscan.methods.base import Batch, ModelSpec, Stage, StepInfo
 from fewscan.methods.semi import believe
 from fewscan.methods.teacher import AveragedTeacher, TeacherSettings
 from fewscan.networks.bank import MemoryBank
@@ -93,27 +93,27 @@ class ActionBase(AveragedTeacher):
 
     settings: ActionBaseSettings
 
-    def __init__(self, task: Task, settings: ActionBaseSettings) -> None:
-        super().__init__(task, settings)
-        ndim = len(task.size)
+    def __init__(self, spec: ModelSpec, settings: ActionBaseSettings) -> None:
+        super().__init__(spec, settings)
+        ndim = len(spec.size)
         channels = self.student.pyramid_channels
         self.project_global = GlobalProjector(channels[0], settings.embedding)
         self.predict_global = predictor(settings.embedding, settings.embedding)
-        self.project_local = LocalProjector(task.n_classes, ndim)
+        self.project_local = LocalProjector(spec.n_classes, ndim)
         self.predict_local = predictor(self.project_local.embedding, hidden=256)
-        self.represent = RepresentationHead(sum(channels), settings.representation, ndim, task.precision)
+        self.represent = RepresentationHead(sum(channels), settings.representation, ndim, spec.precision)
         self.project_global_teacher = make_teacher(self.project_global)
         self.project_local_teacher = make_teacher(self.project_local)
         # The paper's patches: 64 wide, 32 apart at 256×256, hence a quarter and an eighth of the side.
-        self.patch = max(1, max(task.size) // 4)
-        patches = cut_patches(torch.zeros(1, 1, *task.size), self.patch, max(1, self.patch // 2)).shape[1]
+        self.patch = max(1, max(spec.size) // 4)
+        patches = cut_patches(torch.zeros(1, 1, *spec.size), self.patch, max(1, self.patch // 2)).shape[1]
         self.bank_global = MemoryBank(settings.bank_size, (settings.embedding,))
         self.bank_local = MemoryBank(settings.bank_size, (patches, self.project_local.embedding))
         self.stage = "global"
 
     def stages(self) -> tuple[Stage, ...]:
         """Stages i, ii and iii."""
-        s = self.task.stages
+        s = self.spec.stages
         # The projectors centre embeddings over the batch: pre-training needs two images.
         named = (("global", s.global_, 2), ("local", s.local, 2), ("anatomical", s.anatomical, 1))
         return tuple(Stage(name, x.updates, x.labelled, x.unlabelled, few) for name, x, few in named)
@@ -239,4 +239,4 @@ class ActionBase(AveragedTeacher):
         self.notice_labels(believed.labels)
         if self.settings.view_student == "weak":
             return believed
-        return self.augment.strong_with_labels(believed, self.task.n_classes, generator)
+        return self.augment.strong_with_labels(believed, self.spec.n_classes, generator)

@@ -31,7 +31,7 @@ from fewscan.losses.adaptive import adaptive_contrast, assign_centres, move_mean
 from fewscan.losses.interpolation import gather_neighbourhoods
 from fewscan.losses.sampling import class_masks, draw_true
 from fewscan.methods.action_base import ActionBase, ActionBaseSettings, FineTuning, Temperatures
-from fewscan.methods.base import Batch, StepInfo, Task
+from fewscan.methods.base import Batch, ModelSpec, StepInfo
 from fewscan.networks.bank import ClassQueue
 from fewscan.networks.ema import make_teacher, update_teacher, warmed_momentum
 from fewscan.networks.heads import RepresentationHead
@@ -66,14 +66,14 @@ class ActionPlusPlus(ActionBase):
     means: Tensor
     assignment: Tensor
 
-    def __init__(self, task: Task, settings: ActionPlusPlusSettings) -> None:
-        super().__init__(task, settings)
+    def __init__(self, spec: ModelSpec, settings: ActionPlusPlusSettings) -> None:
+        super().__init__(spec, settings)
         self.represent_teacher = make_teacher(self.represent)
-        self.queue = ClassQueue(task.n_classes, settings.queue, settings.representation)
-        centres = uniform_centres(task.n_classes, settings.representation, settings.tau_centres)
+        self.queue = ClassQueue(spec.n_classes, settings.queue, settings.representation)
+        centres = uniform_centres(spec.n_classes, settings.representation, settings.tau_centres)
         self.register_buffer("centres", centres.to(self.queue.entries.dtype))
         self.register_buffer("means", torch.zeros_like(self.centres))
-        self.register_buffer("assignment", torch.arange(task.n_classes))
+        self.register_buffer("assignment", torch.arange(spec.n_classes))
 
     def temperature(self, info: StepInfo) -> float:
         """τ(t)."""

@@ -93,7 +93,7 @@ class MethodSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Task:
+class ModelSpec:
     """What every method is built from.
 
     Attributes:
@@ -127,21 +127,21 @@ class Method(nn.Module, ABC):
     settings: MethodSettings
     student: UNet
 
-    def __init__(self, task: Task, settings: MethodSettings) -> None:
+    def __init__(self, spec: ModelSpec, settings: MethodSettings) -> None:
         super().__init__()
-        self.task = task
+        self.spec = spec
         self.settings = settings
-        self.augment = Augmentation(task.augmentation)
-        self.student = task.build_network()
+        self.augment = Augmentation(spec.augmentation)
+        self.student = spec.build_network()
         self._noticed: dict[str, Tensor] = {}
 
     def notice_labels(self, labels: Tensor) -> None:
         """Say which classes (b, *space) a step took unlabelled images for; alarms watch that it is not one alone."""
-        self._noticed[PSEUDO_LABELS] = class_shares(thin(labels, 0).flatten(), self.task.n_classes)
+        self._noticed[PSEUDO_LABELS] = class_shares(thin(labels, 0).flatten(), self.spec.n_classes)
 
     def notice_predictions(self, maps: Tensor) -> None:
         """As `notice_labels`, of logits or probabilities (b, k, *space)."""
-        self._noticed[PSEUDO_LABELS] = class_shares(thin(maps.detach(), 1).argmax(dim=1).flatten(), self.task.n_classes)
+        self._noticed[PSEUDO_LABELS] = class_shares(thin(maps.detach(), 1).argmax(dim=1).flatten(), self.spec.n_classes)
 
     def notice_embeddings(self, name: str, embeddings: Tensor) -> None:
         """Say what a step embedded (b, *p, e); alarms watch that it does not all become alike."""

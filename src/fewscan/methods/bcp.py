@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fewscan.augment.mix import fixed_box_mask
 from fewscan.losses.consistency import pasted_loss
-from fewscan.methods.base import Batch, MethodSettings, Stage, StepInfo, Task
+from fewscan.methods.base import Batch, MethodSettings, ModelSpec, Stage, StepInfo
 from fewscan.methods.semi import believe, joint_logits
 from fewscan.methods.teacher import AveragedTeacher, TeacherSettings
 from fewscan.settings import NonNegative, Share
@@ -41,13 +41,13 @@ class Bcp(AveragedTeacher):
     Settings: type[MethodSettings] = BcpSettings
     settings: BcpSettings
 
-    def __init__(self, task: Task, settings: BcpSettings) -> None:
-        super().__init__(task, settings)
+    def __init__(self, spec: ModelSpec, settings: BcpSettings) -> None:
+        super().__init__(spec, settings)
         self.stage = "copy_paste"
 
     def stages(self) -> tuple[Stage, ...]:
         """Copy-paste among labelled images, then self-training; together as long as ACTION's stages."""
-        total = self.task.stages.total
+        total = self.spec.stages.total
         first = round(self.settings.pretraining * total.updates)
         return (
             Stage("copy_paste", first, total.labelled, 0),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fewscan.losses.consistency import probability_mse
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import StepInfo, Task
+from fewscan.methods.base import ModelSpec, StepInfo
 from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised
 from fewscan.networks.perturbation import drop, drop_salient, feature_noise
 from fewscan.settings import DropProbability, NonNegative, Share
@@ -39,8 +39,8 @@ class Cct(SemiSupervised):
     Settings = CctSettings
     settings: CctSettings
 
-    def __init__(self, task: Task, settings: CctSettings) -> None:
-        super().__init__(task, settings)
+    def __init__(self, spec: ModelSpec, settings: CctSettings) -> None:
+        super().__init__(spec, settings)
         self.auxiliary = nn.ModuleList(self.student.make_decoder() for _ in range(3))
 
     def step(self, labelled: Labelled, unlabelled: Tensor, info: StepInfo) -> dict[str, Tensor]:

@@ -14,16 +14,16 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fewscan.losses.segmentation import cross_entropy, supervised_loss
-from fewscan.methods.base import StepInfo, Task
+from fewscan.methods.base import ModelSpec, StepInfo
 from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised, joint_logits
 
 
 class Cps(SemiSupervised):
     """The student and a second network like it."""
 
-    def __init__(self, task: Task, settings: SemiSettings) -> None:
-        super().__init__(task, settings)
-        self.second = task.build_network()
+    def __init__(self, spec: ModelSpec, settings: SemiSettings) -> None:
+        super().__init__(spec, settings)
+        self.second = spec.build_network()
 
     def networks(self) -> dict[str, nn.Module]:
         """Both."""

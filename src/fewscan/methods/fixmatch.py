@@ -42,7 +42,7 @@ class FixMatch(SemiSupervised):
         with labelling(self.student):
             believed = believe(self.student, self.augment.weak(unlabelled, info.generator))
         self.notice_labels(believed.labels)
-        strong = self.augment.strong_with_labels(believed, self.task.n_classes, info.generator)
+        strong = self.augment.strong_with_labels(believed, self.spec.n_classes, info.generator)
         logits, logits_strong = joint_logits(self.student, labelled.images, strong.images)
         threshold = self.settings.confident_from
         return {

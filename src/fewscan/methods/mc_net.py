@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fewscan.losses.consistency import mutual_consistency
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import StepInfo, Task
+from fewscan.methods.base import ModelSpec, StepInfo
 from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised
 from fewscan.networks.blocks import Upsampling
 from fewscan.settings import Positive
@@ -40,8 +40,8 @@ class McNet(SemiSupervised):
     Settings = McNetSettings
     settings: McNetSettings
 
-    def __init__(self, task: Task, settings: McNetSettings) -> None:
-        super().__init__(task, settings)
+    def __init__(self, spec: ModelSpec, settings: McNetSettings) -> None:
+        super().__init__(spec, settings)
         others = OTHERS[: settings.decoders - 1]
         self.others = nn.ModuleList(self.student.make_decoder(upsampling) for upsampling in others)
 

@@ -38,7 +38,7 @@ class SemiSupervised(Method):
 
     def stages(self) -> tuple[Stage, ...]:
         """The one stage."""
-        total = self.task.stages.total
+        total = self.spec.stages.total
         return (Stage("semi", total.updates, total.labelled, total.unlabelled, self.fewest_unlabelled),)
 
     def forward(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ class Supervised(Method):
 
     def stages(self) -> tuple[Stage, ...]:
         """One stage, as long as all stages of ACTION together."""
-        total = self.task.stages.total
+        total = self.spec.stages.total
         return (Stage("supervised", total.updates, total.labelled, 0),)
 
     def forward(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:

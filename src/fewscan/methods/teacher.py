@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fewscan.methods.base import Method, MethodSettings, StepInfo, Task
+from fewscan.methods.base import Method, MethodSettings, ModelSpec, StepInfo
 from fewscan.methods.semi import SemiSettings, SemiSupervised
 from fewscan.networks.ema import Statistics, make_teacher, set_teacher_mode, update_teacher, warmed_momentum
 from fewscan.settings import Share
@@ -29,8 +29,8 @@ class AveragedTeacher(Method):
 
     settings: TeacherSettings
 
-    def __init__(self, task: Task, settings: TeacherSettings) -> None:
-        super().__init__(task, settings)
+    def __init__(self, spec: ModelSpec, settings: TeacherSettings) -> None:
+        super().__init__(spec, settings)
         self.teacher = make_teacher(self.student)
 
     def train(self, mode: bool = True) -> Self:

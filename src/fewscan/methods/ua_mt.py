@@ -68,4 +68,4 @@ class UaMt(SemiTeacher):
     def threshold(self, info: StepInfo) -> float:
         """H(t)."""
         start = self.settings.threshold_start
-        return (start + (1 - start) * sigmoid_ramp_up(info.update, info.updates)) * math.log(self.task.n_classes)
+        return (start + (1 - start) * sigmoid_ramp_up(info.update, info.updates)) * math.log(self.spec.n_classes)

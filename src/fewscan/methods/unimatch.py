@@ -52,7 +52,7 @@ class UniMatch(SemiSupervised):
         with labelling(self.student):
             weak = believe(self.student, self.augment.weak(unlabelled, generator))
         self.notice_labels(weak.labels)
-        views = [self.augment.strong_with_labels(weak, self.task.n_classes, generator) for _ in range(2)]
+        views = [self.augment.strong_with_labels(weak, self.spec.n_classes, generator) for _ in range(2)]
         logits, *logits_strong = joint_logits(self.student, labelled.images, *(view.images for view in views))
         strong = [
             confident_dice(stream, view.labels, view.confidence, threshold)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fewscan.losses.consistency import pyramid_consistency
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import StepInfo, Task
+from fewscan.methods.base import ModelSpec, StepInfo
 from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised
 from fewscan.networks.heads import PyramidClassifier
 
@@ -35,11 +35,11 @@ class Urpc(SemiSupervised):
     Settings = UrpcSettings
     settings: UrpcSettings
 
-    def __init__(self, task: Task, settings: UrpcSettings) -> None:
-        super().__init__(task, settings)
+    def __init__(self, spec: ModelSpec, settings: UrpcSettings) -> None:
+        super().__init__(spec, settings)
         # The pyramid's first maps are the bottleneck, its last are the student's own classifier's.
         coarser = self.student.pyramid_channels[1:-1][-(settings.levels - 1) :]
-        self.coarser = PyramidClassifier(coarser, task.n_classes, len(task.size), task.precision)
+        self.coarser = PyramidClassifier(coarser, spec.n_classes, len(spec.size), spec.precision)
 
     def step(self, labelled: Labelled, unlabelled: Tensor, info: StepInfo) -> dict[str, Tensor]:
         """L_sup of every level on labelled images, their agreement on unlabelled ones."""

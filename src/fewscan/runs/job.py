@@ -34,7 +34,7 @@ from fewscan.engine.validation import canvas_validation
 from fewscan.errors import DataError
 from fewscan.inference.model import ModelCard, save_model
 from fewscan.io.files import write_json
-from fewscan.methods.base import Method, Task
+from fewscan.methods.base import Method, ModelSpec
 from fewscan.registry import METHODS
 from fewscan.reporting.curves import save_progress
 from fewscan.run_folder import RunFolder
@@ -123,7 +123,7 @@ def _leave_to_first(method: Method) -> dict[str, Any]:
 
 def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
     """The method with fresh weights, on the device; convolutions run channels last."""
-    task = Task(
+    spec = ModelSpec(
         in_channels=len(plan.channel_names),
         n_classes=len(plan.class_names),
         size=plan.size,
@@ -132,7 +132,7 @@ def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
         stages=config.stages,
         precision=choose_precision(config.precision, device),
     )
-    method: Method = METHODS.find(config.method)(task, config.method_settings())
+    method: Method = METHODS.find(config.method)(spec, config.method_settings())
     method.to(device)
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return method
