@@ -73,8 +73,8 @@ def _views(training: Training) -> dict[str, Callable[[], object]]:
 
     def pseudo_labelled() -> PseudoLabelled:
         images, labels = fetch()
-        believed = PseudoLabelled(augment.weak(images, generator), labels, torch.ones_like(images[:, 0]))
-        return augment.strong_with_labels(believed, n_classes, generator)
+        pseudo = PseudoLabelled(augment.weak(images, generator), labels, torch.ones_like(images[:, 0]))
+        return augment.strong_with_labels(pseudo, n_classes, generator)
 
     return {"weak": weak, "strong, labelled": strong, "strong, pseudo-labelled": pseudo_labelled}
 

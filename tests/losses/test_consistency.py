@@ -18,25 +18,25 @@ from fewscan.losses.segmentation import supervised_loss
 
 
 @pytest.fixture
-def believed(generator):
+def pseudo(generator):
     logits = torch.randn(3, 4, 6, 5, generator=generator, dtype=torch.float64)
     labels = torch.randint(4, (3, 6, 5), generator=generator)
     return logits, labels, torch.rand(3, 6, 5, generator=generator, dtype=torch.float64)
 
 
-def test_published_form_weights_each_image_by_its_share_of_confident_pixels(believed):
-    logits, labels, confidence = believed
+def test_published_form_weights_each_image_by_its_share_of_confident_pixels(pseudo):
+    logits, labels, confidence = pseudo
     expected = 0.0
     for i in range(3):
         log_probs = logits[i] - logits[i].exp().sum(0).log()
         losses = [-log_probs[labels[i, y, x], y, x] for y in range(6) for x in range(5)]
         share = sum(float(c >= 0.7) for c in confidence[i].flatten()) / 30
         expected += share * float(sum(losses)) / 30
-    assert float(image_weighted_pseudo_loss(*believed, 0.7)) == pytest.approx(expected / 3, rel=1e-12)
+    assert float(image_weighted_pseudo_loss(*pseudo, 0.7)) == pytest.approx(expected / 3, rel=1e-12)
 
 
-def test_confident_form_sees_confident_pixels_alone(believed, generator):
-    logits, labels, confidence = believed
+def test_confident_form_sees_confident_pixels_alone(pseudo, generator):
+    logits, labels, confidence = pseudo
     loss = confident_pseudo_loss(logits, labels, confidence, 0.7)
     unsure = confidence < 0.7
     other_labels = torch.where(unsure, (labels + 1) % 4, labels)
@@ -46,8 +46,8 @@ def test_confident_form_sees_confident_pixels_alone(believed, generator):
 
 
 @pytest.mark.parametrize("loss", [image_weighted_pseudo_loss, confident_pseudo_loss])
-def test_gradients_and_no_confidence(loss, believed):
-    logits, labels, confidence = believed
+def test_gradients_and_no_confidence(loss, pseudo):
+    logits, labels, confidence = pseudo
     logits.requires_grad_()
     torch.autograd.gradcheck(lambda x: loss(x, labels, confidence, 0.5), logits)
     nothing = loss(logits, labels, torch.zeros_like(confidence), 0.5)
@@ -56,25 +56,25 @@ def test_gradients_and_no_confidence(loss, believed):
     assert not logits.grad.any()
 
 
-def test_fixmatch_divides_by_all_pixels(believed):
-    logits, labels, confidence = believed
+def test_fixmatch_divides_by_all_pixels(pseudo):
+    logits, labels, confidence = pseudo
     losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     expected = sum(float(v) for v, c in zip(losses.flatten(), confidence.flatten(), strict=True) if c >= 0.7) / 90
-    assert float(masked_pseudo_loss(*believed, 0.7)) == pytest.approx(expected, rel=1e-12)
+    assert float(masked_pseudo_loss(*pseudo, 0.7)) == pytest.approx(expected, rel=1e-12)
 
 
-def test_confident_dice_is_the_formula_over_confident_pixels(believed):
-    logits, labels, confidence = believed
+def test_confident_dice_is_the_formula_over_confident_pixels(pseudo):
+    logits, labels, confidence = pseudo
     probs, sure = logits.softmax(1), confidence >= 0.7
     dice = []
     for c in range(4):
         p, y = probs[:, c][sure], (labels == c)[sure].double()
         dice.append((2 * float(p @ y) + 1e-5) / (float(p @ p) + float(y.sum()) + 1e-5))
-    assert float(confident_dice(*believed, 0.7)) == pytest.approx(1 - sum(dice) / 4, rel=1e-12)
+    assert float(confident_dice(*pseudo, 0.7)) == pytest.approx(1 - sum(dice) / 4, rel=1e-12)
 
 
-def test_pasted_loss_is_two_supervised_losses(believed, generator):
-    logits, labels, confidence = believed
+def test_pasted_loss_is_two_supervised_losses(pseudo, generator):
+    logits, labels, confidence = pseudo
     others = torch.randint(4, labels.shape, generator=generator)
     box = confidence < 0.4
     loss = pasted_loss(logits, labels, others, box, 0.5, 1.0)

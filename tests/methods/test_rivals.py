@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from fewscan.losses.consistency import mutual_consistency, pyramid_consistency
 from fewscan.losses.segmentation import soft_dice, supervised_loss
 from fewscan.methods import bcp, cct, fixmatch, ict, mc_net, mean_teacher, ua_mt, unimatch, urpc
-from fewscan.methods.semi import believe
+from fewscan.methods.semi import predict_pseudo_labels
 from support.steps import N_CLASSES, SIZES, build, start, step_info
 
 SIZE = SIZES[0]
@@ -225,11 +225,11 @@ def test_fixmatch_learns_from_its_own_sure_pseudo_labels(monkeypatch):
 def test_pseudo_labels_are_the_networks_argmax_and_largest_probability():
     method, batch = begin("fixmatch")
     network = method.student.eval()
-    believed = believe(network, batch.images_unlabelled)
+    pseudo = predict_pseudo_labels(network, batch.images_unlabelled)
     probs = network(batch.images_unlabelled).softmax(1)
-    assert torch.equal(believed.labels, probs.argmax(1))
-    assert torch.equal(believed.confidence, probs.amax(1))
-    assert not believed.confidence.requires_grad
+    assert torch.equal(pseudo.labels, probs.argmax(1))
+    assert torch.equal(pseudo.confidence, probs.amax(1))
+    assert not pseudo.confidence.requires_grad
 
 
 def test_unimatch_has_two_strong_streams_and_one_of_dropped_features(monkeypatch):
@@ -279,16 +279,16 @@ def test_bcp_pastes_both_ways_and_weighs_pseudo_labels_by_half(monkeypatch):
     method, batch = begin("bcp", "self_training")
     spy = Spy(monkeypatch, bcp, "pasted_loss")
     joint = Spy(monkeypatch, bcp, "joint_logits")
-    teacher = Spy(monkeypatch, bcp, "believe")
+    teacher = Spy(monkeypatch, bcp, "predict_pseudo_labels")
     assert set(method(batch, step_info())) == {"inward", "outward"}
     images, labels = method.augment.labelled(batch.images_labelled, batch.labels, step_info().generator)
-    believed = teacher.calls[0][1]
+    taught = teacher.calls[0][1]
     (_, pseudo, true, box, alpha, one), _ = spy.calls[0]
     (_, true_out, pseudo_out, box_out, one_out, alpha_out), _ = spy.calls[1]
     assert torch.equal(box, box_out)
     assert (alpha, one, one_out, alpha_out) == (0.5, 1.0, 1.0, 0.5)
     assert all(torch.equal(found, labels) for found in (true, true_out))
-    assert all(torch.equal(found, believed.labels) for found in (pseudo, pseudo_out))
+    assert all(torch.equal(found, taught.labels) for found in (pseudo, pseudo_out))
     _, inward, outward = joint.calls[0][0]
     assert torch.equal(outward.movedim(1, -1)[~box], images.movedim(1, -1)[~box])
     assert torch.equal(inward.movedim(1, -1)[box], images.movedim(1, -1)[box])

@@ -21,7 +21,7 @@ from fewscan.losses.consistency import confident_pseudo_loss, image_weighted_pse
 from fewscan.losses.distillation import anchor_distillation
 from fewscan.losses.segmentation import supervised_loss
 from fewscan.methods.base import Batch, ModelSpec, Stage, StepInfo
-from fewscan.methods.semi import believe
+from fewscan.methods.semi import predict_pseudo_labels
 from fewscan.methods.teacher import AveragedTeacher, TeacherSettings
 from fewscan.networks.bank import MemoryBank
 from fewscan.networks.ema import Statistics, make_teacher, update_teacher, warmed_momentum
@@ -235,8 +235,8 @@ class ActionBase(AveragedTeacher):
         weak = self.augment.weak(images, generator)
         # A strong view of the teacher changes intensities alone: its pseudo-labels stay on the weak pixels.
         seen = weak if self.settings.view_teacher == "weak" else self.augment.intensity(weak, generator)
-        believed = believe(self.teacher, seen)._replace(images=weak)
-        self.notice_labels(believed.labels)
+        pseudo = predict_pseudo_labels(self.teacher, seen)._replace(images=weak)
+        self.notice_labels(pseudo.labels)
         if self.settings.view_student == "weak":
-            return believed
-        return self.augment.strong_with_labels(believed, self.spec.n_classes, generator)
+            return pseudo
+        return self.augment.strong_with_labels(pseudo, self.spec.n_classes, generator)

@@ -22,7 +22,7 @@ from torch import Tensor
 from fewscan.augment.mix import fixed_box_mask
 from fewscan.losses.consistency import pasted_loss
 from fewscan.methods.base import Batch, MethodSettings, ModelSpec, Stage, StepInfo
-from fewscan.methods.semi import believe, joint_logits
+from fewscan.methods.semi import joint_logits, predict_pseudo_labels
 from fewscan.methods.teacher import AveragedTeacher, TeacherSettings
 from fewscan.settings import NonNegative, Share
 
@@ -75,13 +75,13 @@ class Bcp(AveragedTeacher):
         self, images: Tensor, labels: Tensor, unlabelled: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Labelled boxes in unlabelled images, and unlabelled boxes in labelled images."""
-        believed = believe(self.teacher, self.augment.weak(unlabelled, generator))
-        self.notice_labels(believed.labels)
-        strong = self.augment.intensity(believed.images, generator)
+        pseudo = predict_pseudo_labels(self.teacher, self.augment.weak(unlabelled, generator))
+        self.notice_labels(pseudo.labels)
+        strong = self.augment.intensity(pseudo.images, generator)
         pairs = torch.arange(max(len(images), len(strong)), device=images.device)
         first, second = pairs % len(images), pairs % len(strong)
         images, labels = images[first], labels[first]
-        strong, pseudo_labels = strong[second], believed.labels[second]
+        strong, pseudo_labels = strong[second], pseudo.labels[second]
         box = self._boxes(images, generator)
         inward = torch.where(box[:, None], images, strong)
         outward = torch.where(box[:, None], strong, images)

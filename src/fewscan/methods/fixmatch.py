@@ -18,7 +18,7 @@ from torch import Tensor
 from fewscan.losses.consistency import masked_pseudo_loss
 from fewscan.losses.segmentation import supervised_loss
 from fewscan.methods.base import StepInfo
-from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised, believe, joint_logits
+from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised, joint_logits, predict_pseudo_labels
 from fewscan.networks.ema import labelling
 from fewscan.settings import NonNegative, Share
 
@@ -40,9 +40,9 @@ class FixMatch(SemiSupervised):
     def step(self, labelled: Labelled, unlabelled: Tensor, info: StepInfo) -> dict[str, Tensor]:
         """L_sup, and the cross-entropy of the strong view against sure pseudo-labels."""
         with labelling(self.student):
-            believed = believe(self.student, self.augment.weak(unlabelled, info.generator))
-        self.notice_labels(believed.labels)
-        strong = self.augment.strong_with_labels(believed, self.spec.n_classes, info.generator)
+            pseudo = predict_pseudo_labels(self.student, self.augment.weak(unlabelled, info.generator))
+        self.notice_labels(pseudo.labels)
+        strong = self.augment.strong_with_labels(pseudo, self.spec.n_classes, info.generator)
         logits, logits_strong = joint_logits(self.student, labelled.images, strong.images)
         threshold = self.settings.confident_from
         return {

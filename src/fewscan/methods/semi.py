@@ -69,7 +69,7 @@ def joint_logits(network: nn.Module, *images: Tensor) -> tuple[Tensor, ...]:
 
 
 @torch.no_grad()
-def believe(network: nn.Module, images: Tensor) -> PseudoLabelled:
+def predict_pseudo_labels(network: nn.Module, images: Tensor) -> PseudoLabelled:
     """Images with a network's pseudo-labels and their confidences, the largest probabilities."""
     confidence, labels = network(images).softmax(dim=1).max(dim=1)
     return PseudoLabelled(images, labels, confidence)

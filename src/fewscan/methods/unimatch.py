@@ -20,7 +20,7 @@ from torch import Tensor
 from fewscan.losses.consistency import confident_dice
 from fewscan.losses.segmentation import supervised_loss
 from fewscan.methods.base import StepInfo
-from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised, believe, joint_logits
+from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised, joint_logits, predict_pseudo_labels
 from fewscan.networks.ema import labelling
 from fewscan.networks.perturbation import drop_channels
 from fewscan.settings import DropProbability, NonNegative, Share
@@ -50,7 +50,7 @@ class UniMatch(SemiSupervised):
         """L_sup, the two strong streams and the stream of dropped features."""
         generator, threshold = info.generator, self.settings.confident_from
         with labelling(self.student):
-            weak = believe(self.student, self.augment.weak(unlabelled, generator))
+            weak = predict_pseudo_labels(self.student, self.augment.weak(unlabelled, generator))
         self.notice_labels(weak.labels)
         views = [self.augment.strong_with_labels(weak, self.spec.n_classes, generator) for _ in range(2)]
         logits, *logits_strong = joint_logits(self.student, labelled.images, *(view.images for view in views))
