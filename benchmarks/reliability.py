@@ -100,9 +100,9 @@ def _alarms(training: Training) -> Callable[[], None]:
 
     def work() -> None:
         for update in range(training.config.logging.every):
-            training.method.notice_labels(labels)
-            training.method.notice_embeddings("pixels", queries)
-            alarms.add(update, terms, batch, training.batches.drawn, training.method.take_noticed())
+            training.method.record_pseudo_labels(labels)
+            training.method.record_embeddings("pixels", queries)
+            alarms.add(update, terms, batch, training.batches.drawn, training.method.pop_diagnostics())
         alarms.check()
         alarms.read(training.stage.updates, training.stage.updates)
 

@@ -38,9 +38,9 @@ def told():
     return Told()
 
 
-def reading(alarms, update=OLD, updates=3, **noticed):
+def reading(alarms, update=OLD, updates=3, **diagnostics):
     for _ in range(updates):
-        alarms.add(update, {"sup": torch.tensor(1.0)}, BATCH, SLICES, dict(noticed))
+        alarms.add(update, {"sup": torch.tensor(1.0)}, BATCH, SLICES, dict(diagnostics))
     alarms.check()
     alarms.read(update, update)
 
@@ -240,29 +240,29 @@ def test_alarms_are_found_in_a_log():
     assert alarms_of(records) == records[1:]
 
 
-def noticed_by(name, stage):
+def diagnostics_of(name, stage):
     method, batch = start(name, SIZES[0], stage)
     method(batch, step_info())
-    noticed = method.take_noticed()
-    assert method.take_noticed() == {}
-    return noticed
+    diagnostics = method.pop_diagnostics()
+    assert method.pop_diagnostics() == {}
+    return diagnostics
 
 
 @pytest.mark.parametrize("name", METHODS.built_in)
 def test_methods_with_unlabelled_images_notice_what_they_take_them_for(name):
     stage = build(name).stages()[-1].name
-    noticed = noticed_by(name, stage)
-    assert (PSEUDO_LABELS in noticed) == (name != "supervised")
+    diagnostics = diagnostics_of(name, stage)
+    assert (PSEUDO_LABELS in diagnostics) == (name != "supervised")
     if name != "supervised":
-        assert noticed[PSEUDO_LABELS].sum() == pytest.approx(1)
-    assert not any(value.requires_grad for value in noticed.values())
+        assert diagnostics[PSEUDO_LABELS].sum() == pytest.approx(1)
+    assert not any(value.requires_grad for value in diagnostics.values())
 
 
 @pytest.mark.parametrize("name", ["action", "action_pp"])
 def test_the_heads_are_watched_in_every_stage(name):
-    assert set(noticed_by(name, "global")) == {"global"}
-    assert set(noticed_by(name, "local")) == {"global", "local"}
-    assert set(noticed_by(name, "anatomical")) == {PSEUDO_LABELS, "pixels"}
+    assert set(diagnostics_of(name, "global")) == {"global"}
+    assert set(diagnostics_of(name, "local")) == {"global", "local"}
+    assert set(diagnostics_of(name, "anatomical")) == {PSEUDO_LABELS, "pixels"}
 
 
 def test_spread_is_one_minus_the_mean_cosine(generator):

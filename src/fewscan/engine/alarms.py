@@ -97,7 +97,7 @@ class Alarms:
         terms: Mapping[str, Tensor],
         batch: Batch,
         slices: Sequence[np.ndarray],
-        noticed: dict[str, Tensor],
+        diagnostics: dict[str, Tensor],
     ) -> None:
         """Take note of an update; nothing is waited for.
 
@@ -106,13 +106,13 @@ class Alarms:
             terms: of the loss, unweighted.
             batch: of the update.
             slices: their numbers.
-            noticed: by the step.
+            diagnostics: what the step recorded of itself, by name.
         """
         self.last = UncheckedUpdate(done, {name: value.detach() for name, value in terms.items()}, tuple(slices))
         self.unchecked.append(self.last)
-        statistics = dict(noticed)
-        if PSEUDO_LABELS in noticed and len(batch.labels):
-            statistics[LABELS] = class_shares(thin(batch.labels, 0).flatten(), len(noticed[PSEUDO_LABELS]))
+        statistics = dict(diagnostics)
+        if PSEUDO_LABELS in diagnostics and len(batch.labels):
+            statistics[LABELS] = class_shares(thin(batch.labels, 0).flatten(), len(diagnostics[PSEUDO_LABELS]))
         for name, value in statistics.items():
             # A sum of a checkpoint comes from the CPU.
             self.sums[name] = value + self.sums[name].to(value.device) if name in self.sums else value
@@ -135,7 +135,7 @@ class Alarms:
             self._stop(self.last, ["weights"])
 
     def read(self, done: int, update: int) -> None:
-        """Look at what the steps since the last reading noticed.
+        """Look at what the steps since the last reading recorded.
 
         Args:
             done: updates until now.

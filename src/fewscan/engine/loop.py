@@ -102,7 +102,7 @@ def fit(
                 terms, loss = take_step(method, optimiser, batch, StepInfo(generator, update, stage.updates))
                 done += 1
                 meter.add(terms, loss)
-                alarms.add(done, terms, batch, batches.drawn, method.take_noticed())
+                alarms.add(done, terms, batch, batches.drawn, method.pop_diagnostics())
                 listener.on_update(done, total, stage.name)
                 last = update == stage.updates - 1
                 if last or done % config.logging.every == 0:

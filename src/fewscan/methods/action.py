@@ -64,7 +64,7 @@ class Action(ActionBase):
             embeddings = self.represent.embed(neighbourhoods)
             # The queries alone: prototypes and negatives take no gradient.
             if torch.is_grad_enabled():
-                self.notice_embeddings("pixels", embeddings.flatten(0, -2))
+                self.record_embeddings("pixels", embeddings.flatten(0, -2))
             return embeddings
 
         sure = step.unlabelled.confidence >= settings.valid_from

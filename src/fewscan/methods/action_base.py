@@ -177,7 +177,7 @@ class ActionBase(AveragedTeacher):
         with torch.no_grad():
             z_teacher = self.project_global_teacher(bottleneck_teacher)
         z_student = self.predict_global(self.project_global(bottleneck_student))
-        self.notice_embeddings("global", z_student)
+        self.record_embeddings("global", z_student)
         return self._distil(z_student, z_teacher, self.bank_global, info)
 
     def _local_loss(self, logits_student: Tensor, logits_teacher: Tensor, info: StepInfo) -> Tensor:
@@ -186,7 +186,7 @@ class ActionBase(AveragedTeacher):
         with torch.no_grad():
             z_teacher = self.project_local_teacher(cut_patches(logits_teacher, self.patch, stride))
         z_student = self.predict_local(self.project_local(cut_patches(logits_student, self.patch, stride)))
-        self.notice_embeddings("local", z_student)
+        self.record_embeddings("local", z_student)
         return self._distil(z_student, z_teacher, self.bank_local, info)
 
     def _distil(self, z_student: Tensor, z_teacher: Tensor, bank: MemoryBank, info: StepInfo) -> Tensor:
@@ -236,7 +236,7 @@ class ActionBase(AveragedTeacher):
         # A strong view of the teacher changes intensities alone: its pseudo-labels stay on the weak pixels.
         seen = weak if self.settings.view_teacher == "weak" else self.augment.intensity(weak, generator)
         pseudo = predict_pseudo_labels(self.teacher, seen)._replace(images=weak)
-        self.notice_labels(pseudo.labels)
+        self.record_pseudo_labels(pseudo.labels)
         if self.settings.view_student == "weak":
             return pseudo
         return self.augment.strong_with_labels(pseudo, self.spec.n_classes, generator)

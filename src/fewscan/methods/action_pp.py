@@ -102,7 +102,7 @@ class ActionPlusPlus(ActionBase):
         self._push_keys(batch, generator)
         pyramid = [maps[: len(step.labels)] for maps in step.pyramid]
         queries, present = _embed(self.represent, pyramid, step.labels, len(self.means), settings.queries, generator)
-        self.notice_embeddings("pixels", queries.flatten(0, 1))
+        self.record_embeddings("pixels", queries.flatten(0, 1))
         self.means.copy_(move_means(self.means, queries.detach(), present, settings.mean_momentum))
         centres, tau = self.centres[self.assignment], self.temperature(info)
         keys, known = self.queue.entries, self.queue.known

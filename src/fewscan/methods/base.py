@@ -133,25 +133,27 @@ class Method(nn.Module, ABC):
         self.settings = settings
         self.augment = Augmentation(spec.augmentation)
         self.student = spec.build_network()
-        self._noticed: dict[str, Tensor] = {}
+        self._diagnostics: dict[str, Tensor] = {}
 
-    def notice_labels(self, labels: Tensor) -> None:
+    def record_pseudo_labels(self, labels: Tensor) -> None:
         """Say which classes (b, *space) a step took unlabelled images for; alarms watch that it is not one alone."""
-        self._noticed[PSEUDO_LABELS] = class_shares(thin(labels, 0).flatten(), self.spec.n_classes)
+        self._diagnostics[PSEUDO_LABELS] = class_shares(thin(labels, 0).flatten(), self.spec.n_classes)
 
-    def notice_predictions(self, maps: Tensor) -> None:
-        """As `notice_labels`, of logits or probabilities (b, k, *space)."""
-        self._noticed[PSEUDO_LABELS] = class_shares(thin(maps.detach(), 1).argmax(dim=1).flatten(), self.spec.n_classes)
+    def record_predictions(self, maps: Tensor) -> None:
+        """As `record_pseudo_labels`, of logits or probabilities (b, k, *space)."""
+        self._diagnostics[PSEUDO_LABELS] = class_shares(
+            thin(maps.detach(), 1).argmax(dim=1).flatten(), self.spec.n_classes
+        )
 
-    def notice_embeddings(self, name: str, embeddings: Tensor) -> None:
+    def record_embeddings(self, name: str, embeddings: Tensor) -> None:
         """Say what a step embedded (b, *p, e); alarms watch that it does not all become alike."""
         if len(embeddings) > 1:
-            self._noticed[name] = spread(embeddings.detach())
+            self._diagnostics[name] = spread(embeddings.detach())
 
-    def take_noticed(self) -> dict[str, Tensor]:
+    def pop_diagnostics(self) -> dict[str, Tensor]:
         """What the last step said about itself, small tensors on the device, given once."""
-        noticed, self._noticed = self._noticed, {}
-        return noticed
+        diagnostics, self._diagnostics = self._diagnostics, {}
+        return diagnostics
 
     @abstractmethod
     def stages(self) -> tuple[Stage, ...]:

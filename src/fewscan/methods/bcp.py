@@ -76,7 +76,7 @@ class Bcp(AveragedTeacher):
     ) -> dict[str, Tensor]:
         """Labelled boxes in unlabelled images, and unlabelled boxes in labelled images."""
         pseudo = predict_pseudo_labels(self.teacher, self.augment.weak(unlabelled, generator))
-        self.notice_labels(pseudo.labels)
+        self.record_pseudo_labels(pseudo.labels)
         strong = self.augment.intensity(pseudo.images, generator)
         pairs = torch.arange(max(len(images), len(strong)), device=images.device)
         first, second = pairs % len(images), pairs % len(strong)

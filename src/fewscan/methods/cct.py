@@ -50,7 +50,7 @@ class Cct(SemiSupervised):
         levels = self.student.encode(torch.cat((labelled.images, weak)))
         logits, _ = self.student.decode(levels)
         targets = logits[n:].softmax(dim=1)
-        self.notice_predictions(targets)
+        self.record_predictions(targets)
         perturbed = self.perturb([maps[n:] for maps in levels], info.generator)
         losses = [
             probability_mse(decoder(maps).softmax(dim=1), targets)

@@ -35,7 +35,7 @@ class Cps(SemiSupervised):
         logits, logits_strong = joint_logits(self.student, labelled.images, strong)
         second, second_strong = joint_logits(self.second, labelled.images, strong)
         pseudo_labels = second_strong.argmax(dim=1)
-        self.notice_labels(pseudo_labels)
+        self.record_pseudo_labels(pseudo_labels)
         by_second = cross_entropy(logits_strong, pseudo_labels)
         by_first = cross_entropy(second_strong, logits_strong.argmax(dim=1))
         return {

@@ -26,5 +26,5 @@ class Entropy(SemiSupervised):
         """L_sup, and the entropy of predictions on unlabelled images."""
         strong = self.strong_view(unlabelled, info.generator)
         logits, logits_strong = joint_logits(self.student, labelled.images, strong)
-        self.notice_predictions(logits_strong)
+        self.record_predictions(logits_strong)
         return {"sup": supervised_loss(logits, labelled.labels), "unsup": entropy_loss(logits_strong)}

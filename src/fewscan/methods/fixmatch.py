@@ -41,7 +41,7 @@ class FixMatch(SemiSupervised):
         """L_sup, and the cross-entropy of the strong view against sure pseudo-labels."""
         with labelling(self.student):
             pseudo = predict_pseudo_labels(self.student, self.augment.weak(unlabelled, info.generator))
-        self.notice_labels(pseudo.labels)
+        self.record_pseudo_labels(pseudo.labels)
         strong = self.augment.strong_with_labels(pseudo, self.spec.n_classes, info.generator)
         logits, logits_strong = joint_logits(self.student, labelled.images, strong.images)
         threshold = self.settings.confident_from

@@ -56,7 +56,7 @@ class AveragedTeacher(Method):
     def teacher_probs(self, images: Tensor) -> Tensor:
         """The teacher's probabilities, soft targets."""
         probs = self.teacher(images).softmax(dim=1)
-        self.notice_predictions(probs)
+        self.record_predictions(probs)
         return probs
 
 

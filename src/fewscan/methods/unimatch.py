@@ -51,7 +51,7 @@ class UniMatch(SemiSupervised):
         generator, threshold = info.generator, self.settings.confident_from
         with labelling(self.student):
             weak = predict_pseudo_labels(self.student, self.augment.weak(unlabelled, generator))
-        self.notice_labels(weak.labels)
+        self.record_pseudo_labels(weak.labels)
         views = [self.augment.strong_with_labels(weak, self.spec.n_classes, generator) for _ in range(2)]
         logits, *logits_strong = joint_logits(self.student, labelled.images, *(view.images for view in views))
         strong = [

@@ -48,7 +48,7 @@ class Urpc(SemiSupervised):
         finest, pyramid = self.student.logits_and_pyramid(images)
         chosen = pyramid[-1 - len(self.coarser.classifiers) : -1]
         levels = [finest, *self.coarser(chosen, tuple(images.shape[2:]))]
-        self.notice_predictions(finest[n:])
+        self.record_predictions(finest[n:])
         supervised = [supervised_loss(logits[:n], labelled.labels) for logits in levels]
         return {
             "sup": torch.stack(supervised).mean(),
