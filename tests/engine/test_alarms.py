@@ -13,7 +13,7 @@ from fewscan.engine.checkpoint import Checkpoints, checkpoint_files, read_checkp
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import fit
 from fewscan.errors import FewscanError, Interrupted
-from fewscan.losses.collapse import class_shares, spread, thin
+from fewscan.losses.collapse import class_shares, mean_cosine_distance, subsample_pixels
 from fewscan.methods.base import PSEUDO_LABELS, Stage
 from fewscan.registry import METHODS
 from support.steps import SIZES, Stopper, Store, build, draw_batch, start, step_info
@@ -269,16 +269,16 @@ def test_spread_is_one_minus_the_mean_cosine(generator):
     z = torch.randn(5, 3, 7, generator=generator)
     cosines = torch.nn.functional.cosine_similarity(z[:, None], z[None], dim=-1)
     others = ~torch.eye(5, dtype=torch.bool)
-    assert spread(z) == pytest.approx(1 - float(cosines[others].mean()), abs=1e-6)
-    assert spread(torch.ones(4, 6)) == pytest.approx(0, abs=1e-6)
-    assert spread(torch.zeros(4, 6)) == 0
-    assert spread(torch.eye(4)) == pytest.approx(1)
+    assert mean_cosine_distance(z) == pytest.approx(1 - float(cosines[others].mean()), abs=1e-6)
+    assert mean_cosine_distance(torch.ones(4, 6)) == pytest.approx(0, abs=1e-6)
+    assert mean_cosine_distance(torch.zeros(4, 6)) == 0
+    assert mean_cosine_distance(torch.eye(4)) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_shares_are_those_of_a_count(size, generator):
     labels = torch.randint(3, (2, *size), generator=generator)
-    seen = thin(labels, 0)
+    seen = subsample_pixels(labels, channel_axes=0)
     assert seen.shape == (2, *(math.ceil(side / 4) for side in size))
     assert torch.equal(class_shares(seen.flatten(), 3), torch.bincount(seen.flatten(), minlength=3) / seen.numel())
-    assert thin(torch.zeros(2, 3, *size), 1).shape[1] == 3
+    assert subsample_pixels(torch.zeros(2, 3, *size), channel_axes=1).shape[1] == 3

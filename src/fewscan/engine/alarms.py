@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fewscan.errors import FewscanError
-from fewscan.losses.collapse import class_shares, thin
+from fewscan.losses.collapse import class_shares, subsample_pixels
 from fewscan.methods.base import PSEUDO_LABELS, Batch, Stage
 from fewscan.words import abbreviate
 
@@ -112,7 +112,9 @@ class Alarms:
         self.unchecked.append(self.last)
         statistics = dict(diagnostics)
         if PSEUDO_LABELS in diagnostics and len(batch.labels):
-            statistics[LABELS] = class_shares(thin(batch.labels, 0).flatten(), len(diagnostics[PSEUDO_LABELS]))
+            statistics[LABELS] = class_shares(
+                subsample_pixels(batch.labels, channel_axes=0).flatten(), len(diagnostics[PSEUDO_LABELS])
+            )
         for name, value in statistics.items():
             # A sum of a checkpoint comes from the CPU.
             self.sums[name] = value + self.sums[name].to(value.device) if name in self.sums else value

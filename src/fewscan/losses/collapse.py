@@ -10,9 +10,17 @@ from torch import Tensor
 PIXEL_STRIDE = 4
 
 
-def thin(maps: Tensor, channels: int) -> Tensor:
-    """Every fourth pixel along each axis of maps (b, *channels, *space): what collapse takes is organs, not borders."""
-    first = 1 + channels
+def subsample_pixels(maps: Tensor, *, channel_axes: int) -> Tensor:
+    """Take every fourth pixel along each spatial axis: what collapse takes is organs, not borders.
+
+    Args:
+        maps: Labels (b, *space), or logits or probabilities (b, k, *space).
+        channel_axes: Number of axes between the batch and space, 0 for labels and 1 for maps of classes.
+
+    Returns:
+        A view of the maps, each side of space a quarter as long, rounded up.
+    """
+    first = 1 + channel_axes
     return maps[(slice(None),) * first + (slice(None, None, PIXEL_STRIDE),) * (maps.ndim - first)]
 
 
@@ -25,7 +33,7 @@ def class_shares(labels: Int[Tensor, " n"], n_classes: int) -> Float[Tensor, " k
 
 
 @torch.no_grad()
-def spread(embeddings: Float[Tensor, "b *p e"]) -> Float[Tensor, ""]:
+def mean_cosine_distance(embeddings: Float[Tensor, "b *p e"]) -> Float[Tensor, ""]:
     """1 − the mean cosine between different embeddings of a batch, of each place apart; 0: they all point one way.
 
         1 − mean_{i≠j} cos(z_i, z_j) = b/(b − 1) · (1 − ‖mean_i z_i/‖z_i‖‖²)

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fewscan.augment.policy import Augmentation, AugmentationSettings
-from fewscan.losses.collapse import class_shares, spread, thin
+from fewscan.losses.collapse import class_shares, mean_cosine_distance, subsample_pixels
 from fewscan.networks.heads import RepresentationHead
 from fewscan.networks.unet import UNet, UNetSettings
 from fewscan.settings import CountOrZero, Settings
@@ -137,18 +137,20 @@ class Method(nn.Module, ABC):
 
     def record_pseudo_labels(self, labels: Tensor) -> None:
         """Say which classes (b, *space) a step took unlabelled images for; alarms watch that it is not one alone."""
-        self._diagnostics[PSEUDO_LABELS] = class_shares(thin(labels, 0).flatten(), self.spec.n_classes)
+        self._diagnostics[PSEUDO_LABELS] = class_shares(
+            subsample_pixels(labels, channel_axes=0).flatten(), self.spec.n_classes
+        )
 
     def record_predictions(self, maps: Tensor) -> None:
         """As `record_pseudo_labels`, of logits or probabilities (b, k, *space)."""
         self._diagnostics[PSEUDO_LABELS] = class_shares(
-            thin(maps.detach(), 1).argmax(dim=1).flatten(), self.spec.n_classes
+            subsample_pixels(maps.detach(), channel_axes=1).argmax(dim=1).flatten(), self.spec.n_classes
         )
 
     def record_embeddings(self, name: str, embeddings: Tensor) -> None:
         """Say what a step embedded (b, *p, e); alarms watch that it does not all become alike."""
         if len(embeddings) > 1:
-            self._diagnostics[name] = spread(embeddings.detach())
+            self._diagnostics[name] = mean_cosine_distance(embeddings.detach())
 
     def pop_diagnostics(self) -> dict[str, Tensor]:
         """What the last step said about itself, small tensors on the device, given once."""
