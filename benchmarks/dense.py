@@ -24,8 +24,8 @@ def embed_every_pixel(
     head: RepresentationHead, pyramid: Sequence[Float[Tensor, "b _ *_space"]], size: tuple[int, ...]
 ) -> Float[Tensor, "n e"]:
     """The head's embeddings of all pixels, flat over (b, *size): all levels at full resolution, joined, convolved."""
-    joined = torch.cat([resize_linear(maps.to(head.mix.weight.dtype), size) for maps in pyramid], dim=1)
-    return rearrange(head.mix(head.spread(joined)), "b e ... -> (b ...) e")
+    joined = torch.cat([resize_linear(maps.to(head.conv_pointwise.weight.dtype), size) for maps in pyramid], dim=1)
+    return rearrange(head.conv_pointwise(head.conv_spatial(joined)), "b e ... -> (b ...) e")
 
 
 def dense_contrast(

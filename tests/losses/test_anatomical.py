@@ -36,7 +36,7 @@ class Scene:
         self.labels = torch.randint(n_classes, (2, *size), generator=generator)
         self.valid = torch.rand(2, *size, generator=generator) < 0.8
         up = F.interpolate(self.pyramid[0], size=size, mode=mode, align_corners=True)
-        dense = self.head.mix(self.head.spread(torch.cat((up, self.pyramid[1]), 1)))
+        dense = self.head.conv_pointwise(self.head.conv_spatial(torch.cat((up, self.pyramid[1]), 1)))
         self.embeddings = dense.movedim(1, -1).flatten(0, len(size)).detach()
 
     def loss(self, generator, contrast=CONTRAST):
@@ -123,7 +123,7 @@ def test_gradient_flows_through_queries_alone(generator):
     far = ~F.max_pool2d(hard.float()[:, None], 3, 1, 1).bool().expand(-1, 2, -1, -1)
     assert scene.pyramid[1].grad.abs().sum() > 0
     assert not scene.pyramid[1].grad[far].any()
-    assert scene.head.spread.weight.grad.abs().sum() > 0
+    assert scene.head.conv_spatial.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("case", ["one class", "nothing valid", "nothing hard"])

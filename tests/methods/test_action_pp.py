@@ -75,7 +75,7 @@ def test_the_term_is_the_contrast_of_dense_embeddings(monkeypatch):
         ("teacher", method.represent_teacher, pixels_keys, seen["keys"][:, :4]),
     ):
         joined = torch.cat([resize_linear(maps[:2], SIZES[0]) for maps in passes[name][1]], dim=1)
-        dense = head.mix(head.spread(joined)).movedim(1, -1).flatten(0, 2)
+        dense = head.conv_pointwise(head.conv_spatial(joined)).movedim(1, -1).flatten(0, 2)
         assert torch.allclose(found, dense[pixels], atol=1e-4)
     assert seen["known"].tolist() == [[True] * 4 + [False] * 2] * N_CLASSES
     assert (seen["tau"], seen["weight"]) == (pytest.approx(1.0), 0.2)
@@ -121,6 +121,8 @@ def test_an_absent_class_keeps_its_mean_and_its_keys():
 def test_representation_teacher_follows():
     method, _ = start("action_pp", SIZES[0], "anatomical", momentum=0.5)
     with torch.no_grad():
-        method.represent.mix.weight.add_(1.0)
+        method.represent.conv_pointwise.weight.add_(1.0)
     method.after_update(step_info(update=500))
-    assert torch.allclose(method.represent_teacher.mix.weight, method.represent.mix.weight - 0.5, atol=1e-6)
+    assert torch.allclose(
+        method.represent_teacher.conv_pointwise.weight, method.represent.conv_pointwise.weight - 0.5, atol=1e-6
+    )

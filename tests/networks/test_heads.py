@@ -51,6 +51,6 @@ def test_representation_head_at_pixels_is_the_dense_head(ndim, generator):
     head = RepresentationHead(3, 5, ndim).double()
     maps = torch.randn(1, 3, *[3] * ndim, generator=generator, dtype=torch.float64)
     window = maps.flatten(2).movedim(1, -1)
-    centre = head.mix(head.spread(maps))[(0, slice(None), *[1] * ndim)]
+    centre = head.conv_pointwise(head.conv_spatial(maps))[(0, slice(None), *[1] * ndim)]
     assert torch.allclose(head.embed(window)[0], centre)
     assert torch.allclose(head.embed(torch.stack((window, 3 * window)).mean(0)), head.embed(2 * window))

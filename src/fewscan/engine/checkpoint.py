@@ -26,7 +26,8 @@ from fewscan.distributed.collectives import count, gather_over_ranks, rank
 from fewscan.errors import ConfigError, DamagedError, DataError, WriteError
 from fewscan.io.files import atomic_path
 
-FORMAT = 2
+# 3: the parts of the state have other names.
+FORMAT = 3
 KEPT = 2
 OTHERS = "others"
 

@@ -118,8 +118,8 @@ class RepresentationHead(nn.Module):
     ) -> None:
         super().__init__()
         self.precision = precision
-        self.spread = Convolution[ndim](in_channels, embedding, kernel_size=3, padding=1)
-        self.mix = Convolution[ndim](embedding, embedding, kernel_size=1)
+        self.conv_spatial = Convolution[ndim](in_channels, embedding, kernel_size=3, padding=1)
+        self.conv_pointwise = Convolution[ndim](embedding, embedding, kernel_size=1)
 
     def embed(self, neighbourhoods: Float[Tensor, "*n t c"]) -> Float[Tensor, "*n e"]:
         """Apply the head at single pixels.
@@ -130,10 +130,10 @@ class RepresentationHead(nn.Module):
         Returns:
             (*n, e) embeddings, equal to the dense head's values at those pixels.
         """
-        kernel = rearrange(self.spread.weight, "e c ... -> e (...) c")
+        kernel = rearrange(self.conv_spatial.weight, "e c ... -> e (...) c")
         with arithmetic(self.precision, neighbourhoods.device):
-            hidden = F.linear(neighbourhoods.flatten(-2), kernel.flatten(1), self.spread.bias)
-            embeddings = F.linear(hidden, self.mix.weight.flatten(1), self.mix.bias)
+            hidden = F.linear(neighbourhoods.flatten(-2), kernel.flatten(1), self.conv_spatial.bias)
+            embeddings = F.linear(hidden, self.conv_pointwise.weight.flatten(1), self.conv_pointwise.bias)
         return embeddings.to(kernel.dtype)
 
 
