@@ -4,7 +4,7 @@ import torch
 from test_loop import Listener, config_of
 
 from fewscan.data.cases import Case
-from fewscan.engine.gallery import Gallery, evaluating
+from fewscan.engine.gallery import Gallery
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import fit
 from fewscan.engine.statistics import clean_statistics
@@ -81,12 +81,3 @@ def test_a_folder_that_was_removed_does_not_come_back(tmp_path):
     with pytest.raises(WriteError, match="gallery: cannot be written: No such file or directory"):
         gallery(build("action"), 1, 1, "anatomical")
     assert not (tmp_path / "gone").exists()
-
-
-def test_modes_are_given_back_one_by_one():
-    network = build("action", teacher_statistics="own").teacher
-    before = [module.training for module in network.modules()]
-    assert len(set(before)) == 2
-    with evaluating(network):
-        assert not any(module.training for module in network.modules())
-    assert [module.training for module in network.modules()] == before

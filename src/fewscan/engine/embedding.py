@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from fewscan.data.store import SliceStore
-from fewscan.engine.gallery import evaluating
 from fewscan.io.files import write_json
 from fewscan.losses.interpolation import gather_neighbourhoods
 from fewscan.methods.base import Method
+from fewscan.networks.modes import evaluating
 
 MOST_SLICES = 96
 PIXELS_PER_CLASS = 250

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from fewscan.data.cases import Case
 from fewscan.data.store import SliceStore
@@ -16,6 +14,7 @@ from fewscan.engine.statistics import clean_statistics
 from fewscan.errors import WriteError
 from fewscan.io.files import atomic_path
 from fewscan.methods.base import Method
+from fewscan.networks.modes import evaluating
 
 SHARES_PERCENT = (10, 50, 100)
 MOST_SLICES = 6
@@ -73,18 +72,6 @@ class Gallery:
                 stage=np.array(stage),
                 network=np.array(name),
             )
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode; afterwards every module is in the mode that it was in."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _choose(store: SliceStore, cases: Sequence[Case]) -> tuple[np.ndarray, list[str], list[int]]:

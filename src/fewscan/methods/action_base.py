@@ -24,7 +24,7 @@ from fewscan.methods.base import Batch, ModelSpec, Stage, StepInfo
 from fewscan.methods.semi import predict_pseudo_labels
 from fewscan.methods.teacher import AveragedTeacher, TeacherSettings
 from fewscan.networks.bank import MemoryBank
-from fewscan.networks.ema import Statistics, make_teacher, update_teacher, warmed_momentum
+from fewscan.networks.ema import make_teacher, update_teacher, warmed_momentum
 from fewscan.networks.heads import (
     GlobalProjector,
     LocalProjector,
@@ -32,6 +32,7 @@ from fewscan.networks.heads import (
     cut_patches,
     predictor,
 )
+from fewscan.networks.modes import Statistics
 from fewscan.schedule import sigmoid_ramp_up
 from fewscan.settings import Count, NonNegative, Share
 

@@ -19,7 +19,7 @@ from fewscan.losses.consistency import masked_pseudo_loss
 from fewscan.losses.segmentation import supervised_loss
 from fewscan.methods.base import StepInfo
 from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised, joint_logits, predict_pseudo_labels
-from fewscan.networks.ema import labelling
+from fewscan.networks.modes import labelling
 from fewscan.settings import NonNegative, Share
 
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from fewscan.methods.base import Method, MethodSettings, ModelSpec, StepInfo
 from fewscan.methods.semi import SemiSettings, SemiSupervised
-from fewscan.networks.ema import Statistics, make_teacher, set_teacher_mode, update_teacher, warmed_momentum
+from fewscan.networks.ema import make_teacher, update_teacher, warmed_momentum
+from fewscan.networks.modes import Statistics, set_teacher_mode
 from fewscan.settings import Share
 
 

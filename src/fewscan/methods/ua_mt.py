@@ -25,7 +25,7 @@ from fewscan.losses.segmentation import supervised_loss
 from fewscan.methods.base import StepInfo
 from fewscan.methods.semi import Labelled, joint_logits
 from fewscan.methods.teacher import SemiTeacher, SemiTeacherSettings
-from fewscan.networks.ema import stochastic
+from fewscan.networks.modes import stochastic
 from fewscan.schedule import sigmoid_ramp_up
 from fewscan.settings import Count, NonNegative, Share
 

@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+from fewscan.networks.modes import Statistics
+
 Network = TypeVar("Network", bound=nn.Module)
-Statistics = Literal["own", "averaged"]
 
 
 def make_teacher(student: Network) -> Network:
-    """A copy of the student that takes no gradient; `set_teacher_mode` says how it predicts."""
+    """A copy of the student that takes no gradient; `modes.set_teacher_mode` says how it predicts."""
     teacher = copy.deepcopy(student)
     return teacher.requires_grad_(False)
-
-
-def set_teacher_mode(teacher: nn.Module, statistics: Statistics) -> None:
-    """No dropout, ever; BatchNorm by choice.
-
-    own: normalise with the batch's statistics and keep a running mean of them, for prediction: they belong to the
-    teacher's weights. averaged: normalise with the average of the student's running statistics, as published code
-    that averages them does. Young weights move fast, their average has other statistics than any of them: measured
-    on ACDC, 150 updates, the student's Dice was 0.57 and the averaged teacher's 0.00.
-    """
-    teacher.eval()
-    for module in teacher.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.train(statistics == "own")
 
 
 @torch.no_grad()
@@ -68,26 +53,3 @@ def warmed_momentum(momentum: float, update: int) -> float:
         update: t, number of the update in its stage; the learning rate starts anew with every stage.
     """
     return min(momentum, (1 + update) / (10 + update))
-
-
-@contextmanager
-def labelling(network: nn.Module) -> Iterator[None]:
-    """A network in training makes pseudo-labels for itself: as a teacher does, without dropout; then it trains on."""
-    set_teacher_mode(network, "own")
-    try:
-        yield
-    finally:
-        network.train()
-
-
-@contextmanager
-def stochastic(network: nn.Module) -> Iterator[None]:
-    """Dropout alone is on: passes differ, and none of them reaches the BatchNorm statistics (Monte Carlo dropout)."""
-    modes = {module: module.training for module in network.modules()}
-    for module in modes:
-        module.training = isinstance(module, nn.Dropout)
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fewscan.networks.modes import evaluating
 from fewscan.networks.unet import Decoding
 
 
@@ -25,15 +26,12 @@ def re_estimated_statistics(network: nn.Module, batches: Iterable[Tensor]) -> It
     """
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     kept = [value.clone() for norm in norms for value in norm.buffers()]
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
     try:
-        if norms:
-            _estimate(network, norms, batches)
-        yield
+        with evaluating(network):
+            if norms:
+                _estimate(network, norms, batches)
+            yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         for value, before in zip((value for norm in norms for value in norm.buffers()), kept, strict=True):
             value.copy_(before)
 
