@@ -250,3 +250,11 @@ def test_what_is_no_model_is_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"\x80\x04pickle")
     with pytest.raises(DataError, match="not a readable safetensors file"):
         load_model(tmp_path, CPU)
+
+
+def test_a_3d_network_gives_probabilities_of_blocks():
+    network = UNet(1, 2, 3, SMALL).eval()
+    with torch.no_grad():
+        probs = probabilities(network, torch.randn(2, 1, 4, 8, 8))
+    assert probs.shape == (2, 2, 4, 8, 8)
+    assert torch.allclose(probs.sum(dim=1), torch.ones(2, 4, 8, 8))

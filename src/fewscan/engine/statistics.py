@@ -11,10 +11,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from fewscan.distributed.collectives import alone
+from fewscan.networks.layout import channels_last
 from fewscan.networks.statistics import re_estimated_statistics
 
 MOST_SLICES = 320
@@ -53,7 +53,7 @@ def clean_statistics(networks: Iterable[nn.Module], store: Images, wanted: bool 
 
 def _batches(store: Images) -> Iterator[Tensor]:
     for numbers in spread_batches(len(np.union1d(store.labelled, store.unlabelled))):
-        yield store.images(numbers).contiguous(memory_format=torch.channels_last)
+        yield channels_last(store.images(numbers))
 
 
 def spread_batches(count: int) -> list[np.ndarray]:

@@ -13,6 +13,7 @@ from fewscan.data.cases import Case
 from fewscan.data.plan import Plan
 from fewscan.inference.predict import Refusal, in_batches, read_ahead
 from fewscan.inference.quality import entropy_sums
+from fewscan.networks.layout import channels_last
 from fewscan.networks.unet import UNet
 
 
@@ -53,7 +54,7 @@ def describe_cases(
         for pieces in in_batches(read_ahead(reader, cases, plan, False, on_refusal)):
             block = torch.from_numpy(np.concatenate([piece.slices for piece in pieces])).to(device)
             with torch.no_grad():
-                logits, pyramid = network.logits_and_pyramid(block.contiguous(memory_format=torch.channels_last))
+                logits, pyramid = network.logits_and_pyramid(channels_last(block))
                 sums = entropy_sums(logits.softmax(dim=1))
                 pooled = pyramid[0].mean(dim=(2, 3)).cpu().double().numpy()
             ends = np.cumsum([len(piece.slices) for piece in pieces])[:-1]

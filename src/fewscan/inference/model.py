@@ -15,6 +15,7 @@ from torch import nn
 from fewscan.data.plan import Plan
 from fewscan.errors import DataError
 from fewscan.io.files import atomic_path, read_json, write_json
+from fewscan.networks.layout import weights_channels_last
 from fewscan.networks.unet import UNet, UNetSettings
 from fewscan.settings import StrictModel
 
@@ -96,9 +97,7 @@ def _load_network(path: Path, card: ModelCard, device: torch.device) -> UNet:
     faulty = [name for name, value in network.state_dict().items() if not _is_sound(value)]
     if faulty:
         raise DataError(f"{path}: {faulty[0]} holds no finite float32 numbers. Copy it again.")
-    network.to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.eval()
+    return weights_channels_last(network.to(device)).eval()
 
 
 def _is_sound(weights: torch.Tensor) -> bool:

@@ -27,6 +27,7 @@ from fewscan.io.files import atomic_path, make_folder
 from fewscan.io.geometry import MARK, Geometry
 from fewscan.io.scans import write_scan
 from fewscan.memory import WHAT_HELPS
+from fewscan.networks.layout import channels_last
 
 BATCH = 16
 # Blocks that wait for resampling and writing before the network waits for them.
@@ -145,10 +146,10 @@ class Observer(Protocol):
 
 
 def probabilities(
-    network: nn.Module, slices: Float[Tensor, "b c h w"], views: Sequence[Float[Tensor, "2 3"]] = ()
-) -> Float[Tensor, "b k h w"]:
-    """Class probabilities of slices; with views, their mean over the views, each turned back."""
-    slices = slices.contiguous(memory_format=torch.channels_last)
+    network: nn.Module, slices: Float[Tensor, "b c *space"], views: Sequence[Float[Tensor, "2 3"]] = ()
+) -> Float[Tensor, "b k *space"]:
+    """Class probabilities of slices or blocks; with views, which slices alone have, the mean, each turned back."""
+    slices = channels_last(slices)
     if not views:
         return network(slices).softmax(dim=1)
     total = seen = torch.zeros(())

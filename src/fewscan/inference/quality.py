@@ -18,6 +18,7 @@ from fewscan.evaluation.shape import Expected, Outlier, class_shapes, find_outli
 from fewscan.inference.predict import Piece, augmentation_views, probabilities, turned_probabilities
 from fewscan.io.geometry import Geometry
 from fewscan.losses.entropy import pixel_entropy
+from fewscan.networks.layout import channels_last
 
 # The other network and the turned view see every second slice that shows foreground: half the cost, and on ACDC and
 # Hippocampus the same correlation with the Dice.
@@ -124,7 +125,7 @@ class QualityObserver:
             self._compare(network, slices[chosen], mask[chosen], [tallies[number] for number in chosen])
 
     def _compare(self, network: nn.Module, slices: Tensor, mask: Tensor, tallies: Sequence[_Tally]) -> None:
-        slices = slices.contiguous(memory_format=torch.channels_last)
+        slices = channels_last(slices)
         turned = turned_probabilities(network, slices, self._view)
         # Beyond the turned view's edge there is nothing to compare.
         seen = turned.sum(dim=1) > 0.5

@@ -35,6 +35,7 @@ from fewscan.errors import DataError
 from fewscan.inference.model import ModelCard, save_model
 from fewscan.io.files import write_json
 from fewscan.methods.base import Method, ModelSpec
+from fewscan.networks.layout import weights_channels_last
 from fewscan.registry import METHODS
 from fewscan.reporting.curves import save_progress
 from fewscan.run_folder import RunFolder
@@ -133,9 +134,7 @@ def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
         precision=choose_precision(config.precision, device),
     )
     method: Method = METHODS.find(config.method)(spec, config.method_settings())
-    method.to(device)
-    method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return method
+    return weights_channels_last(method.to(device))
 
 
 @contextmanager

@@ -1,0 +1,42 @@
+"""The order of memory in which convolutions are fastest: channels last, in 2D and in 3D, by what a tensor is."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+# By the number of axes of images, maps and kernels. Measured on one core with AVX-512 BF16, the U-Net of four levels,
+# time per update and per prediction as a share of that with channels first: 2D 0.79 and 0.73 in float32, 0.75 and 0.57
+# in bfloat16; 3D 1.02 and 0.87 in float32, 0.84 and 0.70 in bfloat16.
+FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def channels_last(maps: Tensor) -> Tensor:
+    """Bring images or maps into the order of memory in which convolutions are fastest; their values stay.
+
+    Args:
+        maps: (b, c, *space) with 2 or 3 axes of space.
+
+    Returns:
+        The same values and shape; the maps themselves where they lie so already.
+    """
+    return maps.contiguous(memory_format=FORMATS[maps.ndim])
+
+
+def weights_channels_last(module: Module) -> Module:
+    """Bring the kernels of a module's convolutions into the order of memory in which they are fastest, in place.
+
+    Args:
+        module: Network or method of 2 or 3 dimensions; parameters and buffers of other numbers of axes stay.
+
+    Returns:
+        The module.
+    """
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.ndim in FORMATS:
+            tensor.data = tensor.data.to(memory_format=FORMATS[tensor.ndim])
+    return module
