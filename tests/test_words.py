@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import fewscan
-from fewscan.commands.suggest import suggestion_table
 from fewscan.devices import choose_device
 from fewscan.errors import ConfigError
 from fewscan.evaluation.selection import Suggestion
 from fewscan.io.scans import write_scan
 from fewscan.losses.sampling import draw_classes, draw_true, finest
+from fewscan.runs.suggestions import suggestion_table
 from fewscan.terminal.console import plain_console
 from support.scans import disc, geometry
 

@@ -189,7 +189,7 @@ def suggest(
 ) -> None:
     """Name the unlabelled training patients whose labels would help most; no label is read."""
     from fewscan.commands.suggest import suggest as run_suggest
-    from fewscan.commands.suggest import suggestion_table
+    from fewscan.runs.suggestions import suggestion_table
     from fewscan.terminal.console import Reporter
 
     suggestions = run_suggest(run, dataset, count=count, output=output, device=device, reporter=Reporter(quiet))

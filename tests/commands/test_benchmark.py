@@ -14,8 +14,8 @@ import torch
 from typer.testing import CliRunner
 
 import fewscan
+from fewscan.benchmarking.outcome import BenchmarkResult
 from fewscan.cli import app
-from fewscan.commands.benchmark import BenchmarkResult
 from fewscan.io.files import read_json, write_json
 from fewscan.terminal.console import Reporter
 from support.scans import TINY, make_dataset, make_held_out

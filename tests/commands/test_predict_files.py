@@ -121,7 +121,7 @@ def test_no_table_of_an_earlier_call_stays_where_one_is_stopped(run, tmp_path, m
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fewscan.commands.predict.predict_cases", stop)
+    monkeypatch.setattr("fewscan.runs.prediction.predict_cases", stop)
     with pytest.raises(KeyboardInterrupt):
         predict(run, [tmp_path / "in"], tmp_path / "out")
     assert names(tmp_path / "out") == ["a.nii.gz"]

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 import fewscan
-from fewscan.commands.benchmark import BenchmarkResult
+from fewscan.benchmarking.outcome import BenchmarkResult
 from fewscan.evaluation.results import group_runs
 from fewscan.io.files import read_json, write_json
 from fewscan.runs.results import Predictions

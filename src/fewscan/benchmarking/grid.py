@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from fewscan.config import load_config
 from fewscan.data.index import DatasetIndex
 from fewscan.data.split import Split, make_split
 from fewscan.engine.log import read_log
@@ -173,6 +174,21 @@ class Grid:
     def done(self) -> list[Cell]:
         """The cells whose runs are there."""
         return [cell for cell in self.cells if self.state(cell) == "finished"]
+
+    def missing(self) -> tuple[str, ...]:
+        """Names of the runs that are not done: failed, not made yet, or still another process's."""
+        return tuple(cell.name for cell in self.cells if self.state(cell) != "finished")
+
+    def check_settings(self, devices: Sequence[str]) -> None:
+        """Refuse before anything is trained what every run would refuse.
+
+        Raises:
+            ConfigError: A method, a recipe or a setting cannot be used on one of the devices.
+        """
+        for name in dict.fromkeys(cell.method for cell in self.cells):
+            method, settings = self.recipe_of(name)
+            for device in devices:
+                load_config(self.recipe, settings, device.partition(":")[0], method=method)
 
     def can_go_on(self, cell: Cell) -> bool:
         """Whether training can go on with an unfinished run, or has ended with everything but the record there."""

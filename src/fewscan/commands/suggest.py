@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from fewscan.data.cases import Case
 from fewscan.data.index import read_dataset
-from fewscan.data.split import Split, split_of_run
+from fewscan.data.split import split_of_run
 from fewscan.devices import choose_device
-from fewscan.errors import ConfigError, DataError
-from fewscan.evaluation.selection import Choice, Suggestion, choose, distances, weights
-from fewscan.inference.describe import Description, describe_cases
+from fewscan.errors import DataError
+from fewscan.evaluation.selection import Suggestion
+from fewscan.inference.describe import describe_cases
 from fewscan.inference.model import load_model
 from fewscan.io.files import AnyPath, write_json, write_text
 from fewscan.run_folder import RunFolder
 from fewscan.runs.provenance import dataset_of
+from fewscan.runs.suggestions import labelled_names, rank_patients
 from fewscan.terminal.console import Reporter
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 def suggest(
@@ -66,71 +60,6 @@ def suggest(
     suggestions = rank_patients(split, described, count)
     write_json(folder.suggestions, [suggestion._asdict() for suggestion in suggestions])
     if output is not None:
-        names = [*_labelled_names(split), *(suggestion.patient for suggestion in suggestions)]
+        names = [*labelled_names(split), *(suggestion.patient for suggestion in suggestions)]
         write_text(Path(output), "".join(f"{name}\n" for name in names))
     return suggestions
-
-
-def rank_patients(split: Split, described: dict[str, Description], count: int) -> list[Suggestion]:
-    """Choose among the patients none of whose scans is labelled.
-
-    Raises:
-        ConfigError: there are fewer than `count` of them.
-        DataError: no labelled scan could be described.
-    """
-    cases = [case for case in split.train if case.name in described]
-    scans: dict[str, list[str]] = {}
-    for case in cases:
-        scans.setdefault(case.patient, []).append(case.name)
-    patients = list(scans)
-    with_label = {case.patient for case in split.labelled}
-    labelled = np.array([patient in with_label for patient in patients])
-    if not labelled.any():
-        raise DataError("none of the labelled scans can be read. `fewscan check` says what is wrong with them.")
-    if not 1 <= count <= (~labelled).sum():
-        raise ConfigError(f"-n {count}: must be 1 to {(~labelled).sum()}, the training patients without a label.")
-    features = np.stack([np.mean([described[name].features for name in scans[p]], axis=0) for p in patients])
-    uncertainty = np.array([np.mean([described[name].entropy for name in scans[p]]) for p in patients])
-    choices = choose(distances(features), weights(uncertainty), labelled, count)
-    median = float(np.median(uncertainty))
-    return [
-        Suggestion(
-            patient=patients[choice.number],
-            cases=tuple(scans[patients[choice.number]]),
-            score=round(choice.score, 4),
-            uncertainty=round(float(uncertainty[choice.number]), 4),
-            distance=round(choice.distance, 4),
-            reason=_reason(choice, uncertainty[choice.number] / median, patients, labelled),
-        )
-        for choice in choices
-    ]
-
-
-def _reason(choice: Choice, uncertainty: float, patients: Sequence[str], labelled: np.ndarray) -> str:
-    how_sure = "as uncertain as most"
-    if abs(uncertainty - 1) > 0.05:
-        how_sure = f"{uncertainty:.2g} times as uncertain as the median patient"
-    known = "labelled" if labelled[choice.nearest] else "suggested"
-    return (
-        f"{how_sure}; {choice.distance:.2g} of the usual distance from {patients[choice.nearest]}, the nearest that is "
-        f"{known}; the nearest example for {choice.covers} of {(~labelled).sum()} unlabelled patients"
-    )
-
-
-def _labelled_names(split: Split) -> list[str]:
-    """Patients, or the scans of those that are labelled in part."""
-    hidden = {case.patient for case in split.train if case.label is None}
-    names = [case.name if case.patient in hidden else case.patient for case in split.labelled]
-    return list(dict.fromkeys(names))
-
-
-def suggestion_table(suggestions: Sequence[Suggestion]) -> Table:
-    """For the terminal, without the reasons: they would be squeezed into a column."""
-    from rich.table import Table
-
-    table = Table(title="label these next")
-    for column in ("patient", "scans", "score", "uncertainty", "distance"):
-        table.add_column(column, justify="left" if column == "patient" else "right")
-    for s in suggestions:
-        table.add_row(s.patient, str(len(s.cases)), f"{s.score:.3f}", f"{s.uncertainty:.3f}", f"{s.distance:.2f}")
-    return table

@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewscan.config import read_settings
+from fewscan.data.cases import collect_cases
 from fewscan.data.fingerprint import take_fingerprint
-from fewscan.data.index import DatasetIndex
-from fewscan.data.split import Split
+from fewscan.data.index import DatasetIndex, read_dataset
+from fewscan.data.split import Split, split_of_run
+from fewscan.data.strangers import list_folder
 from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.summary import case_scores
+from fewscan.io.endings import scan_ending, scan_stem
 from fewscan.io.files import read_json
 from fewscan.reporting.page.cases import CaseFiles, make_cards
-from fewscan.reporting.page.sources import RunFiles, read_run
+from fewscan.reporting.page.sources import RunFiles, read_quality, read_run
 from fewscan.reporting.page.verdict import Rival
 from fewscan.reporting.page.write import Contents, write_page
-from fewscan.run_folder import RunFolder
+from fewscan.run_folder import PredictionFolder, RunFolder
+from fewscan.runs.provenance import dataset_of
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 
@@ -37,20 +41,20 @@ class DataOfRun:
 def write_report(run: RunFolder, data: DataOfRun, reporter: Reporter, most_cases: int) -> None:
     """Write `report.html` of a run that has just been trained."""
     files = read_run(run)
-    cases = _validation_cases(files, data)
-    _write(
+    cases = validation_cases(files, data)
+    write_cases(
         files,
         cases,
         data=data,
         predictions=None,
-        rival=_find_rival(files, None),
+        rival=find_rival(files, None),
         output=run.page,
         most_cases=most_cases,
         reporter=reporter,
     )
 
 
-def _write(
+def write_cases(
     files: RunFiles,
     cases: Sequence[CaseFiles],
     *,
@@ -61,6 +65,22 @@ def _write(
     most_cases: int,
     reporter: Reporter,
 ) -> None:
+    """Write a page of cases, the worst first.
+
+    Args:
+        files: The run, as read from its folder.
+        cases: The validation's, or predicted ones.
+        data: What the run was trained on; None: the page says nothing of the data set.
+        predictions: The folder of predicted masks, for the page's head; None: the cases are the validation's.
+        rival: A supervised run to compare with; None: there is none.
+        output: The HTML file to write.
+        most_cases: How many cases are drawn; the others are only named.
+        reporter: Where to show progress.
+
+    Raises:
+        DataError: A scan or a mask cannot be read, or lies elsewhere than its image.
+        WriteError: The page cannot be written.
+    """
     ranked = sorted(cases, key=lambda case: case.standing)
     shown = ranked[:most_cases]
     with reporter.bar("drawing cases", len(shown)) as step:
@@ -78,8 +98,12 @@ def _write(
     reporter.say(f"open {output} in a browser ({output.stat().st_size / 1e6:.1f} MB, nothing else is needed)")
 
 
-def _validation_cases(files: RunFiles, data: DataOfRun | None) -> list[CaseFiles]:
-    """The scored cases; none where nothing was held out, or the run is not finished."""
+def validation_cases(files: RunFiles, data: DataOfRun | None) -> list[CaseFiles]:
+    """Find the scans and masks of a run's scored cases; none where nothing was held out, or the run is not finished.
+
+    Raises:
+        DataError: Scores are of cases that the run does not validate.
+    """
     if files.summary is None or data is None:
         return []
     by_name = {case.name: case for case in data.split.val}
@@ -103,8 +127,66 @@ def _validation_cases(files: RunFiles, data: DataOfRun | None) -> list[CaseFiles
     ]
 
 
-def _find_rival(files: RunFiles, compare: Path | None) -> Rival | None:
-    """The supervised run that was given, or one beside the run, as a benchmark leaves it."""
+def find_data(files: RunFiles, dataset: Path | None, remedy: str | None) -> DataOfRun | None:
+    """Read the data set that a run was trained on.
+
+    Args:
+        files: The run, as read from its folder.
+        dataset: The data set's folder; None: where the run says that it was.
+        remedy: What to say to do where the data set is gone; None: the page can do without it.
+
+    Raises:
+        DataError: The data set is gone and needed, or is not the run's.
+    """
+    told = files.provenance.dataset if files.provenance is not None else None
+    if dataset is None and remedy is None and (told is None or not told.is_dir()):
+        return None
+    root = dataset if dataset is not None else dataset_of(files.folder, remedy or "Give its folder.")
+    index = read_dataset(root)
+    return DataOfRun(index, split_of_run(files.folder.splits, index))
+
+
+def predicted_cases(
+    files: RunFiles, folder: PredictionFolder, images: Sequence[Path], data: DataOfRun | None
+) -> list[CaseFiles]:
+    """Find the image of every mask in a folder; there are no references.
+
+    Args:
+        files: The run that made the masks.
+        folder: What `fewscan predict` wrote.
+        images: Scans, or folders of them; empty: they are looked for in the data set.
+        data: What the run was trained on, if it was found.
+
+    Raises:
+        DataError: There is no folder, no mask in it, or a mask without an image.
+    """
+    if not folder.path.is_dir():
+        raise DataError(f"{folder}: there is no such folder. Give the folder that `fewscan predict` wrote.")
+    masks = {scan_stem(path): path for path in list_folder(folder.path) if scan_ending(path)}
+    if not masks:
+        raise DataError(f"{folder}: holds no masks. Give the folder that `fewscan predict` wrote.")
+    known = collect_cases(images, len(files.plan.channel_names)) if images else data.index.cases if data else ()
+    by_name = {case.name: case for case in known}
+    missing = [name for name in masks if name not in by_name]
+    if missing:
+        raise DataError(f"{folder}: no image for {abbreviate(missing)}. Give the folder of the scans with --images.")
+    quality = read_quality(folder.quality)
+    return [
+        CaseFiles(name, by_name[name].patient, by_name[name].images[0], mask, None, {}, quality.get(name))
+        for name, mask in masks.items()
+    ]
+
+
+def find_rival(files: RunFiles, compare: Path | None) -> Rival | None:
+    """Find a supervised run to compare with.
+
+    Args:
+        files: The run that is compared.
+        compare: The supervised run's folder; None: one beside the run is taken, as a benchmark leaves it, if any.
+
+    Raises:
+        ConfigError: The given run is not supervised, not finished, or of other scans or settings.
+    """
     if compare is not None:
         rival = _as_rival(files, compare)
         if rival is None:

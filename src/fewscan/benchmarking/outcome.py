@@ -1,0 +1,93 @@
+"""What a benchmark came to: tables and figures of the runs that are there, and the object that it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import fewscan
+from fewscan.benchmarking.grid import Grid
+from fewscan.benchmarking.test_split import test_text
+from fewscan.evaluation.results import Setting, group_runs
+from fewscan.evaluation.statistics import mean_and_sd
+from fewscan.io.files import write_text
+from fewscan.reporting.grid import save_costs, save_dice, save_labelled
+from fewscan.reporting.html import html_table
+from fewscan.reporting.tables import Conditions, grid_report, write_runs
+
+# Only against it can unlabelled scans be said to help.
+BASELINE = "supervised"
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """What a benchmark came to.
+
+    Attributes:
+        output: its folder.
+        settings: methods and numbers of labelled patients with their runs, as in the tables.
+        failed: names of the runs that failed this time; each has a log.
+        missing: names of all runs that are not there: failed, or still another process's.
+    """
+
+    output: Path
+    settings: tuple[Setting, ...]
+    failed: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row per method and number of labelled patients: `dice_sd` is over seeds, None of a single one."""
+        spreads = [(setting, *mean_and_sd(setting.seed_dice)) for setting in self.settings]
+        return [
+            {"method": s.method, "labelled": s.labelled, "seeds": len(s.runs), "dice": mean, "dice_sd": sd}
+            for s, mean, sd in spreads
+        ]
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                row["method"],
+                str(row["labelled"]),
+                str(row["seeds"]),
+                _percent(row["dice"]),
+                _percent(row["dice_sd"]),
+            )
+            for row in self.rows()
+        ]
+        missing = f"<p>missing runs: {escape(', '.join(self.missing))}</p>" if self.missing else ""
+        return html_table(("method", "labelled", "seeds", "Dice %", "sd over seeds"), rows) + missing
+
+
+def write_results(grid: Grid, reference: str) -> list[Setting]:
+    """Tables and figures of the runs that are there: on the test split where it was touched by all, else validation."""
+    done = grid.done()
+    tested = len(done) == len(grid.cells) and all(grid.folder(c).test.summary.is_file() for c in done)
+    if not done or not (tested or grid.split.val):
+        return []
+    runs = [grid.result(cell, tested) for cell in done]
+    settings = group_runs(runs)
+    waits = " (the test split is not touched before every run is done)" if grid.split.test else ""
+    conditions = Conditions(
+        dataset=grid.index.name,
+        split=test_text(grid.output) if tested else f"validation{waits}",
+        n_cases=len(grid.split.test if tested else grid.split.val),
+        recipe=grid.recipe,
+        changes=grid.settings,
+        variants=tuple(map(str, grid.variants.values())),
+        reference=reference,
+        baseline=BASELINE,
+        missing=grid.missing(),
+        version=fewscan.__version__,
+    )
+    write_runs(grid.output / "results.csv", runs, "test" if tested else "validation")
+    save_dice(grid.output / "dice.png", settings)
+    save_labelled(grid.output / "labelled.png", settings)
+    save_costs(grid.output / "cost.png", settings)
+    write_text(grid.output / "results.md", grid_report(settings, conditions))
+    return settings
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.2f}"

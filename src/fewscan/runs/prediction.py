@@ -1,0 +1,185 @@
+"""Masks of many scans in one folder: what it may hold already, what is left out, and the tables beside the masks."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from fewscan.data.cases import Case
+from fewscan.data.check import check_images
+from fewscan.engine.machine_errors import explained_memory
+from fewscan.errors import DataError, Fault, WriteError
+from fewscan.inference.model import ModelCard
+from fewscan.inference.predict import CUT_OFF, augmentation_views, predict_cases
+from fewscan.inference.volumes import Together, VolumeObserver
+from fewscan.io.files import check_name, write_json
+from fewscan.io.scans import is_ours
+from fewscan.io.tables import write_table
+from fewscan.networks.unet import UNet
+from fewscan.run_folder import PredictionFolder
+from fewscan.runs.quality import Judge
+from fewscan.runs.results import Predictions
+from fewscan.terminal.console import Reporter
+from fewscan.words import abbreviate
+
+
+def check_output(cases: Sequence[Case], folder: PredictionFolder, save_probabilities: bool) -> None:
+    """Refuse to write masks over scans, labels, masks that somebody made, or whatever else is not fewscan's own."""
+    check_name(folder.path)
+    # Not Path.resolve, which raises where a link leads in a circle; that is a fault of one scan.
+    scans = {os.path.realpath(path) for case in cases for path in case.images}
+    for case in cases:
+        path = folder.mask(case)
+        if os.path.realpath(path) in scans:
+            raise DataError(f"{path}: is a scan, its mask would be written over it. Choose another output folder.")
+    paths = [folder.mask(case) for case in cases]
+    if save_probabilities:
+        paths += [folder.probabilities(case) for case in cases]
+    foreign = [path.name for path in paths if os.path.lexists(path) and not is_ours(path)]
+    if foreign:
+        raise DataError(
+            f"{folder}: files there would be written over that no `fewscan predict` wrote, or one of an older version: "
+            f"{abbreviate(foreign)}. Choose another output folder, or move them away."
+        )
+
+
+def predict_into(
+    folder: PredictionFolder,
+    cases: Sequence[Case],
+    *,
+    network: UNet,
+    card: ModelCard,
+    device: torch.device,
+    tta: bool,
+    save_probabilities: bool,
+    judge: Judge | None,
+    reporter: Reporter,
+) -> Predictions:
+    """Write a mask for every scan that can be read, and the tables; what an earlier call left of the others goes.
+
+    Args:
+        folder: Where to write; made, and locked for this process.
+        cases: The scans, one per mask.
+        network: The model, on the device.
+        card: What the network is.
+        device: Where the network runs.
+        tta: Whether to average over rotations, and over flips where training had them.
+        save_probabilities: Whether to write `CASE.npz` too.
+        judge: Watches for quality, and writes its table; None: no table.
+        reporter: Where to show progress.
+
+    Raises:
+        DataError: Scans were left out, every one with its faults; all others have their masks by then.
+        WriteError: A file cannot be written or removed.
+        FewscanError: The memory is not enough.
+    """
+    # Stopped half-way, this call leaves no table beside its masks that an earlier one made of others.
+    for table in (folder.quality, folder.volumes, folder.failed):
+        _remove(table)
+    failed = _find_faults(cases, reporter)
+    cut_off: list[str] = []
+
+    def leave_out(case: Case, error: DataError) -> None:
+        failed[case.name] = error.faults
+
+    sound = [case for case in cases if case.name not in failed]
+    views = augmentation_views(card.flips, card.plan.size) if tta else []
+    volumes = VolumeObserver(card.plan.classes)
+    observer = Together([volumes, judge.observer]) if judge is not None else volumes
+    masks: dict[str, Path] = {}
+    with (
+        reporter.bar("predicting", len(sound)) as step,
+        explained_memory("Predict without --tta, or on another --device."),
+    ):
+        for case, path in predict_cases(
+            network,
+            card.plan,
+            sound,
+            folder.path,
+            device,
+            views=views,
+            save_probabilities=save_probabilities,
+            progress=step,
+            on_refusal=leave_out,
+            observer=observer,
+            on_cut_off=lambda case: cut_off.append(case.name),
+        ):
+            masks[case.name] = path
+            if judge is not None:
+                judge.add(case)
+    reporter.say(f"{len(masks)} masks written to {folder}")
+    if cut_off:
+        reporter.say(f"{CUT_OFF}: {abbreviate(cut_off)}")
+    write_table(folder.volumes, ("case", "class", "ml"), _volume_rows(volumes, list(masks)))
+    if judge is not None:
+        judge.write(folder)
+    removed = {case.name: _remove_earlier(case, folder) for case in cases if case.name in failed}
+    _report_failed(folder, failed, removed)
+    return Predictions(folder.path, tuple(masks.values()))
+
+
+def _volume_rows(volumes: VolumeObserver, made: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    for case in made:
+        for name, millilitres in volumes.millilitres[case].items():
+            yield case, name, f"{millilitres:.6g}"
+
+
+def _find_faults(cases: Sequence[Case], reporter: Reporter) -> dict[str, Sequence[Fault]]:
+    """What is wrong with scans that cannot be predicted, by case; says what is worth a look at the others."""
+    failed: dict[str, Sequence[Fault]] = {}
+    notes: dict[tuple[str, str], list[str]] = defaultdict(list)
+    with reporter.bar("checking scans", len(cases)) as step:
+        for case in cases:
+            faults = check_images(case.images)
+            fatal = [fault for fault in faults if fault.fatal]
+            if fatal:
+                failed[case.name] = fatal
+            else:
+                for fault in faults:
+                    notes[fault.problem, fault.remedy].append(Path(fault.file).name)
+            step()
+    for (problem, remedy), files in notes.items():
+        reporter.say(f"worth a look: {problem}: {abbreviate(files)}. {remedy}.")
+    return failed
+
+
+def _remove_earlier(case: Case, folder: PredictionFolder) -> list[str]:
+    """Remove what an earlier call wrote for a scan that is left out; the names of the files."""
+    found = [path for path in (folder.mask(case), folder.probabilities(case)) if is_ours(path)]
+    for path in found:
+        _remove(path)
+    return [path.name for path in found]
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise WriteError(path, error) from None
+
+
+def _report_failed(
+    folder: PredictionFolder, failed: Mapping[str, Sequence[Fault]], removed: Mapping[str, Sequence[str]]
+) -> None:
+    """Write `failed.json` and raise, where something failed."""
+    path = folder.failed
+    if not failed:
+        return
+    rows = [
+        {
+            "case": name,
+            "file": fault.file,
+            "problem": fault.problem,
+            "remedy": fault.remedy,
+            "removed": list(removed[name]),
+        }
+        for name, faults in failed.items()
+        for fault in faults
+    ]
+    write_json(path, rows)
+    lines = [str(fault) for faults in failed.values() for fault in faults]
+    raise DataError("\n".join([f"no mask for {len(failed)} of the scans, see {path}:", *lines]))
