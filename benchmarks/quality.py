@@ -6,9 +6,9 @@ the validation cases, each made without its own patient.
 
 from __future__ import annotations
 
-import csv
+import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +22,7 @@ from benchmarks.options import run_command
 from fewscan.data.index import read_dataset
 from fewscan.data.split import split_of_run
 from fewscan.evaluation.calibration import Signals, calibrate
+from fewscan.evaluation.quality_table import QualityRow, read_quality_table
 from fewscan.io.files import write_json
 from fewscan.run_folder import RunFolder
 from fewscan.runs.quality import FLAG_FROM, validate_and_calibrate
@@ -70,21 +71,23 @@ def figures_of(table: Path) -> dict[str, Any]:
         beside that of the median Dice, share of cases inside their interval and its mean width, and how many of the
         worst fifth are flagged, by all rules and by the estimate alone.
     """
-    rows = _read(table)
-    dice, estimate, low, high = (
-        np.array([float(row[name] or "nan") for row in rows])
-        for name in ("dice", "dice_estimate", "dice_low", "dice_high")
-    )
+    rows = list(read_quality_table(table).values())
+    nothing = (math.nan,) * 3
+    estimate, low, high = np.array([row.estimate or nothing for row in rows]).T
+    dice = _values(rows, "dice")
     known = np.isfinite(estimate)
     worst = np.zeros(len(rows), bool)
     worst[np.argsort(dice, kind="stable")[: round(WORST_SHARE * len(rows))]] = True
-    flagged = np.array([row["flagged"] == "1" for row in rows])
-    outlying = np.array([float(row["outlier"] or 0) >= FLAG_FROM for row in rows])
+    flagged = np.array([row.flagged for row in rows])
+    outlying = np.array([(row.signals.outlier or 0) >= FLAG_FROM for row in rows])
     by_estimate = known & (estimate <= np.quantile(estimate[known], WORST_SHARE))
     return {
         "cases": len(rows),
         "mean_dice": round(float(dice.mean()), 3),
-        "spearman": {name: _rank(rows, dice, name) for name in ("dice_estimate", *Signals._fields)},
+        "spearman": {
+            "dice_estimate": _rank(estimate, dice),
+            **{name: _rank(_values(rows, name), dice) for name in Signals._fields},
+        },
         "mean_absolute_error": round(float(np.abs(estimate - dice)[known].mean()), 4),
         "mean_absolute_error_of_median": round(float(np.abs(np.median(dice) - dice).mean()), 4),
         "inside_interval": round(float(((low <= dice) & (dice <= high))[known].mean()), 3),
@@ -101,11 +104,9 @@ def figures_of(table: Path) -> dict[str, Any]:
 
 def compare_sets(table: Path, patients: Mapping[str, str]) -> dict[str, dict[str, float]]:
     """Leave-one-out Spearman and mean absolute error of models that use other signals."""
-    rows = _read(table)
-    dice = {row["case"]: float(row["dice"]) for row in rows}
-    signals = {
-        row["case"]: Signals(*(float(row[name]) if row[name] else None for name in Signals._fields)) for row in rows
-    }
+    rows = read_quality_table(table)
+    dice = {case: row.dice for case, row in rows.items() if row.dice is not None}
+    signals = {case: row.signals for case, row in rows.items()}
     found = {}
     for count, names in ((n, names) for n in range(1, 5) for names in combinations(Signals._fields, n)):
         fit = calibrate(signals, dice, patients, names)
@@ -118,15 +119,15 @@ def compare_sets(table: Path, patients: Mapping[str, str]) -> dict[str, dict[str
     return found
 
 
-def _read(table: Path) -> list[dict[str, str]]:
-    with table.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def _values(rows: Sequence[QualityRow], name: str) -> np.ndarray:
+    """A signal, or the true Dice, of every case; NaN where it is not to be had."""
+    found = [row.dice if name == "dice" else getattr(row.signals, name) for row in rows]
+    return np.array([math.nan if value is None else value for value in found])
 
 
-def _rank(rows: list[dict[str, str]], dice: np.ndarray, name: str) -> float | None:
-    values = np.array([float(row[name] or "nan") for row in rows])
+def _rank(values: np.ndarray, dice: np.ndarray) -> float | None:
     known = np.isfinite(values)
-    if known.sum() < len(rows) / 2 or not np.ptp(values[known]):
+    if known.sum() < len(values) / 2 or not np.ptp(values[known]):
         return None
     return round(float(spearmanr(values[known], dice[known]).statistic), 2)
 

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.quality import compare_sets, figures_of
 from benchmarks.suggestions import compare
-from fewscan.runs.quality import COLUMNS
+from fewscan.evaluation.quality_table import COLUMNS
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ import torch
 
 import fewscan
 from fewscan.errors import ConfigError, DataError
+from fewscan.evaluation.quality_table import COLUMNS
 from fewscan.inference.model import load_model, load_second
 from fewscan.io.files import read_json, write_json
 from fewscan.run_folder import RunFolder
-from fewscan.runs.quality import COLUMNS, read_quality
+from fewscan.runs.quality import read_quality_model
 from support.scans import TINY, make_dataset
 from support.terminals import Notes
 
@@ -53,7 +54,7 @@ def rows_of(path):
 
 
 def test_training_leaves_what_quality_needs(run, heard):
-    quality = read_quality(RunFolder(run))
+    quality = read_quality_model(RunFolder(run))
     assert quality.two_networks
     assert set(quality.expected) == {1}
     assert [calibration.cases for calibration in quality.calibrations] == [len(HELD_OUT)] * 2
@@ -76,7 +77,7 @@ def test_the_second_network_is_kept_and_is_another(run, dataset, tmp_path):
     lone = fewscan.train(dataset, tmp_path / "run", method="supervised", recipe="quick", settings=TINY).folder
     assert not (lone / "second.safetensors").exists()
     assert load_second(lone, load_model(lone, CPU)[1], CPU) is None
-    assert not read_quality(RunFolder(lone)).two_networks
+    assert not read_quality_model(RunFolder(lone)).two_networks
     assert all(row["agreement_teacher"] == "" for row in rows_of(lone / "validation" / "quality.csv"))
 
 
@@ -138,7 +139,7 @@ def test_a_spoilt_quality_file_is_refused_by_name(copy, dataset, tmp_path, chang
 def test_without_validation_there_are_outliers_and_no_estimate(tmp_path):
     root = make_dataset(tmp_path / "set", labelled=1, unlabelled=2)
     run = fewscan.train(root, tmp_path / "run", recipe="quick", settings=TINY).folder
-    assert read_quality(RunFolder(run)).calibrations == ()
+    assert read_quality_model(RunFolder(run)).calibrations == ()
     heard = Notes()
     fewscan.predict(run, [root / "imagesTr"], output=tmp_path / "out", reporter=heard)
     assert any("no Dice is estimated" in line for line in heard.lines)

@@ -12,7 +12,7 @@ from fewscan.io.files import AnyPath, make_folder
 from fewscan.run_folder import PredictionFolder, RunFolder
 from fewscan.runs.lock import alone
 from fewscan.runs.prediction import check_output, predict_into
-from fewscan.runs.quality import Judge
+from fewscan.runs.quality import QualityAssessor
 from fewscan.runs.results import Predictions
 from fewscan.terminal.console import Reporter
 
@@ -74,6 +74,6 @@ def predict(
             device=where,
             tta=tta,
             save_probabilities=save_probabilities,
-            judge=Judge(source, card, where, tta, reporter) if quality else None,
+            assessor=QualityAssessor(source, card, where, tta, reporter) if quality else None,
             reporter=reporter,
         )

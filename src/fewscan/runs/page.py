@@ -13,11 +13,12 @@ from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.split import Split, split_of_run
 from fewscan.data.strangers import list_folder
 from fewscan.errors import ConfigError, DataError
+from fewscan.evaluation.quality_table import read_quality_table
 from fewscan.evaluation.summary import case_scores
 from fewscan.io.endings import scan_ending, scan_stem
 from fewscan.io.files import read_json
 from fewscan.reporting.page.cases import CaseFiles, make_cards
-from fewscan.reporting.page.sources import RunFiles, read_quality, read_run
+from fewscan.reporting.page.sources import RunFiles, read_run
 from fewscan.reporting.page.verdict import Rival
 from fewscan.reporting.page.write import Contents, write_page
 from fewscan.run_folder import PredictionFolder, RunFolder
@@ -170,7 +171,7 @@ def predicted_cases(
     missing = [name for name in masks if name not in by_name]
     if missing:
         raise DataError(f"{folder}: no image for {abbreviate(missing)}. Give the folder of the scans with --images.")
-    quality = read_quality(folder.quality)
+    quality = read_quality_table(folder.quality)
     return [
         CaseFiles(name, by_name[name].patient, by_name[name].images[0], mask, None, {}, quality.get(name))
         for name, mask in masks.items()

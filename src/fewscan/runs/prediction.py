@@ -21,7 +21,7 @@ from fewscan.io.scans import is_ours
 from fewscan.io.tables import write_table
 from fewscan.networks.unet import UNet
 from fewscan.run_folder import PredictionFolder
-from fewscan.runs.quality import Judge
+from fewscan.runs.quality import QualityAssessor
 from fewscan.runs.results import Predictions
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
@@ -56,7 +56,7 @@ def predict_into(
     device: torch.device,
     tta: bool,
     save_probabilities: bool,
-    judge: Judge | None,
+    assessor: QualityAssessor | None,
     reporter: Reporter,
 ) -> Predictions:
     """Write a mask for every scan that can be read, and the tables; what an earlier call left of the others goes.
@@ -69,7 +69,7 @@ def predict_into(
         device: Where the network runs.
         tta: Whether to average over rotations, and over flips where training had them.
         save_probabilities: Whether to write `CASE.npz` too.
-        judge: Watches for quality, and writes its table; None: no table.
+        assessor: Watches for quality, and writes its table; None: no table.
         reporter: Where to show progress.
 
     Raises:
@@ -89,7 +89,7 @@ def predict_into(
     sound = [case for case in cases if case.name not in failed]
     views = augmentation_views(card.flips, card.plan.size) if tta else []
     volumes = VolumeObserver(card.plan.classes)
-    observer = Together([volumes, judge.observer]) if judge is not None else volumes
+    observer = Together([volumes, assessor.observer]) if assessor is not None else volumes
     masks: dict[str, Path] = {}
     with (
         reporter.bar("predicting", len(sound)) as step,
@@ -109,14 +109,14 @@ def predict_into(
             on_cut_off=lambda case: cut_off.append(case.name),
         ):
             masks[case.name] = path
-            if judge is not None:
-                judge.add(case)
+            if assessor is not None:
+                assessor.add(case)
     reporter.say(f"{len(masks)} masks written to {folder}")
     if cut_off:
         reporter.say(f"{CUT_OFF}: {abbreviate(cut_off)}")
     write_table(folder.volumes, ("case", "class", "ml"), _volume_rows(volumes, list(masks)))
-    if judge is not None:
-        judge.write(folder)
+    if assessor is not None:
+        assessor.write(folder)
     removed = {case.name: _remove_earlier(case, folder) for case in cases if case.name in failed}
     _report_failed(folder, failed, removed)
     return Predictions(folder.path, tuple(masks.values()))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, ValidationError
@@ -14,14 +13,14 @@ from fewscan.data.cases import Case
 from fewscan.data.plan import Plan
 from fewscan.data.split import Split
 from fewscan.errors import DataError
-from fewscan.evaluation.calibration import Calibration, Estimate, Signals, calibrate
+from fewscan.evaluation.calibration import Calibration, Estimate, calibrate
+from fewscan.evaluation.quality_table import QualityRow, write_quality_table
 from fewscan.evaluation.shape import Expected, class_shapes, expected_shapes
 from fewscan.evaluation.summary import case_dice
 from fewscan.inference.model import ModelCard, load_second, read_card
 from fewscan.inference.quality import Assessment, QualityObserver
 from fewscan.io.files import read_json, write_json
 from fewscan.io.scans import read_mask
-from fewscan.io.tables import write_table
 from fewscan.run_folder import PredictionFolder, RunFolder
 from fewscan.runs.scoring import validate_model
 from fewscan.settings import StrictModel
@@ -29,14 +28,13 @@ from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 
 FORMAT = 1
-COLUMNS = ("case", "dice_estimate", "dice_low", "dice_high", "flagged", "reason", *Signals._fields)
 # Spreads beyond the labelled cases from which a case is flagged for its shape alone.
 FLAG_FROM = 3.0
 # What an estimate is made from, with the second network and without; why not from the outlier: docs/quality.md.
 ESTIMATED_FROM = (("entropy", "agreement_teacher", "agreement_tta"), ("entropy", "agreement_tta"))
 
 
-class Quality(StrictModel):
+class QualityModel(StrictModel):
     """What `quality.json` says.
 
     Attributes:
@@ -52,17 +50,7 @@ class Quality(StrictModel):
     calibrations: tuple[Calibration, ...]
 
 
-class Row(NamedTuple):
-    """A line of the table."""
-
-    case: str
-    estimate: Estimate | None
-    flagged: bool
-    reason: str
-    signals: Signals
-
-
-def read_quality(run: RunFolder) -> Quality | None:
+def read_quality_model(run: RunFolder) -> QualityModel | None:
     """What a run knows; None where it has no `quality.json`.
 
     Raises:
@@ -72,15 +60,15 @@ def read_quality(run: RunFolder) -> Quality | None:
     if not path.is_file():
         return None
     try:
-        return Quality.model_validate(read_json(path))
+        return QualityModel.model_validate(read_json(path))
     except ValidationError as error:
         raise DataError(
             f"{path}: not the quality of a fewscan run. Restore it, or predict --no-quality. {error}"
         ) from None
 
 
-class Judge:
-    """Judges predictions while a finished run makes them; says which signals cannot be had.
+class QualityAssessor:
+    """Assesses predictions while a finished run makes them; says which signals cannot be had.
 
     Attributes:
         observer: for `predict_cases`.
@@ -99,9 +87,9 @@ class Judge:
     def __init__(
         self, run: RunFolder, card: ModelCard, device: torch.device, averaged: bool, reporter: Reporter
     ) -> None:
-        self.quality = read_quality(run)
+        self.quality = read_quality_model(run)
         self.reporter = reporter
-        self.rows: list[Row] = []
+        self.rows: list[QualityRow] = []
         second = load_second(run.path, card, device)
         expected = self.quality.expected if self.quality is not None else None
         if expected is not None and sorted(expected) != list(range(1, len(card.plan.class_names))):
@@ -117,15 +105,15 @@ class Judge:
 
     def add(self, case: Case) -> None:
         """A case that is finished."""
-        self.rows.append(judge(case.name, self.observer.take(case), self.quality))
+        self.rows.append(assess_case(case.name, self.observer.take(case), self.quality))
 
     def write(self, folder: PredictionFolder) -> None:
         """Write `quality.csv` of all cases."""
-        write_rows(folder.quality, self.rows)
+        write_quality_table(folder.quality, self.rows)
         self.reporter.say(f"{_summary_line(self.rows)}; see {folder.quality}")
 
 
-def judge(case: str, found: Assessment, quality: Quality | None) -> Row:
+def assess_case(case: str, found: Assessment, quality: QualityModel | None) -> QualityRow:
     """The estimate of a predicted case, and whether somebody should look at it."""
     calibrations = quality.calibrations if quality is not None else ()
     for calibration in calibrations:
@@ -135,7 +123,7 @@ def judge(case: str, found: Assessment, quality: Quality | None) -> Row:
     return _row(case, found, None, calibrations[0].lowest_fifth if calibrations else None)
 
 
-def _row(case: str, found: Assessment, estimate: Estimate | None, lowest_fifth: float | None) -> Row:
+def _row(case: str, found: Assessment, estimate: Estimate | None, lowest_fifth: float | None) -> QualityRow:
     """Flag what is estimated at `lowest_fifth` or lower, and outliers; None: nothing is estimated."""
     reasons = []
     if lowest_fifth is not None and estimate is None:
@@ -146,26 +134,10 @@ def _row(case: str, found: Assessment, estimate: Estimate | None, lowest_fifth: 
     is_outlier = (found.signals.outlier or 0) >= FLAG_FROM
     if is_outlier:
         reasons.append(found.outlier_reason)
-    return Row(case, estimate, is_low or is_outlier, "; ".join(reasons), found.signals)
+    return QualityRow(case, estimate, is_low or is_outlier, "; ".join(reasons), found.signals)
 
 
-def write_rows(path: Path, rows: Iterable[Row], dice: Mapping[str, float] | None = None) -> None:
-    """Write `quality.csv`: an empty cell is not to be had; with the cases' true Dice, a column of it at the end."""
-    header = (*COLUMNS, *(("dice",) if dice is not None else ()))
-    write_table(path, header, (_cells(row, dice) for row in rows))
-
-
-def _cells(row: Row, dice: Mapping[str, float] | None) -> list[object]:
-    numbers = [*(row.estimate or (None, None, None))]
-    true = [dice[row.case]] if dice is not None else []
-    return [row.case, *map(_cell, numbers), int(row.flagged), row.reason, *map(_cell, [*row.signals, *true])]
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
-
-
-def _summary_line(rows: Sequence[Row]) -> str:
+def _summary_line(rows: Sequence[QualityRow]) -> str:
     flagged = [row.case for row in rows if row.flagged]
     named = f": {abbreviate(flagged)}" if flagged else ""
     return f"{len(flagged)} of {len(rows)} cases should be looked at{named}"
@@ -192,7 +164,7 @@ def validate_and_calibrate(run: RunFolder, split: Split, device: torch.device, r
         summary = validate_model(run, split.val, device, reporter, run.validation, observer)
         found = {case.name: observer.take(case) for case in split.val}
         calibrations = _calibrate(run, split.val, found, summary, reporter)
-    quality = Quality(two_networks=second is not None, expected=expected, calibrations=tuple(calibrations))
+    quality = QualityModel(two_networks=second is not None, expected=expected, calibrations=tuple(calibrations))
     write_json(run.quality, quality.model_dump(mode="json"))
 
 
@@ -228,8 +200,10 @@ def _calibrate(
     fits = [fit for names in ESTIMATED_FROM if (fit := calibrate(signals, dice, patients, names)) is not None]
     calibration, estimates = fits[0] if fits else (None, {})
     lowest_fifth = calibration.lowest_fifth if calibration is not None else None
-    rows = [_row(case, found[case], estimates.get(case), lowest_fifth) for case in dice]
-    write_rows(run.validation.quality, rows, dice)
+    rows = [
+        _row(case, found[case], estimates.get(case), lowest_fifth)._replace(dice=value) for case, value in dice.items()
+    ]
+    write_quality_table(run.validation.quality, rows)
     if calibration is None:
         outliers = any(signal.outlier is not None for signal in signals.values())
         flagged = "; outliers are flagged" if outliers else ""

@@ -12,12 +12,13 @@ from markupsafe import Markup
 
 from fewscan.classes import IGNORED, Classes
 from fewscan.errors import DataError
+from fewscan.evaluation.calibration import Estimate
+from fewscan.evaluation.quality_table import QualityRow
 from fewscan.io.geometry import Geometry
 from fewscan.io.orientation import upright
 from fewscan.io.places import bring_over, differences
 from fewscan.io.scans import read_mask, read_scan
 from fewscan.reporting.page.pixels import choose_window, nifti_base64, outline, png_uri, square, to_bytes
-from fewscan.reporting.page.sources import Quality
 
 # A page of 30 MB holds about so many voxels: image and masks, compressed, in base64.
 PAGE_VOXELS = 24_000_000
@@ -42,7 +43,7 @@ class CaseFiles:
     prediction: Path
     reference: Path | None
     scores: Mapping[str, Mapping[str, float | None]]
-    quality: Quality | None
+    quality: QualityRow | None
 
     @property
     def dice(self) -> float | None:
@@ -53,13 +54,15 @@ class CaseFiles:
     @property
     def standing(self) -> tuple[bool, float, str]:
         """What to sort by, worst first: true Dice, else estimated, else the name."""
-        known = self.dice if self.dice is not None else self.estimate
+        known = self.dice
+        if known is None and self.estimate is not None:
+            known = self.estimate.dice
         return known is None, known if known is not None else 0.0, self.name
 
     @property
-    def estimate(self) -> float | None:
-        """Of the Dice, mean over classes."""
-        return self.quality.dice if self.quality is not None else None
+    def estimate(self) -> Estimate | None:
+        """The Dice that the model expects, mean over classes."""
+        return self.quality.estimate if self.quality is not None else None
 
     @property
     def flagged(self) -> bool:
@@ -91,16 +94,14 @@ class Card:
     @property
     def facts(self) -> dict[str, Any]:
         """What the page's script needs to know."""
-        files, quality = self.files, self.files.quality
+        files = self.files
         dice = {name: scores["dice"] for name, scores in files.scores.items()}
         return {
             "name": files.name,
             "dice": {"": files.dice, **dice} if dice else {},
             "hd95": {name: scores["hd95_mm"] for name, scores in files.scores.items()},
             "ml": self.millilitres,
-            "estimate": {"dice": quality.dice, "low": quality.low, "high": quality.high}
-            if quality is not None and quality.dice is not None
-            else None,
+            "estimate": files.estimate._asdict() if files.estimate is not None else None,
             "flagged": files.flagged,
             "focus": list(self.focus),
             "volumes": list(self.volumes),

@@ -94,9 +94,7 @@ def dice_strips(run: RunFiles) -> Markup | None:
 def estimate_chart(cases: Sequence[CaseFiles]) -> Markup | None:
     """True against estimated Dice, where both are known."""
     known = [
-        (case, case.quality.dice, case.dice)
-        for case in cases
-        if case.quality is not None and case.quality.dice is not None and case.dice is not None
+        (case, case.estimate.dice, case.dice) for case in cases if case.estimate is not None and case.dice is not None
     ]
     if not known:
         return None

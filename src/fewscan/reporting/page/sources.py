@@ -16,33 +16,12 @@ from fewscan.config import read_settings
 from fewscan.data.plan import Plan
 from fewscan.engine.log import read_log
 from fewscan.errors import DataError
-from fewscan.evaluation.calibration import Signals
+from fewscan.evaluation.quality_table import QualityRow, read_quality_table
 from fewscan.evaluation.selection import Suggestion
 from fewscan.io.files import read_json
-from fewscan.io.tables import read_table
 from fewscan.run_folder import RunFolder
 
 Content = TypeVar("Content")
-
-
-@dataclass(frozen=True)
-class Quality:
-    """What a model thinks of its own mask of a case.
-
-    Attributes:
-        dice: estimated, mean over classes; None where there was nothing to estimate it from.
-        low: end of the estimate's interval; high: the other end.
-        flagged: someone should look at it.
-        reason: why, in words.
-        signals: what the estimate was made from, by name.
-    """
-
-    dice: float | None
-    low: float | None
-    high: float | None
-    flagged: bool
-    reason: str
-    signals: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -142,7 +121,7 @@ class RunFiles:
     provenance: Provenance | None
     embedding: Embedding | None
     gallery: tuple[Moment, ...]
-    quality: dict[str, Quality]
+    quality: dict[str, QualityRow]
     suggestions: tuple[Suggestion, ...]
 
     @property
@@ -185,41 +164,9 @@ def read_run(folder: RunFolder) -> RunFiles:
         provenance=_read_if_there(Provenance, folder.provenance),
         embedding=_read_if_there(Embedding, folder.embedding),
         gallery=tuple(_read_moment(path) for path in sorted(folder.gallery.glob("*.npz"))),
-        quality=read_quality(folder.validation.quality),
+        quality=read_quality_table(folder.validation.quality),
         suggestions=_read_if_there(tuple[Suggestion, ...], folder.suggestions) or (),
     )
-
-
-def read_quality(path: Path) -> dict[str, Quality]:
-    """Case → estimated quality; empty where there is no such file.
-
-    Raises:
-        DataError: the file is not a table of estimates.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        return {row["case"]: _quality(row) for row in read_table(path)}
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path}: not a table of estimated quality: {error!r}. Remove it, or have it written anew."
-        ) from None
-
-
-def _quality(row: dict[str, str]) -> Quality:
-    signals = {name: row.get(name) for name in Signals._fields}
-    return Quality(
-        dice=_number(row["dice_estimate"]),
-        low=_number(row["dice_low"]),
-        high=_number(row["dice_high"]),
-        flagged=row["flagged"].strip().lower() in ("1", "true", "yes"),
-        reason=row["reason"].strip(),
-        signals={name: float(text) for name, text in signals.items() if text},
-    )
-
-
-def _number(text: str) -> float | None:
-    return float(text) if text else None
 
 
 def _read_summary(path: Path) -> dict[str, Any]:

@@ -1,0 +1,95 @@
+"""quality.csv: what a model thinks of each of its masks, a line per case, written and read here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from fewscan.errors import DataError
+from fewscan.evaluation.calibration import Estimate, Signals
+from fewscan.io.tables import read_table, write_table
+
+COLUMNS = ("case", "dice_estimate", "dice_low", "dice_high", "flagged", "reason", *Signals._fields)
+DICE = "dice"
+
+
+class QualityRow(NamedTuple):
+    """What a model thinks of its mask of a case.
+
+    Attributes:
+        case: The case's name.
+        estimate: The Dice that is likely, mean over foreground classes; None: there was nothing to estimate it from.
+        flagged: Whether a person should look at the mask.
+        reason: Why it is flagged, or why there is no estimate, in words; empty: neither.
+        signals: What the estimate was made from.
+        dice: The true Dice, mean over foreground classes; None: the case has no reference.
+    """
+
+    case: str
+    estimate: Estimate | None
+    flagged: bool
+    reason: str
+    signals: Signals
+    dice: float | None = None
+
+
+def write_quality_table(path: Path, rows: Iterable[QualityRow]) -> None:
+    """Write `quality.csv`: a cell is empty where there is nothing; a column of the true Dice where there are any.
+
+    Raises:
+        WriteError: The file cannot be written.
+    """
+    rows = list(rows)
+    scored = any(row.dice is not None for row in rows)
+    write_table(path, (*COLUMNS, DICE) if scored else COLUMNS, (_cells(row, scored) for row in rows))
+
+
+def read_quality_table(path: Path) -> dict[str, QualityRow]:
+    """Read `quality.csv`.
+
+    Returns:
+        Case → row, in the file's order; empty where there is no such file.
+
+    Raises:
+        DataError: The file is not a table of estimates.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return {cells["case"]: _row(cells) for cells in read_table(path)}
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: not a table of estimated quality: {error!r}. Remove it, or have it written anew."
+        ) from None
+
+
+def _cells(row: QualityRow, scored: bool) -> list[object]:
+    estimate, dice = row.estimate or (None, None, None), [row.dice] if scored else []
+    return [row.case, *map(_text, estimate), int(row.flagged), row.reason, *map(_text, [*row.signals, *dice])]
+
+
+def _row(cells: dict[str, str]) -> QualityRow:
+    estimate = [_number(cells[name]) for name in ("dice_estimate", "dice_low", "dice_high")]
+    return QualityRow(
+        case=cells["case"],
+        estimate=None if estimate[0] is None else Estimate(*map(_required, estimate)),
+        flagged=cells["flagged"].strip().lower() in ("1", "true", "yes"),
+        reason=cells["reason"].strip(),
+        signals=Signals(*(_number(cells.get(name) or "") for name in Signals._fields)),
+        dice=_number(cells.get(DICE) or ""),
+    )
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def _required(value: float | None) -> float:
+    if value is None:
+        raise ValueError("an estimate without its interval")
+    return value
