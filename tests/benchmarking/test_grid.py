@@ -12,14 +12,14 @@ from itertools import pairwise
 import pytest
 
 import fewscan
-from fewscan.benchmarking.grid import Cell, Costs, Grid, make_grid, parse_variant
-from fewscan.benchmarking.queue import Worker, Workshop, time_left
+from fewscan.benchmarking.grid import Costs, Grid, RunSpec, make_grid, parse_variant
+from fewscan.benchmarking.queue import RunQueue, Worker, time_left
 from fewscan.benchmarking.test_split import score_test
 from fewscan.benchmarking.test_split import test_text as text_of_test
 from fewscan.data.index import read_dataset
 from fewscan.errors import ConfigError, DataError
 from fewscan.io.files import read_json, write_json
-from fewscan.runs.lock import claim, claimed, hold, release
+from fewscan.runs.lock import acquire, acquired, add_holders, release
 from fewscan.terminal.console import Reporter
 from support.scans import make_dataset
 
@@ -50,9 +50,9 @@ def grid_of(dataset, settings=("a=1",), labelled=(1, 2), methods=("supervised", 
     return grid
 
 
-def pretend(grid, cell, finished="2026-01-02T03:04:05+00:00"):
+def pretend(grid, spec, finished="2026-01-02T03:04:05+00:00"):
     """The files of a finished run."""
-    run = grid.folder(cell)
+    run = grid.folder(spec)
     run.validation.path.mkdir(parents=True)
     for path in (run.config, run.weights, run.card):
         path.touch()
@@ -62,16 +62,16 @@ def pretend(grid, cell, finished="2026-01-02T03:04:05+00:00"):
         '{"update": 1, "slices_per_second": 10.0}\n{"update": 1, "validation": {}}\n'
         '{"update": 2, "slices_per_second": 30.0}\n'
     )
-    grid.finish(cell, COSTS, "0.1.0", finished)
+    grid.finish(spec, COSTS, "0.1.0", finished)
 
 
 def test_every_combination_once_and_one_seed_after_the_other(dataset):
     grid = grid_of(dataset)
-    assert [cell.name for cell in grid.cells] == [
+    assert [spec.name for spec in grid.specs] == [
         *("supervised-01-s0", "action-01-s0", "supervised-02-s0", "action-02-s0"),
         *("supervised-01-s1", "action-01-s1", "supervised-02-s1", "action-02-s1"),
     ]
-    arguments = grid.arguments(grid.cells[1], "cuda:1")
+    arguments = grid.arguments(grid.specs[1], "cuda:1")
     for pair in (["--method", "action"], ["--labelled", "1"], ["--device", "cuda:1"], ["--set", "a=1"]):
         assert any(arguments[i : i + 2] == pair for i in range(len(arguments)))
     assert arguments[arguments.index("--cache") + 1] == str(grid.output / "cache" / "01")
@@ -90,7 +90,7 @@ def test_a_variant_is_trained_as_its_method_with_its_settings(dataset):
         cache=None,
         variants=[variant],
     )
-    plain, changed = grid.cells
+    plain, changed = grid.specs
     assert (plain.name, changed.name) == ("supervised-01-s0", "no_anco-01-s0")
     assert grid.request(plain)["settings"] == ["a=1"]
     arguments = grid.arguments(changed, "cpu")
@@ -125,33 +125,33 @@ def test_two_rows_of_one_name_are_refused(dataset):
 
 def test_finished_is_what_has_its_record_its_model_and_its_scores(dataset):
     grid = grid_of(dataset)
-    cell = grid.cells[0]
-    run = grid.folder(cell)
-    assert grid.state(cell) == "new"
+    spec = grid.specs[0]
+    run = grid.folder(spec)
+    assert grid.state(spec) == "new"
     for needed in (run.record, run.weights, run.card, run.config, run.validation.summary):
-        pretend(grid, cell)
-        assert grid.state(cell) == "finished"
+        pretend(grid, spec)
+        assert grid.state(spec) == "finished"
         needed.unlink()
-        assert grid.state(cell) == "unfinished"
-        grid.clear(cell)
-    assert grid.state(cell) == "new"
-    record = (pretend(grid, cell), grid.record(cell))[1]
+        assert grid.state(spec) == "unfinished"
+        grid.clear(spec)
+    assert grid.state(spec) == "new"
+    record = (pretend(grid, spec), grid.record(spec))[1]
     assert record["request"]["method"] == "supervised"
     assert (record["seconds"], record["memory_gib"], record["slices_per_second"]) == (90.0, 1.5, 20.0)
-    assert grid.done() == [cell]
+    assert grid.done() == [spec]
 
 
 def test_a_run_of_something_else_is_refused_and_left_alone(dataset):
     grid = grid_of(dataset)
-    pretend(grid, grid.cells[0])
+    pretend(grid, grid.specs[0])
     with pytest.raises(ConfigError, match=r"settings \['a=1'\] instead of \['a=2'\]\. Choose another folder"):
         grid_of(dataset, settings=("a=2",)).done()
     with pytest.raises(ConfigError, match="recipe quick instead of paper"):
-        replace(grid, recipe="paper").state(grid.cells[0])
+        replace(grid, recipe="paper").state(grid.specs[0])
     write_json(dataset / "splits.json", {"train": ["case_00", "case_01"], "val": ["case_03"]})
     with pytest.raises(ConfigError, match="holds a run with split"):
         grid_of(dataset).done()
-    assert grid.folder(grid.cells[0]).record.is_file()
+    assert grid.folder(grid.specs[0]).record.is_file()
 
 
 def test_what_cannot_be_scored_is_refused(dataset):
@@ -173,30 +173,30 @@ def dead_pid() -> int:
 
 def test_a_lock_belongs_to_one(tmp_path):
     lock = tmp_path / "run.lock"
-    with claimed(lock) as mine:
+    with acquired(lock) as mine:
         assert mine
         assert read_json(lock) == {"host": socket.gethostname(), "pids": [os.getpid()]}
-        assert not claim(lock)
-        with claimed(lock) as second:
+        assert not acquire(lock)
+        with acquired(lock) as second:
             assert not second
         assert lock.exists()
     assert not lock.exists()
     with pytest.raises(DataError, match="cannot be written"):
-        claim(tmp_path / "nowhere" / "run.lock")
+        acquire(tmp_path / "nowhere" / "run.lock")
 
 
 def test_a_dead_lock_is_taken_over_on_this_machine_alone(tmp_path):
     lock = tmp_path / "run.lock"
     write_json(lock, {"host": "elsewhere", "pids": [dead_pid()]})
-    assert not claim(lock)
+    assert not acquire(lock)
     write_json(lock, {"host": socket.gethostname(), "pids": [dead_pid(), os.getpid()]})
-    assert not claim(lock)
+    assert not acquire(lock)
     lock.write_text("")
-    assert not claim(lock)
+    assert not acquire(lock)
     write_json(lock, {"host": socket.gethostname(), "pids": [dead_pid()]})
-    assert claim(lock)
+    assert acquire(lock)
     assert read_json(lock)["pids"] == [os.getpid()]
-    hold(lock, 1)
+    add_holders(lock, 1)
     assert read_json(lock)["pids"] == [os.getpid(), 1]
     release(lock)
     assert list(tmp_path.iterdir()) == []
@@ -208,15 +208,15 @@ def test_a_process_killed_while_it_takes_a_dead_lock_over_leaves_the_lock_to_the
     code = f"""
 import time
 from pathlib import Path
-from fewscan.runs import lock as claims
-claims.hold = lambda lock: (print("taking", flush=True), time.sleep(60))
-claims.claim(Path({str(lock)!r}))
+from fewscan.runs import lock
+lock.write_json = lambda path, holders: (print("taking", flush=True), time.sleep(60))
+lock.acquire(Path({str(lock)!r}))
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "taking\n"
     process.kill()
     process.communicate()
-    assert claim(lock)
+    assert acquire(lock)
     assert list(tmp_path.iterdir()) == [lock]
 
 
@@ -226,9 +226,9 @@ def test_one_of_many_takes_a_dead_lock_over(tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from fewscan.runs.lock import claim
+from fewscan.runs.lock import acquire
 sys.stdin.readline()
-print(claim(Path({str(lock)!r})), flush=True)
+print(acquire(Path({str(lock)!r})), flush=True)
 sys.stdin.readline()
 """
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -248,8 +248,8 @@ def test_a_lock_is_made_with_its_holders_where_files_cannot_be_linked_too(tmp_pa
 
     monkeypatch.setattr(os, "link", refuse)
     lock = tmp_path / "run.lock"
-    assert claim(lock)
-    assert not claim(lock)
+    assert acquire(lock)
+    assert not acquire(lock)
     assert read_json(lock)["pids"] == [os.getpid()]
     assert list(tmp_path.iterdir()) == [lock]
 
@@ -262,51 +262,51 @@ def refusing(monkeypatch):
 
 def test_a_failing_run_is_reported_with_its_log_and_the_others_go_on(dataset, refusing):
     grid = grid_of(dataset, labelled=(1,))
-    failed = Workshop(grid, ["cpu", "cuda:0"], Reporter(quiet=True), lambda: None).work()
-    assert sorted(cell.name for cell in failed) == sorted(cell.name for cell in grid.cells)
-    for cell in grid.cells:
-        assert "--nonsense" in grid.folder(cell).log.read_text()
-        assert grid.state(cell) == "unfinished"
+    failed = RunQueue(grid, ["cpu", "cuda:0"], Reporter(quiet=True), lambda: None).run()
+    assert sorted(spec.name for spec in failed) == sorted(spec.name for spec in grid.specs)
+    for spec in grid.specs:
+        assert "--nonsense" in grid.folder(spec).log.read_text()
+        assert grid.state(spec) == "unfinished"
     assert not list((grid.output / "runs").glob("*.lock"))
 
 
 def test_runs_of_another_process_are_left_to_it(dataset, refusing):
     grid = grid_of(dataset, labelled=(1,))
-    for cell in grid.cells[1:]:
-        assert claim(grid.lock(cell))
-    workshop = Workshop(grid, ["cpu"], Reporter(quiet=True), lambda: None)
+    for spec in grid.specs[1:]:
+        assert acquire(grid.lock(spec))
+    queue = RunQueue(grid, ["cpu"], Reporter(quiet=True), lambda: None)
     # Another process finishes the first one after this one has looked.
-    pretend(grid, grid.cells[0])
-    assert workshop.work() == []
-    assert [cell for cell in grid.cells if grid.folder(cell).path.exists()] == [grid.cells[0]]
-    assert not grid.lock(grid.cells[0]).exists()
-    assert all(grid.lock(cell).exists() for cell in grid.cells[1:])
+    pretend(grid, grid.specs[0])
+    assert queue.run() == []
+    assert [spec for spec in grid.specs if grid.folder(spec).path.exists()] == [grid.specs[0]]
+    assert not grid.lock(grid.specs[0]).exists()
+    assert all(grid.lock(spec).exists() for spec in grid.specs[1:])
 
 
 def test_a_run_that_another_process_gave_up_is_made_after_all(dataset, refusing, monkeypatch):
     grid = grid_of(dataset, labelled=(1,))
-    held = grid.lock(grid.cells[0])
-    assert claim(held)
-    workshop = Workshop(grid, ["cpu"], Reporter(quiet=True), lambda: None)
-    say_failure = workshop._say_failure
-    monkeypatch.setattr(workshop, "_say_failure", lambda *failure: (say_failure(*failure), release(held)))
-    assert [cell.name for cell in workshop.work()] == [cell.name for cell in (*grid.cells[1:], grid.cells[0])]
+    held = grid.lock(grid.specs[0])
+    assert acquire(held)
+    queue = RunQueue(grid, ["cpu"], Reporter(quiet=True), lambda: None)
+    say_failure = queue._say_failure
+    monkeypatch.setattr(queue, "_say_failure", lambda *failure: (say_failure(*failure), release(held)))
+    assert [spec.name for spec in queue.run()] == [spec.name for spec in (*grid.specs[1:], grid.specs[0])]
 
 
 def test_without_validation_cases_no_validation_is_wanted(dataset):
     names = [f"case_{i:02d}" for i in range(5)]
     write_json(dataset / "splits.json", {"train": names[:3], "test": names[4:]})
     grid = grid_of(dataset)
-    pretend(grid, grid.cells[0])
-    grid.folder(grid.cells[0]).validation.summary.unlink()
-    assert grid.state(grid.cells[0]) == "finished"
+    pretend(grid, grid.specs[0])
+    grid.folder(grid.specs[0]).validation.summary.unlink()
+    assert grid.state(grid.specs[0]) == "finished"
 
 
 def test_the_memory_of_a_run_is_its_own(tmp_path):
     held = bytearray(b"x" * (300 << 20))
     code = "import time; held = bytearray(b'x' * (100 << 20)); time.sleep(0.5)"
     process = subprocess.Popen([sys.executable, "-c", code])
-    worker = Worker(Cell("a", 1, 0), "cpu", process, tmp_path / "log", tmp_path / "lock", time.monotonic())
+    worker = Worker(RunSpec("a", 1, 0), "cpu", process, tmp_path / "log", tmp_path / "lock", time.monotonic())
     while (costs := worker.poll()) is None:
         time.sleep(0.05)
     assert 0.1 < costs.memory_gib < 0.25 < len(held) / 2**30
@@ -315,12 +315,12 @@ def test_the_memory_of_a_run_is_its_own(tmp_path):
 
 def test_time_left_goes_by_the_method_and_is_shared_by_the_devices(dataset):
     grid = grid_of(dataset)
-    assert time_left(grid, grid.cells, 1) is None
-    pretend(grid, grid.cells[0])
-    grid.finish(grid.cells[0], replace(COSTS, seconds=10.0), "0.1.0", "now")
-    pretend(grid, grid.cells[1])
-    grid.finish(grid.cells[1], replace(COSTS, seconds=30.0), "0.1.0", "now")
-    coming = [Cell("supervised", 2, 1), Cell("action", 2, 1), Cell("other", 2, 1)]
+    assert time_left(grid, grid.specs, 1) is None
+    pretend(grid, grid.specs[0])
+    grid.finish(grid.specs[0], replace(COSTS, seconds=10.0), "0.1.0", "now")
+    pretend(grid, grid.specs[1])
+    grid.finish(grid.specs[1], replace(COSTS, seconds=30.0), "0.1.0", "now")
+    coming = [RunSpec("supervised", 2, 1), RunSpec("action", 2, 1), RunSpec("other", 2, 1)]
     assert time_left(grid, coming, 2) == (10 + 30 + 20) / 2
 
 
@@ -336,16 +336,16 @@ def test_the_test_split_is_touched_once_by_a_run_and_every_touch_is_recorded(dat
         write_json(folder.summary, {})
 
     monkeypatch.setattr("fewscan.benchmarking.test_split.validate_model", validate)
-    grid = replace(grid_of(dataset), cells=(Cell("supervised", 1, 0), Cell("action", 1, 0)))
-    for cell in grid.cells:
-        pretend(grid, cell)
+    grid = replace(grid_of(dataset), specs=(RunSpec("supervised", 1, 0), RunSpec("action", 1, 0)))
+    for spec in grid.specs:
+        pretend(grid, spec)
     for _ in range(2):
         assert score_test(grid, "cpu", Reporter(quiet=True))
         assert scored == ["supervised-01-s0", "action-01-s0"]
     assert text_of_test(grid.output).startswith("test (touched once, on 20")
-    grid.clear(grid.cells[0])
-    pretend(grid, grid.cells[0], finished="later")
-    with claimed(grid.output / "test.lock"):
+    grid.clear(grid.specs[0])
+    pretend(grid, grid.specs[0], finished="later")
+    with acquired(grid.output / "test.lock"):
         assert not score_test(grid, "cpu", Reporter(quiet=True))
     assert score_test(grid, "cpu", Reporter(quiet=True))
     assert scored[2:] == ["supervised-01-s0"]

@@ -101,7 +101,7 @@ def test_a_variant_is_a_row_of_its_own(tmp_path):
 
 
 def test_what_is_missing_at_the_end_is_named(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("fewscan.commands.benchmark.Workshop.work", lambda _: [])
+    monkeypatch.setattr("fewscan.commands.benchmark.RunQueue.run", lambda _: [])
     dataset = make_held_out(tmp_path / "set")
     result = fewscan.benchmark(
         dataset,

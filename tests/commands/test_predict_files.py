@@ -19,7 +19,7 @@ from fewscan.io.files import read_json
 from fewscan.io.scans import is_ours, read_scan, write_scan
 from fewscan.io.tables import read_table
 from fewscan.networks.unet import UNet, UNetSettings
-from fewscan.runs.lock import hold
+from fewscan.runs.lock import add_holders
 from fewscan.terminal.console import Reporter
 from support.scans import PLAN, disc, geometry
 
@@ -130,7 +130,7 @@ def test_no_table_of_an_earlier_call_stays_where_one_is_stopped(run, tmp_path, m
 def test_two_predictions_do_not_work_in_one_folder(run, tmp_path):
     scan(tmp_path / "in/a_0000.nii.gz")
     (tmp_path / "out").mkdir()
-    hold(tmp_path / "out" / "predict.lock")
+    add_holders(tmp_path / "out" / "predict.lock")
     with pytest.raises(DataError, match=r"out: another prediction is at work there \(process \d+ on .*\)\."):
         predict(run, [tmp_path / "in"], tmp_path / "out")
     assert names(tmp_path / "out") == ["predict.lock"]

@@ -33,9 +33,9 @@ def test_settings_average_over_seeds_and_keep_cases_apart():
 
 
 def test_distances_under_both_rules():
-    (setting,) = group_runs([made_up_run("a", (8, 0)), made_up_run("a", (0, 0), seed=1)])
-    strict, undefined = setting.distance("hd95_mm", "strict")
-    paper, none = setting.distance("hd95_mm", "paper")
+    (arm,) = group_runs([made_up_run("a", (8, 0)), made_up_run("a", (0, 0), seed=1)])
+    strict, undefined = arm.distance("hd95_mm", "strict")
+    paper, none = arm.distance("hd95_mm", "paper")
     assert undefined == 2 + 4
     assert none == 0
     assert paper == pytest.approx(strict / 4)
@@ -44,10 +44,10 @@ def test_distances_under_both_rules():
 
 def test_tests_are_paired_and_corrected_over_the_methods():
     worse, better = (4, 5, 6, 7, 8), (6, 7, 8, 9, 10)
-    settings = group_runs([made_up_run("reference", worse), made_up_run("good", better), made_up_run("same", worse)])
-    assert corrected_p(settings, "reference") == pytest.approx({"good": 2 * 2 / 32, "same": 1.0})
-    assert corrected_p(settings, "absent") == {}
-    assert min(differences(settings[1], settings[0])) > 0
+    arms = group_runs([made_up_run("reference", worse), made_up_run("good", better), made_up_run("same", worse)])
+    assert corrected_p(arms, "reference") == pytest.approx({"good": 2 * 2 / 32, "same": 1.0})
+    assert corrected_p(arms, "absent") == {}
+    assert min(differences(arms[1], arms[0])) > 0
 
 
 def test_runs_are_compared_over_the_same_classes():
@@ -67,10 +67,10 @@ def test_runs_are_compared_over_the_same_classes():
     clean, haunted = run("clean", nothing), run("haunted", ghost)
     (alone,) = group_runs([clean])
     assert alone.class_dice == {"a": pytest.approx(64 * 2 / 164), "b": None}
-    settings = {setting.method: setting for setting in group_runs([clean, haunted])}
-    assert settings["clean"].class_dice["b"] == 1.0
-    assert settings["haunted"].class_dice["b"] == 0.75
-    assert min(differences(settings["clean"], settings["haunted"])) == 0
+    arms = {arm.method: arm for arm in group_runs([clean, haunted])}
+    assert arms["clean"].class_dice["b"] == 1.0
+    assert arms["haunted"].class_dice["b"] == 0.75
+    assert min(differences(arms["clean"], arms["haunted"])) == 0
 
 
 def test_a_summary_of_an_earlier_version_is_still_read():

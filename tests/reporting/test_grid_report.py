@@ -84,9 +84,9 @@ def test_the_csv_has_a_row_per_run_case_and_class(tmp_path):
 
 @pytest.mark.parametrize("save", [save_dice, save_labelled, save_costs])
 def test_figures_show_their_numbers(tmp_path, save):
-    settings = group_runs(RUNS)
+    arms = group_runs(RUNS)
     other = group_runs([*RUNS[:-1], made_up_run("action", (1, 1, 1, 1, 1), 3, 1, seconds=9000.0)])
-    save(tmp_path / "a.png", settings)
+    save(tmp_path / "a.png", arms)
     save(tmp_path / "b.png", other)
     save(tmp_path / "lone.png", group_runs(RUNS[:1]))
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()

@@ -16,12 +16,14 @@ from matplotlib.image import imread
 
 from fewscan.classes import IGNORED, Classes, parse_classes
 from fewscan.errors import DataError
+from fewscan.evaluation.calibration import Estimate, Signals
+from fewscan.evaluation.quality_table import QualityRow
 from fewscan.io.files import write_json
 from fewscan.io.scans import read_scan, write_scan
 from fewscan.reporting.page.cases import CaseFiles, disagreement, make_cards, telling_slice
 from fewscan.reporting.page.charts import heat, tint
-from fewscan.reporting.page.pixels import choose_window, nifti_base64, outline, png_uri, square, to_bytes
-from fewscan.reporting.page.sources import Quality, read_quality, read_run
+from fewscan.reporting.page.pixels import choose_crop, nifti_base64, outline, png_uri, square, to_bytes
+from fewscan.reporting.page.sources import read_run
 from fewscan.reporting.page.svg import Axis, Line, heat_map, line_chart, scatter, strips
 from fewscan.reporting.page.verdict import patient_means
 from fewscan.run_folder import RunFolder
@@ -42,14 +44,14 @@ def test_a_cut_and_coarser_volume_lies_where_it_lay():
     where = oblique((9, 40, 36))
     shown = np.zeros(where.shape, bool)
     shown[4, 20:24, 10:20] = True
-    window = choose_window(shown, where.spacing_mm, 1200)
-    assert np.prod(window.shape) <= 1200
-    assert np.prod(choose_window(shown, where.spacing_mm, 10**9).shape) > 1200
+    crop = choose_crop(shown, where.spacing_mm, 1200)
+    assert np.prod(crop.shape) <= 1200
+    assert np.prod(choose_crop(shown, where.spacing_mm, 10**9).shape) > 1200
     volume = np.random.default_rng(0).integers(0, 255, where.shape, dtype=np.uint8)
-    image = load(nifti_base64(volume[window.slices], where, window))
+    image = load(nifti_base64(volume[crop.slices], where, crop))
     assert image.get_data_dtype() == np.uint8
     for index in ((0, 0, 0), tuple(side - 1 for side in image.shape)):
-        voxel = [a + b * c for a, b, c in zip(window.start[::-1], index, window.step[::-1], strict=True)]
+        voxel = [a + b * c for a, b, c in zip(crop.start[::-1], index, crop.step[::-1], strict=True)]
         assert np.allclose(image.affine @ (*index, 1), where.affine_ras @ (*voxel, 1), atol=1e-3)
         assert image.dataobj[index] == volume[tuple(voxel[::-1])]
 
@@ -57,14 +59,14 @@ def test_a_cut_and_coarser_volume_lies_where_it_lay():
 def test_a_window_holds_what_is_shown_with_a_margin():
     shown = np.zeros((50, 60), bool)
     shown[20:30, 0:20] = True
-    window = choose_window(shown, (1, 1), 10**6)
-    assert window.start == (15, 0)
-    assert window.stop == (35, 30)
-    assert choose_window(np.zeros((5, 6), bool), (1, 1), 100).shape == (5, 6)
-    wide = square(window, shown.shape, (1, 1))
+    crop = choose_crop(shown, (1, 1), 10**6)
+    assert crop.start == (15, 0)
+    assert crop.stop == (35, 30)
+    assert choose_crop(np.zeros((5, 6), bool), (1, 1), 100).shape == (5, 6)
+    wide = square(crop, shown.shape, (1, 1))
     assert wide.shape == (30, 30)
     assert wide.start[0] == 10
-    flat = square(choose_window(shown, (1, 4), 10**6), shown.shape, (1, 4))
+    flat = square(choose_crop(shown, (1, 4), 10**6), shown.shape, (1, 4))
     assert flat.shape == (50, 30)
 
 
@@ -172,7 +174,8 @@ def test_masks_that_do_not_fit_are_refused(tmp_path):
 
 def test_worst_first_then_by_estimate_then_by_name(tmp_path):
     def case(name, dice=None, estimate=None):
-        quality = Quality(estimate, None, None, False, "", {}) if estimate is not None else None
+        expected = Estimate(estimate, 0.0, 1.0) if estimate is not None else None
+        quality = QualityRow(name, expected, False, "", Signals(None, None, None, None))
         scores = {"a": {"dice": dice}} if dice is not None else {}
         return CaseFiles(name, name, tmp_path, tmp_path, None, scores, quality)
 
@@ -229,21 +232,6 @@ def test_cases_of_a_patient_count_once():
     values = {"p1_a": 0.2, "p1_b": 0.4, "p2_a": 0.9, "x": 0.5}
     found = patient_means(values, {"p1_a": "p1", "p1_b": "p1", "p2_a": "p2"})
     assert found == pytest.approx([0.3, 0.9, 0.5])
-
-
-def test_estimates_are_read_or_refused(tmp_path):
-    path = tmp_path / "quality.csv"
-    assert read_quality(path) == {}
-    head = "case,dice_estimate,dice_low,dice_high,flagged,reason,entropy,agreement_teacher,agreement_tta,outlier\n"
-    path.write_text(head + 'a,0.8,0.7,0.9,1,"odd, very",0.1,,0.9,0.2\nb,,,,0,,0.1,,,\n')
-    found = read_quality(path)
-    signals = {"entropy": 0.1, "agreement_tta": 0.9, "outlier": 0.2}
-    assert found["a"] == Quality(0.8, 0.7, 0.9, True, "odd, very", signals)
-    assert (found["b"].dice, found["b"].low, found["b"].flagged) == (None, None, False)
-    for text in ("case,other\na,1\n", head + "a,much,0,0,True,,,,,\n", head + "a\n"):
-        path.write_text(text)
-        with pytest.raises(DataError, match=r"quality\.csv: not a table of estimated quality"):
-            read_quality(path)
 
 
 def test_the_viewer_is_the_one_that_was_fetched():

@@ -18,7 +18,7 @@ from fewscan.cli import app
 from fewscan.engine.checkpoint import checkpoint_files, updates_done
 from fewscan.errors import ConfigError, DataError, Interrupted
 from fewscan.io.files import read_json, write_json
-from fewscan.runs.lock import claimed
+from fewscan.runs.lock import acquired
 from support.scans import TINY, make_held_out
 
 LONG = (*TINY, "stages.anatomical.updates=60", "network.dropout=[0,0.1]", "checkpoint.every=2", "logging.every=1")
@@ -213,7 +213,7 @@ def test_one_training_at_a_time(dataset, unfinished, tmp_path):
     lock = unfinished / "train.lock"
     lock.unlink()
     with (
-        claimed(lock),
+        acquired(lock),
         pytest.raises(DataError, match=rf"another training is at work there \(process {os.getpid()} on"),
     ):
         go_on(dataset, unfinished)

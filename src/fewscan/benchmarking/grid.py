@@ -55,7 +55,7 @@ def parse_variant(text: str) -> Variant:
 
 
 @dataclass(frozen=True)
-class Cell:
+class RunSpec:
     """One run to make: a method or a variant of one, a number of labelled patients and a seed."""
 
     method: str
@@ -94,7 +94,7 @@ class Grid:
     Attributes:
         index: of the data set.
         output: the benchmark's folder.
-        cells: in the order in which they are made.
+        specs: in the order in which they are made.
         recipe: of every run.
         settings: `key=value` changes to it.
         splits: by number of labelled patients.
@@ -104,7 +104,7 @@ class Grid:
 
     index: DatasetIndex
     output: Path
-    cells: tuple[Cell, ...]
+    specs: tuple[RunSpec, ...]
     recipe: str
     settings: tuple[str, ...]
     splits: dict[int, Split]
@@ -116,68 +116,68 @@ class Grid:
         """Any of the splits: who is held out is the same in all."""
         return next(iter(self.splits.values()))
 
-    def folder(self, cell: Cell) -> RunFolder:
+    def folder(self, spec: RunSpec) -> RunFolder:
         """The run's folder."""
-        return RunFolder(self.output / "runs" / cell.name)
+        return RunFolder(self.output / "runs" / spec.name)
 
-    def lock(self, cell: Cell) -> Path:
-        """The file by which a process claims the run."""
-        return self.output / "runs" / f"{cell.name}.lock"
+    def lock(self, spec: RunSpec) -> Path:
+        """The file by which a process keeps the others from the run."""
+        return self.output / "runs" / f"{spec.name}.lock"
 
     def recipe_of(self, name: str) -> tuple[str, tuple[str, ...]]:
         """The method that a row of the table trains, and its changes to the recipe."""
         variant = self.variants.get(name)
         return (variant.method, (*self.settings, *variant.settings)) if variant else (name, self.settings)
 
-    def request(self, cell: Cell) -> dict[str, Any]:
+    def request(self, spec: RunSpec) -> dict[str, Any]:
         """What decides a run's result; written into its record and compared with it."""
-        method, settings = self.recipe_of(cell.method)
+        method, settings = self.recipe_of(spec.method)
         return {
             "dataset": self.index.name,
-            "split": _digest(self.splits[cell.labelled].to_json()),
-            **asdict(cell),
+            "split": _digest(self.splits[spec.labelled].to_json()),
+            **asdict(spec),
             "method": method,
             "recipe": self.recipe,
             "settings": list(settings),
         }
 
-    def arguments(self, cell: Cell, device: str) -> list[str]:
+    def arguments(self, spec: RunSpec, device: str) -> list[str]:
         """Of `fewscan train`."""
-        method, settings = self.recipe_of(cell.method)
+        method, settings = self.recipe_of(spec.method)
         options = {
-            "--output": self.folder(cell),
+            "--output": self.folder(spec),
             "--method": method,
-            "--labelled": cell.labelled,
+            "--labelled": spec.labelled,
             "--recipe": self.recipe,
-            "--seed": cell.seed,
+            "--seed": spec.seed,
             "--device": device,
-            "--cache": self.cache / f"{cell.labelled:02d}",
+            "--cache": self.cache / f"{spec.labelled:02d}",
         }
         # A page for every run of a grid would be a gigabyte; `fewscan report` writes the ones that are wanted.
         changes = [part for setting in ("report.page=false", *settings) for part in ("--set", setting)]
         return [str(self.index.root), *(str(part) for pair in options.items() for part in pair), *changes]
 
-    def state(self, cell: Cell) -> State:
+    def state(self, spec: RunSpec) -> State:
         """How far the run has come; finished is what also has its record.
 
         Raises:
             ConfigError: it is there and was made from something else; it may have taken hours, so it is not removed.
         """
-        run = self.folder(cell)
+        run = self.folder(spec)
         if not run.path.exists():
             return "new"
         if not (run.record.is_file() and self._is_trained(run)):
             return "unfinished"
-        _check_same(run, read_json(run.record)["request"], self.request(cell))
+        _check_same(run, read_json(run.record)["request"], self.request(spec))
         return "finished"
 
-    def done(self) -> list[Cell]:
-        """The cells whose runs are there."""
-        return [cell for cell in self.cells if self.state(cell) == "finished"]
+    def done(self) -> list[RunSpec]:
+        """The specs whose runs are there."""
+        return [spec for spec in self.specs if self.state(spec) == "finished"]
 
     def missing(self) -> tuple[str, ...]:
         """Names of the runs that are not done: failed, not made yet, or still another process's."""
-        return tuple(cell.name for cell in self.cells if self.state(cell) != "finished")
+        return tuple(spec.name for spec in self.specs if self.state(spec) != "finished")
 
     def check_settings(self, devices: Sequence[str]) -> None:
         """Refuse before anything is trained what every run would refuse.
@@ -185,35 +185,35 @@ class Grid:
         Raises:
             ConfigError: A method, a recipe or a setting cannot be used on one of the devices.
         """
-        for name in dict.fromkeys(cell.method for cell in self.cells):
+        for name in dict.fromkeys(spec.method for spec in self.specs):
             method, settings = self.recipe_of(name)
             for device in devices:
                 load_config(self.recipe, settings, device.partition(":")[0], method=method)
 
-    def can_go_on(self, cell: Cell) -> bool:
+    def can_go_on(self, spec: RunSpec) -> bool:
         """Whether training can go on with an unfinished run, or has ended with everything but the record there."""
-        run = self.folder(cell)
+        run = self.folder(spec)
         return self._is_trained(run) or (run.config.is_file() and run.updates_done > 0)
 
     def _is_trained(self, run: RunFolder) -> bool:
         return run.state == "finished" and (run.validation.summary.is_file() or not self.split.val)
 
-    def clear(self, cell: Cell) -> None:
+    def clear(self, spec: RunSpec) -> None:
         """Remove what an interrupted run left behind."""
-        shutil.rmtree(self.folder(cell).path, ignore_errors=True)
+        shutil.rmtree(self.folder(spec).path, ignore_errors=True)
 
-    def finish(self, cell: Cell, costs: Costs, version: str, finished: str) -> None:
+    def finish(self, spec: RunSpec, costs: Costs, version: str, finished: str) -> None:
         """Write the run's record, which makes it done.
 
         Args:
-            cell: that was trained.
+            spec: that was trained.
             costs: of it.
             version: of fewscan.
             finished: date and time, ISO 8601.
         """
-        run = self.folder(cell)
+        run = self.folder(spec)
         record = {
-            "request": self.request(cell),
+            "request": self.request(spec),
             "plan": _digest(read_json(run.plan)),
             **asdict(costs),
             "slices_per_second": _slices_per_second(run.metrics),
@@ -222,16 +222,16 @@ class Grid:
         }
         write_json(run.record, record)
 
-    def record(self, cell: Cell) -> dict[str, Any]:
+    def record(self, spec: RunSpec) -> dict[str, Any]:
         """What `finish` wrote."""
-        return dict(read_json(self.folder(cell).record))
+        return dict(read_json(self.folder(spec).record))
 
-    def result(self, cell: Cell, tested: bool) -> RunResult:
+    def result(self, spec: RunSpec, tested: bool) -> RunResult:
         """A finished run as scored on the test split, or else in validation."""
-        run = self.folder(cell)
-        record = self.record(cell)
+        run = self.folder(spec)
+        record = self.record(spec)
         return RunResult(
-            **asdict(cell),
+            **asdict(spec),
             summary=read_json((run.test if tested else run.validation).summary),
             seconds=record["seconds"],
             memory_gib=record["memory_gib"],
@@ -265,9 +265,9 @@ def make_grid(
         raise ConfigError("Nothing to run: give at least one method, number of labelled patients and seed.")
     splits = {n: make_split(index, n) for n in labelled}
     _check_held_out(index, next(iter(splits.values())))
-    cells = tuple(Cell(name, n, seed) for seed, n, name in product(dict.fromkeys(seeds), splits, rows))
+    specs = tuple(RunSpec(name, n, seed) for seed, n, name in product(dict.fromkeys(seeds), splits, rows))
     named = {variant.name: variant for variant in variants}
-    return Grid(index, output, cells, recipe, tuple(settings), splits, cache or output / "cache", named)
+    return Grid(index, output, specs, recipe, tuple(settings), splits, cache or output / "cache", named)
 
 
 def _check_held_out(index: DatasetIndex, split: Split) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import fewscan
 from fewscan.benchmarking.grid import Grid
 from fewscan.benchmarking.test_split import test_text
-from fewscan.evaluation.results import Setting, group_runs
+from fewscan.evaluation.results import Arm, group_runs
 from fewscan.evaluation.statistics import mean_and_sd
 from fewscan.io.files import write_text
 from fewscan.reporting.grid import save_costs, save_dice, save_labelled
@@ -27,19 +27,19 @@ class BenchmarkResult:
 
     Attributes:
         output: its folder.
-        settings: methods and numbers of labelled patients with their runs, as in the tables.
+        arms: methods and numbers of labelled patients with their runs, as in the tables.
         failed: names of the runs that failed this time; each has a log.
         missing: names of all runs that are not there: failed, or still another process's.
     """
 
     output: Path
-    settings: tuple[Setting, ...]
+    arms: tuple[Arm, ...]
     failed: tuple[str, ...]
     missing: tuple[str, ...]
 
     def rows(self) -> list[dict[str, Any]]:
         """A row per method and number of labelled patients: `dice_sd` is over seeds, None of a single one."""
-        spreads = [(setting, *mean_and_sd(setting.seed_dice)) for setting in self.settings]
+        spreads = [(arm, *mean_and_sd(arm.seed_dice)) for arm in self.arms]
         return [
             {"method": s.method, "labelled": s.labelled, "seeds": len(s.runs), "dice": mean, "dice_sd": sd}
             for s, mean, sd in spreads
@@ -60,14 +60,14 @@ class BenchmarkResult:
         return html_table(("method", "labelled", "seeds", "Dice %", "sd over seeds"), rows) + missing
 
 
-def write_results(grid: Grid, reference: str) -> list[Setting]:
+def write_results(grid: Grid, reference: str) -> list[Arm]:
     """Tables and figures of the runs that are there: on the test split where it was touched by all, else validation."""
     done = grid.done()
-    tested = len(done) == len(grid.cells) and all(grid.folder(c).test.summary.is_file() for c in done)
+    tested = len(done) == len(grid.specs) and all(grid.folder(c).test.summary.is_file() for c in done)
     if not done or not (tested or grid.split.val):
         return []
-    runs = [grid.result(cell, tested) for cell in done]
-    settings = group_runs(runs)
+    runs = [grid.result(spec, tested) for spec in done]
+    arms = group_runs(runs)
     waits = " (the test split is not touched before every run is done)" if grid.split.test else ""
     conditions = Conditions(
         dataset=grid.index.name,
@@ -82,11 +82,11 @@ def write_results(grid: Grid, reference: str) -> list[Setting]:
         version=fewscan.__version__,
     )
     write_runs(grid.output / "results.csv", runs, "test" if tested else "validation")
-    save_dice(grid.output / "dice.png", settings)
-    save_labelled(grid.output / "labelled.png", settings)
-    save_costs(grid.output / "cost.png", settings)
-    write_text(grid.output / "results.md", grid_report(settings, conditions))
-    return settings
+    save_dice(grid.output / "dice.png", arms)
+    save_labelled(grid.output / "labelled.png", arms)
+    save_costs(grid.output / "cost.png", arms)
+    write_text(grid.output / "results.md", grid_report(arms, conditions))
+    return arms
 
 
 def _percent(share: float | None) -> str:

@@ -14,10 +14,10 @@ from pathlib import Path
 from statistics import mean
 
 import fewscan
-from fewscan.benchmarking.grid import Cell, Costs, Grid
+from fewscan.benchmarking.grid import Costs, Grid, RunSpec
 from fewscan.engine.interrupt import watch_signals
 from fewscan.errors import Interrupted
-from fewscan.runs.lock import claim, hold, release
+from fewscan.runs.lock import acquire, add_holders, release
 from fewscan.terminal.console import Reporter
 
 POLL_SECONDS = 0.2
@@ -27,10 +27,10 @@ KIB_PER_GIB = 2**20
 
 @dataclass
 class Worker:
-    """A training process and the claim it works under.
+    """A training process and the lock it works under.
 
     Attributes:
-        cell: being trained.
+        spec: being trained.
         device: it runs on.
         process: `fewscan train`.
         log: what it says; beside the run's folder, which has to be empty or a run's at the start.
@@ -40,7 +40,7 @@ class Worker:
         memory_gib: most resident memory so far.
     """
 
-    cell: Cell
+    spec: RunSpec
     device: str
     process: subprocess.Popen[bytes]
     log: Path
@@ -68,7 +68,7 @@ class Worker:
             self.process.wait()
 
 
-class Workshop:
+class RunQueue:
     """Makes the runs of a grid that are not there yet and that no other process is making.
 
     Args:
@@ -83,13 +83,13 @@ class Workshop:
         self.devices = devices
         self.reporter = reporter
         self.after_run = after_run
-        self.waiting = deque(cell for cell in grid.cells if grid.state(cell) != "finished")
-        self.held: list[Cell] = []
+        self.waiting = deque(spec for spec in grid.specs if grid.state(spec) != "finished")
+        self.held: list[RunSpec] = []
         self.workers: list[Worker] = []
-        self.failed: list[Cell] = []
-        self.said: set[Cell] = set()
+        self.failed: list[RunSpec] = []
+        self.said: set[RunSpec] = set()
 
-    def work(self) -> list[Cell]:
+    def run(self) -> list[RunSpec]:
         """Make all runs; what failed is returned.
 
         Raises:
@@ -132,58 +132,58 @@ class Workshop:
                 started = True
         return started
 
-    def _start(self, cell: Cell, device: str) -> Worker | None:
-        """Claim the run and start it; None where it is another process's, or done by now."""
-        lock = self.grid.lock(cell)
-        if not claim(lock):
-            self._leave(cell, lock)
+    def _start(self, spec: RunSpec, device: str) -> Worker | None:
+        """Acquire the run's lock and start it; None where it is another process's, or done by now."""
+        lock = self.grid.lock(spec)
+        if not acquire(lock):
+            self._leave(spec, lock)
             return None
         worker = None
         try:
-            if self._is_to_make(cell):
-                worker = self._launch(cell, device, lock)
+            if self._is_to_make(spec):
+                worker = self._launch(spec, device, lock)
         finally:
             if worker is None:
                 release(lock)
         return worker
 
-    def _leave(self, cell: Cell, lock: Path) -> None:
+    def _leave(self, spec: RunSpec, lock: Path) -> None:
         """Leave a run to its holder for now; it is looked at again when a run of this process has ended."""
-        self.held.append(cell)
-        if cell not in self.said:
-            self.said.add(cell)
-            self.reporter.say(f"{cell}: another process has it; if there is none, remove {lock}")
+        self.held.append(spec)
+        if spec not in self.said:
+            self.said.add(spec)
+            self.reporter.say(f"{spec}: another process has it; if there is none, remove {lock}")
 
-    def _is_to_make(self, cell: Cell) -> bool:
-        """Look again now that the run is claimed: another process may have finished it. Clears what is of no use."""
-        state = self.grid.state(cell)
-        if state == "unfinished" and not self.grid.can_go_on(cell):
-            self.reporter.say(f"{cell}: {self.grid.folder(cell)} has no checkpoint, it is removed and made anew")
-            self.grid.clear(cell)
+    def _is_to_make(self, spec: RunSpec) -> bool:
+        """Look again now that its lock is acquired: another process may have finished it. Clears what is of no use."""
+        state = self.grid.state(spec)
+        if state == "unfinished" and not self.grid.can_go_on(spec):
+            self.reporter.say(f"{spec}: {self.grid.folder(spec)} has no checkpoint, it is removed and made anew")
+            self.grid.clear(spec)
         return state != "finished"
 
-    def _launch(self, cell: Cell, device: str, lock: Path) -> Worker:
-        self._say_start(cell, device)
+    def _launch(self, spec: RunSpec, device: str, lock: Path) -> Worker:
+        self._say_start(spec, device)
         log = lock.with_suffix(".log")
-        goes_on = self.grid.state(cell) == "unfinished"
+        goes_on = self.grid.state(spec) == "unfinished"
         if goes_on:
-            self.reporter.say(f"{cell}: {self.grid.folder(cell)} is unfinished, training goes on there")
+            self.reporter.say(f"{spec}: {self.grid.folder(spec)} is unfinished, training goes on there")
         resume = ["--resume"] if goes_on else []
-        command = [sys.executable, "-m", "fewscan", "train", *self.grid.arguments(cell, device), *resume]
+        command = [sys.executable, "-m", "fewscan", "train", *self.grid.arguments(spec, device), *resume]
         with log.open("ab" if goes_on else "wb") as file:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
-        hold(lock, process.pid)
-        return Worker(cell, device, process, log, lock, time.monotonic(), goes_on)
+        add_holders(lock, process.pid)
+        return Worker(spec, device, process, log, lock, time.monotonic(), goes_on)
 
     def _close(self, worker: Worker, costs: Costs) -> None:
         """Keep the log; write the run's record, or say that it failed."""
-        folder = self.grid.folder(worker.cell)
+        folder = self.grid.folder(worker.spec)
         try:
             folder.path.mkdir(exist_ok=True)
             log = worker.log.replace(folder.log)
             if worker.process.returncode == 0:
                 now = datetime.now().astimezone().isoformat(timespec="seconds")
-                self.grid.finish(worker.cell, costs, fewscan.__version__, now)
+                self.grid.finish(worker.spec, costs, fewscan.__version__, now)
         finally:
             release(worker.lock)
         self.waiting.extend(self.held)
@@ -191,22 +191,22 @@ class Workshop:
         if worker.process.returncode == 0:
             self.after_run()
         else:
-            self.failed.append(worker.cell)
+            self.failed.append(worker.spec)
             self._say_failure(worker, log)
 
     def _say_failure(self, worker: Worker, log: Path) -> None:
-        self.reporter.say(f"{worker.cell}: {how_it_ended(worker.process.returncode)}, see {log}")
+        self.reporter.say(f"{worker.spec}: {how_it_ended(worker.process.returncode)}, see {log}")
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         if lines:
             self.reporter.say(f"  {lines[-1]}")
 
-    def _say_start(self, cell: Cell, device: str) -> None:
-        running = [worker.cell for worker in self.workers]
+    def _say_start(self, spec: RunSpec, device: str) -> None:
+        running = [worker.spec for worker in self.workers]
         number = len(self.grid.done()) + len(self.failed) + len(running) + 1
-        coming = [cell, *running, *self.waiting]
+        coming = [spec, *running, *self.waiting]
         left = time_left(self.grid, coming, len(self.devices))
         text = f", about {timedelta(seconds=round(left))} left" if left is not None else ""
-        self.reporter.say(f"run {number} of {len(self.grid.cells)} on {device}: {cell}{text}")
+        self.reporter.say(f"run {number} of {len(self.grid.specs)} on {device}: {spec}{text}")
 
 
 def how_it_ended(code: int) -> str:
@@ -229,14 +229,14 @@ def most_resident_gib(pid: int) -> float | None:
     return kib[0] / KIB_PER_GIB if kib else None
 
 
-def time_left(grid: Grid, coming: Sequence[Cell], n_devices: int) -> float | None:
+def time_left(grid: Grid, coming: Sequence[RunSpec], n_devices: int) -> float | None:
     """Seconds until all coming runs are done, from what finished runs of their methods took; None before the first."""
     seconds: dict[str, list[float]] = {}
-    for cell in grid.done():
-        took = grid.record(cell)["seconds"]
+    for spec in grid.done():
+        took = grid.record(spec)["seconds"]
         if took is not None:
-            seconds.setdefault(cell.method, []).append(took)
+            seconds.setdefault(spec.method, []).append(took)
     if not seconds:
         return None
     usual = mean(value for values in seconds.values() for value in values)
-    return sum(mean(seconds.get(cell.method, [usual])) for cell in coming) / n_devices
+    return sum(mean(seconds.get(spec.method, [usual])) for spec in coming) / n_devices

@@ -1,4 +1,4 @@
-"""The test split: touched when all training is over, once for every run, and a record says when."""
+"""The test split: used when all training is over, once by every run, and a record says when."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from fewscan.benchmarking.grid import Grid
 from fewscan.io.files import read_json, write_json
-from fewscan.runs.lock import claimed
+from fewscan.runs.lock import acquired
 from fewscan.runs.scoring import validate_model
 from fewscan.terminal.console import Reporter
 
@@ -20,7 +20,7 @@ RECORD = "test_used.json"
 def score_test(grid: Grid, device: torch.device, reporter: Reporter) -> bool:
     """Predict and score the test cases with every run that has not seen them.
 
-    The record is written before the first prediction. A retrained run is another run: it is recorded as another touch.
+    The record is written before the first prediction. A retrained run is another run: it is recorded as another use.
 
     Args:
         grid: all of whose runs are done.
@@ -30,36 +30,36 @@ def score_test(grid: Grid, device: torch.device, reporter: Reporter) -> bool:
     Returns:
         Whether all results are there; False where another process is at it.
     """
-    with claimed(grid.output / "test.lock") as mine:
+    with acquired(grid.output / "test.lock") as mine:
         if mine:
-            _record_touch(grid)
-            for cell in grid.cells:
-                folder = grid.folder(cell)
-                if not folder.test.summary.is_file():
-                    reporter.say(f"test split: {cell}")
-                    validate_model(folder, grid.split.test, device, Reporter(quiet=True), folder.test)
+            _record_use(grid)
+            for spec in grid.specs:
+                run = grid.folder(spec)
+                if not run.test.summary.is_file():
+                    reporter.say(f"test split: {spec}")
+                    validate_model(run, grid.split.test, device, Reporter(quiet=True), run.test)
         return mine
 
 
 def test_text(output: Path) -> str:
     """What the tables say about the test split."""
-    dates = [(touch["date"], len(touch["runs"])) for touch in _touches(output)]
+    dates = [(use["date"], len(use["runs"])) for use in _test_uses(output)]
     if len(dates) == 1:
         return f"test (touched once, on {dates[0][0]}, after all training)"
     listed = ", ".join(f"on {when} (runs: {runs})" for when, runs in dates)
     return f"test (touched {len(dates)} times: {listed}; by each run once, after its training)"
 
 
-def _record_touch(grid: Grid) -> None:
-    touches = _touches(grid.output)
-    seen = {run for touch in touches for run in touch["runs"].items()}
-    untouched = [cell for cell in grid.cells if not grid.folder(cell).test.summary.is_file()]
-    finished = {cell.name: grid.record(cell)["finished"] for cell in untouched}
+def _record_use(grid: Grid) -> None:
+    uses = _test_uses(grid.output)
+    seen = {run for use in uses for run in use["runs"].items()}
+    unscored = [spec for spec in grid.specs if not grid.folder(spec).test.summary.is_file()]
+    finished = {spec.name: grid.record(spec)["finished"] for spec in unscored}
     new = {name: when for name, when in finished.items() if (name, when) not in seen}
     if new:
-        write_json(grid.output / RECORD, [*touches, {"date": date.today().isoformat(), "runs": new}])
+        write_json(grid.output / RECORD, [*uses, {"date": date.today().isoformat(), "runs": new}])
 
 
-def _touches(output: Path) -> list[dict[str, Any]]:
+def _test_uses(output: Path) -> list[dict[str, Any]]:
     path = output / RECORD
     return list(read_json(path)) if path.is_file() else []

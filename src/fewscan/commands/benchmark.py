@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fewscan.benchmarking.grid import make_grid, parse_variant
 from fewscan.benchmarking.outcome import BASELINE, BenchmarkResult, write_results
-from fewscan.benchmarking.queue import Workshop
+from fewscan.benchmarking.queue import RunQueue
 from fewscan.benchmarking.test_split import score_test
 from fewscan.data.index import read_dataset
 from fewscan.devices import choose_device, list_devices
@@ -76,17 +76,17 @@ def benchmark(
     devices = list_devices(device)
     grid.check_settings(devices)
     make_folder(output / "runs")
-    reporter.say(f"{len(grid.cells)} runs, {len(grid.done())} of them done")
+    reporter.say(f"{len(grid.specs)} runs, {len(grid.done())} of them done")
     if BASELINE not in methods:
         reporter.say(f"{BASELINE} is added: only against it can unlabelled scans be said to help")
-    failed = Workshop(grid, devices, reporter, lambda: write_results(grid, reference)).work()
+    failed = RunQueue(grid, devices, reporter, lambda: write_results(grid, reference)).run()
     missing = grid.missing()
     if grid.split.test and not missing:
         score_test(grid, choose_device(devices[0]), reporter)
     result = write_results(grid, reference)
     if missing:
         listed = abbreviate(missing)
-        reporter.say(f"{len(missing)} of {len(grid.cells)} runs missing: {listed}; the same command makes them")
+        reporter.say(f"{len(missing)} of {len(grid.specs)} runs missing: {listed}; the same command makes them")
     if result:
         reporter.say(f"look at {output / 'results.md'}")
-    return BenchmarkResult(output, tuple(result), tuple(cell.name for cell in failed), missing)
+    return BenchmarkResult(output, tuple(result), tuple(spec.name for spec in failed), missing)

@@ -18,7 +18,7 @@ from fewscan.engine.loop import check_batches
 from fewscan.engine.machine_errors import explained_training
 from fewscan.io.files import AnyPath, remove_leftovers
 from fewscan.run_folder import RunFolder
-from fewscan.runs.job import Job, build_method, carry_out, follow, seeded
+from fewscan.runs.job import Job, build_method, run_job, run_worker, seeded
 from fewscan.runs.launch import launched
 from fewscan.runs.results import Run
 from fewscan.runs.state import check_facts, check_free, find_state, locked, write_facts
@@ -73,8 +73,8 @@ def train(
     folder = RunFolder(Path(output))
     slices = Path(cache) if cache is not None else folder.cache
     with launched(device) as launch:
-        if launch.follows:
-            follow(launch, folder, slices)
+        if launch.is_worker:
+            run_worker(launch, folder, slices)
             return Run(folder.path)
         config = load_config(recipe, settings, launch.device.type, method=method, seed=seed)
         check_free(folder)
@@ -97,7 +97,7 @@ def train(
             if state == "new":
                 write_facts(folder, config, plan, split, index)
             remove_leftovers(folder.path)
-            carry_out(Job(config, plan, index, split, folder, slices, reporter), launch)
+            run_job(Job(config, plan, index, split, folder, slices, reporter), launch)
     return Run(folder.path)
 
 

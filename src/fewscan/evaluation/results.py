@@ -1,4 +1,4 @@
-"""The runs of a grid, grouped into settings: a method with a number of labelled patients, over seeds."""
+"""The runs of a grid, grouped into arms: a method with a number of labelled patients, over seeds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RunResult:
 
 
 @dataclass(frozen=True)
-class Setting:
+class Arm:
     """A method with a number of labelled patients: its runs, by seed."""
 
     method: str
@@ -78,12 +78,12 @@ class Setting:
         return float(np.mean(known)) if known else None
 
 
-def group_runs(runs: Sequence[RunResult]) -> list[Setting]:
+def group_runs(runs: Sequence[RunResult]) -> list[Arm]:
     """Settings by number of labelled patients; methods in the order in which they first appear."""
     runs = _of_same_classes(runs)
     keys = sorted(dict.fromkeys((run.method, run.labelled) for run in runs), key=lambda key: key[1])
     return [
-        Setting(method, labelled, tuple(run for run in runs if (run.method, run.labelled) == (method, labelled)))
+        Arm(method, labelled, tuple(run for run in runs if (run.method, run.labelled) == (method, labelled)))
         for method, labelled in keys
     ]
 
@@ -98,27 +98,27 @@ def _of_same_classes(runs: Sequence[RunResult]) -> Sequence[RunResult]:
     ]
 
 
-def differences(setting: Setting, reference: Setting) -> list[float]:
+def differences(arm: Arm, reference: Arm) -> list[float]:
     """Dice of every case minus the reference's of the same case."""
     theirs = reference.case_dice
-    return [dice - theirs[case] for case, dice in setting.case_dice.items()]
+    return [dice - theirs[case] for case, dice in arm.case_dice.items()]
 
 
-def corrected_p(settings: Sequence[Setting], reference: str) -> dict[str, float]:
+def corrected_p(arms: Sequence[Arm], reference: str) -> dict[str, float]:
     """Method → p of the paired Wilcoxon test over cases against the reference, Holm-corrected over the methods.
 
     Args:
-        settings: of one number of labelled patients: the family of tests.
+        arms: of one number of labelled patients: the family of tests.
         reference: a method; where it has no runs there is nothing to test.
     """
-    by_method = {setting.method: setting for setting in settings}
+    by_method = {arm.method: arm for arm in arms}
     if reference not in by_method:
         return {}
-    others = [setting for setting in settings if setting.method != reference]
-    p_values = [_paired_p(setting, by_method[reference]) for setting in others]
-    return dict(zip((setting.method for setting in others), holm(p_values), strict=True))
+    others = [arm for arm in arms if arm.method != reference]
+    p_values = [_paired_p(arm, by_method[reference]) for arm in others]
+    return dict(zip((arm.method for arm in others), holm(p_values), strict=True))
 
 
-def _paired_p(setting: Setting, reference: Setting) -> float:
-    gains = differences(setting, reference)
+def _paired_p(arm: Arm, reference: Arm) -> float:
+    gains = differences(arm, reference)
     return wilcoxon_p(gains, [0.0] * len(gains))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fewscan.evaluation.results import Setting
+from fewscan.evaluation.results import Arm
 from fewscan.evaluation.statistics import mean_and_sd
 from fewscan.io.files import atomic_path
 from fewscan.reporting.colours import class_colour, line_style
@@ -24,9 +24,9 @@ COSTS = {"seconds": ("minutes of a run", 60.0), "memory_gib": ("most resident me
 APART = 1.012
 
 
-def save_dice(path: Path, settings: Sequence[Setting]) -> None:
+def save_dice(path: Path, arms: Sequence[Arm]) -> None:
     """Box plots of the Dice of every case, averaged over classes and seeds; a panel per number of labelled patients."""
-    panels = {labelled: list(group) for labelled, group in groupby(settings, key=lambda setting: setting.labelled)}
+    panels = {labelled: list(group) for labelled, group in groupby(arms, key=lambda arm: arm.labelled)}
     most = max(len(group) for group in panels.values())
     width = 1.2 + 0.7 * most
     # Side by side while they fit a page; with many methods, one below the other.
@@ -35,19 +35,19 @@ def save_dice(path: Path, settings: Sequence[Setting]) -> None:
     figure = _figure(columns * width, 1 + 3 * rows)
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for axis, (labelled, group) in zip(axes, panels.items(), strict=True):
-        _draw_boxes(axis, group, _methods(settings))
+        _draw_boxes(axis, group, _methods(arms))
         axis.set_title(f"{labelled} labelled", fontsize=10)
         axis.grid(axis="y", alpha=0.3)
     figure.supylabel("Dice of a case, mean over classes and seeds", fontsize=10)
     _save(figure, path)
 
 
-def save_labelled(path: Path, settings: Sequence[Setting]) -> None:
+def save_labelled(path: Path, arms: Sequence[Arm]) -> None:
     """Dice against the number of labelled patients, a line per method; bars: sd over seeds, none with one seed."""
-    figure = _figure(7.5, 1.5 + max(2.5, 0.22 * len(_methods(settings))))
+    figure = _figure(7.5, 1.5 + max(2.5, 0.22 * len(_methods(arms))))
     axis = figure.subplots()
-    draw_labelled(axis, settings)
-    counts = sorted({setting.labelled for setting in settings})
+    draw_labelled(axis, arms)
+    counts = sorted({arm.labelled for arm in arms})
     axis.set_xscale("log")
     axis.set_xticks(counts, [str(count) for count in counts])
     axis.minorticks_off()
@@ -58,29 +58,29 @@ def save_labelled(path: Path, settings: Sequence[Setting]) -> None:
     _save(figure, path)
 
 
-def save_costs(path: Path, settings: Sequence[Setting]) -> None:
+def save_costs(path: Path, arms: Sequence[Arm]) -> None:
     """Time and memory of a run per method, mean over all its runs that know them."""
-    figure = _figure(9, 1.2 + 0.4 * len(_methods(settings)))
+    figure = _figure(9, 1.2 + 0.4 * len(_methods(arms)))
     for axis, cost in zip(figure.subplots(1, 2, sharey=True), COSTS, strict=True):
-        draw_cost(axis, settings, cost)
+        draw_cost(axis, arms, cost)
     _save(figure, path)
 
 
-def draw_labelled(axis: Axes, settings: Sequence[Setting]) -> None:
+def draw_labelled(axis: Axes, arms: Sequence[Arm]) -> None:
     """Draw Dice against the number of labelled patients; methods stand a little apart, first to last."""
-    methods = _methods(settings)
+    methods = _methods(arms)
     for number, method in enumerate(methods):
-        own = [setting for setting in settings if setting.method == method]
-        spreads = [mean_and_sd(setting.seed_dice) for setting in own]
+        own = [arm for arm in arms if arm.method == method]
+        spreads = [mean_and_sd(arm.seed_dice) for arm in own]
         means, sds = [mean for mean, _ in spreads], [np.nan if sd is None else sd for _, sd in spreads]
-        counts = [setting.labelled * APART ** (number - (len(methods) - 1) / 2) for setting in own]
+        counts = [arm.labelled * APART ** (number - (len(methods) - 1) / 2) for arm in own]
         axis.errorbar(counts, means, sds, label=method, ms=4, capsize=3, **line_style(number + 1)._asdict())
 
 
-def draw_cost(axis: Axes, settings: Sequence[Setting], cost: str) -> None:
+def draw_cost(axis: Axes, arms: Sequence[Arm], cost: str) -> None:
     """Draw a bar per method, of `seconds` or `memory_gib`; "not known" if all its runs were interrupted."""
-    methods, (text, unit) = _methods(settings), COSTS[cost]
-    values = [_mean_cost(settings, method, cost) for method in methods]
+    methods, (text, unit) = _methods(arms), COSTS[cost]
+    values = [_mean_cost(arms, method, cost) for method in methods]
     lengths = [0.0 if value is None else value / unit for value in values]
     bars = axis.barh(methods, lengths, color=[class_colour(i + 1) for i in range(len(methods))])
     texts = ["not known" if value is None else f"{value / unit:.2f}" for value in values]
@@ -90,21 +90,21 @@ def draw_cost(axis: Axes, settings: Sequence[Setting], cost: str) -> None:
     axis.yaxis.set_inverted(True)
 
 
-def _mean_cost(settings: Sequence[Setting], method: str, cost: str) -> float | None:
-    known = [mean for s in settings if s.method == method and (mean := s.mean(cost)) is not None]
+def _mean_cost(arms: Sequence[Arm], method: str, cost: str) -> float | None:
+    known = [mean for s in arms if s.method == method and (mean := s.mean(cost)) is not None]
     return float(np.mean(known)) if known else None
 
 
-def _methods(settings: Sequence[Setting]) -> list[str]:
-    return list(dict.fromkeys(setting.method for setting in settings))
+def _methods(arms: Sequence[Arm]) -> list[str]:
+    return list(dict.fromkeys(arm.method for arm in arms))
 
 
-def _draw_boxes(axis: Axes, settings: Sequence[Setting], methods: Sequence[str]) -> None:
-    dice = [list(setting.case_dice.values()) for setting in settings]
+def _draw_boxes(axis: Axes, arms: Sequence[Arm], methods: Sequence[str]) -> None:
+    dice = [list(arm.case_dice.values()) for arm in arms]
     boxes = axis.boxplot(dice, patch_artist=True, widths=0.6, medianprops={"color": "black"})
-    for setting, box in zip(settings, boxes["boxes"], strict=True):
-        box.set(facecolor=class_colour(methods.index(setting.method) + 1), alpha=0.7)
-    axis.set_xticks(range(1, len(settings) + 1), [s.method for s in settings], rotation=30, ha="right", fontsize=8)
+    for arm, box in zip(arms, boxes["boxes"], strict=True):
+        box.set(facecolor=class_colour(methods.index(arm.method) + 1), alpha=0.7)
+    axis.set_xticks(range(1, len(arms) + 1), [s.method for s in arms], rotation=30, ha="right", fontsize=8)
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from fewscan.evaluation.metrics import DEFINITIONS
-from fewscan.evaluation.results import RunResult, Setting, corrected_p, differences
+from fewscan.evaluation.results import Arm, RunResult, corrected_p, differences
 from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
 from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules
 from fewscan.io.tables import write_table
@@ -45,10 +45,10 @@ class Conditions:
     variants: Sequence[str] = ()
 
 
-def grid_report(settings: Sequence[Setting], conditions: Conditions) -> str:
+def grid_report(arms: Sequence[Arm], conditions: Conditions) -> str:
     """Markdown: a table for every number of labelled patients, whether the unlabelled scans helped, and the rules."""
-    lines = [f"# Benchmark: {conditions.dataset}", "", *_what_was_scored(settings, conditions)]
-    for labelled, group in groupby(settings, key=lambda setting: setting.labelled):
+    lines = [f"# Benchmark: {conditions.dataset}", "", *_what_was_scored(arms, conditions)]
+    for labelled, group in groupby(arms, key=lambda arm: arm.labelled):
         same = list(group)
         lines += ["", f"## {labelled} labelled patient{'s' if labelled > 1 else ''}", ""]
         lines += _table(same, conditions.reference)
@@ -56,8 +56,8 @@ def grid_report(settings: Sequence[Setting], conditions: Conditions) -> str:
     return "\n".join([*lines, "", "## Rules", "", *_rules(conditions)]) + "\n"
 
 
-def _what_was_scored(settings: Sequence[Setting], conditions: Conditions) -> list[str]:
-    seeds = sorted({run.seed for setting in settings for run in setting.runs})
+def _what_was_scored(arms: Sequence[Arm], conditions: Conditions) -> list[str]:
+    seeds = sorted({run.seed for arm in arms for run in arm.runs})
     changes = f", with {', '.join(f'`{change}`' for change in conditions.changes)}" if conditions.changes else ""
     lines = [
         f"Scored: {conditions.split}; cases: {conditions.n_cases}. Weights: the last of every run; no checkpoint was "
@@ -71,42 +71,42 @@ def _what_was_scored(settings: Sequence[Setting], conditions: Conditions) -> lis
     return lines
 
 
-def _table(settings: Sequence[Setting], reference: str) -> list[str]:
+def _table(arms: Sequence[Arm], reference: str) -> list[str]:
     distances = [f"{text}, {rules}" for text in SHOWN_DISTANCES.values() for rules in RULES]
-    heads = ("method", "seeds", "Dice % ± sd", "95 % interval", *settings[0].class_dice, *distances)
+    heads = ("method", "seeds", "Dice % ± sd", "95 % interval", *arms[0].class_dice, *distances)
     heads = (*heads, f"p against {reference}", "minutes", "GiB", "slices/s")
-    p_values = corrected_p(settings, reference)
-    rows = [_row(setting, p_values.get(setting.method)) for setting in settings]
+    p_values = corrected_p(arms, reference)
+    rows = [_row(arm, p_values.get(arm.method)) for arm in arms]
     return [_line(heads), _line(["---", *["---:"] * (len(heads) - 1)]), *map(_line, rows)]
 
 
-def _row(setting: Setting, p: float | None) -> list[str]:
-    mean, sd = mean_and_sd(setting.seed_dice)
+def _row(arm: Arm, p: float | None) -> list[str]:
+    mean, sd = mean_and_sd(arm.seed_dice)
     spread = f" ± {100 * sd:.2f}" if sd is not None else ""
-    distances = [_distance(setting, metric, rules) for metric in SHOWN_DISTANCES for rules in RULES]
+    distances = [_distance(arm, metric, rules) for metric in SHOWN_DISTANCES for rules in RULES]
     return [
-        setting.method,
-        str(len(setting.runs)),
+        arm.method,
+        str(len(arm.runs)),
         f"{100 * mean:.2f}{spread}",
-        _interval(list(setting.case_dice.values())),
-        *("–" if dice is None else f"{100 * dice:.2f}" for dice in setting.class_dice.values()),
+        _interval(list(arm.case_dice.values())),
+        *("–" if dice is None else f"{100 * dice:.2f}" for dice in arm.class_dice.values()),
         *distances,
         _p_text(p) if p is not None else "–",
-        _cost(setting, "seconds", 60, 1),
-        _cost(setting, "memory_gib", 1, 2),
-        _cost(setting, "slices_per_second", 1, 0),
+        _cost(arm, "seconds", 60, 1),
+        _cost(arm, "memory_gib", 1, 2),
+        _cost(arm, "slices_per_second", 1, 0),
     ]
 
 
-def _cost(setting: Setting, name: str, unit: float, digits: int) -> str:
-    mean = setting.mean(name)
+def _cost(arm: Arm, name: str, unit: float, digits: int) -> str:
+    mean = arm.mean(name)
     return "–" if mean is None else f"{mean / unit:.{digits}f}"
 
 
-def _gains(settings: Sequence[Setting], baseline: str) -> list[str]:
+def _gains(arms: Sequence[Arm], baseline: str) -> list[str]:
     """A sentence for every method: its Dice minus that of the baseline, case by case."""
-    by_method = {setting.method: setting for setting in settings}
-    p_values = corrected_p(settings, baseline)
+    by_method = {arm.method: arm for arm in arms}
+    p_values = corrected_p(arms, baseline)
     lines = []
     for method, p in p_values.items():
         gains = differences(by_method[method], by_method[baseline])
@@ -131,8 +131,8 @@ def _rules(conditions: Conditions) -> list[str]:
     ]
 
 
-def _distance(setting: Setting, metric: str, rules: Rules) -> str:
-    mean, undefined = setting.distance(metric, rules)
+def _distance(arm: Arm, metric: str, rules: Rules) -> str:
+    mean, undefined = arm.distance(metric, rules)
     text = "–" if mean is None else f"{mean:.2f}"
     return f"{text} ({undefined})" if undefined else text
 

@@ -39,7 +39,7 @@ from fewscan.networks.layout import weights_channels_last
 from fewscan.registry import METHODS
 from fewscan.reporting.curves import save_progress
 from fewscan.run_folder import RunFolder
-from fewscan.runs.launch import Launch, Start
+from fewscan.runs.launch import Launch, WorkerStart
 from fewscan.runs.page import DataOfRun, write_report
 from fewscan.runs.provenance import write_provenance
 from fewscan.runs.quality import validate_and_calibrate
@@ -72,7 +72,7 @@ class Job:
     reporter: Reporter
 
 
-def carry_out(job: Job, launch: Launch) -> None:
+def run_job(job: Job, launch: Launch) -> None:
     """From the plan to the validated model and its page, or from the last checkpoint."""
     started, where, run = time.time(), launch.device, job.run
     store = _cached(job, "train", job.split.train, "training scans", where)
@@ -83,7 +83,9 @@ def carry_out(job: Job, launch: Launch) -> None:
         method = build_method(job.config, job.plan, where)
         saved = checkpoints.newest(job.reporter.say)
         path = checkpoints.path(saved.done) if saved is not None else None
-        launch.tell(Start(config=job.config, plan=job.plan, checkpoint=path, validates=validate is not None))
+        launch.broadcast_start(
+            WorkerStart(config=job.config, plan=job.plan, checkpoint=path, validates=validate is not None)
+        )
         _fit(job, method, store, validate, checkpoints, saved)
         with clean_statistics(method.networks().values(), store, job.config.export.clean_statistics):
             _export(job, method)
@@ -98,9 +100,9 @@ def carry_out(job: Job, launch: Launch) -> None:
     job.reporter.say(f"the model is {run.weights}; `fewscan predict {run} SCANS -o OUT` uses it")
 
 
-def follow(launch: Launch, run: RunFolder, cache: Path) -> None:
+def run_worker(launch: Launch, run: RunFolder, cache: Path) -> None:
     """Train beside the first process; nothing is written, shown or validated here."""
-    start = launch.hear()
+    start = launch.receive_start()
     if start is None:
         return
     where, config, folder = launch.device, start.config, cache / "train"

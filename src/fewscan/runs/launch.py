@@ -17,7 +17,7 @@ from fewscan.distributed.torchrun import local_number, processes
 from fewscan.errors import FewscanError, Interrupted
 
 
-class Start(BaseModel):
+class WorkerStart(BaseModel):
     """What a rank has to know to train with the others; the slices and the checkpoint it reads itself."""
 
     config: Config
@@ -35,23 +35,23 @@ class Launch:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.told = False
+        self._has_broadcast = False
 
     @property
-    def follows(self) -> bool:
+    def is_worker(self) -> bool:
         """Whether another process is the first."""
         return rank() > 0
 
-    def tell(self, start: Start | None) -> None:
-        """Let the others begin; None: there is nothing to begin. Said once."""
-        if not self.told:
-            self.told = True
+    def broadcast_start(self, start: WorkerStart | None) -> None:
+        """Let the workers begin; None: there is nothing to begin. Sent once."""
+        if not self._has_broadcast:
+            self._has_broadcast = True
             text_from_first(start.model_dump_json(by_alias=True) if start is not None else "")
 
-    def hear(self) -> Start | None:
-        """Wait for what the first process tells."""
+    def receive_start(self) -> WorkerStart | None:
+        """Wait for what the first process sends."""
         text = text_from_first("")
-        return Start.model_validate_json(text) if text else None
+        return WorkerStart.model_validate_json(text) if text else None
 
 
 @contextmanager
@@ -77,13 +77,13 @@ def launched(device: str) -> Iterator[Launch]:
         except Interrupted as stop:
             # All ranks were interrupted after the same update; none goes before the first has tidied up.
             largest_over_ranks(0)
-            if launch.follows:
+            if launch.is_worker:
                 raise SystemExit(stop.code) from None
             raise
         except FewscanError as error:
-            if launch.follows:
+            if launch.is_worker:
                 raise FewscanError(f"process {rank()}: {error}") from error
             raise
         finally:
-            if not launch.follows:
-                launch.tell(None)
+            if not launch.is_worker:
+                launch.broadcast_start(None)

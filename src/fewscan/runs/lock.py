@@ -1,4 +1,4 @@
-"""Claims: lock files by which several processes, also on several machines, share the runs of one folder."""
+"""Lock files by which several processes, also on several machines, share the runs of one folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fewscan.io.files import read_json, write_json
 WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
-def claim(lock: Path) -> bool:
+def acquire(lock: Path) -> bool:
     """Create the lock in this process's name; False where another one holds it.
 
     A lock whose processes are all dead on this machine is taken over; of another machine's nothing is known.
@@ -32,12 +32,12 @@ def claim(lock: Path) -> bool:
     with _alone_in(lock.parent) as alone:
         if not alone or not _is_dead(lock):
             return False
-        hold(lock)
+        write_json(lock, _holders())
         return True
 
 
-def hold(lock: Path, *children: int) -> None:
-    """Name this process and its children as holders of a claimed lock.
+def add_holders(lock: Path, *children: int) -> None:
+    """Name children of this process beside it as holders of the lock that it has.
 
     A child that outlives a killed parent still writes into its folder, so the lock has to outlive the parent too.
     """
@@ -45,7 +45,7 @@ def hold(lock: Path, *children: int) -> None:
 
 
 def release(lock: Path) -> None:
-    """Give a claimed lock back.
+    """Give the lock back that this process has.
 
     On a disk that has become read-only it stays, and is taken over once this process has ended.
     """
@@ -54,9 +54,9 @@ def release(lock: Path) -> None:
 
 
 @contextmanager
-def claimed(lock: Path) -> Iterator[bool]:
-    """Whether the lock was claimed; given back at the end."""
-    mine = claim(lock)
+def acquired(lock: Path) -> Iterator[bool]:
+    """Whether the lock was acquired; it is given back at the end."""
+    mine = acquire(lock)
     try:
         yield mine
     finally:
@@ -75,7 +75,7 @@ def alone(lock: Path, what: str) -> Iterator[None]:
     Raises:
         DataError: another one is at work there.
     """
-    with claimed(lock) as mine:
+    with acquired(lock) as mine:
         if not mine:
             raise DataError(
                 f"{lock.parent}: {what} is at work there ({_named_holders(lock)}). "

@@ -18,7 +18,7 @@ from fewscan.io.geometry import Geometry
 from fewscan.io.orientation import upright
 from fewscan.io.places import bring_over, differences
 from fewscan.io.scans import read_mask, read_scan
-from fewscan.reporting.page.pixels import choose_window, nifti_base64, outline, png_uri, square, to_bytes
+from fewscan.reporting.page.pixels import choose_crop, nifti_base64, outline, png_uri, square, to_bytes
 
 # A page of 30 MB holds about so many voxels: image and masks, compressed, in base64.
 PAGE_VOXELS = 24_000_000
@@ -132,9 +132,9 @@ def _make_card(case: CaseFiles, classes: Classes, slice_axis: int, most_voxels: 
         masks["reference"] = np.where(reference == IGNORED, 0, reference)
         masks["disagreement"] = disagreement(masks["prediction"], reference)
     shown = np.any([mask > 0 for mask in masks.values()], axis=0)
-    window = choose_window(shown, image.geometry.spacing_mm, most_voxels)
-    grey = to_bytes(image.array[window.slices])
-    volumes = {"image": grey} | {name: mask[window.slices] for name, mask in masks.items()}
+    crop = choose_crop(shown, image.geometry.spacing_mm, most_voxels)
+    grey = to_bytes(image.array[crop.slices])
+    volumes = {"image": grey} | {name: mask[crop.slices] for name, mask in masks.items()}
     number = telling_slice(masks, slice_axis)
     voxel_ml = float(np.prod(image.geometry.spacing_mm)) / 1000
     counts = np.bincount(masks["prediction"].ravel(), minlength=len(classes.names))
@@ -143,12 +143,12 @@ def _make_card(case: CaseFiles, classes: Classes, slice_axis: int, most_voxels: 
         thumbnail=_thumbnail(case, image.array, masks, image.geometry, slice_axis, number),
         slice_number=number,
         focus=_focus(masks, image.geometry, slice_axis),
-        volumes={name: nifti_base64(volume, image.geometry, window) for name, volume in volumes.items()},
+        volumes={name: nifti_base64(volume, image.geometry, crop) for name, volume in volumes.items()},
         millilitres={
             region.name: float(counts[list(numbers)].sum()) * voxel_ml
             for region, numbers in zip(classes.scored, classes.parts, strict=True)
         },
-        coarser=window.step,
+        coarser=crop.step,
     )
 
 
@@ -210,12 +210,12 @@ def _thumbnail(
     flat = {name: upright(np.take(mask, number, slice_axis), slice_axis) for name, mask in masks.items()}
     spacing = [mm for axis, mm in enumerate(geometry.spacing_mm) if axis != slice_axis]
     shown = np.any([mask > 0 for mask in flat.values()], axis=0)
-    window = square(choose_window(shown, spacing, THUMBNAIL_PIXELS, 0.25), shown.shape, spacing)
-    picture = to_bytes(upright(np.take(image, number, slice_axis), slice_axis))[window.slices]
-    height, width = (side * step * mm for side, step, mm in zip(picture.shape, window.step, spacing, strict=True))
-    paths = [_outlines(flat["prediction"][window.slices], "prediction")]
+    crop = square(choose_crop(shown, spacing, THUMBNAIL_PIXELS, 0.25), shown.shape, spacing)
+    picture = to_bytes(upright(np.take(image, number, slice_axis), slice_axis))[crop.slices]
+    height, width = (side * step * mm for side, step, mm in zip(picture.shape, crop.step, spacing, strict=True))
+    paths = [_outlines(flat["prediction"][crop.slices], "prediction")]
     if "reference" in flat:
-        paths.append(_outlines(flat["reference"][window.slices], "reference"))
+        paths.append(_outlines(flat["reference"][crop.slices], "reference"))
     return Markup(
         '<svg viewBox="0 0 {0:.1f} {1:.1f}" role="img" aria-label="{2}">'
         '<image href="{3}" width="{0:.1f}" height="{1:.1f}" preserveAspectRatio="none"/>'

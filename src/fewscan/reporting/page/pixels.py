@@ -19,7 +19,7 @@ WINDOW_PERCENTILES = (0.5, 99.5)
 
 
 @dataclass(frozen=True)
-class Window:
+class CropBox:
     """A part of a grid, and every how many voxels of it are kept, per array axis."""
 
     start: tuple[int, ...]
@@ -37,7 +37,7 @@ class Window:
         return tuple(len(range(*edges)) for edges in zip(self.start, self.stop, self.step, strict=True))
 
 
-def choose_window(shown: np.ndarray, spacing_mm: Sequence[float], most_voxels: int, margin: float = 0.5) -> Window:
+def choose_crop(shown: np.ndarray, spacing_mm: Sequence[float], most_voxels: int, margin: float = 0.5) -> CropBox:
     """The part around what is shown; coarser along its finest axis, again and again, until it is small enough.
 
     Args:
@@ -54,27 +54,27 @@ def choose_window(shown: np.ndarray, spacing_mm: Sequence[float], most_voxels: i
         starts.append(max(0, first - more))
         stops.append(min(side, last + more))
     steps = [1] * shown.ndim
-    while np.prod(Window(tuple(starts), tuple(stops), tuple(steps)).shape) > most_voxels:
+    while np.prod(CropBox(tuple(starts), tuple(stops), tuple(steps)).shape) > most_voxels:
         steps[int(np.argmin(np.multiply(steps, spacing_mm)))] += 1
-    return Window(tuple(starts), tuple(stops), tuple(steps))
+    return CropBox(tuple(starts), tuple(stops), tuple(steps))
 
 
-def square(window: Window, shape: Sequence[int], spacing_mm: Sequence[float]) -> Window:
-    """A window in a slice that is as high as wide in mm, as far as the slice reaches.
+def square(crop: CropBox, shape: Sequence[int], spacing_mm: Sequence[float]) -> CropBox:
+    """A crop in a slice that is as high as wide in mm, as far as the slice reaches.
 
     Args:
-        window: of two axes.
+        crop: of two axes.
         shape: of the slice.
         spacing_mm: of its pixels.
     """
-    extents = [(stop - start) * mm for start, stop, mm in zip(window.start, window.stop, spacing_mm, strict=True)]
-    starts, stops = list(window.start), list(window.stop)
+    extents = [(stop - start) * mm for start, stop, mm in zip(crop.start, crop.stop, spacing_mm, strict=True)]
+    starts, stops = list(crop.start), list(crop.stop)
     for axis, (extent, mm, side) in enumerate(zip(extents, spacing_mm, shape, strict=True)):
         wanted = min(side, round(max(extents) / mm))
         before = (wanted - round(extent / mm)) // 2
         starts[axis] = min(max(0, starts[axis] - before), side - wanted)
         stops[axis] = starts[axis] + wanted
-    return Window(tuple(starts), tuple(stops), window.step)
+    return CropBox(tuple(starts), tuple(stops), crop.step)
 
 
 def to_bytes(image: np.ndarray) -> np.ndarray:
@@ -84,19 +84,19 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
     return np.rint(255 * ((values - lower) / max(float(upper - lower), 1e-7)).clip(0, 1)).astype(np.uint8)
 
 
-def nifti_base64(array: np.ndarray, geometry: Geometry, window: Window) -> str:
-    """A windowed uint8 volume (z, y, x) as `.nii.gz`, in base64; it lies where it lay in the scan.
+def nifti_base64(array: np.ndarray, geometry: Geometry, crop: CropBox) -> str:
+    """A cropped uint8 volume (z, y, x) as `.nii.gz`, in base64; it lies where it lay in the scan.
 
     Args:
-        array: already cut to the window.
+        array: already cropped.
         geometry: of the whole scan.
-        window: of the array in the scan.
+        crop: of the array in the scan.
     """
     import nibabel
 
     affine = geometry.affine_ras
-    affine[:3, 3] += affine[:3, :3] @ np.array(window.start[::-1], dtype=float)
-    affine[:3, :3] *= np.array(window.step[::-1])
+    affine[:3, 3] += affine[:3, :3] @ np.array(crop.start[::-1], dtype=float)
+    affine[:3, :3] *= np.array(crop.step[::-1])
     image = nibabel.Nifti1Image(np.ascontiguousarray(array.transpose(2, 1, 0)), affine)
     image.header.set_xyzt_units("mm")
     return base64.b64encode(gzip.compress(image.to_bytes(), mtime=0)).decode("ascii")
