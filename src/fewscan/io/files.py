@@ -33,9 +33,8 @@ def check_name(path: Path) -> None:
     except UnicodeEncodeError:
         is_utf8 = False
     if not is_utf8:
-        raise DataError(
-            f"{path}: its name is not UTF-8. Rename it, such as with convmv -f latin1 -t utf-8 --notest, or copy it."
-        )
+        remedy = "Rename it, such as with convmv -f latin1 -t utf-8 --notest, or copy it"
+        raise DataError.of(path, "its name is not UTF-8", remedy)
 
 
 @contextmanager
@@ -110,12 +109,12 @@ def read_text(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}. Check the path and its permissions.") from None
+        raise DataError.of(path, f"cannot be read: {error.strerror}", "Check the path and its permissions") from None
     encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
     try:
         return raw.decode(encoding)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text: {error}. Save it as UTF-8.") from None
+        raise DataError.of(path, f"is not UTF-8 text: {error}", "Save it as UTF-8") from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -146,4 +145,4 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not a JSON file: {error}. Mend or restore it.") from None
+        raise DataError.of(path, f"not a JSON file: {error}", "Mend or restore it") from None

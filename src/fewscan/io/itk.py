@@ -16,7 +16,7 @@ from fewscan.errors import DataError
 from fewscan.io.formats import ScanFormat
 from fewscan.io.geometry import LPS_TO_RAS, MARK, Geometry, Scan, canonical_geometry
 from fewscan.io.itk_headers import has_field, segment_names
-from fewscan.io.refusals import check_spacing, colours, several_frames
+from fewscan.io.refusals import COPY_AGAIN, check_spacing, colours, several_frames
 
 # Beyond this an axis is not rounded by its writer's float32 but to few decimals.
 ROUNDED_AXES = 1e-5
@@ -110,7 +110,7 @@ def damaged(path: Path, error: Exception) -> DataError:
         error: what ITK raised.
     """
     reason = str(error).strip().splitlines()[-1]
-    return DataError(f"{path}: cannot be read as a scan. Copy it again from its source. ({reason})")
+    return DataError.of(path, f"cannot be read as a scan ({reason})", COPY_AGAIN)
 
 
 def itk_geometry(path: Path, reader: Any, notes: tuple[str, ...]) -> Geometry:
@@ -137,15 +137,15 @@ def itk_geometry(path: Path, reader: Any, notes: tuple[str, ...]) -> Geometry:
         direction = np.pad(direction, (0, 1)) + np.diag([0, 0, 1])
     direction = direction[:3, :3]
     if not all(math.isfinite(s) and s > 0 for s in spacing[:3]):
-        raise DataError(f"{path}: spacing {spacing[:3]} (x, y, z) is not positive. Mend the header.")
+        raise DataError.of(path, f"spacing {spacing[:3]} (x, y, z) is not positive", "Mend the header")
     check_spacing(path, spacing[:3])
     is_finite = np.isfinite(origin).all() and np.isfinite(direction).all()
     lengths = np.linalg.norm(direction, axis=0)
     if not (is_finite and np.allclose(lengths, 1, atol=1e-2) and abs(np.linalg.det(direction)) > 1e-3):
-        raise DataError(f"{path}: the header's axes or origin make no map to mm. Mend the header.")
+        raise DataError.of(path, "the header's axes or origin make no map to mm", "Mend the header")
     if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-2):
-        raise DataError(
-            f"{path}: the axes are not at right angles, which only NIfTI masks can keep. Save it as .nii.gz."
+        raise DataError.of(
+            path, "the axes are not at right angles, which only NIfTI masks can keep", "Save it as .nii.gz"
         )
     exact = _nearest_rotation(direction)
     off = np.abs(direction - exact).max()
@@ -175,7 +175,9 @@ def _form_at(path: Path, shape: tuple[int, ...], affine_ras: np.ndarray) -> ItkF
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     direction = affine[:3, :3] / spacing
     if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-4):
-        raise DataError(f"{path}: the scan's axes are not at right angles, only NIfTI can hold that.")
+        raise DataError.of(
+            path, "the scan's axes are not at right angles, which only NIfTI can hold", "Write it as .nii.gz"
+        )
     return ItkForm(
         shape[::-1], tuple(spacing.tolist()), tuple(affine[:3, 3].tolist()), tuple(direction.ravel().tolist())
     )

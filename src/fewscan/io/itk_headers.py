@@ -12,7 +12,7 @@ from fewscan.errors import DataError
 from fewscan.io.refusals import COPY_AGAIN, DEFLATE_LARGEST_RATIO, not_permitted
 
 LARGEST_HEADER = 1 << 20
-ATTACH = "Save it with its pixels in the same file."
+ATTACH = "Save it with its pixels in the same file"
 NO_SPACING = "the header has no spacing; 1 mm is taken"
 # Both formats: where the header ends.
 HEADER_END = re.compile(rb"\r?\n\r?\n|^ElementDataFile[^\n]*\n", re.MULTILINE)
@@ -35,7 +35,7 @@ def read_beginning(path: Path) -> tuple[bytes, int]:
     except PermissionError:
         raise not_permitted(path) from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}. {COPY_AGAIN}") from None
+        raise DataError.of(path, f"cannot be read: {error.strerror}", COPY_AGAIN) from None
 
 
 def has_field(path: Path, name: str) -> bool:
@@ -84,7 +84,7 @@ def parse_sizes(path: Path, text: str) -> list[int]:
     """
     parts = text.split()
     if not parts or not all(re.fullmatch(r"[0-9]{1,12}", part) and int(part) > 0 for part in parts):
-        raise DataError(f"{path}: the header's shape {text!r} is impossible: it is damaged. {COPY_AGAIN}")
+        raise DataError.of(path, f"the header's shape {text!r} is impossible: it is damaged", COPY_AGAIN)
     return [int(part) for part in parts]
 
 
@@ -107,7 +107,5 @@ def check_length(path: Path, count: int, value_bytes: int, packing: str, found: 
         "text": (found + 1) / 2,
     }
     if count > most[packing]:
-        raise DataError(
-            f"{path}: the file is cut short: its header wants {count} voxels, {found} bytes cannot hold them. "
-            f"{COPY_AGAIN}"
-        )
+        problem = f"the file is cut short: its header wants {count} voxels, {found} bytes cannot hold them"
+        raise DataError.of(path, problem, COPY_AGAIN)

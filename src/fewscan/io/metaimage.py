@@ -75,7 +75,7 @@ class MetaImage(ItkFormat):
         reader = itk_reader(path, IMAGE_IO)
         geometry = itk_geometry(path, reader, header.notes)
         if math.prod(geometry.shape) != math.prod(header.shape):
-            raise DataError(f"{path}: cannot be read as a scan: its header is odd. {COPY_AGAIN}")
+            raise DataError.of(path, "cannot be read as a scan: its header is odd", COPY_AGAIN)
         return [canonical_scan(_read_pixels(path, header).reshape(stored_shape(reader)), geometry)]
 
 
@@ -117,16 +117,15 @@ def check_meta(path: Path) -> MetaHeader:
         text = line.rstrip(b"\r").decode("latin-1")
         match = META_LINE.fullmatch(text)
         if match is None or len(text) > LONGEST_META_LINE or CONTROL.search(text):
-            raise DataError(f"{path}: cannot be read as a scan: it has no sound MetaImage header. {COPY_AGAIN}")
+            raise DataError.of(path, "cannot be read as a scan: it has no sound MetaImage header", COPY_AGAIN)
         # MetaIO minds the case; a name in another case or given twice could mean one thing here and another there.
         if match[1].lower() in fields or (match[1].lower() in DECIDING and match[1] not in DECIDING.values()):
-            raise DataError(f"{path}: cannot be read as a scan: the field {match[1]} is odd or twice. {COPY_AGAIN}")
+            raise DataError.of(path, f"cannot be read as a scan: the field {match[1]} is odd or twice", COPY_AGAIN)
         fields[match[1].lower()] = match[2].strip()
         position += len(line) + len(newline)
     if fields["elementdatafile"].upper() != "LOCAL":
-        raise DataError(
-            f"{path}: its pixels lie in another file, {fields['elementdatafile']!r}, which is not read. {ATTACH}"
-        )
+        other = fields["elementdatafile"]
+        raise DataError.of(path, f"its pixels lie in another file, {other!r}, which is not read", ATTACH)
     return _meta_header(path, fields, position, found - position)
 
 
@@ -135,13 +134,13 @@ def _meta_header(path: Path, fields: dict[str, str], offset: int, left: int) -> 
         raise colours(path)
     is_plain = fields.get("headersize", "0") in ("0", "-1") and fields.get("objecttype", "Image") == "Image"
     if not is_plain or fields.get("binarydata", "true").lower() not in TRUE:
-        raise DataError(f"{path}: cannot be read as a scan: an unusual header. Save it as a plain MHA or as .nii.gz.")
+        raise DataError.of(path, "cannot be read as a scan: an unusual header", "Save it as a plain MHA or as .nii.gz")
     kind = fields.get("elementtype", "")
     if kind not in META_VALUES:
-        raise DataError(f"{path}: holds values of type {kind or 'unknown'}. Convert it to real numbers.")
+        raise DataError.of(path, f"holds values of type {kind or 'unknown'}", "Convert it to real numbers")
     sizes = parse_sizes(path, fields.get("dimsize", ""))
     if fields.get("ndims") != str(len(sizes)):
-        raise DataError(f"{path}: NDims and DimSize do not fit: the header is damaged. {COPY_AGAIN}")
+        raise DataError.of(path, "NDims and DimSize do not fit: the header is damaged", COPY_AGAIN)
     big_endian = fields.get("elementbyteordermsb", fields.get("binarydatabyteordermsb", "false")).lower() in TRUE
     dtype = np.dtype((">" if big_endian else "<") + META_VALUES[kind])
     compressed = fields.get("compresseddata", "").lower() in TRUE
@@ -165,10 +164,10 @@ def _read_pixels(path: Path, header: MetaHeader) -> np.ndarray:
             stored = file.read() if header.compressed else file.read(header.n_bytes)
         pixels = _unpacked(path, stored, header.n_bytes) if header.compressed else stored
         if len(pixels) < header.n_bytes:
-            raise DataError(f"{path}: the file is cut short. {COPY_AGAIN}")
+            raise DataError.of(path, "the file is cut short", COPY_AGAIN)
         return np.frombuffer(pixels, header.dtype).reshape(header.shape).astype(header.dtype.newbyteorder("="))
     except (OSError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read as a scan: it is damaged. {COPY_AGAIN} ({error})") from None
+        raise DataError.of(path, f"cannot be read as a scan: it is damaged ({error})", COPY_AGAIN) from None
     except MemoryError:
         raise too_large(path, wanted) from None
 
@@ -180,5 +179,5 @@ def _unpacked(path: Path, stored: bytes, size: int) -> bytes:
     # The checksum is compared once the end is reached.
     packer.decompress(packer.unconsumed_tail, 1)
     if not packer.eof:
-        raise DataError(f"{path}: the file is cut short, or longer than its header says. {COPY_AGAIN}")
+        raise DataError.of(path, "the file is cut short, or longer than its header says", COPY_AGAIN)
     return pixels

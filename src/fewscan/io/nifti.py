@@ -102,7 +102,7 @@ def _fill(path: Path, file: BinaryIO, room: memoryview) -> None:
     while room:
         count = cast(Any, file).readinto(room[:CHUNK])
         if not count:
-            raise DataError(f"{path}: the file is cut short. {COPY_AGAIN}")
+            raise DataError.of(path, "the file is cut short", COPY_AGAIN)
         room = room[count:]
 
 

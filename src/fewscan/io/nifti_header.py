@@ -147,9 +147,11 @@ def open_nifti(path: Path, packed: bool) -> BinaryIO:
     with path.open("rb") as file:
         is_packed = file.read(2) == GZIP_MAGIC
     if is_packed and not packed:
-        raise DataError(f"{path}: holds gzip data but is not named so. Rename it to end in .nii.gz.")
+        raise DataError.of(path, "holds gzip data but is not named so", "Rename it to end in .nii.gz")
     if packed and not is_packed:
-        raise DataError(f"{path}: cannot be read as a scan: it is not gzip data. Rename it to end in .nii, or gzip it.")
+        raise DataError.of(
+            path, "cannot be read as a scan: it is not gzip data", "Rename it to end in .nii, or gzip it"
+        )
     return cast(BinaryIO, gzip.open(path, "rb")) if packed else path.open("rb")
 
 
@@ -163,8 +165,8 @@ def damaged(path: Path, error: Exception) -> DataError:
     if isinstance(error, PermissionError):
         return not_permitted(path)
     if isinstance(error, EOFError):
-        return DataError(f"{path}: the file is cut short. {COPY_AGAIN}")
-    return DataError(f"{path}: cannot be read as a scan: it is damaged. {COPY_AGAIN} ({error})")
+        return DataError.of(path, "the file is cut short", COPY_AGAIN)
+    return DataError.of(path, f"cannot be read as a scan: it is damaged ({error})", COPY_AGAIN)
 
 
 def _parse(path: Path, raw: bytes) -> NiftiHeader:
@@ -199,15 +201,15 @@ def _raw_fields(path: Path, raw: bytes) -> Any:
                 if fields["magic"] == magic:
                     return fields
                 if fields["magic"] in (b"ni1", b"ni2"):
-                    raise DataError(f"{path}: a header whose pixels lie in another file. Save both as one .nii file.")
-    raise DataError(f"{path}: cannot be read as a scan: it has no NIfTI header. {COPY_AGAIN}")
+                    raise DataError.of(path, "a header whose pixels lie in another file", "Save both as one .nii file")
+    raise DataError.of(path, "cannot be read as a scan: it has no NIfTI header", COPY_AGAIN)
 
 
 def _shape(path: Path, dim: np.ndarray) -> tuple[int, ...]:
     count = int(dim[0])
     sides = tuple(int(side) for side in dim[1 : 1 + max(count, 0)])
     if not 1 <= count <= 7 or min(sides) < 1:
-        raise DataError(f"{path}: the header's shape {sides} is impossible: it is damaged. {COPY_AGAIN}")
+        raise DataError.of(path, f"the header's shape {sides} is impossible: it is damaged", COPY_AGAIN)
     return sides + (1,) * (3 - count)
 
 
@@ -217,7 +219,7 @@ def _dtype(path: Path, fields: Any) -> np.dtype:
         raise colours(path)
     if code not in VALUES:
         name = REFUSED_VALUES.get(code, f"number {code}")
-        raise DataError(f"{path}: holds values of type {name}. Convert it to real numbers.")
+        raise DataError.of(path, f"holds values of type {name}", "Convert it to real numbers")
     return np.dtype(fields.dtype["datatype"].byteorder + VALUES[code])
 
 
@@ -226,7 +228,7 @@ def _offset(path: Path, offset: float, header_size: int) -> int:
     if offset == 0:
         return header_size + 4
     if not (math.isfinite(offset) and offset >= header_size and offset == int(offset)):
-        raise DataError(f"{path}: the header says that the pixels begin at byte {offset}: it is damaged. {COPY_AGAIN}")
+        raise DataError.of(path, f"the header says that the pixels begin at byte {offset}: it is damaged", COPY_AGAIN)
     return int(offset)
 
 
@@ -235,7 +237,7 @@ def _scaling(path: Path, slope: float, inter: float) -> tuple[float, float]:
     if slope == 0 or math.isnan(slope):
         return 1.0, 0.0
     if not (math.isfinite(slope) and math.isfinite(inter)):
-        raise DataError(f"{path}: scl_slope {slope} and scl_inter {inter} are not finite. Mend the header.")
+        raise DataError.of(path, f"scl_slope {slope} and scl_inter {inter} are not finite", "Mend the header")
     return slope, inter
 
 
@@ -250,7 +252,7 @@ def _geometry(path: Path, fields: Any) -> tuple[tuple[float, float, float], np.n
     pixdim = np.where(np.arange(3) < count, fields["pixdim"][1:4].astype(float), 1.0)
     spacing = pixdim * millimetres
     if not (np.isfinite(spacing) & (spacing > 0)).all():
-        raise DataError(f"{path}: spacing {pixdim.tolist()} (x, y, z) is not positive. Mend pixdim in the header.")
+        raise DataError.of(path, f"spacing {pixdim.tolist()} (x, y, z) is not positive", "Mend pixdim in the header")
     check_spacing(path, spacing.tolist())
     notes: list[str] = []
     axes, origin = _believed(fields, pixdim, notes)
@@ -325,11 +327,8 @@ def _qform(fields: Any, notes: list[str]) -> Axes | None:
 def _check_size(path: Path, header: NiftiHeader, packed: bool) -> None:
     found = path.stat().st_size
     if not packed and found < header.size:
-        raise DataError(
-            f"{path}: the file is cut short: its header wants {header.size} bytes, it has {found}. {COPY_AGAIN}"
-        )
+        problem = f"the file is cut short: its header wants {header.size} bytes, it has {found}"
+        raise DataError.of(path, problem, COPY_AGAIN)
     if packed and found * DEFLATE_LARGEST_RATIO < header.size:
-        raise DataError(
-            f"{path}: the file is cut short: {found} bytes cannot unpack to the {header.size} that its header wants. "
-            f"{COPY_AGAIN}"
-        )
+        problem = f"the file is cut short: {found} bytes cannot unpack to the {header.size} that its header wants"
+        raise DataError.of(path, problem, COPY_AGAIN)

@@ -78,7 +78,7 @@ def check_nrrd(path: Path) -> NrrdHeader:
     """
     start, found = read_beginning(path)
     if not re.match(rb"NRRD000[1-5]", start):
-        raise DataError(f"{path}: cannot be read as a scan: it has no NRRD header. {COPY_AGAIN}")
+        raise DataError.of(path, "cannot be read as a scan: it has no NRRD header", COPY_AGAIN)
     # Atomic, so that one \r\n never passes for two ends of lines: the header would seem to end there.
     end = re.search(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)", start)
     lines = re.split(r"\r\n|\n|\r", start[: end.start() if end else None].decode("latin-1"))[1:]
@@ -88,19 +88,19 @@ def check_nrrd(path: Path) -> NrrdHeader:
         if not line.startswith("#") and not value.startswith("="):
             fields["".join(key.lower().split())] = value.strip()
     if "datafile" in fields:
-        raise DataError(f"{path}: its pixels lie in another file, {fields['datafile']!r}, which is not read. {ATTACH}")
+        raise DataError.of(path, f"its pixels lie in another file, {fields['datafile']!r}, which is not read", ATTACH)
     if end is None:
-        raise DataError(f"{path}: the file is cut short, within the header. {COPY_AGAIN}")
+        raise DataError.of(path, "the file is cut short, within the header", COPY_AGAIN)
     if {"byteskip", "lineskip"} & set(fields) or not {"type", "sizes", "encoding"} <= set(fields):
-        raise DataError(f"{path}: cannot be read as a scan: an unusual header. Save it as a plain NRRD or as .nii.gz.")
+        raise DataError.of(path, "cannot be read as a scan: an unusual header", "Save it as a plain NRRD or as .nii.gz")
     kind = " ".join(fields["type"].lower().split())
     if kind not in BYTES_OF_NRRD:
-        raise DataError(f"{path}: holds values of type {kind}. Convert it to real numbers.")
+        raise DataError.of(path, f"holds values of type {kind}", "Convert it to real numbers")
     sizes = parse_sizes(path, fields["sizes"])
     check_length(path, math.prod(sizes), BYTES_OF_NRRD[kind], _nrrd_packing(path, fields), found - end.end())
     units = set(re.findall(r'"([^"]*)"', fields.get("spaceunits", "") + fields.get("units", "")))
     if units - MILLIMETRES:
-        raise DataError(f"{path}: is measured in {', '.join(sorted(units))}. Convert it to mm.")
+        raise DataError.of(path, f"is measured in {', '.join(sorted(units))}", "Convert it to mm")
     notes = () if {"spacings", "spacedirections"} & set(fields) else (NO_SPACING,)
     return NrrdHeader(math.prod(sizes) * BYTES_OF_NRRD[kind], notes)
 
@@ -110,5 +110,5 @@ def _nrrd_packing(path: Path, fields: dict[str, str]) -> str:
     packings = {"raw": "raw", "gzip": "packed", "gz": "packed"}
     packings |= dict.fromkeys(("text", "txt", "ascii"), "text")
     if encoding not in packings:
-        raise DataError(f"{path}: encoding {encoding!r} cannot be read. Save it with raw or gzip encoding.")
+        raise DataError.of(path, f"encoding {encoding!r} cannot be read", "Save it with raw or gzip encoding")
     return packings[encoding]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fewscan.errors import DataError
 
-COPY_AGAIN = "Copy it again from its source."
+COPY_AGAIN = "Copy it again from its source"
 # Deflate, which gzip and zlib use, cannot make anything smaller than this share of itself.
 DEFLATE_LARGEST_RATIO = 1032
 # An atom, and a hundred kilometres: beyond them products of spacings leave the numbers of float32.
@@ -21,7 +21,7 @@ def several_frames(path: Path, count: int) -> DataError:
         path: path of the file.
         count: number of frames in the file, at least 2.
     """
-    return DataError(f"{path}: has {count} frames. Give one file per frame or channel.")
+    return DataError.of(path, f"has {count} frames", "Give one file per frame or channel")
 
 
 def colours(path: Path) -> DataError:
@@ -30,7 +30,7 @@ def colours(path: Path) -> DataError:
     Args:
         path: path of the file.
     """
-    return DataError(f"{path}: a colour or vector image. Give one file per channel.")
+    return DataError.of(path, "a colour or vector image", "Give one file per channel")
 
 
 def not_permitted(path: Path) -> DataError:
@@ -39,7 +39,7 @@ def not_permitted(path: Path) -> DataError:
     Args:
         path: path of the file.
     """
-    return DataError(f"{path}: you may not read this file. Change its permissions.")
+    return DataError.of(path, "you may not read this file", "Change its permissions")
 
 
 def check_spacing(path: Path, spacing_mm: Sequence[float]) -> None:
@@ -54,4 +54,4 @@ def check_spacing(path: Path, spacing_mm: Sequence[float]) -> None:
     """
     least, most = SPACINGS_MM
     if not all(least <= s <= most for s in spacing_mm):
-        raise DataError(f"{path}: a spacing of {list(spacing_mm)} mm (x, y, z) is impossible. Mend the header.")
+        raise DataError.of(path, f"a spacing of {list(spacing_mm)} mm (x, y, z) is impossible", "Mend the header")

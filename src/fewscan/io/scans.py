@@ -48,7 +48,7 @@ def _whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
     # NaN is the least and the greatest of what it is among.
     low, high = array.min(), array.max()
     if not (np.isfinite(low) and np.isfinite(high) and max(abs(float(low)), abs(float(high))) < LARGEST_LABEL):
-        raise DataError(f"{path}: the mask holds NaN, infinite or huge values. Save it as integers.")
+        raise DataError.of(path, "the mask holds NaN, infinite or huge values", "Save it as integers")
     kind = np.result_type(*(np.min_scalar_type(round(float(value))) for value in (low, high)))
     if array.dtype.kind in "iub":
         return array.astype(kind, copy=False)
@@ -58,7 +58,7 @@ def _whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
         rounded = np.rint(theirs)
         odd = theirs[np.abs(theirs - rounded) > LABEL_TOLERANCE]
         if odd.size:
-            raise DataError(f"{path}: label values such as {odd[0]:g} are not whole. Save it as integers.")
+            raise DataError.of(path, f"label values such as {odd[0]:g} are not whole", "Save it as integers")
         ours[...] = rounded
     return whole
 
@@ -113,19 +113,19 @@ def _format_of_file(path: Path) -> ScanFormat:
         status = path.stat()
     except FileNotFoundError:
         broken = "the link leads nowhere" if path.is_symlink() else "there is no such file"
-        raise DataError(f"{path}: {broken}. Check the path.") from None
+        raise DataError.of(path, broken, "Check the path") from None
     except OSError as error:
         fault = "a link that leads in a circle" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
-        raise DataError(f"{path}: {fault}. Check the path and its permissions.") from None
+        raise DataError.of(path, fault, "Check the path and its permissions") from None
     if ending is None:
-        raise DataError(f"{path}: not a scan that can be read. Convert it to {', '.join(scan_endings())}.")
+        raise DataError.of(path, "not a scan that can be read", f"Convert it to {', '.join(scan_endings())}")
     if not stat.S_ISREG(status.st_mode):
         what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
-        raise DataError(f"{path}: {what}, not a file. Give the file itself.")
+        raise DataError.of(path, f"{what}, not a file", "Give the file itself")
     if not os.access(path, os.R_OK):
         raise not_permitted(path)
     if status.st_size == 0:
-        raise DataError(f"{path}: the file is empty. {COPY_AGAIN}")
+        raise DataError.of(path, "the file is empty", COPY_AGAIN)
     return format_of(ending)
 
 
@@ -146,11 +146,13 @@ def write_scan(path: Path, array: np.ndarray, geometry: Geometry, predicted: boo
         WriteError: the file cannot be written.
     """
     if array.shape != geometry.shape:
-        raise DataError(f"{path}: the array has shape {array.shape}, its geometry {geometry.shape}.")
+        raise DataError.of(
+            path, f"the array has shape {array.shape}, its geometry {geometry.shape}", "Give the geometry of the array"
+        )
     check_name(path)
     ending = scan_ending(path)
     if ending is None:
-        raise DataError(f"{path}: no scan can have this ending. Choose one of {', '.join(scan_endings())}.")
+        raise DataError.of(path, "no scan can have this ending", f"Choose one of {', '.join(scan_endings())}")
     scan_format = format_of(ending)
     scan_format.check_geometry(path, geometry)
     with atomic_path(path) as beside:

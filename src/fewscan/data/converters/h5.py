@@ -33,17 +33,17 @@ def read_arrays(path: Path, names: Sequence[str], n_axes: int) -> list[np.ndarra
     import h5py
 
     if not path.is_file():
-        raise DataError(f"{path}: not a file. {COPY_AGAIN}")
+        raise DataError.of(path, "not a file", COPY_AGAIN)
     try:
         with h5py.File(path, "r") as file:
             arrays = [_read(path, file, name, n_axes) for name in names]
     except DAMAGED as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{path}: not an h5 file with {' and '.join(names)}. {COPY_AGAIN} ({reason})") from None
+        raise DataError.of(path, f"not an h5 file with {' and '.join(names)} ({reason})", COPY_AGAIN) from None
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
         told = ", ".join(f"{name} {array.shape}" for name, array in zip(names, arrays, strict=True))
-        raise DataError(f"{path}: has arrays of different shapes: {told}. {COPY_AGAIN}")
+        raise DataError.of(path, f"has arrays of different shapes: {told}", COPY_AGAIN)
     return arrays
 
 
@@ -52,22 +52,22 @@ def _read(path: Path, file: Any, name: str, n_axes: int) -> np.ndarray:
 
     # Not `name in file`, which follows a link to see whether something is at its end.
     if not file.id.links.exists(name.encode()):
-        raise DataError(f'{path}: has no "{name}". {COPY_AGAIN}')
+        raise DataError.of(path, f'has no "{name}"', COPY_AGAIN)
     if file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-        raise DataError(f'{path}: "{name}" is a link to somewhere else. Give files that hold their own pixels.')
+        raise DataError.of(path, f'"{name}" is a link to somewhere else', "Give files that hold their own pixels")
     found = file[name]
     if not isinstance(found, h5py.Dataset):
-        raise DataError(f'{path}: "{name}" is no array. {COPY_AGAIN}')
+        raise DataError.of(path, f'"{name}" is no array', COPY_AGAIN)
     if found.is_virtual or found.external:
-        raise DataError(f'{path}: the pixels of "{name}" lie in another file. Give files that hold their own pixels.')
+        raise DataError.of(path, f'the pixels of "{name}" lie in another file', "Give files that hold their own pixels")
     if found.dtype.kind not in "biuf" or found.dtype.itemsize > 8:
-        raise DataError(f'{path}: "{name}" is not of real numbers, but {found.dtype}. {COPY_AGAIN}')
+        raise DataError.of(path, f'"{name}" is not of real numbers, but {found.dtype}', COPY_AGAIN)
     if found.ndim != n_axes or not found.size:
-        raise DataError(f'{path}: "{name}" has the shape {found.shape}, not {n_axes} axes with pixels. {COPY_AGAIN}')
+        raise DataError.of(path, f'"{name}" has the shape {found.shape}, not {n_axes} axes with pixels', COPY_AGAIN)
     wanted, stored = found.nbytes, found.id.get_storage_size()
     # What was never written takes no room in a file, and reads as a value that stands for all of it.
     if not stored or (wanted > SMALL and stored * DEFLATE_LARGEST_RATIO < wanted):
-        raise DataError(f'{path}: "{name}" is to have {wanted} bytes, the file holds {stored} of it. {COPY_AGAIN}')
+        raise DataError.of(path, f'"{name}" is to have {wanted} bytes, the file holds {stored} of it', COPY_AGAIN)
     require_memory(path, wanted)
     try:
         return np.asarray(found[()])
