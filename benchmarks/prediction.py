@@ -19,6 +19,7 @@ from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.plan import make_plan
 from fewscan.data.split import make_split
 from fewscan.inference.model import ModelCard, save_model
+from fewscan.networks.segmenter import build_network
 from fewscan.networks.unet import UNet
 from fewscan.terminal.console import Reporter
 
@@ -49,8 +50,10 @@ def _untrained(folder: Path, index: DatasetIndex, cases: tuple[Case, ...], size:
     config = options.config(size)
     plan = make_plan(index, take_fingerprint(index, cases), config.plan, config.network.stride)
     torch.manual_seed(config.seed)
-    network = UNet(len(plan.channel_names), len(plan.class_names), 2, config.network)
-    card = ModelCard(method=config.method, network_name="student", network=config.network, plan=plan, flips=False)
+    network = build_network(len(plan.channel_names), len(plan.class_names), len(plan.size), config.network)
+    card = ModelCard(
+        method=config.method, network_name="student", ndim=2, network=config.network, plan=plan, flips=False
+    )
     folder.mkdir(parents=True, exist_ok=True)
     save_model(folder, network, card)
     return folder

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,12 +17,13 @@ from fewscan.data.plan import PlanSettings
 from fewscan.errors import ConfigError, DataError
 from fewscan.io.files import read_text
 from fewscan.methods.base import MethodSettings, StagesSettings
-from fewscan.networks.unet import UNetSettings
-from fewscan.registry import METHODS
+from fewscan.networks.segmenter import FIRST_KIND, AnyNetworkSettings, read_network_settings, settings_class
+from fewscan.registry import METHODS, NETWORKS
 from fewscan.settings import Count, CountOrZero, NonNegative, Positive, Settings
 
 DEEPEST_VALUE = 20
 RECIPES = ("auto", "paper", "quick")
+METHOD_FROM_OUTSIDE = re.compile(r"methods\.(?P<name>[\w.]+:\w+)(?:\.|$)")
 
 
 class OptimiserSettings(Settings):
@@ -81,7 +83,7 @@ class Config(Settings):
         description="Same seed and machine, same weights on a GPU too, where it costs time; on the CPU always so.",
     )
     plan: PlanSettings = Field(default_factory=PlanSettings)
-    network: UNetSettings = Field(default_factory=UNetSettings)
+    network: AnyNetworkSettings = Field(default_factory=lambda: read_network_settings({}))
     augmentation: AugmentationSettings = Field(default_factory=AugmentationSettings)
     optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
     stages: StagesSettings
@@ -155,15 +157,35 @@ def load_config(recipe: str, assignments: Sequence[str] = (), device_type: str =
     tree: dict[str, Any] = yaml.safe_load(recipe_text(recipe))
     _merge(tree, tree.pop("devices", {}).get(device_type, {}))
     tree.update(top)
-    for assignment in assignments:
+    for assignment in sorted(assignments, key=_is_not_of_kind):
         _assign(tree, assignment)
+    import_named(tree)
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_faults(error)) from None
+        raise ConfigError(_faults(error, own=_names(settings_class(_network_kind(tree)), "network."))) from None
     config.method_settings()
     config.check_methods()
     return config
+
+
+def import_named(tree: Mapping[str, Any]) -> None:
+    """Import the methods and the network from outside fewscan that settings name as `package.module:Class`.
+
+    For settings of the user of this process alone, never for those of a file that may be somebody else's.
+
+    Args:
+        tree: Tree of settings, not yet checked.
+
+    Raises:
+        ConfigError: There is no such module or class, or the class is no method or network.
+    """
+    sections = tree.get("methods")
+    methods = [tree.get("method"), *(sections if isinstance(sections, Mapping) else ())]
+    for registry, names in ((METHODS, methods), (NETWORKS, [_network_kind(tree)])):
+        for name in names:
+            if isinstance(name, str) and ":" in name:
+                registry.load(name)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -195,12 +217,33 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
     if not equals:
         raise ConfigError(f"--set {assignment}: write it as key=value, such as optimiser.learning_rate=0.02.")
     value = _value(assignment, text)
-    *parents, leaf = path.strip().split(".")
+    *parents, leaf = _split_key(path.strip())
+    if (parents, leaf) == (["network"], "kind") and value != _network_kind(tree):
+        # The recipe's settings are another network's.
+        tree["network"] = {}
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
             raise ConfigError(f"--set {assignment}: {parent} is a value and has no settings of its own.")
     tree[leaf] = value
+
+
+def _is_not_of_kind(assignment: str) -> bool:
+    """To sort by: which network it is has to be known before its settings."""
+    return assignment.partition("=")[0].strip() != "network.kind"
+
+
+def _network_kind(tree: Mapping[str, Any]) -> Any:
+    network = tree.get("network")
+    return network.get("kind", FIRST_KIND) if isinstance(network, Mapping) else FIRST_KIND
+
+
+def _split_key(key: str) -> list[str]:
+    """The parts of methods.NAME.SETTING and so on; the name of a method from outside has dots of its own."""
+    outside = METHOD_FROM_OUTSIDE.match(key)
+    if outside is None:
+        return key.split(".")
+    return ["methods", outside["name"], *(key[outside.end() :].split(".") if outside.end() < len(key) else [])]
 
 
 def _value(assignment: str, text: str) -> Any:
@@ -235,14 +278,23 @@ def _method_settings(method: str, section: dict[str, Any]) -> MethodSettings:
     try:
         return settings.model_validate(section)
     except ValidationError as error:
-        raise ConfigError(_faults(error, f"methods.{method}.")) from None
+        prefix = f"methods.{method}."
+        raise ConfigError(_faults(error, prefix, _names(settings, prefix))) from None
 
 
-def _faults(error: ValidationError, prefix: str = "") -> str:
+def _faults(error: ValidationError, prefix: str = "", own: Iterable[str] = ()) -> str:
+    """All that is wrong, a line each.
+
+    Args:
+        error: What was found.
+        prefix: Section that was looked at, with a dot at the end; empty: the whole tree.
+        own: Names of the settings of parts that are not fewscan's own.
+    """
+    known = [*own, *_names(Config), *_method_names()]
     lines = []
     for fault in error.errors():
         name = prefix + ".".join(str(part) for part in fault["loc"])
-        hint = _hint(name, [*_names(Config), *_method_names()]) if fault["type"] == "extra_forbidden" else ""
+        hint = _hint(name, known) if fault["type"] == "extra_forbidden" else ""
         lines.append(f"  {name}: {fault['msg']} (got {fault['input']!r}).{hint}")
     return "\n".join(["These settings cannot be used:", *lines])
 

@@ -256,6 +256,13 @@ METHODS = Registry(
     base="fewscan.methods.base:Method",
 )
 
+NETWORKS = Registry(
+    "network",
+    "fewscan.networks",
+    {"unet": "fewscan.networks.unet:UNet"},
+    base="fewscan.networks.segmenter:SegmentationNetwork",
+)
+
 # By the endings of files' names.
 FORMATS = Registry(
     "scan format",

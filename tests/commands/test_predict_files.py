@@ -37,7 +37,7 @@ class Listener(Reporter):
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     settings = UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))
-    card = ModelCard(method="supervised", network_name="student", network=settings, plan=PLAN, flips=False)
+    card = ModelCard(method="supervised", network_name="student", ndim=2, network=settings, plan=PLAN, flips=False)
     torch.manual_seed(0)
     save_model(folder, UNet(1, 2, 2, settings), card)
     return folder
@@ -292,7 +292,7 @@ def test_volumes_are_those_of_the_masks_in_ml(tmp_path):
     regions = (Region("all", (2, 5)), Region("=core", (5,)))
     names = ("background", "rim", "core")
     plan = PLAN.model_copy(update={"class_names": names, "class_numbers": (0, 2, 5), "regions": regions})
-    card = ModelCard(method="supervised", network_name="student", network=settings, plan=plan, flips=False)
+    card = ModelCard(method="supervised", network_name="student", ndim=2, network=settings, plan=plan, flips=False)
     torch.manual_seed(0)
     save_model(tmp_path, UNet(1, 3, 2, settings), card)
     for seed, name in enumerate("ab"):

@@ -10,7 +10,9 @@ from torch import nn
 from fewscan.data.cases import Case
 from fewscan.engine.gallery import Gallery
 from fewscan.engine.statistics import clean_statistics, spread_batches
+from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.networks.statistics import re_estimated_statistics
+from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS
 from support.steps import Store, build
 
@@ -24,12 +26,33 @@ class Slices(Store):
         raise AssertionError(numbers)
 
 
+class Layers(SegmentationNetwork):
+    """Nothing but layers one after the other."""
+
+    def __init__(self, *layers):
+        super().__init__(1, 2, 2, UNetSettings())
+        self.layers = nn.Sequential(*layers)
+        self.pyramid_channels = (1,)
+
+    def __getitem__(self, number):
+        return self.layers[number]
+
+    def encode(self, images):
+        return [self.layers(images)]
+
+    def decode(self, levels):
+        return levels[-1], levels
+
+    def make_decoder(self, upsampling="linear"):
+        raise AssertionError(upsampling)
+
+
 def images(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
 def test_statistics_are_the_means_over_the_batches_of_a_network_without_dropout():
-    network = nn.Sequential(nn.Dropout(0.9), nn.BatchNorm2d(2), nn.Conv2d(2, 3, 1), nn.Dropout(0.9), nn.BatchNorm2d(3))
+    network = Layers(nn.Dropout(0.9), nn.BatchNorm2d(2), nn.Conv2d(2, 3, 1), nn.Dropout(0.9), nn.BatchNorm2d(3))
     network.train()
     network(images(4, 2, 5, 6) * 9 - 40)
     first, second = images(2, 4, 2, 5, 6) * torch.tensor([2.0, 5.0])[:, None, None, None, None] + 3
@@ -75,7 +98,7 @@ def test_a_network_in_low_precision_is_estimated_as_it_will_predict():
 
 
 def test_networks_without_running_statistics_are_left_alone():
-    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.InstanceNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False))
+    network = Layers(nn.Conv2d(1, 2, 1), nn.InstanceNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False))
 
     def never():
         raise AssertionError("drawn")

@@ -221,7 +221,7 @@ def test_views_are_turned_back(size):
 
 def saved(folder):
     network = UNet(1, 2, 2, SMALL).eval()
-    card = ModelCard(method="action", network_name="teacher", network=SMALL, plan=plan_of(), flips=False)
+    card = ModelCard(method="action", network_name="teacher", ndim=2, network=SMALL, plan=plan_of(), flips=False)
     save_model(folder, network, card)
     return network, card
 

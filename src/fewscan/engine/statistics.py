@@ -11,10 +11,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewscan.distributed.collectives import alone
 from fewscan.networks.layout import channels_last
+from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.networks.statistics import re_estimated_statistics
 
 MOST_SLICES = 320
@@ -32,7 +33,7 @@ class Images(Protocol):
 
 
 @contextmanager
-def clean_statistics(networks: Iterable[nn.Module], store: Images, wanted: bool = True) -> Iterator[None]:
+def clean_statistics(networks: Iterable[SegmentationNetwork], store: Images, wanted: bool = True) -> Iterator[None]:
     """Inside, networks predict with the statistics of the store's slices; afterwards they are as they were.
 
     No label is read and nothing is drawn: the same weights have the same statistics, whenever they are asked for. Of

@@ -14,7 +14,7 @@ from fewscan.data.plan import Plan
 from fewscan.inference.predict import Refusal, in_batches, read_ahead
 from fewscan.inference.quality import entropy_sums
 from fewscan.networks.layout import channels_last
-from fewscan.networks.unet import UNet
+from fewscan.networks.segmenter import SegmentationNetwork
 
 
 class Description(NamedTuple):
@@ -30,7 +30,7 @@ class Description(NamedTuple):
 
 
 def describe_cases(
-    network: UNet,
+    network: SegmentationNetwork,
     plan: Plan,
     cases: Sequence[Case],
     device: torch.device,

@@ -6,20 +6,21 @@ Where the method has two networks, `second.safetensors` holds the other one, whi
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, ValidationError
-from torch import nn
+from pydantic import Field, ValidationError, model_validator
 
 from fewscan.data.plan import Plan
 from fewscan.errors import DataError
 from fewscan.io.files import atomic_path, read_json, write_json
 from fewscan.networks.layout import weights_channels_last
-from fewscan.networks.unet import UNet, UNetSettings
+from fewscan.networks.segmenter import AnyNetworkSettings, SegmentationNetwork, build_network
+from fewscan.registry import NETWORKS
 from fewscan.settings import StrictModel
 
-FORMAT = 1
+# 2: several kinds of networks, of 2 or 3 dimensions.
+FORMAT = 2
 WEIGHTS = "model.safetensors"
 SECOND_WEIGHTS = "second.safetensors"
 CARD = "model.json"
@@ -32,7 +33,8 @@ class ModelCard(StrictModel):
         format: version of this file.
         method: that trained the network.
         network_name: which of the method's networks this is, such as teacher.
-        network: width and dropout.
+        ndim: axes of space that the network works on, 2 or 3.
+        network: settings of the network; their kind names its class.
         plan: how scans become input.
         flips: whether training flipped images, so that test-time augmentation may.
     """
@@ -40,12 +42,21 @@ class ModelCard(StrictModel):
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
     method: str
     network_name: str
-    network: UNetSettings
+    ndim: Literal[2, 3]
+    network: AnyNetworkSettings
     plan: Plan
     flips: bool
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_first_format(cls, value: Any) -> Any:
+        """Models of format 1 are of 2D U-Nets."""
+        return {"ndim": 2, **value} if isinstance(value, dict) and value.get("format") == 1 else value
 
-def save_model(folder: Path, network: nn.Module, card: ModelCard, second: nn.Module | None = None) -> None:
+
+def save_model(
+    folder: Path, network: SegmentationNetwork, card: ModelCard, second: SegmentationNetwork | None = None
+) -> None:
     """Write the files; the weights in their own precision, on the CPU.
 
     Args:
@@ -63,7 +74,7 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard, second: nn.Mod
     write_json(folder / CARD, card.model_dump(mode="json"))
 
 
-def load_model(folder: Path, device: torch.device) -> tuple[UNet, ModelCard]:
+def load_model(folder: Path, device: torch.device) -> tuple[SegmentationNetwork, ModelCard]:
     """Read a run's model, ready to predict.
 
     Raises:
@@ -73,7 +84,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[UNet, ModelCard]:
     return _load_network(folder / WEIGHTS, card, device), card
 
 
-def load_second(folder: Path, card: ModelCard, device: torch.device) -> UNet | None:
+def load_second(folder: Path, card: ModelCard, device: torch.device) -> SegmentationNetwork | None:
     """Read the other network of a run, ready to predict; None where the method has none, or its file was left behind.
 
     Raises:
@@ -83,10 +94,10 @@ def load_second(folder: Path, card: ModelCard, device: torch.device) -> UNet | N
     return _load_network(path, card, device) if path.is_file() else None
 
 
-def _load_network(path: Path, card: ModelCard, device: torch.device) -> UNet:
+def _load_network(path: Path, card: ModelCard, device: torch.device) -> SegmentationNetwork:
     # Without memory, so that no random weights are drawn only to be replaced.
     with torch.device("meta"):
-        network = UNet(len(card.plan.channel_names), len(card.plan.class_names), 2, card.network)
+        network = build_network(len(card.plan.channel_names), len(card.plan.class_names), card.ndim, card.network)
     weights = _read_weights(path)
     try:
         network.load_state_dict(weights, assign=True)
@@ -115,10 +126,24 @@ def read_card(folder: Path) -> ModelCard:
     """
     path = folder / CARD
     _require_file(path)
+    told = read_json(path)
+    _check_network_is_known(path, told)
     try:
-        return ModelCard.model_validate(read_json(path))
+        return ModelCard.model_validate(told)
     except ValidationError as error:
         raise DataError(f"{path}: not the description of a fewscan model. {error}") from None
+
+
+def _check_network_is_known(path: Path, told: Any) -> None:
+    """Refuse a network that nobody in this process knows: a model may be somebody else's, and so may be its code."""
+    network = told.get("network") if isinstance(told, dict) else None
+    kind = network.get("kind") if isinstance(network, dict) else None
+    if isinstance(kind, str) and kind not in NETWORKS:
+        raise DataError.of(
+            path,
+            f"the network {kind!r} is not known here, and no code is imported because a file names it",
+            f"If you trust it, say --network {kind}, or NETWORKS.load({kind!r}) in Python, or install its package",
+        )
 
 
 def _require_file(path: Path) -> None:
@@ -130,7 +155,7 @@ def _require_file(path: Path) -> None:
         raise DataError(f"{path}: not there. Give the folder of a finished `fewscan train` run.")
 
 
-def _write_weights(path: Path, network: nn.Module) -> None:
+def _write_weights(path: Path, network: SegmentationNetwork) -> None:
     from safetensors.torch import save
 
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}

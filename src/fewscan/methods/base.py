@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fewscan.augment.policy import Augmentation, AugmentationSettings
 from fewscan.losses.collapse import class_shares, mean_cosine_distance, subsample_pixels
 from fewscan.networks.heads import RepresentationHead
-from fewscan.networks.unet import UNet, UNetSettings
+from fewscan.networks.segmenter import NetworkSettings, SegmentationNetwork, build_network
 from fewscan.settings import CountOrZero, Settings
 
 PSEUDO_LABELS = "pseudo_labels"
@@ -100,7 +100,7 @@ class ModelSpec:
         in_channels: channels of the images.
         n_classes: background included.
         size: sides of the images, 2 or 3 of them.
-        network: width and dropout of the segmentation network.
+        network: settings of the segmentation network, of the class that their kind names.
         augmentation: weak and strong views.
         stages: lengths and batches.
         precision: of the networks' arithmetic; None: that of the images.
@@ -109,14 +109,14 @@ class ModelSpec:
     in_channels: int
     n_classes: int
     size: tuple[int, ...]
-    network: UNetSettings
+    network: NetworkSettings
     augmentation: AugmentationSettings
     stages: StagesSettings
     precision: torch.dtype | None = None
 
-    def build_network(self) -> UNet:
+    def build_network(self) -> SegmentationNetwork:
         """A segmentation network with fresh weights."""
-        return UNet(self.in_channels, self.n_classes, len(self.size), self.network, self.precision)
+        return build_network(self.in_channels, self.n_classes, len(self.size), self.network, self.precision)
 
 
 class Method(nn.Module, ABC):
@@ -125,7 +125,7 @@ class Method(nn.Module, ABC):
     Settings: type[MethodSettings] = MethodSettings
 
     settings: MethodSettings
-    student: UNet
+    student: SegmentationNetwork
 
     def __init__(self, spec: ModelSpec, settings: MethodSettings) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class Method(nn.Module, ABC):
     def after_update(self, info: StepInfo) -> None:
         """Called after the optimiser's step."""
 
-    def networks(self) -> dict[str, nn.Module]:
+    def networks(self) -> dict[str, SegmentationNetwork]:
         """The segmentation networks that could be used for prediction, by name; the default one first."""
         return {"student": self.student}
 

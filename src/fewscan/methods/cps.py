@@ -11,11 +11,12 @@ come from the very pass that is trained. The first network is exported.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewscan.losses.segmentation import cross_entropy, supervised_loss
 from fewscan.methods.base import ModelSpec, StepInfo
 from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised, joint_logits
+from fewscan.networks.segmenter import SegmentationNetwork
 
 
 class Cps(SemiSupervised):
@@ -25,7 +26,7 @@ class Cps(SemiSupervised):
         super().__init__(spec, settings)
         self.second = spec.build_network()
 
-    def networks(self) -> dict[str, nn.Module]:
+    def networks(self) -> dict[str, SegmentationNetwork]:
         """Both."""
         return {"student": self.student, "second": self.second}
 

@@ -6,12 +6,13 @@ from typing import Literal, Self
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewscan.methods.base import Method, MethodSettings, ModelSpec, StepInfo
 from fewscan.methods.semi import SemiSettings, SemiSupervised
 from fewscan.networks.ema import make_teacher, update_teacher, warmed_momentum
 from fewscan.networks.modes import Statistics, set_teacher_mode
+from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.settings import Share
 
 
@@ -47,9 +48,9 @@ class AveragedTeacher(Method):
         m = warmed_momentum(self.settings.momentum, info.update)
         update_teacher(self.teacher, self.student, m, self.settings.teacher_statistics)
 
-    def networks(self) -> dict[str, nn.Module]:
+    def networks(self) -> dict[str, SegmentationNetwork]:
         """Student and teacher, the one for prediction first."""
-        networks: dict[str, nn.Module] = {"student": self.student, "teacher": self.teacher}
+        networks = {"student": self.student, "teacher": self.teacher}
         first = self.settings.predict_with
         return {first: networks[first], **networks}
 

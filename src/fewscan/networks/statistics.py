@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fewscan.networks.modes import evaluating
-from fewscan.networks.unet import Decoding
+from fewscan.networks.segmenter import SegmentationNetwork
 
 
 @contextmanager
-def re_estimated_statistics(network: nn.Module, batches: Iterable[Tensor]) -> Iterator[None]:
+def re_estimated_statistics(network: SegmentationNetwork, batches: Iterable[Tensor]) -> Iterator[None]:
     """Inside, a network is in evaluation mode and its running statistics are the means over the batches'.
 
     Only batch normalisations see the batches, without dropout and in the images' own precision, in which a saved
@@ -37,23 +37,20 @@ def re_estimated_statistics(network: nn.Module, batches: Iterable[Tensor]) -> It
 
 
 @torch.no_grad()
-def _estimate(network: nn.Module, norms: Iterable[_BatchNorm], batches: Iterable[Tensor]) -> None:
+def _estimate(network: SegmentationNetwork, norms: Iterable[_BatchNorm], batches: Iterable[Tensor]) -> None:
     norms = list(norms)
     momenta = [norm.momentum for norm in norms]
-    decoding = [module for module in network.modules() if isinstance(module, Decoding)]
-    precisions = [module.precision for module in decoding]
+    precision = network.precision
     try:
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None
             norm.train()
-        for module in decoding:
-            module.precision = None
+        network.precision = None
         for images in batches:
             network(images)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             norm.eval()
-        for module, precision in zip(decoding, precisions, strict=True):
-            module.precision = precision
+        network.precision = precision

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,12 +19,14 @@ from fewscan.networks.blocks import (
     arithmetic,
     resize_linear,
 )
-from fewscan.settings import Count, DropProbability, Settings
+from fewscan.networks.segmenter import FIRST_KIND, NetworkSettings, SegmentationNetwork
+from fewscan.settings import Count, DropProbability
 
 
-class UNetSettings(Settings):
+class UNetSettings(NetworkSettings):
     """Width and dropout of the U-Net, from the finest level to the coarsest."""
 
+    kind: str = Field(default=FIRST_KIND, description=NetworkSettings.model_fields["kind"].description)
     channels: tuple[Count, ...] = Field(
         default=(16, 32, 64, 128, 256),
         min_length=2,
@@ -81,47 +81,47 @@ class UpBlock(nn.Module):
         return resize_linear(maps, size) if self.upsampling == "linear" else F.interpolate(maps, size)
 
 
-class Decoding(nn.Module, ABC):
-    """What can be decoded: maps of an encoder → logits."""
-
-    precision: torch.dtype | None
-    decoder: nn.ModuleList
-    classifier: nn.Module
-
-    def build_decoder(
-        self, channels: Sequence[int], n_classes: int, ndim: int, upsampling: Upsampling = "linear"
-    ) -> None:
-        """Fresh blocks for these channels, finest first, and a classifier."""
-        pairs = zip(channels[:0:-1], channels[-2::-1], strict=True)
-        self.decoder = nn.ModuleList(UpBlock(coarse, fine, ndim, upsampling) for coarse, fine in pairs)
-        self.classifier = Convolution[ndim](channels[0], n_classes, kernel_size=3, padding=1)
-
-    def decode(self, levels: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """The encoder's maps, finest first → logits (b, k, *space) and the decoder's pyramid, coarsest first.
-
-        Logits have the weights' own precision; the pyramid is left in that of the arithmetic, as the maps are.
-        """
-        pyramid = [levels[-1]]
-        with arithmetic(self.precision, levels[0].device):
-            for block, skip in zip(self.decoder, reversed(levels[:-1]), strict=True):
-                pyramid.append(block(pyramid[-1], skip))
-            logits = self.classifier(pyramid[-1])
-        return logits.to(next(self.classifier.parameters()).dtype), pyramid
-
-    @abstractmethod
-    def forward(self, inputs: Any) -> Tensor:
-        """Images or maps → logits."""
-
-
-class Decoder(Decoding):
-    """A decoder beside that of a U-Net, on the same encoder's maps.
+def make_blocks(channels: Sequence[int], ndim: int, upsampling: Upsampling = "linear") -> nn.ModuleList:
+    """The blocks of a decoder, coarsest first.
 
     Args:
-        channels: of every level, finest first.
-        n_classes: channels of the logits.
-        ndim: 2 or 3.
-        precision: of the arithmetic; None: that of the maps.
-        upsampling: from level to level.
+        channels: Channels of every level, finest first.
+        ndim: Axes of space, 2 or 3.
+        upsampling: How maps become finer from level to level.
+    """
+    pairs = zip(channels[:0:-1], channels[-2::-1], strict=True)
+    return nn.ModuleList(UpBlock(coarse, fine, ndim, upsampling) for coarse, fine in pairs)
+
+
+def make_classifier(channels: int, n_classes: int, ndim: int) -> nn.Module:
+    """The convolution from a decoder's finest map to logits."""
+    return Convolution[ndim](channels, n_classes, kernel_size=3, padding=1)
+
+
+def run_decoder(
+    blocks: nn.ModuleList, classifier: nn.Module, levels: Sequence[Tensor], precision: torch.dtype | None
+) -> tuple[Tensor, list[Tensor]]:
+    """Levels, finest first → logits (b, k, *space) and pyramid, coarsest first.
+
+    Logits have the weights' own precision; the pyramid is left in that of the arithmetic, as the levels are.
+    """
+    pyramid = [levels[-1]]
+    with arithmetic(precision, levels[0].device):
+        for block, skip in zip(blocks, reversed(levels[:-1]), strict=True):
+            pyramid.append(block(pyramid[-1], skip))
+        logits = classifier(pyramid[-1])
+    return logits.to(next(classifier.parameters()).dtype), pyramid
+
+
+class Decoder(nn.Module):
+    """A decoder beside that of a U-Net, on the same encoder's levels.
+
+    Args:
+        channels: Channels of every level, finest first.
+        n_classes: Channels of the logits.
+        ndim: Axes of space, 2 or 3.
+        precision: Type in which convolutions work; None: that of the levels.
+        upsampling: How maps become finer from level to level.
     """
 
     def __init__(
@@ -134,23 +134,26 @@ class Decoder(Decoding):
     ) -> None:
         super().__init__()
         self.precision = precision
-        self.build_decoder(channels, n_classes, ndim, upsampling)
+        self.decoder = make_blocks(channels, ndim, upsampling)
+        self.classifier = make_classifier(channels[0], n_classes, ndim)
 
-    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        """The encoder's maps, finest first → logits (b, k, *space)."""
-        return self.decode(inputs)[0]
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """Levels, finest first → logits (b, k, *space)."""
+        return run_decoder(self.decoder, self.classifier, levels, self.precision)[0]
 
 
-class UNet(Decoding):
+class UNet(SegmentationNetwork):
     """Encoder and decoder with skip connections, 2D or 3D, for any input size.
 
     Args:
-        in_channels: channels of the images.
-        n_classes: channels of the logits, background included.
-        ndim: 2 or 3.
-        settings: channels and dropout.
-        precision: of the arithmetic, such as torch.bfloat16; logits have the images' own. None: that too.
+        in_channels: Channels of the images.
+        n_classes: Channels of the logits, background included.
+        ndim: Axes of space, 2 or 3.
+        settings: Channels and dropout; None: the published ones.
+        precision: Type in which convolutions work, such as torch.bfloat16; None: the images' own.
     """
+
+    Settings = UNetSettings
 
     def __init__(
         self,
@@ -160,42 +163,30 @@ class UNet(Decoding):
         settings: UNetSettings | None = None,
         precision: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        self.precision = precision
         settings = settings or UNetSettings()
+        super().__init__(in_channels, n_classes, ndim, settings, precision)
         channels, dropout = settings.channels, settings.dropout
         inputs = (in_channels, *channels[:-1])
         self.encoder = nn.ModuleList(
             ConvBlock(i, o, p, ndim) for i, o, p in zip(inputs, channels, dropout, strict=True)
         )
         self.pool = MaxPool[ndim](2, ceil_mode=True)
-        self.build_decoder(channels, n_classes, ndim)
-        self.n_classes, self.ndim = n_classes, ndim
+        self.decoder = make_blocks(channels, ndim)
+        self.classifier = make_classifier(channels[0], n_classes, ndim)
         self.pyramid_channels = tuple(reversed(channels))
 
-    def make_decoder(self, upsampling: Upsampling = "linear") -> Decoder:
-        """Another decoder for this encoder, with fresh weights; it is not part of the U-Net."""
-        return Decoder(self.pyramid_channels[::-1], self.n_classes, self.ndim, self.precision, upsampling)
-
-    def bottleneck(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b _ *_space"]:
-        """Images → the coarsest maps, in the precision of the arithmetic; the decoder is not run."""
-        return self.encode(images)[-1]
-
     def encode(self, images: Float[Tensor, "b c *space"]) -> list[Tensor]:
-        """Images → the encoder's maps for `decode`, finest first, in the precision of the arithmetic."""
+        """Images → the encoder's maps, finest first, in the precision of the arithmetic."""
         levels: list[Tensor] = []
         with arithmetic(self.precision, images.device):
             for block in self.encoder:
                 levels.append(block(self.pool(levels[-1]) if levels else images))
         return levels
 
-    def logits_and_pyramid(self, images: Float[Tensor, "b c *space"]) -> tuple[Tensor, list[Tensor]]:
-        """Images → logits (b, k, *space) and the decoder's pyramid: bottleneck, then every level, coarsest first.
+    def decode(self, levels: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The encoder's maps, finest first → logits (b, k, *space) and the decoder's pyramid, coarsest first."""
+        return run_decoder(self.decoder, self.classifier, levels, self.precision)
 
-        The pyramid is left in the precision of the arithmetic: copies of all its maps, forwards and backwards, show.
-        """
-        return self.decode(self.encode(images))
-
-    def forward(self, inputs: Float[Tensor, "b c *space"]) -> Float[Tensor, "b k *space"]:
-        """Images → logits."""
-        return self.decode(self.encode(inputs))[0]
+    def make_decoder(self, upsampling: Upsampling = "linear") -> Decoder:
+        """Another decoder for this encoder, with fresh weights; it is not part of the U-Net."""
+        return Decoder(self.pyramid_channels[::-1], self.n_classes, self.ndim, self.precision, upsampling)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel
 
-from fewscan.config import Config
+from fewscan.config import Config, import_named
 from fewscan.data.plan import Plan
 from fewscan.devices import choose_device, choose_own_device
 from fewscan.distributed.collectives import joined, largest_over_ranks, rank, text_from_first
@@ -51,7 +52,11 @@ class Launch:
     def receive_start(self) -> WorkerStart | None:
         """Wait for what the first process sends."""
         text = text_from_first("")
-        return WorkerStart.model_validate_json(text) if text else None
+        if not text:
+            return None
+        # The first process was given the same options as this one.
+        import_named(json.loads(text)["config"])
+        return WorkerStart.model_validate_json(text)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from fewscan.inference.volumes import Together, VolumeObserver
 from fewscan.io.files import check_name, write_json
 from fewscan.io.scans import is_ours
 from fewscan.io.tables import write_table
-from fewscan.networks.unet import UNet
+from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.run_folder import PredictionFolder
 from fewscan.runs.quality import QualityAssessor
 from fewscan.runs.results import Predictions
@@ -51,7 +51,7 @@ def predict_into(
     folder: PredictionFolder,
     cases: Sequence[Case],
     *,
-    network: UNet,
+    network: SegmentationNetwork,
     card: ModelCard,
     device: torch.device,
     tta: bool,

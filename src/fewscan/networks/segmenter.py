@@ -1,0 +1,196 @@
+"""What a segmentation network is: the contract that methods, heads, statistics and prediction rely on.
+
+A network is one file with a `SegmentationNetwork` and its settings, and one line in the registry, or comes from outside
+as `--set network.kind=package.module:Class`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import BeforeValidator, Field, SerializeAsAny
+from torch import Tensor, nn
+
+from fewscan.errors import ConfigError
+from fewscan.networks.blocks import Upsampling
+from fewscan.registry import NETWORKS
+from fewscan.settings import Settings
+
+# What files that name no kind were written for: there was one network.
+FIRST_KIND = "unet"
+
+
+class NetworkSettings(Settings):
+    """Base of every network's own settings."""
+
+    kind: str = Field(description="Name of the network in the registry, or `package.module:Class` of one from outside.")
+
+    @property
+    @abstractmethod
+    def stride(self) -> int:
+        """Pixels of the image along an axis that one pixel of the coarsest map spans; sides of images are multiples."""
+
+
+class SegmentationNetwork(nn.Module, ABC):
+    """An encoder of images and a decoder to logits of every pixel, in 2D and 3D.
+
+    `encode` turns images into *levels*, the maps that the decoder needs, finest first; the last of them is the
+    *bottleneck*. `decode` turns levels into logits and the *pyramid*, the maps on its way: the bottleneck first, then
+    coarser before finer, up to the map that the classifier is given. Methods perturb levels between the two, read
+    pixels out of pyramids, and put further decoders on the same levels.
+
+    What an implementation owes its callers, beside the shapes of its methods:
+
+    - It is built by `(in_channels, n_classes, ndim, settings, precision)`, also on the meta device, where tensors have
+      no values.
+    - Images may have any sides that are multiples of `settings.stride`; maps may have any sides from which logits get
+      the images' own.
+    - `precision` is read whenever the network is run, so that it may be changed between two runs. Convolutions work in
+      it; levels and pyramid are left in it, logits are given in the weights' own.
+    - In evaluation mode an image's logits depend on that image alone, and every pass gives the same ones. In training
+      mode what is random is drawn by PyTorch's generator of the device: dropout, of `nn.Dropout`.
+    - Statistics over batches are those of PyTorch's batch normalisations, which teachers and export know.
+    - Nothing of the inputs is written to.
+    - Weights and buffers are finite and float32, but for whole numbers without axes, such as counts of batches; all of
+      them are in the state dict. Copies by `copy.deepcopy` are independent.
+
+    Args:
+        in_channels: Channels of the images, at least 1.
+        n_classes: Channels of the logits, background included, at least 2.
+        ndim: Axes of space, 2 or 3.
+        settings: Settings of the network's own class.
+        precision: Type in which convolutions work, such as torch.bfloat16; None: the images' own.
+
+    Attributes:
+        Settings: Class of the settings, derived from `NetworkSettings`.
+        in_channels: Channels of the images.
+        n_classes: Channels of the logits, background included.
+        ndim: Axes of space, 2 or 3.
+        settings: Settings that the network was built from.
+        precision: Type in which convolutions work; None: the images' own.
+        pyramid_channels: Channels of each map of the pyramid, the bottleneck's first, at least 2 maps.
+    """
+
+    Settings: ClassVar[type[NetworkSettings]]
+
+    precision: torch.dtype | None
+    pyramid_channels: tuple[int, ...]
+
+    def __init__(
+        self,
+        in_channels: int,
+        n_classes: int,
+        ndim: int,
+        settings: NetworkSettings,
+        precision: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.n_classes, self.ndim = in_channels, n_classes, ndim
+        self.settings = settings
+        self.precision = precision
+
+    @abstractmethod
+    def encode(self, images: Float[Tensor, "b c *space"]) -> list[Tensor]:
+        """Images → levels (b, c_l, *space_l), finest first, in the precision of the arithmetic."""
+
+    @abstractmethod
+    def decode(self, levels: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Levels as `encode` gives them, perturbed or not → logits (b, k, *space) and pyramid, coarsest first.
+
+        Returns:
+            Logits of the weights' own precision, and maps (b, `pyramid_channels[i]`, *space_i) of the arithmetic's:
+            `levels[-1]` itself first, last the one that the classifier is given.
+        """
+
+    @abstractmethod
+    def make_decoder(self, upsampling: Upsampling = "linear") -> nn.Module:
+        """Another decoder for this encoder, with fresh weights; it is not part of the network.
+
+        Args:
+            upsampling: How maps become finer. Decoders that differ in it alone make unlike mistakes, which is what
+                methods want several for; a network that knows one way may take no notice.
+
+        Returns:
+            A module: levels as `encode` gives them → logits (b, k, *space) of the weights' own precision.
+        """
+
+    def bottleneck(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b _ *_space"]:
+        """Images → the coarsest level, in the precision of the arithmetic; the decoder is not run."""
+        return self.encode(images)[-1]
+
+    def logits_and_pyramid(self, images: Float[Tensor, "b c *space"]) -> tuple[Tensor, list[Tensor]]:
+        """Images → logits (b, k, *space) and pyramid, coarsest first, as of `decode`.
+
+        The pyramid is left in the precision of the arithmetic: copies of all its maps, forwards and backwards, show.
+        """
+        return self.decode(self.encode(images))
+
+    def forward(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b k *space"]:
+        """Images → logits of the weights' own precision."""
+        return self.decode(self.encode(images))[0]
+
+
+def read_network_settings(value: Any) -> Any:
+    """Read the settings of a network by the class of their kind, where they are a mapping; anything else stays.
+
+    No code is imported because of what a file says: see `Registry.find`.
+
+    Args:
+        value: Settings as a mapping, without `kind` those of the U-Net, or settings already.
+
+    Raises:
+        ConfigError: No network of this kind is known in this process.
+        ValidationError: A setting is unknown to the kind's class or out of its range.
+    """
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("kind", FIRST_KIND)
+    if not isinstance(kind, str):
+        raise ValueError(f"kind must be the name of a network, got {kind!r}")
+    return settings_class(kind).model_validate({**value, "kind": kind})
+
+
+def settings_class(kind: str) -> type[NetworkSettings]:
+    """The class of the settings of a network.
+
+    Args:
+        kind: Name of a network that is known in this process.
+
+    Raises:
+        ConfigError: No network of this kind is known in this process, or its class names no class of settings.
+    """
+    found = getattr(NETWORKS.find(kind), "Settings", None)
+    if not (isinstance(found, type) and issubclass(found, NetworkSettings)):
+        raise ConfigError(f"The network {kind!r} has no Settings. Let it name a class derived from NetworkSettings.")
+    return found
+
+
+# A field of a model: settings of any network that is known in this process, told apart by their kind.
+AnyNetworkSettings = Annotated[SerializeAsAny[NetworkSettings], BeforeValidator(read_network_settings)]
+
+
+def build_network(
+    in_channels: int,
+    n_classes: int,
+    ndim: int,
+    settings: NetworkSettings,
+    precision: torch.dtype | None = None,
+) -> SegmentationNetwork:
+    """Build the network that settings are of, with fresh weights.
+
+    Args:
+        in_channels: Channels of the images, at least 1.
+        n_classes: Channels of the logits, background included, at least 2.
+        ndim: Axes of space, 2 or 3.
+        settings: Settings of the network; their kind names its class.
+        precision: Type in which convolutions work, such as torch.bfloat16; None: the images' own.
+
+    Raises:
+        ConfigError: No network of this kind is known in this process.
+    """
+    network: SegmentationNetwork = NETWORKS.find(settings.kind)(in_channels, n_classes, ndim, settings, precision)
+    return network
