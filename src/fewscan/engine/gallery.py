@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fewscan.data.brightness import to_bytes
 from fewscan.data.cases import Case
 from fewscan.data.store import SliceStore
 from fewscan.engine.statistics import clean_statistics
@@ -63,7 +64,7 @@ class Gallery:
         with atomic_path(self.folder / f"{share:03d}.npz") as beside:
             np.savez_compressed(
                 beside,
-                images=_to_bytes(images[:, 0].cpu().numpy()),
+                images=np.stack([to_bytes(image) for image in images[:, 0].cpu().numpy()]),
                 labels=labels.cpu().numpy().astype(np.uint8),
                 confidence=np.rint(255 * confidence.float().cpu().numpy()).astype(np.uint8),
                 cases=np.array(self.names),
@@ -82,10 +83,3 @@ def _choose(store: SliceStore, cases: Sequence[Case]) -> tuple[np.ndarray, list[
     numbers = [store.slices_per_case[i] // 2 for i in chosen]
     rows = np.array([first[i] + number for i, number in zip(chosen, numbers, strict=True)])
     return rows, [cases[i].name for i in chosen], numbers
-
-
-def _to_bytes(images: np.ndarray) -> np.ndarray:
-    """(n, h, w) → uint8, each from its 0.5 to its 99.5 percentile."""
-    lower, upper = np.percentile(images, [0.5, 99.5], axis=(1, 2), keepdims=True)
-    scaled = (images - lower) / np.maximum(upper - lower, 1e-7)
-    return np.rint(255 * scaled.clip(0, 1)).astype(np.uint8)

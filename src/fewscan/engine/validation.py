@@ -13,6 +13,7 @@ from fewscan.classes import IGNORED
 from fewscan.data.cases import Case
 from fewscan.data.plan import Plan
 from fewscan.data.store import SliceStore
+from fewscan.evaluation.overlap import dice_of_counts
 from fewscan.inference.predict import BATCH, probabilities
 from fewscan.inference.quality import mask_overlaps
 from fewscan.methods.base import Method
@@ -34,8 +35,7 @@ def canvas_validation(
         readings = {}
         for name, network in method.networks().items():
             counts = _overlaps(network.eval(), store, case_of_slice, len(cases), plan.classes.parts)
-            overlap, total = counts[..., 0], counts[..., 1]
-            dice = torch.where(total > 0, 2 * overlap / total.clamp_min(1), 1.0).mean(dim=0)
+            dice = dice_of_counts(*counts.cpu().double().numpy().transpose(2, 0, 1)).mean(axis=0)
             classes = dict(zip((region.name for region in plan.classes.scored), dice.tolist(), strict=True))
             readings[name] = {"dice": float(dice.mean()), "classes": classes}
         return readings

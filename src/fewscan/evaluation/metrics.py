@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from fewscan.evaluation.overlap import dice_of_counts
 from fewscan.evaluation.surface import crop_to_both, surface, surface_distances
 
 OVERLAPS = ("dice", "jaccard", "sensitivity", "precision")
@@ -209,7 +210,7 @@ def _score(
     if size_p == 0 and size_r == 0:
         return absent(tolerances_mm)
     values: dict[str, float | None] = dict.fromkeys(metric_names(tolerances_mm))
-    values["dice"] = 2 * overlap / (size_p + size_r)
+    values["dice"] = float(dice_of_counts(overlap, size_p + size_r))
     values["jaccard"] = overlap / (size_p + size_r - overlap)
     values["sensitivity"] = overlap / size_r if size_r else None
     values["precision"] = overlap / size_p if size_p else None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fewscan.data.cases import Case
 from fewscan.data.plan import Plan
 from fewscan.evaluation.calibration import Signals
+from fewscan.evaluation.overlap import dice_of_counts
 from fewscan.evaluation.shape import Expected, Outlier, class_shapes, find_outlier
 from fewscan.inference.predict import Piece, augmentation_views, probabilities, turned_probabilities
 from fewscan.io.geometry import Geometry
@@ -55,7 +56,7 @@ class _Tally:
         if name not in self.overlaps:
             return None
         both, total = self.overlaps[name].T
-        return float(np.where(total > 0, 2 * both / np.maximum(total, 1), 1.0).mean())
+        return float(dice_of_counts(both, total).mean())
 
 
 class QualityObserver:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fewscan.data.brightness import black_and_white
 from fewscan.io.files import atomic_path
 from fewscan.io.orientation import upright
 from fewscan.reporting.colours import class_colour
@@ -49,12 +50,12 @@ def save_overlay(
     window = _window(np.moveaxis(union, slice_axis, 0))
     figure = Figure(figsize=(2.2 * len(numbers) + 0.4, 2.2 * len(shown) + 0.9), facecolor="#111111")
     axes = figure.subplots(len(shown), len(numbers), squeeze=False)
-    low, high = np.percentile(image, [1, 99.5])
+    black, white = black_and_white(image)
     for row, (name, mask) in zip(axes, shown.items(), strict=True):
         row[0].set_ylabel(name, color="white", fontsize=10)
         for axis, number in zip(row, numbers, strict=True):
             picture = upright(np.take(image, number, slice_axis)[window], slice_axis)
-            axis.imshow(picture, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+            axis.imshow(picture, cmap="gray", vmin=black, vmax=white, interpolation="nearest")
             if mask is not None:
                 _draw_classes(axis, upright(np.take(mask, number, slice_axis)[window], slice_axis), len(class_names))
             axis.set(xticks=[], yticks=[])

@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from fewscan.classes import IGNORED, Classes
+from fewscan.data.brightness import to_bytes
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Estimate
 from fewscan.evaluation.quality_table import QualityRow
@@ -18,7 +19,7 @@ from fewscan.io.geometry import Geometry
 from fewscan.io.orientation import upright
 from fewscan.io.places import bring_over, differences
 from fewscan.io.scans import read_mask, read_scan
-from fewscan.reporting.page.pixels import choose_crop, nifti_base64, outline, png_uri, square, to_bytes
+from fewscan.reporting.page.pixels import choose_crop, nifti_base64, outline, png_uri, square
 
 # A page of 30 MB holds about so many voxels: image and masks, compressed, in base64.
 PAGE_VOXELS = 24_000_000

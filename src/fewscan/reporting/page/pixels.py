@@ -15,7 +15,6 @@ from contourpy import contour_generator
 from fewscan.io.geometry import Geometry
 
 SMALLEST_MARGIN = 4
-WINDOW_PERCENTILES = (0.5, 99.5)
 
 
 @dataclass(frozen=True)
@@ -75,13 +74,6 @@ def square(crop: CropBox, shape: Sequence[int], spacing_mm: Sequence[float]) -> 
         starts[axis] = min(max(0, starts[axis] - before), side - wanted)
         stops[axis] = starts[axis] + wanted
     return CropBox(tuple(starts), tuple(stops), crop.step)
-
-
-def to_bytes(image: np.ndarray) -> np.ndarray:
-    """Intensities between the 0.5 and 99.5 percentiles as uint8 of the same shape; NaN is dark."""
-    values = np.nan_to_num(image.astype(np.float32))
-    lower, upper = np.percentile(values, WINDOW_PERCENTILES)
-    return np.rint(255 * ((values - lower) / max(float(upper - lower), 1e-7)).clip(0, 1)).astype(np.uint8)
 
 
 def nifti_base64(array: np.ndarray, geometry: Geometry, crop: CropBox) -> str:
