@@ -106,3 +106,8 @@ def test_numbers_are_described():
     assert describe(Classes.consecutive(("background", "a", "b"))) == "0 to 2"
     assert describe(parse_classes({"a": 1, "b": 5, "ignore": 9})) == "0, 1, 5, 9"
     assert describe(parse_classes({f"a{i}": 2 * i for i in range(1, 30)})).endswith("18, ... 58")
+
+
+def test_what_is_wrong_is_told_of_the_file_that_was_read(tmp_path):
+    with pytest.raises(DataError, match=rf'^{tmp_path}/dataset\.json: no "labels"'):
+        parse_classes(None, tmp_path / "dataset.json")

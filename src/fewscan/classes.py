@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def describe(classes: Classes) -> str:
     return first if len(numbers) <= 10 else f"{first}, ... {numbers[-1]}"
 
 
-def parse_classes(labels: Any) -> Classes:
+def parse_classes(labels: Any, file: str | Path = "dataset.json") -> Classes:
     """Understand "labels" of dataset.json.
 
     nnU-Net writes {"background": 0, "tumour": 1, "ignore": 2}, with lists for regions; Decathlon writes
@@ -128,10 +128,22 @@ def parse_classes(labels: Any) -> Classes:
 
     Args:
         labels: the value, as JSON gives it.
+        file: Where the value stands, for the message.
 
     Raises:
         DataError: it cannot be understood, with what to write.
+
+    >>> classes = parse_classes({"0": "background", "2": "tumour"})
+    >>> classes.names, classes.numbers
+    (('background', 'tumour'), (0, 2))
     """
+    try:
+        return _understand(labels)
+    except DataError as error:
+        raise DataError([replace(fault, file=str(file)) for fault in error.faults]) from None
+
+
+def _understand(labels: Any) -> Classes:
     if not isinstance(labels, Mapping) or not labels:
         raise DataError.of("dataset.json", 'no "labels"', EXAMPLE)
     named = {name: _numbers(name, value) for name, value in _by_name(labels)}

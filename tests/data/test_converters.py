@@ -236,6 +236,12 @@ def test_msd_keeps_gaps_between_label_numbers(tmp_path):
     assert np.unique(read_scan(root / "labelsTr" / "a.nii.gz").array).tolist() == [0, 4]
 
 
+def test_msd_takes_labels_whichever_way_round_they_are_written(tmp_path):
+    meta = MSD_META | {"labels": {"organ": 1, "ignore": 3}}
+    root = convert("msd", msd_folder(tmp_path / "msd", meta=meta), destination=tmp_path / "out")
+    assert read_json(root / "dataset.json")["labels"] == {"background": 0, "organ": 1, "ignore": 3}
+
+
 def spoil(source, how):
     """A Decathlon folder with one thing wrong."""
     image, label = scan_and_label()
@@ -254,8 +260,8 @@ def spoil(source, how):
         save(source / "imagesTs" / "a.nii.gz", image)
     elif how == "one name":
         write_json(source / "dataset.json", MSD_META | {"labels": {"0": "background", "1": "organ", "2": "organ"}})
-    elif how == "names to numbers":
-        write_json(source / "dataset.json", MSD_META | {"labels": {"background": 0, "organ": 1}})
+    elif how == "no classes":
+        write_json(source / "dataset.json", MSD_META | {"labels": []})
     elif how == "channels":
         write_json(source / "dataset.json", MSD_META | {"modality": {"one": "MRI"}})
     elif how == "list":
@@ -271,8 +277,8 @@ def spoil(source, how):
         ("twice", r"imagesTr/a\.nii\.gz: has the name of .*a\.nii"),
         ("label of frames", r"labelsTr/a\.nii\.gz: has 2 frames"),
         ("in both", r"in imagesTr/ and in imagesTs/: a"),
-        ("one name", r"several numbers one name"),
-        ("names to numbers", r'"labels" must map "0", "1"'),
+        ("one name", r'dataset\.json: "labels" has the name "organ" more than once'),
+        ("no classes", r'msd/dataset\.json: no "labels"'),
         ("channels", r'"modality" must map "0", "1"'),
         ("list", "must hold an object"),
     ],

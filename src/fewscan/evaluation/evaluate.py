@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -247,10 +247,7 @@ def find_classes(near: Path) -> Classes | None:
     for path in (folder / "dataset.json", folder.parent / "dataset.json"):
         meta = read_json(path) if path.is_file() else None
         if isinstance(meta, dict) and "labels" in meta:
-            try:
-                return parse_classes(meta["labels"])
-            except DataError as error:
-                raise DataError([replace(fault, file=str(path)) for fault in error.faults]) from None
+            return parse_classes(meta["labels"], path)
     return None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fewscan.classes import IGNORE, parse_classes
 from fewscan.data.converters.common import Progress, bring_in_label, check_labels, new_dataset, require, scans_by_name
 from fewscan.errors import DataError
 from fewscan.io.files import read_json, write_json
@@ -70,13 +71,9 @@ def _channels(source: Path, meta: dict[str, Any]) -> list[str]:
 
 def _classes(source: Path, meta: dict[str, Any]) -> dict[str, int]:
     """Numbers by name, as they are in the labels: they may have gaps."""
-    labels = meta.get("labels")
-    if not isinstance(labels, dict) or not all(number.isascii() and number.isdecimal() for number in labels):
-        raise DataError.of(source / "dataset.json", '"labels" must map "0", "1", ... to names', "Mend it")
-    classes = {str(name): int(number) for number, name in sorted(labels.items(), key=lambda item: int(item[0]))}
-    if len(classes) < len(labels):
-        raise DataError.of(source / "dataset.json", '"labels" gives several numbers one name', "Give each its own")
-    return classes
+    classes = parse_classes(meta.get("labels"), source / "dataset.json")
+    ignored = {IGNORE: classes.ignored} if classes.ignored is not None else {}
+    return dict(zip(classes.names, classes.numbers, strict=True)) | ignored
 
 
 def _scans(folder: Path) -> dict[str, Path]:
