@@ -20,11 +20,12 @@ from fewscan.evaluation.calibration import Estimate, Signals
 from fewscan.evaluation.quality_table import QualityRow
 from fewscan.io.files import write_json
 from fewscan.io.scans import read_scan, write_scan
+from fewscan.reporting.lines import Line
 from fewscan.reporting.page.cases import CaseFiles, disagreement, make_cards, telling_slice
 from fewscan.reporting.page.charts import heat, tint
 from fewscan.reporting.page.pixels import choose_crop, nifti_base64, outline, png_uri, square
 from fewscan.reporting.page.sources import read_run
-from fewscan.reporting.page.svg import Axis, Line, heat_map, line_chart, scatter, strips
+from fewscan.reporting.page.svg import Axis, heat_map, line_chart, scatter, strips
 from fewscan.reporting.page.verdict import patient_means
 from fewscan.run_folder import RunFolder
 from support.scans import disc, oblique

@@ -2,80 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fewscan.io.files import atomic_path
 from fewscan.reporting.colours import class_colour
+from fewscan.reporting.lines import Line, Record, training_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Records = Sequence[Mapping[str, Any]]
 
-
-def save_progress(path: Path, records: Records) -> None:
+def save_progress(path: Path, records: Sequence[Record]) -> None:
     """Draw the records of `metrics.jsonl`.
 
     Args:
-        path: of the PNG.
-        records: with "update" and "stage"; training ones also "terms", "lr", "slices_per_second", validation ones
-            "validation": {network: {"dice": v, "classes": {CLASS: v}}}.
+        path: The PNG to write.
+        records: Lines of the log, see `fewscan.reporting.lines.training_lines`.
     """
     from matplotlib.figure import Figure
 
-    training = [r for r in records if "terms" in r]
-    validation = [r for r in records if "validation" in r]
+    lines = training_lines(records)
     figure = Figure(figsize=(9, 9), layout="constrained")
     losses, dice, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
-    _draw_losses(losses, training)
-    _draw_dice(dice, validation)
-    _draw_rate(rate, training)
-    boundaries = [b["update"] for a, b in pairwise(training) if a["stage"] != b["stage"]]
+    _draw_losses(losses, lines.losses)
+    _draw_dice(dice, lines.dice)
+    _draw_rate(rate, lines.rate, lines.speed)
     for axis in (losses, dice, rate):
         axis.grid(alpha=0.3)
-        for boundary in boundaries:
-            axis.axvline(boundary, color="black", lw=0.8, ls=":")
+        for update in lines.stages:
+            axis.axvline(update, color="black", lw=0.8, ls=":")
     rate.set_xlabel("updates (dotted: a new stage)")
     with atomic_path(path) as beside:
         figure.savefig(beside, dpi=100)
 
 
-def _draw_losses(axis: Axes, training: Records) -> None:
-    for name in dict.fromkeys(term for record in training for term in record["terms"]):
-        shown = [(r["update"], r["terms"][name]) for r in training if name in r["terms"]]
-        axis.plot(*zip(*shown, strict=True), label=name, lw=1.2)
-    if any(value > 0 for record in training for value in record["terms"].values()):
+def _draw(axis: Axes, line: Line) -> None:
+    axis.plot(
+        line.xs,
+        line.ys,
+        "--" if line.dashed else "-",
+        color=class_colour(line.colour) if line.colour else "black",
+        marker="o" if line.dots else "",
+        ms=3,
+        lw=1.2,
+        label=line.name,
+    )
+
+
+def _draw_losses(axis: Axes, lines: Sequence[Line]) -> None:
+    for line in lines:
+        _draw(axis, line)
+    if any(y > 0 for line in lines for y in line.ys):
         axis.set_yscale("log")
         axis.legend(fontsize=8)
-    axis.set_ylabel("loss terms, unweighted")
+    axis.set_ylabel("loss terms, unweighted, and their sum")
 
 
-def _draw_dice(axis: Axes, validation: Records) -> None:
+def _draw_dice(axis: Axes, lines: Sequence[Line]) -> None:
     axis.set_ylabel("validation Dice, on the canvas")
     axis.set_ylim(0, 1)
-    if not validation:
+    for line in lines:
+        _draw(axis, line)
+    if lines:
+        axis.legend(fontsize=8)
+    else:
         axis.text(0.5, 0.5, "no validation yet", ha="center", transform=axis.transAxes)
-        return
-    updates = [record["update"] for record in validation]
-    for i, network in enumerate(validation[0]["validation"]):
-        values = [record["validation"][network]["dice"] for record in validation]
-        style = "-" if i == 0 else "--"
-        axis.plot(updates, values, style, color="black", marker="o", ms=3, label=f"mean, {network}")
-    first = next(iter(validation[0]["validation"]))
-    for k, name in enumerate(validation[0]["validation"][first]["classes"], start=1):
-        values = [record["validation"][first]["classes"][name] for record in validation]
-        axis.plot(updates, values, color=class_colour(k), marker="o", ms=3, label=name)
-    axis.legend(fontsize=8)
 
 
-def _draw_rate(axis: Axes, training: Records) -> None:
-    updates = [record["update"] for record in training]
-    axis.plot(updates, [record["lr"] for record in training], color="tab:purple")
-    axis.set_ylabel("learning rate", color="tab:purple")
-    speed = axis.twinx()
-    speed.plot(updates, [record["slices_per_second"] for record in training], color="tab:gray", lw=0.8)
-    speed.set_ylabel("slices per second", color="tab:gray")
-    speed.set_ylim(bottom=0)
+def _draw_rate(axis: Axes, rate: Line, speed: Line) -> None:
+    _draw(axis, rate)
+    axis.set_ylabel("learning rate", color=class_colour(rate.colour))
+    beside = axis.twinx()
+    _draw(beside, speed)
+    beside.set_ylabel("slices per second", color=class_colour(speed.colour))
+    beside.set_ylim(bottom=0)

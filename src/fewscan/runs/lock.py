@@ -1,4 +1,8 @@
-"""Lock files by which several processes, also on several machines, share the runs of one folder."""
+"""Lock files by which several processes, also on several machines, share the runs of one folder.
+
+Not filelock's, which have one holder (tried with 4.2.12): where a benchmark is killed, its lock is free at once, though
+the training that it started still writes into the run. Here the child is named in the lock as well.
+"""
 
 from __future__ import annotations
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,71 +10,24 @@ from markupsafe import Markup
 
 from fewscan.evaluation.summary import absent_classes, case_scores
 from fewscan.reporting.colours import class_colour
+from fewscan.reporting.lines import training_lines
 from fewscan.reporting.page.cases import CaseFiles
 from fewscan.reporting.page.pixels import png_uri
 from fewscan.reporting.page.sources import Embedding, Moment, RunFiles
-from fewscan.reporting.page.svg import Line, heat_map, line_chart, scatter, strips
-
-Record = Mapping[str, Any]
-MOST_POINTS = 600
+from fewscan.reporting.page.svg import heat_map, line_chart, scatter, strips
 
 
 def training_charts(run: RunFiles) -> list[Markup]:
     """Every loss term, validation Dice, learning rate and throughput over the updates."""
-    training = [record for record in run.records if "terms" in record]
-    marks = [b["update"] for a, b in pairwise(training) if a["stage"] != b["stage"]]
-    terms = list(dict.fromkeys(name for record in training for name in record["terms"]))
-    losses = [_line(training, name, i, _term(name)) for i, name in enumerate(terms, start=1)]
-    losses.append(_line(training, "weighted sum", 0, lambda record: record["loss"]))
-    rate = _line(training, "learning rate", 7, lambda record: record["lr"])
-    speed = _line(training, "slices per second", 3, lambda record: record["slices_per_second"])
+    lines = training_lines(run.records)
+    losses = "Loss terms, unweighted, and their weighted sum"
+    dice = "Validation Dice, on the training canvas"
     return [
-        line_chart(
-            losses, "Loss terms, unweighted, and their weighted sum", "updates", log=True, marks=marks, wide=True
-        ),
-        line_chart([rate], "Learning rate", "updates", marks=marks),
-        _validation_chart(run, marks),
-        line_chart([speed], "Throughput, slices per second", "updates", marks=marks),
+        line_chart(lines.losses, losses, "updates", log=True, marks=lines.stages, wide=True),
+        line_chart([lines.rate], "Learning rate", "updates", marks=lines.stages),
+        line_chart(lines.dice, dice, "updates", y_range=(0, 1), marks=lines.stages, wide=True),
+        line_chart([lines.speed], "Throughput, slices per second", "updates", marks=lines.stages),
     ]
-
-
-def _validation_chart(run: RunFiles, marks: Sequence[float]) -> Markup:
-    readings = [record for record in run.records if "validation" in record]
-    networks = list(dict.fromkeys(name for record in readings for name in record["validation"]))
-    lines = []
-    for i, network in enumerate(networks):
-
-        def mean(record: Record, network: str = network) -> Any:
-            return record["validation"][network]["dice"]
-
-        lines.append(_line(readings, f"mean, {network}", 0, mean, dashed=i > 0, dots=True))
-    for k, name in enumerate(run.scored if networks else (), start=1):
-
-        def of_class(record: Record, name: str = name) -> Any:
-            return record["validation"][networks[0]]["classes"][name]
-
-        lines.append(_line(readings, name, k, of_class, dots=True))
-    return line_chart(
-        lines, "Validation Dice, on the training canvas", "updates", y_range=(0, 1), marks=marks, wide=True
-    )
-
-
-def _term(name: str) -> Callable[[Record], Any]:
-    return lambda record: record["terms"].get(name)
-
-
-def _line(
-    records: Sequence[Record],
-    name: str,
-    colour: int,
-    read: Callable[[Record], Any],
-    dashed: bool = False,
-    dots: bool = False,
-) -> Line:
-    """A value of the records over their updates; thinned where there are more than a chart can show."""
-    pairs = [(record["update"], value) for record in records if (value := read(record)) is not None]
-    kept = pairs[:: max(1, len(pairs) // MOST_POINTS)]
-    return Line(name, [x for x, _ in kept], [y for _, y in kept], colour, dashed, dots)
 
 
 def dice_strips(run: RunFiles) -> Markup | None:
