@@ -132,7 +132,7 @@ def test_predictions_have_no_reference(run, dataset, tmp_path):
     for name in ("case_03", "case_05", "case_06"):
         where = read_geometry(dataset / "imagesTr" / f"{name}_0000.nii.gz")
         write_scan(masks / f"{name}.nii.gz", disc(where.shape), where)
-    (masks / "quality.csv").write_text(QUALITY + "case_05,0.4,,,True,,,,,\ncase_06,0.2,,,True,,,,,\n")
+    (masks / "quality.csv").write_text(QUALITY + "case_05,0.4,0.3,0.5,True,,,,,\ncase_06,0.2,0.1,0.3,True,,,,,\n")
     page = page_of(run, masks)
     assert (masks / "report.html").is_file()
     cases = facts_of(page)["cases"]
