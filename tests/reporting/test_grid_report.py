@@ -5,10 +5,10 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from fewscan.evaluation.results import group_runs
+from fewscan.evaluation.arms import group_runs
 from fewscan.reporting.colours import line_style
-from fewscan.reporting.grid import draw_cost, draw_labelled, save_costs, save_dice, save_labelled
-from fewscan.reporting.tables import Conditions, grid_report, write_runs
+from fewscan.reporting.grid_figures import draw_cost, draw_labelled, save_costs, save_dice, save_labelled
+from fewscan.reporting.grid_report import Conditions, grid_report, write_runs
 from support.grids import made_up_run
 
 RUNS = [

@@ -10,7 +10,7 @@ import pytest
 
 import fewscan
 from fewscan.benchmarking.outcome import BenchmarkResult
-from fewscan.evaluation.results import group_runs
+from fewscan.evaluation.arms import group_runs
 from fewscan.io.files import read_json, write_json
 from fewscan.runs.results import Predictions
 from support.grids import made_up_run

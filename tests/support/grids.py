@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fewscan.evaluation.arms import RunResult
 from fewscan.evaluation.metrics import class_metrics
-from fewscan.evaluation.results import RunResult
 from fewscan.evaluation.summary import summarise
 
 SIDE = 12

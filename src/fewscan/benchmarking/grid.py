@@ -18,7 +18,7 @@ from fewscan.data.index import DatasetIndex
 from fewscan.data.split import Split, make_split
 from fewscan.engine.log import read_log
 from fewscan.errors import ConfigError, DataError
-from fewscan.evaluation.results import RunResult
+from fewscan.evaluation.arms import RunResult
 from fewscan.io.files import read_json, write_json
 from fewscan.run_folder import RunFolder, State
 from fewscan.words import abbreviate

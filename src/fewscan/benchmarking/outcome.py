@@ -10,12 +10,12 @@ from typing import Any
 import fewscan
 from fewscan.benchmarking.grid import Grid
 from fewscan.benchmarking.test_split import test_text
-from fewscan.evaluation.results import Arm, group_runs
+from fewscan.evaluation.arms import Arm, group_runs
 from fewscan.evaluation.statistics import mean_and_sd
 from fewscan.io.files import write_text
-from fewscan.reporting.grid import save_costs, save_dice, save_labelled
+from fewscan.reporting.grid_figures import save_costs, save_dice, save_labelled
+from fewscan.reporting.grid_report import Conditions, grid_report, write_runs
 from fewscan.reporting.html import html_table
-from fewscan.reporting.tables import Conditions, grid_report, write_runs
 
 # Only against it can unlabelled scans be said to help.
 BASELINE = "supervised"

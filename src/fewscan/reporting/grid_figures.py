@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fewscan.evaluation.results import Arm
+from fewscan.evaluation.arms import Arm
 from fewscan.evaluation.statistics import mean_and_sd
 from fewscan.io.files import atomic_path
 from fewscan.reporting.colours import class_colour, line_style

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from fewscan.evaluation.arms import RunResult, corrected_p, differences, group_runs
 from fewscan.evaluation.metrics import class_metrics
-from fewscan.evaluation.results import RunResult, corrected_p, differences, group_runs
 from fewscan.evaluation.summary import summarise, under_rules
 from support.grids import made_up_run, square
 

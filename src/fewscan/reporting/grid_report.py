@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from fewscan.evaluation.arms import Arm, RunResult, corrected_p, differences
 from fewscan.evaluation.metrics import DEFINITIONS
-from fewscan.evaluation.results import Arm, RunResult, corrected_p, differences
 from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
 from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules
 from fewscan.io.tables import write_table
