@@ -13,7 +13,7 @@ from fewscan.devices import choose_own_device
 from fewscan.distributed import collectives as ranks
 from fewscan.engine.loop import Batches, check_batches
 from fewscan.errors import ConfigError
-from support.steps import STAGES
+from fewscan.testing.methods import STAGES
 from support.steps import build as build_small
 from support.two_ranks import CASES, SpiedStore, build, run_case, run_clean, run_norm
 

@@ -16,7 +16,8 @@ from fewscan.errors import FewscanError, Interrupted
 from fewscan.losses.collapse import class_shares, mean_cosine_distance, subsample_pixels
 from fewscan.methods.base import PSEUDO_LABELS, Stage
 from fewscan.registry import METHODS
-from support.steps import SIZES, Stopper, Store, build, draw_batch, start, step_info
+from fewscan.testing.methods import SIZES, draw_batch, step_info
+from support.steps import Stopper, Store, build, start
 
 STAGE = Stage("semi", 1000, 2, 2)
 BATCH = draw_batch(STAGE, SIZES[0])

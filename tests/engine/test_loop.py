@@ -8,7 +8,8 @@ from fewscan.config import load_config
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import Batches, check_batches, fit, make_optimiser, set_learning_rate, weighted_sum
 from fewscan.errors import ConfigError, FewscanError
-from support.steps import SIZES, STAGES, Store, build
+from fewscan.testing.methods import SIZES, STAGES
+from support.steps import Store, build
 
 
 class Listener:

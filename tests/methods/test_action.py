@@ -3,7 +3,8 @@ import torch
 
 from fewscan.methods.action import Action
 from fewscan.networks.heads import cut_patches
-from support.steps import SIZES, STAGES, build, start, step_info
+from fewscan.testing.methods import SIZES, STAGES, step_info
+from support.steps import build, start
 
 
 def run_step(stage, **settings):

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from fewscan.losses.adaptive import adaptive_contrast
 from fewscan.methods import action_pp
 from fewscan.networks.blocks import resize_linear
-from support.steps import N_CLASSES, SIZES, build, start, step_info
+from fewscan.testing.methods import N_CLASSES, SIZES, step_info
+from support.steps import build, start
 
 SMALL = {"queries": 8, "keys": 4, "queue": 6, "representation": 5}
 

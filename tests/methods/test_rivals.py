@@ -10,7 +10,8 @@ from fewscan.losses.consistency import mutual_consistency, pyramid_consistency
 from fewscan.losses.segmentation import soft_dice, supervised_loss
 from fewscan.methods import bcp, cct, fixmatch, ict, mc_net, mean_teacher, ua_mt, unimatch, urpc
 from fewscan.methods.semi import predict_pseudo_labels
-from support.steps import N_CLASSES, SIZES, build, start, step_info
+from fewscan.testing.methods import N_CLASSES, SIZES, step_info
+from support.steps import build, start
 
 SIZE = SIZES[0]
 

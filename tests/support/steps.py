@@ -9,40 +9,14 @@ import signal
 import numpy as np
 import torch
 
-from fewscan.augment.policy import AugmentationSettings
-from fewscan.methods.base import Batch, ModelSpec, Stage, StagesSettings, StepInfo
-from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS
-
-STAGES = StagesSettings.model_validate(
-    {
-        "global": {"updates": 2, "labelled": 0, "unlabelled": 2},
-        "local": {"updates": 2, "labelled": 2, "unlabelled": 2},
-        "anatomical": {"updates": 2, "labelled": 2, "unlabelled": 2},
-    }
-)
-SIZES = [(16, 24), (8, 8, 8)]
-N_CLASSES = 3
+from fewscan.testing.methods import SIZES, draw_batch, make_spec
 
 
 def build(name, size=SIZES[0], seed=0, **settings):
     torch.manual_seed(seed)
-    spec = ModelSpec(
-        1, N_CLASSES, size, UNetSettings(channels=(4, 6, 8), dropout=(0, 0, 0.2)), AugmentationSettings(), STAGES
-    )
     kind = METHODS.find(name)
-    return kind(spec, kind.Settings(**settings)).train()
-
-
-def draw_batch(stage: Stage, size, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(N_CLASSES, (stage.labelled, *size), generator=generator)
-    images = torch.randn(stage.labelled, 1, *size, generator=generator) + labels[:, None]
-    return Batch(images, labels, torch.randn(stage.unlabelled, 1, *size, generator=generator))
-
-
-def step_info(update=0, seed=1):
-    return StepInfo(torch.Generator().manual_seed(seed), update, 10)
+    return kind(make_spec(size), kind.Settings(**settings)).train()
 
 
 def start(name, size, stage_name, **settings):

@@ -26,7 +26,8 @@ from fewscan.errors import Interrupted
 from fewscan.methods.base import Batch, ModelSpec, StagesSettings
 from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS
-from support.steps import SIZES, Stopper, Store, step_info
+from fewscan.testing.methods import SIZES, step_info
+from support.steps import Stopper, Store
 
 STAGES = StagesSettings.model_validate(
     {
