@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import fewscan
 from fewscan.benchmarking.outcome import BenchmarkResult
 from fewscan.cli import app
+from fewscan.errors import ConfigError
 from fewscan.io.files import read_json, write_json
 from fewscan.terminal.console import Reporter
 from support.scans import TINY, make_dataset, make_held_out
@@ -199,3 +200,21 @@ def test_the_command_splits_lists_and_fails_where_a_run_failed(called):
     assert called[0].items() >= expected.items()
     assert CliRunner().invoke(app, ["benchmark", "set", "-o", "out", "--labelled", "1,x"]).exit_code == 2
     assert len(called) == 1
+
+
+def test_wrong_arguments_are_refused_before_anything_is_written(tmp_path):
+    dataset = make_dataset(tmp_path / "set", labelled=4)
+    names = [f"case_{i:02d}" for i in range(4)]
+    write_json(dataset / "splits.json", {"train": names[:3], "val": names[3:]})
+    for arguments, message in (
+        ({"methods": ["actoin"]}, "no method named 'actoin'"),
+        ({"settings": ["optimiser.speed=3"]}, r"optimiser\.speed: Extra inputs"),
+        ({"labelled": [9]}, "--labelled 9: must be 1 to 3"),
+        ({"reference": "ict"}, "--reference ict: is not one of the methods supervised, action"),
+        ({"device": "abacus"}, "--device abacus"),
+        ({"device": "cpu,cpu"}, "names a device twice"),
+        ({"device": "cuda:99"}, "--device cuda:99: there are"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            fewscan.benchmark(dataset, tmp_path / "new", **arguments)
+    assert not (tmp_path / "new").exists()

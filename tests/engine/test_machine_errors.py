@@ -3,8 +3,6 @@
 import json
 import pkgutil
 import shutil
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -216,24 +214,3 @@ def test_another_number_of_threads_is_told(dataset, tmp_path, monkeypatch):
     finally:
         torch.set_num_threads(threads)
     assert any(f"with {threads + 1} threads of PyTorch, before it were {threads}" in line for line in reporter.lines)
-
-
-def test_a_training_that_the_system_kills_is_told_and_made_anew_next_time(dataset, tmp_path, monkeypatch):
-    start = subprocess.Popen
-    suicide = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
-    monkeypatch.setattr("fewscan.benchmarking.queue.subprocess.Popen", lambda _, **named: start(suicide, **named))
-    reporter = Notes()
-    result = fewscan.benchmark(
-        dataset,
-        tmp_path / "out",
-        methods=[],
-        labelled=[1],
-        seeds=[0],
-        recipe="quick",
-        settings=SETTINGS,
-        device="cpu",
-        reporter=reporter,
-    )
-    assert result.failed == result.missing == ("supervised-01-s0",)
-    assert any("was killed by SIGKILL, as Linux does when memory runs out" in line for line in reporter.lines)
-    assert not list((tmp_path / "out" / "runs").glob("*.lock"))

@@ -1,13 +1,32 @@
-"""Files of a run that are damaged, or that somebody has made, are refused by name when the page is made."""
+"""A run's folder as the page reads it; damaged files are refused by name."""
+
+from __future__ import annotations
 
 import copy
 import json
 
 import pytest
 
-from fewscan.engine.log import read_log
 from fewscan.errors import DataError
-from fewscan.reporting.page.sources import Embedding, Summary, _read_as, _read_moment
+from fewscan.io.files import write_json
+from fewscan.reporting.page.sources import Embedding, Summary, _read_as, _read_moment, read_run
+from fewscan.run_folder import RunFolder
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"holds no config\.yaml"):
+        read_run(RunFolder(tmp_path))
+    (tmp_path / "config.yaml").write_text("[1")
+    with pytest.raises(DataError, match=r"config\.yaml: cannot be read"):
+        read_run(RunFolder(tmp_path))
+    (tmp_path / "config.yaml").write_text("a: 1")
+    with pytest.raises(DataError, match=r"config\.yaml: not the settings of a run"):
+        read_run(RunFolder(tmp_path))
+    (tmp_path / "config.yaml").write_text("method: action")
+    write_json(tmp_path / "plan.json", {})
+    with pytest.raises(DataError, match=r"plan\.json: not what fewscan writes there"):
+        read_run(RunFolder(tmp_path))
+
 
 EMBEDDING = {
     "space": "pixels",
@@ -54,10 +73,3 @@ def test_a_picture_of_training_that_is_none_is_refused(tmp_path, content):
     (tmp_path / "1.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"1\.npz: not a picture of training"):
         _read_moment(tmp_path / "1.npz")
-
-
-@pytest.mark.parametrize("line", ["3", '{"terms": 1}', "{", "[" * 100_000, '{"update": "x"}'])
-def test_a_log_with_another_line_is_refused(tmp_path, line):
-    (tmp_path / "metrics.jsonl").write_text(f'{{"update": 1}}\n{line}\n')
-    with pytest.raises(DataError, match=r"metrics\.jsonl: not a log of training"):
-        read_log(tmp_path / "metrics.jsonl")

@@ -1,0 +1,111 @@
+"""The cases of a page: what is known of each, and what is shown of it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import nibabel
+import numpy as np
+import pytest
+
+from fewscan.classes import IGNORED, Classes, parse_classes
+from fewscan.errors import DataError
+from fewscan.evaluation.calibration import Estimate, Signals
+from fewscan.evaluation.quality_table import QualityRow
+from fewscan.io.scans import read_scan, write_scan
+from fewscan.reporting.page.cases import CaseFiles, disagreement, make_cards, telling_slice
+from support.scans import disc, oblique
+
+NAMES = ("background", "a", "b")
+
+
+def load(base64_text):
+    return nibabel.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(base64_text)))
+
+
+def test_where_masks_disagree():
+    prediction, reference = np.array([0, 1, 0, 2, 1]), np.array([0, 1, 2, 0, 2])
+    assert disagreement(prediction, reference).tolist() == [0, 0, 1, 2, 3]
+    assert not disagreement(prediction, np.full(5, IGNORED)).any()
+    wrong = np.zeros((4, 5, 6), np.uint8)
+    masks = {"prediction": np.ones_like(wrong), "disagreement": wrong}
+    masks["prediction"][1] = 0
+    assert telling_slice(masks, 0) == 0
+    wrong[3, 2, 2] = 1
+    assert telling_slice(masks, 0) == 3
+    assert telling_slice(masks, 2) == 2
+    assert telling_slice({"prediction": wrong * 0}, 1) == 2
+
+
+def case_files(tmp_path, shape=(4, 20, 24), label=1):
+    where = oblique(shape)
+    write_scan(tmp_path / "image.nii.gz", disc(shape).astype(np.float32), where)
+    write_scan(tmp_path / "mask.nii.gz", disc(shape, 4, label), where)
+    write_scan(tmp_path / "reference.nii.gz", disc(shape, 6), where)
+    paths = (tmp_path / f"{name}.nii.gz" for name in ("image", "mask", "reference"))
+    return CaseFiles("<case>", "p", *paths, {"a": {"dice": 0.5, "hd95_mm": None}}, None)
+
+
+def test_a_card_shows_the_case(tmp_path):
+    (card,) = make_cards([case_files(tmp_path)], Classes.consecutive(NAMES), 0, lambda: None)
+    assert list(card.volumes) == ["image", "prediction", "reference", "disagreement"]
+    masks = {name: np.asarray(load(text).dataobj) for name, text in card.volumes.items()}
+    assert np.array_equal(masks["disagreement"], disagreement(masks["prediction"], masks["reference"]))
+    svg = ET.fromstring(str(card.thumbnail).replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"'))
+    kinds = [path.get("class") for path in svg.iter("{http://www.w3.org/2000/svg}path")]
+    assert kinds == ["prediction c1", "reference c1"]
+    assert "&lt;case&gt;" in card.thumbnail
+    counted = disc((4, 20, 24), 4).sum() * np.prod(oblique().spacing_mm) / 1000
+    assert card.millilitres == {"a": pytest.approx(counted), "b": 0.0}
+    assert card.facts["dice"] == {"": 0.5, "a": 0.5}
+    # The place to look at first lies in the scan.
+    voxel = np.linalg.inv(oblique((4, 20, 24)).affine_ras) @ (*card.facts["focus"], 1)
+    assert voxel[2] == pytest.approx(card.slice_number, abs=0.01)
+
+
+def test_a_card_of_regions_has_their_volumes_and_shows_nothing_of_what_is_ignored(tmp_path):
+    files = case_files(tmp_path)
+    classes = parse_classes({"background": 0, "both": [1, 5], "five": 5, "ignore": 9})
+    mask = disc((4, 20, 24), 4)
+    mask[:2] *= 5
+    write_scan(files.prediction, mask, oblique((4, 20, 24)))
+    write_scan(files.reference, np.full((4, 20, 24), 9, np.uint8), oblique((4, 20, 24)))
+    (card,) = make_cards([files], classes, 0, lambda: None)
+    assert card.millilitres["both"] == pytest.approx(2 * card.millilitres["five"])
+    reference, wrong = (volume_of(card, name) for name in ("reference", "disagreement"))
+    assert not reference.any()
+    assert not wrong.any()
+
+
+def volume_of(card, name):
+    content = gzip.decompress(base64.b64decode(card.volumes[name]))
+    return np.asarray(nibabel.Nifti1Image.from_bytes(content).dataobj)
+
+
+def test_masks_that_do_not_fit_are_refused(tmp_path):
+    files = case_files(tmp_path, label=3)
+    with pytest.raises(DataError, match=r"mask\.nii\.gz: label values \[3\] are no classes \(0 to 2\)"):
+        make_cards([files], Classes.consecutive(NAMES), 0, lambda: None)
+    write_scan(files.prediction, disc((5, 20, 24)), oblique((5, 20, 24)))
+    with pytest.raises(
+        DataError, match=r"mask\.nii\.gz: shape \(5, 20, 24\) .* differs from \(4, 20, 24\) of its image"
+    ):
+        make_cards([files], Classes.consecutive(NAMES), 0, lambda: None)
+    grid = read_scan(files.image).geometry
+    write_scan(files.prediction, disc((4, 20, 24)), replace(grid, origin=(9.0, 9.0, 9.0), stored=None))
+    with pytest.raises(DataError, match=r"mask\.nii\.gz: origin .* of its image"):
+        make_cards([files], Classes.consecutive(NAMES), 0, lambda: None)
+
+
+def test_worst_first_then_by_estimate_then_by_name(tmp_path):
+    def case(name, dice=None, estimate=None):
+        expected = Estimate(estimate, 0.0, 1.0) if estimate is not None else None
+        quality = QualityRow(name, expected, False, "", Signals(None, None, None, None))
+        scores = {"a": {"dice": dice}} if dice is not None else {}
+        return CaseFiles(name, name, tmp_path, tmp_path, None, scores, quality)
+
+    cases = [case("z"), case("y"), case("b", 0.9, 0.1), case("c", estimate=0.5), case("d", 0.3)]
+    assert [c.name for c in sorted(cases, key=lambda c: c.standing)] == ["d", "c", "b", "y", "z"]
