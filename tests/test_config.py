@@ -1,5 +1,6 @@
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import fewscan
 from fewscan.config import RECIPES, Config, load_config, read_settings, recipe_text
 from fewscan.errors import ConfigError, DataError
 from fewscan.methods.action import ActionSettings
-from fewscan.registry import METHODS
+from fewscan.registry import METHODS, NETWORKS
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -94,7 +95,10 @@ def test_every_setting_is_read_somewhere():
     }
     unread = {
         f"{model.__name__}.{name}"
-        for model in (*models(Config), *(METHODS.find(name).Settings for name in METHODS.built_in))
+        for model in (
+            *models(Config),
+            *(registry.find(name).Settings for registry in (METHODS, NETWORKS) for name in registry.built_in),
+        )
         for name in model.model_fields
         if name not in read
     }
@@ -110,6 +114,8 @@ def test_every_setting_is_read_somewhere():
         ("methods.action.representaton=8", "methods.action.representation"),
         ("methods.bcp.pseudo_weigth=1", "methods.bcp.pseudo_weight"),
         ("methods.cpss={}", "cps"),
+        ("network.chanels=[4,8]", "network.channels"),
+        ("network.kind=unett", "unet"),
         ("stages.global.update=3", "stages.global.updates"),
     ],
 )
@@ -131,3 +137,72 @@ def test_a_runs_settings_may_begin_with_a_byte_order_mark_and_are_plain(tmp_path
         path.write_text(text)
         with pytest.raises(DataError, match=r"config\.yaml: cannot be read: .* Restore it"):
             read_settings(path)
+
+
+OUTSIDE = """
+from fewscan.methods.mean_teacher import MeanTeacher
+from fewscan.networks.segmenter import NetworkSettings
+from fewscan.networks.unet import UNet
+
+class OwnSettings(NetworkSettings):
+    width: int = 8
+
+    @property
+    def stride(self) -> int:
+        return 3
+
+class Own(UNet):
+    Settings = OwnSettings
+
+class Unset(UNet):
+    Settings = None
+
+class Mine(MeanTeacher):
+    pass
+"""
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """The name of a module in the current folder; forgotten afterwards."""
+    name = f"outside_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(OUTSIDE)
+    monkeypatch.chdir(tmp_path)
+    yield name
+    sys.modules.pop(name, None)
+    for registry in (METHODS, NETWORKS):
+        for known in registry.names():
+            if known.startswith(f"{name}:"):
+                registry.unregister(known)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_network_from_outside_has_its_own_settings_in_any_recipe(outside, recipe):
+    config = load_config(recipe, ["network.width=4", f"network.kind={outside}:Own"])
+    assert config.network.model_dump() == {"kind": f"{outside}:Own", "width": 4}
+    assert config.network.stride == 3
+    assert Config.model_validate(yaml.safe_load(config.to_yaml())).network == config.network
+    with pytest.raises(ConfigError, match=r"network\.widht: .* Did you mean network\.width\?"):
+        load_config(recipe, [f"network.kind={outside}:Own", "network.widht=4"])
+    with pytest.raises(ConfigError, match="has no Settings"):
+        load_config(recipe, [f"network.kind={outside}:Unset"])
+
+
+def test_a_method_from_outside_has_a_section_of_its_name(outside):
+    name = f"{outside}:Mine"
+    config = load_config("quick", [f"methods.{name}.momentum=0.5"], method=name)
+    assert config.method_settings().momentum == 0.5
+    assert yaml.safe_load(config.to_yaml())["methods"][name]["momentum"] == 0.5
+    assert load_config("quick", [f"methods.{name}={{momentum: 0.25}}"], method=name).method_settings().momentum == 0.25
+    with pytest.raises(ConfigError, match=rf"methods\.{name}\.momentun: .* Did you mean methods\.{name}\.momentum\?"):
+        load_config("quick", [f"methods.{name}.momentun=0.5"], method=name)
+    with pytest.raises(ConfigError, match="has no Mime"):
+        load_config("quick", ["methods." + f"{outside}:Mime.momentum=0.5"])
+
+
+def test_settings_that_are_only_read_import_nothing(outside):
+    saved = yaml.safe_load(load_config("quick").to_yaml())
+    saved["network"] = {"kind": f"{outside}:Own"}
+    with pytest.raises(ConfigError, match="not known in this process"):
+        Config.model_validate(saved)
+    assert outside not in sys.modules

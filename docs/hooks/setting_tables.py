@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from fewscan.config import Config, load_config
 from fewscan.methods.base import MethodSettings
-from fewscan.registry import METHODS
+from fewscan.networks.segmenter import NetworkSettings
+from fewscan.registry import METHODS, NETWORKS
 
 # Name in the table → recipe and type of device.
 RECIPES = {
@@ -42,7 +43,10 @@ def settings_of(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[
     properties = model.model_json_schema(mode="validation")["properties"]
     for name, field in model.model_fields.items():
         key = field.alias or name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        if field.annotation is NetworkSettings:
+            for kind in NETWORKS.built_in:
+                yield from settings_of(NETWORKS.find(kind).Settings, (*path, key))
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from settings_of(field.annotation, (*path, key))
         else:
             default = None if field.is_required() else field.get_default(call_default_factory=True)

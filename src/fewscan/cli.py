@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from fewscan.errors import ConfigError, FewscanError, Interrupted
-from fewscan.registry import CONVERTERS, METHODS
+from fewscan.registry import CONVERTERS, METHODS, NETWORKS
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,7 +52,15 @@ Settings = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-MethodName = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS.built_in)}.")]
+FROM_OUTSIDE = "or package.module:Class, which may lie in the current folder"
+MethodName = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS.built_in)}; {FROM_OUTSIDE}.")]
+NetworkName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PACKAGE.MODULE:CLASS",
+        help="The run's network, where it is from outside fewscan: no code is imported because a file names it.",
+    ),
+]
 
 
 @app.command()
@@ -79,7 +87,9 @@ def check(
 
 @app.command()
 def convert(
-    layout: Annotated[str, typer.Argument(help=f"One of {', '.join(CONVERTERS.built_in)}.")],
+    layout: Annotated[
+        str, typer.Argument(help=f"One of {', '.join(CONVERTERS.built_in)}; or package.module:function of your own.")
+    ],
     source: Annotated[Path, typer.Argument(help="Folder to read.")],
     destination: Annotated[Path, typer.Argument(help="New or empty folder.")],
     quiet: Quiet = False,
@@ -148,6 +158,7 @@ def predict(
     quality: Annotated[
         bool, typer.Option("--quality/--no-quality", help="Write quality.csv: estimated Dice, cases to look at.")
     ] = True,
+    network: NetworkName = None,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -156,6 +167,7 @@ def predict(
     from fewscan.commands.predict import predict as predict_scans
     from fewscan.terminal.console import Reporter
 
+    _load_network(network)
     written = predict_scans(
         run,
         inputs,
@@ -183,6 +195,7 @@ def suggest(
             "--output", "-o", help="File for --labelled-list: the labelled patients, then the suggested ones."
         ),
     ] = None,
+    network: NetworkName = None,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -192,6 +205,7 @@ def suggest(
     from fewscan.runs.suggestions import suggestion_table
     from fewscan.terminal.console import Reporter
 
+    _load_network(network)
     suggestions = run_suggest(run, dataset, count=count, output=output, device=device, reporter=Reporter(quiet))
     if as_json:
         _print_json([suggestion._asdict() for suggestion in suggestions])
@@ -349,6 +363,11 @@ def demo(
     from fewscan.terminal.console import Reporter
 
     run(output, method=method, settings=settings or (), seed=seed, device=device, reporter=Reporter(quiet))
+
+
+def _load_network(name: str | None) -> None:
+    if name is not None:
+        NETWORKS.load(name)
 
 
 def _print_json(value: Any) -> None:

@@ -48,6 +48,22 @@ def test_a_variant_is_trained_as_its_method_with_its_settings(dataset):
     assert grid.request(changed)["method"] == "action"
 
 
+def test_a_method_from_outside_has_a_folder_without_a_colon(dataset):
+    name = "pack.module:Mine"
+    variant = parse_variant(f"loud={name},methods.{name}.momentum=0.5")
+    assert (variant.method, variant.settings) == (name, (f"methods.{name}.momentum=0.5",))
+    options = {"labelled": [1], "seeds": [0], "recipe": "quick", "settings": (), "cache": None}
+    index = read_dataset(dataset)
+    grid = make_grid(index, dataset.parent / "out", methods=[name], variants=[variant], **options)
+    assert [spec.name for spec in grid.specs] == ["pack.module.Mine-01-s0", "loud-01-s0"]
+    arguments = grid.arguments(grid.specs[0], "cpu")
+    assert arguments[arguments.index("--method") + 1] == name
+    assert grid.request(grid.specs[0])["method"] == name
+    twin = parse_variant(f"pack.module.Mine={name}")
+    with pytest.raises(ConfigError, match=r"--variant pack\.module\.Mine: .* another name"):
+        make_grid(index, dataset.parent / "out", methods=[name], variants=[twin], **options)
+
+
 @pytest.mark.parametrize("text", ["no_anco", "=action", "a-b=action", "../a=action", "a=action,use_anco", "a=b=c", ""])
 def test_a_variant_that_cannot_be_understood_is_refused(text):
     with pytest.raises(ConfigError, match="NAME=METHOD"):

@@ -24,7 +24,7 @@ from fewscan.run_folder import RunFolder, State
 from fewscan.words import abbreviate
 
 # A name becomes part of a folder's, and its parts are told apart by dashes.
-VARIANT = re.compile(r"(?P<name>\w[\w.+]*)=(?P<method>\w+)(?P<settings>(,[^,=]+=[^,]+)*)")
+VARIANT = re.compile(r"(?P<name>\w[\w.+]*)=(?P<method>[\w.:]+)(?P<settings>(,[^,=]+=[^,]+)*)")
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class RunSpec:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
-        return f"{self.method}-{self.labelled:02d}-s{self.seed}"
+        """Name of its folder, where the name of a method from outside has a dot for its colon."""
+        return f"{_for_folders(self.method)}-{self.labelled:02d}-s{self.seed}"
 
     def __str__(self) -> str:
         return f"{self.method}, {self.labelled} labelled, seed {self.seed}"
@@ -258,9 +258,10 @@ def make_grid(
         DataError: there are no held-out cases to score, or a test case has no label.
     """
     rows = [*methods, *(variant.name for variant in variants)]
-    twice = [name for name in dict.fromkeys(rows) if rows.count(name) > 1]
+    folders = [_for_folders(name) for name in rows]
+    twice = [name for name, folder in zip(rows, folders, strict=True) if folders.count(folder) > 1]
     if twice:
-        raise ConfigError(f"--variant {twice[0]}: there is a method or a variant of that name. Choose another name.")
+        raise ConfigError(f"--variant {twice[-1]}: there is a method or a variant of that name. Choose another name.")
     if not rows or not labelled or not seeds:
         raise ConfigError("Nothing to run: give at least one method, number of labelled patients and seed.")
     splits = {n: make_split(index, n) for n in labelled}
@@ -285,6 +286,11 @@ def _check_same(run: RunFolder, found: dict[str, Any], wanted: dict[str, Any]) -
     other = [f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items() if found.get(key) != value]
     if other:
         raise ConfigError(f"{run}: holds a run with {'; '.join(other)}. Choose another folder, or remove the run.")
+
+
+def _for_folders(name: str) -> str:
+    # Windows allows no colon in names, and a dash tells the parts of a folder's name apart.
+    return re.sub(r"[^\w.+]", ".", name)
 
 
 def _digest(value: Any) -> str:

@@ -40,7 +40,7 @@ def benchmark(
     Args:
         dataset: folder in the nnU-Net layout.
         output: folder of the benchmark; what it holds already is not made again.
-        methods: names in the registry.
+        methods: names in the registry, or `package.module:Class`.
         labelled: numbers of labelled patients.
         seeds: of training.
         recipe: auto, paper or quick.

@@ -13,7 +13,7 @@ def convert(layout: str, source: AnyPath, *, destination: AnyPath, reporter: Rep
     """Convert a data set.
 
     Args:
-        layout: name of a converter: acdc, msd or ssl4mis.
+        layout: name of a converter: acdc, msd or ssl4mis, or `package.module:function`.
         source: folder to read.
         destination: new or empty folder.
         reporter: where to say what was done.

@@ -38,7 +38,7 @@ def demo(
 
     Args:
         output: new or empty folder for data set, run and masks.
-        method: name in the registry.
+        method: name in the registry, or `package.module:Class`.
         settings: further `key=value` changes to the quick recipe.
         seed: of the phantom and the training.
         device: auto, cpu, cuda, ...

@@ -48,7 +48,7 @@ def train(
     Args:
         dataset: folder in the nnU-Net layout.
         output: folder of the run, new or empty; with `resume` also an unfinished run's.
-        method: name in the registry.
+        method: name in the registry, or `package.module:Class`.
         labelled: keep the labels of the first so many patients of the training split; None: all labels.
         labelled_list: keep the labels of these patients or cases.
         recipe: auto, paper or quick.
