@@ -15,13 +15,17 @@ from fewscan.classes import Region
 from fewscan.data.strangers import passed_over
 from fewscan.errors import DataError
 from fewscan.inference.model import ModelCard, save_model
-from fewscan.io.files import read_json
+from fewscan.io.endings import scan_ending
+from fewscan.io.files import read_json, write_json
 from fewscan.io.scans import is_ours, read_scan, write_scan
 from fewscan.io.tables import read_table
 from fewscan.networks.unet import UNet, UNetSettings
 from fewscan.runs.lock import add_holders
 from fewscan.terminal.console import Reporter
-from support.scans import PLAN, disc, geometry
+from support.commands import command
+from support.models import save_untrained
+from support.odd_scans import ODD
+from support.scans import PLAN, disc, geometry, make_held_out
 
 
 class Listener(Reporter):
@@ -35,12 +39,12 @@ class Listener(Reporter):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    settings = UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))
-    card = ModelCard(method="supervised", network_name="student", ndim=2, network=settings, plan=PLAN, flips=False)
-    torch.manual_seed(0)
-    save_model(folder, UNet(1, 2, 2, settings), card)
-    return folder
+    return save_untrained(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
 def scan(path, seed=0):
@@ -312,3 +316,80 @@ def test_volumes_are_those_of_the_masks_in_ml(tmp_path):
     (tmp_path / "in/a_0000.nii.gz").unlink()
     predict(tmp_path, [tmp_path / "in"], tmp_path / "out", quality=False)
     assert {row["case"] for row in read_table(tmp_path / "out/volumes.csv")} == {"b"}
+
+
+def test_predictions_keep_names_and_grid(dataset, run, tmp_path):
+    where = geometry((3, 31, 17), (4.0, 2.0, 1.0), (3.0, 2.0, 1.0))
+    lone = tmp_path / "a scan ü.nrrd"
+    write_scan(lone, np.random.default_rng(0).normal(size=where.shape).astype(np.float32), where)
+    out = tmp_path / "out"
+    written = fewscan.predict(run, [dataset / "imagesTr", lone], output=out, tta=True, save_probabilities=True)
+    assert {p.name for p in written} == {*(f"case_{i:02d}.nii.gz" for i in range(6)), "a scan ü.nrrd"}
+    mask = read_scan(out / lone.name)
+    assert mask.array.dtype == np.uint8
+    assert mask.geometry == read_scan(lone).geometry
+    probabilities = np.load(out / "a scan ü.npz")["probabilities"]
+    assert probabilities.shape == (2, *where.shape)
+    # In half precision both may be as likely.
+    differ = probabilities[0] != probabilities[1]
+    assert np.array_equal(probabilities.argmax(0)[differ], mask.array[differ])
+    assert differ.any()
+
+
+@pytest.fixture(scope="module")
+def mixed(dataset, tmp_path_factory):
+    """Every odd scan that is refused, and two sound ones."""
+    folder = tmp_path_factory.mktemp("mixed")
+    for odd in ODD:
+        if isinstance(odd.expected, tuple) and odd.name != "missing.nii":
+            name = Path(odd.name)
+            odd.make(folder / f"{name.name.replace('.', '-', 1)}{''.join(name.suffixes)}")
+    for name in ("case_00_0000.nii.gz", "case_05_0000.nii.gz"):
+        shutil.copy(dataset / "imagesTr" / name, folder)
+    return folder
+
+
+def test_bad_scans_are_left_out_and_the_rest_is_finished(run, mixed, tmp_path):
+    out = tmp_path / "out"
+    done = command("predict", run, mixed, "-o", out)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    scans = {path.name for path in mixed.iterdir() if scan_ending(path)}
+    bad = scans - {"case_00_0000.nii.gz", "case_05_0000.nii.gz"}
+    assert f"error: no mask for {len(bad)} of the scans, see {out / 'failed.json'}:" in done.stderr
+    assert all(name in done.stderr for name in bad)
+    tables = {"failed.json", "quality.csv", "volumes.csv"}
+    assert {path.name for path in out.iterdir()} == {"case_00.nii.gz", "case_05.nii.gz", *tables}
+    rows = read_json(out / "failed.json")
+    assert {Path(row["file"]).name for row in rows} == bad
+    assert all(row["problem"] and row["remedy"] for row in rows)
+
+
+def test_a_mask_of_an_earlier_call_does_not_stay_for_a_scan_that_is_refused(dataset, run, tmp_path):
+    scans, out = shutil.copytree(dataset / "imagesTr", tmp_path / "scans"), tmp_path / "out"
+    fewscan.predict(run, [scans], output=out, save_probabilities=True)
+    (scans / "case_01_0000.nii.gz").write_bytes(b"nonsense")
+    before = (out / "case_02.nii.gz").read_bytes()
+    with pytest.raises(DataError, match="no mask for 1 of the scans"):
+        fewscan.predict(run, [scans], output=out)
+    assert not [path for path in out.iterdir() if path.name.startswith("case_01")]
+    assert (out / "case_02.nii.gz").read_bytes() == before
+    (row,) = read_json(out / "failed.json")
+    assert row["removed"] == ["case_01.nii.gz", "case_01.npz"]
+
+
+def test_a_mask_is_never_written_over_a_scan(dataset, run, tmp_path):
+    scan = tmp_path / "scan.nii.gz"
+    shutil.copy(dataset / "imagesTr" / "case_03_0000.nii.gz", scan)
+    before = scan.read_bytes()
+    with pytest.raises(
+        DataError, match=r"scan\.nii\.gz: is a scan, its mask would be written over it\. Choose another"
+    ):
+        fewscan.predict(run, [scan], output=tmp_path)
+    assert scan.read_bytes() == before
+
+
+def test_a_list_of_failures_goes_when_nothing_fails(dataset, run, tmp_path):
+    write_json(tmp_path / "failed.json", [])
+    fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], output=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"case_03.nii.gz", "quality.csv", "volumes.csv"}

@@ -3,9 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -15,23 +12,10 @@ import yaml
 from safetensors.torch import load_file
 
 import fewscan
-from fewscan.data.cases import collect_cases
 from fewscan.errors import ConfigError, DataError
-from fewscan.io.endings import scan_ending
-from fewscan.io.files import read_json, write_json
-from fewscan.io.scans import read_scan, write_scan
-from support.odd_scans import ODD
-from support.scans import TINY, disc, geometry, make_dataset, make_held_out
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return make_held_out(tmp_path_factory.mktemp("data") / "set")
-
-
-@pytest.fixture(scope="module")
-def run(dataset, tmp_path_factory):
-    return fewscan.train(dataset, tmp_path_factory.mktemp("runs") / "run", recipe="quick", settings=TINY).folder
+from fewscan.io.files import read_json
+from fewscan.io.scans import write_scan
+from support.scans import TINY, disc, geometry, make_dataset
 
 
 def test_a_run_holds_what_it_promises(run):
@@ -182,153 +166,3 @@ def test_bad_labels_and_missing_channels_get_the_message_of_check_from_train(dat
         fewscan.train(root, tmp_path / "run", recipe="quick", settings=TINY)
     for fault in fewscan.check(root):
         assert fault.problem in str(error.value)
-
-
-def test_predictions_keep_names_and_grid(dataset, run, tmp_path):
-    where = geometry((3, 31, 17), (4.0, 2.0, 1.0), (3.0, 2.0, 1.0))
-    lone = tmp_path / "a scan ü.nrrd"
-    write_scan(lone, np.random.default_rng(0).normal(size=where.shape).astype(np.float32), where)
-    out = tmp_path / "out"
-    written = fewscan.predict(run, [dataset / "imagesTr", lone], output=out, tta=True, save_probabilities=True)
-    assert {p.name for p in written} == {*(f"case_{i:02d}.nii.gz" for i in range(6)), "a scan ü.nrrd"}
-    mask = read_scan(out / lone.name)
-    assert mask.array.dtype == np.uint8
-    assert mask.geometry == read_scan(lone).geometry
-    probabilities = np.load(out / "a scan ü.npz")["probabilities"]
-    assert probabilities.shape == (2, *where.shape)
-    # In half precision both may be as likely.
-    differ = probabilities[0] != probabilities[1]
-    assert np.array_equal(probabilities.argmax(0)[differ], mask.array[differ])
-    assert differ.any()
-
-
-def test_inputs_that_make_no_cases_are_refused_together(tmp_path):
-    with pytest.raises(DataError, match="there is no such file or folder"):
-        collect_cases([tmp_path / "missing"], 1)
-    with pytest.raises(DataError, match="no scans there"):
-        collect_cases([tmp_path], 1)
-    for name in ("a_0000.nii.gz", "b_0001.nii.gz", "c.nii.gz"):
-        (tmp_path / name).touch()
-    with pytest.raises(DataError) as error:
-        collect_cases([tmp_path], 2)
-    assert len(str(error.value).splitlines()) == 3
-    (tmp_path / "c_0000.nii.gz").touch()
-    with pytest.raises(DataError, match=r"the name of .* again"):
-        collect_cases([tmp_path], 1)
-
-
-@pytest.mark.parametrize(
-    ("names", "channels", "advice"),
-    [
-        (("case_0001", "case_0002"), 1, "case_0001_0000 and case_0002_0000"),
-        (("case_0000", "case_0001"), 1, "case_0001_0000;"),
-        (("case_0000", "case_0001", "case_0002"), 2, "case_0002_0000 to case_0002_0001;"),
-        (("patient_2019",), 1, "patient_2019_0000;"),
-    ],
-)
-def test_numbers_that_are_no_channels_may_be_the_scans_own(tmp_path, names, channels, advice):
-    for name in names:
-        (tmp_path / f"{name}.nii.gz").touch()
-    with pytest.raises(DataError, match=r"Where the number is the scan's own, add the channel's: ") as error:
-        collect_cases([tmp_path], channels)
-    assert advice in str(error.value)
-    assert len(str(error.value).splitlines()) == 1
-
-
-@pytest.fixture(scope="module")
-def mixed(dataset, tmp_path_factory):
-    """Every odd scan that is refused, and two sound ones."""
-    folder = tmp_path_factory.mktemp("mixed")
-    for odd in ODD:
-        if isinstance(odd.expected, tuple) and odd.name != "missing.nii":
-            name = Path(odd.name)
-            odd.make(folder / f"{name.name.replace('.', '-', 1)}{''.join(name.suffixes)}")
-    for name in ("case_00_0000.nii.gz", "case_05_0000.nii.gz"):
-        shutil.copy(dataset / "imagesTr" / name, folder)
-    return folder
-
-
-def test_bad_scans_are_left_out_and_the_rest_is_finished(run, mixed, tmp_path):
-    out = tmp_path / "out"
-    done = command("predict", run, mixed, "-o", out)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    scans = {path.name for path in mixed.iterdir() if scan_ending(path)}
-    bad = scans - {"case_00_0000.nii.gz", "case_05_0000.nii.gz"}
-    assert f"error: no mask for {len(bad)} of the scans, see {out / 'failed.json'}:" in done.stderr
-    assert all(name in done.stderr for name in bad)
-    tables = {"failed.json", "quality.csv", "volumes.csv"}
-    assert {path.name for path in out.iterdir()} == {"case_00.nii.gz", "case_05.nii.gz", *tables}
-    rows = read_json(out / "failed.json")
-    assert {Path(row["file"]).name for row in rows} == bad
-    assert all(row["problem"] and row["remedy"] for row in rows)
-
-
-def test_a_mask_of_an_earlier_call_does_not_stay_for_a_scan_that_is_refused(dataset, run, tmp_path):
-    scans, out = shutil.copytree(dataset / "imagesTr", tmp_path / "scans"), tmp_path / "out"
-    fewscan.predict(run, [scans], output=out, save_probabilities=True)
-    (scans / "case_01_0000.nii.gz").write_bytes(b"nonsense")
-    before = (out / "case_02.nii.gz").read_bytes()
-    with pytest.raises(DataError, match="no mask for 1 of the scans"):
-        fewscan.predict(run, [scans], output=out)
-    assert not [path for path in out.iterdir() if path.name.startswith("case_01")]
-    assert (out / "case_02.nii.gz").read_bytes() == before
-    (row,) = read_json(out / "failed.json")
-    assert row["removed"] == ["case_01.nii.gz", "case_01.npz"]
-
-
-def test_a_mask_is_never_written_over_a_scan(dataset, run, tmp_path):
-    scan = tmp_path / "scan.nii.gz"
-    shutil.copy(dataset / "imagesTr" / "case_03_0000.nii.gz", scan)
-    before = scan.read_bytes()
-    with pytest.raises(
-        DataError, match=r"scan\.nii\.gz: is a scan, its mask would be written over it\. Choose another"
-    ):
-        fewscan.predict(run, [scan], output=tmp_path)
-    assert scan.read_bytes() == before
-
-
-def test_a_list_of_failures_goes_when_nothing_fails(dataset, run, tmp_path):
-    write_json(tmp_path / "failed.json", [])
-    fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], output=tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"case_03.nii.gz", "quality.csv", "volumes.csv"}
-
-
-def test_evaluate_of_the_predictions(dataset, run, tmp_path):
-    fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], output=tmp_path / "out")
-    summary = fewscan.evaluate(
-        tmp_path / "out", dataset / "labelsTr", output=tmp_path / "summary.json", missing="skip"
-    ).summary
-    assert read_json(tmp_path / "summary.json") == summary
-    assert (tmp_path / "summary.csv").read_text().startswith("case,class,dice")
-    validated = read_json(run / "validation" / "summary.json")
-    assert summary["cases"]["case_03"]["disc"] == validated["cases"]["case_03"]["disc"]
-
-
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "fewscan", *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-
-
-def test_exit_codes(dataset, tmp_path):
-    assert command("check", dataset).returncode == 0
-    root = shutil.copytree(dataset, tmp_path / "set")
-    (root / "labelsTr" / "case_00.nii.gz").write_bytes(b"")
-    checked = command("check", root)
-    assert checked.returncode == 1
-    assert "case_00.nii.gz: the file is empty. Copy it again from its source." in checked.stdout
-    trained = command("train", root, "-o", tmp_path / "run")
-    assert trained.returncode == 2
-    assert "error: " in trained.stderr
-    assert "Traceback" not in trained.stderr
-    assert command("convert", "msd", tmp_path / "none", tmp_path / "new").returncode == 2
-
-
-@pytest.mark.parametrize("name", ["train", "benchmark"])
-def test_help_imports_nothing_heavy(name):
-    code = f"import sys; sys.argv = ['fewscan', '{name}', '--help']\nfrom fewscan.cli import main\ntry: main()\n"
-    code += "except SystemExit: print(sorted({'torch', 'numpy', 'SimpleITK', 'scipy'} & set(sys.modules)))"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert shown.splitlines()[-1] == "[]"
-    assert "--labelled" in shown

@@ -1,16 +1,13 @@
-"""Quality without labels, from training to the table, and whom to label next."""
+"""Quality without labels, from training to the table."""
 
 import csv
-import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
 
 import fewscan
-from fewscan.errors import ConfigError, DataError
+from fewscan.errors import DataError
 from fewscan.evaluation.quality_table import COLUMNS
 from fewscan.inference.model import load_model, load_second
 from fewscan.io.files import read_json, write_json
@@ -20,27 +17,7 @@ from support.scans import TINY, make_dataset
 from support.terminals import Notes
 
 CPU = torch.device("cpu")
-# Until the network sees the discs: nothing can be compared in empty masks.
-SETTINGS = (*TINY, "stages.anatomical.updates=60")
 HELD_OUT = [f"case_{i:02d}" for i in range(3, 13)]
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    root = make_dataset(tmp_path_factory.mktemp("data") / "set", labelled=13, unlabelled=2)
-    write_json(root / "splits.json", {"train": [f"case_{i:02d}" for i in range(3)], "val": HELD_OUT})
-    return root
-
-
-@pytest.fixture(scope="module")
-def heard():
-    return Notes()
-
-
-@pytest.fixture(scope="module")
-def run(dataset, heard, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    return fewscan.train(dataset, folder, labelled=1, recipe="quick", settings=SETTINGS, reporter=heard).folder
 
 
 @pytest.fixture
@@ -146,49 +123,3 @@ def test_without_validation_there_are_outliers_and_no_estimate(tmp_path):
     for row in rows_of(tmp_path / "out" / "quality.csv"):
         assert row["dice_estimate"] == ""
         assert float(row["outlier"]) >= 0
-
-
-def test_suggestions_are_unlabelled_patients_ready_for_the_next_training(run, dataset, tmp_path):
-    listed = tmp_path / "labelled.txt"
-    suggestions = fewscan.suggest(run, dataset, count=2, output=listed)
-    assert {s.patient for s in suggestions} <= {"case_01", "case_02", "case_13", "case_14"}
-    assert len({s.patient for s in suggestions}) == 2
-    assert suggestions == fewscan.suggest(run, dataset, count=2)
-    assert read_json(run / "suggestions.json") == json.loads(json.dumps([s._asdict() for s in suggestions]))
-    assert listed.read_text().splitlines() == ["case_00", *(s.patient for s in suggestions)]
-    assert all("uncertain" in s.reason and "unlabelled patients" in s.reason for s in suggestions)
-    assert suggestions[0].score >= suggestions[1].score
-
-
-def test_suggesting_reads_no_label(run, dataset, tmp_path):
-    root = shutil.copytree(dataset, tmp_path / "set")
-    before = fewscan.suggest(run, dataset, count=3)
-    for path in (root / "labelsTr").iterdir():
-        path.write_bytes(b"not to be opened")
-    assert fewscan.suggest(run, root, count=3) == before
-
-
-def test_suggestions_that_cannot_be_made_are_refused(run, dataset, tmp_path):
-    with pytest.raises(ConfigError, match="-n 5: must be 1 to 4"):
-        fewscan.suggest(run, dataset, count=5)
-    other = make_dataset(tmp_path / "other", labelled=2, unlabelled=0)
-    with pytest.raises(DataError, match="lacks 13 of the run's cases: case_02"):
-        fewscan.suggest(run, other, count=1)
-
-
-def test_the_data_set_is_looked_for_where_the_run_says_that_it_was(run, dataset, tmp_path):
-    assert fewscan.suggest(run, count=2) == fewscan.suggest(run, dataset, count=2)
-    moved = shutil.copytree(run, tmp_path / "run")
-    write_json(moved / "provenance.json", {"dataset": str(tmp_path / "gone")})
-    with pytest.raises(DataError, match=r"no longer in .*gone\. Give its folder\."):
-        fewscan.suggest(moved)
-    (moved / "provenance.json").unlink()
-    with pytest.raises(DataError, match="does not say where its data set is"):
-        fewscan.suggest(moved)
-
-
-def test_the_command_prints_json(run, dataset):
-    arguments = [sys.executable, "-m", "fewscan", "suggest", str(run), str(dataset), "-n", "1", "--json", "--quiet"]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    (suggestion,) = json.loads(done.stdout)
-    assert set(suggestion) == {"patient", "cases", "score", "uncertainty", "distance", "reason"}

@@ -1,0 +1,41 @@
+"""How the files of a scan are found among others."""
+
+from __future__ import annotations
+
+import pytest
+
+from fewscan.data.cases import collect_cases
+from fewscan.errors import DataError
+
+
+def test_inputs_that_make_no_cases_are_refused_together(tmp_path):
+    with pytest.raises(DataError, match="there is no such file or folder"):
+        collect_cases([tmp_path / "missing"], 1)
+    with pytest.raises(DataError, match="no scans there"):
+        collect_cases([tmp_path], 1)
+    for name in ("a_0000.nii.gz", "b_0001.nii.gz", "c.nii.gz"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError) as error:
+        collect_cases([tmp_path], 2)
+    assert len(str(error.value).splitlines()) == 3
+    (tmp_path / "c_0000.nii.gz").touch()
+    with pytest.raises(DataError, match=r"the name of .* again"):
+        collect_cases([tmp_path], 1)
+
+
+@pytest.mark.parametrize(
+    ("names", "channels", "advice"),
+    [
+        (("case_0001", "case_0002"), 1, "case_0001_0000 and case_0002_0000"),
+        (("case_0000", "case_0001"), 1, "case_0001_0000;"),
+        (("case_0000", "case_0001", "case_0002"), 2, "case_0002_0000 to case_0002_0001;"),
+        (("patient_2019",), 1, "patient_2019_0000;"),
+    ],
+)
+def test_numbers_that_are_no_channels_may_be_the_scans_own(tmp_path, names, channels, advice):
+    for name in names:
+        (tmp_path / f"{name}.nii.gz").touch()
+    with pytest.raises(DataError, match=r"Where the number is the scan's own, add the channel's: ") as error:
+        collect_cases([tmp_path], channels)
+    assert advice in str(error.value)
+    assert len(str(error.value).splitlines()) == 1

@@ -1,0 +1,32 @@
+"""A run with enough validation cases to estimate from."""
+
+from __future__ import annotations
+
+import pytest
+
+import fewscan
+from fewscan.io.files import write_json
+from support.scans import TINY, make_dataset
+from support.terminals import Notes
+
+# Until the network sees the discs: nothing can be compared in empty masks.
+SETTINGS = (*TINY, "stages.anatomical.updates=60")
+HELD_OUT = [f"case_{i:02d}" for i in range(3, 13)]
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory):
+    root = make_dataset(tmp_path_factory.mktemp("data") / "set", labelled=13, unlabelled=2)
+    write_json(root / "splits.json", {"train": [f"case_{i:02d}" for i in range(3)], "val": HELD_OUT})
+    return root
+
+
+@pytest.fixture(scope="session")
+def heard():
+    return Notes()
+
+
+@pytest.fixture(scope="session")
+def run(dataset, heard, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return fewscan.train(dataset, folder, labelled=1, recipe="quick", settings=SETTINGS, reporter=heard).folder

@@ -1,0 +1,49 @@
+"""What the functions give back, and what `--json` prints."""
+
+import os
+
+import pytest
+
+import fewscan
+from fewscan.io.files import read_json, write_json
+from fewscan.runs.results import Predictions
+from support.pages import Cells
+from support.scans import TINY, make_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = make_dataset(tmp_path_factory.mktemp("data") / "set", labelled=3, unlabelled=1)
+    write_json(root / "splits.json", {"train": ["case_00", "case_01"], "val": ["case_02"]})
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(dataset, tmp_path_factory):
+    return fewscan.train(
+        dataset, tmp_path_factory.mktemp("runs") / "run", method="supervised", recipe="quick", settings=TINY
+    )
+
+
+def test_a_run_knows_its_files_and_figures_and_shows_them(run):
+    assert run.model.is_file()
+    assert os.fspath(run) == str(run.folder)
+    assert run.validation.summary == read_json(run.folder / "validation" / "summary.json")
+    assert run.validation.dice == run.validation.classes["disc"]["dice"]
+    assert set(run.validation.cases) == {"case_02"}
+    assert run.records[0]["update"] > 0
+    shown = Cells(run._repr_html_())
+    assert (shown.open, shown.pictures) == ([], 1)
+    assert shown.cells[:2] == ["class", "dice"]
+    assert f"{run.validation.dice:.4f}" in shown.cells
+
+
+def test_predictions_are_counted_and_listed(run, dataset, tmp_path):
+    written = fewscan.predict(run, [dataset / "imagesTr"], output=tmp_path / "masks")
+    assert len(written) == len(list(written)) == 4
+    assert all(path.is_file() for path in written)
+    assert "case_03.nii.gz" in written._repr_html_()
+    many = Predictions(tmp_path, tuple(tmp_path / f"<{i}>" for i in range(25)))._repr_html_()
+    assert Cells(many).open == []
+    assert "and 5 more" in many
+    assert "<0>" not in many

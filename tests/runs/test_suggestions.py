@@ -1,0 +1,121 @@
+"""Whom to label next."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fewscan
+from fewscan.data.cases import Case
+from fewscan.data.split import Split
+from fewscan.errors import ConfigError, DataError
+from fewscan.inference.describe import Description
+from fewscan.io.files import read_json, write_json
+from fewscan.runs.suggestions import labelled_names, rank_patients
+from support.scans import make_dataset
+
+
+def test_suggestions_are_unlabelled_patients_ready_for_the_next_training(run, dataset, tmp_path):
+    listed = tmp_path / "labelled.txt"
+    suggestions = fewscan.suggest(run, dataset, count=2, output=listed)
+    assert {s.patient for s in suggestions} <= {"case_01", "case_02", "case_13", "case_14"}
+    assert len({s.patient for s in suggestions}) == 2
+    assert suggestions == fewscan.suggest(run, dataset, count=2)
+    assert read_json(run / "suggestions.json") == json.loads(json.dumps([s._asdict() for s in suggestions]))
+    assert listed.read_text().splitlines() == ["case_00", *(s.patient for s in suggestions)]
+    assert all("uncertain" in s.reason and "unlabelled patients" in s.reason for s in suggestions)
+    assert suggestions[0].score >= suggestions[1].score
+
+
+def test_suggesting_reads_no_label(run, dataset, tmp_path):
+    root = shutil.copytree(dataset, tmp_path / "set")
+    before = fewscan.suggest(run, dataset, count=3)
+    for path in (root / "labelsTr").iterdir():
+        path.write_bytes(b"not to be opened")
+    assert fewscan.suggest(run, root, count=3) == before
+
+
+def test_suggestions_that_cannot_be_made_are_refused(run, dataset, tmp_path):
+    with pytest.raises(ConfigError, match="-n 5: must be 1 to 4"):
+        fewscan.suggest(run, dataset, count=5)
+    other = make_dataset(tmp_path / "other", labelled=2, unlabelled=0)
+    with pytest.raises(DataError, match="lacks 13 of the run's cases: case_02"):
+        fewscan.suggest(run, other, count=1)
+
+
+def test_the_data_set_is_looked_for_where_the_run_says_that_it_was(run, dataset, tmp_path):
+    assert fewscan.suggest(run, count=2) == fewscan.suggest(run, dataset, count=2)
+    moved = shutil.copytree(run, tmp_path / "run")
+    write_json(moved / "provenance.json", {"dataset": str(tmp_path / "gone")})
+    with pytest.raises(DataError, match=r"no longer in .*gone\. Give its folder\."):
+        fewscan.suggest(moved)
+    (moved / "provenance.json").unlink()
+    with pytest.raises(DataError, match="does not say where its data set is"):
+        fewscan.suggest(moved)
+
+
+def test_the_command_prints_json(run, dataset):
+    arguments = [sys.executable, "-m", "fewscan", "suggest", str(run), str(dataset), "-n", "1", "--json", "--quiet"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    (suggestion,) = json.loads(done.stdout)
+    assert set(suggestion) == {"patient", "cases", "score", "uncertainty", "distance", "reason"}
+
+
+def made_up_split(**labelled: bool) -> Split:
+    """Patients a, b, ... with two scans each."""
+    cases = [
+        Case(f"{patient}{i}", (), Path("label") if known else None, patient)
+        for patient, known in labelled.items()
+        for i in (1, 2)
+    ]
+    return Split(tuple(cases), ())
+
+
+def describe(split: Split, where: dict[str, float], entropy: float = 1.0) -> dict[str, Description]:
+    """Every scan in one plane, its patient's scans close together."""
+    return {
+        case.name: Description(np.array([np.cos(where[case.patient]), np.sin(where[case.patient])]), entropy)
+        for case in split.train
+    }
+
+
+def test_the_patient_far_from_all_labelled_ones_comes_first() -> None:
+    split = made_up_split(a=True, b=False, c=False)
+    (first, second) = rank_patients(split, describe(split, {"a": 0.0, "b": 0.1, "c": 1.5}), 2)
+    assert (first.patient, first.cases, second.patient) == ("c", ("c1", "c2"), "b")
+    assert first.distance > second.distance
+    assert "as uncertain as most" in first.reason
+    assert "from a, the nearest that is labelled" in first.reason
+
+
+def test_of_patients_that_lie_alike_the_uncertain_one_comes_first() -> None:
+    split = made_up_split(a=True, b=False, c=False)
+    described = describe(split, {"a": 0.0, "b": 1.0, "c": -1.0})
+    described |= {name: described[name]._replace(entropy=3.0) for name in ("c1", "c2")}
+    (first,) = rank_patients(split, described, 1)
+    assert (first.patient, first.uncertainty) == ("c", 3.0)
+    assert "3 times as uncertain as the median patient" in first.reason
+
+
+def test_a_patient_whose_scans_could_not_be_described_is_not_suggested() -> None:
+    split = made_up_split(a=True, b=False, c=False)
+    described = describe(split, {"a": 0.0, "b": 0.1, "c": 1.5})
+    readable = {name: found for name, found in described.items() if not name.startswith("c")}
+    assert [s.patient for s in rank_patients(split, readable, 1)] == ["b"]
+    with pytest.raises(ConfigError, match="-n 2: must be 1 to 1"):
+        rank_patients(split, readable, 2)
+    with pytest.raises(DataError, match="none of the labelled scans can be read"):
+        rank_patients(split, {"b1": described["b1"]}, 1)
+
+
+def test_patients_with_all_labels_are_named_as_such_and_others_by_their_scans() -> None:
+    whole, part = made_up_split(a=True, b=False), made_up_split(c=True)
+    hidden = replace(part.train[1], label=None)
+    assert labelled_names(Split((*whole.train, part.train[0], hidden), ())) == ["a", "c1"]

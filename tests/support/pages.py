@@ -1,0 +1,27 @@
+"""HTML, taken apart."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+
+class Cells(HTMLParser):
+    """The texts of all cells, and the tags that are open at the end."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.cells, self.open, self.pictures = [], [], 0
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "img":
+            self.pictures += dict(attrs)["src"].startswith("data:image/png;base64,iVBOR")
+        else:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.cells.append(data)
