@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "src"), str(Path(__file__).parent)]
 
 from command_tables import command_pages  # noqa: E402
+from file_tables import prediction_files, run_files, score_files  # noqa: E402
 from setting_tables import all_settings, method_settings  # noqa: E402
 
 import fewscan  # noqa: E402
@@ -44,6 +45,12 @@ def _generate(mark: re.Match[str]) -> str:
         return all_settings()
     if name == "commands":
         return command_pages()
+    if name == "run-files":
+        return run_files()
+    if name == "score-files":
+        return score_files()
+    if name == "prediction-files":
+        return prediction_files()
     if name == "functions":
         return "\n\n".join(f"::: {place_of(public)}" for public in fewscan.__all__)
     raise PluginError(f"{mark[0]}: nothing of this name is generated.")

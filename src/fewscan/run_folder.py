@@ -31,7 +31,7 @@ class ScoresFolder:
 
     @property
     def summary(self) -> Path:
-        """Scores of all cases, see `fewscan.evaluation.summary.summarise`."""
+        """Scores of every case and class, and their means."""
         return self.path / "summary.json"
 
     @property
@@ -95,22 +95,22 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """All settings."""
+        """Every setting, the chosen method's written out."""
         return self.path / "config.yaml"
 
     @property
     def plan(self) -> Path:
-        """How scans become input."""
+        """How scans become input: axis, size, spacing, normalisation, classes, and why."""
         return self.path / "plan.json"
 
     @property
     def splits(self) -> Path:
-        """Names of cases by their role."""
+        """Names of cases by role: `train_labelled`, `train_unlabelled`, `val`, `test`."""
         return self.path / "splits.json"
 
     @property
     def files(self) -> Path:
-        """Size and time of change of every file that training reads; written after the other three."""
+        """Size in bytes and time of change in ns of every file of the data set that training reads, by its path there."""
         return self.path / "files.json"
 
     @property
@@ -122,7 +122,7 @@ class RunFolder:
 
     @property
     def lock(self) -> Path:
-        """Held by the training that is at work here."""
+        """Who is at work here: machine and processes of a training."""
         return self.path / "train.lock"
 
     @property
@@ -159,7 +159,7 @@ class RunFolder:
 
     @property
     def alarms(self) -> Path:
-        """What looked wrong while training."""
+        """What training warned of; `[]`: nothing."""
         return self.path / "alarms.json"
 
     @property
@@ -243,7 +243,7 @@ class PredictionFolder:
 
     @property
     def lock(self) -> Path:
-        """Held by the prediction that is at work here."""
+        """Who is at work here: machine and processes of a prediction."""
         return self.path / "predict.lock"
 
     @property
@@ -258,7 +258,7 @@ class PredictionFolder:
 
     @property
     def failed(self) -> Path:
-        """The scans that have no mask, and why; not there if all have one."""
+        """The scans that have no mask, and why, and what an earlier call left of them; not there if all have one."""
         return self.path / "failed.json"
 
     @property

@@ -18,9 +18,9 @@ from fewscan.evaluation.summary import case_scores
 from fewscan.io.endings import scan_ending, scan_stem
 from fewscan.io.files import read_json
 from fewscan.reporting.page.cases import CaseFiles, make_cards
-from fewscan.reporting.page.sources import RunFiles, read_run
+from fewscan.reporting.page.sources import RunContents, read_run
 from fewscan.reporting.page.verdict import Rival
-from fewscan.reporting.page.write import Contents, write_page
+from fewscan.reporting.page.write import PageContents, write_page
 from fewscan.run_folder import PredictionFolder, RunFolder
 from fewscan.runs.provenance import dataset_of
 from fewscan.terminal.console import Reporter
@@ -56,7 +56,7 @@ def write_report(run: RunFolder, data: DataOfRun, reporter: Reporter, most_cases
 
 
 def write_cases(
-    files: RunFiles,
+    files: RunContents,
     cases: Sequence[CaseFiles],
     *,
     data: DataOfRun | None,
@@ -86,7 +86,7 @@ def write_cases(
     shown = ranked[:most_cases]
     with reporter.bar("drawing cases", len(shown)) as step:
         cards = make_cards(shown, files.plan.classes, files.plan.slice_axis, step)
-    contents = Contents(
+    contents = PageContents(
         run=files,
         cards=cards,
         left_out=ranked[most_cases:],
@@ -99,7 +99,7 @@ def write_cases(
     reporter.say(f"open {output} in a browser ({output.stat().st_size / 1e6:.1f} MB, nothing else is needed)")
 
 
-def validation_cases(files: RunFiles, data: DataOfRun | None) -> list[CaseFiles]:
+def validation_cases(files: RunContents, data: DataOfRun | None) -> list[CaseFiles]:
     """Find the scans and masks of a run's scored cases; none where nothing was held out, or the run is not finished.
 
     Raises:
@@ -128,7 +128,7 @@ def validation_cases(files: RunFiles, data: DataOfRun | None) -> list[CaseFiles]
     ]
 
 
-def find_data(files: RunFiles, dataset: Path | None, remedy: str | None) -> DataOfRun | None:
+def find_data(files: RunContents, dataset: Path | None, remedy: str | None) -> DataOfRun | None:
     """Read the data set that a run was trained on.
 
     Args:
@@ -148,7 +148,7 @@ def find_data(files: RunFiles, dataset: Path | None, remedy: str | None) -> Data
 
 
 def predicted_cases(
-    files: RunFiles, folder: PredictionFolder, images: Sequence[Path], data: DataOfRun | None
+    files: RunContents, folder: PredictionFolder, images: Sequence[Path], data: DataOfRun | None
 ) -> list[CaseFiles]:
     """Find the image of every mask in a folder; there are no references.
 
@@ -178,7 +178,7 @@ def predicted_cases(
     ]
 
 
-def find_rival(files: RunFiles, compare: Path | None) -> Rival | None:
+def find_rival(files: RunContents, compare: Path | None) -> Rival | None:
     """Find a supervised run to compare with.
 
     Args:
@@ -200,7 +200,7 @@ def find_rival(files: RunFiles, compare: Path | None) -> Rival | None:
     return next((rival for path in beside if (rival := _as_rival(files, path.parent))), None)
 
 
-def _as_rival(files: RunFiles, folder: Path) -> Rival | None:
+def _as_rival(files: RunContents, folder: Path) -> Rival | None:
     other = RunFolder(folder)
     summary = other.validation.summary
     config = read_settings(other.config)

@@ -13,11 +13,11 @@ from fewscan.reporting.colours import class_colour
 from fewscan.reporting.lines import training_lines
 from fewscan.reporting.page.cases import CaseFiles
 from fewscan.reporting.page.pixels import png_uri
-from fewscan.reporting.page.sources import Embedding, Moment, RunFiles
+from fewscan.reporting.page.sources import Embedding, Moment, RunContents
 from fewscan.reporting.page.svg import heat_map, line_chart, scatter, strips
 
 
-def training_charts(run: RunFiles) -> list[Markup]:
+def training_charts(run: RunContents) -> list[Markup]:
     """Every loss term, validation Dice, learning rate and throughput over the updates."""
     lines = training_lines(run.records)
     losses = "Loss terms, unweighted, and their weighted sum"
@@ -30,7 +30,7 @@ def training_charts(run: RunFiles) -> list[Markup]:
     ]
 
 
-def dice_strips(run: RunFiles) -> Markup | None:
+def dice_strips(run: RunContents) -> Markup | None:
     """Dice of every case, a row per class."""
     if run.summary is None:
         return None
@@ -85,7 +85,7 @@ def _map_colour(number: int) -> int:
     return 8 if number == 0 else number
 
 
-def gallery_rows(run: RunFiles) -> list[dict[str, Any]]:
+def gallery_rows(run: RunContents) -> list[dict[str, Any]]:
     """A row per slice: the image, then at every time what was believed and how surely, as pictures."""
     if not run.gallery:
         return []

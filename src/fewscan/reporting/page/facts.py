@@ -13,12 +13,12 @@ from fewscan.evaluation.metrics import VOLUMES, is_share, metric_title
 from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
 from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules, case_scores, mean_of_defined, under_rules
 from fewscan.io.orientation import SLICE_AXES
-from fewscan.reporting.page.sources import RunFiles
+from fewscan.reporting.page.sources import RunContents
 
 Pair = tuple[str, str]
 
 
-def score_tables(run: RunFiles) -> list[dict[str, Any]]:
+def score_tables(run: RunContents) -> list[dict[str, Any]]:
     """A table for either rules: a row per class and for their mean, a cell per metric with its spread over cases."""
     if run.summary is None:
         return []
@@ -63,7 +63,7 @@ def _metric_name(metric: str) -> Pair:
     return name, {"voxel": "voxels"}.get(unit, unit)
 
 
-def dataset_facts(run: RunFiles, fingerprint: Fingerprint | None) -> list[Pair]:
+def dataset_facts(run: RunContents, fingerprint: Fingerprint | None) -> list[Pair]:
     """Names and values: who is labelled, shapes, spacings, intensities, and what the plan made of them."""
     plan, splits = run.plan, run.splits
     facts = [
@@ -111,13 +111,13 @@ def _range(values: np.ndarray, digits: str) -> str:
     return f"{middle:{digits}}" if low == high else f"{middle:{digits}} ({low:{digits}}–{high:{digits}})"
 
 
-def labelled_lists(run: RunFiles) -> list[tuple[str, list[str]]]:
+def labelled_lists(run: RunContents) -> list[tuple[str, list[str]]]:
     """Case names by role, those with few first."""
     roles = {"train_labelled": "Labelled", "val": "Validation", "test": "Test", "train_unlabelled": "Unlabelled"}
     return [(text, run.splits[role]) for role, text in roles.items() if run.splits.get(role)]
 
 
-def provenance_facts(run: RunFiles) -> list[Pair]:
+def provenance_facts(run: RunContents) -> list[Pair]:
     """Names and values of provenance.json; empty where there is none."""
     made = run.provenance
     if made is None:

@@ -102,7 +102,7 @@ class Provenance(BaseModel):
 
 
 @dataclass(frozen=True)
-class RunFiles:
+class RunContents:
     """A run, as its folder tells it.
 
     Attributes:
@@ -145,7 +145,7 @@ class RunFiles:
         return [record for record in self.records if "alarm" in record]
 
 
-def read_run(folder: RunFolder) -> RunFiles:
+def read_run(folder: RunFolder) -> RunContents:
     """Read a run's folder.
 
     Raises:
@@ -154,7 +154,7 @@ def read_run(folder: RunFolder) -> RunFiles:
     if not folder.config.is_file():
         raise DataError(f"{folder}: holds no {folder.config.name}. Give the folder of a `fewscan train` run.")
     scores = folder.validation.summary
-    return RunFiles(
+    return RunContents(
         folder=folder,
         config=read_settings(folder.config),
         plan=_read_as(Plan, folder.plan),

@@ -11,7 +11,7 @@ import numpy as np
 from fewscan.evaluation.statistics import bootstrap_interval, wilcoxon_p
 from fewscan.evaluation.summary import absent_classes, case_dice
 from fewscan.reporting.page.cases import CaseFiles
-from fewscan.reporting.page.sources import RunFiles
+from fewscan.reporting.page.sources import RunContents
 
 WORST = 3
 SIGNIFICANT = 0.05
@@ -35,7 +35,7 @@ class Rival:
 
 
 def verdict(
-    run: RunFiles, patients: Mapping[str, str], rival: Rival | None, cases: Sequence[CaseFiles]
+    run: RunContents, patients: Mapping[str, str], rival: Rival | None, cases: Sequence[CaseFiles]
 ) -> list[Answer]:
     """Four answers.
 
@@ -56,7 +56,7 @@ def patient_means(values: Mapping[str, float], patients: Mapping[str, str]) -> l
     return [float(np.mean(group)) for group in groups.values()]
 
 
-def _good(run: RunFiles, patients: Mapping[str, str]) -> Answer:
+def _good(run: RunContents, patients: Mapping[str, str]) -> Answer:
     question = "Is it good?"
     summary = run.summary
     if summary is None:
@@ -79,7 +79,7 @@ def _good(run: RunFiles, patients: Mapping[str, str]) -> Answer:
     )
 
 
-def _fails(run: RunFiles, cases: Sequence[CaseFiles]) -> Answer:
+def _fails(run: RunContents, cases: Sequence[CaseFiles]) -> Answer:
     question = "Where does it fail?"
     scored = [(case.name, case.dice) for case in cases if case.dice is not None]
     if run.summary is not None and not scored:
@@ -92,7 +92,7 @@ def _fails(run: RunFiles, cases: Sequence[CaseFiles]) -> Answer:
     return Answer(question, str(scored[0][0]), f"Worst cases: {listed}." + (f" {gaps} of the scans." if gaps else ""))
 
 
-def _helped(run: RunFiles, rival: Rival | None, patients: Mapping[str, str]) -> Answer:
+def _helped(run: RunContents, rival: Rival | None, patients: Mapping[str, str]) -> Answer:
     question = "Did the unlabelled scans help?"
     if run.method == "supervised":
         return Answer(question, "None were used", "This run is the supervised baseline: it saw labelled scans alone.")
@@ -119,7 +119,7 @@ def _helped(run: RunFiles, rival: Rival | None, patients: Mapping[str, str]) -> 
     )
 
 
-def _next(run: RunFiles, cases: Sequence[CaseFiles]) -> Answer:
+def _next(run: RunContents, cases: Sequence[CaseFiles]) -> Answer:
     question = "What next?"
     flagged = [case.name for case in cases if case.flagged]
     if run.alarms:

@@ -18,12 +18,12 @@ from fewscan.reporting.colours import CLASS_COLOURS
 from fewscan.reporting.page.cases import Card, CaseFiles
 from fewscan.reporting.page.charts import dice_strips, embedding_charts, estimate_chart, gallery_rows, training_charts
 from fewscan.reporting.page.facts import dataset_facts, labelled_lists, provenance_facts, score_tables
-from fewscan.reporting.page.sources import RunFiles
+from fewscan.reporting.page.sources import RunContents
 from fewscan.reporting.page.verdict import Rival, verdict
 
 
 @dataclass(frozen=True)
-class Contents:
+class PageContents:
     """What a page is made of.
 
     Attributes:
@@ -36,7 +36,7 @@ class Contents:
         rival: to compare with.
     """
 
-    run: RunFiles
+    run: RunContents
     cards: Sequence[Card]
     left_out: Sequence[CaseFiles]
     predictions: Path | None
@@ -45,7 +45,7 @@ class Contents:
     rival: Rival | None
 
 
-def write_page(path: Path, contents: Contents) -> None:
+def write_page(path: Path, contents: PageContents) -> None:
     """Write the page; it appears complete or not at all."""
     environment = Environment(
         loader=PackageLoader("fewscan.reporting.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -54,7 +54,7 @@ def write_page(path: Path, contents: Contents) -> None:
     write_text(path, environment.get_template("page.html").render(_variables(contents)))
 
 
-def _variables(contents: Contents) -> dict[str, Any]:
+def _variables(contents: PageContents) -> dict[str, Any]:
     run = contents.run
     cases = [*(card.files for card in contents.cards), *contents.left_out]
     return {
