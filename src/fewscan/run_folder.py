@@ -110,7 +110,7 @@ class RunFolder:
 
     @property
     def files(self) -> Path:
-        """Size in bytes and time of change in ns of every file of the data set that training reads, by its path there."""
+        """Size in bytes and time of change in ns of every file of the data set that training reads."""
         return self.path / "files.json"
 
     @property
