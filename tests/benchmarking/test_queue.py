@@ -11,7 +11,7 @@ import pytest
 
 import fewscan
 from fewscan.benchmarking.grid import Grid, RunSpec
-from fewscan.benchmarking.queue import RunQueue, Worker, time_left
+from fewscan.benchmarking.queue import RunQueue, TrainingProcess, time_left
 from fewscan.runs.lock import acquire, release
 from fewscan.terminal.console import Reporter
 from support.grids import COSTS, grid_of, pretend
@@ -62,8 +62,10 @@ def test_the_memory_of_a_run_is_its_own(tmp_path):
     held = bytearray(b"x" * (300 << 20))
     code = "import time; held = bytearray(b'x' * (100 << 20)); time.sleep(0.5)"
     process = subprocess.Popen([sys.executable, "-c", code])
-    worker = Worker(RunSpec("a", 1, 0), "cpu", process, tmp_path / "log", tmp_path / "lock", time.monotonic())
-    while (costs := worker.poll()) is None:
+    training = TrainingProcess(
+        RunSpec("a", 1, 0), "cpu", process, tmp_path / "log", tmp_path / "lock", time.monotonic()
+    )
+    while (costs := training.poll()) is None:
         time.sleep(0.05)
     assert 0.1 < costs.memory_gib < 0.25 < len(held) / 2**30
     assert 0.5 < costs.seconds < 30

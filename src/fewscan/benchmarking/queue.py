@@ -26,7 +26,7 @@ KIB_PER_GIB = 2**20
 
 
 @dataclass
-class Worker:
+class TrainingProcess:
     """A training process and the lock it works under.
 
     Attributes:
@@ -85,7 +85,7 @@ class RunQueue:
         self.after_run = after_run
         self.waiting = deque(spec for spec in grid.specs if grid.state(spec) != "finished")
         self.held: list[RunSpec] = []
-        self.workers: list[Worker] = []
+        self.running: list[TrainingProcess] = []
         self.failed: list[RunSpec] = []
         self.said: set[RunSpec] = set()
 
@@ -97,13 +97,13 @@ class RunQueue:
         """
         with watch_signals() as interrupt:
             try:
-                while interrupt.signal is None and (self._fill() or self.workers):
+                while interrupt.signal is None and (self._fill() or self.running):
                     time.sleep(POLL_SECONDS)
-                    for worker in list(self.workers):
-                        costs = worker.poll()
+                    for training in list(self.running):
+                        costs = training.poll()
                         if costs is not None:
-                            self.workers.remove(worker)
-                            self._close(worker, costs)
+                            self.running.remove(training)
+                            self._close(training, costs)
             finally:
                 self._stop()
         if interrupt.signal is not None:
@@ -113,39 +113,39 @@ class RunQueue:
 
     def _stop(self) -> None:
         """End all processes; each is asked before any is waited for, which a second signal cuts short."""
-        for worker in self.workers:
-            worker.process.terminate()
-        for worker in self.workers:
-            worker.wait()
-            release(worker.lock)
+        for training in self.running:
+            training.process.terminate()
+        for training in self.running:
+            training.wait()
+            release(training.lock)
 
     def _fill(self) -> bool:
         """Give every idle device a run; whether one was started."""
-        busy = {worker.device for worker in self.workers}
+        busy = {training.device for training in self.running}
         idle = [device for device in self.devices if device not in busy]
         started = False
         while idle and self.waiting:
-            worker = self._start(self.waiting.popleft(), idle[0])
-            if worker is not None:
-                self.workers.append(worker)
+            training = self._start(self.waiting.popleft(), idle[0])
+            if training is not None:
+                self.running.append(training)
                 idle.pop(0)
                 started = True
         return started
 
-    def _start(self, spec: RunSpec, device: str) -> Worker | None:
+    def _start(self, spec: RunSpec, device: str) -> TrainingProcess | None:
         """Acquire the run's lock and start it; None where it is another process's, or done by now."""
         lock = self.grid.lock(spec)
         if not acquire(lock):
             self._leave(spec, lock)
             return None
-        worker = None
+        training = None
         try:
             if self._is_to_make(spec):
-                worker = self._launch(spec, device, lock)
+                training = self._launch(spec, device, lock)
         finally:
-            if worker is None:
+            if training is None:
                 release(lock)
-        return worker
+        return training
 
     def _leave(self, spec: RunSpec, lock: Path) -> None:
         """Leave a run to its holder for now; it is looked at again when a run of this process has ended."""
@@ -162,7 +162,7 @@ class RunQueue:
             self.grid.clear(spec)
         return state != "finished"
 
-    def _launch(self, spec: RunSpec, device: str, lock: Path) -> Worker:
+    def _launch(self, spec: RunSpec, device: str, lock: Path) -> TrainingProcess:
         self._say_start(spec, device)
         log = lock.with_suffix(".log")
         goes_on = self.grid.state(spec) == "unfinished"
@@ -173,35 +173,35 @@ class RunQueue:
         with log.open("ab" if goes_on else "wb") as file:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
         add_holders(lock, process.pid)
-        return Worker(spec, device, process, log, lock, time.monotonic(), goes_on)
+        return TrainingProcess(spec, device, process, log, lock, time.monotonic(), goes_on)
 
-    def _close(self, worker: Worker, costs: Costs) -> None:
+    def _close(self, training: TrainingProcess, costs: Costs) -> None:
         """Keep the log; write the run's record, or say that it failed."""
-        folder = self.grid.folder(worker.spec)
+        folder = self.grid.folder(training.spec)
         try:
             folder.path.mkdir(exist_ok=True)
-            log = worker.log.replace(folder.log)
-            if worker.process.returncode == 0:
+            log = training.log.replace(folder.log)
+            if training.process.returncode == 0:
                 now = datetime.now().astimezone().isoformat(timespec="seconds")
-                self.grid.finish(worker.spec, costs, fewscan.__version__, now)
+                self.grid.finish(training.spec, costs, fewscan.__version__, now)
         finally:
-            release(worker.lock)
+            release(training.lock)
         self.waiting.extend(self.held)
         self.held.clear()
-        if worker.process.returncode == 0:
+        if training.process.returncode == 0:
             self.after_run()
         else:
-            self.failed.append(worker.spec)
-            self._say_failure(worker, log)
+            self.failed.append(training.spec)
+            self._say_failure(training, log)
 
-    def _say_failure(self, worker: Worker, log: Path) -> None:
-        self.reporter.say(f"{worker.spec}: {how_it_ended(worker.process.returncode)}, see {log}")
+    def _say_failure(self, training: TrainingProcess, log: Path) -> None:
+        self.reporter.say(f"{training.spec}: {how_it_ended(training.process.returncode)}, see {log}")
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         if lines:
             self.reporter.say(f"  {lines[-1]}")
 
     def _say_start(self, spec: RunSpec, device: str) -> None:
-        running = [worker.spec for worker in self.workers]
+        running = [training.spec for training in self.running]
         number = len(self.grid.done()) + len(self.failed) + len(running) + 1
         coming = [spec, *running, *self.waiting]
         left = time_left(self.grid, coming, len(self.devices))

@@ -57,7 +57,7 @@ def read_quality_table(path: Path) -> dict[str, QualityRow]:
     if not path.is_file():
         return {}
     try:
-        return {cells["case"]: _row(cells) for cells in read_table(path)}
+        return {cells["case"]: _parsed(cells) for cells in read_table(path)}
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: not a table of estimated quality: {error!r}. Remove it, or have it written anew."
@@ -69,15 +69,15 @@ def _cells(row: QualityRow, scored: bool) -> list[object]:
     return [row.case, *map(_text, estimate), int(row.flagged), row.reason, *map(_text, [*row.signals, *dice])]
 
 
-def _row(cells: dict[str, str]) -> QualityRow:
-    estimate = [_number(cells[name]) for name in ("dice_estimate", "dice_low", "dice_high")]
+def _parsed(cells: dict[str, str]) -> QualityRow:
+    estimate = [_number_or_none(cells[name]) for name in ("dice_estimate", "dice_low", "dice_high")]
     return QualityRow(
         case=cells["case"],
         estimate=None if estimate[0] is None else Estimate(*map(_required, estimate)),
         flagged=cells["flagged"].strip().lower() in ("1", "true", "yes"),
         reason=cells["reason"].strip(),
-        signals=Signals(*(_number(cells.get(name) or "") for name in Signals._fields)),
-        dice=_number(cells.get(DICE) or ""),
+        signals=Signals(*(_number_or_none(cells.get(name) or "") for name in Signals._fields)),
+        dice=_number_or_none(cells.get(DICE) or ""),
     )
 
 
@@ -85,7 +85,7 @@ def _text(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _number(text: str) -> float | None:
+def _number_or_none(text: str) -> float | None:
     return float(text) if text else None
 
 

@@ -51,7 +51,7 @@ def grid_report(arms: Sequence[Arm], conditions: Conditions) -> str:
     for labelled, group in groupby(arms, key=lambda arm: arm.labelled):
         same = list(group)
         lines += ["", f"## {labelled} labelled patient{'s' if labelled > 1 else ''}", ""]
-        lines += _table(same, conditions.reference)
+        lines += _arms_table(same, conditions.reference)
         lines += ["", *_gains(same, conditions.baseline)]
     return "\n".join([*lines, "", "## Rules", "", *_rules(conditions)]) + "\n"
 
@@ -71,16 +71,16 @@ def _what_was_scored(arms: Sequence[Arm], conditions: Conditions) -> list[str]:
     return lines
 
 
-def _table(arms: Sequence[Arm], reference: str) -> list[str]:
+def _arms_table(arms: Sequence[Arm], reference: str) -> list[str]:
     distances = [f"{text}, {rules}" for text in SHOWN_DISTANCES.values() for rules in RULES]
     heads = ("method", "seeds", "Dice % ± sd", "95 % interval", *arms[0].class_dice, *distances)
     heads = (*heads, f"p against {reference}", "minutes", "GiB", "slices/s")
     p_values = corrected_p(arms, reference)
-    rows = [_row(arm, p_values.get(arm.method)) for arm in arms]
-    return [_line(heads), _line(["---", *["---:"] * (len(heads) - 1)]), *map(_line, rows)]
+    rows = [_arm_cells(arm, p_values.get(arm.method)) for arm in arms]
+    return [_markdown_row(heads), _markdown_row(["---", *["---:"] * (len(heads) - 1)]), *map(_markdown_row, rows)]
 
 
-def _row(arm: Arm, p: float | None) -> list[str]:
+def _arm_cells(arm: Arm, p: float | None) -> list[str]:
     mean, sd = mean_and_sd(arm.seed_dice)
     spread = f" ± {100 * sd:.2f}" if sd is not None else ""
     distances = [_distance(arm, metric, rules) for metric in SHOWN_DISTANCES for rules in RULES]
@@ -146,7 +146,7 @@ def _p_text(p: float, before: str = "") -> str:
     return f"{before}{p:.3f}" if p >= 0.001 else f"{before.replace('=', '<') or '< '}0.001"
 
 
-def _line(cells: Iterable[str]) -> str:
+def _markdown_row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 

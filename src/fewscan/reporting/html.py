@@ -11,7 +11,7 @@ from pathlib import Path
 def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table; the first column is text, the others are numbers on the right."""
     head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    lines = ["".join(_cell(number, text) for number, text in enumerate(row)) for row in rows]
+    lines = ["".join(_table_cell(number, text) for number, text in enumerate(row)) for row in rows]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -22,6 +22,6 @@ def html_picture(path: Path, text: str) -> str:
     return f'<img alt="{escape(text, quote=True)}" style="max-width:100%" src="data:image/png;base64,{content}">'
 
 
-def _cell(number: int, text: str) -> str:
+def _table_cell(number: int, text: str) -> str:
     side = "left" if number == 0 else "right"
     return f'<td style="text-align:{side}">{escape(text)}</td>'

@@ -62,12 +62,12 @@ def training_lines(records: Sequence[Record]) -> TrainingLines:
     """
     training = [record for record in records if "terms" in record]
     terms = list(dict.fromkeys(name for record in training for name in record["terms"]))
-    losses = [_line(training, name, i, _term(name)) for i, name in enumerate(terms, start=1)]
+    losses = [_over_updates(training, name, i, _term(name)) for i, name in enumerate(terms, start=1)]
     return TrainingLines(
-        losses=[*losses, _line(training, "weighted sum", 0, lambda record: record["loss"])],
+        losses=[*losses, _over_updates(training, "weighted sum", 0, lambda record: record["loss"])],
         dice=_dice_lines([record for record in records if "validation" in record]),
-        rate=_line(training, "learning rate", 7, lambda record: record["lr"]),
-        speed=_line(training, "slices per second", 3, lambda record: record["slices_per_second"]),
+        rate=_over_updates(training, "learning rate", 7, lambda record: record["lr"]),
+        speed=_over_updates(training, "slices per second", 3, lambda record: record["slices_per_second"]),
         stages=[b["update"] for a, b in pairwise(training) if a["stage"] != b["stage"]],
     )
 
@@ -79,8 +79,11 @@ def _dice_lines(readings: Sequence[Record]) -> list[Line]:
     first = networks[0]
     classes = dict.fromkeys(name for record in readings for name in record["validation"][first]["classes"])
     return [
-        *(_line(readings, f"mean, {name}", 0, _mean(name), i > 0, dots=True) for i, name in enumerate(networks)),
-        *(_line(readings, name, k, _class(first, name), dots=True) for k, name in enumerate(classes, start=1)),
+        *(
+            _over_updates(readings, f"mean, {name}", 0, _mean(name), i > 0, dots=True)
+            for i, name in enumerate(networks)
+        ),
+        *(_over_updates(readings, name, k, _class(first, name), dots=True) for k, name in enumerate(classes, start=1)),
     ]
 
 
@@ -96,7 +99,7 @@ def _class(network: str, name: str) -> Callable[[Record], Any]:
     return lambda record: record["validation"][network]["classes"][name]
 
 
-def _line(
+def _over_updates(
     records: Sequence[Record],
     name: str,
     colour: int,

@@ -47,17 +47,17 @@ def save_overlay(
     shown = {name: mask for name, mask in rows.items() if name == "image" or mask is not None}
     union = (prediction > 0) | (reference > 0 if reference is not None else False)
     numbers = choose_slices(np.moveaxis(union, slice_axis, 0))
-    window = _window(np.moveaxis(union, slice_axis, 0))
+    crop = _crop(np.moveaxis(union, slice_axis, 0))
     figure = Figure(figsize=(2.2 * len(numbers) + 0.4, 2.2 * len(shown) + 0.9), facecolor="#111111")
     axes = figure.subplots(len(shown), len(numbers), squeeze=False)
     black, white = black_and_white(image)
     for row, (name, mask) in zip(axes, shown.items(), strict=True):
         row[0].set_ylabel(name, color="white", fontsize=10)
         for axis, number in zip(row, numbers, strict=True):
-            picture = upright(np.take(image, number, slice_axis)[window], slice_axis)
+            picture = upright(np.take(image, number, slice_axis)[crop], slice_axis)
             axis.imshow(picture, cmap="gray", vmin=black, vmax=white, interpolation="nearest")
             if mask is not None:
-                _draw_classes(axis, upright(np.take(mask, number, slice_axis)[window], slice_axis), len(class_names))
+                _draw_classes(axis, upright(np.take(mask, number, slice_axis)[crop], slice_axis), len(class_names))
             axis.set(xticks=[], yticks=[])
     for axis, number in zip(axes[0], numbers, strict=True):
         axis.set_title(f"slice {number}", color="white", fontsize=9)
@@ -79,17 +79,17 @@ def choose_slices(foreground: np.ndarray) -> list[int]:
     return [int(candidates[round(p)]) for p in picks]
 
 
-def _window(foreground: np.ndarray) -> tuple[slice, slice]:
+def _crop(foreground: np.ndarray) -> tuple[slice, slice]:
     """The in-plane part to show: the foreground with as much again around it."""
     flat = np.asarray(foreground.any(axis=0))
     if not flat.any():
         return slice(None), slice(None)
-    windows = []
+    crops = []
     for axis in (0, 1):
         (shown,) = np.nonzero(flat.any(axis=1 - axis))
         margin = max(8, (shown[-1] - shown[0]) // 2)
-        windows.append(slice(max(0, int(shown[0]) - margin), int(shown[-1]) + margin + 1))
-    return windows[0], windows[1]
+        crops.append(slice(max(0, int(shown[0]) - margin), int(shown[-1]) + margin + 1))
+    return crops[0], crops[1]
 
 
 def _draw_classes(axis: Axes, labels: np.ndarray, n_classes: int) -> None:

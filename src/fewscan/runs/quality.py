@@ -119,11 +119,11 @@ def assess_case(case: str, found: Assessment, quality: QualityModel | None) -> Q
     for calibration in calibrations:
         estimate = calibration.estimate(found.signals)
         if estimate is not None:
-            return _row(case, found, estimate, calibration.lowest_fifth)
-    return _row(case, found, None, calibrations[0].lowest_fifth if calibrations else None)
+            return _flagged_row(case, found, estimate, calibration.lowest_fifth)
+    return _flagged_row(case, found, None, calibrations[0].lowest_fifth if calibrations else None)
 
 
-def _row(case: str, found: Assessment, estimate: Estimate | None, lowest_fifth: float | None) -> QualityRow:
+def _flagged_row(case: str, found: Assessment, estimate: Estimate | None, lowest_fifth: float | None) -> QualityRow:
     """Flag what is estimated at `lowest_fifth` or lower, and outliers; None: nothing is estimated."""
     reasons = []
     if lowest_fifth is not None and estimate is None:
@@ -201,7 +201,8 @@ def _calibrate(
     calibration, estimates = fits[0] if fits else (None, {})
     lowest_fifth = calibration.lowest_fifth if calibration is not None else None
     rows = [
-        _row(case, found[case], estimates.get(case), lowest_fifth)._replace(dice=value) for case, value in dice.items()
+        _flagged_row(case, found[case], estimates.get(case), lowest_fifth)._replace(dice=value)
+        for case, value in dice.items()
     ]
     write_quality_table(run.validation.quality, rows)
     if calibration is None:

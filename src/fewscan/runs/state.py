@@ -94,7 +94,7 @@ def check_facts(run: RunFolder, config: Config, split: Split, index: DatasetInde
         ConfigError: settings or split are others.
         DataError: the data set's files have changed, or the plan cannot be used.
     """
-    other = _differences(_flat(read_settings(run.config)), _flat(yaml.safe_load(config.to_yaml())))
+    other = _differences(_leaves(read_settings(run.config)), _leaves(yaml.safe_load(config.to_yaml())))
     other += _split_differences(read_json(run.splits), split.to_json())
     if other:
         raise ConfigError(
@@ -120,12 +120,12 @@ def _holds_lock_alone(run: RunFolder) -> bool:
     return run.path.is_dir() and all(path.name.startswith(own) for path in run.path.iterdir())
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict) or not tree:
         return {prefix: tree}
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
-        leaves |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+        leaves |= _leaves(value, f"{prefix}.{key}" if prefix else str(key))
     return leaves
 
 

@@ -15,6 +15,7 @@ from fewscan.data.brightness import to_bytes
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Estimate
 from fewscan.evaluation.quality_table import QualityRow
+from fewscan.evaluation.summary import mean_of_defined
 from fewscan.io.geometry import Geometry
 from fewscan.io.orientation import upright
 from fewscan.io.places import bring_over, differences
@@ -49,8 +50,7 @@ class CaseFiles:
     @property
     def dice(self) -> float | None:
         """Mean over the classes; None without reference."""
-        values = [scores["dice"] for scores in self.scores.values()]
-        return float(np.mean([v for v in values if v is not None])) if values else None
+        return mean_of_defined([scores["dice"] for scores in self.scores.values()])
 
     @property
     def standing(self) -> tuple[bool, float, str]:

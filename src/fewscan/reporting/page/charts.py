@@ -94,13 +94,13 @@ def gallery_rows(run: RunContents) -> list[dict[str, Any]]:
             "name": name,
             "slice": number,
             "image": png_uri(run.gallery[0].images[i]),
-            "moments": [_believed(moment, i) for moment in run.gallery],
+            "moments": [_moment_pictures(moment, i) for moment in run.gallery],
         }
         for i, (name, number) in enumerate(zip(run.gallery[0].cases, run.gallery[0].slices, strict=True))
     ]
 
 
-def _believed(moment: Moment, i: int) -> dict[str, Any]:
+def _moment_pictures(moment: Moment, i: int) -> dict[str, Any]:
     confidence = moment.confidence[i]
     foreground = moment.labels[i] > 0
     return {

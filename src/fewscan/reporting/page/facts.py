@@ -31,13 +31,13 @@ def _score_table(summary: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
     rows = []
     for number, name in enumerate(summary["classes"], start=1):
         columns = {m: [classes[name][m] for classes in cases if name in classes] for m in metrics}
-        rows.append({"name": name, "colour": number, "cells": [_cell(m, columns[m]) for m in metrics]})
+        rows.append({"name": name, "colour": number, "cells": [_score_cell(m, columns[m]) for m in metrics]})
     means = {m: [mean_of_defined([values[m] for values in classes.values()]) for classes in cases] for m in metrics}
-    rows.append({"name": "mean", "colour": 0, "cells": [_cell(m, means[m], summary["mean"][m]) for m in metrics]})
+    rows.append({"name": "mean", "colour": 0, "cells": [_score_cell(m, means[m], summary["mean"][m]) for m in metrics]})
     return {"rules": rules, "text": RULE_TEXT[rules], "rows": rows, "metrics": [_metric_name(m) for m in metrics]}
 
 
-def _cell(metric: str, values: Sequence[float | None], mean: float | None = None) -> dict[str, str]:
+def _score_cell(metric: str, values: Sequence[float | None], mean: float | None = None) -> dict[str, str]:
     """Mean ± sd over cases; the interval and how many are undefined go into the title."""
     defined = [value for value in values if value is not None]
     if not defined:
@@ -91,8 +91,8 @@ def _measured(plan: Plan, fingerprint: Fingerprint) -> list[Pair]:
     spacings = np.array([g.spacing_mm for g in fingerprint.geometries])
     shapes = np.array([g.shape for g in fingerprint.geometries])
     facts = [
-        ("Spacing, mm (z, y, x)", " × ".join(_range(spacings[:, a], ".3g") for a in range(3))),
-        ("Shape, voxels (z, y, x)", " × ".join(_range(shapes[:, a], ".0f") for a in range(3))),
+        ("Spacing, mm (z, y, x)", " × ".join(_spread_text(spacings[:, a], ".3g") for a in range(3))),
+        ("Shape, voxels (z, y, x)", " × ".join(_spread_text(shapes[:, a], ".0f") for a in range(3))),
     ]
     for channel, values in zip(plan.channel_names, fingerprint.intensities, strict=True):
         if len(values):
@@ -106,7 +106,7 @@ def _measured(plan: Plan, fingerprint: Fingerprint) -> list[Pair]:
     return [*facts, ("Share of the labelled foreground", ", ".join(f"{name} {share:.0%}" for name, share in named))]
 
 
-def _range(values: np.ndarray, digits: str) -> str:
+def _spread_text(values: np.ndarray, digits: str) -> str:
     low, middle, high = values.min(), np.median(values), values.max()
     return f"{middle:{digits}}" if low == high else f"{middle:{digits}} ({low:{digits}}–{high:{digits}})"
 

@@ -77,7 +77,7 @@ def line_chart(
     ]
     body += [_draw_line(line, x, y) for line in kept]
     body.append(Markup('<line class="guide" y1="{}" y2="{}" visibility="hidden"/>').format(TOP, HEIGHT - BOTTOM))
-    return _figure(body, label, _legend(kept), width=width, values=_values(kept, x, width))
+    return _chart(body, label, _legend(kept), width=width, values=_pointer_values(kept, x, width))
 
 
 def scatter(
@@ -113,7 +113,7 @@ def scatter(
     radius = 2 if len(points) > 100 else 4
     body += [_dot(x(a), y(b), radius, colour, title) for a, b, colour, title in points]
     body += [_cross(x(a), y(b), colour, title) for a, b, colour, title in crosses]
-    return _figure(body, label, _names(names))
+    return _chart(body, label, _named_legend(names))
 
 
 def strips(rows: Sequence[tuple[str, int, Sequence[float]]], label: str, x_label: str) -> Markup:
@@ -140,7 +140,7 @@ def strips(rows: Sequence[tuple[str, int, Sequence[float]]], label: str, x_label
                     mean, _p(middle - 13), _p(middle + 13)
                 )
             )
-    return _figure(body, label, Markup(""), height)
+    return _chart(body, label, Markup(""), height)
 
 
 def heat_map(names: Sequence[str], values: Sequence[Sequence[float | None]], label: str) -> Markup:
@@ -170,7 +170,7 @@ def heat_map(names: Sequence[str], values: Sequence[Sequence[float | None]], lab
                 _p(left + (column + 0.5) * cell), _p(top + n * cell + 14), _shortened(name, cell)
             )
         )
-    return _figure(body, label, Markup(""), top + n * cell + 24)
+    return _chart(body, label, Markup(""), top + n * cell + 24)
 
 
 def _draw_line(line: Line, x: Axis, y: Axis) -> Markup:
@@ -233,13 +233,13 @@ def _frame(x_label: str) -> Markup:
     ).format(8, TOP, WIDTH - 16, HEIGHT - TOP - BOTTOM + 8, WIDTH / 2, HEIGHT - 6, x_label)
 
 
-def _values(lines: Sequence[Line], x: Axis, width: float) -> str:
+def _pointer_values(lines: Sequence[Line], x: Axis, width: float) -> str:
     """What the page's script needs to tell the values under the pointer, as JSON."""
     axis = {"low": x.low, "high": x.high, "start": x.start, "end": x.end, "width": width}
     return json.dumps({**axis, "lines": [[list(line.xs), [float(f"{v:.4g}") for v in line.ys]] for line in lines]})
 
 
-def _figure(
+def _chart(
     body: Sequence[Markup],
     label: str,
     legend: Markup,
@@ -247,7 +247,7 @@ def _figure(
     width: float = WIDTH,
     values: str | None = None,
 ) -> Markup:
-    """A chart with its caption and legend; values: see `_values`, None for charts without lines."""
+    """A chart with its caption and legend; values: see `_pointer_values`, None for charts without lines."""
     return Markup(
         '<figure class="chart{}><figcaption>{} <b class="at"></b></figcaption>'
         '<svg viewBox="0 0 {} {}" role="img" aria-label="{}"{}>{}</svg>{}</figure>'
@@ -266,10 +266,10 @@ def _figure(
 def _legend(lines: Sequence[Line]) -> Markup:
     if len(lines) < 2:
         return Markup("")
-    return _names([(line.name, line.colour) for line in lines], {line.name for line in lines if line.dashed})
+    return _named_legend([(line.name, line.colour) for line in lines], {line.name for line in lines if line.dashed})
 
 
-def _names(names: Sequence[tuple[str, int]], dashed: set[str] | None = None) -> Markup:
+def _named_legend(names: Sequence[tuple[str, int]], dashed: set[str] | None = None) -> Markup:
     if not names:
         return Markup("")
     items = [

@@ -123,11 +123,13 @@ def _next(run: RunContents, cases: Sequence[CaseFiles]) -> Answer:
     question = "What next?"
     flagged = [case.name for case in cases if case.flagged]
     if run.alarms:
-        return Answer(question, "Look at the alarms", f"Training raised {_count(len(run.alarms), 'alarm')}; see above.")
+        return Answer(
+            question, "Look at the alarms", f"Training raised {_counted(len(run.alarms), 'alarm')}; see above."
+        )
     if flagged:
         listed = ", ".join(flagged[:WORST])
         return Answer(
-            question, f"Look at {_count(len(flagged), 'case')}", f"Flagged by estimated quality: {listed}. Open them."
+            question, f"Look at {_counted(len(flagged), 'case')}", f"Flagged by estimated quality: {listed}. Open them."
         )
     if run.suggestions:
         listed = ", ".join(row.patient for row in run.suggestions[:WORST])
@@ -142,5 +144,5 @@ def _next(run: RunContents, cases: Sequence[CaseFiles]) -> Answer:
     )
 
 
-def _count(number: int, word: str) -> str:
+def _counted(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
