@@ -30,10 +30,10 @@ def write_file(page: str, path: Path) -> None:
     path.write_text(block[1], encoding="utf-8")
 
 
-def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: object, launcher: tuple[str, ...] = ("-m",)) -> subprocess.CompletedProcess[str]:
     """The script `fewscan`, which does not have the current folder on its path."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(fewscan.__file__).parents[1])}
-    command = [sys.executable, "-P", "-m", "fewscan", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(fewscan.__file__).parents[1]), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, *launcher, "fewscan", *map(str, arguments)]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -120,3 +120,15 @@ def test_a_method_is_compared_in_a_benchmark(dataset: Path, tmp_path: Path) -> N
     table = (out / "results.md").read_text("utf-8")
     assert METHOD in table
     assert "loud" in table
+
+
+def test_every_process_of_a_training_knows_what_the_options_name(dataset: Path, tmp_path: Path) -> None:
+    write_file("add-a-method.md", tmp_path / "self_training.py")
+    write_file("add-a-network.md", tmp_path / "dilated.py")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
+    train = ("train", dataset, "-o", tmp_path / "run", "--method", METHOD, "--recipe", "quick", "--device", "cpu")
+    batch = [f"stages.anatomical.{kind}=2" for kind in ("labelled", "unlabelled")]
+    chosen = settings(f"network.kind={NETWORK}", "network.width=4", *SHORT, *batch, "report.page=false")
+    done = run(tmp_path, *train, *chosen, launcher=torchrun)
+    assert done.returncode == 0, done.stderr
+    assert read_json(tmp_path / "run" / "model.json")["network"]["kind"] == NETWORK
