@@ -229,6 +229,7 @@ def _current_folder_is_importable() -> Iterator[None]:
     try:
         yield
     finally:
+        # The last one: the folder may have been on the path before.
         sys.path.reverse()
         sys.path.remove(folder)
         sys.path.reverse()

@@ -68,6 +68,8 @@ def test_a_method_is_trained_resumed_and_predicted_with(dataset: Path, tmp_path:
     predicted = run(tmp_path, "predict", tmp_path / "run", scan, "-o", tmp_path / "masks", "--device", "cpu")
     assert predicted.returncode == 0, predicted.stderr
     assert (tmp_path / "masks" / "case_00.nii.gz").is_file()
+    reported = run(tmp_path, "report", tmp_path / "run", tmp_path / "masks")
+    assert reported.returncode == 0, reported.stderr
 
 
 def test_a_network_is_trained_by_a_method_and_predicts_where_it_is_named(dataset: Path, tmp_path: Path) -> None:
