@@ -19,8 +19,7 @@ from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.plan import make_plan
 from fewscan.data.split import make_split
 from fewscan.inference.model import ModelCard, save_model
-from fewscan.networks.segmenter import build_network
-from fewscan.networks.unet import UNet
+from fewscan.networks.segmenter import SegmentationNetwork, build_network
 from fewscan.terminal.console import Reporter
 
 DRAWN_VOLUMES = 6
@@ -66,7 +65,7 @@ def _predicted(model: Path, cases: tuple[Case, ...], what: str, has_target: bool
     seconds, percents = [], []
     for repetition in range(-options.warm_up, options.repetitions):
         watch = Stopwatch(wait)
-        with watch.over(UNet, "forward"):
+        with watch.over(SegmentationNetwork, "forward"):
             started = time.perf_counter()
             predict(model, scans, output=masks, device=options.device, quality=False)
             total = time.perf_counter() - started

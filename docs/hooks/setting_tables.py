@@ -43,10 +43,7 @@ def settings_of(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[
     properties = model.model_json_schema(mode="validation")["properties"]
     for name, field in model.model_fields.items():
         key = field.alias or name
-        if field.annotation is NetworkSettings:
-            for kind in NETWORKS.built_in:
-                yield from settings_of(NETWORKS.find(kind).Settings, (*path, key))
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from settings_of(field.annotation, (*path, key))
         else:
             default = None if field.is_required() else field.get_default(call_default_factory=True)
@@ -128,12 +125,27 @@ def method_settings(name: str) -> str:
     return table(settings, resolved)
 
 
-def all_settings() -> str:
-    """A table for every section of the tree of settings; the methods' own are on their pages."""
-    resolved = {
-        label: load_config(recipe, device_type=device).model_dump(mode="json", by_alias=True)
+def network_settings() -> str:
+    """A table for every network of fewscan's own."""
+    texts = ["## network"]
+    for kind in NETWORKS.built_in:
+        model: type[NetworkSettings] = NETWORKS.find(kind).Settings
+        rows = table(list(settings_of(model, ("network",))), _resolved(f"network.kind={kind}"))
+        texts.append(f"### network.kind={kind}\n\n{(model.__doc__ or '').strip()}\n\n{rows}")
+    return "\n\n".join(texts)
+
+
+def _resolved(*assignments: str) -> dict[str, Any]:
+    """The tree of settings of every recipe and device, by the name in the table."""
+    return {
+        label: load_config(recipe, assignments, device).model_dump(mode="json", by_alias=True)
         for label, (recipe, device) in RECIPES.items()
     }
+
+
+def all_settings() -> str:
+    """A table for every section of the tree of settings; the methods' own are on their pages."""
+    resolved = _resolved()
     sections: dict[str, list[Setting]] = {}
     for setting in settings_of(Config):
         if setting.path != ("methods",):
@@ -141,6 +153,9 @@ def all_settings() -> str:
             sections.setdefault(section, []).append(setting)
     texts = []
     for section, settings in sections.items():
+        if section == "network":
+            texts.append(network_settings())
+            continue
         field = next((f for name, f in Config.model_fields.items() if section == (f.alias or name)), None)
         about = (field.annotation.__doc__ or "").strip() if field is not None and field.annotation is not None else ""
         texts.append(f"## {section or 'The run'}\n\n{about}\n\n{table(settings, resolved)}")
