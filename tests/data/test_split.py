@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fewscan.classes import Classes
 from fewscan.data.cases import Case
 from fewscan.data.index import DatasetIndex
-from fewscan.data.split import make_split
+from fewscan.data.split import describe_split, make_split
 from fewscan.errors import ConfigError, DataError
 
 
@@ -153,3 +153,16 @@ def test_a_name_twice_in_the_list_of_labelled_ones_is_refused(tmp_path):
     write_split(tmp_path, train=["p00_f0", "p01_f0"], val=[])
     with pytest.raises(ConfigError, match="names p00 more than once"):
         make_split(index_of(tmp_path, 2), labelled_list=["p00", "p01_f0", "p00"])
+
+
+def test_a_split_is_described_by_its_counts_notes_and_whether_anything_is_unlabelled(tmp_path):
+    write_split(tmp_path, train=["p00_f0", "p00_f1", "p01_f0", "p02_f0"], val=["p03_f0"])
+    split = replace(make_split(index_of(tmp_path, 4, 0), 1), notes=("a note",))
+    assert describe_split("Hearts", split) == [
+        "Hearts: 2 labelled scans of 1 patients, 2 unlabelled scans, 1 for validation",
+        "  a note",
+    ]
+    whole = replace(split, train=split.labelled, notes=())
+    assert describe_split("Hearts", whole)[1:] == [
+        "  every training scan is labelled: they also serve as the unlabelled pool"
+    ]

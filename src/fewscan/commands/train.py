@@ -13,7 +13,7 @@ from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.plan import Plan, choose_slice_axis, make_plan
 from fewscan.data.pose import find_turns
-from fewscan.data.split import Split, make_split
+from fewscan.data.split import Split, describe_split, make_split
 from fewscan.engine.loop import check_batches
 from fewscan.engine.machine_errors import explained_training
 from fewscan.io.files import AnyPath, remove_leftovers
@@ -82,7 +82,8 @@ def train(
             state = find_state(folder, resume)
             index = read_dataset(Path(dataset))
             split = make_split(index, labelled, labelled_list)
-            _say_split(reporter, index, split)
+            for line in describe_split(index.name, split):
+                reporter.say(line)
             if state == "new":
                 _check_scans(reporter, index, split)
                 plan = _plan(reporter, index, split, config)
@@ -99,19 +100,6 @@ def train(
             remove_leftovers(folder.path)
             run_job(Job(config, plan, index, split, folder, slices, reporter), launch)
     return Run(folder.path)
-
-
-def _say_split(reporter: Reporter, index: DatasetIndex, split: Split) -> None:
-    patients = {case.patient for case in split.labelled}
-    hidden = len(split.train) - len(split.labelled)
-    reporter.say(
-        f"{index.name}: {len(split.labelled)} labelled scans of {len(patients)} patients, {hidden} unlabelled scans, "
-        f"{len(split.val)} for validation"
-    )
-    for note in split.notes:
-        reporter.say(f"  {note}")
-    if not hidden:
-        reporter.say("  every training scan is labelled: they also serve as the unlabelled pool")
 
 
 def _check_scans(reporter: Reporter, index: DatasetIndex, split: Split) -> None:

@@ -59,6 +59,25 @@ class Split:
         }
 
 
+def describe_split(name: str, split: Split) -> list[str]:
+    """What a user should know of a split, a line each.
+
+    Args:
+        name: The data set's.
+        split: Who is labelled, unlabelled and held out.
+    """
+    patients = {case.patient for case in split.labelled}
+    hidden = len(split.train) - len(split.labelled)
+    lines = [
+        f"{name}: {len(split.labelled)} labelled scans of {len(patients)} patients, {hidden} unlabelled scans, "
+        f"{len(split.val)} for validation",
+        *(f"  {note}" for note in split.notes),
+    ]
+    if not hidden:
+        lines.append("  every training scan is labelled: they also serve as the unlabelled pool")
+    return lines
+
+
 def split_of_run(path: Path, index: DatasetIndex) -> Split:
     """The split that a run's splits.json keeps; labels that were hidden from the run stay hidden.
 
