@@ -41,7 +41,7 @@ def test_a_grid_is_made_left_alone_and_mended(tmp_path):
 
     result = run()
     assert (result.failed, result.missing) == ((), ())
-    assert [(s.method, len(s.runs)) for s in result.settings] == [("supervised", 2), ("action", 2)]
+    assert [(arm.method, len(arm.runs)) for arm in result.arms] == [("supervised", 2), ("action", 2)]
     for name in ("results.csv", "results.md", "dice.png", "labelled.png", "cost.png"):
         assert (output / name).stat().st_size > 0
     for name in NAMES:
