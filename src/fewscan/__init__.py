@@ -1,19 +1,88 @@
 """fewscan: medical image segmentation from few labelled scans.
 
 `check`, `convert`, `train`, `predict`, `suggest`, `evaluate`, `report`, `benchmark` and `demo` are the commands of the
-same names; each is imported when it is first used.
+same names. What they give back and what they raise is here too. All but the errors is imported when it is first used:
+PyTorch alone takes seconds.
+
+Whoever writes a method, a network or a format takes what is needed from its own module, such as `fewscan.methods.base`:
+each has one address, beside the losses and networks that are used with it.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-__all__ = ["benchmark", "check", "convert", "demo", "evaluate", "predict", "report", "suggest", "train"]
+from fewscan.errors import ConfigError, DamagedError, DataError, Fault, FewscanError, Interrupted, WriteError
+from fewscan.version import VERSION
+
+__version__ = VERSION
+
+__all__ = [
+    "BenchmarkResult",
+    "ConfigError",
+    "DamagedError",
+    "DataError",
+    "Evaluation",
+    "Fault",
+    "FewscanError",
+    "Interrupted",
+    "Predictions",
+    "Reporter",
+    "Run",
+    "Suggestion",
+    "WriteError",
+    "__version__",
+    "benchmark",
+    "check",
+    "convert",
+    "demo",
+    "evaluate",
+    "predict",
+    "report",
+    "suggest",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from fewscan.benchmarking.outcome import BenchmarkResult
+    from fewscan.commands.benchmark import benchmark
+    from fewscan.commands.check import check
+    from fewscan.commands.convert import convert
+    from fewscan.commands.demo import demo
+    from fewscan.commands.evaluate import evaluate
+    from fewscan.commands.predict import predict
+    from fewscan.commands.report import report
+    from fewscan.commands.suggest import suggest
+    from fewscan.commands.train import train
+    from fewscan.evaluation.selection import Suggestion
+    from fewscan.runs.results import Evaluation, Predictions, Run
+    from fewscan.terminal.console import Reporter
+else:
+    # Type checkers read the imports above; were they to see this function, they would believe in any name.
+    _MODULES = {
+        "BenchmarkResult": "fewscan.benchmarking.outcome",
+        "Evaluation": "fewscan.runs.results",
+        "Predictions": "fewscan.runs.results",
+        "Reporter": "fewscan.terminal.console",
+        "Run": "fewscan.runs.results",
+        "Suggestion": "fewscan.evaluation.selection",
+        "benchmark": "fewscan.commands.benchmark",
+        "check": "fewscan.commands.check",
+        "convert": "fewscan.commands.convert",
+        "demo": "fewscan.commands.demo",
+        "evaluate": "fewscan.commands.evaluate",
+        "predict": "fewscan.commands.predict",
+        "report": "fewscan.commands.report",
+        "suggest": "fewscan.commands.suggest",
+        "train": "fewscan.commands.train",
+    }
+
+    def __getattr__(name):
+        if name not in _MODULES:
+            raise AttributeError(f"module 'fewscan' has no attribute {name!r}")
+        return getattr(import_module(_MODULES[name]), name)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'fewscan' has no attribute {name!r}")
-    return getattr(import_module(f"fewscan.commands.{name}"), name)
+def __dir__() -> list[str]:
+    return __all__

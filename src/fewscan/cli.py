@@ -13,6 +13,7 @@ import typer
 
 from fewscan.errors import ConfigError, FewscanError, Interrupted
 from fewscan.registry import CONVERTERS, METHODS, NETWORKS
+from fewscan.version import VERSION
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,9 +25,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from fewscan import __version__
-
-        typer.echo(f"fewscan {__version__}")
+        typer.echo(f"fewscan {VERSION}")
         raise typer.Exit
 
 

@@ -5,10 +5,13 @@ import os
 import pytest
 
 import fewscan
+from fewscan.engine.log import Record
+from fewscan.evaluation.summary import Summary
 from fewscan.io.files import read_json, write_json
 from fewscan.runs.results import Predictions
 from support.pages import Cells
 from support.scans import TINY, make_dataset
+from support.typed import misfits
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +39,17 @@ def test_a_run_knows_its_files_and_figures_and_shows_them(run):
     assert (shown.open, shown.pictures) == ([], 1)
     assert shown.cells[:2] == ["class", "dice"]
     assert f"{run.validation.dice:.4f}" in shown.cells
+
+
+def test_records_and_summaries_hold_what_their_types_say_and_nothing_else(run, dataset, tmp_path):
+    assert {"loss", "validation"} <= {name for record in run.records for name in record}
+    assert list(misfits(run.records, list[Record])) == []
+    assert list(misfits(run.validation.summary, Summary)) == []
+    fewscan.predict(run, [dataset / "imagesTr" / "case_02_0000.nii.gz"], output=tmp_path / "masks")
+    scores = fewscan.evaluate(tmp_path / "masks", dataset / "labelsTr")
+    assert scores.missing == ["case_00", "case_01"]
+    assert set(scores.summary) == set(Summary.__annotations__)
+    assert list(misfits(scores.summary, Summary)) == []
 
 
 def test_predictions_are_counted_and_listed(run, dataset, tmp_path):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-import fewscan
 from fewscan.benchmarking.grid import Grid
 from fewscan.benchmarking.test_split import test_text
 from fewscan.evaluation.arms import Arm, group_runs
@@ -16,9 +15,28 @@ from fewscan.io.files import write_text
 from fewscan.reporting.grid_figures import save_costs, save_dice, save_labelled
 from fewscan.reporting.grid_report import Conditions, grid_report, write_runs
 from fewscan.reporting.html import html_table
+from fewscan.version import VERSION
 
 # Only against it can unlabelled scans be said to help.
 BASELINE = "supervised"
+
+
+class BenchmarkRow(TypedDict):
+    """A method with a number of labelled patients, over its seeds.
+
+    Attributes:
+        method: name of the method, or of a variant.
+        labelled: number of labelled patients.
+        seeds: number of runs.
+        dice: mean Dice over foreground classes, cases and seeds.
+        dice_sd: standard deviation over seeds (n − 1); None of a single one.
+    """
+
+    method: str
+    labelled: int
+    seeds: int
+    dice: float
+    dice_sd: float | None
 
 
 @dataclass(frozen=True)
@@ -37,8 +55,8 @@ class BenchmarkResult:
     failed: tuple[str, ...]
     missing: tuple[str, ...]
 
-    def rows(self) -> list[dict[str, Any]]:
-        """A row per method and number of labelled patients: `dice_sd` is over seeds, None of a single one."""
+    def rows(self) -> list[BenchmarkRow]:
+        """A row per method and number of labelled patients."""
         spreads = [(arm, *mean_and_sd(arm.seed_dice)) for arm in self.arms]
         return [
             {"method": s.method, "labelled": s.labelled, "seeds": len(s.runs), "dice": mean, "dice_sd": sd}
@@ -79,7 +97,7 @@ def write_results(grid: Grid, reference: str) -> list[Arm]:
         reference=reference,
         baseline=BASELINE,
         missing=grid.missing(),
-        version=fewscan.__version__,
+        version=VERSION,
     )
     write_runs(grid.output / "results.csv", runs, "test" if tested else "validation")
     save_dice(grid.output / "dice.png", arms)

@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import mean
 
-import fewscan
 from fewscan.benchmarking.grid import Costs, Grid, RunSpec
 from fewscan.engine.interrupt import watch_signals
 from fewscan.errors import Interrupted
 from fewscan.runs.lock import acquire, add_holders, release
 from fewscan.terminal.console import Reporter
+from fewscan.version import VERSION
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 10
@@ -183,7 +183,7 @@ class RunQueue:
             log = training.log.replace(folder.log)
             if training.process.returncode == 0:
                 now = datetime.now().astimezone().isoformat(timespec="seconds")
-                self.grid.finish(training.spec, costs, fewscan.__version__, now)
+                self.grid.finish(training.spec, costs, VERSION, now)
         finally:
             release(training.lock)
         self.waiting.extend(self.held)

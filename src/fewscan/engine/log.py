@@ -7,10 +7,48 @@ import math
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from fewscan.errors import ConfigError, DataError, WriteError
 from fewscan.io.files import read_text, write_text
+
+
+class NetworkReading(TypedDict):
+    """Scores of a network while it is trained, on the plan's canvas.
+
+    Attributes:
+        dice: mean over cases and foreground classes.
+        classes: mean over cases, by class.
+    """
+
+    dice: float | None
+    classes: dict[str, float | None]
+
+
+class Record(TypedDict):
+    """A line of `metrics.jsonl`: a reading of the loss, a validation or an alarm; None: not finite.
+
+    Attributes:
+        update: number of updates done, counted through all stages.
+        stage: name of the stage.
+        lr: learning rate of the update.
+        loss: weighted sum of the terms, mean over the updates since the last reading.
+        terms: unweighted loss terms by name, means over the updates since the last reading.
+        slices_per_second: images of the batches, labelled and unlabelled, in a second since the last reading.
+        validation: scores by network.
+        alarm: name of what went wrong.
+        message: what it means and what to do.
+    """
+
+    update: int
+    stage: str
+    lr: NotRequired[float | None]
+    loss: NotRequired[float | None]
+    terms: NotRequired[dict[str, float | None]]
+    slices_per_second: NotRequired[float | None]
+    validation: NotRequired[dict[str, NetworkReading]]
+    alarm: NotRequired[str]
+    message: NotRequired[str]
 
 
 class Listener(Protocol):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from fewscan.evaluation.statistics import holm, wilcoxon_p
-from fewscan.evaluation.summary import Rules, absent_classes, case_dice, mean_of_defined, under_rules
+from fewscan.evaluation.summary import (
+    Rules,
+    Summary,
+    absent_classes,
+    case_dice,
+    mean_dice,
+    mean_of_defined,
+    under_rules,
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class RunResult:
     method: str
     labelled: int
     seed: int
-    summary: Mapping[str, Any]
+    summary: Summary
     seconds: float | None
     memory_gib: float | None
     slices_per_second: float
@@ -46,7 +53,7 @@ class Arm:
     @property
     def seed_dice(self) -> list[float]:
         """Mean Dice of each seed, over foreground classes and cases."""
-        return [float(run.summary["mean"]["dice"]) for run in self.runs]
+        return [mean_dice(run.summary) for run in self.runs]
 
     @property
     def case_dice(self) -> dict[str, float]:
@@ -68,9 +75,9 @@ class Arm:
             rules: see `summary.RULE_TEXT`.
         """
         summaries = [under_rules(run.summary, rules) for run in self.runs]
-        defined = [s["mean"][metric] for s in summaries if s["mean"][metric] is not None]
+        mean = mean_of_defined([summary["mean"][metric] for summary in summaries])
         undefined = sum(s["undefined"]["mean"][metric] for s in summaries)
-        return (float(np.mean(defined)) if defined else None), undefined
+        return mean, undefined
 
     def mean(self, cost: str) -> float | None:
         """Mean of `seconds`, `memory_gib` or `slices_per_second` over the seeds that know it; None: none does."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, describe, parse_classes
 from fewscan.errors import DataError, Fault
 from fewscan.evaluation.metrics import TOLERANCES_MM, LabelMap, Scores, absent, case_metrics, not_predicted
-from fewscan.evaluation.summary import Missing, Rules, spread, summarise
+from fewscan.evaluation.summary import Missing, Rules, Summary, spread, summarise
 from fewscan.io.endings import scan_ending, scan_stem
 from fewscan.io.files import read_json
 from fewscan.io.geometry import Geometry
@@ -46,7 +45,7 @@ def evaluate_folders(
     progress: Callable[[int], Callable[[], None]] | None = None,
     missing: Missing = "score",
     tolerances_mm: Sequence[float] = TOLERANCES_MM,
-) -> dict[str, Any]:
+) -> Summary:
     """Score every prediction against the reference of the same name.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
 import numpy as np
 
@@ -24,6 +24,79 @@ RULE_TEXT = {
     "paper": "as the public scripts print: a missed structure has distance 0, which flatters; a structure seen where "
     "there is none still scores Dice 0 and no distance",
 }
+Values = dict[str, float | None]
+
+
+class Undefined(TypedDict):
+    """How many values of each metric are undefined.
+
+    Attributes:
+        mean: sum over the classes, by metric.
+        classes: number of cases, by class and metric.
+    """
+
+    mean: dict[str, int]
+    classes: dict[str, dict[str, int]]
+
+
+class CaseSpread(TypedDict):
+    """How much the cases differ in a metric.
+
+    Attributes:
+        sd: standard deviation over cases (n − 1); None for fewer than two values.
+        interval: lower and upper end of the 95 % bootstrap interval of the mean; None for fewer than two values.
+    """
+
+    sd: float | None
+    interval: list[float] | None
+
+
+class Spread(TypedDict):
+    """How much the cases differ.
+
+    Attributes:
+        mean: spread of the cases' means over classes, by metric.
+        classes: spread over cases, by class and metric.
+    """
+
+    mean: dict[str, CaseSpread]
+    classes: dict[str, dict[str, CaseSpread]]
+
+
+class Summary(TypedDict):
+    """Scores of masks; what `summary.json` holds. A value of None is undefined, as are all of an absent class.
+
+    Attributes:
+        rules: how a distance counts where exactly one mask is empty.
+        definitions: how each metric is computed, in words; under "rules", what the rules do.
+        n_cases: number of scored cases.
+        mean: mean over foreground classes, by metric.
+        classes: mean over cases, by class and metric.
+        cases: values by case, class and metric.
+        undefined: numbers of undefined values.
+        missed: cases whose mask lacks a class that the reference shows, by class.
+        absent: classes that no case shows, left out of every mean; not there in summaries of early versions.
+        spread: how much the cases differ.
+        missing: references without a prediction, scored as missed.
+        skipped: references without a prediction, left out.
+        without_reference: predictions without a reference, left out.
+    """
+
+    rules: Rules
+    definitions: dict[str, str]
+    n_cases: int
+    mean: Values
+    classes: dict[str, Values]
+    cases: dict[str, dict[str, Values]]
+    undefined: Undefined
+    missed: dict[str, list[str]]
+    absent: NotRequired[list[str]]
+    spread: NotRequired[Spread]
+    missing: NotRequired[list[str]]
+    skipped: NotRequired[list[str]]
+    without_reference: NotRequired[list[str]]
+
+
 # What fits beside the names of the classes on a screen of 80 columns, with two tolerances.
 SHOWN_DISTANCES = ("hd95_mm", "assd_mm")
 
@@ -33,7 +106,7 @@ def summarise(
     class_names: Sequence[str] | Mapping[int, str] | None,
     rules: Rules = "strict",
     absent: Collection[str] | None = None,
-) -> dict[str, Any]:
+) -> Summary:
     """Means over cases per class, and over foreground classes.
 
     A class that no case shows, neither in its prediction nor in its reference, is in no mean: it would score 1 for
@@ -46,9 +119,7 @@ def summarise(
         absent: the classes that no case shows, if they are not to be found among these cases.
 
     Returns:
-        {"rules", "definitions", "n_cases", "mean": {METRIC: v}, "classes": {CLASS: {METRIC: v}}, "cases": {CASE:
-        {CLASS: {METRIC: v}}}, "undefined": {"mean": {METRIC: n}, "classes": {CLASS: {METRIC: n}}}, "missed": {CLASS:
-        [CASE]}, "absent": [CLASS]}; undefined = None, as are all values of an absent class.
+        The summary, without "spread" and without what is known of folders alone.
     """
     numbers = list(dict.fromkeys(k for scores in cases.values() for k in scores))
     names = {k: class_names[k] if class_names is not None else str(k) for k in numbers}
@@ -88,7 +159,7 @@ def _unshown(cases: Mapping[str, Mapping[int, Scores]], names: Mapping[int, str]
     return [name for k, name in names.items() if k not in shown] if shown else []
 
 
-def under_rules(summary: Mapping[str, Any], rules: Rules, absent: Collection[str] | None = None) -> dict[str, Any]:
+def under_rules(summary: Summary, rules: Rules, absent: Collection[str] | None = None) -> Summary:
     """The summary of the same cases under other rules, from a `strict` one and without their masks.
 
     Args:
@@ -106,12 +177,12 @@ def under_rules(summary: Mapping[str, Any], rules: Rules, absent: Collection[str
     return summarise(cases, names, rules, absent_classes(summary) if absent is None else absent)
 
 
-def absent_classes(summary: Mapping[str, Any]) -> list[str]:
+def absent_classes(summary: Summary) -> list[str]:
     """The classes that no case shows; summaries of earlier versions counted them like the others."""
     return list(summary.get("absent", ()))
 
 
-def case_scores(summary: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float | None]]]:
+def case_scores(summary: Summary) -> dict[str, dict[str, dict[str, float | None]]]:
     """Case → class → metric, without the classes that no case shows."""
     absent = absent_classes(summary)
     return {
@@ -120,7 +191,7 @@ def case_scores(summary: Mapping[str, Any]) -> dict[str, dict[str, dict[str, flo
     }
 
 
-def case_dice(summary: Mapping[str, Any]) -> dict[str, float]:
+def case_dice(summary: Summary) -> dict[str, float]:
     """Case → Dice, mean over the foreground classes."""
     return {
         case: float(np.mean([scores["dice"] for scores in classes.values()]))
@@ -128,8 +199,25 @@ def case_dice(summary: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def spread(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """How much the cases differ: {"mean": {METRIC: {"sd", "interval"}}, "classes": {CLASS: the same}}.
+def class_dice(summary: Summary) -> dict[str, float]:
+    """Class → Dice, mean over cases; without the classes that no case shows."""
+    return {name: values["dice"] for name, values in summary["classes"].items() if values["dice"] is not None}
+
+
+def mean_dice(summary: Summary) -> float:
+    """Dice, mean over foreground classes and cases.
+
+    Raises:
+        ValueError: no mask shows a class, and none was named, so there is no score.
+    """
+    dice = summary["mean"]["dice"]
+    if dice is None:
+        raise ValueError("there was nothing to score")
+    return dice
+
+
+def spread(summary: Summary) -> Spread:
+    """How much the cases differ.
 
     The standard deviation over cases (n − 1), and the 95 % bootstrap interval (BCa) of the mean over cases; both None
     for fewer than two values. The "mean" is of the cases' means over classes.
@@ -141,7 +229,7 @@ def spread(summary: Mapping[str, Any]) -> dict[str, Any]:
         for case in cases
     ]
     columns = np.array(rows, dtype=float)
-    found = [
+    found: list[CaseSpread] = [
         {"sd": _sd(column), "interval": list(interval) if interval is not None else None}
         for column, interval in zip(columns.T, bootstrap_intervals(columns), strict=True)
     ]
@@ -170,18 +258,18 @@ def mean_of_defined(values: Sequence[float | None]) -> float | None:
     return sum(defined) / len(defined) if defined else None
 
 
-def write_csv(path: Path, summary: Mapping[str, Any]) -> None:
+def write_csv(path: Path, summary: Summary) -> None:
     """One row per case and class; undefined values are empty."""
     write_table(path, ("case", "class", *summary["mean"]), _rows(summary))
 
 
-def _rows(summary: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+def _rows(summary: Summary) -> Iterator[tuple[object, ...]]:
     for case, classes in summary["cases"].items():
         for name, values in classes.items():
             yield (case, name, *(values[m] for m in summary["mean"]))
 
 
-def remarks(summary: Mapping[str, Any]) -> list[str]:
+def remarks(summary: Summary) -> list[str]:
     """What a reader of the means has to know, in sentences: missing, left out and absent ones, by name."""
     missing, skipped = summary.get("missing", ()), summary.get("skipped", ())
     unpaired, absent = summary.get("without_reference", ()), absent_classes(summary)
@@ -203,7 +291,7 @@ def _count(names: Sequence[str], what: str) -> str:
     return f"{len(names)} {what}{'' if len(names) == 1 else 's'}"
 
 
-def summary_table(summary: Mapping[str, Any]) -> Table:
+def summary_table(summary: Summary) -> Table:
     """A table for the terminal: a row per class and their mean; (n) counts undefined values.
 
     It shows the metrics that fit into 80 columns; all are in the summary.
@@ -226,7 +314,8 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     for metric in metrics:
         table.add_column(metric_title(metric).replace(" ", "\n", 1), justify="right", overflow="fold")
-    spreads = summary.get("spread", {"mean": {}, "classes": {}})
+    nothing: Spread = {"mean": {}, "classes": {}}
+    spreads = summary.get("spread", nothing)
     undefined = summary["undefined"]
     for name, values in summary["classes"].items():
         own = _dice_cells(values["dice"], spreads["classes"].get(name, {}))
@@ -238,11 +327,12 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def _dice_cells(dice: float | None, spread: Mapping[str, Any]) -> tuple[str, str]:
+def _dice_cells(dice: float | None, spread: Mapping[str, CaseSpread]) -> tuple[str, str]:
     """Mean ± sd, and the interval."""
     if dice is None:
         return "–", "–"
-    own = spread.get("dice", {"sd": None, "interval": None})
+    nothing: CaseSpread = {"sd": None, "interval": None}
+    own = spread.get("dice", nothing)
     sd, interval = own["sd"], own["interval"]
     return (
         f"{dice:.4f}" + (f" ± {sd:.3f}" if sd is not None else ""),

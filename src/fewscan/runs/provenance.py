@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-import fewscan
 from fewscan.errors import DataError
 from fewscan.io.files import read_json, write_json
 from fewscan.run_folder import RunFolder
+from fewscan.version import VERSION
 
 PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "nibabel")
 
@@ -44,7 +44,7 @@ def write_provenance(
             "dataset": str(dataset.resolve()),
             "seed": seed,
             "versions": {
-                "fewscan": fewscan.__version__,
+                "fewscan": VERSION,
                 "python": platform.python_version(),
                 **{package: version(package) for package in PACKAGES},
             },

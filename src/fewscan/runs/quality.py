@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field, ValidationError
@@ -16,7 +16,7 @@ from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Calibration, Estimate, calibrate
 from fewscan.evaluation.quality_table import QualityRow, write_quality_table
 from fewscan.evaluation.shape import Expected, class_shapes, expected_shapes
-from fewscan.evaluation.summary import case_dice
+from fewscan.evaluation.summary import Summary, case_dice
 from fewscan.inference.model import ModelCard, load_second, read_card
 from fewscan.inference.quality import Assessment, QualityObserver
 from fewscan.io.files import read_json, write_json
@@ -190,7 +190,7 @@ def _calibrate(
     run: RunFolder,
     cases: Sequence[Case],
     found: Mapping[str, Assessment],
-    summary: Mapping[str, Any],
+    summary: Summary,
     reporter: Reporter,
 ) -> list[Calibration]:
     """Fit the models, and write the validation cases' own table, each estimated without its patient."""

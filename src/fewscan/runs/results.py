@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-from fewscan.engine.log import read_log
-from fewscan.evaluation.summary import metric_cells, remarks
+from fewscan.engine.log import Record, read_log
+from fewscan.evaluation.summary import Summary, metric_cells, remarks
 from fewscan.io.files import read_json
 from fewscan.reporting.html import html_picture, html_table
 from fewscan.run_folder import RunFolder
@@ -25,12 +25,12 @@ class Evaluation:
         summary: of all cases, see `fewscan.evaluation.summary.summarise`; what `summary.json` holds.
     """
 
-    summary: Mapping[str, Any]
+    summary: Summary
 
     @property
-    def dice(self) -> float:
-        """Mean over foreground classes and cases."""
-        return float(self.summary["mean"]["dice"])
+    def dice(self) -> float | None:
+        """Mean over foreground classes and cases; None where no mask shows a class and no `dataset.json` names one."""
+        return self.summary["mean"]["dice"]
 
     @property
     def classes(self) -> dict[str, dict[str, float | None]]:
@@ -111,9 +111,9 @@ class Run:
         return Evaluation(read_json(path)) if path.is_file() else None
 
     @property
-    def records(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`: loss terms, learning rate and speed, or a validation."""
-        return read_log(self.files.metrics)
+    def records(self) -> list[Record]:
+        """The lines of `metrics.jsonl`: loss terms, learning rate and speed, or a validation, or an alarm."""
+        return cast(list[Record], read_log(self.files.metrics))
 
     def _repr_html_(self) -> str:
         validation = self.validation

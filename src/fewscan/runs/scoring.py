@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from fewscan.classes import IGNORED
 from fewscan.data.cases import Case
 from fewscan.data.plan import Plan
 from fewscan.evaluation.evaluate import score_files, scored_names
-from fewscan.evaluation.summary import case_dice, spread, summarise, summary_table, write_csv
+from fewscan.evaluation.summary import Summary, case_dice, spread, summarise, summary_table, write_csv
 from fewscan.inference.model import load_model
 from fewscan.inference.predict import Observer, predict_cases
 from fewscan.io.files import write_json
@@ -29,7 +28,7 @@ def validate_model(
     reporter: Reporter,
     folder: ScoresFolder,
     observer: Observer | None = None,
-) -> dict[str, Any]:
+) -> Summary:
     """Predict held-out cases with the saved model, score them on their own grid, draw three of them.
 
     Writes into `folder`, of the run, `CASE.nii.gz`, `summary.json`, `summary.csv` and overlays of the best, median and
@@ -55,7 +54,7 @@ def validate_model(
     return summary
 
 
-def _draw_cases(folder: ScoresFolder, cases: Sequence[Case], summary: dict[str, Any], plan: Plan) -> None:
+def _draw_cases(folder: ScoresFolder, cases: Sequence[Case], summary: Summary, plan: Plan) -> None:
     dice = case_dice(summary)
     ranked = sorted(cases, key=lambda case: dice[case.name])
     chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}

@@ -9,7 +9,7 @@ import pytest
 
 from fewscan.errors import DataError
 from fewscan.io.files import write_json
-from fewscan.reporting.page.sources import Embedding, Summary, _read_as, _read_moment, read_run
+from fewscan.reporting.page.sources import Embedding, ScoresRead, _read_as, _read_moment, read_run
 from fewscan.run_folder import RunFolder
 
 
@@ -65,7 +65,7 @@ def test_an_embedding_whose_lists_do_not_fit_is_refused(tmp_path, change):
 def test_a_summary_of_another_form_is_refused(tmp_path, content):
     (tmp_path / "summary.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"summary\.json: not what fewscan writes there"):
-        _read_as(Summary, tmp_path / "summary.json")
+        _read_as(ScoresRead, tmp_path / "summary.json")
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04bad", b"", b"\x93NUMPY", b"text"])

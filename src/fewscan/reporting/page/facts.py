@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.plan import Plan
 from fewscan.evaluation.metrics import VOLUMES, is_share, metric_title
 from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
-from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules, case_scores, mean_of_defined, under_rules
+from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules, Summary, case_scores, mean_of_defined, under_rules
 from fewscan.io.orientation import SLICE_AXES
 from fewscan.reporting.page.sources import RunContents
 
@@ -25,7 +25,7 @@ def score_tables(run: RunContents) -> list[dict[str, Any]]:
     return [_score_table(under_rules(run.summary, rules), rules) for rules in RULES]
 
 
-def _score_table(summary: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
+def _score_table(summary: Summary, rules: Rules) -> dict[str, Any]:
     metrics = [m for m in summary["mean"] if m not in VOLUMES]
     cases = case_scores(summary).values()
     rows = []

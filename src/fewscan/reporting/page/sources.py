@@ -18,6 +18,7 @@ from fewscan.engine.log import read_log
 from fewscan.errors import DataError
 from fewscan.evaluation.quality_table import QualityRow, read_quality_table
 from fewscan.evaluation.selection import Suggestion
+from fewscan.evaluation.summary import Summary
 from fewscan.io.files import read_json
 from fewscan.run_folder import RunFolder
 
@@ -62,7 +63,7 @@ class Embedding(BaseModel):
         return self
 
 
-class Summary(BaseModel):
+class ScoresRead(BaseModel):
     """What the page takes from validation/summary.json, see `evaluation.summary.summarise`."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -117,7 +118,7 @@ class RunContents:
     plan: Plan
     splits: dict[str, list[str]]
     records: list[dict[str, Any]]
-    summary: dict[str, Any] | None
+    summary: Summary | None
     provenance: Provenance | None
     embedding: Embedding | None
     gallery: tuple[Moment, ...]
@@ -169,10 +170,10 @@ def read_run(folder: RunFolder) -> RunContents:
     )
 
 
-def _read_summary(path: Path) -> dict[str, Any]:
-    content = read_json(path)
-    _check_as(Summary, path, content)
-    return dict(content)
+def _read_summary(path: Path) -> Summary:
+    content: Summary = read_json(path)
+    _check_as(ScoresRead, path, content)
+    return content
 
 
 def _read_if_there(kind: type[Content], path: Path) -> Content | None:

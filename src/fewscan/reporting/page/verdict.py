@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from fewscan.evaluation.statistics import bootstrap_interval, wilcoxon_p
-from fewscan.evaluation.summary import absent_classes, case_dice
+from fewscan.evaluation.summary import Summary, case_dice, class_dice, mean_dice
 from fewscan.reporting.page.cases import CaseFiles
 from fewscan.reporting.page.sources import RunContents
 
@@ -31,7 +30,7 @@ class Rival:
     """A supervised run of the same labelled scans, to compare with."""
 
     name: str
-    summary: Mapping[str, Any]
+    summary: Summary
 
 
 def verdict(
@@ -69,13 +68,13 @@ def _good(run: RunContents, patients: Mapping[str, str]) -> Answer:
     means = patient_means(case_dice(summary), patients)
     interval = bootstrap_interval(means)
     spread = f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f} over {len(means)} patients" if interval else ""
-    shown = [name for name in summary["classes"] if name not in absent_classes(summary)]
-    worst = min(shown, key=lambda name: summary["classes"][name]["dice"])
+    dice = class_dice(summary)
+    worst = min(dice, key=lambda name: dice[name])
     return Answer(
         question,
-        f"Dice {summary['mean']['dice']:.3f}",
+        f"Dice {mean_dice(summary):.3f}",
         f"Mean over classes and {summary['n_cases']} validation scans{spread}. "
-        f"Weakest class: {worst}, {summary['classes'][worst]['dice']:.3f}.",
+        f"Weakest class: {worst}, {dice[worst]:.3f}.",
     )
 
 
@@ -87,7 +86,8 @@ def _fails(run: RunContents, cases: Sequence[CaseFiles]) -> Answer:
     if not scored:
         return Answer(question, "Not known", "There is no reference to compare the masks with.")
     listed = ", ".join(f"{name} ({dice:.2f})" for name, dice in scored[:WORST])
-    missed = {name: missing for name, missing in (run.summary or {}).get("missed", {}).items() if missing}
+    all_missed = run.summary["missed"] if run.summary is not None else {}
+    missed = {name: missing for name, missing in all_missed.items() if missing}
     gaps = "; ".join(f"{name} was missed altogether in {len(missing)}" for name, missing in missed.items())
     return Answer(question, str(scored[0][0]), f"Worst cases: {listed}." + (f" {gaps} of the scans." if gaps else ""))
 

@@ -11,7 +11,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-import fewscan
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.io.files import write_text
 from fewscan.reporting.colours import CLASS_COLOURS
@@ -20,6 +19,7 @@ from fewscan.reporting.page.charts import dice_strips, embedding_charts, estimat
 from fewscan.reporting.page.facts import dataset_facts, labelled_lists, provenance_facts, score_tables
 from fewscan.reporting.page.sources import RunContents
 from fewscan.reporting.page.verdict import Rival, verdict
+from fewscan.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def _variables(contents: PageContents) -> dict[str, Any]:
     run = contents.run
     cases = [*(card.files for card in contents.cards), *contents.left_out]
     return {
-        "version": fewscan.__version__,
+        "version": VERSION,
         "run": run,
         "title": f"{run.plan.dataset}, {run.method}",
         "predictions": contents.predictions,
