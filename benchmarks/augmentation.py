@@ -60,8 +60,8 @@ def _views(training: Training) -> dict[str, Callable[[], object]]:
     n_classes = training.method.spec.n_classes
 
     def fetch() -> tuple[torch.Tensor, torch.Tensor]:
-        numbers = sampler.draw(training.stage.labelled)
-        return store.images(numbers), store.labels(numbers)
+        patches = sampler.draw(training.stage.labelled)
+        return store.images(patches), store.labels(patches)
 
     def weak() -> tuple[torch.Tensor, torch.Tensor]:
         images, labels = fetch()

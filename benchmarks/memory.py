@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.measure import alone, interleave, memory_bytes, waiting_for, watched_anonymous_memory
 from benchmarks.options import Options
 from benchmarks.results import GIB, Measured, Target
-from benchmarks.slices import write_cache
+from benchmarks.slices import draw_cache
 from benchmarks.steps import Training, Variant
-from fewscan.data.store import SliceStore
+from fewscan.data.plans.slices.store import SliceStore
 from fewscan.terminal.console import Reporter
 
 GROWTH = 10
@@ -31,7 +29,7 @@ def measure(options: Options, reporter: Reporter) -> list[Measured]:
 
 def _measure(cases: int, options: Options, reporter: Reporter) -> Measured:
     size = max(options.sizes)
-    folder = write_cache(options.folder / f"cases{cases}", size, cases)
+    folder = draw_cache(options.folder / f"cases{cases}", size, cases)
     cache = sum(file.stat().st_size for file in folder.iterdir()) / GIB
     reporter.say(f"memory, {cases} cases, a cache of {cache:.2f} GiB")
     seconds, anonymous, resident = alone(options.threads, train_mapped, folder, size, options)
@@ -47,9 +45,9 @@ def train_mapped(folder: Path, size: int, options: Options) -> tuple[list[float]
     """
     store = SliceStore(folder, options.where, resident=False)
     training = Training(Variant("action", "anatomical", size), options, store)
-    n_slices = sum(store.slices_per_case)
+    slices = store.patches
     with watched_anonymous_memory() as anonymous:
-        for start in range(0, n_slices, FETCHED_AT_ONCE):
-            store.images(np.arange(start, min(start + FETCHED_AT_ONCE, n_slices)))
+        for start in range(0, len(slices), FETCHED_AT_ONCE):
+            store.images(slices[start : start + FETCHED_AT_ONCE])
         seconds = interleave({"step": training.step}, 0, STEPS, waiting_for(options.where))["step"]
     return seconds, max(anonymous), memory_bytes("VmHWM")

@@ -16,7 +16,7 @@ from fewscan.commands.predict import predict
 from fewscan.data.cases import Case
 from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
-from fewscan.data.plan import make_plan
+from fewscan.data.plans.kinds import make_plan
 from fewscan.data.split import make_split
 from fewscan.inference.model import ModelCard, save_model
 from fewscan.networks.segmenter import SegmentationNetwork, build_network
@@ -49,9 +49,9 @@ def _untrained(folder: Path, index: DatasetIndex, cases: tuple[Case, ...], size:
     config = options.config(size)
     plan = make_plan(index, take_fingerprint(index, cases), config.plan, config.network.stride)
     torch.manual_seed(config.seed)
-    network = build_network(len(plan.channel_names), len(plan.class_names), len(plan.size), config.network)
+    network = build_network(len(plan.channel_names), len(plan.class_names), plan.ndim, config.network)
     card = ModelCard(
-        method=config.method, network_name="student", ndim=2, network=config.network, plan=plan, flips=False
+        method=config.method, network_name="student", ndim=plan.ndim, network=config.network, plan=plan, flips=False
     )
     folder.mkdir(parents=True, exist_ok=True)
     save_model(folder, network, card)

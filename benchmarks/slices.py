@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
 
+from fewscan.data.cache import is_cache, write_cache
 from fewscan.data.phantom import CLASSES, SLICES, SPACING_MM, Patient, draw_image, draw_label
-from fewscan.data.plan import Normalisation, Plan
+from fewscan.data.plans.base import Normalisation
+from fewscan.data.plans.slices.plan import SlicePlan
 from fewscan.data.preprocess import normalise
+from fewscan.data.store import StoredCase
 from fewscan.io.files import write_json
 from fewscan.io.geometry import Geometry
 from fewscan.io.scans import write_scan
@@ -22,9 +24,9 @@ VOLUME_SIZE = (216, 256)
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
-def plan_of(size: int) -> Plan:
+def plan_of(size: int) -> SlicePlan:
     """The plan of the paper's recipe for what is drawn here."""
-    return Plan(
+    return SlicePlan(
         dataset="ACDC-like",
         channel_names=("MRI",),
         class_names=tuple(CLASSES),
@@ -55,8 +57,8 @@ def draw_case(size: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]
     return draw_image(patient, label, generator), label
 
 
-def write_cache(folder: Path, size: int, unlabelled: int) -> Path:
-    """A cache as `fewscan.data.preprocess.build_cache` writes it; a few drawn cases, over and over.
+def draw_cache(folder: Path, size: int, unlabelled: int) -> Path:
+    """A cache as `fewscan.data.cache.build_cache` writes it; a few drawn cases, over and over.
 
     Args:
         folder: made; what is there already is taken as it is.
@@ -66,20 +68,22 @@ def write_cache(folder: Path, size: int, unlabelled: int) -> Path:
     Returns:
         The folder.
     """
-    if (folder / "slices.json").is_file():
+    if is_cache(folder):
         return folder
     folder.mkdir(parents=True)
     drawn = [draw_case((size, size), seed) for seed in range(DRAWN_CASES)]
     minmax = Normalisation(scheme="minmax")
-    stacks = [normalise(image[:SHOWN], minmax).astype(np.float16)[:, None] for image, _ in drawn]
-    n_cases = LABELLED_CASES + unlabelled
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.float16, (n_cases * SHOWN, 1, size, size))
-    for number, stack in zip(range(n_cases), itertools.cycle(stacks), strict=False):
-        images[number * SHOWN : (number + 1) * SHOWN] = stack
-    images.flush()
-    np.save(folder / "labels.npy", np.concatenate([label[:SHOWN] for _, label in drawn[:LABELLED_CASES]]))
-    cases = [{"name": f"case{n}", "slices": SHOWN, "labelled": n < LABELLED_CASES, "blank": []} for n in range(n_cases)]
-    write_json(folder / "slices.json", {"cases": cases})
+    canvases = [normalise(image[:SHOWN], minmax)[None] for image, _ in drawn]
+    cases = [
+        StoredCase(f"case{number}", f"case{number}", (SHOWN, size, size), number < LABELLED_CASES)
+        for number in range(LABELLED_CASES + unlabelled)
+    ]
+
+    def load(number: int) -> tuple[np.ndarray, np.ndarray | None]:
+        label = drawn[number][1][:SHOWN] if cases[number].labelled else None
+        return canvases[number % DRAWN_CASES], label
+
+    write_cache(folder, cases, 1, load)
     return folder
 
 

@@ -14,8 +14,9 @@ from benchmarks.dense import dense_steps
 from benchmarks.measure import alone, interleave, peak_bytes, waiting_for
 from benchmarks.options import Options
 from benchmarks.results import GIB, Measured, Target
-from benchmarks.slices import plan_of, write_cache
-from fewscan.data.store import SliceStore
+from benchmarks.slices import draw_cache, plan_of
+from fewscan.data.plans.slices.store import SliceStore
+from fewscan.data.store import Store
 from fewscan.engine.loop import Batches, make_optimiser, set_learning_rate, weighted_sum
 from fewscan.methods.base import StepInfo
 from fewscan.registry import METHODS
@@ -64,7 +65,7 @@ class Training:
         store: where slices come from; None draws a small cache that is kept in memory.
     """
 
-    def __init__(self, variant: Variant, options: Options, store: SliceStore | None = None) -> None:
+    def __init__(self, variant: Variant, options: Options, store: Store | None = None) -> None:
         self.store = store or drawn_store(variant.size, options)
         self.config = options.config(variant.size, variant.method, variant.settings)
         torch.manual_seed(self.config.seed)
@@ -103,9 +104,9 @@ class Training:
             raise RuntimeError(f"these loss terms are not worth timing: {terms}")
 
 
-def drawn_store(size: int, options: Options) -> SliceStore:
+def drawn_store(size: int, options: Options) -> Store:
     """Ten cases in memory, or on the device."""
-    folder = write_cache(options.folder / f"cache{size}", size, UNLABELLED_CASES)
+    folder = draw_cache(options.folder / f"cache{size}", size, UNLABELLED_CASES)
     return SliceStore(folder, options.where, resident=True)
 
 

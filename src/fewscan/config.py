@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from fewscan.augment.policy import AugmentationSettings
-from fewscan.data.plan import PlanSettings
+from fewscan.data.plans.slices.planner import SliceSettings
 from fewscan.errors import ConfigError, DataError
 from fewscan.io.files import read_text
 from fewscan.methods.base import MethodSettings, StagesSettings
@@ -82,7 +82,7 @@ class Config(Settings):
         False,
         description="Same seed and machine, same weights on a GPU too, where it costs time; on the CPU always so.",
     )
-    plan: PlanSettings = Field(default_factory=PlanSettings)
+    plan: SliceSettings = Field(default_factory=SliceSettings)
     network: AnyNetworkSettings = Field(default_factory=lambda: read_network_settings({}))
     augmentation: AugmentationSettings = Field(default_factory=AugmentationSettings)
     optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)

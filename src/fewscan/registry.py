@@ -264,6 +264,13 @@ NETWORKS = Registry(
     base="fewscan.networks.segmenter:SegmentationNetwork",
 )
 
+PLANS = Registry(
+    "plan",
+    "fewscan.plans",
+    {"slices": "fewscan.data.plans.slices.plan:SlicePlan"},
+    base="fewscan.data.plans.base:Plan",
+)
+
 # By the endings of files' names.
 FORMATS = Registry(
     "scan format",

@@ -87,7 +87,7 @@ def test_every_class_has_hard_queries_in_every_batch(options):
 
 def test_classes_are_imbalanced_as_in_acdc(options):
     training = steps.Training(steps.Variant("action", "anatomical", 128), options)
-    labels = training.store.labels(training.store.labelled)
+    labels = training.store.labels(training.store.labelled[:])
     shares = torch.bincount(labels.flatten()) / labels.numel()
     assert shares[0] > 0.9
     assert ((shares[1:] > 0.003) & (shares[1:] < 0.04)).all()

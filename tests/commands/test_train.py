@@ -12,6 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 import fewscan
+from fewscan.data.plans.slices.store import SliceStore
 from fewscan.errors import ConfigError, DataError
 from fewscan.io.files import read_json
 from fewscan.io.scans import write_scan
@@ -81,7 +82,8 @@ def test_both_networks_are_exported_with_statistics_of_clean_slices_and_the_weig
         assert other
         assert other == {name for name in clean if name.endswith(("running_mean", "running_var", "batches_tracked"))}
         # All training slices are few enough for one or two batches.
-        images = torch.from_numpy(np.load(run / "cache" / "train" / "images.npy")).float()
+        store = SliceStore(run / "cache" / "train", torch.device("cpu"))
+        images = store.images(store.patches[:])
         first = torch.nn.functional.conv2d(
             images, clean["encoder.0.0.weight"], clean["encoder.0.0.bias"], padding=1
         ).mean((0, 2, 3))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import fewscan
 from fewscan.data.check import check_images
 from fewscan.data.intensities import border_of, lone_value
-from fewscan.data.plan import Normalisation, Window
+from fewscan.data.plans.base import Normalisation, Window
 from fewscan.data.preprocess import normalise
 from fewscan.io.scans import write_scan
 from support.scans import TINY, disc, geometry, make_dataset

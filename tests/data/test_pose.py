@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import read_dataset
-from fewscan.data.plan import PlanSettings, make_plan
+from fewscan.data.plans.kinds import make_plan
+from fewscan.data.plans.slices.planner import SliceSettings
 from fewscan.data.pose import SIDE, find_turns, quarter_turns, thumbnail
 from fewscan.data.split import make_split
 from fewscan.io.geometry import Geometry, Scan
@@ -111,6 +112,6 @@ def test_the_plan_says_how_many_scans_lie_turned(tmp_path):
     fingerprint = take_fingerprint(index, train)
     turns = find_turns(train, fingerprint, 0)
     assert [turn != 0 for turn in turns] == [False] * 5 + [True]
-    plan = make_plan(index, fingerprint, PlanSettings(), 16, turns)
+    plan = make_plan(index, fingerprint, SliceSettings(), 16).with_turns(turns)
     assert plan.turned == pytest.approx(1 / 6)
     assert plan.notes[-1] == "1 of 6 scans lie turned by 90°, 180° or 270° against the others"

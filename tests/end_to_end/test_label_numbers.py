@@ -11,12 +11,13 @@ from safetensors.numpy import load_file
 
 from fewscan import check, evaluate, predict, train
 from fewscan.classes import IGNORED
+from fewscan.data.cache import build_cache
 from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import read_dataset
-from fewscan.data.plan import PlanSettings, make_plan
-from fewscan.data.preprocess import build_cache
+from fewscan.data.plans.kinds import make_plan
+from fewscan.data.plans.slices.planner import SliceSettings
+from fewscan.data.plans.slices.store import SliceStore
 from fewscan.data.split import make_split
-from fewscan.data.store import SliceStore
 from fewscan.engine.validation import canvas_validation
 from fewscan.errors import DataError
 from fewscan.io.files import read_json
@@ -130,19 +131,26 @@ def prepare(root, folder):
     index = read_dataset(root)
     split = make_split(index)
     fingerprint = take_fingerprint(index, split.train)
-    plan = make_plan(index, fingerprint, PlanSettings(size=32), 16)
+    plan = make_plan(index, fingerprint, SliceSettings(size=32), 16)
     build_cache(split.train, plan, folder)
     return split, fingerprint, plan
+
+
+def places(pool):
+    """Pairs of case and slice."""
+    slices = pool[:]
+    return list(zip(slices.case.tolist(), slices.start[:, 0].tolist(), strict=True))
 
 
 def test_wholly_ignored_slices_are_unlabelled_ones(regions, tmp_path):
     _, _, plan = prepare(regions, tmp_path)
     store = SliceStore(tmp_path, CPU)
-    assert store.labelled.tolist() == [1, 2, 3, 5, 6, 7, 9, 10, 11]
-    assert store.unlabelled.tolist() == [0, 4, 8, 12, 13, 14, 15]
-    labels = store.labels(store.labelled)
+    slices = [[(case, n) for n in range(4)] for case in range(4)]
+    assert places(store.labelled) == [place for case in slices[:3] for place in case[1:]]
+    assert places(store.unlabelled) == [*(case[0] for case in slices[:3]), *slices[3]]
+    labels = store.labels(store.labelled[:])
     assert labels.unique().tolist() == [0, 1, 2, IGNORED]
-    assert (store.labels(np.array([0])) == IGNORED).all()
+    assert (store.labels(store.patches[:1]) == IGNORED).all()
     assert plan.classes == read_dataset(regions).classes
 
 
@@ -185,13 +193,13 @@ def test_the_curve_of_validation_does_not_count_what_is_ignored(regions, tmp_pat
         """Right where the label says something, wrong elsewhere."""
 
         def forward(self, images):
-            labels = store.labels(np.arange(12))
+            labels = store.labels(store.patches[:])
             guess = torch.where(labels == IGNORED, 1, labels)
             return 9 * torch.nn.functional.one_hot(guess, 3).movedim(-1, 1).float()[: len(images)]
 
     build_cache(split.labelled, plan, tmp_path / "val")
     store = SliceStore(tmp_path / "val", CPU)
-    validate = canvas_validation(store, split.labelled, plan)
+    validate = canvas_validation(store, plan)
     reading = validate(SimpleNamespace(networks=lambda: {"student": Knows()}))["student"]
     assert reading == {"dice": 1, "classes": {"whole": 1, "core": 1}}
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fewscan
-from fewscan.data.plan import Normalisation, Plan
+from fewscan.data.plans.base import Normalisation
+from fewscan.data.plans.slices.plan import SlicePlan
 from fewscan.inference.model import ModelCard, save_model
 from fewscan.networks.unet import UNet, UNetSettings
 from support.orders import ORDERS, axes_of, stored_in
@@ -23,7 +24,7 @@ def model(request, tmp_path_factory):
     """A run with random weights, which know nothing and mark every place in their own way."""
     folder = tmp_path_factory.mktemp("model")
     network = UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))
-    plan = Plan(
+    plan = SlicePlan(
         dataset="random",
         channel_names=("MRI",),
         class_names=("background", "a", "b"),

@@ -22,7 +22,7 @@ from support.steps import Stopper, Store, build, start
 STAGE = Stage("semi", 1000, 2, 2)
 BATCH = draw_batch(STAGE, SIZES[0])
 OLD = 500
-SLICES = (np.array([1, 2]), np.array([7, 8]))
+SLICES = Store().patches[np.array([1, 2, 7, 8])]
 
 
 class Told(list):
@@ -86,12 +86,10 @@ class Odd(Store):
     """Two channels; what is done to the images of the slices 1 and 7 to 11."""
 
     def __init__(self, change):
-        super().__init__()
+        super().__init__(n_slices=(6, 6))
         self._images = torch.cat((self._images, self._images), dim=1)
         change(self._images)
-
-    def names(self, numbers):
-        return list(dict.fromkeys("anna" if number < 6 else "bert" for number in numbers))
+        self.cases = [case._replace(name=name) for case, name in zip(self.cases, ("anna", "bert"), strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -105,10 +103,11 @@ class Odd(Store):
     ],
 )
 def test_a_stop_sends_to_the_scan_that_is_odd_or_away_from_the_scans(told, change, broken, said):
-    alarms = Alarms(STAGE, Odd(change), told.append)
+    store = Odd(change)
+    alarms = Alarms(STAGE, store, told.append)
     method = build("supervised")
     terms = {name: torch.tensor(math.nan if name in broken else 1.0) for name in ("sup", "unsup")}
-    alarms.add(5, terms, BATCH, SLICES, {})
+    alarms.add(5, terms, BATCH, store.patches[np.array([1, 2, 7, 8])], {})
     method.student.classifier.bias.data[0] = math.nan
     with pytest.raises(FewscanError, match="Its batch was of the cases anna, bert") as error:
         alarms.check(method)

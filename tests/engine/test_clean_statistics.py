@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from fewscan.data.cases import Case
 from fewscan.engine.gallery import Gallery
 from fewscan.engine.statistics import clean_statistics, spread_batches
 from fewscan.networks.segmenter import SegmentationNetwork
@@ -18,12 +17,13 @@ from support.steps import Store, build
 
 
 class Slices(Store):
-    """Its labels are not to be read."""
+    """A labelled case and an unlabelled one; the labels are not to be read."""
 
-    slices_per_case = (6, 6)
+    def __init__(self):
+        super().__init__(n_slices=(6, 6))
 
-    def labels(self, numbers):
-        raise AssertionError(numbers)
+    def labels(self, patches):
+        raise AssertionError(patches)
 
 
 class Layers(SegmentationNetwork):
@@ -118,7 +118,7 @@ def test_every_networks_statistics_are_of_all_training_slices_and_no_label(name)
         clean = copy.deepcopy(clean)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
-    everything = store.images(np.arange(12))
+    everything = store.images(store.patches[:])
     for key, network in method.networks().items():
         first = network.encoder[0][0](everything)
         torch.testing.assert_close(clean[key]["encoder.0.1.running_mean"], first.mean((0, 2, 3)))
@@ -144,9 +144,8 @@ def test_slices_are_spread_evenly_each_once_in_batches_that_spread_too(count):
 
 def test_the_last_picture_of_the_gallery_is_of_the_network_that_is_exported(tmp_path):
     method, store = build("action"), Slices()
-    cases = [Case("a", (), "there", "a"), Case("b", (), None, "b")]
     for name, clean in (("raw", False), ("clean", True)):
-        gallery = Gallery(tmp_path / name, store, cases, clean)
+        gallery = Gallery(tmp_path / name, store, clean)
         for done in (5, 10):
             gallery(method, done, 10, "anatomical")
     confidence = {

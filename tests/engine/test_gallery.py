@@ -3,7 +3,6 @@ import pytest
 import torch
 from test_loop import Listener, config_of
 
-from fewscan.data.cases import Case
 from fewscan.engine.gallery import Gallery
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import fit
@@ -12,20 +11,16 @@ from fewscan.errors import WriteError
 from support.steps import Store, build
 
 
-class Slices(Store):
+def slices(unlabelled=6):
     """The six labelled slices are one case, the six unlabelled ones are two."""
-
-    slices_per_case = (6, 2, 4)
-
-
-CASES = [Case(name, (), label, name) for name, label in (("a", "there"), ("b", None), ("c", None))]
+    return Store(unlabelled, n_slices=(6, 2, 4) if unlabelled else (2, 2, 2))
 
 
-def trained(folder, method="action", watched=True, cases=CASES):
+def trained(folder, method="action", watched=True, unlabelled=6):
     torch.manual_seed(0)
-    built, store = build(method), Slices()
+    built, store = build(method), slices(unlabelled)
     log = RunLog(folder / "metrics.jsonl")
-    watch = Gallery(folder / "gallery", store, cases) if watched else None
+    watch = Gallery(folder / "gallery", store) if watched else None
     fit(built, store, config_of(every=1), log, Listener(), None, watch=watch)
     return built, log.records
 
@@ -48,12 +43,12 @@ def test_what_is_saved_and_when(tmp_path):
     # Six updates in all, two a stage.
     assert [(int(m["update"]), str(m["stage"])) for m in moments] == [(1, "global"), (3, "local"), (6, "anatomical")]
     last = moments[-1]
-    assert list(last["cases"]) == ["b", "c"]
+    assert list(last["cases"]) == ["case_01", "case_02"]
     assert list(last["slices"]) == [1, 2]
     assert str(last["network"]) == "teacher"
     # The network of the end is shown as it is exported.
-    with clean_statistics([built.teacher], Slices()), torch.no_grad():
-        probs = built.teacher(Slices().images(np.array([7, 10]))).softmax(dim=1)
+    with clean_statistics([built.teacher], slices()), torch.no_grad():
+        probs = built.teacher(slices().images(slices().patches[np.array([7, 10])])).softmax(dim=1)
     assert np.array_equal(last["labels"], probs.argmax(dim=1))
     assert np.abs(last["confidence"] / 255 - probs.amax(dim=1).numpy()).max() <= 0.5 / 255 + 1e-6
     assert last["images"].min() == 0
@@ -69,15 +64,14 @@ def test_a_second_training_writes_the_same_bytes(tmp_path):
 
 
 def test_without_unlabelled_cases_the_labelled_ones_are_shown(tmp_path):
-    cases = [Case(name, (), "there", name) for name in "abc"]
-    trained(tmp_path, "supervised", cases=cases)
+    trained(tmp_path, "supervised", unlabelled=0)
     moment = np.load(tmp_path / "gallery" / "100.npz")
-    assert list(moment["cases"]) == ["a", "b", "c"]
+    assert list(moment["cases"]) == ["case_00", "case_01", "case_02"]
     assert str(moment["network"]) == "student"
 
 
 def test_a_folder_that_was_removed_does_not_come_back(tmp_path):
-    gallery = Gallery(tmp_path / "gone" / "gallery", Slices(), CASES)
+    gallery = Gallery(tmp_path / "gone" / "gallery", slices())
     with pytest.raises(WriteError, match="gallery: cannot be written: No such file or directory"):
         gallery(build("action"), 1, 1, "anatomical")
     assert not (tmp_path / "gone").exists()

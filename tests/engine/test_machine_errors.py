@@ -177,7 +177,7 @@ def test_too_little_memory_says_what_to_lower_and_the_run_goes_on(dataset, whole
 
 
 def test_too_little_memory_while_predicting(dataset, whole, tmp_path, monkeypatch):
-    before_call(monkeypatch, "fewscan.inference.predict.load_slices", 2, ask_too_much_of_torch)
+    before_call(monkeypatch, "fewscan.inference.predict.load_canvas", 2, ask_too_much_of_torch)
     with pytest.raises(FewscanError, match=r"is not enough\. Predict without --tta"):
         fewscan.predict(whole, [dataset / "imagesTr"], output=tmp_path / "out", device="cpu")
 

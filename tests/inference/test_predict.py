@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from fewscan.data.cases import Case
-from fewscan.data.plan import Normalisation, Plan
+from fewscan.data.plans.base import Normalisation
+from fewscan.data.plans.slices.plan import SlicePlan
 from fewscan.errors import DataError
 from fewscan.inference.model import ModelCard, load_model, save_model
 from fewscan.inference.predict import (
@@ -27,7 +28,7 @@ SMALL = UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))
 
 
 def plan_of(axis=0, size=(32, 32), spacing=(1.0, 1.0), classes=("background", "bright")):
-    return Plan(
+    return SlicePlan(
         dataset="test",
         channel_names=("MRI",),
         class_names=classes,
@@ -155,7 +156,7 @@ def test_a_scan_of_one_slice_is_one_slice_whatever_way_it_lies(tmp_path, thin):
     np.moveaxis(image, thin, 0)[0, 5:12, 6:10] = 100
     write_scan(tmp_path / "flat.nii.gz", image, where)
     scan = ScanInWork(Case("flat", (tmp_path / "flat.nii.gz",), None, "flat"), plan_of(), False)
-    assert scan.slices.shape == (1, 1, 32, 32)
+    assert scan.images(0, 9).shape == (1, 1, 32, 32)
     case = Case("flat", (tmp_path / "flat.nii.gz",), None, "flat")
     mask, _ = predict_one(case, Threshold(), plan_of(), tmp_path)
     assert np.array_equal(mask == 1, image == 100)
@@ -181,7 +182,7 @@ def test_batches_span_scans_and_every_scan_gets_its_own_slices(tmp_path):
 def test_batches_are_full_but_the_last(tmp_path):
     cases = blobs(tmp_path, {"a": 3, "b": 37, "c": 2, "d": 14, "e": 2})
     batches = list(in_batches(ScanInWork(case, plan_of(), False) for case in cases))
-    assert [sum(len(piece.slices) for piece in batch) for batch in batches] == [BATCH] * 3 + [58 - 3 * BATCH]
+    assert [sum(len(piece.images) for piece in batch) for batch in batches] == [BATCH] * 3 + [58 - 3 * BATCH]
     assert [piece.scan.case.name for batch in batches for piece in batch if piece.is_last] == list("abcde")
 
 

@@ -165,7 +165,7 @@ def test_a_mask_that_cannot_be_written_leaves_out_its_scan_alone(run, tmp_path, 
 def test_a_scan_that_memory_does_not_suffice_for_leaves_out_itself_alone(run, tmp_path, monkeypatch):
     from fewscan.inference import predict as module
 
-    real = module.load_slices
+    real = module.load_canvas
 
     def load(images, plan):
         if images[0].name.startswith("b"):
@@ -174,7 +174,7 @@ def test_a_scan_that_memory_does_not_suffice_for_leaves_out_itself_alone(run, tm
 
     for name in "abc":
         scan(tmp_path / f"in/{name}_0000.nii.gz")
-    monkeypatch.setattr(module, "load_slices", load)
+    monkeypatch.setattr(module, "load_canvas", load)
     with pytest.raises(DataError, match=r"b_0000\.nii\.gz: memory does not suffice for this scan\. Crop it"):
         predict(run, [tmp_path / "in"], tmp_path / "out")
     assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "failed.json", "quality.csv", "volumes.csv"]

@@ -7,19 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fewscan.data.plan import Normalisation, Plan
+from fewscan.data.plans.base import Normalisation
+from fewscan.data.plans.slices.plan import SlicePlan
 from fewscan.io.geometry import Geometry, Scan
 from fewscan.io.scans import write_scan
 
-PLAN = Plan(
-    dataset="test",
-    channel_names=("MRI",),
-    class_names=("background", "bright"),
-    slice_axis=0,
-    size=(32, 32),
-    spacing_mm=(1.0, 1.0),
-    normalisation=(Normalisation(scheme="minmax"),),
-)
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 TINY = (
     "plan.size=32",
@@ -33,6 +25,23 @@ TINY = (
     ),
     "logging.every=2",
 )
+
+
+def slice_plan(spacing=(1.0, 1.0), size=(32, 32), slice_axis=0, classes=("background", "bright"), **changes):
+    """A plan of one channel from 0 to 1; spacing None: slices are stretched."""
+    return SlicePlan(
+        dataset="test",
+        channel_names=("MRI",),
+        class_names=classes,
+        slice_axis=slice_axis,
+        size=size,
+        spacing_mm=spacing,
+        normalisation=(Normalisation(scheme="minmax"),),
+        **changes,
+    )
+
+
+PLAN = slice_plan()
 
 
 def geometry(shape=(4, 20, 24), spacing=(5.0, 1.5, 1.2), origin=(1.0, -2.0, 3.0), direction=IDENTITY) -> Geometry:

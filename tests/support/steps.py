@@ -9,6 +9,9 @@ import signal
 import numpy as np
 import torch
 
+from fewscan.data import store as stores
+from fewscan.data.patches import Patches
+from fewscan.data.sampler import EpochSampler
 from fewscan.registry import METHODS
 from fewscan.testing.methods import SIZES, draw_batch, make_spec
 
@@ -40,24 +43,54 @@ class Stopper:
         pass
 
 
-class Store:
-    """Six labelled and six unlabelled slices."""
+class Store(stores.Store):
+    """Twelve slices of noise in memory: the first six are labelled, each is a case of its own.
 
-    device = torch.device("cpu")
+    Args:
+        unlabelled: Number of unlabelled slices.
+        broken: Whether all images are infinite.
+        n_slices: Slices of each case; the labelled cases have six in all. None: one each.
+    """
 
-    def __init__(self, unlabelled=6, broken=False):
+    def __init__(self, unlabelled=6, broken=False, n_slices=None):
         generator = torch.Generator().manual_seed(0)
+        self.device = torch.device("cpu")
+        self.patch = (1, *SIZES[0])
         self._labels = torch.randint(3, (6, *SIZES[0]), generator=generator)
         self._images = torch.randn(6 + unlabelled, 1, *SIZES[0], generator=generator)
         if broken:
             self._images.fill_(math.inf)
-        self.labelled, self.unlabelled = np.arange(6), np.arange(6, 6 + unlabelled) if unlabelled else np.arange(6)
+        n_slices = n_slices or (1,) * len(self._images)
+        self._first = np.cumsum([0, *n_slices])
+        self.cases = [
+            stores.StoredCase(f"case_{number:02d}", f"patient_{number:02d}", (count, *SIZES[0]), first < 6)
+            for number, (first, count) in enumerate(zip(self._first, n_slices, strict=False))
+        ]
+        places = [(case, n, 0, 0) for case, count in enumerate(n_slices) for n in range(count)]
+        self._patches = Patches(np.array(places)[:, 0], np.array(places)[:, 1:])
 
-    def names(self, numbers):
-        return [f"case_{number:02d}" for number in numbers]
+    @property
+    def patches(self):
+        return self._patches
 
-    def images(self, numbers):
-        return self._images[torch.from_numpy(numbers)]
+    @property
+    def labelled(self):
+        return self._patches[:6]
 
-    def labels(self, numbers):
-        return self._labels[torch.from_numpy(numbers)]
+    @property
+    def unlabelled(self):
+        return self._patches[6:] if len(self._patches) > 6 else self._patches
+
+    def _rows(self, patches):
+        return torch.from_numpy(self._first[patches.case] + patches.start[:, 0])
+
+    def images(self, patches):
+        return self._images[self._rows(patches)]
+
+    def labels(self, patches):
+        if not all(self.cases[case].labelled for case in patches.case):
+            raise ValueError("a hidden label")
+        return self._labels[self._rows(patches)]
+
+    def sampler(self, labelled, seed):
+        return EpochSampler(self.labelled if labelled else self.unlabelled, seed)

@@ -154,15 +154,15 @@ def run_norm(precision):
 
 
 class SpiedStore(Store):
-    """Remembers which slices were asked for."""
+    """Remembers which slices were asked for, each a case of its own."""
 
     def __init__(self):
         super().__init__()
         self.asked = []
 
-    def images(self, numbers):
-        self.asked.append(numbers.tolist())
-        return super().images(numbers)
+    def images(self, patches):
+        self.asked.append(patches.case.tolist())
+        return super().images(patches)
 
 
 def run_fit(name):

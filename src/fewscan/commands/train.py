@@ -11,7 +11,8 @@ from fewscan.data.ceiling import describe, measure_ceiling
 from fewscan.data.check import check_cases, raise_on_faults
 from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
-from fewscan.data.plan import Plan, choose_slice_axis, make_plan
+from fewscan.data.plans.base import Plan
+from fewscan.data.plans.kinds import make_plan
 from fewscan.data.pose import find_turns
 from fewscan.data.split import Split, describe_split, make_split
 from fewscan.engine.loop import check_batches
@@ -128,20 +129,16 @@ def _label_notes(plan: Plan) -> list[str]:
 def _plan(reporter: Reporter, index: DatasetIndex, split: Split, config: Config) -> Plan:
     with reporter.bar("measuring", len(split.train)) as step:
         fingerprint = take_fingerprint(index, split.train, step)
-    axis, _ = choose_slice_axis(fingerprint, config.plan)
+    plan = make_plan(index, fingerprint, config.plan, config.network.stride)
     with reporter.bar("looking how scans lie", len(split.train)) as step:
-        turns = find_turns(split.train, fingerprint, axis, step)
-    plan = make_plan(index, fingerprint, config.plan, config.network.stride, turns)
+        plan = plan.with_turns(find_turns(split.train, fingerprint, plan.viewing_axis, step))
     with reporter.bar("measuring what the canvas costs", len(split.labelled)) as step:
         ceiling = measure_ceiling(split.labelled, plan, step)
     plan = plan.model_copy(update={"ceiling": ceiling.dice, "notes": (*plan.notes, *describe(ceiling, plan))})
     normalisation = ", ".join(
         f"{name}: {how.scheme}" for name, how in zip(plan.channel_names, plan.normalisation, strict=True)
     )
-    reporter.say(
-        f"plan: 2D slices of {plan.size[0]}×{plan.size[1]} pixels; {normalisation}; "
-        f"classes {', '.join(plan.class_names)}"
-    )
+    reporter.say(f"plan: {plan.describe()}; {normalisation}; classes {', '.join(plan.class_names)}")
     for note in _label_notes(plan):
         reporter.say(f"  {note}")
     for note in plan.notes:

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewscan.classes import IGNORED
+from fewscan.data.assembler import largest
 from fewscan.data.cases import Case
-from fewscan.data.plan import Plan
-from fewscan.data.preprocess import label_slices
-from fewscan.data.resample import axis_maps, to_scan
+from fewscan.data.patches import cut
+from fewscan.data.plans.base import Plan
 from fewscan.io.geometry import Geometry
 from fewscan.io.scans import read_mask
 from fewscan.words import abbreviate
 
 # A class below it is warned of, with what to set.
 GOOD = 0.98
-# Slices at a time: 30 classes of 512 × 512 pixels take 0.5 GiB.
+# Patches at a time: 30 classes of 512 × 512 pixels take 0.5 GiB.
 BLOCK = 16
 
 
@@ -39,15 +39,15 @@ class Ceiling:
 
 def there_and_back(mask: np.ndarray, geometry: Geometry, plan: Plan) -> np.ndarray:
     """A mask (z, y, x) of numbers inside, brought to the canvas and back to its own grid."""
-    axis = plan.axis_of(geometry.shape)
-    canvas = label_slices(mask, geometry, plan)
-    maps = axis_maps(plan, geometry)
-    classes = np.arange(len(plan.class_names))[:, None, None]
-    back = np.empty(np.moveaxis(mask, axis, 0).shape, np.uint8)
-    for start in range(0, len(canvas), BLOCK):
-        shares = (canvas[start : start + BLOCK, None] == classes).astype(np.float32)
-        back[start : start + BLOCK] = to_scan(shares, maps).argmax(axis=1)
-    return np.moveaxis(back, 0, axis)
+    canvas = plan.labels_to_canvas(mask, geometry)
+    assembler = plan.assembler(geometry, largest)
+    starts = plan.starts(plan.canvas_shape(geometry))
+    classes = np.arange(len(plan.class_names)).reshape(-1, *(1,) * plan.ndim)
+    for first in range(0, len(starts), BLOCK):
+        block = starts[first : first + BLOCK]
+        labels = cut(canvas[None], block, plan.size)
+        assembler.add((labels == classes).astype(np.float32), block)
+    return assembler.finish().mask
 
 
 def measure_ceiling(cases: Sequence[Case], plan: Plan, progress: Callable[[], None] | None = None) -> Ceiling:
@@ -76,7 +76,7 @@ def measure_ceiling(cases: Sequence[Case], plan: Plan, progress: Callable[[], No
                 if after[k] == 0:
                     lost.setdefault(names[k], []).append(case.name)
             voxels += before
-            outside += _count(_beyond(mask, scan.geometry, plan), len(names))
+            outside += _count(np.where(plan.shows(scan.geometry), 0, mask), len(names))
         if progress is not None:
             progress()
     return Ceiling(
@@ -90,12 +90,6 @@ def _count(mask: np.ndarray, classes: int) -> np.ndarray:
     """Voxels of the classes 1 to `classes`; slice by slice, since counting takes eight times the memory of a mask."""
     counts = [np.bincount(row.ravel(), minlength=classes + 1)[1 : classes + 1] for row in mask]
     return np.sum(counts, axis=0)
-
-
-def _beyond(mask: np.ndarray, geometry: Geometry, plan: Plan) -> np.ndarray:
-    """The values of a mask that lie outside the canvas."""
-    rows, columns = (m.to_source().any(axis=1) for m in axis_maps(plan, geometry))
-    return np.moveaxis(mask, plan.axis_of(geometry.shape), 0)[:, ~np.logical_and.outer(rows, columns)]
 
 
 def describe(ceiling: Ceiling, plan: Plan) -> list[str]:
@@ -116,9 +110,6 @@ def describe(ceiling: Ceiling, plan: Plan) -> list[str]:
 def _remedy(name: str, ceiling: Ceiling, plan: Plan) -> str:
     share = ceiling.outside[name]
     # Half of a loss in Dice terms: where that much lies outside, the field of view is what costs most.
-    if share > (1 - ceiling.dice[name]) / 2 and plan.spacing_mm is not None:
-        return (
-            f"{100 * share:.1f} % of it lie outside the field of view: --set plan.view=whole takes all of the scan in"
-        )
-    side = max(plan.size)
-    return f"The pixels are coarse for it: --set plan.size={2 * side} makes them finer, at four times the cost"
+    if share > (1 - ceiling.dice[name]) / 2:
+        return f"{100 * share:.1f} % of it lie outside the field of view: {plan.remedy(is_outside=True)}"
+    return f"The pixels are coarse for it: {plan.remedy(is_outside=False)}"

@@ -6,16 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewscan.data.plan import Plan
-from fewscan.io.geometry import Geometry
-
 # Pixel sizes that differ by so little that no pixel comes to lie farther than this from its place are equal.
 KEPT_DRIFT_PIXELS = 0.1
 
 
 @dataclass(frozen=True)
 class AxisMap:
-    """One in-plane axis: canvas pixel i lies at scan pixel scale · i + offset.
+    """One axis: canvas pixel i lies at scan pixel scale · i + offset.
 
     Attributes:
         canvas: pixels of the canvas.
@@ -51,33 +48,27 @@ def _normalised(weights: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return (np.where(inside[:, None], weights, 0) / np.where(total > 0, total, 1)).astype(np.float32)
 
 
-def axis_maps(plan: Plan, geometry: Geometry) -> tuple[AxisMap, AxisMap]:
-    """The two in-plane axes of a scan under a plan: centres aligned, or edges where slices are stretched.
+def axis_map(canvas: int, source: int, scale: float) -> AxisMap:
+    """Lay a canvas over a scan along one axis, centre on centre.
 
     Where a scan's pixels are the canvas's, they are kept, and centres may lie half a pixel apart. Aligned exactly, each
     pixel of a scan with an odd side would fall half-way between two of the canvas: the true labels of Hippocampus,
     brought to the canvas and back, had a Dice of 0.892 that way.
+
+    Args:
+        canvas: Side of the canvas in its pixels.
+        source: Side of the scan in its pixels.
+        scale: Length of a pixel of the canvas in pixels of the scan.
+
+    >>> axis_map(48, 35, 1.0)
+    AxisMap(canvas=48, source=35, scale=1.0, offset=-7.0)
     """
-    maps = []
-    in_plane = [a for a in range(3) if a != plan.axis_of(geometry.shape)]
-    for i, axis in enumerate(in_plane):
-        canvas, source = plan.size[i], geometry.shape[axis]
-        scale = source / canvas if plan.spacing_mm is None else plan.spacing_mm[i] / geometry.spacing_mm[axis]
-        drift = abs(scale - 1) * max(canvas, source) / 2
-        if drift <= KEPT_DRIFT_PIXELS:
-            maps.append(AxisMap(canvas, source, 1.0, float((source - canvas) // 2)))
-        else:
-            maps.append(AxisMap(canvas, source, scale, (source - 1) / 2 - scale * (canvas - 1) / 2))
-    return maps[0], maps[1]
+    drift = abs(scale - 1) * max(canvas, source) / 2
+    if drift <= KEPT_DRIFT_PIXELS:
+        return AxisMap(canvas, source, 1.0, float((source - canvas) // 2))
+    return AxisMap(canvas, source, scale, (source - 1) / 2 - scale * (canvas - 1) / 2)
 
 
 def resample(slices: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """(..., h, w) → (..., h', w') with rows (h', h) and columns (w', w)."""
     return rows @ slices @ columns.T
-
-
-def to_scan(probs: np.ndarray, maps: tuple[AxisMap, AxisMap]) -> np.ndarray:
-    """Probabilities on the canvas (slices, k, h, w) → on the scan's grid; what lies beyond the canvas is background."""
-    source = resample(probs, *(m.to_source() for m in maps))
-    source[:, 0] += 1 - source.sum(axis=1)
-    return source

@@ -1,51 +1,86 @@
-"""Which slices come next: endless passes in random order, saved and restored."""
+"""Which patches come next: drawn at random, saved and restored."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from fewscan.data.patches import Patches, Pool
 
-class ShuffledSampler:
-    """Every number once per pass, in a new order each pass; a batch may span two passes.
 
-    Args:
-        numbers: what to draw from, at least one.
-        seed: of the sampler's own generator.
+class Sampler(Protocol):
+    """Draws patches of a store, without end, from a generator of its own.
+
+    Two samplers that were made alike draw alike, and one that was given another's state goes on as the other would
+    have; `fewscan.testing.stores.SamplerContract` tests it.
     """
 
-    def __init__(self, numbers: np.ndarray, seed: int) -> None:
-        if len(numbers) == 0:
+    def draw(self, count: int) -> Patches:
+        """Draw the next patches.
+
+        Args:
+            count: Number of patches, 0 or more.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what decides the next draws: plain values, whose size does not grow with the store."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Go on where a state was taken.
+
+        Args:
+            state_dict: What `state_dict` of a sampler of the same store gave.
+        """
+
+
+class EpochSampler:
+    """Every patch once per pass, in a new order each pass; a batch may span two passes.
+
+    Args:
+        pool: Patches to draw from, at least one.
+        seed: Seed of the sampler's own generator.
+
+    Raises:
+        ValueError: The pool is empty.
+
+    >>> slices = Patches(np.zeros(5, int), np.arange(5)[:, None] * [1, 0, 0])
+    >>> sampler = EpochSampler(slices, seed=0)
+    >>> sorted(sampler.draw(5).start[:, 0].tolist())
+    [0, 1, 2, 3, 4]
+    """
+
+    def __init__(self, pool: Pool, seed: int) -> None:
+        if len(pool) == 0:
             raise ValueError("there is nothing to draw from")
-        self.numbers = numbers
+        self.pool = pool
         self.generator = np.random.default_rng(seed)
-        self.order = self.generator.permutation(len(numbers))
+        self._start_pass()
+
+    def _start_pass(self) -> None:
+        # What the order is drawn from says all of it: the order itself has a number for every patch.
+        self._drawn_from = self.generator.bit_generator.state
+        self.order = self.generator.permutation(len(self.pool))
         self.position = 0
 
-    def draw(self, count: int) -> np.ndarray:
-        """The next `count` numbers."""
+    def draw(self, count: int) -> Patches:
+        """Draw the next patches."""
         drawn: list[np.ndarray] = []
         while count > 0:
             if self.position == len(self.order):
-                self.order = self.generator.permutation(len(self.numbers))
-                self.position = 0
+                self._start_pass()
             taken = self.order[self.position : self.position + count]
             self.position += len(taken)
             count -= len(taken)
             drawn.append(taken)
-        return self.numbers[np.concatenate(drawn)] if drawn else self.numbers[:0]
+        return self.pool[np.concatenate(drawn) if drawn else self.order[:0]]
 
     def state_dict(self) -> dict[str, Any]:
-        """Order, position and generator, as plain numbers."""
-        return {
-            "order": self.order.tolist(),
-            "position": self.position,
-            "generator": self.generator.bit_generator.state,
-        }
+        """Give the place in the pass, and the generator as it was when the pass began."""
+        return {"position": self.position, "generator": self._drawn_from}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
-        self.order = np.asarray(state["order"])
-        self.position = int(state["position"])
-        self.generator.bit_generator.state = state["generator"]
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Draw the order of the pass again, and go on at the place."""
+        self.generator.bit_generator.state = state_dict["generator"]
+        self._start_pass()
+        self.position = int(state_dict["position"])

@@ -1,91 +1,145 @@
-"""The slices of a cache: in memory or on the device when they fit, memory-mapped when they do not."""
+"""What a store is: the patches of preprocessed scans, as batches on a device."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from fewscan.io.files import read_json
+from fewscan.data.patches import Patches, Pool
+from fewscan.data.sampler import Sampler
 from fewscan.memory import available_bytes
 
+# Of the memory that is free, a store may take this share to keep what is memory-mapped otherwise.
 MEMORY_SHARE = 0.4
 
 
-class SliceStore:
-    """Rows of images and labels by slice number.
+class StoredCase(NamedTuple):
+    """What is known of a case of a store.
 
     Attributes:
-        labelled: numbers of the slices that have a label, at least on a pixel.
-        unlabelled: numbers of those that have none; where every case has a label, of all slices.
-        case_names: in the order of the cache.
-        slices_per_case: in the order of the cache's cases.
-        resident: whether the slices are in memory (or on the device) or memory-mapped.
-
-    Args:
-        folder: a cache written by `preprocess.build_cache`.
-        device: where batches are wanted.
-        resident: None decides by what is free.
-        sharers: processes that keep the same slices in the same memory.
+        name: Name in the data set.
+        patient: Patient that the case is of.
+        shape: Sides of its canvas in voxels.
+        labelled: Whether its label may be read.
+        blank: Numbers of those planes along the first axis of the canvas on whose label nothing is labelled; none
+            for a case without a label.
     """
 
-    def __init__(self, folder: Path, device: torch.device, resident: bool | None = None, sharers: int = 1) -> None:
-        self.device = device
-        images = np.load(folder / "images.npy", mmap_mode="r")
-        labels = np.load(folder / "labels.npy", mmap_mode="r")
-        cases = read_json(folder / "slices.json")["cases"]
-        self.case_names = [str(case["name"]) for case in cases]
-        self.slices_per_case = [int(case["slices"]) for case in cases]
-        self.is_labelled = np.repeat([bool(case["labelled"]) for case in cases], self.slices_per_case)
-        starts = np.cumsum([0, *self.slices_per_case])
-        blank = [start + number for start, case in zip(starts, cases, strict=False) for number in case["blank"]]
-        known = self.is_labelled.copy()
-        known[np.array(blank, int)] = False
-        self.labelled = np.flatnonzero(known)
-        self.unlabelled = np.arange(len(known)) if self.is_labelled.all() else np.flatnonzero(~known)
-        self._label_row = np.cumsum(self.is_labelled) - 1
-        wanted = images.nbytes + labels.nbytes
-        self.resident = wanted < MEMORY_SHARE * free_bytes(device) / sharers if resident is None else resident
-        self._images: Tensor | np.ndarray = self._place(images)
-        self._labels: Tensor | np.ndarray = self._place(labels)
+    name: str
+    patient: str
+    shape: tuple[int, int, int]
+    labelled: bool
+    blank: tuple[int, ...] = ()
 
-    def _place(self, rows: np.ndarray) -> Tensor | np.ndarray:
-        return torch.from_numpy(np.array(rows)).to(self.device) if self.resident else rows
 
-    def names(self, numbers: np.ndarray) -> list[str]:
-        """The cases that slices are of, each once."""
-        ends = np.cumsum(self.slices_per_case)
-        cases = np.searchsorted(ends, numbers, side="right")
-        return list(dict.fromkeys(self.case_names[case] for case in cases))
+class Store(ABC):
+    """Images and labels of the patches of one set of cases.
 
-    def images(self, numbers: np.ndarray) -> Tensor:
-        """(b, c, h, w) float32 on the device."""
-        return self._rows(self._images, numbers).float()
+    Whoever trains, validates or draws pictures asks it for batches by `Patches`, and knows neither files nor axes. All
+    patches are of one size, `patch`, with leading sides of 1 for a network in 2D, which batches do without.
+    `fewscan.testing.stores.StoreContract` tests it.
 
-    def labels(self, numbers: np.ndarray) -> Tensor:
-        """(b, h, w) int64 on the device.
+    Attributes:
+        device: Device of the batches.
+        cases: Cases by number, in the order of the cache.
+        patch: Sides of a patch in voxels along the three axes of a canvas.
+    """
+
+    device: torch.device
+    cases: Sequence[StoredCase]
+    patch: tuple[int, int, int]
+
+    @property
+    @abstractmethod
+    def patches(self) -> Pool:
+        """Patches that cover all canvases, case after case, as prediction cuts them."""
+
+    @property
+    @abstractmethod
+    def labelled(self) -> Pool:
+        """Those of `patches` that have a label, on at least one voxel."""
+
+    @property
+    @abstractmethod
+    def unlabelled(self) -> Pool:
+        """Those of `patches` that have no label on any voxel; where every case is labelled, all of `patches`."""
+
+    @abstractmethod
+    def images(self, patches: Patches) -> Float[Tensor, "b c *size"]:
+        """Fetch what patches show, normalised.
+
+        Args:
+            patches: Patches that lie within their canvases; one may occur more than once.
+
+        Returns:
+            float32 on the device.
+        """
+
+    @abstractmethod
+    def labels(self, patches: Patches) -> Int[Tensor, " b *size"]:
+        """Fetch the labels of patches.
+
+        Args:
+            patches: Patches of labelled cases.
+
+        Returns:
+            Numbers inside on the device, int64; `IGNORED` where nobody has labelled.
 
         Raises:
-            ValueError: one of the slices has no label.
+            ValueError: A label is hidden or does not exist.
         """
-        if not self.is_labelled[numbers].all():
-            raise ValueError("a label was asked for that is hidden or does not exist")
-        return self._rows(self._labels, self._label_row[numbers]).long()
 
-    def _rows(self, rows: Tensor | np.ndarray, numbers: np.ndarray) -> Tensor:
-        if isinstance(rows, Tensor):
-            return rows[self._moved(numbers)]
-        return self._moved(rows[numbers])
+    @abstractmethod
+    def sampler(self, labelled: bool, seed: int) -> Sampler:
+        """Make a sampler of training patches; not all that it draws need be among `patches`.
 
-    def _moved(self, array: np.ndarray) -> Tensor:
-        # Apple's GPU may read the array after it is gone.
-        return torch.from_numpy(array).to(self.device, non_blocking=self.device.type == "cuda")
+        Args:
+            labelled: Whether patches with a label are wanted, else those of the unlabelled pool.
+            seed: Seed of the sampler's own generator.
+
+        Raises:
+            ValueError: There are no such patches.
+        """
+
+    def names(self, patches: Patches) -> list[str]:
+        """Names of the cases that patches are of, each once, in the order of the patches."""
+        return [self.cases[case].name for case in dict.fromkeys(patches.case.tolist())]
+
+    def middles(self, cases: Sequence[int]) -> Patches:
+        """The patches in the middle of canvases, for pictures.
+
+        Args:
+            cases: Numbers of cases.
+        """
+        shapes = np.array([self.cases[case].shape for case in cases], int).reshape(-1, 3)
+        return Patches(np.array(cases, int), shapes // 2 - np.array(self.patch) // 2)
+
+
+def fits_memory(n_bytes: int, device: torch.device, sharers: int = 1) -> bool:
+    """Whether so much may be kept in memory, or on the device.
+
+    Args:
+        n_bytes: Size of what would be kept, in bytes.
+        device: Device that it would be kept on.
+        sharers: Number of processes that keep the same in the same memory.
+    """
+    return n_bytes < MEMORY_SHARE * free_bytes(device) / sharers
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that is free where the slices would be kept."""
+    """Memory in bytes that is free where patches would be kept."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return available_bytes()
+
+
+def moved(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array as a tensor on a device; where the device allows it, the copy is not waited for."""
+    # Apple's GPU may read the array after it is gone.
+    return torch.from_numpy(array).to(device, non_blocking=device.type == "cuda")

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -22,6 +21,16 @@ from fewscan.errors import FewscanError
 # Rank 0 reads scans and validates while the others wait; of a rank that has died torchrun and the sockets know at once.
 PATIENCE = timedelta(days=7)
 
+
+class _Stretches(Protocol):
+    """An array, or whatever else may be cut as one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, stretch: slice, /) -> Self: ...
+
+
+S = TypeVar("S", bound=_Stretches)
 # What lies on the host goes through this group, so that it never waits for a GPU; None: there is one process.
 _host: dist.ProcessGroup | None = None
 
@@ -65,10 +74,10 @@ def alone() -> Iterator[None]:
         _host = host
 
 
-def own_share(numbers: np.ndarray) -> np.ndarray:
+def own_share(drawn: S) -> S:
     """This rank's stretch of what all ranks have drawn alike; the number of ranks has to divide its length."""
-    size = len(numbers) // count()
-    return numbers[rank() * size : (rank() + 1) * size]
+    size = len(drawn) // count()
+    return drawn[rank() * size : (rank() + 1) * size]
 
 
 def own_number(number: int) -> int:

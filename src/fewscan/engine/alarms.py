@@ -6,12 +6,13 @@ Nothing here waits for the device between two readings of the log: what a step n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fewscan.data.patches import Patches
+from fewscan.data.store import Store
 from fewscan.errors import FewscanError
 from fewscan.losses.collapse import class_shares, subsample_pixels
 from fewscan.methods.base import PSEUDO_LABELS, Batch, Stage
@@ -36,28 +37,18 @@ TEACHER = "teacher_behind"
 Tell = Callable[[dict[str, Any]], None]
 
 
-class Slices(Protocol):
-    """Whoever has the slices, and knows which cases they are of."""
-
-    def names(self, numbers: np.ndarray) -> list[str]:
-        """The cases' names, in order, each once."""
-
-    def images(self, numbers: np.ndarray) -> Tensor:
-        """(b, c, h, w), normalised."""
-
-
 class UncheckedUpdate(NamedTuple):
     """An update that has not been checked yet.
 
     Attributes:
         done: its number.
         terms: on the device.
-        slices: numbers of the slices of its batch, labelled and unlabelled.
+        patches: those of its batch, labelled and unlabelled.
     """
 
     done: int
     terms: Mapping[str, Tensor]
-    slices: tuple[np.ndarray, ...]
+    patches: Patches
 
 
 class Alarms:
@@ -65,13 +56,13 @@ class Alarms:
 
     Args:
         stage: that is trained.
-        slices: of training; looked at once it has to stop.
+        store: of training; looked at once it has to stop.
         tell: is given every alarm as a record of the log.
     """
 
-    def __init__(self, stage: Stage, slices: Slices, tell: Tell) -> None:
+    def __init__(self, stage: Stage, store: Store, tell: Tell) -> None:
         self.stage = stage
-        self.slices = slices
+        self.store = store
         self.tell = tell
         self.unchecked: list[UncheckedUpdate] = []
         self.last: UncheckedUpdate | None = None
@@ -96,7 +87,7 @@ class Alarms:
         done: int,
         terms: Mapping[str, Tensor],
         batch: Batch,
-        slices: Sequence[np.ndarray],
+        patches: Patches,
         diagnostics: dict[str, Tensor],
     ) -> None:
         """Take note of an update; nothing is waited for.
@@ -105,10 +96,10 @@ class Alarms:
             done: updates until now, this one included.
             terms: of the loss, unweighted.
             batch: of the update.
-            slices: their numbers.
+            patches: those of the batch, labelled and unlabelled.
             diagnostics: what the step recorded of itself, by name.
         """
-        self.last = UncheckedUpdate(done, {name: value.detach() for name, value in terms.items()}, tuple(slices))
+        self.last = UncheckedUpdate(done, {name: value.detach() for name, value in terms.items()}, patches)
         self.unchecked.append(self.last)
         statistics = dict(diagnostics)
         if PSEUDO_LABELS in diagnostics and len(batch.labels):
@@ -171,7 +162,7 @@ class Alarms:
     def _stop(self, update: UncheckedUpdate, broken: Sequence[str]) -> None:
         message = (
             f"Training stopped: not finite at update {update.done}: {', '.join(broken)}. Its batch was of the cases "
-            f"{abbreviate(self._cases(update), NAMED_CASES)}. {self._advice(update, broken)} "
+            f"{abbreviate(self.store.names(update.patches), NAMED_CASES)}. {self._advice(update, broken)} "
             "No checkpoint holds this update."
         )
         self._tell(update.done, "not_finite", message)
@@ -179,9 +170,9 @@ class Alarms:
 
     def _advice(self, update: UncheckedUpdate, broken: Sequence[str]) -> str:
         """What to look at: the scans of the batch, if a channel of one is odd, else the training's own settings."""
-        numbers = np.unique(np.concatenate(update.slices))
-        images = self.slices.images(numbers).cpu()
-        cases = [self.slices.names(number[None])[0] for number in numbers]
+        patches = update.patches.unique()
+        images = self.store.images(patches).cpu()
+        cases = [self.store.cases[case].name for case in patches.case]
         odd = [
             f"channel {channel:04d} of {case} {fault}"
             for case in dict.fromkeys(cases)
@@ -203,15 +194,12 @@ class Alarms:
             f"not the scans: train anew in another folder with {settings}."
         )
 
-    def _cases(self, update: UncheckedUpdate) -> list[str]:
-        return list(dict.fromkeys(name for numbers in update.slices for name in self.slices.names(numbers)))
-
     def _tell(self, done: int, alarm: str, message: str) -> None:
         self.tell({"update": done, "stage": self.stage.name, "alarm": alarm, "message": message})
 
 
 def _fault(values: Tensor) -> str | None:
-    """What is odd about normalised slices of a case's channel; None: nothing is."""
+    """What is odd about normalised patches of a case's channel; None: nothing is."""
     if not bool(values.isfinite().all()):
         return "holds values that are not finite"
     lower, upper = float(values.min()), float(values.max())

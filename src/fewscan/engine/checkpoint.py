@@ -26,7 +26,7 @@ from fewscan.distributed.collectives import count, gather_over_ranks, rank
 from fewscan.errors import ConfigError, DamagedError, DataError, WriteError
 from fewscan.io.files import atomic_path
 
-# 3: the parts of the state have other names.
+# 3: the parts of the state have other names; the order of a pass is drawn again.
 FORMAT = 3
 KEPT = 2
 OTHERS = "others"

@@ -9,32 +9,34 @@ from typing import Any
 import numpy as np
 import torch
 
-from fewscan.data.store import SliceStore
+from fewscan.data.patches import Patches
+from fewscan.data.store import Store
 from fewscan.io.files import write_json
 from fewscan.losses.interpolation import gather_neighbourhoods
 from fewscan.methods.base import Method
 from fewscan.networks.modes import evaluating
 
-MOST_SLICES = 96
+MOST_PATCHES = 96
 PIXELS_PER_CLASS = 250
 BATCH = 16
 
 
-def save_embedding(path: Path, method: Method, store: SliceStore, class_names: Sequence[str]) -> None:
-    """Write `embedding.json`: pixels of the store's labelled slices, projected, with the classes' means.
+def save_embedding(path: Path, method: Method, store: Store, class_names: Sequence[str]) -> None:
+    """Write `embedding.json`: pixels of the store's labelled patches, projected, with the classes' means.
 
     Embeddings are those of the method's representation head, else of the decoder's finest level; the student's.
 
     Args:
         path: of the file.
         method: trained; its modes and generators are left alone.
-        store: slices with labels.
+        store: patches with labels.
         class_names: background first.
     """
-    rows = store.labelled[np.linspace(0, len(store.labelled) - 1, min(MOST_SLICES, len(store.labelled))).astype(int)]
-    labels = np.concatenate([store.labels(part).cpu().numpy() for part in _batches(rows)])
+    pool = store.labelled
+    patches = pool[np.linspace(0, len(pool) - 1, min(MOST_PATCHES, len(pool))).astype(int)]
+    labels = np.concatenate([store.labels(part).cpu().numpy() for part in _batches(patches)])
     positions = _draw_pixels(labels, len(class_names))
-    embeddings = _embed(method, store, rows, positions, labels[0].size)
+    embeddings = _embed(method, store, patches, positions, labels[0].size)
     classes = labels.ravel()[positions]
     space = "decoder" if method.representation_head() is None else "representation head"
     write_json(path, {"space": space, "class_names": list(class_names), **describe(embeddings, classes, class_names)})
@@ -71,12 +73,12 @@ def describe(embeddings: np.ndarray, classes: np.ndarray, class_names: Sequence[
     }
 
 
-def _batches(rows: np.ndarray) -> list[np.ndarray]:
-    return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+def _batches(patches: Patches) -> list[Patches]:
+    return [patches[start : start + BATCH] for start in range(0, len(patches), BATCH)]
 
 
 def _draw_pixels(labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """Flat positions in (n, h, w), as many of each class where there are so many; in order."""
+    """Flat positions in (n, *size), as many of each class where there are so many; in order."""
     generator = np.random.default_rng(0)
     chosen = []
     for k in range(n_classes):
@@ -86,16 +88,14 @@ def _draw_pixels(labels: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _embed(
-    method: Method, store: SliceStore, rows: np.ndarray, positions: np.ndarray, pixels_per_slice: int
-) -> np.ndarray:
-    """Embeddings (n, e) of positions in the slices of the rows."""
+def _embed(method: Method, store: Store, patches: Patches, positions: np.ndarray, pixels_per_patch: int) -> np.ndarray:
+    """Embeddings (n, e) of positions in the patches."""
     head = method.representation_head()
     found = []
     with evaluating(method):
-        for number, part in enumerate(_batches(rows)):
-            first = number * BATCH * pixels_per_slice
-            inside = positions[(positions >= first) & (positions < first + len(part) * pixels_per_slice)] - first
+        for number, part in enumerate(_batches(patches)):
+            first = number * BATCH * pixels_per_patch
+            inside = positions[(positions >= first) & (positions < first + len(part) * pixels_per_patch)] - first
             if not len(inside):
                 continue
             images = store.images(part)

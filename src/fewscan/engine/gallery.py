@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fewscan.data.brightness import to_bytes
-from fewscan.data.cases import Case
-from fewscan.data.store import SliceStore
+from fewscan.data.store import Store, StoredCase
 from fewscan.engine.statistics import clean_statistics
 from fewscan.errors import WriteError
 from fewscan.io.files import atomic_path
@@ -18,7 +18,7 @@ from fewscan.methods.base import Method
 from fewscan.networks.modes import evaluating
 
 SHARES_PERCENT = (10, 50, 100)
-MOST_SLICES = 6
+MOST_CASES = 6
 
 
 class Gallery:
@@ -29,16 +29,15 @@ class Gallery:
 
     Args:
         folder: made with the first file.
-        store: the training slices.
-        cases: of the store, in its order.
+        store: of training.
         clean: whether the network of the end is shown as it is exported, with clean statistics.
     """
 
-    def __init__(self, folder: Path, store: SliceStore, cases: Sequence[Case], clean: bool = True) -> None:
+    def __init__(self, folder: Path, store: Store, clean: bool = True) -> None:
         self.folder = folder
         self.store = store
         self.clean = clean
-        self.rows, self.names, self.numbers = _choose(store, cases)
+        self.patches = store.middles(_choose(store.cases))
 
     def __call__(self, method: Method, done: int, total: int, stage: str) -> None:
         """Save what is believed after an update, where it completes one of the shares.
@@ -53,9 +52,10 @@ class Gallery:
     def _save(self, share: int, method: Method, done: int, stage: str, clean: bool) -> None:
         networks = method.networks()
         name = "teacher" if "teacher" in networks else next(iter(networks))
-        network, images = networks[name], self.store.images(self.rows)
+        network, images = networks[name], self.store.images(self.patches)
         with clean_statistics([network], self.store, clean), evaluating(network), torch.no_grad():
             confidence, labels = network(images).softmax(dim=1).max(dim=1)
+        shown, confidence, labels = (middle_slices(maps) for maps in (images[:, 0], confidence, labels))
         try:
             # Not its parents: a run that was removed must not come back in part.
             self.folder.mkdir(exist_ok=True)
@@ -64,22 +64,23 @@ class Gallery:
         with atomic_path(self.folder / f"{share:03d}.npz") as beside:
             np.savez_compressed(
                 beside,
-                images=np.stack([to_bytes(image) for image in images[:, 0].cpu().numpy()]),
+                images=np.stack([to_bytes(image) for image in shown.cpu().numpy()]),
                 labels=labels.cpu().numpy().astype(np.uint8),
                 confidence=np.rint(255 * confidence.float().cpu().numpy()).astype(np.uint8),
-                cases=np.array(self.names),
-                slices=np.array(self.numbers),
+                cases=np.array([self.store.cases[case].name for case in self.patches.case]),
+                slices=self.patches.start[:, 0] + self.store.patch[0] // 2,
                 update=np.array(done),
                 stage=np.array(stage),
                 network=np.array(name),
             )
 
 
-def _choose(store: SliceStore, cases: Sequence[Case]) -> tuple[np.ndarray, list[str], list[int]]:
-    """Rows of the middle slices of a few unlabelled cases, evenly through the pool; of any where all are labelled."""
-    pool = [i for i, case in enumerate(cases) if case.label is None] or list(range(len(cases)))
-    chosen = [pool[round(p)] for p in np.linspace(0, len(pool) - 1, min(MOST_SLICES, len(pool)))]
-    first = np.cumsum([0, *store.slices_per_case])
-    numbers = [store.slices_per_case[i] // 2 for i in chosen]
-    rows = np.array([first[i] + number for i, number in zip(chosen, numbers, strict=True)])
-    return rows, [cases[i].name for i in chosen], numbers
+def _choose(cases: Sequence[StoredCase]) -> list[int]:
+    """Numbers of a few unlabelled cases, evenly through all of them; of any where all are labelled."""
+    pool = [i for i, case in enumerate(cases) if not case.labelled] or list(range(len(cases)))
+    return [pool[round(p)] for p in np.linspace(0, len(pool) - 1, min(MOST_CASES, len(pool)))]
+
+
+def middle_slices(maps: Tensor) -> Tensor:
+    """The slices (b, h, w) in the middle of maps (b, *space) in 2D or 3D."""
+    return maps if maps.ndim == 3 else maps[:, maps.shape[1] // 2]

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fewscan.config import Config, OptimiserSettings
-from fewscan.data.sampler import ShuffledSampler
-from fewscan.data.store import SliceStore
+from fewscan.data.patches import Patches
+from fewscan.data.store import Store
 from fewscan.distributed.batchnorm import synchronise
 from fewscan.distributed.collectives import (
     average_over_ranks,
@@ -38,7 +37,7 @@ Watch = Callable[[Method, int, int, str], None]
 
 def fit(
     method: Method,
-    store: SliceStore,
+    store: Store,
     config: Config,
     log: RunLog,
     listener: Listener,
@@ -51,7 +50,7 @@ def fit(
 
     Args:
         method: on the device of the store's batches.
-        store: labelled and unlabelled slices.
+        store: labelled and unlabelled patches.
         config: optimiser, logging and seed.
         log: gets a record every `logging.every` updates and after every validation.
         listener: is told of every update and record.
@@ -234,20 +233,21 @@ class Batches:
     """Draws batches; where every scan is labelled, the labelled ones serve as the unlabelled pool too.
 
     Attributes:
-        drawn: numbers of the labelled and the unlabelled slices of the last batch, of all ranks.
+        drawn: labelled and unlabelled patches of the last batch, of all ranks.
     """
 
-    drawn: tuple[np.ndarray, ...]
+    drawn: Patches
 
-    def __init__(self, store: SliceStore, seed: int) -> None:
+    def __init__(self, store: Store, seed: int) -> None:
         self.store = store
-        self.labelled = ShuffledSampler(store.labelled, seed)
-        self.unlabelled = ShuffledSampler(store.unlabelled, seed + 1)
+        self.labelled = store.sampler(labelled=True, seed=seed)
+        self.unlabelled = store.sampler(labelled=False, seed=seed + 1)
 
     def draw(self, stage: Stage) -> Batch:
         """The next batch of a stage; all ranks draw it alike and each takes its share."""
-        self.drawn = (self.labelled.draw(stage.labelled), self.unlabelled.draw(stage.unlabelled))
-        labelled, unlabelled = map(own_share, self.drawn)
+        drawn = (self.labelled.draw(stage.labelled), self.unlabelled.draw(stage.unlabelled))
+        self.drawn = Patches.concatenate(drawn)
+        labelled, unlabelled = map(own_share, drawn)
         return Batch(self.store.images(labelled), self.store.labels(labelled), self.store.images(unlabelled))
 
     def state_dict(self) -> dict[str, Any]:

@@ -92,25 +92,25 @@ class Outlier(NamedTuple):
 
 
 def class_shapes(
-    mask: np.ndarray, spacing_mm: Sequence[float], slice_axis: int, n_classes: int
+    mask: np.ndarray, spacing_mm: Sequence[float], viewing_axis: int, n_classes: int
 ) -> dict[int, Shape | None]:
     """Measure the classes 1 to n_classes − 1; None for one that is not there.
 
     Args:
         mask: (z, y, x) integers.
         spacing_mm: per array axis.
-        slice_axis: the array axis that slices are cut along.
+        viewing_axis: The array axis that slices are counted along.
         n_classes: background included.
     """
     boxes = ndimage.find_objects(mask, max_label=n_classes - 1)
     voxel_ml = math.prod(spacing_mm) / 1000
     return {
-        k: None if box is None else _shape(mask[box] == k, voxel_ml, slice_axis, mask.shape[slice_axis])
+        k: None if box is None else _shape(mask[box] == k, voxel_ml, viewing_axis, mask.shape[viewing_axis])
         for k, box in enumerate(boxes, start=1)
     }
 
 
-def _shape(inside: np.ndarray, voxel_ml: float, slice_axis: int, slices: int) -> Shape:
+def _shape(inside: np.ndarray, voxel_ml: float, viewing_axis: int, slices: int) -> Shape:
     """Of a class within its bounding box."""
     count = int(inside.sum())
     numbers, _ = ndimage.label(inside)
@@ -118,7 +118,7 @@ def _shape(inside: np.ndarray, voxel_ml: float, slice_axis: int, slices: int) ->
     parts = np.flatnonzero(sizes >= SMALLEST_PART * count) + 1
     kept = np.isin(numbers, parts) if len(parts) else inside
     (box,) = ndimage.find_objects(kept.astype(np.uint8))
-    in_plane = tuple(axis for axis in range(3) if axis != slice_axis)
+    in_plane = tuple(axis for axis in range(3) if axis != viewing_axis)
     shown = int(kept.any(axis=in_plane).sum())
     return Shape(count * voxel_ml, max(len(parts), 1), float(kept[box].mean()), shown / slices)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, ValidationError, model_validator
 
-from fewscan.data.plan import Plan
+from fewscan.data.plans.kinds import AnyPlan
 from fewscan.errors import DataError
 from fewscan.io.files import atomic_path, read_json, write_json
 from fewscan.networks.layout import weights_channels_last
@@ -44,7 +44,7 @@ class ModelCard(StrictModel):
     network_name: str
     ndim: Literal[2, 3]
     network: AnyNetworkSettings
-    plan: Plan
+    plan: AnyPlan
     flips: bool
 
     @model_validator(mode="before")

@@ -1,4 +1,4 @@
-"""From scans to masks on their own grid: reading, the network, and writing side by side, a few slices at a time."""
+"""From scans to masks on their own grid: reading, the network, and writing side by side, a few patches at a time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fewscan.data.assembler import Assembled, largest
 from fewscan.data.cases import Case
-from fewscan.data.plan import Plan
-from fewscan.data.preprocess import load_slices
-from fewscan.data.resample import AxisMap, axis_maps, to_scan
+from fewscan.data.patches import cut
+from fewscan.data.plans.base import Plan
+from fewscan.data.preprocess import load_canvas
 from fewscan.errors import DataError, WriteError
 from fewscan.io.endings import scan_ending
 from fewscan.io.files import atomic_path, make_folder
@@ -34,112 +35,79 @@ BATCH = 16
 WAITING_BLOCKS = 4
 Refusal = Callable[[Case, DataError], None]
 CUT_OFF = "the anatomy reaches beyond the field of view, or none is in it, and the whole scan was looked at"
-# Pixels along the canvas' edge from which a mask counts as cut off there, more than a speck has; and their square as a
-# share of the slice's foreground, which a disc reaches that loses a fiftieth of its width.
-SHORTEST_EDGE = 3
-EDGE_SHARE = 0.1
 ROTATIONS_DEGREES = (-10.0, 0.0, 10.0)
 
 
 class ScanInWork:
-    """A scan on the canvas, and the mask on its own grid that fills up block by block.
+    """A scan on its canvas, and what becomes of it block by block.
+
+    Attributes:
+        canvas: (c, *canvas) float32.
+        starts: (p, 3) first voxels of the patches that cover the canvas.
+        assembler: Puts the patches' probabilities together.
 
     Args:
-        case: its files are read, on the plan's canvas.
-        plan: of the model.
-        keep_probabilities: also collect them, (k, z, y, x) float16.
+        case: Case whose files are read.
+        plan: Plan of the model.
+        keep_probabilities: Whether they are kept on the scan's grid, (k, z, y, x) float16.
 
     Raises:
-        DataError: a file cannot be read.
+        DataError: A file cannot be read.
     """
 
     def __init__(self, case: Case, plan: Plan, keep_probabilities: bool) -> None:
         self.case = case
         self.plan = plan
-        self.slices, self.geometry = load_slices(case.images, plan)
-        self._axis = plan.axis_of(self.geometry.shape)
-        self._maps = axis_maps(plan, self.geometry)
-        shape = (len(self.slices), *(m.source for m in self._maps))
-        self._mask = np.zeros(shape, np.uint8)
-        self._kept = np.zeros((len(plan.class_names), *shape), np.float16) if keep_probabilities else None
+        self.canvas, self.geometry = load_canvas(case.images, plan)
+        self.starts = plan.starts(plan.canvas_shape(self.geometry))
+        self.assembler = plan.assembler(self.geometry, largest, keep_probabilities=keep_probabilities)
 
-    @property
-    def mask(self) -> np.ndarray:
-        """(z, y, x) uint8, numbers inside, on the scan's grid, as far as it is filled."""
-        return np.moveaxis(self._mask, 0, self._axis)
+    def images(self, first: int, count: int) -> np.ndarray:
+        """The images (b, c, *size) of up to `count` patches from number `first` on."""
+        return cut(self.canvas, self.starts[first : first + count], self.plan.size)
 
-    def take(self, start: int, canvas: np.ndarray) -> None:
-        """Bring the probabilities (slices, k, h, w) of the slices from `start` on to the scan's grid."""
-        source = to_scan(canvas, self._maps)
-        self._mask[start : start + len(canvas)] = source.argmax(axis=1)
-        if self._kept is not None:
-            self._kept[:, start : start + len(canvas)] = source.swapaxes(0, 1)
+    def take(self, first: int, probs: np.ndarray) -> None:
+        """Take in the probabilities (b, k, *size) of the patches from number `first` on."""
+        self.assembler.add(probs, self.starts[first : first + len(probs)])
 
-    def is_cut_off(self) -> bool:
-        """Whether the anatomy seems to go on beyond the canvas, or to lie there: a finished mask, and more scan around.
-
-        Somewhere the mask meets the canvas' edge, within the scan, along a line that is long for what the slice shows;
-        or it shows nothing at all.
-        """
-        if self.plan.covering(self.geometry).size == self.plan.size:
-            return False
-        foreground = self._mask > 0
-        areas = foreground.sum(axis=(1, 2))
-        if not areas.any():
-            return True
-        rows, columns = (_edges(m) for m in self._maps)
-        lengths = [foreground[:, row].sum(axis=1) for row in rows]
-        lengths += [foreground[:, :, column].sum(axis=1) for column in columns]
-        return any(((length >= SHORTEST_EDGE) & (length**2 >= EDGE_SHARE * areas)).any() for length in lengths)
-
-    def write(self, destination: Path, ending: str | None) -> Path:
+    def write(self, found: Assembled, destination: Path, ending: str | None) -> Path:
         """Write `CASE` + ending, the image's own where it is None, and `CASE.npz` where probabilities were kept.
 
         The mask has the numbers of the training's masks; the probabilities are in the order of the class names.
         """
         path = destination / f"{self.case.name}{ending or scan_ending(self.case.images[0])}"
-        write_scan(path, self.plan.classes.from_inside(self.mask), self.geometry, predicted=True)
-        if self._kept is not None:
-            kept = np.moveaxis(self._kept, 1, self._axis + 1)
+        write_scan(path, self.plan.classes.from_inside(found.mask), self.geometry, predicted=True)
+        if found.probabilities is not None:
             with atomic_path(destination / f"{self.case.name}.npz") as beside:
-                np.savez_compressed(beside, probabilities=kept, **{MARK: True})
+                np.savez_compressed(beside, probabilities=found.probabilities, **{MARK: True})
         return path
-
-
-def _edges(axis: AxisMap) -> list[int]:
-    """The scan's pixels at the canvas' edges, where the scan goes on beyond."""
-    (covered,) = np.nonzero(axis.to_source().any(axis=1))
-    if not len(covered):
-        return []
-    first, last = int(covered[0]), int(covered[-1])
-    return ([first] if first > 0 else []) + ([last] if last < axis.source - 1 else [])
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Some slices of a scan, on their way through the network.
+    """Some patches of a scan, on their way through the network.
 
     Attributes:
-        scan: that they belong to.
-        start: number of the first one.
-        slices: (n, c, h, w) float32.
+        scan: Scan that they belong to.
+        first: Number of the first of them among all patches of the scan.
+        images: (b, c, *size) float32.
     """
 
     scan: ScanInWork
-    start: int
-    slices: np.ndarray
+    first: int
+    images: np.ndarray
 
     @property
     def is_last(self) -> bool:
         """Whether the scan is complete with it."""
-        return self.start + len(self.slices) == len(self.scan.slices)
+        return self.first + len(self.images) == len(self.scan.starts)
 
 
 class Observer(Protocol):
     """Someone who watches predictions being made, and changes nothing."""
 
-    def on_block(self, network: nn.Module, pieces: Sequence[Piece], slices: Tensor, probs: Tensor) -> None:
-        """After the network; slices (b, c, h, w) and probabilities (b, k, h, w) on the device, in the pieces' order."""
+    def on_block(self, network: nn.Module, pieces: Sequence[Piece], images: Tensor, probs: Tensor) -> None:
+        """After the network; images (b, c, h, w) and probabilities (b, k, h, w) on the device, in the pieces' order."""
 
     def on_mask(self, case: Case, mask: np.ndarray, geometry: Geometry) -> None:
         """When a scan's mask (z, y, x) of numbers inside is complete, before it is written; in the writer's thread."""
@@ -180,7 +148,7 @@ def _inverse(view: Tensor) -> Tensor:
     return torch.cat((linear, -linear @ view[:, 2:]), dim=1)
 
 
-def augmentation_views(flips: bool, size: tuple[int, int]) -> list[Float[Tensor, "2 3"]]:
+def augmentation_views(flips: bool, size: tuple[int, ...]) -> list[Float[Tensor, "2 3"]]:
     """The views of test-time augmentation: small rotations, and flips for a network that was trained with them."""
     signs = list(product((1.0, -1.0), repeat=2)) if flips else [(1.0, 1.0)]
     sides = torch.tensor(size[::-1], dtype=torch.float32)
@@ -212,7 +180,7 @@ def predict_cases(
     A scan whose anatomy seems to be cut off by the canvas is predicted once more, on a canvas that holds all of it.
 
     While the network is busy, the next scan is read and the last one's mask is resampled and written. Batches span
-    scans. Memory holds three scans, their masks, and a few blocks of slices.
+    scans. Memory holds three scans, their masks, and a few blocks of patches.
 
     Args:
         network: in evaluation mode, on the device.
@@ -235,16 +203,17 @@ def predict_cases(
     make_folder(destination)
     waiting: deque[tuple[Piece, Future[Path | ScanInWork | None]]] = deque()
 
-    def write(scan: ScanInWork) -> Path:
+    def write(scan: ScanInWork, found: Assembled) -> Path:
         if observer is not None:
-            observer.on_mask(scan.case, scan.mask, scan.geometry)
-        return scan.write(destination, ending)
+            observer.on_mask(scan.case, found.mask, scan.geometry)
+        return scan.write(found, destination, ending)
 
-    def finish(piece: Piece, canvas: np.ndarray) -> Path | ScanInWork | None:
-        piece.scan.take(piece.start, canvas)
+    def finish(piece: Piece, probs: np.ndarray) -> Path | ScanInWork | None:
+        piece.scan.take(piece.first, probs)
         if not piece.is_last:
             return None
-        return piece.scan if piece.scan.is_cut_off() else write(piece.scan)
+        found = piece.scan.assembler.finish()
+        return piece.scan if found.is_cut_off else write(piece.scan, found)
 
     def written(most: int) -> Iterator[tuple[Case, Path]]:
         while len(waiting) > most:
@@ -252,7 +221,8 @@ def predict_cases(
             try:
                 path = future.result()
                 if isinstance(path, ScanInWork):
-                    path = write(_look_around(network, path, device, views, save_probabilities))
+                    whole = _look_around(network, path, device, views, save_probabilities)
+                    path = write(whole, whole.assembler.finish())
                     if on_cut_off is not None:
                         on_cut_off(piece.scan.case)
             except DataError as error:
@@ -267,14 +237,13 @@ def predict_cases(
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         for pieces in in_batches(read_ahead(reader, cases, plan, save_probabilities, on_refusal)):
-            block = torch.from_numpy(np.concatenate([piece.slices for piece in pieces])).to(device)
+            block = torch.from_numpy(np.concatenate([piece.images for piece in pieces])).to(device)
             with torch.no_grad():
                 probs = probabilities(network, block, views)
                 if observer is not None:
                     observer.on_block(network, pieces, block, probs)
-            canvas = probs.cpu().numpy()
-            ends = np.cumsum([len(piece.slices) for piece in pieces])
-            for piece, part in zip(pieces, np.split(canvas, ends[:-1]), strict=True):
+            ends = np.cumsum([len(piece.images) for piece in pieces])
+            for piece, part in zip(pieces, np.split(probs.cpu().numpy(), ends[:-1]), strict=True):
                 waiting.append((piece, writer.submit(finish, piece, part)))
             yield from written(WAITING_BLOCKS)
         yield from written(0)
@@ -292,14 +261,14 @@ def _look_around(
     whole = ScanInWork(scan.case, plan, keep_probabilities)
     fitting = [_view_on(view, scan.plan.size, plan.size) for view in views]
     size = max(1, BATCH * math.prod(scan.plan.size) // math.prod(plan.size))
-    for start in range(0, len(whole.slices), size):
+    for first in range(0, len(whole.starts), size):
         with torch.no_grad():
-            slices = torch.from_numpy(whole.slices[start : start + size]).to(device)
-            whole.take(start, probabilities(network, slices, fitting).cpu().numpy())
+            images = torch.from_numpy(whole.images(first, size)).to(device)
+            whole.take(first, probabilities(network, images, fitting).cpu().numpy())
     return whole
 
 
-def _view_on(view: Float[Tensor, "2 3"], before: tuple[int, int], now: tuple[int, int]) -> Float[Tensor, "2 3"]:
+def _view_on(view: Float[Tensor, "2 3"], before: tuple[int, ...], now: tuple[int, ...]) -> Float[Tensor, "2 3"]:
     """A view of slices of one size, for slices of another size: the same rotation and flip."""
     # Rows are of x and y, in units of half the slice's own width and height.
     growth = torch.tensor([now[1] / before[1], now[0] / before[0]])
@@ -338,16 +307,16 @@ def _read(case: Case, reading: Future[ScanInWork], on_refusal: Refusal | None) -
 
 
 def in_batches(scans: Iterable[ScanInWork], size: int = BATCH) -> Iterator[list[Piece]]:
-    """Cut scans into pieces and join them to batches of `size` slices; the last batch may be smaller."""
+    """Cut scans into pieces and join them to batches of `size` patches; the last batch may be smaller."""
     batch: list[Piece] = []
     room = size
     for scan in scans:
-        start = 0
-        while start < len(scan.slices):
-            piece = Piece(scan, start, scan.slices[start : start + room])
+        first = 0
+        while first < len(scan.starts):
+            piece = Piece(scan, first, scan.images(first, room))
             batch.append(piece)
-            start += len(piece.slices)
-            room -= len(piece.slices)
+            first += len(piece.images)
+            room -= len(piece.images)
             if room == 0:
                 yield batch
                 batch, room = [], size

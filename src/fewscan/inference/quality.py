@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fewscan.data.cases import Case
-from fewscan.data.plan import Plan
+from fewscan.data.plans.base import Plan
 from fewscan.evaluation.calibration import Signals
 from fewscan.evaluation.overlap import dice_of_counts
 from fewscan.evaluation.shape import Expected, Outlier, class_shapes, find_outlier
@@ -21,7 +21,7 @@ from fewscan.io.geometry import Geometry
 from fewscan.losses.entropy import pixel_entropy
 from fewscan.networks.layout import channels_last
 
-# The other network and the turned view see every second slice that shows foreground: half the cost, and on ACDC and
+# The other network and the turned view see every second patch that shows foreground: half the cost, and on ACDC and
 # Hippocampus the same correlation with the Dice.
 EVERY = 2
 
@@ -35,11 +35,11 @@ class Assessment(NamedTuple):
 
 @dataclass
 class _Tally:
-    """Sums over the slices of a scan that were predicted so far.
+    """Sums over the patches of a scan that were predicted so far.
 
     Attributes:
         entropy: nats, and the sum of the foreground's probabilities: (2,).
-        shown: slices with foreground.
+        shown: patches with foreground.
         overlaps: (r, 2) by signal and scored class or region: pixels in both masks, and the sum of both.
     """
 
@@ -104,17 +104,17 @@ class QualityObserver:
     def on_mask(self, case: Case, mask: np.ndarray, geometry: Geometry) -> None:
         """Compare its shapes with the labelled cases'."""
         if self.expected is not None:
-            names, axis = self.plan.class_names, self.plan.axis_of(mask.shape)
+            names, axis = self.plan.class_names, self.plan.viewing_axis_of(mask.shape)
             shapes = class_shapes(mask, geometry.spacing_mm, axis, len(names))
             self._outliers[case.name] = find_outlier(shapes, self.expected, names)
 
-    def on_block(self, network: nn.Module, pieces: Sequence[Piece], slices: Tensor, probs: Tensor) -> None:
+    def on_block(self, network: nn.Module, pieces: Sequence[Piece], images: Tensor, probs: Tensor) -> None:
         """Sum up the entropy, and compare with the other network and the turned view."""
         if self.averaged:
-            probs = probabilities(network, slices)
+            probs = probabilities(network, images)
         mask = probs.argmax(dim=1)
         shows = (mask > 0).flatten(1).any(dim=1)
-        tallies = [self._tallies[piece.scan.case.name] for piece in pieces for _ in piece.slices]
+        tallies = [self._tallies[piece.scan.case.name] for piece in pieces for _ in piece.images]
         for tally, sums in zip(tallies, entropy_sums(probs), strict=True):
             tally.entropy += sums
         chosen = []
@@ -123,16 +123,16 @@ class QualityObserver:
                 chosen.append(int(number))
             tallies[number].shown += 1
         if chosen:
-            self._compare(network, slices[chosen], mask[chosen], [tallies[number] for number in chosen])
+            self._compare(network, images[chosen], mask[chosen], [tallies[number] for number in chosen])
 
-    def _compare(self, network: nn.Module, slices: Tensor, mask: Tensor, tallies: Sequence[_Tally]) -> None:
-        slices = channels_last(slices)
-        turned = turned_probabilities(network, slices, self._view)
+    def _compare(self, network: nn.Module, images: Tensor, mask: Tensor, tallies: Sequence[_Tally]) -> None:
+        images = channels_last(images)
+        turned = turned_probabilities(network, images, self._view)
         # Beyond the turned view's edge there is nothing to compare.
         seen = turned.sum(dim=1) > 0.5
         pairs = {"agreement_tta": (torch.where(seen, mask, 0), torch.where(seen, turned.argmax(dim=1), 0))}
         if self.second is not None:
-            pairs["agreement_teacher"] = (mask, probabilities(self.second, slices).argmax(dim=1))
+            pairs["agreement_teacher"] = (mask, probabilities(self.second, images).argmax(dim=1))
         for name, (ours, theirs) in pairs.items():
             counts = mask_overlaps(ours, theirs, self.plan.classes.parts)
             for tally, own in zip(tallies, counts.cpu().numpy(), strict=True):

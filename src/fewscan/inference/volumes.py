@@ -28,7 +28,7 @@ class VolumeObserver:
         self.classes = classes
         self.millilitres: dict[str, dict[str, float]] = {}
 
-    def on_block(self, network: nn.Module, pieces: Sequence[Piece], slices: Tensor, probs: Tensor) -> None:
+    def on_block(self, network: nn.Module, pieces: Sequence[Piece], images: Tensor, probs: Tensor) -> None:
         """Nothing: volumes are those of whole masks."""
 
     def on_mask(self, case: Case, mask: np.ndarray, geometry: Geometry) -> None:
@@ -51,10 +51,10 @@ class Together:
     def __init__(self, observers: Sequence[Observer]) -> None:
         self.observers = observers
 
-    def on_block(self, network: nn.Module, pieces: Sequence[Piece], slices: Tensor, probs: Tensor) -> None:
+    def on_block(self, network: nn.Module, pieces: Sequence[Piece], images: Tensor, probs: Tensor) -> None:
         """Tell all of them."""
         for observer in self.observers:
-            observer.on_block(network, pieces, slices, probs)
+            observer.on_block(network, pieces, images, probs)
 
     def on_mask(self, case: Case, mask: np.ndarray, geometry: Geometry) -> None:
         """Tell all of them."""

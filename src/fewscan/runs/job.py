@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from fewscan.config import Config
+from fewscan.data.cache import build_cache, is_cache
 from fewscan.data.cases import Case
 from fewscan.data.index import DatasetIndex
-from fewscan.data.plan import Plan
-from fewscan.data.preprocess import build_cache
+from fewscan.data.plans.base import Plan
 from fewscan.data.split import Split
-from fewscan.data.store import SliceStore
+from fewscan.data.store import Store
 from fewscan.devices import choose_precision
 from fewscan.distributed.collectives import count
 from fewscan.distributed.torchrun import local_processes
@@ -59,7 +59,7 @@ class Job:
         index: of the data set.
         split: who is labelled, unlabelled and held out.
         run: where its files lie.
-        cache: folder of the preprocessed slices.
+        cache: folder of the preprocessed scans.
         reporter: where to show what goes on.
     """
 
@@ -78,7 +78,7 @@ def run_job(job: Job, launch: Launch) -> None:
     store = _cached(job, "train", job.split.train, "training scans", where)
     val = _cached(job, "val", job.split.val, "validation scans", where) if job.split.val else None
     checkpoints = Checkpoints(run.checkpoints, job.config.checkpoint)
-    validate = canvas_validation(val, job.split.val, job.plan)
+    validate = canvas_validation(val, job.plan)
     with seeded(job.config, where):
         method = build_method(job.config, job.plan, where)
         saved = checkpoints.newest(job.reporter.say)
@@ -106,11 +106,11 @@ def run_worker(launch: Launch, run: RunFolder, cache: Path) -> None:
     if start is None:
         return
     where, config, folder = launch.device, start.config, cache / "train"
-    if not (folder / "slices.json").is_file():
+    if not is_cache(folder):
         raise DataError(f"{folder}: not to be seen from here. Run and cache must lie where every machine reads them.")
     saved = read_checkpoint(start.checkpoint) if start.checkpoint is not None else None
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint)
-    store = SliceStore(folder, where, sharers=local_processes())
+    store = start.plan.store(folder, where, sharers=local_processes())
     quiet = TrainingView(Reporter(quiet=True), lambda: None)
     with explained_training(config), seeded(config, where), quiet as view:
         trained = build_method(config, start.plan, where)
@@ -148,16 +148,16 @@ def seeded(config: Config, where: torch.device) -> Iterator[None]:
         yield
 
 
-def _cached(job: Job, name: str, cases: Sequence[Case], text: str, device: torch.device) -> SliceStore:
+def _cached(job: Job, name: str, cases: Sequence[Case], text: str, device: torch.device) -> Store:
     with job.reporter.bar(f"preprocessing {text}", len(cases)) as step:
         build_cache(cases, job.plan, job.cache / name, step)
-    return SliceStore(job.cache / name, device, sharers=local_processes())
+    return job.plan.store(job.cache / name, device, sharers=local_processes())
 
 
 def _fit(
     job: Job,
     method: Method,
-    store: SliceStore,
+    store: Store,
     validate: Validate | None,
     checkpoints: Checkpoints,
     saved: Checkpoint | None,
@@ -169,7 +169,7 @@ def _fit(
         _say_going_on(job.reporter, saved)
     board = run.tensorboard if job.config.logging.tensorboard else None
     log = RunLog(run.metrics, board, saved.records if saved is not None else ())
-    gallery = Gallery(run.gallery, store, job.split.train, job.config.export.clean_statistics)
+    gallery = Gallery(run.gallery, store, job.config.export.clean_statistics)
 
     def redraw() -> None:
         save_progress(run.progress, log.records)

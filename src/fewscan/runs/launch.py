@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel
 
 from fewscan.config import Config, import_named
-from fewscan.data.plan import Plan
+from fewscan.data.plans.kinds import AnyPlan
 from fewscan.devices import choose_device, choose_own_device
 from fewscan.distributed.collectives import joined, largest_over_ranks, rank, text_from_first
 from fewscan.distributed.torchrun import local_number, processes
@@ -19,10 +19,10 @@ from fewscan.errors import FewscanError, Interrupted
 
 
 class WorkerStart(BaseModel):
-    """What a rank has to know to train with the others; the slices and the checkpoint it reads itself."""
+    """What a rank has to know to train with the others; the preprocessed scans and the checkpoint it reads itself."""
 
     config: Config
-    plan: Plan
+    plan: AnyPlan
     checkpoint: Path | None
     validates: bool
 

@@ -85,7 +85,7 @@ def write_cases(
     ranked = sorted(cases, key=lambda case: case.standing)
     shown = ranked[:most_cases]
     with reporter.bar("drawing cases", len(shown)) as step:
-        cards = make_cards(shown, files.plan.classes, files.plan.slice_axis, step)
+        cards = make_cards(shown, files.plan.classes, files.plan.viewing_axis, step)
     contents = PageContents(
         run=files,
         cards=cards,

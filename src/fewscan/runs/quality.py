@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from fewscan.classes import IGNORED
 from fewscan.data.cases import Case
-from fewscan.data.plan import Plan
+from fewscan.data.plans.base import Plan
 from fewscan.data.split import Split
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Calibration, Estimate, calibrate
@@ -177,8 +177,8 @@ def _expected(labelled: Sequence[Case], plan: Plan, reporter: Reporter) -> dict[
                 mask = read_mask(case.label)
                 inside = plan.classes.to_inside(mask.array, case.label)
                 if not (inside == IGNORED).any():
-                    spacing = mask.geometry.spacing_mm
-                    shapes.append(class_shapes(inside, spacing, plan.axis_of(inside.shape), len(plan.class_names)))
+                    spacing, axis = mask.geometry.spacing_mm, plan.viewing_axis_of(inside.shape)
+                    shapes.append(class_shapes(inside, spacing, axis, len(plan.class_names)))
             step()
     if not shapes:
         reporter.say('quality: every labelled mask has voxels to "ignore", so no shapes are known and none is flagged')

@@ -9,7 +9,7 @@ import torch
 
 from fewscan.classes import IGNORED
 from fewscan.data.cases import Case
-from fewscan.data.plan import Plan
+from fewscan.data.plans.base import Plan
 from fewscan.evaluation.evaluate import score_files, scored_names
 from fewscan.evaluation.summary import Summary, case_dice, spread, summarise, summary_table, write_csv
 from fewscan.inference.model import load_model
@@ -70,5 +70,5 @@ def _draw_cases(folder: ScoresFolder, cases: Sequence[Case], summary: Summary, p
             reference=np.where(reference == IGNORED, 0, reference),
             class_names=plan.class_names,
             title=f"{rank}: {case.name}, mean Dice {dice[case.name]:.3f}",
-            slice_axis=plan.slice_axis,
+            slice_axis=plan.viewing_axis_of(prediction.shape),
         )

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from fewscan.config import Config, read_settings
 from fewscan.data.index import DatasetIndex
-from fewscan.data.plan import Plan
+from fewscan.data.plans.base import Plan
+from fewscan.data.plans.kinds import PlanFile
 from fewscan.data.split import Split
 from fewscan.errors import ConfigError, DataError
 from fewscan.io.files import read_json, write_json, write_text
@@ -160,7 +161,7 @@ def _check_files(run: RunFolder, found: dict[str, list[int]], wanted: dict[str, 
 
 def _read_plan(path: Path, index: DatasetIndex) -> Plan:
     try:
-        plan = Plan.model_validate(read_json(path))
+        plan = PlanFile.model_validate(read_json(path)).root
     except ValidationError as error:
         raise DataError(f"{path}: not a plan of fewscan. Restore it, or choose another folder. {error}") from None
     if (plan.channel_names, plan.classes) != (index.channel_names, index.classes):

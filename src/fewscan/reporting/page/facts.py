@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from fewscan.data.fingerprint import Fingerprint
-from fewscan.data.plan import Plan
+from fewscan.data.plans.base import Plan
 from fewscan.evaluation.metrics import VOLUMES, is_share, metric_title
 from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
 from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules, Summary, case_scores, mean_of_defined, under_rules
-from fewscan.io.orientation import SLICE_AXES
 from fewscan.reporting.page.sources import RunContents
 
 Pair = tuple[str, str]
@@ -80,8 +79,7 @@ def dataset_facts(run: RunContents, fingerprint: Fingerprint | None) -> list[Pai
     if fingerprint is not None:
         facts += _measured(plan, fingerprint)
     facts += [
-        ("Slices", f"{SLICE_AXES[plan.slice_axis]}, {plan.size[0]} × {plan.size[1]} pixels"),
-        ("Pixels", f"{plan.spacing_mm[0]:.3g} × {plan.spacing_mm[1]:.3g} mm" if plan.spacing_mm else "stretched"),
+        *plan.facts(),
         ("Intensities", ", ".join(how.scheme for how in plan.normalisation)),
     ]
     return facts

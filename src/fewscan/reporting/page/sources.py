@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from fewscan.config import read_settings
-from fewscan.data.plan import Plan
+from fewscan.data.plans.base import Plan
+from fewscan.data.plans.kinds import PlanFile
 from fewscan.engine.log import read_log
 from fewscan.errors import DataError
 from fewscan.evaluation.quality_table import QualityRow, read_quality_table
@@ -158,7 +159,7 @@ def read_run(folder: RunFolder) -> RunContents:
     return RunContents(
         folder=folder,
         config=read_settings(folder.config),
-        plan=_read_as(Plan, folder.plan),
+        plan=_read_as(PlanFile, folder.plan).root,
         splits=_read_as(dict[str, list[str]], folder.splits),
         records=read_log(folder.metrics),
         summary=_read_summary(scores) if scores.is_file() else None,

@@ -1,0 +1,309 @@
+"""What a plan is: how scans become input of a network, and masks come back; decided once, stored with the model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from pydantic import Field, model_validator
+
+from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, Region
+from fewscan.data.assembler import Assembler, Decode
+from fewscan.data.fingerprint import Fingerprint
+from fewscan.data.index import DatasetIndex
+from fewscan.data.patches import extents
+from fewscan.data.store import Store
+from fewscan.io.geometry import Geometry
+from fewscan.settings import Positive, Settings, Share, StrictModel
+
+Scheme = Literal["zscore", "minmax", "ct"]
+Number = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
+Side = Annotated[int, Field(ge=1, le=1 << 14)]
+Shape = tuple[int, int, int]
+
+
+class PlanSettings(Settings):
+    """What the planner may choose from."""
+
+    normalisation: Literal["auto", "zscore", "minmax", "ct"] = Field(
+        "auto", description="auto: ct for channels named CT, zscore for all others."
+    )
+
+
+class Window(StrictModel):
+    """Intensities of the labelled foreground of a data set: 0.5 and 99.5 percentiles, mean and deviation."""
+
+    lower: float
+    upper: float
+    mean: float
+    std: Positive
+
+
+class Normalisation(StrictModel):
+    """How the intensities of one channel are made comparable.
+
+    zscore: clip to the scan's 0.5 and 99.5 percentiles, subtract its mean, divide by its standard deviation.
+    minmax: the scan's smallest and largest value become 0 and 1. Of both a border of one value is no part, see
+    `data.intensities`. ct: clip to [lower, upper], subtract mean, divide
+    by std, all four from the labelled foreground of the data set.
+    """
+
+    scheme: Scheme
+    ct: Window | None = None
+
+
+class Plan(StrictModel, ABC):
+    """Everything that turns a scan into network input and back.
+
+    A plan brings a scan to a **canvas**, an array of three axes, and a network sees **patches** of it: all of one size,
+    so that they make batches. Canvases of scans may differ in shape, and each is at least as large as a patch. The axes
+    of a canvas are the plan's own: its patches are cut along them, and a patch that is one voxel thick along the first
+    axis is a picture for a network in 2D.
+
+    A kind of plan is a class of its own that says all of it; whoever has a plan asks it, and knows no kind. It is
+    registered in `registry.PLANS` under its `kind`, by which it is read from plan.json and model.json.
+    `fewscan.testing.plans.PlanContract` tests it.
+
+    Attributes:
+        kind: Name in the registry of plans.
+        dataset: Name of the data set that the plan was made for.
+        channel_names: Channels of every scan, in the order of their files.
+        class_names: Classes by number inside, background first.
+        class_numbers: Numbers of the classes in masks; None: 0, 1, 2, ...
+        ignored_number: Number in masks of voxels that nobody has labelled; None: there is none.
+        regions: Unions of classes that are scored instead of the classes; empty: there are none.
+        size: Sides of the network's input in pixels or voxels, two or three of them.
+        normalisation: How intensities are made comparable, by channel.
+        turned: Share of the training scans that lie turned against the others, among those that were looked at.
+        ceiling: Dice of the labelled masks, brought to the canvas and back, by class: no network can do better.
+        notes: Reasons for what was decided, in words for the user.
+    """
+
+    Settings: ClassVar[type[PlanSettings]] = PlanSettings
+
+    dataset: str
+    channel_names: Annotated[tuple[str, ...], Field(min_length=1)]
+    class_names: Annotated[tuple[str, ...], Field(min_length=2, max_length=MOST_CLASSES)]
+    class_numbers: tuple[Number, ...] | None = None
+    ignored_number: Number | None = None
+    regions: tuple[Region, ...] = ()
+    size: Annotated[tuple[Side, ...], Field(min_length=2, max_length=3)]
+    normalisation: tuple[Normalisation, ...]
+    turned: Share = 0.0
+    ceiling: dict[str, Share] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_normalisation_per_channel(self) -> Self:
+        if len(self.normalisation) != len(self.channel_names):
+            raise ValueError("normalisation must have an entry for each of the channel_names")
+        return self
+
+    @model_validator(mode="after")
+    def _numbers_are_of_classes(self) -> Self:
+        numbers = self.classes.numbers
+        if len(numbers) != len(self.class_names) or numbers[0] != 0 or list(numbers) != sorted(set(numbers)):
+            raise ValueError("class_numbers must rise from 0, one for each of the class_names")
+        if self.ignored_number in numbers:
+            raise ValueError("ignored_number must not be a class's")
+        if any(not region.numbers or not set(region.numbers) <= set(numbers[1:]) for region in self.regions):
+            raise ValueError("regions must be of numbers of classes")
+        return self
+
+    @classmethod
+    @abstractmethod
+    def make(cls, index: DatasetIndex, fingerprint: Fingerprint, settings: Any, stride: int) -> Self:
+        """Decide how the scans of a data set become input.
+
+        Args:
+            index: Data set with its channels and classes.
+            fingerprint: Shapes, spacings, anatomy and intensities of its training cases.
+            settings: What the user wants, of the class `Settings` of this kind of plan.
+            stride: Number of voxels that a network's input must be a multiple of, along every axis.
+
+        Raises:
+            DataError: The data set does not show what has to be known.
+        """
+
+    @property
+    def classes(self) -> Classes:
+        """The classes as the labels know them."""
+        numbers = self.class_numbers or tuple(range(len(self.class_names)))
+        return Classes(self.class_names, numbers, self.ignored_number, self.regions)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of the network's input: 2 or 3."""
+        return len(self.size)
+
+    @property
+    def patch(self) -> Shape:
+        """Sides of a patch in voxels along the three axes of the canvas; 1 along the first one for a network in 2D."""
+        return extents(self.size)
+
+    @property
+    @abstractmethod
+    def viewing_axis(self) -> int:
+        """The array axis (z, y, x) that pictures of scans are cut along: 0 axial, 1 coronal, 2 sagittal."""
+
+    def viewing_axis_of(self, shape: Sequence[int]) -> int:
+        """The array axis that pictures of one scan are cut along: a scan of one slice is one, whatever way it lies.
+
+        Args:
+            shape: Sides of the scan (z, y, x) in voxels.
+        """
+        thin = [axis for axis, side in enumerate(shape) if side == 1]
+        return thin[0] if len(thin) == 1 else self.viewing_axis
+
+    @abstractmethod
+    def canvas_shape(self, geometry: Geometry) -> Shape:
+        """Sides of a scan's canvas in voxels; none is smaller than the patch's.
+
+        Args:
+            geometry: Grid of the scan.
+        """
+
+    @abstractmethod
+    def to_canvas(self, volume: Float[np.ndarray, "z y x"], geometry: Geometry) -> Float[np.ndarray, "cz cy cx"]:
+        """Bring one normalised channel of a scan to its canvas.
+
+        Args:
+            volume: Channel on the scan's grid; left as it is.
+            geometry: Grid of the scan.
+
+        Returns:
+            float32 of the shape `canvas_shape(geometry)`.
+        """
+
+    @abstractmethod
+    def labels_to_canvas(self, mask: UInt8[np.ndarray, "z y x"], geometry: Geometry) -> UInt8[np.ndarray, "cz cy cx"]:
+        """Bring a mask to the canvas of its scan.
+
+        Args:
+            mask: Numbers inside on the scan's grid, `IGNORED` where nobody has labelled; left as it is.
+            geometry: Grid of the scan.
+
+        Returns:
+            Numbers inside, and `IGNORED`, of the shape `canvas_shape(geometry)`; background beyond the scan.
+        """
+
+    @abstractmethod
+    def starts(self, canvas_shape: Shape) -> Int[np.ndarray, "p 3"]:
+        """First voxels of the patches that cover a canvas: every voxel lies in at least one of them.
+
+        Args:
+            canvas_shape: Sides of the canvas in voxels.
+
+        Returns:
+            A row for each patch, rising along the first axis; every patch lies within the canvas.
+        """
+
+    @abstractmethod
+    def assembler(self, geometry: Geometry, decode: Decode, *, keep_probabilities: bool = False) -> Assembler:
+        """Make what puts the probabilities of a scan's patches together to a mask on its own grid.
+
+        Args:
+            geometry: Grid of the scan.
+            decode: Function from probabilities (b, k, *space), on the scan's grid, to numbers inside (b, *space).
+            keep_probabilities: Whether the probabilities on the scan's grid are wanted too.
+        """
+
+    def covering(self, geometry: Geometry) -> Self:
+        """Give the plan with a canvas that holds all of a scan, where this one's does not; else this plan.
+
+        Args:
+            geometry: Grid of the scan.
+        """
+        del geometry
+        return self
+
+    def shows(self, geometry: Geometry) -> Bool[np.ndarray, "z y x"]:
+        """Tell which voxels of a scan lie on its canvas.
+
+        Args:
+            geometry: Grid of the scan.
+
+        Returns:
+            An array that broadcasts to the scan's shape.
+        """
+        del geometry
+        return np.ones((1, 1, 1), bool)
+
+    @abstractmethod
+    def store(self, folder: Path, device: torch.device, *, sharers: int = 1) -> Store:
+        """Open the cache of this plan, for patches of it.
+
+        Args:
+            folder: Cache written by `data.cache.build_cache`.
+            device: Device that batches are wanted on.
+            sharers: Number of processes that keep the same patches in the same memory.
+        """
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Say in a few words what a network is given, such as "2D slices of 64×48 pixels"."""
+
+    @abstractmethod
+    def facts(self) -> list[tuple[str, str]]:
+        """Names and values of what was decided, for the page of a run."""
+
+    @abstractmethod
+    def remedy(self, is_outside: bool) -> str:
+        """Say how to get a plan that loses less of a class.
+
+        Args:
+            is_outside: Whether most of what is lost lies where the canvas shows nothing; else voxels are too coarse.
+        """
+
+    def with_turns(self, turns: Sequence[int]) -> Self:
+        """Give the plan that also says how many scans lie turned.
+
+        Args:
+            turns: Quarter turns of the training scans that were looked at, see `data.pose`.
+        """
+        turned = sum(turn != 0 for turn in turns)
+        if not turned:
+            return self
+        note = f"{turned} of {len(turns)} scans lie turned by 90°, 180° or 270° against the others"
+        return self.model_copy(update={"turned": turned / len(turns), "notes": (*self.notes, note)})
+
+
+def common_fields(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSettings) -> dict[str, Any]:
+    """Decide the fields that all kinds of plans have alike: data set, channels, classes and normalisation.
+
+    Args:
+        index: Data set with its channels and classes.
+        fingerprint: Intensities of its labelled training cases.
+        settings: What the user wants.
+    """
+    return {
+        "dataset": index.name,
+        "channel_names": index.channel_names,
+        "class_names": index.class_names,
+        "class_numbers": index.classes.numbers,
+        "ignored_number": index.classes.ignored,
+        "regions": index.classes.regions,
+        "normalisation": tuple(
+            _normalisation(name, values, settings)
+            for name, values in zip(index.channel_names, fingerprint.intensities, strict=True)
+        ),
+    }
+
+
+def _normalisation(channel: str, values: np.ndarray, settings: PlanSettings) -> Normalisation:
+    scheme = settings.normalisation
+    if scheme == "auto":
+        scheme = "ct" if channel.strip().upper() == "CT" else "zscore"
+    if scheme != "ct":
+        return Normalisation(scheme=scheme)
+    lower, upper = np.percentile(values, [0.5, 99.5])
+    clipped = values.clip(lower, upper)
+    window = Window(
+        lower=float(lower), upper=float(upper), mean=float(clipped.mean()), std=float(max(clipped.std(), 1e-6))
+    )
+    return Normalisation(scheme="ct", ct=window)

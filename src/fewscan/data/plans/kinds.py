@@ -1,0 +1,55 @@
+"""The kinds of plans as one type: a plan in a file says its `kind`, and the registry knows the class.
+
+No closed union, so that a kind from elsewhere is one file and one registration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from pydantic import RootModel, SerializeAsAny, WrapValidator
+
+from fewscan.data.fingerprint import Fingerprint
+from fewscan.data.index import DatasetIndex
+from fewscan.data.plans.base import Plan, PlanSettings
+from fewscan.errors import ConfigError
+from fewscan.registry import PLANS
+
+# Plans of before there were kinds do not say theirs.
+FIRST_KIND = "slices"
+
+
+def _parse(value: Any, handler: Callable[[Any], Plan]) -> Plan:
+    """A plan as it is, or a table by the class that is registered for its kind; nothing else is imported."""
+    if not isinstance(value, Mapping):
+        return handler(value)
+    try:
+        found: type[Plan] = PLANS.find(str(value.get("kind", FIRST_KIND)))
+    except ConfigError as error:
+        raise ValueError(f"kind: {error}") from None
+    return found.model_validate(value)
+
+
+# Any registered plan as a field of a pydantic model, written and read with all fields of its own class.
+AnyPlan = Annotated[SerializeAsAny[Plan], WrapValidator(_parse)]
+
+
+class PlanFile(RootModel[AnyPlan]):
+    """A plan that is a file of its own, as plan.json is."""
+
+
+def make_plan(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSettings, stride: int) -> Plan:
+    """Decide how the scans of a data set become input.
+
+    Args:
+        index: Data set with its channels and classes.
+        fingerprint: Shapes, spacings, anatomy and intensities of its training cases.
+        settings: What the user wants.
+        stride: Number of voxels that a network's input must be a multiple of, along every axis.
+
+    Raises:
+        DataError: The data set does not show what has to be known.
+    """
+    kind: type[Plan] = PLANS.find(FIRST_KIND)
+    return kind.make(index, fingerprint, settings, stride)

@@ -1,0 +1,149 @@
+"""How slices are cut: along which axis, how large, and of what pixels."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from fewscan.data.fingerprint import Fingerprint
+from fewscan.data.index import DatasetIndex
+from fewscan.data.plans.base import PlanSettings
+from fewscan.errors import DataError
+from fewscan.io.orientation import SLICE_AXES
+from fewscan.settings import NonNegative
+from fewscan.words import abbreviate
+
+# Voxels so much longer along one direction than along the others are slices; between 1 and this it is a tie.
+CLEARLY_THICKER = 1.5
+
+
+class SliceSettings(PlanSettings):
+    """What the planner may choose from."""
+
+    size: Annotated[int, Field(ge=16)] = Field(
+        256, description="Longest side of a slice in pixels; smaller where the scans have fewer."
+    )
+    view: Literal["anatomy", "whole", "stretch"] = Field(
+        "anatomy",
+        description="anatomy: the field of view that the labelled cases' foreground needs, with a margin; whole: "
+        "the largest scans' field of view; stretch: every slice resized to size × size, whatever its spacing.",
+    )
+    margin: NonNegative = Field(
+        0.2,
+        description="Share added around the labelled foreground for cases that lie otherwise; with n labelled cases "
+        "it is margin · (1 + 2/n), since few cases say little about the others.",
+    )
+    slice_axis: Literal["auto", "axial", "coronal", "sagittal"] = Field(
+        "auto",
+        description="Direction of the body that slices are cut along. auto: the one along which voxels are at least "
+        "1.5 times as long as along the others; axial where there is none.",
+    )
+
+
+class View(NamedTuple):
+    """What a network sees of a scan.
+
+    Attributes:
+        axis: The array axis (z, y, x) that slices are cut along.
+        size: Height and width of a slice in pixels.
+        spacing_mm: Height and width of a pixel; None: slices are stretched to `size`.
+        notes: Reasons for it, in words for the user.
+    """
+
+    axis: int
+    size: tuple[int, int]
+    spacing_mm: tuple[float, float] | None
+    notes: tuple[str, ...]
+
+
+def choose_view(index: DatasetIndex, fingerprint: Fingerprint, settings: SliceSettings, stride: int) -> View:
+    """Decide slice axis, field of view and pixel size.
+
+    Args:
+        index: Data set, for the message.
+        fingerprint: Shapes, spacings and anatomy of its training cases.
+        settings: What the user wants.
+        stride: Number of pixels that the sides of slices are multiples of.
+
+    Raises:
+        DataError: No labelled case shows any foreground.
+    """
+    if not fingerprint.foregrounds:
+        raise DataError.of(
+            index.root,
+            "none of the labelled training cases contains a foreground voxel",
+            "Label at least one case, or name others with --labelled-list",
+        )
+    axis, why = choose_slice_axis(fingerprint, settings)
+    if settings.view == "stretch":
+        side = math.ceil(settings.size / stride) * stride
+        size, spacing = (side, side), None
+        notes = [f"slices are resized to {side}×{side} pixels whatever their spacing"]
+    else:
+        size, spacing, notes = _fit_view(fingerprint, settings, axis, stride)
+    return View(axis, size, spacing, (why, *_cut_across(fingerprint, axis), *notes))
+
+
+def choose_slice_axis(fingerprint: Fingerprint, settings: SliceSettings) -> tuple[int, str]:
+    """Find the array axis that slices are cut along, and say why."""
+    if settings.slice_axis != "auto":
+        return SLICE_AXES.index(settings.slice_axis), f"slices are {settings.slice_axis}, as plan.slice_axis says"
+    flat = [axis for axis in range(3) if all(geometry.shape[axis] == 1 for geometry in fingerprint.geometries)]
+    if len(flat) == 1:
+        return flat[0], f"every scan is one {SLICE_AXES[flat[0]]} slice"
+    spacing = fingerprint.median_spacing_mm
+    thickest, second = (int(axis) for axis in np.argsort(-spacing, kind="stable")[:2])
+    said = "×".join(f"{mm:.3g}" for mm in spacing)
+    ratio = float(spacing[thickest] / spacing[second])
+    if ratio >= CLEARLY_THICKER:
+        name = SLICE_AXES[thickest]
+        return thickest, f"slices are {name}: voxels are {ratio:.1f} times as long across them ({said} mm, z×y×x)"
+    return 0, (
+        f"slices are axial: a tie, voxels are nearly as long in two directions or more ({said} mm, z×y×x); "
+        "--set plan.slice_axis=coronal or sagittal cuts them otherwise"
+    )
+
+
+def _cut_across(fingerprint: Fingerprint, axis: int) -> list[str]:
+    """A note where scans have thick slices along another direction than slices are cut."""
+    others = []
+    for name, geometry in zip(fingerprint.names, fingerprint.geometries, strict=True):
+        thinner, thickest = np.sort(geometry.spacing_mm)[1:]
+        is_thick = thickest >= CLEARLY_THICKER * thinner and 1 not in geometry.shape
+        if is_thick and int(np.argmax(geometry.spacing_mm)) != axis:
+            others.append(name)
+    if not others:
+        return []
+    return [
+        f"{len(others)} of {len(fingerprint.geometries)} scans have their thick slices along another direction of the "
+        f"body and are cut across them: {abbreviate(others)}. Train them apart, or leave them out"
+    ]
+
+
+def _fit_view(
+    fingerprint: Fingerprint, settings: SliceSettings, axis: int, stride: int
+) -> tuple[tuple[int, int], tuple[float, float], list[str]]:
+    in_plane = [a for a in range(3) if a != axis]
+    extent = fingerprint.largest_extent_mm[in_plane]
+    view = extent
+    if settings.view == "anatomy":
+        margin = settings.margin * (1 + 2 / len(fingerprint.foregrounds))
+        view = np.minimum(extent, _anatomy_mm(fingerprint, in_plane) * (1 + margin))
+    native = float(fingerprint.median_spacing_mm[in_plane].min())
+    pixel = max(float(view.max()) / settings.size, native)
+    sides = [max(stride, math.ceil(v / pixel / stride - 1e-6) * stride) for v in view]
+    notes = [
+        f"field of view {view[0]:.0f}×{view[1]:.0f} mm around the centre of the slice "
+        f"(scans reach {extent[0]:.0f}×{extent[1]:.0f} mm); what lies outside is background",
+        f"pixels of {pixel:.3g} mm (median in the scans: {native:.3g} mm)",
+    ]
+    return (sides[0], sides[1]), (pixel, pixel), notes
+
+
+def _anatomy_mm(fingerprint: Fingerprint, in_plane: list[int]) -> np.ndarray:
+    """Twice the farthest that labelled foreground reaches from the centre of the slice, per axis."""
+    reach = [np.maximum(np.negative(f.lower), f.upper) for f in fingerprint.foregrounds]
+    return 2 * np.max(reach, axis=0)[in_plane]
