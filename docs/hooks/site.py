@@ -18,10 +18,9 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "src"), str(Path(__file__).parent)]
 
 from command_tables import command_pages  # noqa: E402
+from face_tables import error_tree, public_errors, public_functions, raised_by  # noqa: E402
 from file_tables import prediction_files, run_files, score_files  # noqa: E402
 from setting_tables import all_settings, method_settings  # noqa: E402
-
-import fewscan  # noqa: E402
 
 MARK = re.compile(r"^<!-- generated: (?P<name>[\w-]+)(?: (?P<argument>\w+))? -->$", re.MULTILINE)
 
@@ -52,11 +51,11 @@ def _generate(mark: re.Match[str]) -> str:
     if name == "prediction-files":
         return prediction_files()
     if name == "functions":
-        return "\n\n".join(f"::: {place_of(public)}" for public in fewscan.__all__)
+        return public_functions()
+    if name == "error-tree":
+        return error_tree()
+    if name == "raises":
+        return raised_by()
+    if name == "errors":
+        return public_errors()
     raise PluginError(f"{mark[0]}: nothing of this name is generated.")
-
-
-def place_of(public: str) -> str:
-    """Where a public name of the package is defined."""
-    thing = getattr(fewscan, public)
-    return f"{thing.__module__}.{thing.__qualname__}"

@@ -96,11 +96,20 @@ def test_every_command_and_its_options_are_there(site: Path) -> None:
     assert all(option in text for option in ("--labelled-list", "--save-probabilities", "--variant", "--resume"))
 
 
-def test_every_public_function_is_there(site: Path) -> None:
-    page = (site / "reference" / "python.html").read_text("utf-8")
-    for name in fewscan.__all__:
+def test_every_public_name_is_there(site: Path) -> None:
+    pages = [(site / "reference" / f"{name}.html").read_text("utf-8") for name in ("python", "errors")]
+    for name in set(fewscan.__all__) - {"__version__"}:
         thing = getattr(fewscan, name)
-        assert f'id="{thing.__module__}.{thing.__qualname__}"' in page
+        assert sum(f'id="{thing.__module__}.{thing.__qualname__}"' in page for page in pages) == 1, name
+
+
+def test_the_page_of_errors_has_the_tree_and_says_what_raises_what(site: Path) -> None:
+    text = text_of(site / "reference" / "errors.html")
+    assert "└── Interrupted" in text
+    rows = set(re.findall(r"(\w+)\n(\w*Error|Interrupted)\n", text))
+    assert {("train", "Interrupted"), ("predict", "DataError"), ("benchmark", "ConfigError")} <= rows
+    commands = {name for name in fewscan.__all__ if name.islower()} - {"__version__"}
+    assert {command for command, _ in rows} == commands - {"check"}
 
 
 def test_every_converter_is_named(site: Path) -> None:

@@ -38,18 +38,21 @@ def benchmark(
     the methods. A test split is touched when every run is done, once.
 
     Args:
-        dataset: folder in the nnU-Net layout.
-        output: folder of the benchmark; what it holds already is not made again.
-        methods: names in the registry, or `package.module:Class`.
-        labelled: numbers of labelled patients.
-        seeds: of training.
-        recipe: auto, paper or quick.
-        settings: `key=value` changes to the recipe, for all runs.
-        reference: the method that the others are tested against.
-        device: auto (every GPU, else the CPU), or names with commas between: one process for each.
-        cache: folder of the preprocessed slices; None: `cache/` in the output.
-        reporter: where to show what goes on.
-        variants: `NAME=METHOD,key=value,...`, rows of their own in the tables: methods with other settings.
+        dataset: folder of the data set, in the nnU-Net layout.
+        output: folder of the benchmark; runs that are there are not made again.
+        methods: names of registered methods, or `package.module:Class`.
+        labelled: numbers of labelled patients, each from 1.
+        seeds: seeds of the trainings, each 0 or more: one training for each.
+        recipe: set of settings that every run starts from: auto (chosen by the device), paper (as published) or quick.
+        settings: changes to the recipe for all runs, each `key=value`.
+        reference: name of the method or variant that the others are tested against.
+        device: where to train: auto (every GPU, else the CPU), or names with commas between; a process on each.
+        cache: folder for the preprocessed slices; None: `cache/` in the output.
+        reporter: where progress and decisions are shown; None: nowhere.
+        variants: methods with other settings, rows of their own in the tables, each `NAME=METHOD,key=value,...`.
+
+    Returns:
+        Rows as in the tables, and which runs failed or are missing.
 
     Raises:
         ConfigError: a setting cannot be used, or a run in the folder was made with other settings.

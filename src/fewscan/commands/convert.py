@@ -10,20 +10,20 @@ from fewscan.terminal.console import Reporter
 
 
 def convert(layout: str, source: AnyPath, *, destination: AnyPath, reporter: Reporter | None = None) -> Path:
-    """Convert a data set.
+    """Bring a data set of another layout into the nnU-Net layout.
 
     Args:
         layout: name of a converter: acdc, msd or ssl4mis, or `package.module:function`.
-        source: folder to read.
-        destination: new or empty folder.
-        reporter: where to say what was done.
+        source: folder of the data as they were downloaded.
+        destination: new or empty folder for the data set.
+        reporter: where progress and decisions are shown; None: nowhere.
 
     Returns:
-        The destination.
+        The folder of the data set.
 
     Raises:
         ConfigError: there is no such converter.
-        DataError: something is missing or cannot be read.
+        DataError: a file of the source is missing or cannot be read, or the destination is not empty.
     """
     reporter = reporter or Reporter(quiet=True)
     written = 0

@@ -38,14 +38,21 @@ def demo(
 
     Args:
         output: new or empty folder for data set, run and masks.
-        method: name in the registry, or `package.module:Class`.
-        settings: further `key=value` changes to the quick recipe.
-        seed: of the phantom and the training.
-        device: auto, cpu, cuda, ...
-        reporter: where to show what goes on.
+        method: name of a registered method, or `package.module:Class`.
+        settings: further changes to the quick recipe, each `key=value`.
+        seed: seed of the phantom and of the training, 0 or more.
+        device: where to compute: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
+        reporter: where progress and decisions are shown; None: nowhere.
 
     Returns:
         The scores of the held-out patients.
+
+    Raises:
+        ConfigError: a setting or the device cannot be used.
+        DataError: the folder holds something.
+        FewscanError: training had to stop: the loss is not finite, or the memory is not enough.
+        WriteError: the disk is full, read-only or gone.
+        Interrupted: SIGINT or SIGTERM asked to stop while training.
     """
     reporter = reporter or Reporter(quiet=True)
     output = Path(output)

@@ -10,7 +10,7 @@ from pathlib import Path
 from fewscan.errors import ConfigError
 from fewscan.evaluation.evaluate import evaluate_folders
 from fewscan.evaluation.metrics import TOLERANCES_MM
-from fewscan.evaluation.summary import RULES, Missing, Rules, write_csv
+from fewscan.evaluation.summary import MISSING, RULES, Missing, Rules, write_csv
 from fewscan.io.files import AnyPath, make_folder, write_json
 from fewscan.runs.results import Evaluation
 from fewscan.terminal.console import Reporter
@@ -26,28 +26,29 @@ def evaluate(
     missing: Missing = "score",
     tolerances_mm: Sequence[float] = TOLERANCES_MM,
 ) -> Evaluation:
-    """Score masks.
+    """Score masks against references: overlap, surface distances and volumes per case and class.
 
     Args:
-        predictions: folder of masks, or one.
-        references: folder of masks, or one.
-        output: JSON file to write; the same name with .csv is written beside it.
-        rules: strict, or paper to compare with published figures.
-        reporter: where to show progress.
-        missing: score: a reference without a prediction scores as missed; skip: it is left out.
-        tolerances_mm: of the normalised surface Dice.
+        predictions: folder of predicted masks, or one mask.
+        references: folder of reference masks of the same names, or one mask.
+        output: JSON file to write, with a table `.csv` beside it; None: nothing is written.
+        rules: how a distance counts where one mask alone is empty: strict (undefined), or paper (0, as published
+            figures have it).
+        reporter: where progress and decisions are shown; None: nowhere.
+        missing: what to do with references that have no prediction: score (as missed), or skip (leave them out).
+        tolerances_mm: tolerances of the surface Dice (NSD) in mm, above 0.
 
     Returns:
         The scores; their summary names what is missing, left out and shown by no case.
 
     Raises:
         DataError: a mask lies elsewhere than its reference, cannot be read, or holds what is no class.
-        ConfigError: a tolerance is not a length.
+        ConfigError: a tolerance is no length, or there are no such rules.
     """
     wrong = [tolerance for tolerance in tolerances_mm if not (math.isfinite(tolerance) and tolerance > 0)]
     if wrong:
         raise ConfigError(f"tolerance {wrong[0]:g}: must be above 0 mm. Give a length such as 1 or 0.5.")
-    if missing not in ("score", "skip") or rules not in RULES:
+    if missing not in MISSING or rules not in RULES:
         raise ConfigError(f"missing {missing!r}, rules {rules!r}: must be score or skip, and strict or paper.")
     reporter = reporter or Reporter(quiet=True)
     with ExitStack() as stack:

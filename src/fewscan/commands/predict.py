@@ -37,21 +37,22 @@ def predict(
 
     Args:
         run: folder of a training run, or any folder with model.safetensors and model.json.
-        inputs: files, or folders of files; channels are named CASE_0000, CASE_0001, ...
-        output: folder for the masks; names are kept, without the channel number.
-        tta: average over rotations (and flips, where training had them).
-        save_probabilities: also write CASE.npz.
-        device: auto, cpu, cuda, ...
-        reporter: where to show progress.
-        quality: also write `quality.csv`, see docs/quality.md.
+        inputs: scans to segment, or folders of scans; channels are named CASE_0000, CASE_0001, ...
+        output: folder for the masks and their tables; masks are named as the scans, without the channel number.
+        tta: whether to average over small rotations, and over flips if training had them.
+        save_probabilities: whether to write `CASE.npz` too: `probabilities` (k, *mask's axes) float16.
+        device: where to compute: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
+        reporter: where progress and decisions are shown; None: nowhere.
+        quality: whether to write `quality.csv`, estimated Dice and cases to look at; see docs/quality.md.
 
     Returns:
-        The masks.
+        The paths of the masks.
 
     Raises:
         DataError: scans were left out (every fault at once, after the others were predicted), the inputs make no
-            cases, a mask would be written over a scan or over a file that `predict` did not write, another call is at
-            work in the folder, or a file cannot be written (WriteError).
+            cases, a mask would be written over a scan or over a file that `predict` did not write, or another call is
+            at work in the folder.
+        WriteError: the disk is full, read-only or gone.
         ConfigError: there is no such device.
         FewscanError: the memory is not enough.
     """

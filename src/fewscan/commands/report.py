@@ -27,16 +27,16 @@ def report(
 
     Args:
         run: folder of a training run.
-        predictions: masks that `predict` made with it; None: the validation's.
+        predictions: folder of masks that `predict` made with the run; None: the run's validation.
         output: HTML file to write; None: `report.html` beside the masks, or in the run.
-        images: the scans of the predictions, or folders of them; empty: they are looked for in the data set.
-        dataset: that the run was trained on; None: where provenance.json says that it was.
-        compare: a supervised run of the same labelled scans; None: one beside the run, if there is one.
-        most_cases: so many are on the page, the worst ones.
-        reporter: where to show progress.
+        images: scans of the masks, or folders of them; empty: they are looked for in the data set.
+        dataset: folder of the data set that the run was trained on; None: where provenance.json says that it was.
+        compare: folder of a supervised run of the same labelled scans; None: one beside the run, if there is one.
+        most_cases: number of cases on the page, from 1, the worst ones first.
+        reporter: where progress and decisions are shown; None: nowhere.
 
     Returns:
-        The page's path.
+        The path of the page.
 
     Raises:
         DataError: the folder is not a run's, or an image, mask or data set is not to be found or does not fit.

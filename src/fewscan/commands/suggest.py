@@ -32,17 +32,19 @@ def suggest(
 
     Args:
         run: folder of a finished training run.
-        dataset: that it was trained on, with the same files; None: where the run says that it was.
-        count: of patients.
-        output: file for `--labelled-list`, a name per line: the patients that are labelled, then the suggested ones.
-        device: auto, cpu, cuda, ...
-        reporter: where to show progress.
+        dataset: folder of the data set that the run was trained on, with the same files; None: where the run says that
+            it was.
+        count: number of patients to name, from 1 up to those without a label.
+        output: text file to write, as `--labelled-list` takes it, a name per line: the labelled patients, then the
+            suggested ones; None: none.
+        device: where to compute: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
+        reporter: where progress and decisions are shown; None: nowhere.
 
     Returns:
         The patients, best first.
 
     Raises:
-        ConfigError: there are fewer patients without a label.
+        ConfigError: there are fewer patients without a label, or there is no such device.
         DataError: the run is not finished, or the data set is not the run's or not to be found.
     """
     reporter = reporter or Reporter(quiet=True)

@@ -47,27 +47,30 @@ def train(
     first does all the rest, the others share its batches.
 
     Args:
-        dataset: folder in the nnU-Net layout.
-        output: folder of the run, new or empty; with `resume` also an unfinished run's.
-        method: name in the registry, or `package.module:Class`.
-        labelled: keep the labels of the first so many patients of the training split; None: all labels.
-        labelled_list: keep the labels of these patients or cases.
-        recipe: auto, paper or quick.
-        settings: `key=value` changes to the recipe.
-        seed: of everything random.
-        device: auto, cpu, cuda, ...
-        cache: folder of the preprocessed slices; None: `cache/` in the run.
-        reporter: where to show what goes on.
-        resume: go on with an unfinished run from its last checkpoint, or start a new one.
+        dataset: folder of the data set, in the nnU-Net layout.
+        output: new or empty folder for the run; with `resume` also an unfinished run's.
+        method: name of a registered method, or `package.module:Class`.
+        labelled: number of patients of the training split, from 1, whose labels are kept, in the order of the split;
+            None: all.
+        labelled_list: patients or cases whose labels are kept; None: as `labelled` says.
+        recipe: set of settings to start from: auto (chosen by the device), paper (as published) or quick.
+        settings: changes to the recipe, each `key=value`.
+        seed: seed, 0 or more, of initial weights, order of slices, augmentation and dropout.
+        device: where to compute: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
+        cache: folder for the preprocessed slices, which runs may share; None: `cache/` in the run.
+        reporter: where progress and decisions are shown; None: nowhere.
+        resume: whether to go on with an unfinished run from its last checkpoint; without one, a new run starts.
 
     Returns:
-        The run.
+        The finished run.
 
     Raises:
-        ConfigError: a setting cannot be used, or is not the unfinished run's.
+        ConfigError: a setting or the device cannot be used, or a setting is not the unfinished run's.
         DataError: something is wrong with the data, has changed since the run was started, or the folder holds
             something or is another training's; found before training starts.
-        FewscanError: training had to stop: the loss is not finite, the memory is not enough, the disk is full.
+        FewscanError: training had to stop: the loss is not finite, or the memory is not enough.
+        WriteError: the disk is full, read-only or gone.
+        DamagedError: every checkpoint of the unfinished run is damaged.
         Interrupted: SIGINT or SIGTERM asked to stop while training; `resume` goes on.
     """
     reporter = reporter or Reporter(quiet=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Rules = Literal["strict", "paper"]
 RULES: tuple[Rules, ...] = ("strict", "paper")
 Missing = Literal["score", "skip"]
+MISSING: tuple[Missing, ...] = ("score", "skip")
 RULE_TEXT = {
     "strict": "a distance where exactly one mask is empty is undefined: left out of the mean and counted",
     "paper": "as the public scripts print: a missed structure has distance 0, which flatters; a structure seen where "

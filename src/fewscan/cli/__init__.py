@@ -1,18 +1,40 @@
-"""The command line. Nothing heavy is imported before a command runs."""
+"""The command line: arguments, a call of the library, what came out as text.
+
+Nothing heavy is imported before a command runs.
+"""
 
 from __future__ import annotations
 
 import io
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from fewscan.cli.options import (
+    AsJson,
+    Cache,
+    DataSet,
+    Device,
+    FinishedRun,
+    MethodName,
+    NetworkName,
+    Quiet,
+    Recipe,
+    Seed,
+    Settings,
+    choose,
+    load_network,
+    print_json,
+    read_names,
+    split_commas,
+    split_lengths,
+    split_numbers,
+)
 from fewscan.errors import ConfigError, FewscanError, Interrupted
-from fewscan.registry import CONVERTERS, METHODS, NETWORKS
+from fewscan.registry import CONVERTERS
 from fewscan.version import VERSION
 
 app = typer.Typer(
@@ -43,28 +65,9 @@ def start(
         raise ConfigError(f"torchrun: fewscan {context.invoked_subcommand} is one process. Start it without torchrun.")
 
 
-Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe; may be repeated."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-FROM_OUTSIDE = "or package.module:Class, which may lie in the current folder"
-MethodName = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS.built_in)}; {FROM_OUTSIDE}.")]
-NetworkName = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PACKAGE.MODULE:CLASS",
-        help="The run's network, where it is from outside fewscan: no code is imported because a file names it.",
-    ),
-]
-
-
 @app.command()
 def check(
-    dataset: Annotated[Path, typer.Argument(help="Folder in the nnU-Net layout.")],
+    dataset: DataSet,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -75,7 +78,7 @@ def check(
     reporter = Reporter(quiet)
     faults = run(dataset, reporter=reporter)
     if as_json:
-        _print_json([asdict(fault) for fault in faults])
+        print_json([asdict(fault) for fault in faults])
     else:
         for fault in faults:
             typer.echo(f"{'error' if fault.fatal else 'look at'}: {fault}")
@@ -87,10 +90,13 @@ def check(
 @app.command()
 def convert(
     layout: Annotated[
-        str, typer.Argument(help=f"One of {', '.join(CONVERTERS.built_in)}; or package.module:function of your own.")
+        str,
+        typer.Argument(
+            help=f"Layout of the source: {', '.join(CONVERTERS.built_in)}; or package.module:function of your own."
+        ),
     ],
-    source: Annotated[Path, typer.Argument(help="Folder to read.")],
-    destination: Annotated[Path, typer.Argument(help="New or empty folder.")],
+    source: Annotated[Path, typer.Argument(help="Folder of the data as they were downloaded.")],
+    destination: Annotated[Path, typer.Argument(help="New or empty folder for the data set.")],
     quiet: Quiet = False,
 ) -> None:
     """Bring another layout into the nnU-Net layout."""
@@ -102,22 +108,31 @@ def convert(
 
 @app.command()
 def train(
-    dataset: Annotated[Path, typer.Argument(help="Folder in the nnU-Net layout.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run, new or empty.")],
+    dataset: DataSet,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="New or empty folder for the run; with --resume also an unfinished run's."),
+    ],
     method: MethodName = "action",
     labelled: Annotated[
-        int | None, typer.Option(help="Keep the labels of the first N patients of the training split.")
+        int | None,
+        typer.Option(
+            metavar="N", help="Number of patients of the training split, from 1, whose labels are kept; by default all."
+        ),
     ] = None,
     labelled_list: Annotated[
-        Path | None, typer.Option(help="File that names the patients or cases whose labels are kept.")
+        Path | None, typer.Option(help="Text file with a patient or case on each line: the ones whose labels are kept.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="auto, paper or quick.")] = "auto",
+    recipe: Recipe = "auto",
     settings: Settings = None,
     seed: Seed = 0,
     device: Device = "auto",
-    cache: Annotated[Path | None, typer.Option(help="Folder for the preprocessed slices.")] = None,
+    cache: Cache = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an unfinished run of the same options; start a new one.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with an unfinished run that was started with the same options; without one, start."
+        ),
     ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -126,7 +141,7 @@ def train(
     from fewscan.commands.train import train as run
     from fewscan.terminal.console import Reporter
 
-    names = _read_names(labelled_list) if labelled_list is not None else None
+    names = read_names(labelled_list) if labelled_list is not None else None
     trained = run(
         dataset,
         output,
@@ -144,18 +159,33 @@ def train(
     if as_json:
         validation = trained.validation
         mean = validation.summary["mean"] if validation is not None else None
-        _print_json({"run": str(trained.folder), "model": str(trained.model), "validation": mean})
+        print_json({"run": str(trained.folder), "model": str(trained.model), "validation": mean})
 
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    inputs: Annotated[list[Path], typer.Argument(help="Scans, or folders of scans.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks.")],
-    tta: Annotated[bool, typer.Option("--tta", help="Average over rotations (and flips).")] = False,
-    save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Also write CASE.npz.")] = False,
+    run: FinishedRun,
+    inputs: Annotated[list[Path], typer.Argument(help="Scans to segment, or folders of scans.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the masks and their tables, made if it is not there.")
+    ],
+    tta: Annotated[
+        bool,
+        typer.Option(
+            "--tta",
+            help="Average over small rotations, and over flips if training had them.",
+        ),
+    ] = False,
+    save_probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--save-probabilities",
+            help="Also write each scan's probabilities, CASE.npz: classes, then the mask's axes, float16.",
+        ),
+    ] = False,
     quality: Annotated[
-        bool, typer.Option("--quality/--no-quality", help="Write quality.csv: estimated Dice, cases to look at.")
+        bool,
+        typer.Option("--quality/--no-quality", help="Whether to write quality.csv: estimated Dice, cases to look at."),
     ] = True,
     network: NetworkName = None,
     device: Device = "auto",
@@ -166,7 +196,7 @@ def predict(
     from fewscan.commands.predict import predict as predict_scans
     from fewscan.terminal.console import Reporter
 
-    _load_network(network)
+    load_network(network)
     written = predict_scans(
         run,
         inputs,
@@ -178,20 +208,27 @@ def predict(
         quality=quality,
     )
     if as_json:
-        _print_json({"folder": str(written.folder), "masks": [str(path) for path in written]})
+        print_json({"folder": str(written.folder), "masks": [str(path) for path in written]})
 
 
 @app.command()
 def suggest(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run: FinishedRun,
     dataset: Annotated[
-        Path | None, typer.Argument(help="That it was trained on; without it, where the run says that it was.")
+        Path | None,
+        typer.Argument(
+            help="Folder of the data set that the run was trained on; by default where the run says that it was."
+        ),
     ] = None,
-    count: Annotated[int, typer.Option("-n", min=1, help="Patients to name.")] = 5,
+    count: Annotated[
+        int, typer.Option("-n", min=1, metavar="N", help="Number of patients to name, up to those without a label.")
+    ] = 5,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="File for --labelled-list: the labelled patients, then the suggested ones."
+            "--output",
+            "-o",
+            help="Text file to write, as --labelled-list takes it: the labelled patients, then the suggested ones.",
         ),
     ] = None,
     network: NetworkName = None,
@@ -204,10 +241,10 @@ def suggest(
     from fewscan.runs.suggestions import suggestion_table
     from fewscan.terminal.console import Reporter
 
-    _load_network(network)
+    load_network(network)
     suggestions = run_suggest(run, dataset, count=count, output=output, device=device, reporter=Reporter(quiet))
     if as_json:
-        _print_json([suggestion._asdict() for suggestion in suggestions])
+        print_json([suggestion._asdict() for suggestion in suggestions])
     elif not quiet:
         from fewscan.terminal.console import plain_console
 
@@ -218,42 +255,49 @@ def suggest(
 
 @app.command()
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="Folder of masks, or one mask.")],
-    references: Annotated[Path, typer.Argument(help="Folder of reference masks, or one.")],
+    predictions: Annotated[Path, typer.Argument(help="Folder of predicted masks, or one mask.")],
+    references: Annotated[Path, typer.Argument(help="Folder of reference masks of the same names, or one mask.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="summary.json to write; a .csv goes beside it.")
+        Path | None, typer.Option("--output", "-o", help="JSON file to write; a table .csv goes beside it.")
     ] = None,
-    rules: Annotated[str, typer.Option(help="strict, or paper to compare with published figures.")] = "strict",
+    rules: Annotated[
+        str,
+        typer.Option(
+            help="Distances where one mask alone is empty: strict (undefined), or paper (0, as published figures have)."
+        ),
+    ] = "strict",
     missing: Annotated[
-        str, typer.Option(help="References without a prediction: score (as missed), or skip (leave them out).")
+        str,
+        typer.Option(
+            help="What to do with references that have no prediction: score (as missed), or skip (leave them out)."
+        ),
     ] = "score",
     tolerance: Annotated[
         list[str] | None,
-        typer.Option(metavar="MM", help="Of the surface Dice (NSD), with commas or repeated. Default: 1,2."),
+        typer.Option(
+            metavar="MM,MM,...",
+            help="Tolerances of the surface Dice (NSD) in mm, above 0; may be repeated. Default: 1,2.",
+        ),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Overlap, surface distances and volumes per case and class; exit code 1 where a reference has no prediction."""
     from fewscan.commands.evaluate import evaluate as run
-    from fewscan.evaluation.summary import summary_table
+    from fewscan.evaluation.summary import MISSING, RULES, summary_table
     from fewscan.terminal.console import Reporter
 
-    if rules not in ("strict", "paper"):
-        raise typer.BadParameter("must be strict or paper", param_hint="--rules")
-    if missing not in ("score", "skip"):
-        raise typer.BadParameter("must be score or skip", param_hint="--missing")
     scores = run(
         predictions,
         references,
         output=output,
-        rules="paper" if rules == "paper" else "strict",
+        rules=choose(rules, RULES, "--rules"),
         reporter=Reporter(quiet),
-        missing="skip" if missing == "skip" else "score",
-        tolerances_mm=_tolerances(tolerance or ["1,2"]),
+        missing=choose(missing, MISSING, "--missing"),
+        tolerances_mm=split_lengths(tolerance or ["1,2"], "--tolerance"),
     )
     if as_json:
-        _print_json(scores.summary)
+        print_json(scores.summary)
     elif not quiet:
         from fewscan.terminal.console import plain_console
 
@@ -265,19 +309,27 @@ def evaluate(
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
     predictions: Annotated[
-        Path | None, typer.Argument(help="Folder of masks from predict; without it, the validation's.")
+        Path | None, typer.Argument(help="Folder of masks that predict wrote; by default the run's validation.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="HTML file; without it, report.html in the folder.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="HTML file to write; by default report.html beside the masks, or in the run."
+        ),
     ] = None,
     images: Annotated[
-        list[Path] | None, typer.Option(help="The predictions' scans, or a folder of them; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="Scan of a mask, or a folder of them; may be repeated; by default the data set's."),
     ] = None,
-    dataset: Annotated[Path | None, typer.Option(help="The run's data set, if it was moved.")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="Folder of the run's data set, if it was moved.")] = None,
     compare: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="A supervised run of the same labelled scans.")
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Folder of a supervised run of the same labelled scans; by default one beside the run.",
+        ),
     ] = None,
-    most_cases: Annotated[int, typer.Option(min=1, help="Cases on the page, the worst ones.")] = 60,
+    most_cases: Annotated[int, typer.Option(min=1, help="Number of cases on the page, the worst ones first.")] = 60,
     quiet: Quiet = False,
 ) -> None:
     """One page that opens anywhere: verdict, cases in 3D, scores, curves, pseudo-labels, data and provenance."""
@@ -298,26 +350,38 @@ def report(
 
 @app.command()
 def benchmark(
-    dataset: Annotated[Path, typer.Argument(help="Folder in the nnU-Net layout.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the benchmark; what is done stays.")],
-    labelled: Annotated[str, typer.Option(metavar="N,N,...", help="Numbers of labelled patients.")],
+    dataset: DataSet,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the benchmark; runs that are there are not made again.")
+    ],
+    labelled: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Numbers of labelled patients, each from 1, to train with.")
+    ],
     methods: Annotated[
-        str, typer.Option(metavar="NAME,NAME,...", help="Methods; supervised is always added.")
+        str, typer.Option(metavar="NAME,NAME,...", help="Methods to compare; supervised is always added.")
     ] = "action",
-    seeds: Annotated[str, typer.Option(metavar="N,N,...", help="Of the trainings.")] = "0,1,2",
-    recipe: Annotated[str, typer.Option(help="auto, paper or quick.")] = "auto",
+    seeds: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Seeds of the trainings, each 0 or more: one training for each.")
+    ] = "0,1,2",
+    recipe: Recipe = "auto",
     settings: Settings = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=METHOD,KEY=VALUE,...", help="A row of its own: a method with other settings; may be repeated."
+            metavar="NAME=METHOD,KEY=VALUE,...",
+            help="A method with other settings, as a row of its own; may be repeated.",
         ),
     ] = None,
-    reference: Annotated[str, typer.Option(help="Method that the others are tested against.")] = "supervised",
+    reference: Annotated[
+        str, typer.Option(help="Method or variant that the others are tested against.")
+    ] = "supervised",
     device: Annotated[
-        str, typer.Option(help="auto: every GPU, else the CPU; or names with commas: a process each.")
+        str,
+        typer.Option(
+            help="Where to train: auto (every GPU, else the CPU), or names with commas between; a process on each."
+        ),
     ] = "auto",
-    cache: Annotated[Path | None, typer.Option(help="Folder for the preprocessed slices.")] = None,
+    cache: Cache = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -331,9 +395,9 @@ def benchmark(
     result = run(
         dataset,
         output,
-        methods=_split_commas(methods),
-        labelled=_split_numbers(labelled, "--labelled"),
-        seeds=_split_numbers(seeds, "--seeds"),
+        methods=split_commas(methods),
+        labelled=split_numbers(labelled, "--labelled"),
+        seeds=split_numbers(seeds, "--seeds"),
         recipe=recipe,
         settings=settings or (),
         reference=reference,
@@ -344,13 +408,15 @@ def benchmark(
     )
     if as_json:
         lists = {"missing": result.missing, "failed": result.failed}
-        _print_json({"output": str(result.output), "rows": result.rows(), **lists})
+        print_json({"output": str(result.output), "rows": result.rows(), **lists})
     raise typer.Exit(1 if result.failed else 0)
 
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="New or empty folder.")] = Path("demo"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="New or empty folder for data set, run and masks.")
+    ] = Path("demo"),
     method: MethodName = "action",
     settings: Settings = None,
     seed: Seed = 0,
@@ -362,44 +428,6 @@ def demo(
     from fewscan.terminal.console import Reporter
 
     run(output, method=method, settings=settings or (), seed=seed, device=device, reporter=Reporter(quiet))
-
-
-def _load_network(name: str | None) -> None:
-    if name is not None:
-        NETWORKS.load(name)
-
-
-def _print_json(value: Any) -> None:
-    # ASCII alone, so that it is JSON whatever the encoding of the output.
-    typer.echo(json.dumps(value))
-
-
-def _read_names(path: Path) -> list[str]:
-    from fewscan.io.files import read_text
-
-    try:
-        lines = read_text(path).splitlines()
-    except FewscanError as error:
-        raise typer.BadParameter(str(error), param_hint="--labelled-list") from None
-    return [line.strip() for line in lines if line.strip()]
-
-
-def _split_commas(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _tolerances(texts: list[str]) -> list[float]:
-    try:
-        return [float(part) for text in texts for part in _split_commas(text)]
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}: must be lengths in mm, such as 1,2", param_hint="--tolerance") from None
-
-
-def _split_numbers(text: str, option: str) -> list[int]:
-    parts = _split_commas(text)
-    if not all(part.isdecimal() for part in parts):
-        raise typer.BadParameter(f"{text}: must be whole numbers with commas between, such as 1,3,7", param_hint=option)
-    return [int(part) for part in parts]
 
 
 def main() -> None:

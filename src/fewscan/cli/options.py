@@ -1,0 +1,119 @@
+"""Options that several commands take, and what the texts of options mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from fewscan.errors import FewscanError
+from fewscan.registry import METHODS, NETWORKS
+
+Choice = TypeVar("Choice", bound=str)
+
+DataSet = Annotated[Path, typer.Argument(help="Folder of the data set, in the nnU-Net layout.")]
+FinishedRun = Annotated[Path, typer.Argument(help="Folder of a finished training run.")]
+MethodName = Annotated[
+    str,
+    typer.Option(
+        help=f"Method to train with: {', '.join(METHODS.built_in)}; or package.module:Class, which may lie in the "
+        "current folder."
+    ),
+]
+NetworkName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PACKAGE.MODULE:CLASS",
+        help="The run's network, where it is from outside fewscan: no code is imported because a file names it.",
+    ),
+]
+Recipe = Annotated[
+    str, typer.Option(help="Set of settings to start from: auto (chosen by the device), paper (as published) or quick.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting to change in the recipe; may be repeated."),
+]
+Seed = Annotated[
+    int,
+    typer.Option(min=0, help="Seed of all that is random: initial weights, order of slices, augmentation, dropout."),
+]
+Device = Annotated[
+    str, typer.Option(help="Where to compute: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...")
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Folder for the preprocessed slices, which runs may share; by default cache/ in the output."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+
+
+def print_json(value: object) -> None:
+    """Print a result for other programs: ASCII alone, so that it is JSON whatever the encoding of the output."""
+    typer.echo(json.dumps(value))
+
+
+def load_network(name: str | None) -> None:
+    """Import a network from outside, so that a run that was trained with it can be read."""
+    if name is not None:
+        NETWORKS.load(name)
+
+
+def choose(text: str, choices: Sequence[Choice], option: str) -> Choice:
+    """The choice that a text names.
+
+    Raises:
+        typer.BadParameter: it names none.
+    """
+    for choice in choices:
+        if text == choice:
+            return choice
+    raise typer.BadParameter(f"must be {' or '.join(choices)}", param_hint=option)
+
+
+def read_names(path: Path) -> list[str]:
+    """The lines of the file of `--labelled-list` that are not empty.
+
+    Raises:
+        typer.BadParameter: the file cannot be read.
+    """
+    from fewscan.io.files import read_text
+
+    try:
+        lines = read_text(path).splitlines()
+    except FewscanError as error:
+        raise typer.BadParameter(str(error), param_hint="--labelled-list") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def split_commas(text: str) -> list[str]:
+    """The parts between commas that are not empty."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def split_numbers(text: str, option: str) -> list[int]:
+    """The whole numbers between commas.
+
+    Raises:
+        typer.BadParameter: a part is no whole number, or is negative.
+    """
+    parts = split_commas(text)
+    if not all(part.isdecimal() for part in parts):
+        raise typer.BadParameter(f"{text}: must be whole numbers with commas between, such as 1,3,7", param_hint=option)
+    return [int(part) for part in parts]
+
+
+def split_lengths(texts: Sequence[str], option: str) -> list[float]:
+    """The lengths in mm of a repeated option, each with commas between.
+
+    Raises:
+        typer.BadParameter: a part is no number.
+    """
+    try:
+        return [float(part) for text in texts for part in split_commas(text)]
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}: must be lengths in mm, such as 1,2", param_hint=option) from None
