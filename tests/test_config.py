@@ -8,10 +8,11 @@ import yaml
 from pydantic import BaseModel
 
 import fewscan
-from fewscan.config import RECIPES, Config, load_config, read_settings, recipe_text
+from fewscan.config import RECIPES, RENAMED, Config, leaves, load_config, read_settings, recipe_text
 from fewscan.errors import ConfigError, DataError
 from fewscan.methods.action import ActionSettings
 from fewscan.registry import METHODS, NETWORKS
+from fewscan.testing.methods import make_spec
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -28,7 +29,6 @@ def test_recipes_are_valid_and_survive_saving(recipe, device, method):
 
 def test_paper_recipe_is_the_published_one():
     config = load_config("paper")
-    assert [s.updates for s in (config.stages.global_, config.stages.local, config.stages.anatomical)] == [30_000] * 3
     assert (config.plan.size, config.plan.view, config.plan.normalisation) == (256, "stretch", "minmax")
     assert (config.optimiser.learning_rate, config.optimiser.weight_decay) == (0.01, 1e-4)
     settings = config.method_settings()
@@ -37,7 +37,12 @@ def test_paper_recipe_is_the_published_one():
         "unsup_form": "image_weighted",
         "predict_with": "student",
         "teacher_statistics": "averaged",
+        "pretraining": {
+            "global_": {"updates": 30_000, "unlabelled": 6},
+            "local": {"updates": 30_000, "labelled": 3, "unlabelled": 3},
+        },
     }
+    assert config.training.updates == 90_000
     published = {"bank_size": 36, "momentum": 0.99, "tau_teacher": 0.01, "tau_student": 0.1, "tau_anco": 0.5}
     published |= {"queries": 256, "negatives": 512, "confident_from": 0.97, "valid_from": 0.7, "lambda_anco": 0.01}
     assert {key: getattr(settings, key) for key in published} == published
@@ -116,7 +121,7 @@ def test_every_setting_is_read_somewhere():
         ("methods.cpss={}", "cps"),
         ("network.chanels=[4,8]", "network.channels"),
         ("network.kind=unett", "unet"),
-        ("stages.global.update=3", "stages.global.updates"),
+        ("methods.action.pretraining.global.update=3", "methods.action.pretraining.global.updates"),
     ],
 )
 def test_a_setting_that_is_none_names_the_nearest(assignment, meant):
@@ -206,3 +211,48 @@ def test_settings_that_are_only_read_import_nothing(outside):
     with pytest.raises(ConfigError, match="not known in this process"):
         Config.model_validate(saved)
     assert outside not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("assignment", "told"),
+    [
+        ("stages.anatomical.updates=5", "stages.anatomical.updates: is now training.updates, which counts"),
+        ("stages.anatomical.unlabelled=5", "stages.anatomical.unlabelled: is now training.unlabelled."),
+        ("stages.global.updates=5", "stages.global.updates: is now methods.action.pretraining.global.updates, or that"),
+        ("stages.global.labelled=0", "stages.global.labelled: is gone"),
+        ("stages.local={labelled: 2}", "stages.local.labelled: is now methods.action.pretraining.local.labelled, or"),
+        ("stages.later.updates=1", "stages.later.updates: is now training, and methods.action.pretraining or"),
+        ("stages=3", "stages: is now training, and methods.action.pretraining or"),
+    ],
+)
+def test_settings_of_older_versions_are_refused_with_their_new_names(assignment, told):
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        load_config("quick", [assignment])
+
+
+def test_every_new_name_of_a_setting_is_one():
+    trees = [yaml.safe_load(load_config("quick", method=method).to_yaml()) for method in ("action", "action_pp")]
+    known = [f"{name}." for tree in trees for name in leaves(tree)]
+    words = {word for text in RENAMED.values() for word in re.findall(r"(?:training|methods)(?:\.[a-z_]+)*", text)}
+    assert words
+    assert all(any(name.startswith(f"{word}.") for name in known) for word in words)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_method_trains_for_equally_many_updates(recipe, device):
+    lengths = {}
+    for name in METHODS.built_in:
+        config = load_config(recipe, (), device, method=name)
+        method = METHODS.find(name)(make_spec(training=config.training), config.method_settings())
+        lengths[name] = sum(stage.updates for stage in method.stages())
+    assert set(lengths.values()) == {config.training.updates}
+
+
+def test_pretraining_is_a_part_of_the_training():
+    longer = ["training.updates=5", "methods.action.pretraining.local.updates=6"]
+    with pytest.raises(ConfigError, match=r"methods\.action\.pretraining: .*0 \+ 6 updates.*training\.updates=5"):
+        load_config("quick", longer)
+    assert load_config("quick", longer, method="supervised").training.updates == 5
+    as_long = load_config("quick", ["training.updates=6", "methods.action.pretraining.local.updates=6"])
+    assert as_long.method_settings().pretraining.updates == 6

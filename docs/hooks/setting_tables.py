@@ -118,9 +118,11 @@ def method_settings(name: str) -> str:
     settings = list(settings_of(model))
     if not settings:
         return "This method has no settings of its own."
+    configs = {
+        label: load_config(recipe, device_type=device, method=name) for label, (recipe, device) in RECIPES.items()
+    }
     resolved = {
-        label: load_config(recipe, device_type=device, method=name).method_settings().model_dump(mode="json")
-        for label, (recipe, device) in RECIPES.items()
+        label: config.method_settings().model_dump(mode="json", by_alias=True) for label, config in configs.items()
     }
     return table(settings, resolved)
 

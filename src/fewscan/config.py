@@ -16,7 +16,7 @@ from fewscan.augment.policy import AugmentationSettings
 from fewscan.data.plans.slices.planner import SliceSettings
 from fewscan.errors import ConfigError, DataError
 from fewscan.io.files import read_text
-from fewscan.methods.base import MethodSettings, StagesSettings
+from fewscan.methods.base import MethodSettings, TrainingSettings
 from fewscan.networks.segmenter import FIRST_KIND, AnyNetworkSettings, read_network_settings, settings_class
 from fewscan.registry import METHODS, NETWORKS
 from fewscan.settings import Count, CountOrZero, NonNegative, Positive, Settings
@@ -24,6 +24,22 @@ from fewscan.settings import Count, CountOrZero, NonNegative, Positive, Settings
 DEEPEST_VALUE = 20
 RECIPES = ("auto", "paper", "quick")
 METHOD_FROM_OUTSIDE = re.compile(r"methods\.(?P<name>[\w.]+:\w+)(?:\.|$)")
+# What has taken the place of settings that older versions had, by their names or the beginnings of them.
+RENAMED = {
+    "stages": "is now training, and methods.action.pretraining or methods.action_pp.pretraining",
+    "stages.global": "is now methods.action.pretraining.global or methods.action_pp.pretraining.global",
+    "stages.global.updates": "is now methods.action.pretraining.global.updates, or that of methods.action_pp",
+    "stages.global.labelled": "is gone: that stage takes no labelled images",
+    "stages.global.unlabelled": "is now methods.action.pretraining.global.unlabelled, or that of methods.action_pp",
+    "stages.local": "is now methods.action.pretraining.local or methods.action_pp.pretraining.local",
+    "stages.local.updates": "is now methods.action.pretraining.local.updates, or that of methods.action_pp",
+    "stages.local.labelled": "is now methods.action.pretraining.local.labelled, or that of methods.action_pp",
+    "stages.local.unlabelled": "is now methods.action.pretraining.local.unlabelled, or that of methods.action_pp",
+    "stages.anatomical": "is now training",
+    "stages.anatomical.updates": "is now training.updates, which counts the updates of pre-training too",
+    "stages.anatomical.labelled": "is now training.labelled",
+    "stages.anatomical.unlabelled": "is now training.unlabelled",
+}
 
 
 class OptimiserSettings(Settings):
@@ -86,7 +102,7 @@ class Config(Settings):
     network: AnyNetworkSettings = Field(default_factory=lambda: read_network_settings({}))
     augmentation: AugmentationSettings = Field(default_factory=AugmentationSettings)
     optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
-    stages: StagesSettings
+    training: TrainingSettings
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
     checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings)
     export: ExportSettings = Field(default_factory=ExportSettings)
@@ -114,18 +130,22 @@ class Config(Settings):
         return _method_settings(self.method, self.methods.get(self.method, {}))
 
     def check_methods(self) -> None:
-        """Check the sections of all methods, also of those that are not chosen.
+        """Check the sections of all methods, also of those that are not chosen, and the chosen one's with the rest.
 
         Raises:
-            ConfigError: a setting is unknown or out of its range.
+            ConfigError: a setting is unknown or out of its range, or the chosen method's do not go with `training`.
         """
         for name, section in self.methods.items():
             _method_settings(name, section)
+        try:
+            self.method_settings().check_training(self.training)
+        except ValueError as error:
+            raise ConfigError(f"methods.{self.method}.{error}.") from None
 
     def to_yaml(self) -> str:
         """All settings, the chosen method's written out, as YAML."""
         resolved = self.model_dump(mode="json", by_alias=True)
-        resolved["methods"] = {self.method: self.method_settings().model_dump(mode="json")}
+        resolved["methods"] = {self.method: self.method_settings().model_dump(mode="json", by_alias=True)}
         return yaml.safe_dump(resolved, sort_keys=False)
 
 
@@ -164,7 +184,6 @@ def load_config(recipe: str, assignments: Sequence[str] = (), device_type: str =
         config = Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(_faults(error, own=_names(settings_class(_network_kind(tree)), "network."))) from None
-    config.method_settings()
     config.check_methods()
     return config
 
@@ -202,6 +221,35 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(settings, dict) or "method" not in settings:
         raise DataError(f"{path}: not the settings of a run. Restore it.")
     return settings
+
+
+def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of a tree of settings by their full names, such as "plan.size".
+
+    Args:
+        tree: Settings as YAML has them.
+        prefix: Name of the section that the tree is; empty: it is the whole.
+
+    >>> leaves({"plan": {"size": 64}, "seed": 0})
+    {'plan.size': 64, 'seed': 0}
+    """
+    if not isinstance(tree, dict) or not tree:
+        return {prefix: tree}
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+def renamed(name: str) -> str | None:
+    """What has taken the place of a setting of older versions, in words; None: no version had it, or this one has it.
+
+    >>> renamed("stages.anatomical.labelled")
+    'is now training.labelled'
+    """
+    parts = name.split(".")
+    beginnings = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return next((RENAMED[beginning] for beginning in beginnings if beginning in RENAMED), None)
 
 
 def _merge(tree: dict[str, Any], changes: dict[str, Any]) -> None:
@@ -294,6 +342,9 @@ def _faults(error: ValidationError, prefix: str = "", own: Iterable[str] = ()) -
     lines = []
     for fault in error.errors():
         name = prefix + ".".join(str(part) for part in fault["loc"])
+        if renamed(name) is not None:
+            lines += [f"  {leaf}: {renamed(leaf)}." for leaf in leaves(fault["input"], name)]
+            continue
         hint = _hint(name, known) if fault["type"] == "extra_forbidden" else ""
         lines.append(f"  {name}: {fault['msg']} (got {fault['input']!r}).{hint}")
     return "\n".join(["These settings cannot be used:", *lines])
@@ -302,14 +353,14 @@ def _faults(error: ValidationError, prefix: str = "", own: Iterable[str] = ()) -
 def _hint(name: str, known: Iterable[str]) -> str:
     """The nearest known name: of the same section, else the last part's nearest anywhere."""
     section, _, leaf = name.rpartition(".")
-    leaves: dict[str, str] = {}
+    anywhere: dict[str, str] = {}
     siblings: dict[str, str] = {}
     for other in known:
         folder, _, last = other.rpartition(".")
-        leaves.setdefault(last, other)
+        anywhere.setdefault(last, other)
         if folder == section:
             siblings[last] = other
-    for table in (siblings, leaves):
+    for table in (siblings, anywhere):
         close = difflib.get_close_matches(leaf, table, n=1)
         if close:
             return f" Did you mean {table[close[0]]}?"

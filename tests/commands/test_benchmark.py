@@ -80,7 +80,11 @@ def test_a_variant_is_a_row_of_its_own(tmp_path):
     dataset = make_dataset(tmp_path / "set", labelled=3, unlabelled=2)
     names = [f"case_{i:02d}" for i in range(3)]
     write_json(dataset / "splits.json", {"train": names[:2], "val": names[2:]})
-    settings = [*TINY, "stages.global.updates=0", "stages.local.updates=0"]
+    settings = [
+        *TINY,
+        "training.updates=3",
+        *(f"methods.action.pretraining.{s}.updates=0" for s in ("global", "local")),
+    ]
     variant = "bare=action,methods.action.use_anco=false,methods.action.use_unsup=false"
     fewscan.benchmark(
         dataset,
@@ -123,7 +127,7 @@ def test_what_is_missing_at_the_end_is_named(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_benchmark_leaves_no_training_behind(tmp_path, number, code):
     dataset = make_held_out(tmp_path / "set")
-    endless = [part for setting in (*TINY, "stages.anatomical.updates=100000") for part in ("--set", setting)]
+    endless = [part for setting in (*TINY, "training.updates=100000") for part in ("--set", setting)]
     options = ["-o", str(tmp_path / "out"), "--labelled", "1", "--recipe", "quick", "--device", "cpu", *endless]
     command = [sys.executable, "-m", "fewscan", "benchmark", str(dataset), *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -146,7 +150,7 @@ def test_a_stopped_benchmark_leaves_no_training_behind(tmp_path, number, code):
 
 def test_a_killed_benchmark_loses_nothing_and_repeats_nothing(tmp_path):
     dataset = make_held_out(tmp_path / "set")
-    settings = (*TINY, "stages.anatomical.updates=60", "checkpoint.every=2")
+    settings = (*TINY, "training.updates=66", "checkpoint.every=2")
     changes = [part for setting in settings for part in ("--set", setting)]
     options = ["-o", str(tmp_path / "out"), "--labelled", "1", "--seeds", "0", "--recipe", "quick", "--device", "cpu"]
     command = [sys.executable, "-m", "fewscan", "benchmark", str(dataset), *options, *changes]

@@ -36,8 +36,9 @@ def test_a_run_holds_what_it_promises(run):
     for picture in ("progress.png", "validation/best.png", "validation/median.png", "validation/worst.png"):
         assert (run / picture).read_bytes().startswith(b"\x89PNG")
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["stages"]["global"]["updates"] == 3
+    assert config["training"]["updates"] == 9
     assert config["methods"]["action"]["representation"] == 8
+    assert config["methods"]["action"]["pretraining"]["global"] == {"updates": 3, "unlabelled": 8}
     assert read_json(run / "splits.json")["train_unlabelled"] == ["case_04", "case_05"]
     stages = [json.loads(line)["stage"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert list(dict.fromkeys(stages)) == ["global", "local", "anatomical"]

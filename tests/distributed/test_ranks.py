@@ -13,7 +13,7 @@ from fewscan.devices import choose_own_device
 from fewscan.distributed import collectives as ranks
 from fewscan.engine.loop import Batches, check_batches
 from fewscan.errors import ConfigError
-from fewscan.testing.methods import STAGES
+from fewscan.methods.base import TrainingSettings
 from support.steps import build as build_small
 from support.two_ranks import CASES, SpiedStore, build, run_case, run_clean, run_norm
 
@@ -135,31 +135,35 @@ def test_on_one_process_nothing_is_touched():
 
 
 @pytest.mark.parametrize(
-    ("method", "change", "message"),
+    ("method", "settings", "change", "message"),
     [
         (
             "action",
+            {"pretraining": {}},
             {"labelled": 4, "unlabelled": 5},
-            r"stages\.anatomical\.unlabelled: 2 processes cannot share 5 .* 6 or 4",
+            r"training\.unlabelled: 2 processes cannot share 5 .* 6 or 4",
+        ),
+        (
+            "action_pp",
+            {"pretraining": {"local": {"updates": 3, "labelled": 3, "unlabelled": 4}}},
+            {"labelled": 4, "unlabelled": 4},
+            r"methods\.action_pp\.pretraining\.local\.labelled: 2 processes cannot share 3 .* 4 or 2",
         ),
         (
             "bcp",
+            {},
             {"labelled": 3, "unlabelled": 4},
-            r"stages\.anatomical\.labelled: 2 processes cannot share 3 .* 4 or 2",
+            r"training\.labelled: 2 processes cannot share 3 .* 4 or 2",
         ),
-        ("ict", {"labelled": 4, "unlabelled": 2}, r"stages\.anatomical\.unlabelled: 2 is too few.* Set it to 4"),
-        ("supervised", {"labelled": 1, "unlabelled": 4}, r"stages\.anatomical\.labelled: .* Set it to 2\."),
+        ("ict", {}, {"labelled": 4, "unlabelled": 2}, r"training\.unlabelled: 2 is too few.* Set it to 4"),
+        ("supervised", {}, {"labelled": 1, "unlabelled": 4}, r"training\.labelled: 1 is too few.* Set it to 2 or more"),
     ],
 )
-def test_batches_that_ranks_cannot_share_are_refused(monkeypatch, method, change, message):
+def test_batches_that_ranks_cannot_share_are_refused(monkeypatch, method, settings, change, message):
     monkeypatch.setattr("fewscan.engine.loop.count", lambda: 2)
-    built = build_small(method)
-    four = {"labelled": 4, "unlabelled": 4}
-    stages = {name: getattr(STAGES, name).model_copy(update=four) for name in ("global_", "local")}
-    stages["anatomical"] = STAGES.anatomical.model_copy(update=change)
-    object.__setattr__(built.spec, "stages", STAGES.model_copy(update=stages))
+    built = build_small(method, training=TrainingSettings(updates=6, **change), **settings)
     with pytest.raises(ConfigError, match=message):
-        check_batches(built)
+        check_batches(built, method)
 
 
 def test_every_rank_takes_a_device_of_its_own(monkeypatch):

@@ -79,7 +79,7 @@ def test_every_section_of_the_settings_is_there(site: Path) -> None:
     for name, field in Config.model_fields.items():
         assert (field.alias or name) in text
     for setting in (
-        "stages.global.updates",
+        "training.updates",
         "augmentation.spatial.flip",
         "optimiser.weight_decay",
         "checkpoint.minutes",

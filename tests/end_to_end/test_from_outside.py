@@ -19,7 +19,7 @@ HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 METHOD, NETWORK = "self_training:SelfTraining", "dilated:Dilated"
 SHORT = (
     "plan.size=32",
-    *(f"stages.{stage}.updates=2" for stage in ("global", "local", "anatomical")),
+    "training.updates=6",
 )
 
 
@@ -88,7 +88,7 @@ def test_a_network_is_trained_by_a_method_and_predicts_where_it_is_named(dataset
         "--device",
         "cpu",
     )
-    batch = [f"stages.anatomical.{kind}=2" for kind in ("labelled", "unlabelled")]
+    batch = [f"training.{kind}=2" for kind in ("labelled", "unlabelled")]
     # The recipe's settings of the U-Net are not this network's.
     chosen = settings("network.width=4", f"network.kind={NETWORK}", *SHORT, *batch, "report.page=false")
     done = run(code, *train, *chosen)
@@ -129,7 +129,7 @@ def test_every_process_of_a_training_knows_what_the_options_name(dataset: Path, 
     write_file("add-a-network.md", tmp_path / "dilated.py")
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
     train = ("train", dataset, "-o", tmp_path / "run", "--method", METHOD, "--recipe", "quick", "--device", "cpu")
-    batch = [f"stages.anatomical.{kind}=2" for kind in ("labelled", "unlabelled")]
+    batch = [f"training.{kind}=2" for kind in ("labelled", "unlabelled")]
     chosen = settings(f"network.kind={NETWORK}", "network.width=4", *SHORT, *batch, "report.page=false")
     done = run(tmp_path, *train, *chosen, launcher=torchrun)
     assert done.returncode == 0, done.stderr

@@ -28,11 +28,15 @@ PINNED_KERNELS = {
     "OMP_NUM_THREADS": "1",
 }
 LENGTHS = {
-    "action": ("stages.global.updates=2", "stages.local.updates=2", "stages.anatomical.updates=6"),
-    "supervised": ("stages.global.updates=0", "stages.local.updates=0", "stages.anatomical.updates=10"),
+    "action": ("methods.action.pretraining.global.updates=2", "methods.action.pretraining.local.updates=2"),
+    "supervised": (),
 }
-BATCHES = ("stages.global.unlabelled=4", "stages.local.labelled=2", "stages.local.unlabelled=2")
-SHARED = ("plan.size=32", "precision=float32", "logging.validate_every=5", "report.page=false")
+BATCHES = (
+    "methods.action.pretraining.global.unlabelled=4",
+    "methods.action.pretraining.local.labelled=2",
+    "methods.action.pretraining.local.unlabelled=2",
+)
+SHARED = ("training.updates=10", "plan.size=32", "precision=float32", "logging.validate_every=5", "report.page=false")
 TORCH = "2.13.0"
 GOLDEN = {
     "action": {"plan": "cc24dad298c06fee", "mask": "a671c0112c6797a9", "weights": "789265728cdc30d4"},

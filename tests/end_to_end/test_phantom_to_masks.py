@@ -11,7 +11,11 @@ from fewscan.data.phantom import make_phantom
 from fewscan.io.files import read_json
 from fewscan.io.scans import read_scan
 
-LENGTHS = ("stages.global.updates=10", "stages.local.updates=60", "stages.anatomical.updates=150")
+LENGTHS = (
+    "training.updates=220",
+    "methods.action.pretraining.global.updates=10",
+    "methods.action.pretraining.local.updates=60",
+)
 
 
 @pytest.mark.slow
@@ -40,9 +44,9 @@ def test_hippocampus_from_one_label(real_data, tmp_path):
             shutil.copy(source / folder / f"{name}{ending}", root / folder)
     shutil.copy(source / "dataset.json", root)
     (root / "splits.json").write_text(json.dumps({"train": names[:5], "val": names[5:]}))
-    lengths = ("stages.global.updates=4", "stages.local.updates=80", "stages.anatomical.updates=60")
+    pretraining = ("methods.action.pretraining.global.updates=4", "methods.action.pretraining.local.updates=80")
     # The average of so short a training is no good yet.
-    settings = (*lengths, "methods.action.predict_with=student")
+    settings = ("training.updates=144", *pretraining, "methods.action.predict_with=student")
     run = fewscan.train(root, tmp_path / "run", labelled=1, recipe="quick", settings=settings).folder
     assert read_json(run / "splits.json")["train_labelled"] == names[:1]
     mask = read_scan(run / "validation" / f"{names[5]}.nii.gz")

@@ -21,7 +21,7 @@ from fewscan.io.files import read_json, write_json
 from fewscan.runs.lock import acquired
 from support.scans import TINY, make_held_out
 
-LONG = (*TINY, "stages.anatomical.updates=60", "network.dropout=[0,0.1]", "checkpoint.every=2", "logging.every=1")
+LONG = (*TINY, "training.updates=66", "network.dropout=[0,0.1]", "checkpoint.every=2", "logging.every=1")
 RESULT = (
     *("config.yaml", "plan.json", "splits.json", "files.json", "model.safetensors", "model.json", "embedding.json"),
     *("gallery/010.npz", "gallery/050.npz", "gallery/100.npz"),

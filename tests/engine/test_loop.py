@@ -8,7 +8,9 @@ from fewscan.config import load_config
 from fewscan.engine.log import RunLog
 from fewscan.engine.loop import Batches, check_batches, fit, make_optimiser, set_learning_rate, weighted_sum
 from fewscan.errors import ConfigError, FewscanError
-from fewscan.testing.methods import SIZES, STAGES
+from fewscan.methods.base import Stage, TrainingSettings
+from fewscan.methods.supervised import Supervised
+from fewscan.testing.methods import SIZES
 from support.steps import Store, build
 
 
@@ -23,10 +25,16 @@ class Listener:
         self.records.append(record)
 
 
+class Undemanding(Supervised):
+    """Needs no image at all."""
+
+    def stages(self):
+        return (Stage("idle", 2, 0, 0),)
+
+
 def config_of(**logging):
     settings = [f"logging.{key}={value}" for key, value in logging.items()]
-    lengths = [f"stages.{stage}.updates=2" for stage in ("global", "local", "anatomical")]
-    return load_config("quick", [*settings, *lengths])
+    return load_config("quick", settings)
 
 
 def run(tmp_path, method="action", store=None, validate=None, **logging):
@@ -92,15 +100,21 @@ def test_labelled_slices_stand_in_where_nothing_is_unlabelled():
 
 
 def test_batches_that_cannot_work_are_refused():
-    method = build("action")
-    lonely = STAGES.global_.model_copy(update={"unlabelled": 1})
-    object.__setattr__(method.spec, "stages", STAGES.model_copy(update={"global_": lonely}))
-    with pytest.raises(ConfigError, match=r"stages\.global\.unlabelled: 1 is too few"):
-        check_batches(method)
-    empty = STAGES.anatomical.model_copy(update={"unlabelled": 0, "labelled": 0})
-    object.__setattr__(method.spec, "stages", STAGES.model_copy(update={"anatomical": empty}))
-    with pytest.raises(ConfigError, match=r"stages\.anatomical: labelled and unlabelled are both 0"):
-        check_batches(method)
+    lonely = build("action", pretraining={"global": {"updates": 2, "unlabelled": 1}})
+    with pytest.raises(
+        ConfigError, match=r"^methods\.mine\.pretraining\.global\.unlabelled: 1 is too few: stage global"
+    ):
+        check_batches(lonely, "mine")
+    without_labels = TrainingSettings(updates=2, labelled=0, unlabelled=4)
+    for name in ("supervised", "fixmatch"):
+        with pytest.raises(ConfigError, match=r"^training\.labelled: 0 is too few.*Set it to 1 or more"):
+            check_batches(build(name, training=without_labels), name)
+    with pytest.raises(ConfigError, match=r"^training: labelled and unlabelled are both 0"):
+        check_batches(Undemanding(lonely.spec, Undemanding.Settings()), "mine")
+
+
+def test_batches_of_stages_without_updates_may_be_any():
+    check_batches(build("action", pretraining={"global": {"updates": 0, "unlabelled": 0}}), "action")
 
 
 def test_rate_warms_up_and_decays():

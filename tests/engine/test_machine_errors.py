@@ -10,10 +10,13 @@ import pytest
 import torch
 
 import fewscan
+from fewscan.config import load_config
 from fewscan.engine.checkpoint import checkpoint_files, read_checkpoint
-from fewscan.engine.machine_errors import explained_memory
+from fewscan.engine.machine_errors import explained_memory, explained_training
 from fewscan.errors import DataError, FewscanError
 from fewscan.io.files import read_json
+from fewscan.registry import METHODS
+from fewscan.testing.methods import make_spec
 from support.scans import TINY, make_held_out
 from support.small_disks import fill, mounted, remount
 from support.terminals import Notes
@@ -21,8 +24,8 @@ from support.terminals import Notes
 SETTINGS = (
     *TINY,
     "methods.action.embedding=8",
-    "stages.local.updates=0",
-    "stages.anatomical.updates=20",
+    "methods.action.pretraining.local.updates=0",
+    "training.updates=23",
     "checkpoint.every=10",
     "logging.every=1",
 )
@@ -169,11 +172,42 @@ def test_too_little_memory_says_what_to_lower_and_the_run_goes_on(dataset, whole
         before_call(patch, "fewscan.engine.loop.weighted_sum", 15, ask)
         with pytest.raises(FewscanError, match=f"The memory of {where} is not enough") as error:
             go_on(dataset, run)
-    for setting in ("stages.anatomical.labelled=4", "stages.anatomical.unlabelled=4", "plan.size=32", "precision="):
+    for setting in ("training.labelled=4", "training.unlabelled=4", "plan.size=32", "precision="):
         assert setting in str(error.value)
     if ask is run_out_of_a_gpu:
         go_on(dataset, run)
         assert is_same(run, whole)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "lower"),
+    [
+        ("supervised", (), "the batches (training.labelled=4) or plan.size=128"),
+        ("fixmatch", (), "the batches (training.labelled=4, training.unlabelled=4) or plan.size=128"),
+        (
+            "action",
+            ("methods.action.pretraining.global.updates=1",),
+            "the batches (methods.action.pretraining.global.unlabelled=8, training.labelled=4, training.unlabelled=4) "
+            "or plan.size=128",
+        ),
+    ],
+)
+def test_what_to_lower_are_the_batches_that_the_method_draws(method, settings, lower):
+    config = load_config("quick", (*settings, "precision=bfloat16"), method=method)
+    built = METHODS.find(method)(make_spec(training=config.training), config.method_settings())
+    with pytest.raises(FewscanError) as error, explained_training(config, built.stages()):
+        raise MemoryError
+    assert f"Lower {lower}, and train anew" in str(error.value)
+
+
+def test_without_a_method_the_slices_are_what_to_lower():
+    with (
+        pytest.raises(
+            FewscanError, match=r"Lower plan\.size=128, or set precision=bfloat16 \(now float32\), and train"
+        ),
+        explained_training(load_config("quick", ["precision=float32"])),
+    ):
+        raise MemoryError
 
 
 def test_too_little_memory_while_predicting(dataset, whole, tmp_path, monkeypatch):

@@ -15,7 +15,8 @@ KEYS = [
     "plan.size",
     "network.channels",
     "optimiser.learning_rate",
-    "stages",
+    "training",
+    "stages.global",
     "methods.action.queries",
 ]
 ASSIGNMENTS = [
@@ -26,7 +27,7 @@ ASSIGNMENTS = [
     "seed=!!python/object/apply:os.system ['true']",
     "seed=&a [*a, *a]",
     "logging.every=2024-13-45",
-    "stages.global.updates=0x10",
+    "methods.action.pretraining.global.updates=0x10",
 ]
 TEXTS = st.one_of(
     mutated([text.encode() for text in ASSIGNMENTS]).map(lambda raw: raw.decode("utf-8", "replace")),

@@ -172,7 +172,7 @@ def test_classes_share_negatives_and_draw_them_from_others_by_their_likeness(gen
     labels = torch.arange(300) % 3
     valid = (labels == torch.arange(3)[:, None]) & (torch.arange(300) < 240)
     n = 20_000
-    pool = draw_negatives(prototypes, valid, Contrast(negatives=n, tau=0.5), generator)
+    pool = draw_negatives(prototypes, valid, CONTRAST._replace(negatives=n), generator)
     assert n * 1.5 < len(pool.pixels) < n * 3
     assert all(len(row.unique()) == n for row in pool.slots)
     assert int(pool.pixels.max()) < 240

@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from fewscan.methods.action import Action
 from fewscan.networks.heads import cut_patches
-from fewscan.testing.methods import SIZES, STAGES, step_info
+from fewscan.testing.methods import SIZES, step_info
 from support.steps import build, start
 
 
@@ -24,10 +23,8 @@ def test_switches_leave_out_their_term_and_nothing_else():
 
 
 def test_stages_of_no_updates_are_left_out_by_the_loop():
-    off = STAGES.model_copy(update={"global_": STAGES.global_.model_copy(update={"updates": 0})})
-    method = build("action")
-    spec = method.spec.__class__(**{**vars(method.spec), "stages": off})
-    assert [s.updates for s in Action(spec, method.settings).stages()] == [0, 2, 2]
+    method = build("action", pretraining={"global": {"updates": 0}, "local": {"updates": 2}})
+    assert [stage.updates for stage in method.stages()] == [0, 2, 4]
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,12 @@ from typing import Any
 
 from fewscan.registry import METHODS
 from fewscan.testing.methods import MethodContract
+from support.steps import PRETRAINING
 
-# What a method has other than "sup" for terms that labels teach.
+# What a method has other than the defaults, and than "sup" for terms that labels teach.
 OTHERS: dict[str, dict[str, Any]] = {
+    "action": {"settings": {"pretraining": PRETRAINING}},
+    "action_pp": {"settings": {"pretraining": PRETRAINING}},
     # Its terms are of mixtures: where nothing but labels is to teach, its pseudo-labels count for nothing.
     "bcp": {
         "label_terms": ("copy_paste", "inward", "outward"),

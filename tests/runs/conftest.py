@@ -10,7 +10,7 @@ from support.scans import TINY, make_dataset
 from support.terminals import Notes
 
 # Until the network sees the discs: nothing can be compared in empty masks.
-SETTINGS = (*TINY, "stages.anatomical.updates=60")
+SETTINGS = (*TINY, "training.updates=66")
 HELD_OUT = [f"case_{i:02d}" for i in range(3, 13)]
 
 

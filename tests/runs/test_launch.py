@@ -20,12 +20,12 @@ from support.terminals import Notes
 
 RECIPE = (
     *TINY,
-    "stages.global.unlabelled=4",
-    "stages.local.unlabelled=4",
-    "stages.local.labelled=2",
-    "stages.anatomical.unlabelled=2",
-    "stages.anatomical.labelled=2",
-    "stages.anatomical.updates=14",
+    "methods.action.pretraining.global.unlabelled=4",
+    "methods.action.pretraining.local.unlabelled=4",
+    "methods.action.pretraining.local.labelled=2",
+    "training.unlabelled=2",
+    "training.labelled=2",
+    "training.updates=20",
     "network.dropout=[0,0.1]",
     "checkpoint.every=2",
     "logging.every=2",
@@ -140,10 +140,11 @@ def test_a_killed_rank_ends_the_others_and_one_process_goes_on(dataset, tmp_path
 
 
 def test_what_the_first_process_refuses_ends_all_and_is_said_once(dataset, tmp_path):
-    process = start(dataset, tmp_path / "run", "--set", "stages.local.labelled=3")
+    process = start(dataset, tmp_path / "run", "--set", "methods.action.pretraining.local.labelled=3")
     said = finish(process)
     assert process.returncode != 0
-    assert said.count("error: stages.local.labelled: 2 processes cannot share 3 images evenly. Set it to 4 or 2.") == 1
+    setting = "methods.action.pretraining.local.labelled"
+    assert said.count(f"error: {setting}: 2 processes cannot share 3 images evenly. Set it to 4 or 2.") == 1
     assert said.count("error:") == 1, said
     assert not (tmp_path / "run").exists()
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fewscan.config import Config, load_config
 from fewscan.data.index import DatasetIndex, read_dataset
@@ -102,6 +103,23 @@ def test_other_settings_and_another_split_are_named_together(run: RunFolder, fac
     other = load_config("quick", ["plan.size=64"])
     with pytest.raises(ConfigError, match=r"plan\.size=32, now plan\.size=64\n  3 cases as train labelled, now 1"):
         check_facts(run, other, make_split(index, 1), index)
+
+
+def test_a_run_of_an_older_version_is_refused_with_what_its_settings_have_become(run: RunFolder, facts: Facts) -> None:
+    begin(run, facts)
+    settings = yaml.safe_load(run.config.read_text())
+    del settings["training"]
+    settings["stages"] = {"anatomical": {"updates": 4000, "labelled": 4}, "global": {"updates": 0}}
+    run.config.write_text(yaml.safe_dump(settings))
+    with pytest.raises(ConfigError, match="an older version of fewscan") as error:
+        check_facts(run, *facts)
+    _, *lines, remedy = str(error.value).splitlines()
+    assert lines == [
+        "  stages.anatomical.labelled=4: is now training.labelled",
+        "  stages.anatomical.updates=4000: is now training.updates, which counts the updates of pre-training too",
+        "  stages.global.updates=0: is now methods.action.pretraining.global.updates, or that of methods.action_pp",
+    ]
+    assert remedy == "Go on with that version, or train anew in another folder."
 
 
 def test_a_file_that_changed_is_named(run: RunFolder, facts: Facts) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from support.scans import TINY, make_held_out
 
-SETTINGS = (*TINY, "stages.anatomical.updates=60", "network.dropout=[0,0.1]", "checkpoint.every=2", "logging.every=1")
+SETTINGS = (*TINY, "training.updates=66", "network.dropout=[0,0.1]", "checkpoint.every=2", "logging.every=1")
 MOST_STARTS = 100
 SHOW_TIMES = ("progress.png", "provenance.json", "report.html")
 

@@ -18,11 +18,9 @@ TINY = (
     "network.channels=[4,8]",
     "network.dropout=[0,0]",
     "methods.action.representation=8",
-    *(
-        f"stages.{stage}.{key}={value}"
-        for stage in ("global", "local", "anatomical")
-        for key, value in [("updates", 3)]
-    ),
+    "training.updates=9",
+    "methods.action.pretraining.global.updates=3",
+    "methods.action.pretraining.local.updates=3",
     "logging.every=2",
 )
 

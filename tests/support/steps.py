@@ -12,14 +12,32 @@ import torch
 from fewscan.data import store as stores
 from fewscan.data.patches import Patches
 from fewscan.data.sampler import EpochSampler
+from fewscan.methods.action_base import ActionBaseSettings
+from fewscan.methods.base import MethodSettings, TrainingSettings
 from fewscan.registry import METHODS
-from fewscan.testing.methods import SIZES, draw_batch, make_spec
+from fewscan.testing.methods import SIZES, TRAINING, draw_batch, make_spec
 
 
-def build(name, size=SIZES[0], seed=0, **settings):
+def make_pretraining(training: TrainingSettings) -> dict[str, dict[str, int]]:
+    """Stages i and ii of ACTION, each with a third of the updates and the training's batch."""
+    third = {"updates": training.updates // 3, "unlabelled": training.unlabelled}
+    return {"global": third, "local": {**third, "labelled": training.labelled}}
+
+
+PRETRAINING = make_pretraining(TRAINING)
+
+
+def settings_for(kind, training, **settings) -> MethodSettings:
+    """Settings of a class of methods, with pre-training where it has stages for that."""
+    if issubclass(kind.Settings, ActionBaseSettings):
+        settings = {"pretraining": make_pretraining(training), **settings}
+    return kind.Settings(**settings)
+
+
+def build(name, size=SIZES[0], seed=0, training=TRAINING, **settings):
     torch.manual_seed(seed)
     kind = METHODS.find(name)
-    return kind(make_spec(size), kind.Settings(**settings)).train()
+    return kind(make_spec(size, training=training), settings_for(kind, training, **settings)).train()
 
 
 def start(name, size, stage_name, **settings):

@@ -23,19 +23,13 @@ from fewscan.engine.log import RunLog
 from fewscan.engine.loop import average_gradients, broadcast_initial_state, fit, make_optimiser, weighted_sum
 from fewscan.engine.statistics import clean_statistics
 from fewscan.errors import Interrupted
-from fewscan.methods.base import Batch, ModelSpec, StagesSettings
+from fewscan.methods.base import Batch, ModelSpec, TrainingSettings
 from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS
 from fewscan.testing.methods import SIZES, step_info
-from support.steps import Stopper, Store
+from support.steps import Stopper, Store, settings_for
 
-STAGES = StagesSettings.model_validate(
-    {
-        "global": {"updates": 3, "labelled": 0, "unlabelled": 4},
-        "local": {"updates": 3, "labelled": 4, "unlabelled": 4},
-        "anatomical": {"updates": 3, "labelled": 4, "unlabelled": 4},
-    }
-)
+TRAINING = TrainingSettings(updates=9, labelled=4, unlabelled=4)
 N_CLASSES = 3
 UPDATES = 3
 CONFIG = load_config("quick", ["logging.every=1"])
@@ -92,7 +86,8 @@ def build(name, dropout=0.0, **settings):
     torch.manual_seed(0)
     network = UNetSettings(channels=(4, 6, 8), dropout=(dropout,) * 3)
     kind = METHODS.find(name)
-    return kind(ModelSpec(1, N_CLASSES, SIZES[0], network, AugmentationSettings(), STAGES), kind.Settings(**settings))
+    spec = ModelSpec(1, N_CLASSES, SIZES[0], network, AugmentationSettings(), TRAINING)
+    return kind(spec, settings_for(kind, TRAINING, **settings))
 
 
 def share_of_batch(stage):

@@ -18,9 +18,12 @@ from fewscan.terminal.console import Reporter
 # Enough for the phantom; minutes on two cores.
 DEMO_SETTINGS = (
     "plan.size=64",
-    "stages.global.updates=30",
-    "stages.local.updates=30",
-    "stages.anatomical.updates=700",
+    "training.updates=760",
+    *(
+        f"methods.{method}.pretraining.{stage}.updates=30"
+        for method in ("action", "action_pp")
+        for stage in ("global", "local")
+    ),
     "logging.validate_every=200",
 )
 

@@ -98,7 +98,7 @@ def train(
                 return Run(folder.path)
             # Before anything is written or preprocessed: what is wrong with them is put right by another setting.
             with seeded(config, launch.device):
-                check_batches(build_method(config, plan, launch.device))
+                check_batches(build_method(config, plan, launch.device), config.method)
             if state == "new":
                 write_facts(folder, config, plan, split, index)
             remove_leftovers(folder.path)

@@ -172,32 +172,43 @@ def average_gradients(method: Method, terms: dict[str, Tensor], loss: Tensor) ->
     return dict(zip(terms, means[:-1], strict=True)), means[-1]
 
 
-def check_batches(method: Method) -> None:
+def check_batches(method: Method, name: str) -> None:
     """Refuse batches that a stage cannot work with.
 
+    Args:
+        method: Method whose stages are looked at.
+        name: Name of the method in the settings, for messages.
+
     Raises:
-        ConfigError: a stage has an empty batch, a pre-training stage a single unlabelled image, or several ranks
-            cannot share a batch evenly.
+        ConfigError: A stage has an empty batch, fewer images than it needs, or a batch that the processes cannot share
+            evenly.
     """
     for stage in method.stages():
-        if stage.updates == 0:
-            continue
-        setting = f"stages.{stage.name if stage.name in ('global', 'local') else 'anatomical'}"
-        if stage.labelled + stage.unlabelled == 0:
-            raise ConfigError(f"{setting}: labelled and unlabelled are both 0. Raise one of them.")
-        fewest = count() * stage.fewest_unlabelled
-        if stage.unlabelled < fewest:
+        if stage.updates > 0:
+            _check_batch(stage, stage.full_section(name))
+
+
+def _check_batch(stage: Stage, section: str) -> None:
+    kinds = (
+        ("labelled", stage.labelled, stage.fewest_labelled),
+        ("unlabelled", stage.unlabelled, stage.fewest_unlabelled),
+    )
+    for kind, images, fewest in kinds:
+        least = count() * fewest
+        if images < least:
+            of_each = "every process" if count() > 1 else "a batch"
             raise ConfigError(
-                f"{setting}.unlabelled: {stage.unlabelled} is too few, "
-                f"this stage compares images with each other. Set it to {fewest} or more."
+                f"{section}.{kind}: {images} is too few: stage {stage.name} needs {fewest} in {of_each}. "
+                f"Set it to {least} or more."
             )
-        for kind, images, least in (("labelled", stage.labelled, 1), ("unlabelled", stage.unlabelled, fewest)):
-            fewer = images // count() * count()
-            if fewer < images:
-                raise ConfigError(
-                    f"{setting}.{kind}: {count()} processes cannot share {images} images evenly. "
-                    f"Set it to {fewer + count()}{f' or {fewer}' if fewer >= max(least, 1) else ''}."
-                )
+        fewer = images // count() * count()
+        if fewer < images:
+            raise ConfigError(
+                f"{section}.{kind}: {count()} processes cannot share {images} images evenly. "
+                f"Set it to {fewer + count()}{f' or {fewer}' if fewer >= max(least, 1) else ''}."
+            )
+    if stage.labelled + stage.unlabelled == 0:
+        raise ConfigError(f"{section}: labelled and unlabelled are both 0. Raise one of them.")
 
 
 def weighted_sum(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:

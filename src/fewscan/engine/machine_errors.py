@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
 from fewscan.config import Config
 from fewscan.errors import DataError, FewscanError, WriteError
+from fewscan.methods.base import Stage
 
 # PyTorch has a class for a GPU's memory alone; on the CPU it raises RuntimeError with these words of its allocator.
 CPU_ALLOCATOR = "DefaultCPUAllocator"
@@ -38,29 +39,38 @@ def explained_memory(remedy: str) -> Iterator[None]:
 
 
 @contextmanager
-def explained_training(config: Config) -> Iterator[None]:
+def explained_training(config: Config, stages: Sequence[Stage] = ()) -> Iterator[None]:
     """Turn faults of the machine into errors that say which setting to lower, or how to go on.
+
+    Args:
+        config: Settings of the training.
+        stages: Stages whose batches may take the memory; none before the method is built.
 
     Raises:
         FewscanError: the memory is not enough.
         DataError: a file cannot be written.
     """
     try:
-        with explained_memory(_smaller(config)):
+        with explained_memory(_smaller(config, stages)):
             yield
     except WriteError as error:
         raise DataError(f"{error} Then go on with --resume; all is kept that the last checkpoint holds.") from None
 
 
-def _smaller(config: Config) -> str:
-    """What to lower, and from what."""
-    stages = config.stages.model_dump(by_alias=True)
+def _smaller(config: Config, stages: Sequence[Stage]) -> str:
+    """What to lower, and from what: the batches that the method draws, the slices, the precision."""
     batches = [
-        f"stages.{name}.{kind}={stage[kind]}" for name, stage in stages.items() for kind in stage if kind != "updates"
+        f"{stage.full_section(config.method)}.{kind}={images}"
+        for stage in stages
+        if stage.updates > 0
+        for kind, images in (("labelled", stage.labelled), ("unlabelled", stage.unlabelled))
+        if images > 0
     ]
+    lower = f"the batches ({', '.join(dict.fromkeys(batches))}) or " if batches else ""
+    precision = "" if config.precision == "bfloat16" else f", or set precision=bfloat16 (now {config.precision})"
     return (
-        f"Lower the batches ({', '.join(batches)}) or plan.size={config.plan.size}, or set precision=bfloat16 "
-        f"(now {config.precision}), and train anew in another folder; with the same settings --resume goes on."
+        f"Lower {lower}plan.size={config.plan.size}{precision}, and train anew in another folder; "
+        "with the same settings --resume goes on."
     )
 
 

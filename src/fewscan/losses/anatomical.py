@@ -21,16 +21,16 @@ class Contrast(NamedTuple):
     """Settings of L_anco (method section 3).
 
     Attributes:
-        queries: per class.
-        negatives: in the pool that the queries of a class share.
-        tau: temperature of the loss and of the choice of negative classes.
-        hard_below: queries are pixels whose student probability of their class is below this.
+        queries: Queries per class, 1 or more.
+        negatives: Negatives per class, 1 or more, which all queries of the class share.
+        tau: Temperature τ > 0 of the loss and of the choice of negative classes.
+        hard_below: Probability, 0 to 1: pixels to which the student gives their class with less are queries.
     """
 
-    queries: int = 256
-    negatives: int = 512
-    tau: float = 0.5
-    hard_below: float = 0.97
+    queries: int
+    negatives: int
+    tau: float
+    hard_below: float
 
 
 class Pool(NamedTuple):

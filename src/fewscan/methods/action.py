@@ -75,7 +75,12 @@ class Action(ActionBase):
                 step.logits.softmax(dim=1),
                 torch.cat((step.labels, step.unlabelled.labels)),
                 torch.cat((torch.ones_like(step.labels, dtype=torch.bool), sure)),
-                Contrast(settings.queries, settings.negatives, settings.tau_anco, settings.hard_below),
+                Contrast(
+                    queries=settings.queries,
+                    negatives=settings.negatives,
+                    tau=settings.tau_anco,
+                    hard_below=settings.hard_below,
+                ),
                 info.generator,
             )
         }

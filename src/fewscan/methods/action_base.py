@@ -20,7 +20,7 @@ from fewscan.distributed.collectives import gather_over_ranks
 from fewscan.losses.consistency import confident_pseudo_loss, image_weighted_pseudo_loss
 from fewscan.losses.distillation import anchor_distillation
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Batch, ModelSpec, Stage, StepInfo
+from fewscan.methods.base import Batch, ModelSpec, Stage, StepInfo, TrainingSettings
 from fewscan.methods.semi import predict_pseudo_labels
 from fewscan.methods.teacher import AveragedTeacher, TeacherSettings
 from fewscan.networks.bank import MemoryBank
@@ -34,9 +34,38 @@ from fewscan.networks.heads import (
 )
 from fewscan.networks.modes import Statistics
 from fewscan.schedule import sigmoid_ramp_up
-from fewscan.settings import Count, NonNegative, Share
+from fewscan.settings import Count, CountOrZero, NonNegative, Settings, Share
 
 View = Literal["weak", "strong"]
+
+
+class GlobalSettings(Settings):
+    """Length and batch of stage i, which needs no labels."""
+
+    updates: CountOrZero = Field(0, description="Updates of stage i, out of `training.updates`; 0: without stage i.")
+    unlabelled: CountOrZero = Field(8, description="Unlabelled slices in a batch of stage i.")
+
+
+class LocalSettings(Settings):
+    """Length and batch of stage ii."""
+
+    updates: CountOrZero = Field(0, description="Updates of stage ii, out of `training.updates`; 0: without stage ii.")
+    labelled: CountOrZero = Field(4, description="Labelled slices in a batch of stage ii.")
+    unlabelled: CountOrZero = Field(4, description="Unlabelled slices in a batch of stage ii.")
+
+
+class PretrainingSettings(Settings):
+    """Stages i and ii. Stage iii has what they leave of the training's updates, and the training's batch."""
+
+    global_: GlobalSettings = Field(
+        default_factory=GlobalSettings, alias="global", description="Stage i, global contrastive distillation."
+    )
+    local: LocalSettings = Field(default_factory=LocalSettings, description="Stage ii, local contrastive distillation.")
+
+    @property
+    def updates(self) -> int:
+        """Updates of stages i and ii together."""
+        return self.global_.updates + self.local.updates
 
 
 class ActionBaseSettings(TeacherSettings):
@@ -64,6 +93,26 @@ class ActionBaseSettings(TeacherSettings):
     ramp_up: Share = Field(0.0, description="Share of stage iii over which λ_u rises to its value.")
     confident_from: Share = Field(0.97, description="Confidence of the pseudo-labels that L_unsup counts.")
     representation: Count = Field(512, description="Channels of the representation head.")
+    pretraining: PretrainingSettings = Field(
+        default_factory=PretrainingSettings, description="Lengths and batches of stages i and ii."
+    )
+
+    def check_training(self, training: TrainingSettings) -> None:
+        """Look whether stages i and ii are no longer than the whole training.
+
+        Args:
+            training: Length and batch of the whole training.
+
+        Raises:
+            ValueError: They are longer.
+        """
+        of_global, of_local = self.pretraining.global_.updates, self.pretraining.local.updates
+        if self.pretraining.updates > training.updates:
+            raise ValueError(
+                f"pretraining: its stages are longer ({of_global} + {of_local} updates) than the whole training, "
+                f"which has training.updates={training.updates}. Lower pretraining.global.updates or "
+                "pretraining.local.updates, or raise training.updates"
+            )
 
 
 class Temperatures(NamedTuple):
@@ -114,10 +163,22 @@ class ActionBase(AveragedTeacher):
 
     def stages(self) -> tuple[Stage, ...]:
         """Stages i, ii and iii."""
-        s = self.spec.stages
+        training, pretraining = self.spec.training, self.settings.pretraining
+        first, second = pretraining.global_, pretraining.local
+        left = training.updates - pretraining.updates
         # The projectors centre embeddings over the batch: pre-training needs two images.
-        named = (("global", s.global_, 2), ("local", s.local, 2), ("anatomical", s.anatomical, 1))
-        return tuple(Stage(name, x.updates, x.labelled, x.unlabelled, few) for name, x, few in named)
+        return (
+            Stage("global", first.updates, 0, first.unlabelled, fewest_unlabelled=2, section="pretraining.global"),
+            Stage(
+                "local",
+                second.updates,
+                second.labelled,
+                second.unlabelled,
+                fewest_unlabelled=2,
+                section="pretraining.local",
+            ),
+            Stage("anatomical", left, training.labelled, training.unlabelled, fewest_labelled=1, fewest_unlabelled=1),
+        )
 
     def start_stage(self, stage: Stage) -> None:
         """From here on, steps are of this stage."""

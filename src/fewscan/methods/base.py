@@ -14,7 +14,7 @@ from fewscan.augment.policy import Augmentation, AugmentationSettings
 from fewscan.losses.collapse import class_shares, mean_cosine_distance, subsample_pixels
 from fewscan.networks.heads import RepresentationHead
 from fewscan.networks.segmenter import NetworkSettings, SegmentationNetwork, build_network
-from fewscan.settings import CountOrZero, Settings
+from fewscan.settings import Count, CountOrZero, Settings
 
 PSEUDO_LABELS = "pseudo_labels"
 
@@ -52,44 +52,60 @@ class Stage:
     """A stretch of training with its own batch.
 
     Attributes:
-        name: as in the log.
-        updates: length.
-        labelled: labelled images in a batch.
-        unlabelled: unlabelled images in a batch.
-        fewest_unlabelled: the stage cannot work with fewer.
+        name: Name of the stage in the log.
+        updates: Length of the stage in updates; 0 leaves it out.
+        labelled: Labelled images in a batch, of all processes together.
+        unlabelled: Unlabelled images in a batch, of all processes together.
+        fewest_labelled: Labelled images that each process needs in its share of a batch.
+        fewest_unlabelled: Unlabelled images that each process needs in its share of a batch.
+        section: Section of the method's own settings that decides batch and length, such as "pretraining.local";
+            empty: `training`, which all methods share.
     """
 
     name: str
     updates: int
     labelled: int
     unlabelled: int
+    fewest_labelled: int = 0
     fewest_unlabelled: int = 0
+    section: str = ""
+
+    def full_section(self, method: str) -> str:
+        """Name, in the whole tree of settings, of the section that decides batch and length.
+
+        Args:
+            method: Name of the method in the settings.
+
+        >>> Stage("local", 100, 4, 4, section="pretraining.local").full_section("action")
+        'methods.action.pretraining.local'
+        """
+        return f"methods.{method}.{self.section}" if self.section else "training"
 
 
-class StageSettings(Settings):
-    """Length and batch of a stage."""
+class TrainingSettings(Settings):
+    """Length and batch of the training: as many updates for every method, whatever stages it spends them on."""
 
-    updates: CountOrZero = Field(description="Optimiser steps; 0 leaves the stage out.")
-    labelled: CountOrZero = Field(description="Labelled images in a batch.")
-    unlabelled: CountOrZero = Field(description="Unlabelled images in a batch.")
-
-
-class StagesSettings(Settings):
-    """The three stages of ACTION. Methods without pre-training train for the sum of the updates."""
-
-    global_: StageSettings = Field(alias="global", description="Stage i, global contrastive distillation.")
-    local: StageSettings = Field(description="Stage ii, local contrastive distillation.")
-    anatomical: StageSettings = Field(description="Stage iii, fine-tuning; its batch is the other methods'.")
-
-    @property
-    def total(self) -> StageSettings:
-        """One stage as long as all three, with the batch of the last."""
-        updates = self.global_.updates + self.local.updates + self.anatomical.updates
-        return self.anatomical.model_copy(update={"updates": updates})
+    updates: Count = Field(description="Updates of the weights in the whole training, stages of pre-training included.")
+    labelled: CountOrZero = Field(
+        description="Labelled slices in a batch, shared by all processes; stages of pre-training have their own."
+    )
+    unlabelled: CountOrZero = Field(
+        description="Unlabelled slices in a batch, shared by all processes; stages of pre-training have their own."
+    )
 
 
 class MethodSettings(Settings):
     """Base of every method's own settings."""
+
+    def check_training(self, training: TrainingSettings) -> None:
+        """Look whether length and batch of the training suit the method; those of most methods may be any.
+
+        Args:
+            training: Length and batch of the whole training.
+
+        Raises:
+            ValueError: They do not; the message begins with the name of one of the method's own settings.
+        """
 
 
 @dataclass(frozen=True)
@@ -102,7 +118,7 @@ class ModelSpec:
         size: sides of the images, 2 or 3 of them.
         network: settings of the segmentation network, of the class that their kind names.
         augmentation: weak and strong views.
-        stages: lengths and batches.
+        training: Length and batch of the training.
         precision: of the networks' arithmetic; None: that of the images.
     """
 
@@ -111,7 +127,7 @@ class ModelSpec:
     size: tuple[int, ...]
     network: NetworkSettings
     augmentation: AugmentationSettings
-    stages: StagesSettings
+    training: TrainingSettings
     precision: torch.dtype | None = None
 
     def build_network(self) -> SegmentationNetwork:
@@ -129,6 +145,7 @@ class Method(nn.Module, ABC):
 
     def __init__(self, spec: ModelSpec, settings: MethodSettings) -> None:
         super().__init__()
+        settings.check_training(spec.training)
         self.spec = spec
         self.settings = settings
         self.augment = Augmentation(spec.augmentation)

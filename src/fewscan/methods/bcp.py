@@ -46,12 +46,19 @@ class Bcp(AveragedTeacher):
         self.stage = "copy_paste"
 
     def stages(self) -> tuple[Stage, ...]:
-        """Copy-paste among labelled images, then self-training; together as long as ACTION's stages."""
-        total = self.spec.stages.total
-        first = round(self.settings.pretraining * total.updates)
+        """Copy-paste among labelled images, then self-training."""
+        training = self.spec.training
+        first = round(self.settings.pretraining * training.updates)
         return (
-            Stage("copy_paste", first, total.labelled, 0),
-            Stage("self_training", total.updates - first, total.labelled, total.unlabelled, 1),
+            Stage("copy_paste", first, training.labelled, 0, fewest_labelled=1),
+            Stage(
+                "self_training",
+                training.updates - first,
+                training.labelled,
+                training.unlabelled,
+                fewest_labelled=1,
+                fewest_unlabelled=1,
+            ),
         )
 
     def start_stage(self, stage: Stage) -> None:

@@ -30,7 +30,7 @@ class Labelled(NamedTuple):
 
 
 class SemiSupervised(Method):
-    """One stage, as long as all of ACTION's together; a step is what a subclass makes of both kinds of images."""
+    """One stage; a step is what a subclass makes of both kinds of images."""
 
     Settings: type[MethodSettings] = SemiSettings
     settings: SemiSettings
@@ -38,8 +38,17 @@ class SemiSupervised(Method):
 
     def stages(self) -> tuple[Stage, ...]:
         """The one stage."""
-        total = self.spec.stages.total
-        return (Stage("semi", total.updates, total.labelled, total.unlabelled, self.fewest_unlabelled),)
+        training = self.spec.training
+        return (
+            Stage(
+                "semi",
+                training.updates,
+                training.labelled,
+                training.unlabelled,
+                fewest_labelled=1,
+                fewest_unlabelled=self.fewest_unlabelled,
+            ),
+        )
 
     def forward(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """Augment the labelled images, as every method does, then take the step."""

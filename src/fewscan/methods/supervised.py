@@ -12,9 +12,9 @@ class Supervised(Method):
     """L_sup on augmented labelled images; "did the unlabelled scans help?" is answered against it."""
 
     def stages(self) -> tuple[Stage, ...]:
-        """One stage, as long as all stages of ACTION together."""
-        total = self.spec.stages.total
-        return (Stage("supervised", total.updates, total.labelled, 0),)
+        """One stage, without unlabelled images."""
+        training = self.spec.training
+        return (Stage("supervised", training.updates, training.labelled, 0, fewest_labelled=1),)
 
     def forward(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """L_sup of one batch."""

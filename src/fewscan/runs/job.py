@@ -86,7 +86,8 @@ def run_job(job: Job, launch: Launch) -> None:
         launch.broadcast_start(
             WorkerStart(config=job.config, plan=job.plan, checkpoint=path, validates=validate is not None)
         )
-        _fit(job, method, store, validate, checkpoints, saved)
+        with explained_training(job.config, method.stages()):
+            _fit(job, method, store, validate, checkpoints, saved)
         with clean_statistics(method.networks().values(), store, job.config.export.clean_statistics):
             _export(job, method)
             if val is not None:
@@ -115,7 +116,8 @@ def run_worker(launch: Launch, run: RunFolder, cache: Path) -> None:
     with explained_training(config), seeded(config, where), quiet as view:
         trained = build_method(config, start.plan, where)
         validate = _leave_to_first if start.validates else None
-        fit(trained, store, config, RunLog(None), view, validate, checkpoints, saved)
+        with explained_training(config, trained.stages()):
+            fit(trained, store, config, RunLog(None), view, validate, checkpoints, saved)
 
 
 def _leave_to_first(method: Method) -> dict[str, Any]:
@@ -132,7 +134,7 @@ def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
         size=plan.size,
         network=config.network,
         augmentation=config.augmentation.resolved(plan.turned),
-        stages=config.stages,
+        training=config.training,
         precision=choose_precision(config.precision, device),
     )
     method: Method = METHODS.find(config.method)(spec, config.method_settings())

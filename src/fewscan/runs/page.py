@@ -27,8 +27,8 @@ from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 
 MOST_CASES = 60
-# What a supervised run must share to be compared with.
-ALIKE = ("seed", "plan", "network", "augmentation", "stages")
+# What a supervised run must share to be compared with; `stages` is what older runs have in the place of `training`.
+ALIKE = ("seed", "plan", "network", "augmentation", "training", "stages")
 
 
 @dataclass(frozen=True)

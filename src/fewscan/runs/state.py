@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from fewscan.config import Config, read_settings
+from fewscan.config import Config, leaves, read_settings, renamed
 from fewscan.data.index import DatasetIndex
 from fewscan.data.plans.base import Plan
 from fewscan.data.plans.kinds import PlanFile
@@ -95,7 +95,9 @@ def check_facts(run: RunFolder, config: Config, split: Split, index: DatasetInde
         ConfigError: settings or split are others.
         DataError: the data set's files have changed, or the plan cannot be used.
     """
-    other = _differences(_leaves(read_settings(run.config)), _leaves(yaml.safe_load(config.to_yaml())))
+    found = leaves(read_settings(run.config))
+    _check_version(run, found)
+    other = _differences(found, leaves(yaml.safe_load(config.to_yaml())))
     other += _split_differences(read_json(run.splits), split.to_json())
     if other:
         raise ConfigError(
@@ -121,13 +123,16 @@ def _holds_lock_alone(run: RunFolder) -> bool:
     return run.path.is_dir() and all(path.name.startswith(own) for path in run.path.iterdir())
 
 
-def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict) or not tree:
-        return {prefix: tree}
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves |= _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    return leaves
+def _check_version(run: RunFolder, found: dict[str, Any]) -> None:
+    """Refuse settings that this version of fewscan no longer has: what they meant is decided otherwise now."""
+    older = [f"  {name}={value}: {renamed(name)}" for name, value in found.items() if renamed(name)]
+    if older:
+        lines = [
+            f"{run}: an older version of fewscan made this run, with settings that have other names now:",
+            *older,
+            "Go on with that version, or train anew in another folder.",
+        ]
+        raise ConfigError("\n".join(lines))
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from fewscan.augment.policy import AugmentationSettings
 from fewscan.classes import IGNORED
 from fewscan.config import OptimiserSettings
 from fewscan.engine.loop import make_optimiser, weighted_sum
-from fewscan.methods.base import Batch, Method, MethodSettings, ModelSpec, Stage, StagesSettings, StepInfo
+from fewscan.methods.base import Batch, Method, MethodSettings, ModelSpec, Stage, StepInfo, TrainingSettings
 from fewscan.networks.segmenter import NetworkSettings, SegmentationNetwork
 from fewscan.networks.unet import UNetSettings
 
@@ -24,23 +24,22 @@ if TYPE_CHECKING:
 N_CLASSES = 3
 SIZES: tuple[tuple[int, ...], ...] = ((16, 24), (8, 8, 8))
 SMALL_NETWORK = UNetSettings(channels=(4, 6, 8), dropout=(0, 0, 0.2))
-STAGES = StagesSettings.model_validate(
-    {
-        "global": {"updates": 2, "labelled": 0, "unlabelled": 2},
-        "local": {"updates": 2, "labelled": 2, "unlabelled": 2},
-        "anatomical": {"updates": 2, "labelled": 2, "unlabelled": 2},
-    }
-)
+TRAINING = TrainingSettings(updates=6, labelled=2, unlabelled=2)
 
 
-def make_spec(size: tuple[int, ...] = SIZES[0], network: NetworkSettings = SMALL_NETWORK) -> ModelSpec:
-    """What a small method is built from: one channel, three classes, two updates a stage.
+def make_spec(
+    size: tuple[int, ...] = SIZES[0],
+    network: NetworkSettings = SMALL_NETWORK,
+    training: TrainingSettings = TRAINING,
+) -> ModelSpec:
+    """What a small method is built from: one channel, three classes, six updates.
 
     Args:
         size: Sides of the images, 2 or 3 of them.
         network: Settings of the segmentation network.
+        training: Length and batch of the training.
     """
-    return ModelSpec(1, N_CLASSES, size, network, AugmentationSettings(), STAGES)
+    return ModelSpec(1, N_CLASSES, size, network, AugmentationSettings(), training)
 
 
 def draw_batch(stage: Stage, size: tuple[int, ...], seed: int = 0) -> Batch:
@@ -124,7 +123,7 @@ class MethodContract:
         assert issubclass(settings, MethodSettings)
         assert (settings.model_config.get("frozen"), settings.model_config.get("extra")) == (True, "forbid")
         assert all(field.description for field in settings.model_fields.values())
-        assert settings.model_validate(settings().model_dump(mode="json")) == settings()
+        assert settings.model_validate(settings().model_dump(mode="json", by_alias=True)) == settings()
 
     def test_the_networks_are_segmentation_networks_of_the_state_dict(self, size: tuple[int, ...]) -> None:
         method = self.build(size)
@@ -139,7 +138,7 @@ class MethodContract:
     def test_stages_are_as_long_as_the_settings_say(self, size: tuple[int, ...]) -> None:
         stages = self.build(size).stages()
         assert len({stage.name for stage in stages}) == len(stages)
-        assert sum(stage.updates for stage in stages) == STAGES.total.updates
+        assert sum(stage.updates for stage in stages) == TRAINING.updates
 
     def test_terms_are_finite_scalars_and_the_batch_is_not_modified(self, size: tuple[int, ...], stage: str) -> None:
         method, batch = self.start(size, stage)
