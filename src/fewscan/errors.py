@@ -22,7 +22,16 @@ from pathlib import Path
 
 
 class FewscanError(Exception):
-    """Something a user can put right: the text says what is wrong, where, and what to do."""
+    """Something a user can put right: the text says what is wrong, where, and what to do.
+
+    Examples:
+        >>> import fewscan
+        >>> try:
+        ...     fewscan.predict("NOWHERE", ["SCANS"], output="MASKS")
+        ... except fewscan.FewscanError as error:
+        ...     print(type(error).__name__)
+        DataError
+    """
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,11 @@ class Fault:
         problem: what is wrong, without a full stop.
         remedy: what to do, without a full stop.
         fatal: training or prediction would fail or learn nonsense; otherwise worth a look.
+
+    Examples:
+        >>> import fewscan
+        >>> print(fewscan.Fault("scans/a.nii.gz", "the file is empty", "Copy it again from its source"))
+        scans/a.nii.gz: the file is empty. Copy it again from its source.
     """
 
     file: str
@@ -56,9 +70,11 @@ class DataError(FewscanError):
     Args:
         faults: at least one; or a text, where no fault was made yet.
 
-    >>> raise DataError.of("scans/a.nii.gz", "the file is empty", "Copy it again from its source")
-    Traceback (most recent call last):
-    fewscan.errors.DataError: scans/a.nii.gz: the file is empty. Copy it again from its source.
+    Examples:
+        >>> import fewscan
+        >>> raise fewscan.DataError.of("scans/a.nii.gz", "the file is empty", "Copy it again from its source")
+        Traceback (most recent call last):
+        fewscan.errors.DataError: scans/a.nii.gz: the file is empty. Copy it again from its source.
     """
 
     def __init__(self, faults: Sequence[Fault] | str) -> None:
@@ -88,15 +104,31 @@ def _cut(line: str) -> Fault:
 
 
 class ConfigError(FewscanError):
-    """A setting or an argument is not what it has to be."""
+    """A setting or an argument is not what it has to be.
+
+    Examples:
+        >>> import fewscan
+        >>> fewscan.train("DATASET", "RUN", recipe="slow")
+        Traceback (most recent call last):
+        fewscan.errors.ConfigError: There is no recipe named 'slow'. There are: auto, paper, quick.
+    """
 
 
 class Interrupted(SystemExit):
-    """A signal asked to stop; no error, and not caught as one. The exit code is the shell's: 128 + the signal.
+    """A signal asked to stop; no error, and not caught as one.
 
     Args:
-        number: of the signal.
-        message: what was left, and how to go on.
+        number: number of the signal, such as 2 of SIGINT.
+        message: what was left undone, and how to go on.
+
+    Attributes:
+        code: exit code of the shell, 128 + the number of the signal.
+        message: what was left undone, and how to go on.
+
+    Examples:
+        >>> import fewscan
+        >>> fewscan.Interrupted(15, "Stopped by SIGTERM after update 20 of 100.").code
+        143
     """
 
     def __init__(self, number: int, message: str) -> None:
@@ -125,6 +157,14 @@ class WriteError(DataError):
     Args:
         path: path of the file.
         error: what the system said.
+
+    Examples:
+        >>> import errno
+        >>> from pathlib import Path
+        >>> import fewscan
+        >>> error = fewscan.WriteError(Path("MASKS/a.nii.gz"), OSError(errno.ENOSPC, "No space left on device"))
+        >>> print(error, error.stops_all)
+        MASKS/a.nii.gz: cannot be written: No space left on device. Make room on that disk. True
     """
 
     def __init__(self, path: Path, error: OSError) -> None:
@@ -146,6 +186,12 @@ class DamagedError(DataError):
     Args:
         path: path of the checkpoint.
         reason: how the damage was noticed.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import fewscan
+        >>> fewscan.DamagedError(Path("RUN/checkpoints/000000200.ckpt"), "its checksum is wrong").reason
+        'its checksum is wrong'
     """
 
     def __init__(self, path: Path, reason: str) -> None:

@@ -44,10 +44,17 @@ class BenchmarkResult:
     """What a benchmark came to.
 
     Attributes:
-        output: its folder.
+        output: folder of the benchmark.
         arms: methods and numbers of labelled patients with their runs, as in the tables.
         failed: names of the runs that failed this time; each has a log.
         missing: names of all runs that are not there: failed, or still another process's.
+
+    Examples:
+        >>> import fewscan
+        >>> methods = ["supervised"]
+        >>> result = fewscan.benchmark("DATASET", "BENCH", methods=methods, labelled=[1], seeds=[0], settings=short)
+        >>> result.failed, result.missing, result.rows()[0]["dice_sd"]
+        ((), (), None)
     """
 
     output: Path

@@ -58,6 +58,13 @@ def benchmark(
         ConfigError: a setting cannot be used, or a run in the folder was made with other settings.
         DataError: something is wrong with the data set's folder or its split.
         Interrupted: SIGINT or SIGTERM asked to stop while training; the same call makes what is missing.
+
+    Examples:
+        >>> import fewscan
+        >>> methods = ["supervised"]
+        >>> result = fewscan.benchmark("DATASET", "BENCH", methods=methods, labelled=[1], seeds=[0], settings=short)
+        >>> [(row["method"], row["labelled"], row["seeds"]) for row in result.rows()]
+        [('supervised', 1, 1)]
     """
     reporter = reporter or Reporter(quiet=True)
     output = Path(output)

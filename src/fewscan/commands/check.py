@@ -22,6 +22,11 @@ def check(dataset: AnyPath, *, reporter: Reporter | None = None) -> list[Fault]:
 
     Returns:
         The faults; training would fail if any of them is fatal.
+
+    Examples:
+        >>> import fewscan
+        >>> fewscan.check("DATASET")
+        []
     """
     reporter = reporter or Reporter(quiet=True)
     root = Path(dataset)

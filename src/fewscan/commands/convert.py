@@ -24,6 +24,11 @@ def convert(layout: str, source: AnyPath, *, destination: AnyPath, reporter: Rep
     Raises:
         ConfigError: there is no such converter.
         DataError: a file of the source is missing or cannot be read, or the destination is not empty.
+
+    Examples:
+        >>> import fewscan
+        >>> fewscan.convert("msd", "Task04_Hippocampus", destination="HIPPOCAMPUS").name
+        'HIPPOCAMPUS'
     """
     reporter = reporter or Reporter(quiet=True)
     written = 0

@@ -56,6 +56,11 @@ def demo(
         FewscanError: training had to stop: the loss is not finite, or the memory is not enough.
         WriteError: the disk is full, read-only or gone.
         Interrupted: SIGINT or SIGTERM asked to stop while training.
+
+    Examples:
+        >>> import fewscan
+        >>> fewscan.demo("DEMO", method="supervised", settings=short).summary["n_cases"]
+        12
     """
     reporter = reporter or Reporter(quiet=True)
     output = Path(output)

@@ -44,6 +44,12 @@ def evaluate(
     Raises:
         DataError: a mask lies elsewhere than its reference, cannot be read, or holds what is no class.
         ConfigError: a tolerance is no length, or there are no such rules.
+
+    Examples:
+        >>> import fewscan
+        >>> scores = fewscan.evaluate("MASKS", "DATASET/labelsTr", missing="skip")
+        >>> list(scores.cases), list(scores.classes)
+        (['case_03'], ['disc'])
     """
     wrong = [tolerance for tolerance in tolerances_mm if not (math.isfinite(tolerance) and tolerance > 0)]
     if wrong:

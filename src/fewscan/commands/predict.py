@@ -55,6 +55,12 @@ def predict(
         WriteError: the disk is full, read-only or gone.
         ConfigError: there is no such device.
         FewscanError: the memory is not enough.
+
+    Examples:
+        >>> import fewscan
+        >>> masks = fewscan.predict("RUN", ["DATASET/imagesTr/case_03_0000.nii.gz"], output="MASKS")
+        >>> [mask.name for mask in masks]
+        ['case_03.nii.gz']
     """
     reporter = reporter or Reporter(quiet=True)
     where = choose_device(device)

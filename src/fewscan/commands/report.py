@@ -41,6 +41,11 @@ def report(
     Raises:
         DataError: the folder is not a run's, or an image, mask or data set is not to be found or does not fit.
         ConfigError: the run to compare with is of other scans.
+
+    Examples:
+        >>> import fewscan
+        >>> fewscan.report("RUN", most_cases=10).name
+        'report.html'
     """
     reporter = reporter or Reporter(quiet=True)
     files = read_run(RunFolder(Path(run)))

@@ -46,6 +46,11 @@ def suggest(
     Raises:
         ConfigError: there are fewer patients without a label, or there is no such device.
         DataError: the run is not finished, or the data set is not the run's or not to be found.
+
+    Examples:
+        >>> import fewscan
+        >>> sorted(suggestion.patient for suggestion in fewscan.suggest("RUN", count=3))
+        ['case_02', 'case_04', 'case_05']
     """
     reporter = reporter or Reporter(quiet=True)
     folder = RunFolder(Path(run))

@@ -72,6 +72,12 @@ def train(
         WriteError: the disk is full, read-only or gone.
         DamagedError: every checkpoint of the unfinished run is damaged.
         Interrupted: SIGINT or SIGTERM asked to stop while training; `resume` goes on.
+
+    Examples:
+        >>> import fewscan
+        >>> run = fewscan.train("DATASET", "RUN", labelled=2, recipe="quick", settings=short)
+        >>> run.model.name, run.validation is not None
+        ('model.safetensors', True)
     """
     reporter = reporter or Reporter(quiet=True)
     folder = RunFolder(Path(output))

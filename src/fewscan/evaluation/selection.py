@@ -24,12 +24,18 @@ class Suggestion(NamedTuple):
     """A patient to label.
 
     Attributes:
-        patient: its name.
-        cases: its scans in the training split.
-        score: share of the uncertain patients' distance from the nearest example that its label takes away.
-        uncertainty: entropy in nats per pixel of predicted foreground, mean over its scans.
-        distance: from the nearest patient labelled or suggested before it; 1 is the median between two patients.
-        reason: in words.
+        patient: name of the patient.
+        cases: names of the patient's scans in the training split.
+        score: share, 0 to 1, of the uncertain patients' distance from the nearest example that this label takes away.
+        uncertainty: entropy in nats per pixel of predicted foreground, mean over the patient's scans.
+        distance: distance from the nearest patient labelled or suggested before; 1 is the median between two patients.
+        reason: why this patient, in words.
+
+    Examples:
+        >>> import fewscan
+        >>> best = fewscan.suggest("RUN", count=3)[0]
+        >>> len(best.cases), best.score > 0
+        (1, True)
     """
 
     patient: str

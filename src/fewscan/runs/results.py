@@ -22,24 +22,30 @@ class Evaluation:
     """Scores of masks against references.
 
     Attributes:
-        summary: of all cases, see `fewscan.evaluation.summary.summarise`; what `summary.json` holds.
+        summary: scores of all cases, as `summary.json` holds them; see `fewscan.evaluation.summary.Summary`.
+
+    Examples:
+        >>> import fewscan
+        >>> scores = fewscan.evaluate("DATASET/labelsTr", "DATASET/labelsTr")
+        >>> scores.dice, scores.classes["disc"]["hd95_mm"], scores.missing
+        (1.0, 0.0, [])
     """
 
     summary: Summary
 
     @property
     def dice(self) -> float | None:
-        """Mean over foreground classes and cases; None where no mask shows a class and no `dataset.json` names one."""
+        """Dice, mean over foreground classes and cases; None where nothing was there to score."""
         return self.summary["mean"]["dice"]
 
     @property
     def classes(self) -> dict[str, dict[str, float | None]]:
-        """Metric by class; None: undefined."""
+        """Mean over cases, by class and metric; None: undefined."""
         return dict(self.summary["classes"])
 
     @property
     def cases(self) -> dict[str, dict[str, dict[str, float | None]]]:
-        """Metric by case and class; None: undefined."""
+        """Value by case, class and metric; None: undefined."""
         return dict(self.summary["cases"])
 
     @property
@@ -61,8 +67,14 @@ class Predictions:
     """Masks that were written.
 
     Attributes:
-        folder: that holds them.
-        masks: a file per scan.
+        folder: folder of the masks and their tables.
+        masks: path of the mask of each scan that was segmented.
+
+    Examples:
+        >>> import fewscan
+        >>> masks = fewscan.predict("RUN", ["DATASET/imagesTr"], output="ALL")
+        >>> len(masks), masks.folder.name, masks.masks[0].name
+        (6, 'ALL', 'case_00.nii.gz')
     """
 
     folder: Path
@@ -86,7 +98,14 @@ class Run:
     """A finished training; may be handed to whatever takes a path.
 
     Attributes:
-        folder: of the run.
+        folder: folder of the run.
+
+    Examples:
+        >>> import fewscan
+        >>> from pathlib import Path
+        >>> run = fewscan.Run(Path("RUN"))
+        >>> run.records[-1]["stage"], sorted(run.validation.cases)
+        ('anatomical', ['case_03'])
     """
 
     folder: Path
@@ -96,17 +115,17 @@ class Run:
 
     @property
     def files(self) -> RunFolder:
-        """Where each file of the run lies."""
+        """Paths of the files of the run."""
         return RunFolder(self.folder)
 
     @property
     def model(self) -> Path:
-        """The weights; `model.json` beside them says what they are."""
+        """Path of the weights; `model.json` beside them says what they are."""
         return self.files.weights
 
     @property
     def validation(self) -> Evaluation | None:
-        """Of the last weights on the validation cases; None without such cases."""
+        """Scores of the last weights on the validation cases; None without such cases."""
         path = self.files.validation.summary
         return Evaluation(read_json(path)) if path.is_file() else None
 

@@ -22,9 +22,15 @@ def plain_console(stderr: bool = False, quiet: bool = False) -> Console:
 
 
 class Reporter:
-    """Talks to the user on standard error; silent where `quiet`.
+    """Talks to the user on standard error: live bars on a terminal, elsewhere a plain line now and then.
 
-    On a terminal there are live bars, elsewhere a plain line now and then.
+    Args:
+        quiet: whether nothing is said.
+
+    Examples:
+        >>> import fewscan
+        >>> fewscan.check("DATASET", reporter=fewscan.Reporter(quiet=True))
+        []
     """
 
     def __init__(self, quiet: bool = False) -> None:
@@ -33,7 +39,7 @@ class Reporter:
 
     @property
     def console(self) -> Console:
-        """Made when first needed: rich takes time to import."""
+        """The console of standard error, made when it is first needed: rich takes time to import."""
         if self._console is None:
             self._console = plain_console(stderr=True, quiet=self.quiet)
         return self._console
@@ -44,12 +50,17 @@ class Reporter:
         return self.console.is_terminal and not self.quiet
 
     def say(self, what: RenderableType) -> None:
-        """One line, table or other thing; a line as it is, whatever names are in it."""
+        """Show a line, a table or another thing; a line as it is, whatever names are in it."""
         self.console.print(what, soft_wrap=isinstance(what, str), markup=False, emoji=False)
 
     @contextmanager
     def bar(self, text: str, total: int) -> Iterator[Callable[[], None]]:
-        """A bar that the returned function moves on by one."""
+        """Show a bar; the function that is given moves it on by one.
+
+        Args:
+            text: what is going on.
+            total: number of steps until it is done.
+        """
         with self.progress() as progress:
             task = progress.add_task(text, total=total)
             yield lambda: progress.advance(task)
