@@ -42,7 +42,8 @@ def raised_by() -> str:
 
 def raised_of(command: FunctionType) -> Iterator[tuple[str, str]]:
     """Exceptions and their texts, from the docstring."""
-    _, _, raises = inspect.cleandoc(command.__doc__ or "").partition("\nRaises:\n")
+    _, _, rest = inspect.cleandoc(command.__doc__ or "").partition("\nRaises:\n")
+    raises, _, _ = rest.partition("\n\n")
     for entry in ENTRY.finditer(inspect.cleandoc(raises)):
         yield entry["name"], " ".join(entry["text"].split())
 
