@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -83,6 +84,18 @@ def test_the_version_is_the_package_s() -> None:
     assert fewscan.__version__ == project["version"]
 
 
+def blocks_of_the_reference(folder: Path) -> list[Path]:
+    """The Python that the pages of the reference show, as files."""
+    found = []
+    for page in ("python", "errors"):
+        text = (ROOT / "docs" / "reference" / f"{page}.md").read_text("utf-8")
+        for number, block in enumerate(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)):
+            found.append(folder / f"{page}_{number}.py")
+            found[-1].write_text(block, "utf-8")
+    assert len(found) == 2
+    return found
+
+
 def test_a_user_s_script_is_fully_typed_and_a_wrong_one_is_not(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.py"
     wrong.write_text(
@@ -96,12 +109,12 @@ def test_a_user_s_script_is_fully_typed_and_a_wrong_one_is_not(tmp_path: Path) -
         "run.validation.dice\n"
         "value = json.loads('1')\n"
     )
-    right = ROOT / "tests" / "support" / "user_script.py"
+    right = [ROOT / "tests" / "support" / "user_script.py", *blocks_of_the_reference(tmp_path)]
     # Kept between runs: mypy reads PyTorch once.
     cache = ROOT / ".mypy_cache" / "user_script"
     options = ["--strict", "--disallow-any-expr", "--config-file=", "--cache-dir", str(cache)]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", *options, str(right), str(wrong)],
+        [sys.executable, "-m", "mypy", *options, *map(str, right), str(wrong)],
         cwd=tmp_path,
         # Found as an installed package is, not as sources of one's own: only so `py.typed` counts.
         env={**os.environ, "PYTHONPATH": str(Path(fewscan.__file__).parents[1])},
@@ -109,7 +122,7 @@ def test_a_user_s_script_is_fully_typed_and_a_wrong_one_is_not(tmp_path: Path) -
         text=True,
     )
     found = [line.partition("error: ")[2] for line in done.stdout.splitlines() if ": error: " in line]
-    assert [line for line in done.stdout.splitlines() if "user_script" in line] == []
+    assert [line for line in done.stdout.splitlines() if ".py:" in line and not line.startswith("wrong.py:")] == []
     expected = ("trian", "Too many positional", '"labeled"', "\"Literal['lax']\"", 'has no attribute "dice"', '"Any"')
     assert len(found) == len(expected), done.stdout + done.stderr
     for error, words in zip(found, expected, strict=True):
