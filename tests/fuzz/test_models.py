@@ -27,7 +27,10 @@ PATHS = [
     ("network", "channels"),
     ("network", "dropout"),
     ("plan",),
-    *(("plan", key) for key in ("size", "slice_axis", "spacing_mm", "normalisation", "class_names", "channel_names")),
+    *(
+        ("plan", key)
+        for key in ("kind", "size", "slice_axis", "spacing_mm", "normalisation", "class_names", "channel_names")
+    ),
 ]
 
 

@@ -86,6 +86,7 @@ class Plan(StrictModel, ABC):
 
     Settings: ClassVar[type[PlanSettings]] = PlanSettings
 
+    kind: str
     dataset: str
     channel_names: Annotated[tuple[str, ...], Field(min_length=1)]
     class_names: Annotated[tuple[str, ...], Field(min_length=2, max_length=MOST_CLASSES)]

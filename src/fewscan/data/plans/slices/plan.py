@@ -53,7 +53,7 @@ class SlicePlan(Plan):
 
     Settings: ClassVar[type[PlanSettings]] = SliceSettings
 
-    kind: Literal["slices"] = Field("slices", exclude=True)
+    kind: Literal["slices"] = "slices"
     slice_axis: Annotated[int, Field(ge=0, le=2)]
     size: tuple[Side, Side]
     spacing_mm: tuple[Positive, Positive] | None
