@@ -67,9 +67,10 @@ class Training:
 
     def __init__(self, variant: Variant, options: Options, store: Store | None = None) -> None:
         self.store = store or drawn_store(variant.size, options)
-        self.config = options.config(variant.size, variant.method, variant.settings)
+        plan, where = plan_of(variant.size), options.where
+        self.config = options.config(variant.size, variant.method, variant.settings).resolved(plan, where)
         torch.manual_seed(self.config.seed)
-        self.method = build_method(self.config, plan_of(variant.size), options.where).train()
+        self.method = build_method(self.config, plan, where).train()
         self.stage = next(stage for stage in self.method.stages() if stage.name == variant.stage)
         self.method.start_stage(self.stage)
         self.batches = Batches(self.store, self.config.seed)
@@ -114,8 +115,9 @@ def variants(size: int, options: Options) -> list[Variant]:
     """Every stage of every registered method, and the floor of those that have L_anco, in its last stage."""
     found = []
     for name in options.methods or METHODS.built_in:
-        config = options.config(size, name)
-        stages = [stage.name for stage in build_method(config, plan_of(size), options.where).stages()]
+        plan, where = plan_of(size), options.where
+        config = options.config(size, name).resolved(plan, where)
+        stages = [stage.name for stage in build_method(config, plan, where).stages()]
         found += [Variant(name, stage, size) for stage in stages]
         if "use_anco" in type(config.method_settings()).model_fields:
             found.append(Variant(name, stages[-1], size, "floor"))

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from pydantic import BaseModel
 
@@ -13,6 +14,7 @@ from fewscan.errors import ConfigError, DataError
 from fewscan.methods.action import ActionSettings
 from fewscan.registry import METHODS, NETWORKS
 from fewscan.testing.methods import make_spec
+from support.scans import PLAN
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -247,6 +249,21 @@ def test_every_method_trains_for_equally_many_updates(recipe, device):
         method = METHODS.find(name)(make_spec(training=config.training), config.method_settings())
         lengths[name] = sum(stage.updates for stage in method.stages())
     assert set(lengths.values()) == {config.training.updates}
+
+
+def test_what_is_left_to_the_device_and_the_plan_is_decided_once(monkeypatch):
+    def be_on_a_machine(*, with_bfloat16):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": with_bfloat16})
+
+    be_on_a_machine(with_bfloat16=True)
+    cpu, config = torch.device("cpu"), load_config("quick")
+    resolved = config.resolved(PLAN.model_copy(update={"turned": 0.2}), cpu)
+    assert (config.is_resolved, resolved.is_resolved) == (False, True)
+    assert (resolved.precision, resolved.augmentation.spatial.turn) == ("bfloat16", 0.5)
+    assert Config.model_validate(yaml.safe_load(resolved.to_yaml())).is_resolved
+    be_on_a_machine(with_bfloat16=False)
+    assert resolved.resolved(PLAN, cpu) == resolved
+    assert config.resolved(PLAN, cpu).precision == "float32"
 
 
 def test_pretraining_is_a_part_of_the_training():

@@ -9,11 +9,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from fewscan.augment.policy import AugmentationSettings
+from fewscan.data.plans.base import Plan
 from fewscan.data.plans.slices.planner import SliceSettings
+from fewscan.devices import choose_precision
 from fewscan.errors import ConfigError, DataError
 from fewscan.io.files import read_text
 from fewscan.methods.base import MethodSettings, TrainingSettings
@@ -87,7 +90,7 @@ class ExportSettings(Settings):
 
 
 class Config(Settings):
-    """All settings of a training run, resolved."""
+    """All settings of a training run; `resolved` decides what is left to the device and the plan."""
 
     method: str = Field("action", description="Name in the registry of methods.")
     seed: CountOrZero = Field(0, description="Of everything that is random.")
@@ -120,6 +123,27 @@ class Config(Settings):
                     f"methods.{name}: there is no such method.{_hint(name, known)} There are {', '.join(known)}"
                 )
         return self
+
+    def resolved(self, plan: Plan, device: torch.device) -> Config:
+        """The settings with everything decided that may be left to the device and the plan; those that a run saves.
+
+        Args:
+            plan: Plan of the data set, which says whether scans lie turned.
+            device: Device that training runs on.
+
+        Raises:
+            ConfigError: The device cannot compute in the precision that is set.
+        """
+        decided = {
+            "precision": choose_precision(self.precision, device),
+            "augmentation": self.augmentation.resolved(plan.turned),
+        }
+        return self.model_copy(update=decided)
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether nothing is left to be decided."""
+        return self.precision != "auto" and self.augmentation.spatial.turn is not None
 
     def method_settings(self) -> MethodSettings:
         """The settings of the chosen method, checked by its own class.

@@ -136,6 +136,41 @@ def test_methods_go_on_to_the_same_model(dataset, tmp_path, monkeypatch, method,
     assert is_same(tmp_path / "broken", go_on(dataset, tmp_path / "whole", **short))
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_run_goes_on_in_its_own_precision_or_not_at_all(dataset, tmp_path, monkeypatch, fast):
+    def be_on_a_machine(*, with_bfloat16):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": with_bfloat16})
+
+    def signal_at(view, done, total, stage):
+        if done == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run, here, there = tmp_path / "run", *(("bfloat16", "float32") if fast else ("float32", "bfloat16"))
+    be_on_a_machine(with_bfloat16=fast)
+    with monkeypatch.context() as patch:
+        patch.setattr("fewscan.runs.job.TrainingView.on_update", signal_at)
+        with pytest.raises(Interrupted):
+            go_on(dataset, run, settings=TINY)
+    assert yaml.safe_load((run / "config.yaml").read_text())["precision"] == here
+
+    before = sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))
+    be_on_a_machine(with_bfloat16=not fast)
+    with pytest.raises(ConfigError) as error:
+        go_on(dataset, run, settings=TINY)
+    _, *lines = str(error.value).splitlines()
+    assert lines == [
+        f"  precision={here}, now precision={there}",
+        f"precision=auto is {there} on cpu: --set precision={here} goes on as the run was started.",
+        "Give the same options, or choose another folder.",
+    ]
+    assert before == sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))
+    go_on(dataset, run, settings=(*TINY, f"precision={here}"))
+
+    be_on_a_machine(with_bfloat16=fast)
+    assert is_same(run, go_on(dataset, tmp_path / "whole", settings=TINY))
+    assert read_json(run / "provenance.json")["precision"] == here
+
+
 def test_a_damaged_newest_checkpoint_is_noticed_and_the_one_before_used(dataset, whole, unfinished):
     # Killed before it removed what is too old, a run has more than two.
     *_, older, newest = checkpoint_files(unfinished / "checkpoints")

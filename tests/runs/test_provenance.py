@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import fewscan
+from fewscan.config import load_config
 from fewscan.errors import DataError
 from fewscan.io.files import read_json, write_json
 from fewscan.reporting.page.sources import Provenance
@@ -27,7 +28,8 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def write(run: RunFolder, resumed_after: int | None = None) -> Provenance:
-    write_provenance(run, run.path.parent / "set", 7, torch.device("cpu"), time.time() - 60, resumed_after)
+    config = load_config("quick", ["seed=7", "precision=float32"])
+    write_provenance(run, run.path.parent / "set", config, torch.device("cpu"), time.time() - 60, resumed_after)
     return Provenance.model_validate(read_json(run.provenance))
 
 
@@ -37,9 +39,9 @@ def test_everything_that_decides_the_weights_is_hashed(run: RunFolder) -> None:
     assert told.sha256 == {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
 
 
-def test_time_seed_versions_and_machine_are_told(run: RunFolder) -> None:
+def test_time_seed_precision_versions_and_machine_are_told(run: RunFolder) -> None:
     told = write(run)
-    assert (told.seed, told.resumed_after) == (7, None)
+    assert (told.seed, told.precision, told.resumed_after) == (7, "float32", None)
     assert 60 <= told.seconds < 120
     assert told.started < told.finished
     assert told.versions["fewscan"] == fewscan.__version__

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from fewscan.config import Config, load_config
@@ -17,6 +18,7 @@ from fewscan.run_folder import RunFolder
 from fewscan.runs.state import check_facts, check_free, check_new, find_state, list_files, locked, write_facts
 from support.scans import PLAN, make_held_out
 
+CPU = torch.device("cpu")
 Facts = tuple[Config, Split, DatasetIndex]
 
 
@@ -28,7 +30,7 @@ def run(tmp_path: Path) -> RunFolder:
 @pytest.fixture
 def facts(tmp_path: Path) -> Facts:
     index = read_dataset(make_held_out(tmp_path / "set"))
-    return load_config("quick", ["plan.size=32"]), make_split(index), index
+    return load_config("quick", ["plan.size=32", "precision=float32"]), make_split(index), index
 
 
 def begin(run: RunFolder, facts: Facts) -> None:
@@ -36,7 +38,7 @@ def begin(run: RunFolder, facts: Facts) -> None:
     config, split, index = facts
     run.path.mkdir()
     plan = PLAN.model_copy(update={"channel_names": index.channel_names, "class_names": index.classes.names})
-    write_facts(run, config, plan, split, index)
+    write_facts(run, config.resolved(plan, CPU), plan, split, index)
 
 
 def test_what_holds_something_is_no_new_folder(tmp_path: Path) -> None:
@@ -93,16 +95,19 @@ def test_a_run_that_is_there_needs_resume(run: RunFolder, facts: Facts) -> None:
 
 def test_a_run_goes_on_with_the_plan_that_it_was_started_with(run: RunFolder, facts: Facts) -> None:
     begin(run, facts)
-    assert check_facts(run, *facts).size == PLAN.size
+    config, plan = check_facts(run, *facts, CPU)
+    assert plan.size == PLAN.size
+    assert config.is_resolved
+    assert config.to_yaml() == run.config.read_text()
     assert set(read_json(run.files)) == set(list_files(facts[2], facts[1]))
 
 
 def test_other_settings_and_another_split_are_named_together(run: RunFolder, facts: Facts) -> None:
     begin(run, facts)
     _, _, index = facts
-    other = load_config("quick", ["plan.size=64"])
+    other = load_config("quick", ["plan.size=64", "precision=float32"])
     with pytest.raises(ConfigError, match=r"plan\.size=32, now plan\.size=64\n  3 cases as train labelled, now 1"):
-        check_facts(run, other, make_split(index, 1), index)
+        check_facts(run, other, make_split(index, 1), index, CPU)
 
 
 def test_a_run_of_an_older_version_is_refused_with_what_its_settings_have_become(run: RunFolder, facts: Facts) -> None:
@@ -112,7 +117,7 @@ def test_a_run_of_an_older_version_is_refused_with_what_its_settings_have_become
     settings["stages"] = {"anatomical": {"updates": 4000, "labelled": 4}, "global": {"updates": 0}}
     run.config.write_text(yaml.safe_dump(settings))
     with pytest.raises(ConfigError, match="an older version of fewscan") as error:
-        check_facts(run, *facts)
+        check_facts(run, *facts, CPU)
     _, *lines, remedy = str(error.value).splitlines()
     assert lines == [
         "  stages.anatomical.labelled=4: is now training.labelled",
@@ -122,11 +127,22 @@ def test_a_run_of_an_older_version_is_refused_with_what_its_settings_have_become
     assert remedy == "Go on with that version, or train anew in another folder."
 
 
+def test_what_the_plan_decides_is_compared_too(run: RunFolder, facts: Facts) -> None:
+    begin(run, facts)
+    assert yaml.safe_load(run.config.read_text())["augmentation"]["spatial"]["turn"] == 0
+    config, *others = facts
+    turned = load_config("quick", ["plan.size=32", "precision=float32", "augmentation.spatial.turn=0.5"])
+    with pytest.raises(ConfigError, match=r"spatial\.turn=0\.0, now augmentation\.spatial\.turn=0\.5\nGive the same"):
+        check_facts(run, turned, *others, CPU)
+    asked = load_config("quick", ["plan.size=32", "precision=float32", "augmentation.spatial.turn=0"])
+    assert check_facts(run, asked, *others, CPU) == check_facts(run, config, *others, CPU)
+
+
 def test_a_file_that_changed_is_named(run: RunFolder, facts: Facts) -> None:
     begin(run, facts)
     os.utime(facts[2].root / "labelsTr" / "case_02.nii.gz", (1, 1))
     with pytest.raises(DataError, match=r"the data set has changed .*: labelsTr/case_02\.nii\.gz\. Bring"):
-        check_facts(run, *facts)
+        check_facts(run, *facts, CPU)
 
 
 def test_a_plan_that_is_none_is_refused_and_one_of_other_classes_too(run: RunFolder, facts: Facts) -> None:
@@ -134,10 +150,10 @@ def test_a_plan_that_is_none_is_refused_and_one_of_other_classes_too(run: RunFol
     plan = read_json(run.plan)
     write_json(run.plan, {**plan, "class_names": ["background", "ring"]})
     with pytest.raises(DataError, match=r"plan\.json: made for channels .* and classes background, ring"):
-        check_facts(run, *facts)
+        check_facts(run, *facts, CPU)
     write_json(run.plan, {"size": 3})
     with pytest.raises(DataError, match=r"plan\.json: not a plan of fewscan"):
-        check_facts(run, *facts)
+        check_facts(run, *facts, CPU)
 
 
 def test_test_cases_are_not_read_while_training_and_not_listed(facts: Facts) -> None:

@@ -97,8 +97,9 @@ def train(
             if state == "new":
                 _check_scans(reporter, index, split)
                 plan = _plan(reporter, index, split, config)
+                config = config.resolved(plan, launch.device)
             else:
-                plan = check_facts(folder, config, split, index)
+                config, plan = check_facts(folder, config, split, index, launch.device)
             if state == "finished":
                 reporter.say(f"the run in {folder} is finished, there is nothing left to do")
                 return Run(folder.path)

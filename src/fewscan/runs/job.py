@@ -18,7 +18,6 @@ from fewscan.data.index import DatasetIndex
 from fewscan.data.plans.base import Plan
 from fewscan.data.split import Split
 from fewscan.data.store import Store
-from fewscan.devices import choose_precision
 from fewscan.distributed.collectives import count
 from fewscan.distributed.torchrun import local_processes
 from fewscan.engine.alarms import alarms_of
@@ -54,7 +53,7 @@ class Job:
     """What is to be trained, and where to.
 
     Attributes:
-        config: all settings.
+        config: Resolved settings.
         plan: how scans become input.
         index: of the data set.
         split: who is labelled, unlabelled and held out.
@@ -94,7 +93,7 @@ def run_job(job: Job, launch: Launch) -> None:
                 save_embedding(run.embedding, method, val, job.plan.class_names)
     validate_and_calibrate(run, job.split, where, job.reporter)
     resumed_after = saved.done if saved is not None else None
-    write_provenance(run, job.index.root, job.config.seed, where, started, resumed_after)
+    write_provenance(run, job.index.root, job.config, where, started, resumed_after)
     if job.config.report.page:
         write_report(run, DataOfRun(job.index, job.split), job.reporter, job.config.report.most_cases)
     checkpoints.remove()
@@ -106,7 +105,9 @@ def run_worker(launch: Launch, run: RunFolder, cache: Path) -> None:
     start = launch.receive_start()
     if start is None:
         return
-    where, config, folder = launch.device, start.config, cache / "train"
+    where, folder = launch.device, cache / "train"
+    # What the first process has decided is decided for all: a device that cannot do so is refused.
+    config = start.config.resolved(start.plan, where)
     if not is_cache(folder):
         raise DataError(f"{folder}: not to be seen from here. Run and cache must lie where every machine reads them.")
     saved = read_checkpoint(start.checkpoint) if start.checkpoint is not None else None
@@ -127,15 +128,26 @@ def _leave_to_first(method: Method) -> dict[str, Any]:
 
 
 def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
-    """The method with fresh weights, on the device; convolutions run channels last."""
+    """The method with fresh weights, on the device; convolutions run channels last.
+
+    Args:
+        config: Resolved settings.
+        plan: How scans become input.
+        device: Device to train on.
+
+    Raises:
+        ValueError: The settings are not resolved.
+    """
+    if not config.is_resolved:
+        raise ValueError("the settings leave something to be decided: take those of `config.resolved(plan, device)`")
     spec = ModelSpec(
         in_channels=len(plan.channel_names),
         n_classes=len(plan.class_names),
         size=plan.size,
         network=config.network,
-        augmentation=config.augmentation.resolved(plan.turned),
+        augmentation=config.augmentation,
         training=config.training,
-        precision=choose_precision(config.precision, device),
+        precision=torch.bfloat16 if config.precision == "bfloat16" else None,
     )
     method: Method = METHODS.find(config.method)(spec, config.method_settings())
     return weights_channels_last(method.to(device))

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from fewscan.config import Config
 from fewscan.errors import DataError
 from fewscan.io.files import read_json, write_json
 from fewscan.run_folder import RunFolder
@@ -25,14 +26,14 @@ PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "nibabel")
 
 
 def write_provenance(
-    run: RunFolder, dataset: Path, seed: int, device: torch.device, started: float, resumed_after: int | None
+    run: RunFolder, dataset: Path, config: Config, device: torch.device, started: float, resumed_after: int | None
 ) -> None:
     """Write `provenance.json` of a trained run.
 
     Args:
         run: its folder, with the model.
         dataset: that it was trained on.
-        seed: of the training.
+        config: resolved settings of the training.
         device: it ran on.
         started: `time.time()` at the start of this process's part of the training.
         resumed_after: the update it went on after; None: it ran in one go.
@@ -42,7 +43,8 @@ def write_provenance(
         {
             "command": _command(),
             "dataset": str(dataset.resolve()),
-            "seed": seed,
+            "seed": config.seed,
+            "precision": config.precision,
             "versions": {
                 "fewscan": VERSION,
                 "python": platform.python_version(),

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from pydantic import ValidationError
 
@@ -88,23 +89,43 @@ def write_facts(run: RunFolder, config: Config, plan: Plan, split: Split, index:
     write_json(run.files, list_files(index, split))
 
 
-def check_facts(run: RunFolder, config: Config, split: Split, index: DatasetIndex) -> Plan:
-    """Compare a run with what it is to go on with; its plan.
+def check_facts(
+    run: RunFolder, config: Config, split: Split, index: DatasetIndex, device: torch.device
+) -> tuple[Config, Plan]:
+    """Compare a run with what it is to go on with.
+
+    Args:
+        run: Folder of the run.
+        config: Settings as they were asked for this time.
+        split: Split as it was asked for this time.
+        index: Data set as it is now.
+        device: Device that the run is to go on on.
+
+    Returns:
+        Settings, resolved for the plan and the device, and plan of the run.
 
     Raises:
-        ConfigError: settings or split are others.
-        DataError: the data set's files have changed, or the plan cannot be used.
+        ConfigError: Settings, what the device makes of them, or the split are others; or an older version made the run.
+        DataError: The data set's files have changed, or the plan cannot be used.
     """
     found = leaves(read_settings(run.config))
     _check_version(run, found)
-    other = _differences(found, leaves(yaml.safe_load(config.to_yaml())))
+    plan = _read_plan(run.plan)
+    resolved = config.resolved(plan, device)
+    other = _differences(found, leaves(yaml.safe_load(resolved.to_yaml())))
+    remedies = ["Give the same options, or choose another folder."]
+    if config.precision == "auto" and found.get("precision") != resolved.precision:
+        remedies.insert(
+            0,
+            f"precision=auto is {resolved.precision} on {device}: "
+            f"--set precision={found.get('precision')} goes on as the run was started.",
+        )
     other += _split_differences(read_json(run.splits), split.to_json())
     if other:
-        raise ConfigError(
-            "\n".join([f"{run}: the run was made with", *other, "Give the same options, or choose another folder."])
-        )
+        raise ConfigError("\n".join([f"{run}: the run was made with", *other, *remedies]))
     _check_files(run, read_json(run.files), list_files(index, split))
-    return _read_plan(run.plan, index)
+    _check_plan(run.plan, plan, index)
+    return resolved, plan
 
 
 def list_files(index: DatasetIndex, split: Split) -> dict[str, list[int]]:
@@ -164,14 +185,16 @@ def _check_files(run: RunFolder, found: dict[str, list[int]], wanted: dict[str, 
         )
 
 
-def _read_plan(path: Path, index: DatasetIndex) -> Plan:
+def _read_plan(path: Path) -> Plan:
     try:
-        plan = PlanFile.model_validate(read_json(path)).root
+        return PlanFile.model_validate(read_json(path)).root
     except ValidationError as error:
         raise DataError(f"{path}: not a plan of fewscan. Restore it, or choose another folder. {error}") from None
+
+
+def _check_plan(path: Path, plan: Plan, index: DatasetIndex) -> None:
     if (plan.channel_names, plan.classes) != (index.channel_names, index.classes):
         raise DataError(
             f"{path}: made for channels {', '.join(plan.channel_names)} and classes {', '.join(plan.class_names)}, "
             f"{index.root / 'dataset.json'} has others. Restore dataset.json, or train anew in another folder."
         )
-    return plan

@@ -128,6 +128,7 @@ def provenance_facts(run: RunContents) -> list[Pair]:
         ("Seed", str(made.seed)),
         ("Versions", ", ".join(f"{name} {number}" for name, number in made.versions.items())),
         ("Device", f"{hardware.device}; cores {hardware.cores}, threads {hardware.threads}"),
+        *((("Arithmetic", made.precision),) if made.precision is not None else ()),
         ("System", hardware.system),
         ("Most memory", f"{hardware.most_memory_gib:.2f} GiB"),
         ("Started, finished", f"{made.started}, {made.finished}"),

@@ -101,6 +101,8 @@ class Provenance(BaseModel):
     finished: str
     seconds: float
     resumed_after: int | None
+    # Older runs do not say.
+    precision: str | None = None
 
 
 @dataclass(frozen=True)

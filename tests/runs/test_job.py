@@ -1,0 +1,42 @@
+"""What a training begins with, in the first process and in the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fewscan.config import load_config
+from fewscan.errors import ConfigError
+from fewscan.run_folder import RunFolder
+from fewscan.runs.job import build_method, run_worker
+from fewscan.runs.launch import Launch, WorkerStart
+from support.scans import PLAN
+
+CPU = torch.device("cpu")
+
+
+def test_a_method_is_built_from_settings_that_leave_nothing_open() -> None:
+    config = load_config("quick", ["precision=float32"])
+    with pytest.raises(ValueError, match="leave something to be decided"):
+        build_method(config, PLAN, CPU)
+    assert build_method(config.resolved(PLAN, CPU), PLAN, CPU).spec.precision is None
+    rough = load_config("quick", ["precision=bfloat16"]).resolved(PLAN, CPU)
+    assert build_method(rough, PLAN, CPU).spec.precision == torch.bfloat16
+
+
+def test_a_device_that_cannot_compute_as_the_first_process_does_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("not implemented for 'BFloat16'")
+
+    class Told(Launch):
+        def receive_start(self) -> WorkerStart:
+            return WorkerStart(config=config, plan=PLAN, checkpoint=None, validates=False)
+
+    config = load_config("quick", ["precision=bfloat16"]).resolved(PLAN, CPU)
+    monkeypatch.setattr(torch.nn.functional, "conv2d", refuse)
+    with pytest.raises(ConfigError, match="precision=bfloat16: cpu cannot compute in it"):
+        run_worker(Told(CPU), RunFolder(tmp_path / "run"), tmp_path / "cache")
