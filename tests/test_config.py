@@ -132,8 +132,9 @@ def test_a_setting_that_is_none_names_the_nearest(assignment, meant):
 
 
 def test_sections_of_methods_that_are_not_chosen_are_checked_too():
-    with pytest.raises(ConfigError, match=r"methods\.fixmatch\.speed: Extra inputs are not permitted"):
-        load_config("quick", ["methods.fixmatch.speed=3"], method="supervised")
+    for setting in ("methods.fixmatch.speed", "methods.action.quries", "methods.action.pretraining.local.update"):
+        with pytest.raises(ConfigError, match=rf"{re.escape(setting)}: Extra inputs are not permitted"):
+            load_config("quick", [f"{setting}=3"], method="supervised")
 
 
 def test_a_runs_settings_may_begin_with_a_byte_order_mark_and_are_plain(tmp_path):

@@ -213,6 +213,13 @@ def test_wrong_arguments_are_refused_before_anything_is_written(tmp_path):
     for arguments, message in (
         ({"methods": ["actoin"]}, "no method named 'actoin'"),
         ({"settings": ["optimiser.speed=3"]}, r"optimiser\.speed: Extra inputs"),
+        ({"settings": ["methods.ict.quries=3"]}, r"methods\.ict\.quries: Extra inputs"),
+        ({"settings": ["training.updates=5", "methods.action.pretraining.local.updates=6"]}, "longer .0 . 6 updates"),
+        ({"settings": ["stages.anatomical.updates=5"]}, r"stages\.anatomical\.updates: is now training\.updates"),
+        (
+            {"variants": ["x=supervised,methods.action.quries=3"]},
+            r"methods\.action\.quries: .*Did you mean methods",
+        ),
         ({"labelled": [9]}, "--labelled 9: must be 1 to 3"),
         ({"reference": "ict"}, "--reference ict: is not one of the methods supervised, action"),
         ({"device": "abacus"}, "--device abacus"),
