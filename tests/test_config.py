@@ -112,6 +112,27 @@ def test_every_setting_is_read_somewhere():
     assert not unread
 
 
+FRAGMENT = re.compile(r"(of|at|in|as|by|for|from|between|that|those|which|also|it|its|and|or)\b", re.IGNORECASE)
+
+
+def test_every_description_of_a_setting_is_a_phrase_that_stands_alone():
+    parts = [registry.find(name).Settings for registry in (METHODS, NETWORKS) for name in registry.built_in]
+    fields = {
+        f"{model.__name__}.{name}": field
+        for part in (Config, *parts)
+        for model in models(part)
+        for name, field in model.model_fields.items()
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
+    }
+    assert len(fields) > 80
+    faulty = {
+        name: field.description
+        for name, field in fields.items()
+        if not re.fullmatch(r"[A-Z].{15,}\.", field.description or "") or FRAGMENT.match(field.description)
+    }
+    assert not faulty
+
+
 @pytest.mark.parametrize(
     ("assignment", "meant"),
     [

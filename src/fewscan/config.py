@@ -48,58 +48,75 @@ RENAMED = {
 class OptimiserSettings(Settings):
     """SGD with momentum and a polynomial decay in every stage."""
 
-    learning_rate: Positive = Field(0.01, description="At the start of a stage.")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Of SGD.")
-    nesterov: bool = Field(True, description="Nesterov's form of the momentum.")
-    weight_decay: NonNegative = Field(1e-4, description="L2 penalty on all weights.")
-    decay_power: NonNegative = Field(0.9, description="Of the polynomial decay; 0: none.")
-    warm_up: CountOrZero = Field(0, description="Updates of linear warm-up in every stage.")
+    learning_rate: Positive = Field(0.01, description="Learning rate at the start of every stage, after the warm-up.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of SGD, from 0 to below 1.")
+    nesterov: bool = Field(True, description="Whether the momentum of SGD is Nesterov's.")
+    weight_decay: NonNegative = Field(1e-4, description="Factor of the L2 penalty on all weights.")
+    decay_power: NonNegative = Field(
+        0.9, description="Exponent of the learning rate's polynomial decay over every stage; 0: no decay."
+    )
+    warm_up: CountOrZero = Field(
+        0, description="Updates over which the learning rate rises linearly at the start of every stage; 0: no warm-up."
+    )
 
 
 class LoggingSettings(Settings):
     """How often the run says how it is."""
 
-    every: Count = Field(20, description="Updates between lines of metrics.jsonl.")
+    every: Count = Field(20, description="Updates between two lines of metrics.jsonl.")
     validate_every: CountOrZero = Field(
         500,
-        description="Updates between validations on the canvas, for the curve alone; 0: at the end alone.",
+        description="Updates between two validations on the canvas, which are for the curve alone; 0: one at the end.",
     )
-    tensorboard: bool = Field(False, description="Also write TensorBoard events.")
+    tensorboard: bool = Field(False, description="Whether the log is written as TensorBoard events too.")
 
 
 class CheckpointSettings(Settings):
     """How often the state of training is saved between the ends of stages: whichever comes first."""
 
-    every: CountOrZero = Field(1000, description="Updates between checkpoints; 0: never by count.")
-    minutes: NonNegative = Field(10.0, description="Between checkpoints; 0: never by the clock.")
+    every: CountOrZero = Field(1000, description="Updates between two checkpoints; 0: none by count.")
+    minutes: NonNegative = Field(10.0, description="Minutes between two checkpoints; 0: none by the clock.")
 
 
 class ReportSettings(Settings):
     """The page that training ends with."""
 
-    page: bool = Field(True, description="Write report.html; `fewscan report` writes it at any time.")
-    most_cases: Count = Field(60, description="Cases on the page, the worst ones.")
+    page: bool = Field(
+        True, description="Whether training ends with report.html, which `fewscan report` writes at any time."
+    )
+    most_cases: Count = Field(
+        60, description="Number of cases on the page, at most; those with the lowest Dice are taken."
+    )
 
 
 class ExportSettings(Settings):
     """What is done to the trained networks before they are saved."""
 
     clean_statistics: bool = Field(
-        True, description="Batch-norm statistics of unaugmented training slices; no: those that training left."
+        True,
+        description="Whether the statistics of batch normalisation are estimated anew on unaugmented training "
+        "slices before a network is saved; no: those that training left.",
     )
 
 
 class Config(Settings):
     """All settings of a training run; `resolved` decides what is left to the device and the plan."""
 
-    method: str = Field("action", description="Name in the registry of methods.")
-    seed: CountOrZero = Field(0, description="Of everything that is random.")
+    method: str = Field(
+        "action", description="Name of a registered method, or `package.module:Class` of one from outside."
+    )
+    seed: CountOrZero = Field(
+        0, description="Seed, 0 or more, of initial weights, order of slices, augmentation and dropout."
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Of the networks' arithmetic in training; auto: bfloat16 where the device is fast at it."
+        "auto",
+        description="Precision in which networks compute while they train; auto: bfloat16 where the device "
+        "has instructions for it, else float32, decided once when the run starts.",
     )
     deterministic: bool = Field(
         False,
-        description="Same seed and machine, same weights on a GPU too, where it costs time; on the CPU always so.",
+        description="Whether the same seed on the same machine gives the same weights on a GPU too, where "
+        "that costs time; on the CPU it always does.",
     )
     plan: SliceSettings = Field(default_factory=SliceSettings)
     network: AnyNetworkSettings = Field(default_factory=lambda: read_network_settings({}))
@@ -111,7 +128,7 @@ class Config(Settings):
     export: ExportSettings = Field(default_factory=ExportSettings)
     report: ReportSettings = Field(default_factory=ReportSettings)
     methods: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="Settings of each method, by its name."
+        default_factory=dict, description="Settings of every method, by its name."
     )
 
     @model_validator(mode="after")

@@ -21,12 +21,20 @@ Strength = Annotated[float, Field(ge=0, lt=1)]
 class IntensitySettings(Settings):
     """Brightness, contrast, gamma, blur and noise; every one is applied to a share of the images."""
 
-    probability: Probability = Field(0.5, description="Share of the images that get each of the changes.")
-    brightness: Strength = Field(0.3, description="Largest shift, in standard deviations of the image.")
-    contrast: Strength = Field(0.3, description="Contrast factors lie in 1 − contrast to 1 + contrast.")
-    gamma: Strength = Field(0.3, description="Exponents lie in 1/(1 + gamma) to 1 + gamma.")
-    blur_pixels: NonNegative = Field(1.0, description="Largest standard deviation of the blur, in pixels.")
-    noise: NonNegative = Field(0.1, description="Largest noise, in standard deviations of the image.")
+    probability: Probability = Field(0.5, description="Probability of each of the changes, drawn for every image.")
+    brightness: Strength = Field(
+        0.3, description="Largest shift of the intensities, in standard deviations of the image."
+    )
+    contrast: Strength = Field(
+        0.3, description="Strength of the change of contrast: factors lie between 1 − contrast and 1 + contrast."
+    )
+    gamma: Strength = Field(
+        0.3, description="Strength of the gamma correction: exponents lie between 1/(1 + gamma) and 1 + gamma."
+    )
+    blur_pixels: NonNegative = Field(1.0, description="Largest standard deviation of the Gaussian blur, in pixels.")
+    noise: NonNegative = Field(
+        0.1, description="Largest standard deviation of the Gaussian noise, in standard deviations of the image."
+    )
 
 
 def jitter(

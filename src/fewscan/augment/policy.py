@@ -29,15 +29,24 @@ from fewscan.settings import Probability, Settings
 class AugmentationSettings(Settings):
     """What makes a view weak or strong; the same for every method."""
 
-    spatial: SpatialSettings = Field(default_factory=SpatialSettings, description="The weak view.")
+    spatial: SpatialSettings = Field(
+        default_factory=SpatialSettings, description="Spatial changes, which make the weak view."
+    )
     intensity: IntensitySettings = Field(
-        default_factory=IntensitySettings, description="What the strong view and labelled images add."
+        default_factory=IntensitySettings,
+        description="Changes of intensities, which strong views and labelled images have.",
     )
     strong_deformation: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        0.02, description="Smooth deformation of strong views and labelled images, as a share of the side."
+        0.02,
+        description="Size of the smooth deformation of strong views and labelled images: twice the standard "
+        "deviation of a pixel's displacement, as a share of the side.",
     )
-    mix: MixName = Field("cutmix", description="How unlabelled images are mixed in fine-tuning.")
-    mix_probability: Probability = Field(1.0, description="Share of images mixed.")
+    mix: MixName = Field(
+        "cutmix",
+        description="Way in which strong views of unlabelled images are mixed, pseudo-labels with them: boxes "
+        "(cutmix) or classes (classmix) of another image, blank boxes (cutout), or none.",
+    )
+    mix_probability: Probability = Field(1.0, description="Probability that an unlabelled image is mixed.")
 
     def resolved(self, turned: float) -> AugmentationSettings:
         """With everything decided for a data set with a share of scans that lie turned."""

@@ -28,18 +28,35 @@ FEWEST_TURNED = 0.05
 class SpatialSettings(Settings):
     """Rotation, flips, scale, shift and smooth deformation."""
 
-    rotation_degrees: float = Field(20.0, ge=0, le=180, description="Largest rotation in every plane.")
+    rotation_degrees: float = Field(
+        20.0, ge=0, le=180, description="Largest angle of the random rotation in every plane, in degrees."
+    )
     turn: Probability | None = Field(
         None,
         description="Probability of a rotation by any angle instead of a small one; null: 0.5 where the plan found "
         "5 % or more of the scans to lie turned, else 0.",
     )
-    quarter_turns: bool = Field(False, description="Also turn by a random multiple of 90°, in square planes.")
-    flip: Probability = Field(0.0, description="Probability of a flip, for every axis.")
-    scale: float = Field(0.2, ge=0, lt=1, description="Scale factors lie in 1/(1+scale) to 1+scale.")
-    shift: Share = Field(0.05, description="Largest shift, as a share of the side.")
-    deformation: float = Field(0.0, ge=0, le=0.5, description="Size of the smooth deformation, as a share of the side.")
-    deformation_nodes: int = Field(5, ge=2, description="Control points of the deformation, per axis.")
+    quarter_turns: bool = Field(
+        False, description="Whether images are also turned by a random multiple of 90°, in planes that are square."
+    )
+    flip: Probability = Field(0.0, description="Probability of a flip along each axis.")
+    scale: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Strength of the random scaling, below 1: factors lie between 1/(1 + scale) and 1 + scale.",
+    )
+    shift: Share = Field(0.05, description="Largest random shift along each axis, as a share of the side.")
+    deformation: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Size of the smooth deformation of weak views: twice the standard deviation of a pixel's "
+        "displacement, as a share of the side.",
+    )
+    deformation_nodes: int = Field(
+        5, ge=2, description="Number of control points of the smooth deformation along each axis."
+    )
 
     def resolved(self, turned: float) -> SpatialSettings:
         """With `turn` decided for a data set with a share of turned scans."""

@@ -23,15 +23,19 @@ from fewscan.settings import Count, NonNegative, Positive, Share
 class ActionSettings(ActionBaseSettings):
     """Temperatures, and hyper-parameters of L_anco."""
 
-    tau_student: Positive = Field(0.1, description="τ_s of the distillation.")
-    tau_teacher: Positive = Field(0.01, description="τ_t of the distillation.")
-    use_anco: bool = Field(True, description="L_anco in stage iii.")
-    lambda_anco: NonNegative = Field(0.01, description="λ_a, weight of L_anco.")
-    valid_from: Share = Field(0.7, description="Confidence of the pseudo-labels that L_anco may use.")
-    hard_below: Share = Field(0.97, description="Queries have a student probability below this.")
-    queries: Count = Field(256, description="Queries per class.")
-    negatives: Count = Field(512, description="Negatives per class.")
-    tau_anco: Positive = Field(0.5, description="τ of L_anco.")
+    tau_student: Positive = Field(0.1, description="Temperature τ_s of the student in L_global and L_local.")
+    tau_teacher: Positive = Field(0.01, description="Temperature τ_t of the teacher in L_global and L_local.")
+    use_anco: bool = Field(True, description="Whether stage iii has L_anco, the contrast of pixels.")
+    lambda_anco: NonNegative = Field(0.01, description="Weight λ_a of L_anco.")
+    valid_from: Share = Field(0.7, description="Confidence, 0 to 1, from which L_anco uses a pseudo-label.")
+    hard_below: Share = Field(
+        0.97,
+        description="Probability, 0 to 1: pixels to which the student gives their class with less are hard, "
+        "and may be queries of L_anco.",
+    )
+    queries: Count = Field(256, description="Number of queries of L_anco per class.")
+    negatives: Count = Field(512, description="Number of negatives of L_anco per class.")
+    tau_anco: Positive = Field(0.5, description="Temperature τ of L_anco.")
 
 
 class Action(ActionBase):

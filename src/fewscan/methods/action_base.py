@@ -42,16 +42,20 @@ View = Literal["weak", "strong"]
 class GlobalSettings(Settings):
     """Length and batch of stage i, which needs no labels."""
 
-    updates: CountOrZero = Field(0, description="Updates of stage i, out of `training.updates`; 0: without stage i.")
-    unlabelled: CountOrZero = Field(8, description="Unlabelled slices in a batch of stage i.")
+    updates: CountOrZero = Field(
+        0, description="Number of updates of stage i, a part of `training.updates`; 0: there is no stage i."
+    )
+    unlabelled: CountOrZero = Field(8, description="Number of unlabelled slices in a batch of stage i.")
 
 
 class LocalSettings(Settings):
     """Length and batch of stage ii."""
 
-    updates: CountOrZero = Field(0, description="Updates of stage ii, out of `training.updates`; 0: without stage ii.")
-    labelled: CountOrZero = Field(4, description="Labelled slices in a batch of stage ii.")
-    unlabelled: CountOrZero = Field(4, description="Unlabelled slices in a batch of stage ii.")
+    updates: CountOrZero = Field(
+        0, description="Number of updates of stage ii, a part of `training.updates`; 0: there is no stage ii."
+    )
+    labelled: CountOrZero = Field(4, description="Number of labelled slices in a batch of stage ii.")
+    unlabelled: CountOrZero = Field(4, description="Number of unlabelled slices in a batch of stage ii.")
 
 
 class PretrainingSettings(Settings):
@@ -72,27 +76,34 @@ class ActionBaseSettings(TeacherSettings):
     """Hyper-parameters that ACTION and ACTION++ share (method section 5), and the switches of the ablation."""
 
     teacher_statistics: Statistics = Field(
-        "averaged", description="BatchNorm statistics of the teacher: averaged from the student, or of its own batches."
+        "averaged",
+        description="Statistics of the teacher's batch normalisation: averaged from the student's, or of the "
+        "teacher's own batches.",
     )
-    bank_size: Count = Field(36, description="Entries of the memory bank, the anchors.")
-    embedding: Count = Field(512, description="Length of the global embeddings.")
+    bank_size: Count = Field(36, description="Number of images in the memory bank, whose embeddings are the anchors.")
+    embedding: Count = Field(512, description="Length of an image's embedding, which L_global compares.")
     random_anchors: bool = Field(
         True,
-        description="Anchors are random other images from the memory bank (RSI); off: the batch's own images.",
+        description="Whether anchors are random other images from the memory bank (RSI); off: those of the batch.",
     )
-    view_teacher: View = Field("weak", description="View that the teacher sees.")
-    view_student: View = Field("strong", description="View that the student sees of unlabelled images.")
-    use_unsup: bool = Field(True, description="L_unsup in stage iii.")
+    view_teacher: View = Field("weak", description="View of unlabelled images that the teacher sees.")
+    view_student: View = Field("strong", description="View of unlabelled images that the student sees.")
+    use_unsup: bool = Field(True, description="Whether stage iii has L_unsup, the loss of pseudo-labels.")
     unsup_form: Literal["image_weighted", "confident_pixels"] = Field(
         "confident_pixels",
-        description="image_weighted: as published; confident_pixels: ½ (cross-entropy + Dice) over confident pixels.",
+        description="Form of L_unsup. image_weighted: as published; confident_pixels: ½ (cross-entropy + "
+        "Dice) over confident pixels.",
     )
-    lambda_global: NonNegative = Field(1.0, description="Weight of L_global, in stages i and ii.")
-    lambda_local: NonNegative = Field(1.0, description="Weight of L_local.")
-    lambda_unsup: NonNegative = Field(1.0, description="λ_u, weight of L_unsup.")
-    ramp_up: Share = Field(0.0, description="Share of stage iii over which λ_u rises to its value.")
-    confident_from: Share = Field(0.97, description="Confidence of the pseudo-labels that L_unsup counts.")
-    representation: Count = Field(512, description="Channels of the representation head.")
+    lambda_global: NonNegative = Field(1.0, description="Weight of L_global in stages i and ii.")
+    lambda_local: NonNegative = Field(1.0, description="Weight of L_local in stage ii.")
+    lambda_unsup: NonNegative = Field(1.0, description="Weight λ_u of L_unsup in stage iii.")
+    ramp_up: Share = Field(
+        0.0, description="Share of stage iii, 0 to 1, over which λ_u rises to its value; 0: it has it from the start."
+    )
+    confident_from: Share = Field(0.97, description="Confidence, 0 to 1, from which L_unsup counts a pseudo-label.")
+    representation: Count = Field(
+        512, description="Number of channels of the representation head, the length of a pixel's embedding."
+    )
     pretraining: PretrainingSettings = Field(
         default_factory=PretrainingSettings, description="Lengths and batches of stages i and ii."
     )

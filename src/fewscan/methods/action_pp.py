@@ -42,19 +42,34 @@ from fewscan.settings import Count, NonNegative, Positive, Share
 class ActionPlusPlusSettings(ActionBaseSettings):
     """Hyper-parameters of the temperature schedule and of L_aaco."""
 
-    representation: Count = Field(128, description="d, channels of the representation head.")
-    tau_low: Positive = Field(0.1, description="τ⁻, lowest temperature, in the middle of a period.")
-    tau_high: Positive = Field(1.0, description="τ⁺, highest temperature, at both ends of a period.")
-    period: Positive = Field(1.0, description="Length of a period, in lengths of the stage.")
-    teacher_ratio: Positive = Field(0.1, description="τ_t/τ_s of the distillation.")
-    lambda_aaco: NonNegative = Field(0.01, description="Weight of L_aaco.")
-    centre_weight: NonNegative = Field(0.2, description="λ_a, weight of a centre against the mean of the positives.")
-    tau_centres: Positive = Field(0.1, description="τ of the centres' spread; no matter with d ≥ classes − 1.")
-    queries: Count = Field(256, description="Labelled pixels per class that the student embeds.")
-    keys: Count = Field(64, description="Labelled pixels per class that the teacher embeds and the queue takes.")
-    queue: Count = Field(256, description="Keys per class that are kept.")
-    mean_momentum: Share = Field(0.9, description="Of the moving average of the class means.")
-    assign_every: Count = Field(20, description="Updates between assignments of centres to classes.")
+    representation: Count = Field(
+        128, description="Number of channels d of the representation head, the length of a pixel's embedding."
+    )
+    tau_low: Positive = Field(0.1, description="Lowest temperature τ⁻, in the middle of a period.")
+    tau_high: Positive = Field(1.0, description="Highest temperature τ⁺, at both ends of a period.")
+    period: Positive = Field(1.0, description="Length T of a period of the temperature, in lengths of the stage.")
+    teacher_ratio: Positive = Field(
+        0.1, description="Ratio τ_t/τ_s of the teacher's to the student's temperature in L_global and L_local."
+    )
+    lambda_aaco: NonNegative = Field(0.01, description="Weight of L_aaco in stage iii.")
+    centre_weight: NonNegative = Field(
+        0.2, description="Weight λ_a of a class's centre in L_aaco against the mean of the positives."
+    )
+    tau_centres: Positive = Field(
+        0.1,
+        description="Temperature by which class centres are spread over the sphere; it does not matter where "
+        "d ≥ classes − 1.",
+    )
+    queries: Count = Field(
+        256, description="Number of labelled pixels per class that the student embeds as queries of L_aaco."
+    )
+    keys: Count = Field(
+        64,
+        description="Number of labelled pixels per class that the teacher embeds at an update as keys for the queue.",
+    )
+    queue: Count = Field(256, description="Number of keys per class that the queue holds.")
+    mean_momentum: Share = Field(0.9, description="Momentum of the moving average of the class means, 0 to 1.")
+    assign_every: Count = Field(20, description="Number of updates between two assignments of centres to classes.")
 
 
 class ActionPlusPlus(ActionBase):

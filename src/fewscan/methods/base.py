@@ -85,12 +85,16 @@ class Stage:
 class TrainingSettings(Settings):
     """Length and batch of the training: as many updates for every method, whatever stages it spends them on."""
 
-    updates: Count = Field(description="Updates of the weights in the whole training, stages of pre-training included.")
+    updates: Count = Field(
+        description="Number of updates of the weights in the whole training, stages of pre-training included."
+    )
     labelled: CountOrZero = Field(
-        description="Labelled slices in a batch, shared by all processes; stages of pre-training have their own."
+        description="Number of labelled slices in a batch, which all processes share; stages of pre-training "
+        "have their own."
     )
     unlabelled: CountOrZero = Field(
-        description="Unlabelled slices in a batch, shared by all processes; stages of pre-training have their own."
+        description="Number of unlabelled slices in a batch, which all processes share; stages of "
+        "pre-training have their own."
     )
 
 

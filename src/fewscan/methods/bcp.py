@@ -30,9 +30,15 @@ from fewscan.settings import NonNegative, Share
 class BcpSettings(TeacherSettings):
     """Lengths, boxes and weights."""
 
-    pretraining: Share = Field(0.25, description="Share of the updates for copy-paste among labelled images.")
-    box: Share = Field(2 / 3, description="Sides of the boxes, as a share of the image's.")
-    pseudo_weight: NonNegative = Field(0.5, description="α, weight of the pseudo-labelled part of an image.")
+    pretraining: Share = Field(
+        0.25,
+        description="Share of the updates, 0 to 1, for copy-paste among labelled images, before unlabelled "
+        "ones are used.",
+    )
+    box: Share = Field(2 / 3, description="Length of the sides of the pasted boxes, as a share of the image's sides.")
+    pseudo_weight: NonNegative = Field(
+        0.5, description="Weight α of the pseudo-labelled part of an image; the labelled part has 1."
+    )
 
 
 class Bcp(AveragedTeacher):

@@ -27,10 +27,18 @@ from fewscan.settings import DropProbability, NonNegative, Share
 class CctSettings(SemiSettings):
     """Strengths of the perturbations."""
 
-    noise: NonNegative = Field(0.3, description="Largest relative noise on a feature.")
-    dropout: DropProbability = Field(0.3, description="Probability of dropping an activation.")
-    salient_low: Share = Field(0.7, description="Smallest γ, from which share of the largest activity places go.")
-    salient_high: Share = Field(0.9, description="Largest γ.")
+    noise: NonNegative = Field(
+        0.3, description="Largest noise on an activation of the encoder's maps, relative to its value."
+    )
+    dropout: DropProbability = Field(
+        0.3, description="Probability with which an activation of the encoder's maps is dropped."
+    )
+    salient_low: Share = Field(
+        0.7, description="Smallest threshold γ, as a share of the largest activity, from which places are blanked."
+    )
+    salient_high: Share = Field(
+        0.9, description="Largest threshold γ, as a share of the largest activity, from which places are blanked."
+    )
 
 
 class Cct(SemiSupervised):

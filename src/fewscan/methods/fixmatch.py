@@ -26,9 +26,12 @@ from fewscan.settings import NonNegative, Share
 class FixMatchSettings(SemiSettings):
     """Weight and threshold of the pseudo-labels."""
 
-    lambda_unsup: NonNegative = Field(1.0, description="λ_u, weight of what the unlabelled images teach.")
-    ramp_up: Share = Field(0.0, description="Share of the training over which λ_u rises to its value.")
-    confident_from: Share = Field(0.95, description="τ, confidence from which a pseudo-label counts.")
+    lambda_unsup: NonNegative = Field(1.0, description="Weight λ_u of L_unsup, the loss of unlabelled images.")
+    ramp_up: Share = Field(
+        0.0,
+        description="Share of the training, 0 to 1, over which λ_u rises to its value; 0: it has it from the start.",
+    )
+    confident_from: Share = Field(0.95, description="Confidence τ, 0 to 1, from which a pseudo-label counts.")
 
 
 class FixMatch(SemiSupervised):

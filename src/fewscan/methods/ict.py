@@ -27,7 +27,9 @@ from fewscan.settings import Positive
 class IctSettings(SemiTeacherSettings):
     """How images are mixed."""
 
-    alpha: Positive = Field(0.2, description="α of the Beta distribution of the shares.")
+    alpha: Positive = Field(
+        0.2, description="Parameter α of the Beta(α, α) distribution of the shares in which two images are mixed."
+    )
 
 
 class Ict(SemiTeacher):

@@ -30,8 +30,10 @@ OTHERS: tuple[Upsampling, ...] = ("transposed", "nearest")
 class McNetSettings(SemiSettings):
     """Decoders and pseudo-labels."""
 
-    decoders: int = Field(3, ge=2, le=3, description="2: MC-Net; 3: MC-Net+.")
-    temperature: Positive = Field(0.1, description="T of the sharpening.")
+    decoders: int = Field(3, ge=2, le=3, description="Number of decoders: 2 as in MC-Net, 3 as in MC-Net+.")
+    temperature: Positive = Field(
+        0.1, description="Temperature T by which the probabilities of the other decoders are sharpened."
+    )
 
 
 class McNet(SemiSupervised):

@@ -18,8 +18,11 @@ from fewscan.settings import NonNegative, Share
 class SemiSettings(MethodSettings):
     """How much the unlabelled images count, as in SSL4MIS: 0.1, reached at the end of its 30 000 iterations."""
 
-    lambda_unsup: NonNegative = Field(0.1, description="λ_u, weight of what the unlabelled images teach.")
-    ramp_up: Share = Field(1.0, description="Share of the training over which λ_u rises to its value.")
+    lambda_unsup: NonNegative = Field(0.1, description="Weight λ_u of L_unsup, the loss of unlabelled images.")
+    ramp_up: Share = Field(
+        1.0,
+        description="Share of the training, 0 to 1, over which λ_u rises to its value; 0: it has it from the start.",
+    )
 
 
 class Labelled(NamedTuple):

@@ -19,10 +19,18 @@ from fewscan.settings import Share
 class TeacherSettings(MethodSettings):
     """The moving average, and which network is exported."""
 
-    predict_with: Literal["student", "teacher"] = Field("teacher", description="Network that is exported.")
-    momentum: Share = Field(0.99, description="m of the teacher's moving average.")
+    predict_with: Literal["student", "teacher"] = Field(
+        "teacher", description="Network that is exported for prediction."
+    )
+    momentum: Share = Field(
+        0.99,
+        description="Momentum m of the teacher's moving average, 0 to 1: the share of itself that it keeps at "
+        "an update; smaller in the first updates.",
+    )
     teacher_statistics: Statistics = Field(
-        "own", description="BatchNorm statistics of the teacher: of its own batches, or averaged from the student."
+        "own",
+        description="Statistics of the teacher's batch normalisation: of the teacher's own batches, or "
+        "averaged from the student's.",
     )
 
 

@@ -33,9 +33,21 @@ from fewscan.settings import Count, NonNegative, Share
 class UaMtSettings(SemiTeacherSettings):
     """How the teacher's uncertainty is estimated and used."""
 
-    passes: Count = Field(8, description="T, predictions with dropout and noise.")
-    noise: NonNegative = Field(0.1, description="Standard deviation of the noise on the images; clipped at twice it.")
-    threshold_start: Share = Field(0.75, description="H at the start, as a share of ln k; at the end it is ln k.")
+    passes: Count = Field(
+        8,
+        description="Number T of the teacher's predictions with dropout and noise from which its uncertainty "
+        "is estimated.",
+    )
+    noise: NonNegative = Field(
+        0.1,
+        description="Standard deviation of the Gaussian noise on the teacher's images, in units of normalised "
+        "intensity; clipped at twice it.",
+    )
+    threshold_start: Share = Field(
+        0.75,
+        description="Threshold H of the uncertainty at the start of training, as a share of ln k; at the end "
+        "it is ln k.",
+    )
 
 
 class UaMt(SemiTeacher):

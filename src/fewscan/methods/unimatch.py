@@ -29,11 +29,17 @@ from fewscan.settings import DropProbability, NonNegative, Share
 class UniMatchSettings(SemiSettings):
     """Weights, threshold and perturbation."""
 
-    lambda_unsup: NonNegative = Field(0.5, description="λ_s, weight of the mean of the two strong views.")
-    lambda_feature: NonNegative = Field(0.5, description="λ_f, weight of the feature perturbation.")
-    ramp_up: Share = Field(0.0, description="Share of the training over which both rise to their values.")
-    confident_from: Share = Field(0.95, description="Confidence from which a pseudo-label counts.")
-    channel_dropout: DropProbability = Field(0.5, description="Probability of dropping a channel of the features.")
+    lambda_unsup: NonNegative = Field(0.5, description="Weight λ_s of the mean loss of the two strong views.")
+    lambda_feature: NonNegative = Field(0.5, description="Weight λ_f of the loss of perturbed features.")
+    ramp_up: Share = Field(
+        0.0,
+        description="Share of the training, 0 to 1, over which λ_s and λ_f rise to their values; 0: they have "
+        "them from the start.",
+    )
+    confident_from: Share = Field(0.95, description="Confidence, 0 to 1, from which a pseudo-label counts.")
+    channel_dropout: DropProbability = Field(
+        0.5, description="Probability with which a channel of the features is dropped."
+    )
 
 
 class UniMatch(SemiSupervised):

@@ -26,7 +26,11 @@ from fewscan.networks.heads import PyramidClassifier
 class UrpcSettings(SemiSettings):
     """How many levels predict."""
 
-    levels: int = Field(4, ge=2, description="S, decoder levels that predict; at most all of them.")
+    levels: int = Field(
+        4,
+        ge=2,
+        description="Number S of the decoder's levels that predict, the finest ones; more than there are means all.",
+    )
 
 
 class Urpc(SemiSupervised):

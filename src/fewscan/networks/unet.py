@@ -31,10 +31,12 @@ class UNetSettings(NetworkSettings):
         default=(16, 32, 64, 128, 256),
         min_length=2,
         max_length=10,
-        description="Channels of every level, finest first.",
+        description="Numbers of channels of the levels, finest first; each level has half the resolution of "
+        "the one before.",
     )
     dropout: tuple[DropProbability, ...] = Field(
-        default=(0.05, 0.1, 0.2, 0.3, 0.5), description="Dropout of every encoder level, finest first."
+        default=(0.05, 0.1, 0.2, 0.3, 0.5),
+        description="Probabilities of dropout in the levels of the encoder, finest first, as many as `channels`.",
     )
 
     @model_validator(mode="after")

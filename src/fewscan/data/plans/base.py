@@ -31,7 +31,9 @@ class PlanSettings(Settings):
     """What the planner may choose from."""
 
     normalisation: Literal["auto", "zscore", "minmax", "ct"] = Field(
-        "auto", description="auto: ct for channels named CT, zscore for all others."
+        "auto",
+        description="Normalisation of the intensities, by scan (zscore, minmax) or by data set (ct); auto: ct "
+        "for channels named CT, zscore for all others.",
     )
 
 

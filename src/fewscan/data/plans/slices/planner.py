@@ -24,22 +24,24 @@ class SliceSettings(PlanSettings):
     """What the planner may choose from."""
 
     size: Annotated[int, Field(ge=16)] = Field(
-        256, description="Longest side of a slice in pixels; smaller where the scans have fewer."
+        256, description="Longest side of a slice in pixels, at most: it is smaller where scans have fewer."
     )
     view: Literal["anatomy", "whole", "stretch"] = Field(
         "anatomy",
-        description="anatomy: the field of view that the labelled cases' foreground needs, with a margin; whole: "
-        "the largest scans' field of view; stretch: every slice resized to size × size, whatever its spacing.",
+        description="Field of view of a slice. anatomy: what the foreground of the labelled cases needs, with "
+        "a margin; whole: that of the largest scans; stretch: every slice is resized to size × "
+        "size pixels, whatever its spacing.",
     )
     margin: NonNegative = Field(
         0.2,
-        description="Share added around the labelled foreground for cases that lie otherwise; with n labelled cases "
-        "it is margin · (1 + 2/n), since few cases say little about the others.",
+        description="Margin around the labelled foreground as a share of its extent, for cases that lie "
+        "otherwise; with n labelled cases it is margin · (1 + 2/n), since few cases say little "
+        "about the others.",
     )
     slice_axis: Literal["auto", "axial", "coronal", "sagittal"] = Field(
         "auto",
-        description="Direction of the body that slices are cut along. auto: the one along which voxels are at least "
-        "1.5 times as long as along the others; axial where there is none.",
+        description="Orientation of the slices in the body. auto: across the direction along which voxels are "
+        "at least 1.5 times as long as along the others; axial where there is none.",
     )
 
 
