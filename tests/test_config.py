@@ -12,7 +12,7 @@ import fewscan
 from fewscan.config import RECIPES, RENAMED, Config, leaves, load_config, read_settings, recipe_text
 from fewscan.errors import ConfigError, DataError
 from fewscan.methods.action import ActionSettings
-from fewscan.registry import METHODS, NETWORKS
+from fewscan.registry import METHODS, NETWORKS, PLANS
 from fewscan.testing.methods import make_spec
 from support.scans import PLAN
 
@@ -104,7 +104,7 @@ def test_every_setting_is_read_somewhere():
         f"{model.__name__}.{name}"
         for model in (
             *models(Config),
-            *(registry.find(name).Settings for registry in (METHODS, NETWORKS) for name in registry.built_in),
+            *(registry.find(name).Settings for registry in (METHODS, NETWORKS, PLANS) for name in registry.built_in),
         )
         for name in model.model_fields
         if name not in read
@@ -144,6 +144,7 @@ def test_every_description_of_a_setting_is_a_phrase_that_stands_alone():
         ("methods.cpss={}", "cps"),
         ("network.chanels=[4,8]", "network.channels"),
         ("network.kind=unett", "unet"),
+        ("plan.kind=slice", "slices"),
         ("methods.action.pretraining.global.update=3", "methods.action.pretraining.global.updates"),
     ],
 )
@@ -169,6 +170,9 @@ def test_a_runs_settings_may_begin_with_a_byte_order_mark_and_are_plain(tmp_path
 
 
 OUTSIDE = """
+from fewscan.data.plans.base import PlanSettings
+from fewscan.data.plans.slices.plan import SlicePlan
+from fewscan.data.plans.slices.planner import SliceSettings
 from fewscan.methods.mean_teacher import MeanTeacher
 from fewscan.networks.segmenter import NetworkSettings
 from fewscan.networks.unet import UNet
@@ -188,6 +192,18 @@ class Unset(UNet):
 
 class Mine(MeanTeacher):
     pass
+
+class DeepSettings(PlanSettings):
+    depth: int = 8
+
+class Deep(SlicePlan):
+    Settings = DeepSettings
+
+class DeeperSettings(SliceSettings):
+    depth: int = 8
+
+class Deeper(SlicePlan):
+    Settings = DeeperSettings
 """
 
 
@@ -199,7 +215,7 @@ def outside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     yield name
     sys.modules.pop(name, None)
-    for registry in (METHODS, NETWORKS):
+    for registry in (METHODS, NETWORKS, PLANS):
         for known in registry.names():
             if known.startswith(f"{name}:"):
                 registry.unregister(known)
@@ -217,6 +233,21 @@ def test_a_network_from_outside_has_its_own_settings_in_any_recipe(outside, reci
         load_config(recipe, [f"network.kind={outside}:Unset"])
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_plan_from_outside_has_its_own_settings_and_those_that_it_inherits(outside, recipe):
+    usual = load_config(recipe).plan.model_dump()
+    deep = load_config(recipe, ["plan.depth=4", f"plan.kind={outside}:Deep"])
+    shared = {"kind": f"{outside}:Deep", "normalisation": usual["normalisation"], "depth": 4}
+    assert deep.plan.model_dump() == shared
+    assert Config.model_validate(yaml.safe_load(deep.to_yaml())).plan == deep.plan
+    deeper = load_config(recipe, [f"plan.kind={outside}:Deeper"])
+    assert deeper.plan.model_dump() == {**usual, "kind": f"{outside}:Deeper", "depth": 8}
+    with pytest.raises(ConfigError, match=r"plan\.depht: .* Did you mean plan\.depth\?"):
+        load_config(recipe, [f"plan.kind={outside}:Deep", "plan.depht=4"])
+    with pytest.raises(ConfigError, match=r"plan\.size: Extra inputs are not permitted"):
+        load_config(recipe, [f"plan.kind={outside}:Deep", "plan.size=64"])
+
+
 def test_a_method_from_outside_has_a_section_of_its_name(outside):
     name = f"{outside}:Mine"
     config = load_config("quick", [f"methods.{name}.momentum=0.5"], method=name)
@@ -231,9 +262,9 @@ def test_a_method_from_outside_has_a_section_of_its_name(outside):
 
 def test_settings_that_are_only_read_import_nothing(outside):
     saved = yaml.safe_load(load_config("quick").to_yaml())
-    saved["network"] = {"kind": f"{outside}:Own"}
-    with pytest.raises(ConfigError, match="not known in this process"):
-        Config.model_validate(saved)
+    for section, name in (("network", "Own"), ("plan", "Deep")):
+        with pytest.raises(ConfigError, match="not known in this process"):
+            Config.model_validate({**saved, section: {"kind": f"{outside}:{name}"}})
     assert outside not in sys.modules
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from fewscan.config import Config, load_config
+from fewscan.data.plans.kinds import settings_class
 from fewscan.methods.base import MethodSettings
 from fewscan.networks.segmenter import NetworkSettings
 from fewscan.registry import METHODS, NETWORKS
@@ -137,6 +138,17 @@ def network_settings() -> str:
     return "\n\n".join(texts)
 
 
+def plan_settings(resolved: dict[str, Any]) -> str:
+    """The table of the plans that fewscan chooses from.
+
+    Args:
+        resolved: Trees of settings by the recipe's name.
+    """
+    model = settings_class("auto")
+    rows = table(list(settings_of(model, ("plan",))), resolved)
+    return f"## plan\n\n{(model.__doc__ or '').strip()}\n\n{rows}"
+
+
 def _resolved(*assignments: str) -> dict[str, Any]:
     """The tree of settings of every recipe and device, by the name in the table."""
     return {
@@ -157,6 +169,9 @@ def all_settings() -> str:
     for section, settings in sections.items():
         if section == "network":
             texts.append(network_settings())
+            continue
+        if section == "plan":
+            texts.append(plan_settings(resolved))
             continue
         field = next((f for name, f in Config.model_fields.items() if section == (f.alias or name)), None)
         about = (field.annotation.__doc__ or "").strip() if field is not None and field.annotation is not None else ""

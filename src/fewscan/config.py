@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from fewscan.augment.policy import AugmentationSettings
+from fewscan.data.plans import kinds
 from fewscan.data.plans.base import Plan
-from fewscan.data.plans.slices.planner import SliceSettings
+from fewscan.data.plans.kinds import AnyPlanSettings, read_plan_settings
 from fewscan.devices import choose_precision
 from fewscan.errors import ConfigError, DataError
 from fewscan.io.files import read_text
 from fewscan.methods.base import MethodSettings, TrainingSettings
-from fewscan.networks.segmenter import FIRST_KIND, AnyNetworkSettings, read_network_settings, settings_class
-from fewscan.registry import METHODS, NETWORKS
+from fewscan.networks import segmenter
+from fewscan.networks.segmenter import AnyNetworkSettings, read_network_settings
+from fewscan.registry import METHODS, NETWORKS, PLANS, Registry
 from fewscan.settings import Count, CountOrZero, NonNegative, Positive, Settings
 
 DEEPEST_VALUE = 20
@@ -42,6 +44,26 @@ RENAMED = {
     "stages.anatomical.updates": "is now training.updates, which counts the updates of pre-training too",
     "stages.anatomical.labelled": "is now training.labelled",
     "stages.anatomical.unlabelled": "is now training.unlabelled",
+}
+
+
+class PartSection(NamedTuple):
+    """A section whose settings are those of a registered part, which its `kind` names.
+
+    Attributes:
+        registry: Parts that may be named.
+        default: Kind of a section that names none.
+        settings_class: Function from a kind to the class of its settings.
+    """
+
+    registry: Registry
+    default: str
+    settings_class: Callable[[str], type[Settings]]
+
+
+PARTS = {
+    "plan": PartSection(PLANS, kinds.AUTO, kinds.settings_class),
+    "network": PartSection(NETWORKS, segmenter.FIRST_KIND, segmenter.settings_class),
 }
 
 
@@ -118,7 +140,7 @@ class Config(Settings):
         description="Whether the same seed on the same machine gives the same weights on a GPU too, where "
         "that costs time; on the CPU it always does.",
     )
-    plan: SliceSettings = Field(default_factory=SliceSettings)
+    plan: AnyPlanSettings = Field(default_factory=lambda: read_plan_settings({}))
     network: AnyNetworkSettings = Field(default_factory=lambda: read_network_settings({}))
     augmentation: AugmentationSettings = Field(default_factory=AugmentationSettings)
     optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
@@ -224,13 +246,18 @@ def load_config(recipe: str, assignments: Sequence[str] = (), device_type: str =
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_faults(error, own=_names(settings_class(_network_kind(tree)), "network."))) from None
+        own = [
+            name
+            for section, part in PARTS.items()
+            for name in _names(part.settings_class(_kind(tree, section)), f"{section}.")
+        ]
+        raise ConfigError(_faults(error, own=own)) from None
     config.check_methods()
     return config
 
 
 def import_named(tree: Mapping[str, Any]) -> None:
-    """Import the methods and the network from outside fewscan that settings name as `package.module:Class`.
+    """Import the methods, plan and network from outside fewscan that settings name as `package.module:Class`.
 
     For settings of the user of this process alone, never for those of a file that may be somebody else's.
 
@@ -238,11 +265,12 @@ def import_named(tree: Mapping[str, Any]) -> None:
         tree: Tree of settings, not yet checked.
 
     Raises:
-        ConfigError: There is no such module or class, or the class is no method or network.
+        ConfigError: There is no such module or class, or the class is no method, plan or network.
     """
     sections = tree.get("methods")
     methods = [tree.get("method"), *(sections if isinstance(sections, Mapping) else ())]
-    for registry, names in ((METHODS, methods), (NETWORKS, [_network_kind(tree)])):
+    parts = [(part.registry, [_kind(tree, section)]) for section, part in PARTS.items()]
+    for registry, names in ((METHODS, methods), *parts):
         for name in names:
             if isinstance(name, str) and ":" in name:
                 registry.load(name)
@@ -307,9 +335,8 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
         raise ConfigError(f"--set {assignment}: write it as key=value, such as optimiser.learning_rate=0.02.")
     value = _value(assignment, text)
     *parents, leaf = _split_key(path.strip())
-    if (parents, leaf) == (["network"], "kind") and value != _network_kind(tree):
-        # The recipe's settings are another network's.
-        tree["network"] = {}
+    if leaf == "kind" and len(parents) == 1 and parents[0] in PARTS and isinstance(value, str):
+        tree[parents[0]] = _inherited(tree, parents[0], value)
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
@@ -318,13 +345,23 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
 
 
 def _is_not_of_kind(assignment: str) -> bool:
-    """To sort by: which network it is has to be known before its settings."""
-    return assignment.partition("=")[0].strip() != "network.kind"
+    """To sort by: which part it is has to be known before its settings."""
+    return assignment.partition("=")[0].strip() not in [f"{section}.kind" for section in PARTS]
 
 
-def _network_kind(tree: Mapping[str, Any]) -> Any:
-    network = tree.get("network")
-    return network.get("kind", FIRST_KIND) if isinstance(network, Mapping) else FIRST_KIND
+def _kind(tree: Mapping[str, Any], section: str) -> Any:
+    settings = tree.get(section)
+    return settings.get("kind", PARTS[section].default) if isinstance(settings, Mapping) else PARTS[section].default
+
+
+def _inherited(tree: Mapping[str, Any], section: str, kind: str) -> dict[str, Any]:
+    """The recipe's settings that another kind has from a class that both are derived from; the rest is not its own."""
+    part = PARTS[section]
+    if ":" in kind:
+        part.registry.load(kind)
+    before, now = part.settings_class(_kind(tree, section)), part.settings_class(kind)
+    shared = next(base for base in now.__mro__ if issubclass(before, base))
+    return {name: value for name, value in tree.get(section, {}).items() if name in getattr(shared, "model_fields", {})}
 
 
 def _split_key(key: str) -> list[str]:

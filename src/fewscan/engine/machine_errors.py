@@ -58,7 +58,7 @@ def explained_training(config: Config, stages: Sequence[Stage] = ()) -> Iterator
 
 
 def _smaller(config: Config, stages: Sequence[Stage]) -> str:
-    """What to lower, and from what: the batches that the method draws, the slices, the precision."""
+    """What to lower, and from what: the batches that the method draws, the patches, the precision."""
     batches = [
         f"{stage.full_section(config.method)}.{kind}={images}"
         for stage in stages
@@ -66,12 +66,13 @@ def _smaller(config: Config, stages: Sequence[Stage]) -> str:
         for kind, images in (("labelled", stage.labelled), ("unlabelled", stage.unlabelled))
         if images > 0
     ]
-    lower = f"the batches ({', '.join(dict.fromkeys(batches))}) or " if batches else ""
-    precision = "" if config.precision == "bfloat16" else f", or set precision=bfloat16 (now {config.precision})"
-    return (
-        f"Lower {lower}plan.size={config.plan.size}{precision}, and train anew in another folder; "
-        "with the same settings --resume goes on."
-    )
+    larger = [f"the batches ({', '.join(dict.fromkeys(batches))})"] if batches else []
+    larger += config.plan.memory_settings
+    remedies = [f"lower {' or '.join(larger)}"] if larger else []
+    if config.precision != "bfloat16":
+        remedies.append(f"set precision=bfloat16 (now {config.precision})")
+    text = ", or ".join(remedies) or "take a machine with more memory"
+    return f"{text[0].upper()}{text[1:]}, and train anew in another folder; with the same settings --resume goes on."
 
 
 def _first_line(error: BaseException) -> str:

@@ -28,13 +28,23 @@ Shape = tuple[int, int, int]
 
 
 class PlanSettings(Settings):
-    """What the planner may choose from."""
+    """Base of the settings of every kind of plan: what its planner may choose from."""
 
+    kind: str = Field(
+        "auto",
+        description="Name in the registry of plans, or `package.module:Class` of one from outside; auto: what suits "
+        "the data set best of fewscan's own, which today is slices.",
+    )
     normalisation: Literal["auto", "zscore", "minmax", "ct"] = Field(
         "auto",
         description="Normalisation of the intensities, by scan (zscore, minmax) or by data set (ct); auto: ct "
         "for channels named CT, zscore for all others.",
     )
+
+    @property
+    def memory_settings(self) -> tuple[str, ...]:
+        """The settings that decide how much memory a patch takes, with their values, such as "plan.size=256"."""
+        return ()
 
 
 class Window(StrictModel):

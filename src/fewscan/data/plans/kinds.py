@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from pydantic import RootModel, SerializeAsAny, WrapValidator
+from pydantic import BeforeValidator, RootModel, SerializeAsAny, WrapValidator
 
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
@@ -16,6 +16,7 @@ from fewscan.data.plans.base import Plan, PlanSettings
 from fewscan.errors import ConfigError
 from fewscan.registry import PLANS
 
+AUTO = "auto"
 # Plans of before there were kinds do not say theirs.
 FIRST_KIND = "slices"
 
@@ -39,6 +40,41 @@ class PlanFile(RootModel[AnyPlan]):
     """A plan that is a file of its own, as plan.json is."""
 
 
+def settings_class(kind: str) -> type[PlanSettings]:
+    """The class of the settings of a kind of plan.
+
+    Args:
+        kind: Name of a kind that is known in this process; auto: the settings of all kinds that it chooses from.
+
+    Raises:
+        ConfigError: No plan of this kind is known in this process.
+    """
+    found: type[Plan] = PLANS.find(FIRST_KIND if kind == AUTO else kind)
+    return found.Settings
+
+
+def read_plan_settings(value: Any) -> Any:
+    """Read the settings of a plan by the class of their kind, where they are a mapping; anything else stays.
+
+    Args:
+        value: Settings as a mapping, or settings already.
+
+    Raises:
+        ConfigError: No plan of this kind is known in this process.
+        ValidationError: A setting is unknown to the kind's class or out of its range.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    kind = value.get("kind", AUTO)
+    if not isinstance(kind, str):
+        raise ValueError(f"kind must be the name of a kind of plan, got {kind!r}")
+    return settings_class(kind).model_validate(value)
+
+
+# A field of a model: settings of any kind of plan that is known in this process.
+AnyPlanSettings = Annotated[SerializeAsAny[PlanSettings], BeforeValidator(read_plan_settings)]
+
+
 def make_plan(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSettings, stride: int) -> Plan:
     """Decide how the scans of a data set become input.
 
@@ -51,5 +87,5 @@ def make_plan(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSetti
     Raises:
         DataError: The data set does not show what has to be known.
     """
-    kind: type[Plan] = PLANS.find(FIRST_KIND)
+    kind: type[Plan] = PLANS.find(FIRST_KIND if settings.kind == AUTO else settings.kind)
     return kind.make(index, fingerprint, settings, stride)

@@ -44,6 +44,11 @@ class SliceSettings(PlanSettings):
         "at least 1.5 times as long as along the others; axial where there is none.",
     )
 
+    @property
+    def memory_settings(self) -> tuple[str, ...]:
+        """The size of slices."""
+        return (f"plan.size={self.size}",)
+
 
 class View(NamedTuple):
     """What a network sees of a scan.
