@@ -85,7 +85,8 @@ def test_the_format_before_is_of_2d_unets(tmp_path: Path) -> None:
         ({"network": {"kind": 7}}, "kind must be the name of a network"),
         ({"network": {"kind": "unet", "chanels": [4, 8]}}, r"network\.chanels"),
         ({"network": {"kind": "vnet"}}, "the network 'vnet' is not known here.* say --network vnet"),
-        ({"ndim": 3}, "the weights do not fit the network of model.json"),
+        ({"ndim": 3}, "ndim is 3, the plan gives images of 2 axes"),
+        ({"plan": {"kind": "cubes"}}, "the plan 'cubes' is not known here.* say --plan cubes"),
     ],
 )
 def test_what_is_no_model_is_refused_by_name(tmp_path: Path, change: dict[str, Any], message: str) -> None:

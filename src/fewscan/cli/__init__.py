@@ -21,12 +21,13 @@ from fewscan.cli.options import (
     FinishedRun,
     MethodName,
     NetworkName,
+    PlanName,
     Quiet,
     Recipe,
     Seed,
     Settings,
     choose,
-    load_network,
+    load_parts,
     print_json,
     read_names,
     split_commas,
@@ -188,6 +189,7 @@ def predict(
         typer.Option("--quality/--no-quality", help="Whether to write quality.csv: estimated Dice, cases to look at."),
     ] = True,
     network: NetworkName = None,
+    plan: PlanName = None,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -196,7 +198,7 @@ def predict(
     from fewscan.commands.predict import predict as predict_scans
     from fewscan.terminal.console import Reporter
 
-    load_network(network)
+    load_parts(network, plan)
     written = predict_scans(
         run,
         inputs,
@@ -232,6 +234,7 @@ def suggest(
         ),
     ] = None,
     network: NetworkName = None,
+    plan: PlanName = None,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -241,7 +244,7 @@ def suggest(
     from fewscan.runs.suggestions import suggestion_table
     from fewscan.terminal.console import Reporter
 
-    load_network(network)
+    load_parts(network, plan)
     suggestions = run_suggest(run, dataset, count=count, output=output, device=device, reporter=Reporter(quiet))
     if as_json:
         print_json([suggestion._asdict() for suggestion in suggestions])
@@ -330,12 +333,14 @@ def report(
         ),
     ] = None,
     most_cases: Annotated[int, typer.Option(min=1, help="Number of cases on the page, the worst ones first.")] = 60,
+    plan: PlanName = None,
     quiet: Quiet = False,
 ) -> None:
     """One page that opens anywhere: verdict, cases in 3D, scores, curves, pseudo-labels, data and provenance."""
     from fewscan.commands.report import report as run_report
     from fewscan.terminal.console import Reporter
 
+    load_parts(None, plan)
     run_report(
         run,
         predictions,

@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from fewscan.errors import FewscanError
-from fewscan.registry import METHODS, NETWORKS
+from fewscan.registry import METHODS, NETWORKS, PLANS
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -28,6 +28,13 @@ NetworkName = Annotated[
     typer.Option(
         metavar="PACKAGE.MODULE:CLASS",
         help="The run's network, where it is from outside fewscan: no code is imported because a file names it.",
+    ),
+]
+PlanName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PACKAGE.MODULE:CLASS",
+        help="The run's kind of plan, where it is from outside fewscan: no code is imported because a file names it.",
     ),
 ]
 Recipe = Annotated[
@@ -57,10 +64,11 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value))
 
 
-def load_network(name: str | None) -> None:
-    """Import a network from outside, so that a run that was trained with it can be read."""
-    if name is not None:
-        NETWORKS.load(name)
+def load_parts(network: str | None, plan: str | None) -> None:
+    """Import a network and a kind of plan from outside, so that a run that was trained with them can be read."""
+    for registry, name in ((NETWORKS, network), (PLANS, plan)):
+        if name is not None:
+            registry.load(name)
 
 
 def choose(text: str, choices: Sequence[Choice], option: str) -> Choice:

@@ -6,7 +6,7 @@ Where the method has two networks, `second.safetensors` holds the other one, whi
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, ValidationError, model_validator
@@ -16,7 +16,7 @@ from fewscan.errors import DataError
 from fewscan.io.files import atomic_path, read_json, write_json
 from fewscan.networks.layout import weights_channels_last
 from fewscan.networks.segmenter import AnyNetworkSettings, SegmentationNetwork, build_network
-from fewscan.registry import NETWORKS
+from fewscan.registry import NETWORKS, PLANS
 from fewscan.settings import StrictModel
 
 # 2: several kinds of networks, of 2 or 3 dimensions.
@@ -52,6 +52,12 @@ class ModelCard(StrictModel):
     def _read_first_format(cls, value: Any) -> Any:
         """Models of format 1 are of 2D U-Nets."""
         return {"ndim": 2, **value} if isinstance(value, dict) and value.get("format") == 1 else value
+
+    @model_validator(mode="after")
+    def _network_has_the_axes_of_the_plan(self) -> Self:
+        if self.ndim != self.plan.ndim:
+            raise ValueError(f"ndim is {self.ndim}, the plan gives images of {self.plan.ndim} axes")
+        return self
 
 
 def save_model(
@@ -127,23 +133,25 @@ def read_card(folder: Path) -> ModelCard:
     path = folder / CARD
     _require_file(path)
     told = read_json(path)
-    _check_network_is_known(path, told)
+    _check_parts_are_known(path, told)
     try:
         return ModelCard.model_validate(told)
     except ValidationError as error:
         raise DataError(f"{path}: not the description of a fewscan model. {error}") from None
 
 
-def _check_network_is_known(path: Path, told: Any) -> None:
-    """Refuse a network that nobody in this process knows: a model may be somebody else's, and so may be its code."""
-    network = told.get("network") if isinstance(told, dict) else None
-    kind = network.get("kind") if isinstance(network, dict) else None
-    if isinstance(kind, str) and kind not in NETWORKS:
-        raise DataError.of(
-            path,
-            f"the network {kind!r} is not known here, and no code is imported because a file names it",
-            f"If you trust it, say --network {kind}, or NETWORKS.load({kind!r}) in Python, or install its package",
-        )
+def _check_parts_are_known(path: Path, told: Any) -> None:
+    """Refuse what nobody in this process knows: a model may be somebody else's, and so may be its code."""
+    for part, registry in (("network", NETWORKS), ("plan", PLANS)):
+        section = told.get(part) if isinstance(told, dict) else None
+        kind = section.get("kind") if isinstance(section, dict) else None
+        if isinstance(kind, str) and kind not in registry:
+            load = f"{part.upper()}S.load({kind!r})"
+            raise DataError.of(
+                path,
+                f"the {part} {kind!r} is not known here, and no code is imported because a file names it",
+                f"If you trust it, say --{part} {kind}, or {load} in Python, or install its package",
+            )
 
 
 def _require_file(path: Path) -> None:
