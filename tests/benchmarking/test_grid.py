@@ -100,7 +100,7 @@ def test_finished_is_what_has_its_record_its_model_and_its_scores(dataset):
     assert grid.state(spec) == "new"
     record = (pretend(grid, spec), grid.record(spec))[1]
     assert record["request"]["method"] == "supervised"
-    assert (record["seconds"], record["memory_gib"], record["slices_per_second"]) == (90.0, 1.5, 20.0)
+    assert (record["seconds"], record["memory_gib"], record["images_per_second"]) == (90.0, 1.5, 20.0)
     assert grid.done() == [spec]
 
 

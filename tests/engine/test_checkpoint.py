@@ -57,7 +57,7 @@ def stop_and_go_on(folder, name, at):
 
 
 def timeless(records):
-    return [{key: value for key, value in record.items() if key != "slices_per_second"} for record in records]
+    return [{key: value for key, value in record.items() if key != "images_per_second"} for record in records]
 
 
 @pytest.mark.parametrize("name", METHODS.built_in)

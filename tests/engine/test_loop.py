@@ -57,7 +57,7 @@ def test_stages_follow_each_other_and_are_logged(tmp_path):
     assert lines == listener.records
     # Every stage starts at the full rate.
     assert [line["lr"] for line in lines[::2]] == [0.01] * 3
-    assert all(line["slices_per_second"] > 0 for line in lines)
+    assert all(line["images_per_second"] > 0 for line in lines)
 
 
 def test_validation_is_called_in_time_and_at_the_end_and_leaves_training_mode(tmp_path):

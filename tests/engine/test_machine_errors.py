@@ -48,7 +48,7 @@ def whole(dataset, tmp_path_factory):
 
 def records(run):
     lines = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
-    return [{key: value for key, value in line.items() if key != "slices_per_second"} for line in lines]
+    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
 
 
 def files(run):

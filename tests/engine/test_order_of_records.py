@@ -19,7 +19,7 @@ from fewscan.methods.base import Method
 from support.steps import Stopper, Store, build
 
 KEYS = {
-    "terms": ["update", "stage", "lr", "loss", "terms", "slices_per_second"],
+    "terms": ["update", "stage", "lr", "loss", "terms", "images_per_second"],
     "validation": ["update", "stage", "validation"],
     "alarm": ["update", "stage", "alarm", "message"],
 }

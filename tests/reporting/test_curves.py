@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from fewscan.reporting.curves import save_progress
 
 TRAINING = [
-    {"update": u, "stage": s, "terms": {"sup": 1 / u}, "loss": 1 / u, "lr": 0.01, "slices_per_second": 30.0}
+    {"update": u, "stage": s, "terms": {"sup": 1 / u}, "loss": 1 / u, "lr": 0.01, "images_per_second": 30.0}
     for u, s in ((1, "global"), (2, "global"), (3, "local"))
 ]
 VALIDATION = [

@@ -29,7 +29,7 @@ def test_the_report_has_a_row_per_method_and_count():
     assert row["RV"] == row["LV"] == f"{mean:.2f}"
     assert row["p against supervised"] == "0.062"
     assert row["seeds"] == "2"
-    assert (row["minutes"], row["GiB"], row["slices/s"]) == ("1.0", "1.50", "40")
+    assert (row["minutes"], row["GiB"], row["images/s"]) == ("1.0", "1.50", "40")
     low, high = (float(part) for part in row["95 % interval"].strip("[]").split(","))
     assert low < mean < high
 

@@ -9,7 +9,7 @@ from fewscan.reporting.lines import MOST_POINTS, training_lines
 
 def training(update: int, stage: str, **terms: float) -> dict[str, Any]:
     loss = sum(terms.values())
-    return {"update": update, "stage": stage, "terms": terms, "loss": loss, "lr": 0.1, "slices_per_second": 30.0}
+    return {"update": update, "stage": stage, "terms": terms, "loss": loss, "lr": 0.1, "images_per_second": 30.0}
 
 
 def validation(update: int, **dice: float) -> dict[str, Any]:

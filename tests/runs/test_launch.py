@@ -90,7 +90,7 @@ def process_of_rank(torchrun, rank):
 def is_same(run, other):
     def records(folder):
         lines = (folder / "metrics.jsonl").read_text().splitlines()
-        return [line.split(', "slices_per_second"')[0] for line in lines]
+        return [line.split(', "images_per_second"')[0] for line in lines]
 
     files = [[(folder / name).read_bytes() for name in RESULT] for folder in (run, other)]
     return records(run) == records(other) and files[0] == files[1]

@@ -51,7 +51,7 @@ def contents(run: Path) -> dict[str, object]:
     for name in SHOW_TIMES:
         found[name] = (run / name).is_file()
     lines = (json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    found["metrics.jsonl"] = [{k: v for k, v in line.items() if k != "slices_per_second"} for line in lines]
+    found["metrics.jsonl"] = [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
     return found
 
 

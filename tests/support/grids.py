@@ -71,7 +71,7 @@ def pretend(grid: Grid, spec: RunSpec, finished: str = "2026-01-02T03:04:05+00:0
     write_json(run.validation.summary, {})
     write_json(run.plan, {"size": 32})
     run.metrics.write_text(
-        '{"update": 1, "slices_per_second": 10.0}\n{"update": 1, "validation": {}}\n'
-        '{"update": 2, "slices_per_second": 30.0}\n'
+        '{"update": 1, "images_per_second": 10.0}\n{"update": 1, "validation": {}}\n'
+        '{"update": 2, "images_per_second": 30.0}\n'
     )
     grid.finish(spec, COSTS, "0.1.0", finished)

@@ -6,7 +6,7 @@ from support.terminals import reporter_on, shown
 
 def terms_record(update, loss=1.25):
     terms = {"global": loss}
-    return {"update": update, "stage": "global", "loss": loss, "terms": terms, "slices_per_second": 31.4}
+    return {"update": update, "stage": "global", "loss": loss, "terms": terms, "images_per_second": 31.4}
 
 
 def dice_record(update, dice=0.5):
@@ -34,7 +34,7 @@ def test_plain_lines_now_and_then_where_there_is_no_terminal():
     train_with(TrainingView(reporter, lambda: None))
     lines = shown(reporter).splitlines()
     assert 40 <= len(lines) <= 51
-    assert lines[1].startswith("global 30/1000: global 1.250 · 31 slices/s")
+    assert lines[1].startswith("global 30/1000: global 1.250 · 31 images/s")
     assert lines[1].endswith("left")
 
 
@@ -60,7 +60,7 @@ def test_the_board_shows_losses_and_validation_of_a_resumed_training_too():
     records = [terms_record(10, 2.0), dice_record(10, 0.7), terms_record(20, 1.0), dice_record(20, 0.6)]
     view = TrainingView(reporter_on(terminal=False), lambda: None, records)
     terms, dice, *_ = drawn(view)
-    assert terms == "loss 1.000 █▁ · global 1.000 · 31 slices/s"
+    assert terms == "loss 1.000 █▁ · global 1.000 · 31 images/s"
     assert dice == "validation Dice, teacher: 0.600, best 0.700 █▁"
 
 
@@ -72,7 +72,7 @@ def test_on_a_narrow_terminal_lines_are_broken_and_nothing_is_lost(width):
     lines = drawn(view)
     assert all(len(line) <= width for line in lines)
     text = " ".join(" ".join(lines).split())
-    assert "loss 1.250 · global 1.250 · 31 slices/s" in text
+    assert "loss 1.250 · global 1.250 · 31 images/s" in text
     assert "validation Dice, teacher: 0.500" in text
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from fewscan.config import load_config
 from fewscan.data.index import DatasetIndex
 from fewscan.data.split import Split, make_split
-from fewscan.engine.log import read_log
+from fewscan.engine.log import read_log, with_names_of_now
 from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.arms import RunResult
 from fewscan.io.files import read_json, write_json
@@ -216,7 +216,7 @@ class Grid:
             "request": self.request(spec),
             "plan": _digest(read_json(run.plan)),
             **asdict(costs),
-            "slices_per_second": _slices_per_second(run.metrics),
+            "images_per_second": _images_per_second(run.metrics),
             "fewscan": version,
             "finished": finished,
         }
@@ -224,7 +224,7 @@ class Grid:
 
     def record(self, spec: RunSpec) -> dict[str, Any]:
         """What `finish` wrote."""
-        return dict(read_json(self.folder(spec).record))
+        return with_names_of_now(read_json(self.folder(spec).record))
 
     def result(self, spec: RunSpec, tested: bool) -> RunResult:
         """A finished run as scored on the test split, or else in validation."""
@@ -235,7 +235,7 @@ class Grid:
             summary=read_json((run.test if tested else run.validation).summary),
             seconds=record["seconds"],
             memory_gib=record["memory_gib"],
-            slices_per_second=record["slices_per_second"],
+            images_per_second=record["images_per_second"],
         )
 
 
@@ -297,5 +297,5 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _slices_per_second(metrics: Path) -> float:
-    return float(median(record["slices_per_second"] for record in read_log(metrics) if "slices_per_second" in record))
+def _images_per_second(metrics: Path) -> float:
+    return float(median(record["images_per_second"] for record in read_log(metrics) if "images_per_second" in record))

@@ -12,6 +12,9 @@ from typing import Any, NotRequired, Protocol, TypedDict
 from fewscan.errors import ConfigError, DataError, WriteError
 from fewscan.io.files import read_text, write_text
 
+# Of records by older versions, which knew slices alone.
+FORMER_NAMES = {"slices_per_second": "images_per_second"}
+
 
 class NetworkReading(TypedDict):
     """Scores of a network while it is trained, on the plan's canvas.
@@ -34,7 +37,7 @@ class Record(TypedDict):
         lr: learning rate of the update.
         loss: weighted sum of the terms, mean over the updates since the last reading.
         terms: unweighted loss terms by name, means over the updates since the last reading.
-        slices_per_second: images of the batches, labelled and unlabelled, in a second since the last reading.
+        images_per_second: images of the batches, labelled and unlabelled, in a second since the last reading.
         validation: scores by network.
         alarm: name of what went wrong.
         message: what it means and what to do.
@@ -45,7 +48,7 @@ class Record(TypedDict):
     lr: NotRequired[float | None]
     loss: NotRequired[float | None]
     terms: NotRequired[dict[str, float | None]]
-    slices_per_second: NotRequired[float | None]
+    images_per_second: NotRequired[float | None]
     validation: NotRequired[dict[str, NetworkReading]]
     alarm: NotRequired[str]
     message: NotRequired[str]
@@ -112,7 +115,7 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a log; empty where there is none. A line that a kill has torn, at the end, is left out.
+    """The records of a log, by the names of now; empty where there is none. A line that a kill has torn is left out.
 
     Raises:
         DataError: it is not a log of training.
@@ -126,7 +129,16 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path}: not a log of training: {error}. Restore it.") from None
     if not all(isinstance(record, dict) and isinstance(record.get("update"), int) for record in records):
         raise DataError(f"{path}: not a log of training: a line is no record of an update. Restore it.")
-    return records
+    return [with_names_of_now(record) for record in records]
+
+
+def with_names_of_now(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of an older version, with its values by their names of now.
+
+    >>> with_names_of_now({"update": 20, "slices_per_second": 8.5})
+    {'update': 20, 'images_per_second': 8.5}
+    """
+    return {FORMER_NAMES.get(name, name): value for name, value in record.items()}
 
 
 def _open_board(folder: Path) -> Any:

@@ -307,7 +307,7 @@ class RunningMeans:
         reading = {
             "loss": means.pop("loss"),
             "terms": means,
-            "slices_per_second": self.count * self.images / seconds,
+            "images_per_second": self.count * self.images / seconds,
         }
         self.restart()
         return reading

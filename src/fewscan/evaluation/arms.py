@@ -30,7 +30,7 @@ class RunResult:
         summary: of the scored cases under strict rules, see `summary.summarise`.
         seconds: wall clock of the whole run; None where it was interrupted.
         memory_gib: most resident memory of the run's process; None where it was interrupted.
-        slices_per_second: median over training.
+        images_per_second: median over training.
     """
 
     method: str
@@ -39,7 +39,7 @@ class RunResult:
     summary: Summary
     seconds: float | None
     memory_gib: float | None
-    slices_per_second: float
+    images_per_second: float
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Arm:
         return mean, undefined
 
     def mean(self, cost: str) -> float | None:
-        """Mean of `seconds`, `memory_gib` or `slices_per_second` over the seeds that know it; None: none does."""
+        """Mean of `seconds`, `memory_gib` or `images_per_second` over the seeds that know it; None: none does."""
         known = [value for run in self.runs if (value := getattr(run, cost)) is not None]
         return float(np.mean(known)) if known else None
 

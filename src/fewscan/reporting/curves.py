@@ -76,5 +76,5 @@ def _draw_rate(axis: Axes, rate: Line, speed: Line) -> None:
     axis.set_ylabel("learning rate", color=class_colour(rate.colour))
     beside = axis.twinx()
     _draw(beside, speed)
-    beside.set_ylabel("slices per second", color=class_colour(speed.colour))
+    beside.set_ylabel("images per second", color=class_colour(speed.colour))
     beside.set_ylim(bottom=0)

@@ -74,7 +74,7 @@ def _what_was_scored(arms: Sequence[Arm], conditions: Conditions) -> list[str]:
 def _arms_table(arms: Sequence[Arm], reference: str) -> list[str]:
     distances = [f"{text}, {rules}" for text in SHOWN_DISTANCES.values() for rules in RULES]
     heads = ("method", "seeds", "Dice % ± sd", "95 % interval", *arms[0].class_dice, *distances)
-    heads = (*heads, f"p against {reference}", "minutes", "GiB", "slices/s")
+    heads = (*heads, f"p against {reference}", "minutes", "GiB", "images/s")
     p_values = corrected_p(arms, reference)
     rows = [_arm_cells(arm, p_values.get(arm.method)) for arm in arms]
     return [_markdown_row(heads), _markdown_row(["---", *["---:"] * (len(heads) - 1)]), *map(_markdown_row, rows)]
@@ -94,7 +94,7 @@ def _arm_cells(arm: Arm, p: float | None) -> list[str]:
         _p_text(p) if p is not None else "–",
         _cost(arm, "seconds", 60, 1),
         _cost(arm, "memory_gib", 1, 2),
-        _cost(arm, "slices_per_second", 1, 0),
+        _cost(arm, "images_per_second", 1, 0),
     ]
 
 
@@ -127,7 +127,7 @@ def _rules(conditions: Conditions) -> list[str]:
         f"- HD95: {DEFINITIONS['hd95']}. ASD: {DEFINITIONS['asd']}. (n): so many values are undefined and left out.",
         *(f"- {rules} rules: {RULE_TEXT[rules]}." for rules in RULES),
         "- minutes: wall clock of a whole run, with reading and scoring; GiB: most resident memory of its process, "
-        "a GPU's memory not counted; runs that were interrupted are in neither. slices/s: median over training.",
+        "a GPU's memory not counted; runs that were interrupted are in neither. images/s: median over training.",
     ]
 
 

@@ -57,7 +57,7 @@ def training_lines(records: Sequence[Record]) -> TrainingLines:
 
     Args:
         records: Each with "update" and "stage"; those of training also with "terms", "loss", "lr" and
-            "slices_per_second", those of a validation with
+            "images_per_second", those of a validation with
             "validation": {network: {"dice": v, "classes": {CLASS: v}}}.
     """
     training = [record for record in records if "terms" in record]
@@ -67,7 +67,7 @@ def training_lines(records: Sequence[Record]) -> TrainingLines:
         losses=[*losses, _over_updates(training, "weighted sum", 0, lambda record: record["loss"])],
         dice=_dice_lines([record for record in records if "validation" in record]),
         rate=_over_updates(training, "learning rate", 7, lambda record: record["lr"]),
-        speed=_over_updates(training, "slices per second", 3, lambda record: record["slices_per_second"]),
+        speed=_over_updates(training, "images per second", 3, lambda record: record["images_per_second"]),
         stages=[b["update"] for a, b in pairwise(training) if a["stage"] != b["stage"]],
     )
 

@@ -79,7 +79,7 @@ class TrainingView:
         elif not self.reporter.console.is_terminal and record["update"] >= self.next_line:
             self.next_line = record["update"] + self.total // LINES_WITHOUT_TERMINAL
             terms = " ".join(f"{name} {value:.3f}" for name, value in record["terms"].items())
-            speed = f"{record['slices_per_second']:.0f} slices/s"
+            speed = f"{record['images_per_second']:.0f} images/s"
             self.reporter.say(
                 f"{record['stage']} {record['update']}/{self.total}: {terms} · {speed}{self._time_left()}"
             )
@@ -104,7 +104,7 @@ class TrainingView:
         if not self.last:
             return ""
         parts = (f"{name} {value:.3f}" for name, value in self.last["terms"].items())
-        speed = f"{self.last['slices_per_second']:.0f} slices/s"
+        speed = f"{self.last['images_per_second']:.0f} images/s"
         return " · ".join((f"loss {self.last['loss']:.3f}{self._curve(self.losses)}", *parts, speed))
 
     def _dice_lines(self) -> list[str]:

@@ -26,7 +26,7 @@ def training_charts(run: RunContents) -> list[Markup]:
         line_chart(lines.losses, losses, "updates", log=True, marks=lines.stages, wide=True),
         line_chart([lines.rate], "Learning rate", "updates", marks=lines.stages),
         line_chart(lines.dice, dice, "updates", y_range=(0, 1), marks=lines.stages, wide=True),
-        line_chart([lines.speed], "Throughput, slices per second", "updates", marks=lines.stages),
+        line_chart([lines.speed], "Throughput, images per second", "updates", marks=lines.stages),
     ]
 
 
