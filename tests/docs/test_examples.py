@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
-import pytest
 
 from fewscan.commands.check import check
 from fewscan.commands.convert import convert
 from fewscan.io.scans import write_scan
+from support.how_to import python_blocks, run_block
 from support.scans import disc, geometry
 
-HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 
-
-def first_block(page: str) -> str:
-    """The first Python block of a page: the new file."""
-    found = re.search(r"^```python\n(.*?)^```$", (HOW_TO / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
-def add_module(monkeypatch: pytest.MonkeyPatch, name: str, source: str) -> None:
-    """Make a module of a page importable."""
-    module = ModuleType(name)
-    monkeypatch.setitem(sys.modules, name, module)
-    exec(compile(source, name, "exec"), module.__dict__)
-
-
-def test_the_layout_of_the_page_is_converted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_layout_of_the_page_is_converted(tmp_path: Path) -> None:
     name = "fewscan.data.converters.folders"
-    add_module(monkeypatch, name, first_block("add-a-layout.md"))
+    run_block(name, python_blocks("add-a-layout.md")[0])
     where = geometry()
     noise = np.random.default_rng(0)
     for patient in ("anna", "bert"):

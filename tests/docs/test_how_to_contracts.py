@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import sys
-from pathlib import Path
-from types import ModuleType
-
-HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
-
-
-def run_block(name: str, source: str) -> ModuleType:
-    """Make a module of a page's block, importable by its name."""
-    module = ModuleType(name)
-    sys.modules[name] = module
-    exec(compile(source, name, "exec"), module.__dict__)
-    return module
+from support.how_to import python_blocks, run_block
 
 
 def contracts_of(page: str, name: str) -> dict[str, type]:
     """The test classes of a page whose first block is the file `name`.py, its second one the test file."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", (HOW_TO / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    run_block(name, blocks[0])
-    found = run_block(f"test_{name}", blocks[1])
+    module, test, *_ = python_blocks(page)
+    run_block(name, module)
+    found = run_block(f"test_{name}", test)
     return {key: thing for key, thing in vars(found).items() if key.startswith("Test")}
 
 
