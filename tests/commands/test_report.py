@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import fewscan
@@ -185,6 +186,32 @@ def test_a_supervised_run_tells_whether_the_unlabelled_scans_helped(run, dataset
     for other in (trained, train(dataset, tmp_path / "seed", "supervised", seed=1)):
         with pytest.raises(ConfigError, match="not a finished supervised run of the same scans and settings"):
             report(run, compare=other)
+
+
+def age(run):
+    """Let an older version have made a run, which had other settings and did not say in which precision it trained."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    del config["training"]
+    config |= {"precision": "auto", "stages": {"anatomical": {"updates": 9, "labelled": 4, "unlabelled": 4}}}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    provenance = read_json(run / "provenance.json")
+    del provenance["precision"]
+    write_json(run / "provenance.json", provenance)
+    return run
+
+
+def test_a_run_of_an_older_version_has_a_page_a_rival_and_masks(run, dataset, tmp_path):
+    page = page_of(run)
+    assert "Arithmetic" in page
+    assert "Arithmetic" not in page_of(age(run))
+    rival = age(train(dataset, tmp_path / "rival", "supervised"))
+    assert "Dice against rival" in page_of(run, compare=rival)
+    longer = shutil.copytree(rival, tmp_path / "longer")
+    (longer / "config.yaml").write_text((longer / "config.yaml").read_text().replace("updates: 9", "updates: 10"))
+    with pytest.raises(ConfigError, match="not a finished supervised run of the same scans and settings"):
+        report(run, compare=longer)
+    scans = [dataset / "imagesTr" / "case_03_0000.nii.gz"]
+    assert len(fewscan.predict(run, scans, output=tmp_path / "masks", device="cpu")) == 1
 
 
 def test_without_validation_the_page_says_so(tmp_path):
