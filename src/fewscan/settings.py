@@ -6,10 +6,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# The chance of an event that is drawn.
 Probability = Annotated[float, Field(ge=0, le=1)]
 # A network whose every activation is dropped learns nothing.
 DropProbability = Annotated[float, Field(ge=0, lt=1)]
+# A part of a whole, or a level between none and all of it.
 Share = Annotated[float, Field(ge=0, le=1)]
+# Finite, as all numbers of settings are.
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
