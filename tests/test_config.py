@@ -116,7 +116,7 @@ FRAGMENT = re.compile(r"(of|at|in|as|by|for|from|between|that|those|which|also|i
 
 
 def test_every_description_of_a_setting_is_a_phrase_that_stands_alone():
-    parts = [registry.find(name).Settings for registry in (METHODS, NETWORKS) for name in registry.built_in]
+    parts = [registry.find(name).Settings for registry in (METHODS, NETWORKS, PLANS) for name in registry.built_in]
     fields = {
         f"{model.__name__}.{name}": field
         for part in (Config, *parts)
