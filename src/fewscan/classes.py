@@ -26,8 +26,8 @@ class Region:
     """What is scored under one name.
 
     Attributes:
-        name: as in dataset.json.
-        numbers: of masks, that belong to it.
+        name: name of the region in dataset.json.
+        numbers: numbers in masks that belong to the region.
     """
 
     name: str
@@ -41,10 +41,10 @@ class Classes:
     Inside, classes are numbered 0 to k − 1 in the order of their numbers in masks, and `IGNORED` is what has no label.
 
     Attributes:
-        names: by number inside, background first.
-        numbers: in masks, by number inside; rising from 0, perhaps with gaps.
+        names: class names by number inside, background first.
+        numbers: number in masks of each class, by number inside; rising from 0, perhaps with gaps.
         ignored: number in masks of voxels that nobody has labelled: no loss, no score.
-        regions: that dataset.json names and that are scored instead of the classes; empty: there are none.
+        regions: regions of dataset.json, scored instead of the classes; empty: there are none.
     """
 
     names: tuple[str, ...]
@@ -81,8 +81,8 @@ class Classes:
         """A mask of integers with the numbers inside, uint8.
 
         Args:
-            mask: of any shape, with the user's numbers.
-            where: its file, for the message.
+            mask: mask of any shape, with the user's numbers.
+            where: file of the mask, for the message.
 
         Raises:
             DataError: it holds a number that is no class.

@@ -19,7 +19,13 @@ Strength = Annotated[float, Field(ge=0, lt=1)]
 
 
 class IntensitySettings(Settings):
-    """Brightness, contrast, gamma, blur and noise; every one is applied to a share of the images."""
+    """Brightness, contrast, gamma, blur and noise; every one is applied to a share of the images.
+
+    Example:
+        >>> from fewscan.augment.intensity import IntensitySettings
+        >>> IntensitySettings(noise=0.0).noise
+        0.0
+    """
 
     probability: Probability = Field(0.5, description="Probability of each of the changes, drawn for every image.")
     brightness: Strength = Field(
@@ -43,6 +49,14 @@ def jitter(
     """Change intensities, image by image: gamma, contrast, brightness, blur, noise, in this order.
 
     A strength of 0 leaves its change out; with all of them 0 the images come back as they are.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.augment.intensity import IntensitySettings, jitter
+        >>> images = torch.rand(2, 1, 32, 32)
+        >>> changed = jitter(images, IntensitySettings(probability=1.0), torch.Generator().manual_seed(0))
+        >>> changed.shape == images.shape, torch.equal(changed, images)
+        (True, False)
     """
     if settings.gamma > 0:
         images = _gamma(images, settings, generator)

@@ -20,6 +20,13 @@ class PseudoLabelled(NamedTuple):
         images: (b, c, *space).
         labels: (b, *space) pseudo-labels.
         confidence: (b, *space) in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from fewscan.augment.mix import PseudoLabelled
+        >>> samples = PseudoLabelled(torch.zeros(2, 1, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long), torch.ones(2, 8, 8))
+        >>> tuple(samples.labels.shape)
+        (2, 8, 8)
     """
 
     images: Tensor
@@ -41,13 +48,22 @@ def mix(
 
     Args:
         samples: not written to.
-        name: which one.
+        name: name of the mix: none, cutmix, cutout or classmix.
         n_classes: k, for ClassMix.
-        generator: on the samples' device.
+        generator: source of all draws, on the samples' device.
         probability: share of the images that are mixed.
 
     Returns:
         New samples; image, pseudo-label and confidence mixed alike.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.augment.mix import PseudoLabelled, mix
+        >>> images = torch.stack((torch.zeros(1, 16, 16), torch.ones(1, 16, 16)))
+        >>> labels = images[:, 0].long()  # as the image, so that mixing can be seen to keep them together
+        >>> mixed = mix(PseudoLabelled(images, labels, torch.ones(2, 16, 16)), "cutmix", 2, torch.Generator().manual_seed(0))
+        >>> torch.equal(mixed.images[:, 0].long(), mixed.labels)
+        True
     """
     if name == "none":
         return samples
@@ -61,7 +77,15 @@ def mix(
 
 
 def box_mask(samples: int, size: tuple[int, ...], generator: torch.Generator) -> Bool[Tensor, b * space]:
-    """A random box per image, of 10 to 40 % of its area or volume."""
+    """A random box per image, of 10 to 40 % of its area or volume.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.augment.mix import box_mask
+        >>> share = box_mask(1, (100, 100), torch.Generator().manual_seed(0)).float().mean()
+        >>> bool(0.09 < share < 0.41)
+        True
+    """
     share = uniform(0.1, 0.4, (samples,), generator)
     # Random aspect: the sides' shares multiply to the box's share.
     aspects = 2.0 ** uniform(-0.5, 0.5, (samples, len(size)), generator)
@@ -73,7 +97,14 @@ def box_mask(samples: int, size: tuple[int, ...], generator: torch.Generator) ->
 def fixed_box_mask(
     samples: int, size: tuple[int, ...], share: float, generator: torch.Generator
 ) -> Bool[Tensor, b * space]:
-    """A box per image at a random place, whose sides are this share of the image's."""
+    """A box per image at a random place, whose sides are this share of the image's.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.augment.mix import fixed_box_mask
+        >>> int(fixed_box_mask(1, (12, 12), 0.5, torch.Generator().manual_seed(0)).sum())
+        36
+    """
     return _place_boxes(torch.full((samples, len(size)), share, device=generator.device), size, generator)
 
 
@@ -93,7 +124,15 @@ def _place_boxes(
 
 
 def class_mask(labels: Int[Tensor, b * space], n_classes: int, generator: torch.Generator) -> Bool[Tensor, b * space]:
-    """The pixels of a random half of the classes that each image shows (rounded up)."""
+    """The pixels of a random half of the classes that each image shows (rounded up).
+
+    Example:
+        >>> import torch
+        >>> from fewscan.augment.mix import class_mask
+        >>> labels = torch.tensor([[[0, 1], [2, 3]]])
+        >>> int(class_mask(labels, 4, torch.Generator().manual_seed(0)).sum())  # the pixels of half of the classes
+        2
+    """
     flat = labels.flatten(1)
     shown = torch.zeros((len(flat), n_classes), device=labels.device)
     shown.scatter_(1, flat, 1.0)
@@ -104,7 +143,16 @@ def class_mask(labels: Int[Tensor, b * space], n_classes: int, generator: torch.
 
 
 def paste_neighbour(samples: PseudoLabelled, mask: Bool[Tensor, b * space]) -> PseudoLabelled:
-    """Where the mask is true, the pixels of the neighbour in the batch."""
+    """Where the mask is true, the pixels of the neighbour in the batch.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.augment.mix import PseudoLabelled, paste_neighbour
+        >>> samples = PseudoLabelled(torch.tensor([[[1.0, 1.0]], [[2.0, 2.0]]]), torch.tensor([[1, 1], [2, 2]]), torch.ones(2, 2))
+        >>> paste_neighbour(samples, torch.tensor([[True, False], [False, False]])).labels
+        tensor([[2, 1],
+                [2, 2]])
+    """
     images, labels, confidence = samples
     return PseudoLabelled(
         torch.where(mask[:, None], images.roll(1, 0), images),
@@ -114,12 +162,27 @@ def paste_neighbour(samples: PseudoLabelled, mask: Bool[Tensor, b * space]) -> P
 
 
 def blend_neighbour(values: Float[Tensor, "b c *space"], shares: Float[Tensor, b]) -> Float[Tensor, "b c *space"]:
-    """Mixup: λ x_i + (1 − λ) x_j with the neighbour in the batch (Zhang et al., ICLR 2018)."""
+    """Mixup: λ x_i + (1 − λ) x_j with the neighbour in the batch (Zhang et al., ICLR 2018).
+
+    Example:
+        >>> import torch
+        >>> from fewscan.augment.mix import blend_neighbour
+        >>> blend_neighbour(torch.tensor([[[0.0]], [[1.0]]]), torch.tensor([0.75, 0.75])).flatten()
+        tensor([0.2500, 0.7500])
+    """
     return values.roll(1, 0).lerp(values, per_sample(shares, values).to(values.dtype))
 
 
 def cut_out(samples: PseudoLabelled, mask: Bool[Tensor, b * space]) -> PseudoLabelled:
-    """Where the mask is true, the image's mean, and no confidence."""
+    """Where the mask is true, the image's mean, and no confidence.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.augment.mix import PseudoLabelled, cut_out
+        >>> samples = PseudoLabelled(torch.tensor([[[0.0, 4.0]]]), torch.tensor([[0, 1]]), torch.ones(1, 2))
+        >>> cut_out(samples, torch.tensor([[False, True]]))
+        PseudoLabelled(images=tensor([[[0., 2.]]]), labels=tensor([[0, 1]]), confidence=tensor([[1., 0.]]))
+    """
     mean: Float[Tensor, "b c"] = samples.images.flatten(2).mean(dim=2)
     blank = mean.reshape(*mean.shape, *[1] * (samples.labels.ndim - 1))
     return PseudoLabelled(

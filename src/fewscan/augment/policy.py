@@ -27,7 +27,13 @@ from fewscan.settings import Probability, Settings
 
 
 class AugmentationSettings(Settings):
-    """What makes a view weak or strong; the same for every method."""
+    """What makes a view weak or strong; the same for every method.
+
+    Example:
+        >>> from fewscan.augment.policy import AugmentationSettings
+        >>> AugmentationSettings(mix="classmix").resolved(turned=0.2).spatial.turn
+        0.5
+    """
 
     spatial: SpatialSettings = Field(
         default_factory=SpatialSettings, description="Spatial changes, which make the weak view."
@@ -54,7 +60,19 @@ class AugmentationSettings(Settings):
 
 
 class Augmentation:
-    """Draws views; holds settings only, so a training step is decided by its batch and its generator."""
+    """Draws views; holds settings only, so a training step is decided by its batch and its generator.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.augment.policy import Augmentation, AugmentationSettings
+        >>> augment, generator = Augmentation(AugmentationSettings()), torch.Generator().manual_seed(0)
+        >>> images, labels = torch.rand(2, 1, 32, 32), torch.zeros(2, 32, 32, dtype=torch.long)
+        >>> images, labels = augment.labelled(images, labels, generator)
+        >>> weak = augment.weak(torch.rand(2, 1, 32, 32), generator)  # what the teacher sees
+        >>> strong = augment.strong(weak, generator)  # what the student sees
+        >>> tuple(images.shape), tuple(labels.shape), tuple(strong.shape)
+        ((2, 1, 32, 32), (2, 32, 32), (2, 1, 32, 32))
+    """
 
     def __init__(self, settings: AugmentationSettings) -> None:
         self.settings = settings

@@ -26,7 +26,13 @@ FEWEST_TURNED = 0.05
 
 
 class SpatialSettings(Settings):
-    """Rotation, flips, scale, shift and smooth deformation."""
+    """Rotation, flips, scale, shift and smooth deformation.
+
+    Example:
+        >>> from fewscan.augment.spatial import SpatialSettings
+        >>> SpatialSettings(rotation_degrees=0, flip=0.5).flip
+        0.5
+    """
 
     rotation_degrees: float = Field(
         20.0, ge=0, le=180, description="Largest angle of the random rotation in every plane, in degrees."
@@ -70,13 +76,19 @@ def sample_grid(
     """Draw one sampling grid per image.
 
     Args:
-        settings: what to draw.
-        samples: b.
+        settings: ranges of rotation, flip, scale, shift and deformation.
+        samples: number b of grids, one for each image.
         size: the side lengths of the images, 2 or 3 of them.
-        generator: the grid lies on its device.
+        generator: source of all draws; the grid lies on its device.
 
     Returns:
         (b, *space, ndim) positions in [−1, 1], last axis first, as `grid_sample` wants them.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.augment.spatial import SpatialSettings, sample_grid
+        >>> tuple(sample_grid(SpatialSettings(), 2, (32, 48), torch.Generator().manual_seed(0)).shape)
+        (2, 32, 48, 2)
     """
     matrices = _sample_matrices(settings, samples, size, generator)
     grid = F.affine_grid(matrices, [samples, 1, *size], align_corners=False)
@@ -147,18 +159,44 @@ def _sample_deformation(
 
 
 def warp_images(images: Float[Tensor, "b c *space"], grid: Tensor) -> Tensor:
-    """Look up images (b, c, *space), linearly; beyond the border, the border's value."""
+    """Look up images (b, c, *space), linearly; beyond the border, the border's value.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.augment.spatial import SpatialSettings, sample_grid, warp_images
+        >>> still = SpatialSettings(rotation_degrees=0, scale=0, shift=0)
+        >>> grid = sample_grid(still, 1, (4, 4), torch.Generator().manual_seed(0))
+        >>> images = torch.arange(16.0).reshape(1, 1, 4, 4)
+        >>> torch.allclose(warp_images(images, grid), images, atol=1e-5)
+        True
+    """
     return F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
 
 
 def warp_confidence(confidence: Float[Tensor, b * space], grid: Tensor) -> Tensor:
-    """Look up confidences (b, *space), linearly; beyond the border 0: nothing is known there."""
+    """Look up confidences (b, *space), linearly; beyond the border 0: nothing is known there.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.augment.spatial import warp_confidence
+        >>> beyond = torch.full((1, 1, 1, 2), 3.0)  # one pixel that lies outside the image
+        >>> warp_confidence(torch.ones(1, 4, 4), beyond)
+        tensor([[[0.]]])
+    """
     warped = F.grid_sample(confidence[:, None], grid.to(confidence.dtype), align_corners=False)
     return warped[:, 0]
 
 
 def warp_labels(labels: Int[Tensor, b * space], grid: Tensor) -> Tensor:
-    """Look up labels (b, *space), nearest; beyond the border 0, the background, or `IGNORED` where the border is."""
+    """Look up labels (b, *space), nearest; beyond the border 0, the background, or `IGNORED` where the border is.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.augment.spatial import warp_labels
+        >>> beyond = torch.full((1, 1, 1, 2), 3.0)  # one pixel that lies outside the image
+        >>> warp_labels(torch.ones(1, 4, 4, dtype=torch.long), beyond)
+        tensor([[[0]]])
+    """
     values = labels[:, None].to(grid.dtype)
     warped = F.grid_sample(values, grid, mode="nearest", padding_mode="border", align_corners=False)[:, 0]
     outside = (grid.abs() > 1).any(dim=-1)

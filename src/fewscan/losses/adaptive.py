@@ -21,6 +21,15 @@ def uniform_centres(n_classes: int, embedding: int, tau: float) -> Float[Tensor,
     """Unit vectors ψ_1..ψ_k that minimise Σ_c log Σ_c' exp(ψ_c·ψ_c'/τ); in float64, computed once.
 
     With at least k − 1 dimensions they are the corners of a regular simplex, whatever τ.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.adaptive import uniform_centres
+        >>> centres = uniform_centres(n_classes=3, embedding=8, tau=0.5)
+        >>> torch.round(centres @ centres.T, decimals=4).abs()
+        tensor([[1.0000, 0.5000, 0.5000],
+                [0.5000, 1.0000, 0.5000],
+                [0.5000, 0.5000, 1.0000]], dtype=torch.float64)
     """
     if embedding >= n_classes - 1:
         return simplex_centres(n_classes, embedding)
@@ -32,6 +41,13 @@ def simplex_centres(n_classes: int, embedding: int) -> Float[Tensor, "k e"]:
 
     Row i of Helmert's matrix is 1 in i places, then −i, normed: its rows are orthonormal and orthogonal to (1, ..., 1),
     so its columns are the corners of a simplex.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.adaptive import simplex_centres
+        >>> torch.round(simplex_centres(2, 3), decimals=4)
+        tensor([[ 1.,  0.,  0.],
+                [-1.,  0.,  0.]], dtype=torch.float64)
     """
     helmert = torch.zeros(max(n_classes - 1, 1), n_classes, dtype=torch.float64)
     for i in range(1, n_classes):
@@ -42,13 +58,28 @@ def simplex_centres(n_classes: int, embedding: int) -> Float[Tensor, "k e"]:
 
 
 def centre_energy(centres: Float[Tensor, "k e"], tau: float) -> Float[Tensor, ""]:
-    """Σ_c log Σ_c' exp(ψ_c·ψ_c'/τ), small where unit vectors are far from each other."""
+    """Σ_c log Σ_c' exp(ψ_c·ψ_c'/τ), small where unit vectors are far from each other.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.adaptive import centre_energy
+        >>> centre_energy(torch.eye(2), tau=1.0) < centre_energy(torch.ones(2, 2) / 2**0.5, tau=1.0)
+        tensor(True)
+    """
     return (centres @ centres.T / tau).logsumexp(dim=1).sum()
 
 
 @torch.enable_grad()
 def spread_centres(n_classes: int, embedding: int, tau: float, steps: int = 500) -> Float[Tensor, "k e"]:
-    """The minimum of `centre_energy` by L-BFGS from a fixed random start: a good local one where there are many."""
+    """The minimum of `centre_energy` by L-BFGS from a fixed random start: a good local one where there are many.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.adaptive import spread_centres
+        >>> centres = spread_centres(n_classes=4, embedding=2, tau=0.5)  # the corners of a square
+        >>> torch.round((centres @ centres.T).sort(dim=1).values[0], decimals=3).abs()
+        tensor([1., 0., 0., 1.], dtype=torch.float64)
+    """
     generator = torch.Generator().manual_seed(0)
     free = torch.randn(n_classes, embedding, dtype=torch.float64, generator=generator).requires_grad_()
     optimiser = torch.optim.LBFGS([free], max_iter=steps, line_search_fn="strong_wolfe")
@@ -67,6 +98,12 @@ def assign_centres(means: Float[Tensor, "k e"], centres: Float[Tensor, "k e"]) -
     """π that minimises Σ_c ‖ψ_π(c) − φ_c‖, exactly, for any number of classes (Kuhn, 1955).
 
     It is computed on the host, and waits for the device.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.adaptive import assign_centres
+        >>> assign_centres(torch.tensor([[0.0, 0.9], [0.8, 0.0]]), torch.eye(2))
+        tensor([1, 0])
     """
     cost = torch.cdist(means.cpu().double(), centres.cpu().double()).numpy()
     return torch.from_numpy(linear_sum_assignment(cost)[1]).to(means.device)
@@ -78,6 +115,14 @@ def move_means(
     """φ_c ← m φ_c + (1 − m) · the normalised mean of the class's unit embeddings; absent classes keep theirs.
 
     The mean is that of all ranks where the class is present.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.adaptive import move_means
+        >>> means, embeddings = torch.eye(2), torch.eye(2).flip(0)[:, None]
+        >>> move_means(means, embeddings, torch.tensor([True, False]), momentum=0.9)
+        tensor([[0.9000, 0.1000],
+                [0.0000, 1.0000]])
     """
     own_means = torch.where(present[:, None], F.normalize(embeddings, dim=-1).mean(dim=1), 0)
     totals, ranks = sum_over_ranks(own_means, present[:, None].to(own_means.dtype))
@@ -103,13 +148,30 @@ def adaptive_contrast(
     The mean over positives makes λ_a the weight of the centre against them however long the queue is.
 
     Args:
-        queries: φ_i, q of each class; gradient flows here.
-        keys: φ_j, m of each class, of batch and queue; no gradient.
-        known: which keys there are.
-        centres: ν, one for each class.
+        queries: embeddings φ_i, q of each class; gradient flows here.
+        keys: embeddings φ_j, m of each class from batch and queue; no gradient.
+        known: true for the keys that are there; the queue of a class may not be full yet.
+        centres: unit vectors ν, one for each class.
         counted: classes whose queries count; they must have a key.
-        tau: τ_sa.
-        centre_weight: λ_a.
+        tau: temperature τ_sa > 0.
+        centre_weight: weight λ_a ≥ 0 of the centre against the positive keys.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.adaptive import adaptive_contrast, uniform_centres
+        >>> centres = uniform_centres(2, 4, tau=0.5).float()
+        >>> embeddings = centres[:, None]
+        >>> loss = adaptive_contrast(
+        ...     embeddings,
+        ...     embeddings,
+        ...     known=torch.ones(2, 1, dtype=torch.bool),
+        ...     centres=centres,
+        ...     counted=torch.tensor([True, True]),
+        ...     tau=0.5,
+        ...     centre_weight=1.0,
+        ... )
+        >>> f"{loss:.4f}"  # 2 ln(1 + e⁻⁴)
+        '0.0363'
     """
     unit = F.normalize(queries, dim=-1)
     similarity = torch.einsum("kqe,vme->kqvm", unit, F.normalize(keys.detach(), dim=-1)) / tau

@@ -19,6 +19,12 @@ def subsample_pixels(maps: Tensor, *, channel_axes: int) -> Tensor:
 
     Returns:
         A view of the maps, each side of space a quarter as long, rounded up.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.losses.collapse import subsample_pixels
+        >>> tuple(subsample_pixels(torch.zeros(2, 3, 16, 16), channel_axes=1).shape)
+        (2, 3, 4, 4)
     """
     first = 1 + channel_axes
     return maps[(slice(None),) * first + (slice(None, None, PIXEL_STRIDE),) * (maps.ndim - first)]
@@ -26,7 +32,14 @@ def subsample_pixels(maps: Tensor, *, channel_axes: int) -> Tensor:
 
 @torch.no_grad()
 def class_shares(labels: Int[Tensor, " n"], n_classes: int) -> Float[Tensor, " k"]:
-    """The share of each class among labels."""
+    """The share of each class among labels.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.collapse import class_shares
+        >>> class_shares(torch.tensor([0, 0, 0, 2]), n_classes=3)
+        tensor([0.7500, 0.0000, 0.2500])
+    """
     # Not bincount: on a GPU it waits for the device.
     classes = torch.arange(n_classes, device=labels.device)
     return (labels == classes[:, None]).float().mean(dim=1)
@@ -39,7 +52,13 @@ def mean_cosine_distance(embeddings: Float[Tensor, "b *p e"]) -> Float[Tensor, "
         1 − mean_{i≠j} cos(z_i, z_j) = b/(b − 1) · (1 − ‖mean_i z_i/‖z_i‖‖²)
 
     Args:
-        embeddings: two or more, (b, e), or (b, p, e) of p places.
+        embeddings: embeddings (b, e) of b ≥ 2 images, or (b, p, e) of p places of each.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.collapse import spread
+        >>> spread(torch.eye(3)), spread(torch.ones(3, 3))
+        (tensor(1.0000), tensor(0.))
     """
     b = len(embeddings)
     directions = F.normalize(embeddings.float(), dim=-1)

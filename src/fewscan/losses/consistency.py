@@ -26,6 +26,14 @@ def image_weighted_pseudo_loss(
 
     Raises:
         ValueError: the shapes do not belong together.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.consistency import image_weighted_pseudo_loss
+        >>> logits, pseudo = torch.zeros(1, 2, 4), torch.tensor([[0, 1, 1, 0]])
+        >>> confidence = torch.tensor([[0.99, 0.98, 0.6, 0.5]])
+        >>> f"{image_weighted_pseudo_loss(logits, pseudo, confidence, 0.97):.4f}"  # half of the pixels, ln 2 each
+        '0.3466'
     """
     check_maps(logits, pseudo_labels)
     per_image = F.cross_entropy(logits, pseudo_labels.long(), reduction="none").flatten(1).mean(dim=1)
@@ -45,6 +53,14 @@ def confident_pseudo_loss(
 
     Raises:
         ValueError: the shapes do not belong together.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.consistency import confident_pseudo_loss
+        >>> logits, pseudo = torch.zeros(1, 2, 4), torch.tensor([[0, 1, 1, 0]])
+        >>> unsure = torch.full((1, 4), 0.5)
+        >>> f"{confident_pseudo_loss(logits, pseudo, unsure, 0.97):.4f}"  # no pixel counts
+        '0.0000'
     """
     confident = (confidence >= threshold).to(logits.dtype)
     return supervised_loss(logits, pseudo_labels, confident)
@@ -60,6 +76,14 @@ def masked_pseudo_loss(
 
     Raises:
         ValueError: the shapes do not belong together.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.consistency import masked_pseudo_loss
+        >>> logits, pseudo = torch.zeros(1, 2, 4), torch.tensor([[0, 1, 1, 0]])
+        >>> confidence = torch.tensor([[0.99, 0.98, 0.97, 0.5]])
+        >>> f"{masked_pseudo_loss(logits, pseudo, confidence, 0.97):.4f}"  # ¾ ln 2
+        '0.5199'
     """
     check_maps(logits, pseudo_labels)
     losses = F.cross_entropy(logits, pseudo_labels.long(), reduction="none")
@@ -76,6 +100,14 @@ def confident_dice(
 
     Raises:
         ValueError: the shapes do not belong together.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.consistency import confident_dice
+        >>> pseudo = torch.tensor([[0, 1, 1, 0]])
+        >>> sure = 20 * torch.nn.functional.one_hot(pseudo, 2).movedim(-1, 1).float()
+        >>> f"{confident_dice(sure, pseudo, torch.ones(1, 4), 0.97):.4f}"
+        '0.0000'
     """
     return soft_dice(logits, pseudo_labels, (confidence >= threshold).to(logits.dtype))
 
@@ -91,15 +123,23 @@ def pasted_loss(
     """α L_sup over the image's pixels + β L_sup over the pasted ones (BCP, eq. 6 and 7).
 
     Args:
-        logits: of the image with the patch in it.
-        labels_image: labels or pseudo-labels, counted where nothing was pasted.
-        labels_patch: the same of what was pasted.
-        pasted: where that is.
-        weight_image: α.
-        weight_patch: β.
+        logits: logits of the image with the patch in it.
+        labels_image: labels or pseudo-labels of the image, counted where nothing was pasted.
+        labels_patch: labels or pseudo-labels of the patch, counted where it was pasted.
+        pasted: true for the pixels that were pasted.
+        weight_image: weight α ≥ 0 of the image's pixels.
+        weight_patch: weight β ≥ 0 of the pasted pixels.
 
     Raises:
         ValueError: the shapes do not belong together.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.consistency import pasted_loss
+        >>> image, patch = torch.tensor([[0, 0]]), torch.tensor([[1, 1]])
+        >>> logits = 20 * torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])  # the second pixel is pasted
+        >>> f"{pasted_loss(logits, image, patch, torch.tensor([[False, True]]), 0.5, 1.0):.3f}"
+        '0.000'
     """
     patch = pasted.to(logits.dtype)
     image_loss = supervised_loss(logits, labels_image, 1 - patch)
@@ -115,6 +155,13 @@ def probability_mse(
 
     The consistency cost of mean teacher (Tarvainen and Valpola, NeurIPS 2017, eq. 1) and of what came after it. The
     targets take no gradient.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.consistency import probability_mse
+        >>> student, teacher = torch.tensor([[[0.5], [0.5]]]), torch.tensor([[[1.0], [0.0]]])
+        >>> probability_mse(student, teacher)
+        tensor(0.2500)
     """
     squares = (probs - targets.detach()).square().mean(dim=1)
     if weights is None:
@@ -132,7 +179,14 @@ def pyramid_consistency(probs: Sequence[Float[Tensor, "b k *space"]]) -> Float[T
     The square is a mean over classes, as in the official code, and gradient flows through all of it, p̄ included.
 
     Args:
-        probs: of S ≥ 2 scales, at one resolution.
+        probs: class probabilities of S ≥ 2 scales, brought to one resolution.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.consistency import pyramid_consistency
+        >>> probs = torch.full((1, 4, 8, 8), 0.25)
+        >>> pyramid_consistency([probs, probs])
+        tensor(0.)
     """
     mean = torch.stack(list(probs)).mean(dim=0)
     terms = []
@@ -151,12 +205,27 @@ def _log(probs: Tensor) -> Tensor:
 
 
 def sharpen(probs: Float[Tensor, "b k *space"], temperature: float) -> Float[Tensor, "b k *space"]:
-    """p_c^(1/T) / Σ_c' p_c'^(1/T) (MC-Net, eq. 1)."""
+    """p_c^(1/T) / Σ_c' p_c'^(1/T) (MC-Net, eq. 1).
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.consistency import sharpen
+        >>> sharpen(torch.tensor([[[0.6], [0.4]]]), 0.5).flatten()  # 0.36 / 0.52 and 0.16 / 0.52
+        tensor([0.6923, 0.3077])
+    """
     return (_log(probs) / temperature).softmax(dim=1)
 
 
 def mutual_consistency(probs: Sequence[Float[Tensor, "b k *space"]], temperature: float) -> Float[Tensor, ""]:
-    """Σ_{i≠j} mean (p_i − sharpen(p_j))², the targets without gradient (MC-Net, eq. 2)."""
+    """Σ_{i≠j} mean (p_i − sharpen(p_j))², the targets without gradient (MC-Net, eq. 2).
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.consistency import mutual_consistency
+        >>> sure = torch.tensor([[[1.0], [0.0]]])
+        >>> mutual_consistency([sure, sure], temperature=0.1)
+        tensor(0.)
+    """
     targets = [sharpen(p.detach(), temperature) for p in probs]
     pairs = permutations(range(len(probs)), 2)
     return torch.stack([probability_mse(probs[i], targets[j]) for i, j in pairs]).sum()

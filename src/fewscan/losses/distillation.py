@@ -23,14 +23,22 @@ def anchor_distillation(
     location with the bank's entries of that location (section 2); the mean is over locations and images.
 
     Args:
-        student: z_s, gradient flows here.
-        teacher: z_t, no gradient.
-        anchors: a_1..a_m, no gradient.
-        tau_student: τ_s > 0.
-        tau_teacher: τ_t > 0.
+        student: embeddings z_s of the student; gradient flows here.
+        teacher: embeddings z_t of the teacher; no gradient.
+        anchors: embeddings a_1..a_m in the memory bank; no gradient.
+        tau_student: temperature τ_s > 0 of the student's distribution.
+        tau_teacher: temperature τ_t > 0 of the teacher's distribution.
 
     Raises:
         ValueError: the shapes do not belong together.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.distillation import anchor_distillation
+        >>> bank = torch.eye(3)  # three anchors
+        >>> student, teacher = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[2.0, 0.0, 0.0]])
+        >>> f"{anchor_distillation(student, teacher, bank, tau_student=0.1, tau_teacher=0.1):.4f}"  # cosines are equal
+        '0.0000'
     """
     if student.shape != teacher.shape or student.shape[1:] != anchors.shape[1:]:
         raise ValueError(

@@ -40,6 +40,13 @@ def gather_neighbourhoods(
 
     Returns:
         (*n, t, Σ c_l), t = 3^ndim positions in row-major order, zero outside the image.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.interpolation import gather_neighbourhoods
+        >>> maps = torch.arange(4.0).reshape(1, 1, 2, 2)
+        >>> gather_neighbourhoods([maps], (2, 2), torch.tensor([0]))[0, :, 0]  # around the upper left pixel
+        tensor([0., 0., 0., 0., 0., 1., 0., 2., 3.])
     """
     image, positions, inside = _windows(pixels.flatten(), size)
     columns = [_gather_level(maps, size, image, positions, inside) for maps in pyramid]
@@ -105,6 +112,13 @@ def mean_neighbourhoods(
 
     Returns:
         (k, t, Σ c_l), t = 3^ndim positions in row-major order; of several ranks, the mean over all their pixels.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.interpolation import mean_neighbourhoods
+        >>> maps = torch.arange(4.0).reshape(1, 1, 2, 2)
+        >>> mean_neighbourhoods([maps], torch.ones(1, 1, 2, 2))[0, 4]  # the middle: the mean of the map
+        tensor([1.5000])
     """
     exact = torch.promote_types(masks.dtype, torch.float32)
     counts = masks.sum(dim=(0, *range(2, masks.ndim)), dtype=exact)
@@ -147,7 +161,16 @@ def _inner_products_same_size(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 def shifted_interpolation(side: int, low_side: int, like: Tensor) -> Float[Tensor, "3 {side} {low_side}"]:
-    """Matrices A_o with (A_o f)(y) = up(f)(y + o) for o = −1, 0, 1, and 0 where y + o is outside."""
+    """Matrices A_o with (A_o f)(y) = up(f)(y + o) for o = −1, 0, 1, and 0 where y + o is outside.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.interpolation import shifted_interpolation
+        >>> shifted_interpolation(3, 2, torch.zeros(1))[1]  # 2 values seen at 3 pixels, corners aligned
+        tensor([[1.0000, 0.0000],
+                [0.5000, 0.5000],
+                [0.0000, 1.0000]])
+    """
     exact = torch.promote_types(like.dtype, torch.float32)
     matrix = torch.zeros((side, low_side), dtype=exact, device=like.device)
     source = torch.arange(side, device=like.device).to(exact) * _step(side, low_side)

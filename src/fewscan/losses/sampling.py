@@ -10,7 +10,15 @@ from fewscan.distributed.collectives import sum_over_ranks
 
 
 def class_masks(labels: Int[Tensor, b * space], n_classes: int) -> Bool[Tensor, "{n_classes} n"]:
-    """Which pixels, flat over (b, *space), are of each class."""
+    """Which pixels, flat over (b, *space), are of each class.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.sampling import class_masks
+        >>> class_masks(torch.tensor([[0, 1, 1]]), n_classes=2)
+        tensor([[ True, False, False],
+                [False,  True,  True]])
+    """
     return labels.flatten() == torch.arange(n_classes, device=labels.device)[:, None]
 
 
@@ -18,13 +26,26 @@ def mean_over_classes(losses: Float[Tensor, k], counted: Bool[Tensor, k]) -> Flo
     """Mean over the counted classes; 0, with a graph, where none is.
 
     Of several ranks, the loss of a class is the mean over those that count it.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.sampling import mean_over_classes
+        >>> mean_over_classes(torch.tensor([1.0, 3.0, 100.0]), torch.tensor([True, True, False]))
+        tensor(2.)
     """
     totals, ranks = sum_over_ranks(torch.where(counted, losses, 0), counted.to(losses.dtype))
     return (totals / ranks.clamp_min(1)).sum() / (ranks > 0).sum().clamp_min(1)
 
 
 def finest(device: torch.device) -> torch.dtype:
-    """The finest numbers that a device computes with: Apple's GPUs have no doubles."""
+    """The finest numbers that a device computes with: Apple's GPUs have no doubles.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.sampling import finest
+        >>> finest(torch.device("cpu"))
+        torch.float64
+    """
     return torch.float32 if device.type == "mps" else torch.float64
 
 
@@ -33,11 +54,18 @@ def draw_true(masks: Bool[Tensor, "r n"], draws: int, generator: torch.Generator
 
     Args:
         masks: one mask per row.
-        draws: per row.
-        generator: on the masks' device.
+        draws: number of positions to draw in every row.
+        generator: source of all draws, on the masks' device.
 
     Returns:
         Positions in [0, n); meaningless (but in range) for rows with nothing true.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.sampling import draw_true
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> draw_true(torch.tensor([[False, True, False]]), draws=4, generator=generator)
+        tensor([[1, 1, 1, 1]])
     """
     ranks = masks.cumsum(dim=1, dtype=torch.int32)
     counts = ranks[:, -1:]
@@ -50,6 +78,13 @@ def draw_classes(weights: Float[Tensor, "r k"], draws: int, generator: torch.Gen
     """Draw columns with probability proportional to their weight, with replacement, row by row.
 
     Rows without any weight give column 0.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.sampling import draw_classes
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> draw_classes(torch.tensor([[0.0, 0.0, 1.0]]), draws=4, generator=generator)
+        tensor([[2, 2, 2, 2]])
     """
     edges = weights.to(finest(weights.device)).cumsum(dim=1)
     u = torch.rand((len(weights), draws), generator=generator, device=weights.device, dtype=edges.dtype)

@@ -12,7 +12,13 @@ from fewscan.distributed.collectives import sum_over_ranks
 
 
 def check_maps(logits: Tensor, labels: Tensor) -> None:
-    """Raise ValueError unless labels (b, *space) lie on the pixels of logits (b, k, *space)."""
+    """Raise ValueError unless labels (b, *space) lie on the pixels of logits (b, k, *space).
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.segmentation import check_maps
+        >>> check_maps(torch.zeros(1, 4, 8, 8), torch.zeros(1, 8, 8, dtype=torch.long))
+    """
     expected = (logits.shape[0], *logits.shape[2:])
     if tuple(labels.shape) != expected:
         raise ValueError(f"labels have shape {tuple(labels.shape)}, logits {tuple(logits.shape)} want {expected}")
@@ -22,9 +28,16 @@ def known_labels(labels: Tensor, weights: Tensor | None, dtype: torch.dtype) -> 
     """Labels that are all classes, and the weights of the pixels, where `IGNORED` ones have none.
 
     Args:
-        labels: (b, *space), with `IGNORED` where nobody has labelled.
-        weights: of the pixels; None: all alike.
-        dtype: of the weights that are given back.
+        labels: class numbers (b, *space), with `IGNORED` where nobody has labelled.
+        weights: weights (b, *space) ≥ 0 of the pixels; None: all alike.
+        dtype: type of the weights that are given back.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.segmentation import known_labels
+        >>> from fewscan.classes import IGNORED
+        >>> known_labels(torch.tensor([[1, IGNORED]]), None, torch.float32)
+        (tensor([[1, 0]]), tensor([[1., 0.]]))
     """
     known = labels != IGNORED
     weights = known.to(dtype) if weights is None else weights.to(dtype) * known
@@ -40,6 +53,13 @@ def cross_entropy(
 
     Raises:
         ValueError: the shapes do not belong together.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.segmentation import cross_entropy
+        >>> logits = torch.zeros(1, 4, 8, 8)
+        >>> f"{cross_entropy(logits, torch.ones(1, 8, 8, dtype=torch.long)):.4f}"  # ln 4
+        '1.3863'
     """
     check_maps(logits, labels)
     labels, w = known_labels(labels, weights, logits.dtype)
@@ -62,6 +82,14 @@ def soft_dice(
 
     Raises:
         ValueError: the shapes do not belong together.
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.segmentation import soft_dice
+        >>> labels = torch.tensor([[0, 1, 1]])
+        >>> sure = 20 * torch.nn.functional.one_hot(labels, 2).movedim(-1, 1).float()
+        >>> f"{soft_dice(sure, labels):.4f}, {soft_dice(-sure, labels):.4f}"
+        '0.0000, 1.0000'
     """
     check_maps(logits, labels)
     probs = logits.softmax(dim=1)
@@ -80,5 +108,15 @@ def supervised_loss(
     labels: Int[Tensor, b * space],
     weights: Float[Tensor, b * space] | None = None,
 ) -> Float[Tensor, ""]:
-    """L_sup = ½ (cross-entropy + soft Dice) (ACTION, section 2)."""
+    """L_sup = ½ (cross-entropy + soft Dice) (ACTION, section 2).
+
+    Example:
+        >>> import torch
+        >>> from fewscan.losses.segmentation import supervised_loss
+        >>> logits = torch.zeros(2, 3, 16, 16, requires_grad=True)
+        >>> loss = supervised_loss(logits, torch.zeros(2, 16, 16, dtype=torch.long))
+        >>> loss.backward()
+        >>> tuple(logits.grad.shape)
+        (2, 3, 16, 16)
+    """
     return 0.5 * (cross_entropy(logits, labels, weights) + soft_dice(logits, labels, weights))
