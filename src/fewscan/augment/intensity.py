@@ -21,7 +21,7 @@ Strength = Annotated[float, Field(ge=0, lt=1)]
 class IntensitySettings(Settings):
     """Brightness, contrast, gamma, blur and noise; every one is applied to a share of the images.
 
-    Example:
+    Examples:
         >>> from fewscan.augment.intensity import IntensitySettings
         >>> IntensitySettings(noise=0.0).noise
         0.0
@@ -50,7 +50,7 @@ def jitter(
 
     A strength of 0 leaves its change out; with all of them 0 the images come back as they are.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.intensity import IntensitySettings, jitter
         >>> images = torch.rand(2, 1, 32, 32)

@@ -21,10 +21,11 @@ class PseudoLabelled(NamedTuple):
         labels: (b, *space) pseudo-labels.
         confidence: (b, *space) in [0, 1].
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.mix import PseudoLabelled
-        >>> samples = PseudoLabelled(torch.zeros(2, 1, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long), torch.ones(2, 8, 8))
+        >>> labels = torch.zeros(2, 8, 8, dtype=torch.long)
+        >>> samples = PseudoLabelled(torch.zeros(2, 1, 8, 8), labels, torch.ones(2, 8, 8))
         >>> tuple(samples.labels.shape)
         (2, 8, 8)
     """
@@ -56,12 +57,13 @@ def mix(
     Returns:
         New samples; image, pseudo-label and confidence mixed alike.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.mix import PseudoLabelled, mix
         >>> images = torch.stack((torch.zeros(1, 16, 16), torch.ones(1, 16, 16)))
         >>> labels = images[:, 0].long()  # as the image, so that mixing can be seen to keep them together
-        >>> mixed = mix(PseudoLabelled(images, labels, torch.ones(2, 16, 16)), "cutmix", 2, torch.Generator().manual_seed(0))
+        >>> samples = PseudoLabelled(images, labels, torch.ones(2, 16, 16))
+        >>> mixed = mix(samples, "cutmix", 2, torch.Generator().manual_seed(0))
         >>> torch.equal(mixed.images[:, 0].long(), mixed.labels)
         True
     """
@@ -79,7 +81,7 @@ def mix(
 def box_mask(samples: int, size: tuple[int, ...], generator: torch.Generator) -> Bool[Tensor, b * space]:
     """A random box per image, of 10 to 40 % of its area or volume.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.mix import box_mask
         >>> share = box_mask(1, (100, 100), torch.Generator().manual_seed(0)).float().mean()
@@ -99,7 +101,7 @@ def fixed_box_mask(
 ) -> Bool[Tensor, b * space]:
     """A box per image at a random place, whose sides are this share of the image's.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.mix import fixed_box_mask
         >>> int(fixed_box_mask(1, (12, 12), 0.5, torch.Generator().manual_seed(0)).sum())
@@ -126,7 +128,7 @@ def _place_boxes(
 def class_mask(labels: Int[Tensor, b * space], n_classes: int, generator: torch.Generator) -> Bool[Tensor, b * space]:
     """The pixels of a random half of the classes that each image shows (rounded up).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.mix import class_mask
         >>> labels = torch.tensor([[[0, 1], [2, 3]]])
@@ -145,10 +147,11 @@ def class_mask(labels: Int[Tensor, b * space], n_classes: int, generator: torch.
 def paste_neighbour(samples: PseudoLabelled, mask: Bool[Tensor, b * space]) -> PseudoLabelled:
     """Where the mask is true, the pixels of the neighbour in the batch.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.mix import PseudoLabelled, paste_neighbour
-        >>> samples = PseudoLabelled(torch.tensor([[[1.0, 1.0]], [[2.0, 2.0]]]), torch.tensor([[1, 1], [2, 2]]), torch.ones(2, 2))
+        >>> images, labels = torch.tensor([[[1.0, 1.0]], [[2.0, 2.0]]]), torch.tensor([[1, 1], [2, 2]])
+        >>> samples = PseudoLabelled(images, labels, torch.ones(2, 2))
         >>> paste_neighbour(samples, torch.tensor([[True, False], [False, False]])).labels
         tensor([[2, 1],
                 [2, 2]])
@@ -164,7 +167,7 @@ def paste_neighbour(samples: PseudoLabelled, mask: Bool[Tensor, b * space]) -> P
 def blend_neighbour(values: Float[Tensor, "b c *space"], shares: Float[Tensor, b]) -> Float[Tensor, "b c *space"]:
     """Mixup: λ x_i + (1 − λ) x_j with the neighbour in the batch (Zhang et al., ICLR 2018).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.mix import blend_neighbour
         >>> blend_neighbour(torch.tensor([[[0.0]], [[1.0]]]), torch.tensor([0.75, 0.75])).flatten()
@@ -176,7 +179,7 @@ def blend_neighbour(values: Float[Tensor, "b c *space"], shares: Float[Tensor, b
 def cut_out(samples: PseudoLabelled, mask: Bool[Tensor, b * space]) -> PseudoLabelled:
     """Where the mask is true, the image's mean, and no confidence.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.mix import PseudoLabelled, cut_out
         >>> samples = PseudoLabelled(torch.tensor([[[0.0, 4.0]]]), torch.tensor([[0, 1]]), torch.ones(1, 2))

@@ -29,7 +29,7 @@ from fewscan.settings import Probability, Settings
 class AugmentationSettings(Settings):
     """What makes a view weak or strong; the same for every method.
 
-    Example:
+    Examples:
         >>> from fewscan.augment.policy import AugmentationSettings
         >>> AugmentationSettings(mix="classmix").resolved(turned=0.2).spatial.turn
         0.5
@@ -62,7 +62,7 @@ class AugmentationSettings(Settings):
 class Augmentation:
     """Draws views; holds settings only, so a training step is decided by its batch and its generator.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.policy import Augmentation, AugmentationSettings
         >>> augment, generator = Augmentation(AugmentationSettings()), torch.Generator().manual_seed(0)

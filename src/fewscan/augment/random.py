@@ -9,7 +9,7 @@ from torch import Tensor
 def uniform(low: float, high: float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Uniform draws in [low, high) on the generator's device.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.random import uniform
         >>> draws = uniform(-1.0, 1.0, (100,), torch.Generator().manual_seed(0))
@@ -22,7 +22,7 @@ def uniform(low: float, high: float, shape: tuple[int, ...], generator: torch.Ge
 def chance(probability: float, samples: int, generator: torch.Generator) -> Tensor:
     """(b,) booleans, true with the given probability.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.random import chance
         >>> chance(1.0, 3, torch.Generator())
@@ -34,7 +34,7 @@ def chance(probability: float, samples: int, generator: torch.Generator) -> Tens
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
     """(b,) → (b, 1, ...) so that it broadcasts over `like`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.random import per_sample
         >>> tuple(per_sample(torch.zeros(2), torch.zeros(2, 1, 8, 8)).shape)
@@ -46,7 +46,7 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
 def beta(concentration: float, samples: int, generator: torch.Generator) -> Tensor:
     """(b,) draws of Beta(α, α), by the function behind torch.distributions, which takes no generator itself.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.random import beta
         >>> draws = beta(0.2, 100, torch.Generator().manual_seed(0))

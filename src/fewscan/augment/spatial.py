@@ -28,7 +28,7 @@ FEWEST_TURNED = 0.05
 class SpatialSettings(Settings):
     """Rotation, flips, scale, shift and smooth deformation.
 
-    Example:
+    Examples:
         >>> from fewscan.augment.spatial import SpatialSettings
         >>> SpatialSettings(rotation_degrees=0, flip=0.5).flip
         0.5
@@ -84,7 +84,7 @@ def sample_grid(
     Returns:
         (b, *space, ndim) positions in [−1, 1], last axis first, as `grid_sample` wants them.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.spatial import SpatialSettings, sample_grid
         >>> tuple(sample_grid(SpatialSettings(), 2, (32, 48), torch.Generator().manual_seed(0)).shape)
@@ -161,7 +161,7 @@ def _sample_deformation(
 def warp_images(images: Float[Tensor, "b c *space"], grid: Tensor) -> Tensor:
     """Look up images (b, c, *space), linearly; beyond the border, the border's value.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.spatial import SpatialSettings, sample_grid, warp_images
         >>> still = SpatialSettings(rotation_degrees=0, scale=0, shift=0)
@@ -176,7 +176,7 @@ def warp_images(images: Float[Tensor, "b c *space"], grid: Tensor) -> Tensor:
 def warp_confidence(confidence: Float[Tensor, b * space], grid: Tensor) -> Tensor:
     """Look up confidences (b, *space), linearly; beyond the border 0: nothing is known there.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.spatial import warp_confidence
         >>> beyond = torch.full((1, 1, 1, 2), 3.0)  # one pixel that lies outside the image
@@ -190,7 +190,7 @@ def warp_confidence(confidence: Float[Tensor, b * space], grid: Tensor) -> Tenso
 def warp_labels(labels: Int[Tensor, b * space], grid: Tensor) -> Tensor:
     """Look up labels (b, *space), nearest; beyond the border 0, the background, or `IGNORED` where the border is.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.augment.spatial import warp_labels
         >>> beyond = torch.full((1, 1, 1, 2), 3.0)  # one pixel that lies outside the image

@@ -22,7 +22,7 @@ def uniform_centres(n_classes: int, embedding: int, tau: float) -> Float[Tensor,
 
     With at least k − 1 dimensions they are the corners of a regular simplex, whatever τ.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.adaptive import uniform_centres
         >>> centres = uniform_centres(n_classes=3, embedding=8, tau=0.5)
@@ -42,7 +42,7 @@ def simplex_centres(n_classes: int, embedding: int) -> Float[Tensor, "k e"]:
     Row i of Helmert's matrix is 1 in i places, then −i, normed: its rows are orthonormal and orthogonal to (1, ..., 1),
     so its columns are the corners of a simplex.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.adaptive import simplex_centres
         >>> torch.round(simplex_centres(2, 3), decimals=4)
@@ -60,7 +60,7 @@ def simplex_centres(n_classes: int, embedding: int) -> Float[Tensor, "k e"]:
 def centre_energy(centres: Float[Tensor, "k e"], tau: float) -> Float[Tensor, ""]:
     """Σ_c log Σ_c' exp(ψ_c·ψ_c'/τ), small where unit vectors are far from each other.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.adaptive import centre_energy
         >>> centre_energy(torch.eye(2), tau=1.0) < centre_energy(torch.ones(2, 2) / 2**0.5, tau=1.0)
@@ -73,7 +73,7 @@ def centre_energy(centres: Float[Tensor, "k e"], tau: float) -> Float[Tensor, ""
 def spread_centres(n_classes: int, embedding: int, tau: float, steps: int = 500) -> Float[Tensor, "k e"]:
     """The minimum of `centre_energy` by L-BFGS from a fixed random start: a good local one where there are many.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.adaptive import spread_centres
         >>> centres = spread_centres(n_classes=4, embedding=2, tau=0.5)  # the corners of a square
@@ -99,7 +99,7 @@ def assign_centres(means: Float[Tensor, "k e"], centres: Float[Tensor, "k e"]) -
 
     It is computed on the host, and waits for the device.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.adaptive import assign_centres
         >>> assign_centres(torch.tensor([[0.0, 0.9], [0.8, 0.0]]), torch.eye(2))
@@ -116,7 +116,7 @@ def move_means(
 
     The mean is that of all ranks where the class is present.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.adaptive import move_means
         >>> means, embeddings = torch.eye(2), torch.eye(2).flip(0)[:, None]
@@ -156,7 +156,7 @@ def adaptive_contrast(
         tau: temperature τ_sa > 0.
         centre_weight: weight λ_a ≥ 0 of the centre against the positive keys.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.adaptive import adaptive_contrast, uniform_centres
         >>> centres = uniform_centres(2, 4, tau=0.5).float()

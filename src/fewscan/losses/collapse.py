@@ -34,7 +34,7 @@ def subsample_pixels(maps: Tensor, *, channel_axes: int) -> Tensor:
 def class_shares(labels: Int[Tensor, " n"], n_classes: int) -> Float[Tensor, " k"]:
     """The share of each class among labels.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.collapse import class_shares
         >>> class_shares(torch.tensor([0, 0, 0, 2]), n_classes=3)
@@ -54,10 +54,10 @@ def mean_cosine_distance(embeddings: Float[Tensor, "b *p e"]) -> Float[Tensor, "
     Args:
         embeddings: embeddings (b, e) of b ≥ 2 images, or (b, p, e) of p places of each.
 
-    Example:
+    Examples:
         >>> import torch
-        >>> from fewscan.losses.collapse import spread
-        >>> spread(torch.eye(3)), spread(torch.ones(3, 3))
+        >>> from fewscan.losses.collapse import mean_cosine_distance
+        >>> mean_cosine_distance(torch.eye(3)), mean_cosine_distance(torch.ones(3, 3))
         (tensor(1.0000), tensor(0.))
     """
     b = len(embeddings)

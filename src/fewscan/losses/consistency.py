@@ -27,7 +27,7 @@ def image_weighted_pseudo_loss(
     Raises:
         ValueError: the shapes do not belong together.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.consistency import image_weighted_pseudo_loss
         >>> logits, pseudo = torch.zeros(1, 2, 4), torch.tensor([[0, 1, 1, 0]])
@@ -54,7 +54,7 @@ def confident_pseudo_loss(
     Raises:
         ValueError: the shapes do not belong together.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.consistency import confident_pseudo_loss
         >>> logits, pseudo = torch.zeros(1, 2, 4), torch.tensor([[0, 1, 1, 0]])
@@ -77,7 +77,7 @@ def masked_pseudo_loss(
     Raises:
         ValueError: the shapes do not belong together.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.consistency import masked_pseudo_loss
         >>> logits, pseudo = torch.zeros(1, 2, 4), torch.tensor([[0, 1, 1, 0]])
@@ -101,7 +101,7 @@ def confident_dice(
     Raises:
         ValueError: the shapes do not belong together.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.consistency import confident_dice
         >>> pseudo = torch.tensor([[0, 1, 1, 0]])
@@ -133,7 +133,7 @@ def pasted_loss(
     Raises:
         ValueError: the shapes do not belong together.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.consistency import pasted_loss
         >>> image, patch = torch.tensor([[0, 0]]), torch.tensor([[1, 1]])
@@ -156,7 +156,7 @@ def probability_mse(
     The consistency cost of mean teacher (Tarvainen and Valpola, NeurIPS 2017, eq. 1) and of what came after it. The
     targets take no gradient.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.consistency import probability_mse
         >>> student, teacher = torch.tensor([[[0.5], [0.5]]]), torch.tensor([[[1.0], [0.0]]])
@@ -181,7 +181,7 @@ def pyramid_consistency(probs: Sequence[Float[Tensor, "b k *space"]]) -> Float[T
     Args:
         probs: class probabilities of S ≥ 2 scales, brought to one resolution.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.consistency import pyramid_consistency
         >>> probs = torch.full((1, 4, 8, 8), 0.25)
@@ -207,7 +207,7 @@ def _log(probs: Tensor) -> Tensor:
 def sharpen(probs: Float[Tensor, "b k *space"], temperature: float) -> Float[Tensor, "b k *space"]:
     """p_c^(1/T) / Σ_c' p_c'^(1/T) (MC-Net, eq. 1).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.consistency import sharpen
         >>> sharpen(torch.tensor([[[0.6], [0.4]]]), 0.5).flatten()  # 0.36 / 0.52 and 0.16 / 0.52
@@ -219,7 +219,7 @@ def sharpen(probs: Float[Tensor, "b k *space"], temperature: float) -> Float[Ten
 def mutual_consistency(probs: Sequence[Float[Tensor, "b k *space"]], temperature: float) -> Float[Tensor, ""]:
     """Σ_{i≠j} mean (p_i − sharpen(p_j))², the targets without gradient (MC-Net, eq. 2).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.consistency import mutual_consistency
         >>> sure = torch.tensor([[[1.0], [0.0]]])

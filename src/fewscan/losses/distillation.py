@@ -32,7 +32,7 @@ def anchor_distillation(
     Raises:
         ValueError: the shapes do not belong together.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.distillation import anchor_distillation
         >>> bank = torch.eye(3)  # three anchors

@@ -12,7 +12,7 @@ from torch import Tensor
 def pixel_entropy(probs: Float[Tensor, "b k *space"]) -> Float[Tensor, b * space]:
     """H(p) = −Σ_k p_k ln p_k in nats, between 0 and ln k; for predictions that take no gradient.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.entropy import pixel_entropy
         >>> pixel_entropy(torch.tensor([[[0.5, 1.0], [0.5, 0.0]]]))  # ln 2 and 0
@@ -24,7 +24,7 @@ def pixel_entropy(probs: Float[Tensor, "b k *space"]) -> Float[Tensor, b * space
 def entropy_loss(logits: Float[Tensor, "b k *space"]) -> Float[Tensor, ""]:
     """Mean of H(p) / ln k over pixels (Grandvalet and Bengio, NeurIPS 2004; scaled as by Vu et al., CVPR 2019).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.entropy import entropy_loss
         >>> entropy_loss(torch.zeros(1, 4, 8, 8))

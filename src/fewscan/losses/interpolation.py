@@ -41,7 +41,7 @@ def gather_neighbourhoods(
     Returns:
         (*n, t, Σ c_l), t = 3^ndim positions in row-major order, zero outside the image.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.interpolation import gather_neighbourhoods
         >>> maps = torch.arange(4.0).reshape(1, 1, 2, 2)
@@ -113,7 +113,7 @@ def mean_neighbourhoods(
     Returns:
         (k, t, Σ c_l), t = 3^ndim positions in row-major order; of several ranks, the mean over all their pixels.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.interpolation import mean_neighbourhoods
         >>> maps = torch.arange(4.0).reshape(1, 1, 2, 2)
@@ -163,7 +163,7 @@ def _inner_products_same_size(maps: Tensor, masks: Tensor) -> Tensor:
 def shifted_interpolation(side: int, low_side: int, like: Tensor) -> Float[Tensor, "3 {side} {low_side}"]:
     """Matrices A_o with (A_o f)(y) = up(f)(y + o) for o = −1, 0, 1, and 0 where y + o is outside.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.interpolation import shifted_interpolation
         >>> shifted_interpolation(3, 2, torch.zeros(1))[1]  # 2 values seen at 3 pixels, corners aligned

@@ -12,7 +12,7 @@ from fewscan.distributed.collectives import sum_over_ranks
 def class_masks(labels: Int[Tensor, b * space], n_classes: int) -> Bool[Tensor, "{n_classes} n"]:
     """Which pixels, flat over (b, *space), are of each class.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.sampling import class_masks
         >>> class_masks(torch.tensor([[0, 1, 1]]), n_classes=2)
@@ -27,7 +27,7 @@ def mean_over_classes(losses: Float[Tensor, k], counted: Bool[Tensor, k]) -> Flo
 
     Of several ranks, the loss of a class is the mean over those that count it.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.sampling import mean_over_classes
         >>> mean_over_classes(torch.tensor([1.0, 3.0, 100.0]), torch.tensor([True, True, False]))
@@ -40,7 +40,7 @@ def mean_over_classes(losses: Float[Tensor, k], counted: Bool[Tensor, k]) -> Flo
 def finest(device: torch.device) -> torch.dtype:
     """The finest numbers that a device computes with: Apple's GPUs have no doubles.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.sampling import finest
         >>> finest(torch.device("cpu"))
@@ -60,7 +60,7 @@ def draw_true(masks: Bool[Tensor, "r n"], draws: int, generator: torch.Generator
     Returns:
         Positions in [0, n); meaningless (but in range) for rows with nothing true.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.sampling import draw_true
         >>> generator = torch.Generator().manual_seed(0)
@@ -79,7 +79,7 @@ def draw_classes(weights: Float[Tensor, "r k"], draws: int, generator: torch.Gen
 
     Rows without any weight give column 0.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.sampling import draw_classes
         >>> generator = torch.Generator().manual_seed(0)

@@ -14,7 +14,7 @@ from fewscan.distributed.collectives import sum_over_ranks
 def check_maps(logits: Tensor, labels: Tensor) -> None:
     """Raise ValueError unless labels (b, *space) lie on the pixels of logits (b, k, *space).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.segmentation import check_maps
         >>> check_maps(torch.zeros(1, 4, 8, 8), torch.zeros(1, 8, 8, dtype=torch.long))
@@ -32,7 +32,7 @@ def known_labels(labels: Tensor, weights: Tensor | None, dtype: torch.dtype) -> 
         weights: weights (b, *space) ≥ 0 of the pixels; None: all alike.
         dtype: type of the weights that are given back.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.segmentation import known_labels
         >>> from fewscan.classes import IGNORED
@@ -54,7 +54,7 @@ def cross_entropy(
     Raises:
         ValueError: the shapes do not belong together.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.segmentation import cross_entropy
         >>> logits = torch.zeros(1, 4, 8, 8)
@@ -83,7 +83,7 @@ def soft_dice(
     Raises:
         ValueError: the shapes do not belong together.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.segmentation import soft_dice
         >>> labels = torch.tensor([[0, 1, 1]])
@@ -110,7 +110,7 @@ def supervised_loss(
 ) -> Float[Tensor, ""]:
     """L_sup = ½ (cross-entropy + soft Dice) (ACTION, section 2).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fewscan.losses.segmentation import supervised_loss
         >>> logits = torch.zeros(2, 3, 16, 16, requires_grad=True)
