@@ -6,8 +6,10 @@ import doctest
 import inspect
 import pkgutil
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +22,9 @@ PACKAGES = (fewscan.losses, fewscan.augment)
 def modules() -> list[str]:
     found = [f"{package.__name__}.{m.name}" for package in PACKAGES for m in pkgutil.iter_modules(package.__path__)]
     return ["fewscan.schedule", *found]
+
+
+FILES = ("fewscan.io.endings", "fewscan.io.geometry", "fewscan.io.scans")
 
 
 def public_entries(module: ModuleType) -> dict[str, object]:
@@ -36,6 +41,16 @@ def public_entries(module: ModuleType) -> dict[str, object]:
 def test_examples_do_what_they_say(name: str) -> None:
     with torch.random.fork_rng():
         result = doctest.testmod(import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_examples_that_write_files_do_what_they_say(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = import_module(name)
+    own = {"Path": Path, "np": np} | vars(module)
+    result = doctest.testmod(module, globs=own, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.attempted > 0
     assert result.failed == 0
 

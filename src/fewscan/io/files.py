@@ -25,6 +25,9 @@ BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16",
 def check_name(path: Path) -> None:
     """Refuse what ITK cannot open: it takes names as UTF-8, and ends the process where one is not.
 
+    Args:
+        path: path of a file or folder, which need not be there.
+
     Raises:
         DataError: the path is of another encoding, as old archives have them.
     """
@@ -39,9 +42,15 @@ def check_name(path: Path) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path beside the target, with its ending; renamed to it at the end, removed if anything was raised.
+    """Give a path beside the target, with its ending: renamed to it at the end, removed if anything was raised.
 
     Who may read the file is what the umask of the process says.
+
+    Args:
+        path: path that the file will have; what lies there is replaced.
+
+    Yields:
+        Path of an empty file to write to.
 
     Raises:
         WriteError: the folder does not exist or cannot be written to, or the system refused a write.
@@ -69,6 +78,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def make_folder(path: Path) -> None:
     """Make a folder and those above it.
 
+    Args:
+        path: path of the folder, which may be there already.
+
     Raises:
         WriteError: it cannot be made.
     """
@@ -79,7 +91,11 @@ def make_folder(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed writes of `atomic_path` left in a folder and below; no such write may be going on there."""
+    """Remove what killed writes of `atomic_path` left in a folder and below; no such write may be going on there.
+
+    Args:
+        folder: path of the folder.
+    """
     endings = "|".join(map(re.escape, scan_endings()))
     # What `atomic_path` names its files: a dot, the name, eight random characters, an ending.
     leftover = re.compile(rf"\..+\.[a-z0-9_]{{8}}({endings}|\.\w+)?")
@@ -93,6 +109,10 @@ def write_text(path: Path, text: str) -> None:
 
     What no UTF-8 can hold, names of files in other encodings, is written as in JSON.
 
+    Args:
+        path: path of the file.
+        text: whole content of the file.
+
     Raises:
         WriteError: it cannot be written.
     """
@@ -103,8 +123,11 @@ def write_text(path: Path, text: str) -> None:
 def read_text(path: Path) -> str:
     """Read a user's text file: UTF-8, or what its byte order mark says.
 
+    Args:
+        path: path of the file.
+
     Raises:
-        DataError: it is missing or no text.
+        DataError: the file is missing or no text.
     """
     try:
         raw = path.read_bytes()
@@ -118,10 +141,15 @@ def read_text(path: Path) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, complete or not at all; numbers that are not finite are refused with ValueError.
+    """Write a JSON file, complete or not at all.
+
+    Args:
+        path: path of the file.
+        value: what JSON can hold.
 
     Raises:
-        WriteError: it cannot be written.
+        ValueError: a number is not finite.
+        WriteError: the file cannot be written.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -138,8 +166,11 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
+    Args:
+        path: path of the file.
+
     Raises:
-        DataError: it is missing or not JSON, or gives one key two values.
+        DataError: the file is missing or not JSON, or gives one key two values.
     """
     text = read_text(path)
     try:

@@ -21,28 +21,36 @@ class Orientation(NamedTuple):
     """How a stored array (z, y, x) becomes one with canonical axes.
 
     Attributes:
-        order: the stored array axis of each canonical array axis.
-        flipped: whether it runs the other way, by canonical array axis.
+        order: stored array axis (0 to 2 for z to x) of each canonical array axis (z, y, x).
+        flipped: whether the stored axis runs the other way, for each canonical array axis (z, y, x).
     """
 
     order: tuple[int, int, int] = (0, 1, 2)
     flipped: tuple[bool, bool, bool] = (False, False, False)
 
     def to_canonical(self, array: np.ndarray) -> np.ndarray:
-        """A view of a stored array; axes before the last three stay."""
+        """Bring a stored array to canonical axes; a view.
+
+        Args:
+            array: (..., z, y, x) as stored; axes before the last three stay.
+        """
         return _flip(_transposed(array, self.order), self.flipped)
 
     def to_stored(self, array: np.ndarray) -> np.ndarray:
-        """A view of a canonical array in the stored order; axes before the last three stay."""
+        """Bring a canonical array to the stored order; a view.
+
+        Args:
+            array: (..., z, y, x) canonical; axes before the last three stay.
+        """
         back = np.argsort(self.order)
         return _transposed(_flip(array, self.flipped), (int(back[0]), int(back[1]), int(back[2])))
 
     def canonical_axes(self, affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-        """The affine (4×4, from voxel x, y, z) of the canonical array, from that of the stored one.
+        """Make the affine map of the canonical array, 4×4 from the voxel (x, y, z).
 
         Args:
-            affine: of the stored array.
-            shape: of the stored array (z, y, x).
+            affine: 4×4 map from the stored voxel (x, y, z).
+            shape: numbers of voxels along (z, y, x), as stored.
         """
         axes = np.zeros((4, 4))
         axes[3, 3] = 1
@@ -62,15 +70,21 @@ def _flip(array: np.ndarray, flipped: tuple[bool, bool, bool]) -> np.ndarray:
 
 
 def upright(plane: np.ndarray, slice_axis: int) -> np.ndarray:
-    """A slice as pictures show it: the head is up in coronal and sagittal ones, the front in axial ones."""
+    """Turn a slice as pictures show it: the head is up in coronal and sagittal ones, the front in axial ones.
+
+    Args:
+        plane: (rows, columns) of a canonical array.
+        slice_axis: canonical array axis that the slice is cut along: 0 axial, 1 coronal, 2 sagittal.
+    """
     return plane if slice_axis == 0 else plane[::-1]
 
 
 def nearest_orientation(axes: np.ndarray) -> Orientation:
-    """The orientation that brings a stored array nearest to canonical axes.
+    """Find the orientation that brings a stored array nearest to canonical axes.
 
     Args:
-        axes: 3×3, ITK's convention: a column per stored axis (x, y, z), of any length, not all in one plane.
+        axes: 3×3 matrix in ITK's convention, with a column per stored axis (x, y, z), of any length, not all in one
+            plane.
     """
     unit = axes / np.linalg.norm(axes, axis=0)
     # The rotation nearest to axes that are not at right angles.

@@ -16,7 +16,13 @@ TOLERANCE_VOXELS = 0.1
 
 
 class Difference(NamedTuple):
-    """What differs between two grids: shape, spacing, origin, direction, or the place as a whole."""
+    """Something that differs between two grids.
+
+    Attributes:
+        what: shape, spacing, origin, direction, or the place as a whole.
+        ours: value of the one grid, as text.
+        theirs: value of the other grid, as text.
+    """
 
     what: str
     ours: str
@@ -27,10 +33,14 @@ class Difference(NamedTuple):
 
 
 def differences(ours: Geometry, theirs: Geometry) -> list[Difference]:
-    """What keeps two arrays from being compared voxel by voxel; empty where all voxels lie at the same places.
+    """List what keeps two arrays from being compared voxel by voxel; empty where all voxels lie at the same places.
 
     Places are compared at the grid's corners, in voxels of `theirs`, so that a scan of micrometres is held to the same
     measure as one of the whole body. An axis of one voxel has no spacing to compare.
+
+    Args:
+        ours: one grid.
+        theirs: the other grid, whose voxels are the measure.
     """
     if ours.shape != theirs.shape:
         return [Difference("shape", f"{ours.shape} (z, y, x)", str(theirs.shape))]
@@ -48,26 +58,34 @@ def differences(ours: Geometry, theirs: Geometry) -> list[Difference]:
 
 @dataclass(frozen=True)
 class Order:
-    """From one array's order of axes to another's.
+    """The way from one array's order of axes to another's.
 
     Attributes:
-        flipped: axes of the first array that run the other way.
-        axes: of the first array, in the order of the second one's.
+        flipped: axes of the first array that run the other way, 0 to 2.
+        axes: axes of the first array, 0 to 2, in the order of those of the second one.
     """
 
     flipped: tuple[int, ...]
     axes: tuple[int, ...]
 
     def bring(self, array: np.ndarray) -> np.ndarray:
-        """The first array in the order of the second one; a view."""
+        """Bring the first array to the order of the second one; a view.
+
+        Args:
+            array: first array, of three axes.
+        """
         return np.flip(array, self.flipped).transpose(self.axes)
 
 
 def find_order(ours: Geometry, grid: Geometry) -> Order | None:
-    """How an array is brought over to a grid that has the same voxels, maybe in another order; None: it has not.
+    """Find how an array is brought over to a grid of the same voxels, maybe in another order; None: it has others.
 
     Scans are brought to canonical axes when they are read, so that the order is nearly always the same already. It is
     not where a direction lies half-way between two axes and rounding decides which is nearer.
+
+    Args:
+        ours: grid of the array.
+        grid: grid that the array is wanted on.
     """
     voxels = _to_voxels(ours.affine_ras, grid)[:3, :3]
     # The axis of the grid (x, y, z) that each of our axes runs along.
@@ -85,7 +103,12 @@ def find_order(ours: Geometry, grid: Geometry) -> Order | None:
 
 
 def bring_over(scan: Scan, grid: Geometry) -> np.ndarray | None:
-    """The array in the order of a grid that has the same voxels (`find_order`); None: it has not."""
+    """Bring a scan's array to the order of a grid of the same voxels (`find_order`); None: it has others.
+
+    Args:
+        scan: scan whose array is wanted.
+        grid: grid that the array is wanted on.
+    """
     order = find_order(scan.geometry, grid)
     return None if order is None else order.bring(scan.array)
 

@@ -25,8 +25,23 @@ LABEL_TOLERANCE = 1e-2
 def read_scan(path: Path) -> Scan:
     """Read a 3D scan; a 2D image becomes one slice, a 4D image of one frame that frame.
 
+    Args:
+        path: path of a file; its ending says its format.
+
+    Returns:
+        The scan, its axes brought to the canonical order.
+
     Raises:
         DataError: the file is missing, unreadable, damaged, has several frames, or is not of real numbers.
+
+    >>> grid = Geometry((3, 4, 5), (8.0, 1.5, 1.5), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+    >>> write_scan(Path("anna.nii.gz"), np.zeros((3, 4, 5), np.float32), grid)
+    >>> scan = read_scan(Path("anna.nii.gz"))
+    >>> scan.array.shape, scan.geometry == grid
+    ((3, 4, 5), True)
+    >>> read_scan(Path("bert.nii.gz"))
+    Traceback (most recent call last):
+    fewscan.errors.DataError: bert.nii.gz: there is no such file. Check the path.
     """
     frames = read_frames(path)
     if len(frames) != 1:
@@ -37,8 +52,20 @@ def read_scan(path: Path) -> Scan:
 def read_mask(path: Path) -> Scan:
     """Read a mask of whole numbers, in the smallest type of integers that holds them.
 
+    Args:
+        path: path of a file; its ending says its format.
+
+    Returns:
+        The scan, its axes brought to the canonical order, its values integers below 2³¹.
+
     Raises:
         DataError: as `read_scan`, or a value is NaN, infinite, not whole or beyond any label.
+
+    >>> grid = Geometry((1, 2, 2), (8.0, 1.5, 1.5), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+    >>> write_scan(Path("mask.nii.gz"), np.array([[[0.0, 1.0], [2.001, 3.0]]]), grid)
+    >>> read_mask(Path("mask.nii.gz")).array
+    array([[[0, 1],
+            [2, 3]]], dtype=uint8)
     """
     scan = read_scan(path)
     return Scan(_whole_numbers(path, scan.array), scan.geometry)
@@ -136,14 +163,22 @@ def write_scan(path: Path, array: np.ndarray, geometry: Geometry, predicted: boo
     it where it puts the scan. No text of the scan's header goes along.
 
     Args:
-        path: its ending decides the format.
-        array: (z, y, x), of the geometry's shape, canonical as `read_scan` gives it.
-        geometry: of the scan.
-        predicted: mark the file as a mask that was predicted, see `is_ours`.
+        path: path of the file; its ending says its format, and what lies there is replaced.
+        array: (z, y, x) values, canonical as `read_scan` gives them, of the geometry's shape.
+        geometry: place of the voxels, that of a scan that was read or another one.
+        predicted: whether to mark the file as a mask that was predicted, see `is_ours`.
 
     Raises:
-        DataError: the shapes differ, the format cannot hold the geometry, or the name is not UTF-8.
+        DataError: the shapes differ, no format has the ending, the format cannot hold the geometry, or the name is not
+            UTF-8.
         WriteError: the file cannot be written.
+
+    >>> grid = Geometry((3, 4, 5), (8.0, 1.5, 1.5), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+    >>> write_scan(Path("scan.mha"), np.zeros((3, 4, 5), np.int16), grid)
+    >>> scan = read_scan(Path("scan.mha"))
+    >>> write_scan(Path("mask.mha"), (scan.array > 0).astype(np.uint8), scan.geometry, predicted=True)
+    >>> is_ours(Path("scan.mha")), is_ours(Path("mask.mha"))
+    (False, True)
     """
     if array.shape != geometry.shape:
         raise DataError.of(

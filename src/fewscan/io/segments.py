@@ -19,8 +19,8 @@ class Contradiction(NamedTuple):
     """A number that a file and dataset.json name differently.
 
     Attributes:
-        text: in words.
-        swapped: the file's name is that of another class of dataset.json; else dataset.json does not know it.
+        text: words for both names, without the file.
+        swapped: whether the file's name is that of another class of dataset.json; else dataset.json does not know it.
     """
 
     text: str
@@ -41,7 +41,14 @@ def read_segments(path: Path) -> Mapping[int, str]:
 
 
 def contradictions(segments: Mapping[int, str], classes: Classes) -> list[Contradiction]:
-    """Where a file's names and those of dataset.json mean different things; case, spaces and signs do not count."""
+    """List where a file's names and those of dataset.json mean different things.
+
+    Case, spaces and signs do not count.
+
+    Args:
+        segments: names by number, as `read_segments` gives them.
+        classes: classes of dataset.json.
+    """
     parts = (Region(name, (number,)) for name, number in zip(classes.names, classes.numbers, strict=True))
     named = (*parts, *classes.regions)
     known = {_plain(region.name) for region in named}

@@ -18,12 +18,12 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
     """Write a CSV file, complete or not at all; texts that would be formulas get a quote in front, numbers stay.
 
     Args:
-        path: of the file.
+        path: path of the file.
         header: names of the columns.
-        rows: as many cells as there are columns; None becomes an empty cell.
+        rows: rows of as many cells as there are columns; a cell of None becomes an empty one.
 
     Raises:
-        WriteError: it cannot be written.
+        WriteError: the file cannot be written.
     """
     with atomic_path(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -32,11 +32,14 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
 
 
 def read_table(path: Path) -> Iterator[dict[str, str]]:
-    """The rows of a file of `write_table`, by column, without the quotes that it put in front.
+    """Read the rows of a file of `write_table`, by column, without the quotes that it put in front.
+
+    Args:
+        path: path of the file.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is not UTF-8.
+        OSError: the file cannot be read.
+        ValueError: the file is not UTF-8.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
         for row in csv.DictReader(file):
