@@ -23,7 +23,7 @@ from fewscan.errors import DataError
 from fewscan.io.files import read_json
 from fewscan.io.scans import read_mask, read_scan, write_scan
 from fewscan.runs.quality import _expected
-from fewscan.runs.state import _read_plan
+from fewscan.runs.state import _check_plan, _read_plan
 from support.scans import TINY, make_dataset
 from support.terminals import Notes
 
@@ -227,7 +227,8 @@ def test_classes_that_no_labelled_training_case_shows_are_named(tmp_path):
 
 def test_a_run_does_not_go_on_with_other_numbers(run, regions, tmp_path):
     folder, _ = run
-    _read_plan(folder / "plan.json", read_dataset(regions))
+    path = folder / "plan.json"
+    _check_plan(path, _read_plan(path), read_dataset(regions))
     other = make(tmp_path / "set", {**REGIONS, "ignore": 8}, rings(40, 300, 8))
     with pytest.raises(DataError, match="has others"):
-        _read_plan(folder / "plan.json", read_dataset(other))
+        _check_plan(path, _read_plan(path), read_dataset(other))

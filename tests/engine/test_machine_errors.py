@@ -172,7 +172,7 @@ def test_too_little_memory_says_what_to_lower_and_the_run_goes_on(dataset, whole
         before_call(patch, "fewscan.engine.loop.weighted_sum", 15, ask)
         with pytest.raises(FewscanError, match=f"The memory of {where} is not enough") as error:
             go_on(dataset, run)
-    for setting in ("training.labelled=4", "training.unlabelled=4", "plan.size=32", "precision="):
+    for setting in ("training.labelled=4", "training.unlabelled=4", "plan.size=32"):
         assert setting in str(error.value)
     if ask is run_out_of_a_gpu:
         go_on(dataset, run)
