@@ -13,6 +13,17 @@ def test_the_text_of_an_error_has_a_line_per_fault():
     assert str(error) == "a.mha: the file is empty. Copy it again.\nb.mha: is missing. Add it."
 
 
+def test_a_heading_is_a_line_of_the_text_and_no_fault():
+    error = DataError([Fault("a.mha", "the file is empty", "Copy it again")], heading="no mask for 1 of the scans:")
+    assert str(error) == "no mask for 1 of the scans:\na.mha: the file is empty. Copy it again."
+    assert [fault.file for fault in error.faults] == ["a.mha"]
+
+
+def test_a_text_makes_no_error_since_it_would_have_to_be_cut():
+    with pytest.raises(TypeError, match="made of faults"):
+        DataError("a.mha: the file is empty. Copy it again.")  # type: ignore[arg-type]
+
+
 def test_what_is_wrong_comes_back_as_it_was_told_whatever_stops_and_colons_it_has():
     error = DataError.of(Path("C: M. biceps.nii"), 'has "M. biceps": twice', "Name it M. biceps brachii")
     assert error.faults == (Fault("C: M. biceps.nii", 'has "M. biceps": twice', "Name it M. biceps brachii"),)

@@ -48,7 +48,7 @@ def test_importing_and_listing_and_catching_need_nothing_heavy() -> None:
 import sys, fewscan
 dir(fewscan), fewscan.__version__, fewscan.Fault("a", "b", "c")
 try:
-    raise fewscan.DataError("a")
+    raise fewscan.DataError.of("a", "b", "c")
 except (fewscan.ConfigError, fewscan.FewscanError):
     pass
 print(sorted({HEAVY} & set(sys.modules)))

@@ -286,9 +286,9 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         settings = _plain(text)
     except ConfigError as error:
-        raise DataError(f"{path}: cannot be read: {error} Restore it.") from None
+        raise DataError.of(path, f"cannot be read: {str(error).rstrip('.')}", "Restore it") from None
     if not isinstance(settings, dict) or "method" not in settings:
-        raise DataError(f"{path}: not the settings of a run. Restore it.")
+        raise DataError.of(path, "not the settings of a run", "Restore it")
     return settings
 
 

@@ -66,9 +66,11 @@ class DataError(FewscanError):
 
     Attributes:
         faults: all that is wrong, in the order found; the error's text has a line for each.
+        heading: first line of the error's text; empty: it begins with the faults.
 
     Args:
-        faults: at least one; or a text, where no fault was made yet.
+        faults: at least one.
+        heading: first line of the error's text; empty: it begins with the faults.
 
     Examples:
         >>> import fewscan
@@ -77,9 +79,12 @@ class DataError(FewscanError):
         fewscan.errors.DataError: scans/a.nii.gz: the file is empty. Copy it again from its source.
     """
 
-    def __init__(self, faults: Sequence[Fault] | str) -> None:
-        super().__init__(faults)
-        self.faults = tuple(map(_cut, faults.splitlines())) if isinstance(faults, str) else tuple(faults)
+    def __init__(self, faults: Sequence[Fault], heading: str = "") -> None:
+        if isinstance(faults, str):
+            raise TypeError("a DataError is made of faults, not of a text: DataError.of(file, problem, remedy)")
+        super().__init__(faults, heading)
+        self.faults = tuple(faults)
+        self.heading = heading
 
     @staticmethod
     def of(file: str | Path, problem: str, remedy: str) -> DataError:
@@ -93,14 +98,7 @@ class DataError(FewscanError):
         return DataError([Fault(str(file), problem, remedy)])
 
     def __str__(self) -> str:
-        (told,) = self.args
-        return told if isinstance(told, str) else "\n".join(map(str, self.faults))
-
-
-def _cut(line: str) -> Fault:
-    where, _, rest = line.partition(": ")
-    problem, _, remedy = rest.partition(". ")
-    return Fault(where, problem.rstrip("."), remedy.rstrip(".") or "Mend it")
+        return "\n".join([*([self.heading] if self.heading else []), *map(str, self.faults)])
 
 
 class ConfigError(FewscanError):

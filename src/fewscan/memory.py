@@ -17,7 +17,7 @@ from fewscan.errors import DataError
 ROOT = Path("/")
 # What the process itself goes on to need: stacks, buffers, the network's work on a few slices.
 RESERVE = 64 << 20
-WHAT_HELPS = "Crop it, or give this process more memory."
+WHAT_HELPS = "Crop it, or give this process more memory"
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def require_memory(path: Path, wanted: int) -> None:
 def too_large(path: Path, wanted: int, free: int | None = None) -> DataError:
     """What to say of a scan that memory does not suffice for."""
     left = "" if free is None else f", {free / 2**30:.1f} GiB are free"
-    return DataError(
-        f"{path}: too large for this machine's memory: reading it takes {wanted / 2**30:.1f} GiB{left}. {WHAT_HELPS}"
+    return DataError.of(
+        path, f"too large for this machine's memory: reading it takes {wanted / 2**30:.1f} GiB{left}", WHAT_HELPS
     )
 
 

@@ -150,7 +150,7 @@ def test_a_mask_that_cannot_be_written_leaves_out_its_scan_alone(run, tmp_path, 
 
     def write(path, *arguments, **options):
         if path.name.startswith("b"):
-            raise DataError(f"{path}: its axes cannot be held. Save the scan as .nii.gz.")
+            raise DataError.of(path, "its axes cannot be held", "Save the scan as .nii.gz")
         write_scan(path, *arguments, **options)
 
     monkeypatch.setattr("fewscan.inference.predict.write_scan", write)

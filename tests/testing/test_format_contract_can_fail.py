@@ -109,7 +109,7 @@ class NamelessErrors(Sound):
         try:
             return super().read_geometry(path)
         except DataError:
-            raise DataError("cannot be read") from None
+            raise DataError.of("", "cannot be read", "") from None
 
 
 @pytest.fixture

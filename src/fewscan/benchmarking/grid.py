@@ -273,12 +273,13 @@ def make_grid(
 
 def _check_held_out(index: DatasetIndex, split: Split) -> None:
     if not split.val and not split.test:
-        raise DataError(f'{index.root}: no held-out cases to score. Name some as "val" or "test" in splits.json.')
+        raise DataError.of(index.root, "no held-out cases to score", 'Name some as "val" or "test" in splits.json')
     bare = [case.name for case in split.test if case.label is None]
     if bare:
-        raise DataError(
-            f"{index.root}: test cases without a label: {abbreviate(bare)}. "
-            "Add their labels to labelsTr/, or take them out of splits.json."
+        raise DataError.of(
+            index.root,
+            f"test cases without a label: {abbreviate(bare)}",
+            "Add their labels to labelsTr/, or take them out of splits.json",
         )
 
 

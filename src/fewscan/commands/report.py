@@ -49,7 +49,7 @@ def report(
     """
     reporter = reporter or Reporter(quiet=True)
     files = read_run(RunFolder(Path(run)))
-    remedy = "Give its folder with --dataset." if predictions is None else "Give the scans with --images."
+    remedy = "Give its folder with --dataset" if predictions is None else "Give the scans with --images"
     data = find_data(
         files, Path(dataset) if dataset is not None else None, None if predictions is not None and images else remedy
     )

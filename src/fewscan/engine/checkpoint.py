@@ -250,16 +250,17 @@ def _checked_content(path: Path) -> bytes:
     try:
         line, _, content = path.read_bytes().partition(b"\n")
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}. Check the disk and the permissions.") from None
+        raise DataError.of(path, f"cannot be read: {error.strerror}", "Check the disk and the permissions") from None
     try:
         header = json.loads(line)
         version, digest = header["format"], header["sha256"]
     except (ValueError, TypeError, KeyError):
         raise DamagedError(path, "it has no header") from None
     if version != FORMAT:
-        raise DataError(
-            f"{path}: a checkpoint of format {version}, this fewscan reads format {FORMAT}. "
-            "Go on with the version that wrote it, or train anew in another folder."
+        raise DataError.of(
+            path,
+            f"a checkpoint of format {version}, this fewscan reads format {FORMAT}",
+            "Go on with the version that wrote it, or train anew in another folder",
         )
     if hashlib.sha256(content).hexdigest() != digest:
         raise DamagedError(path, "its checksum is wrong")

@@ -126,9 +126,9 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     try:
         records = [json.loads(line) for line in lines[:-1] if line]
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not a log of training: {error}. Restore it.") from None
+        raise DataError.of(path, f"not a log of training: {error}", "Restore it") from None
     if not all(isinstance(record, dict) and isinstance(record.get("update"), int) for record in records):
-        raise DataError(f"{path}: not a log of training: a line is no record of an update. Restore it.")
+        raise DataError.of(path, "not a log of training: a line is no record of an update", "Restore it")
     return [with_names_of_now(record) for record in records]
 
 

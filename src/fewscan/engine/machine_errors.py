@@ -54,7 +54,8 @@ def explained_training(config: Config, stages: Sequence[Stage] = ()) -> Iterator
         with explained_memory(_smaller(config, stages)):
             yield
     except WriteError as error:
-        raise DataError(f"{error} Then go on with --resume; all is kept that the last checkpoint holds.") from None
+        then = "Then go on with --resume; all is kept that the last checkpoint holds"
+        raise DataError.of(error.file, error.problem, f"{error.remedy}. {then}") from None
 
 
 def _smaller(config: Config, stages: Sequence[Stage]) -> str:

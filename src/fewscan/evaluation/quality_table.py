@@ -59,8 +59,8 @@ def read_quality_table(path: Path) -> dict[str, QualityRow]:
     try:
         return {cells["case"]: _parsed(cells) for cells in read_table(path)}
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path}: not a table of estimated quality: {error!r}. Remove it, or have it written anew."
+        raise DataError.of(
+            path, f"not a table of estimated quality: {error!r}", "Remove it, or have it written anew"
         ) from None
 
 

@@ -108,12 +108,12 @@ def _load_network(path: Path, card: ModelCard, device: torch.device) -> Segmenta
     try:
         network.load_state_dict(weights, assign=True)
     except RuntimeError as error:
-        raise DataError(
-            f"{path}: the weights do not fit the network of model.json. Take all files from the same run. ({error})"
+        raise DataError.of(
+            path, "the weights do not fit the network of model.json", f"Take all files from the same run. ({error})"
         ) from None
     faulty = [name for name, value in network.state_dict().items() if not _is_sound(value)]
     if faulty:
-        raise DataError(f"{path}: {faulty[0]} holds no finite float32 numbers. Copy it again.")
+        raise DataError.of(path, f"{faulty[0]} holds no finite float32 numbers", "Copy it again")
     return weights_channels_last(network.to(device)).eval()
 
 
@@ -137,7 +137,7 @@ def read_card(folder: Path) -> ModelCard:
     try:
         return ModelCard.model_validate(told)
     except ValidationError as error:
-        raise DataError(f"{path}: not the description of a fewscan model. {error}") from None
+        raise DataError.of(path, "not the description of a fewscan model", f"Restore it. {error}") from None
 
 
 def _check_parts_are_known(path: Path, told: Any) -> None:
@@ -158,9 +158,9 @@ def _require_file(path: Path) -> None:
     try:
         is_there = path.is_file()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}. Check its permissions.") from None
+        raise DataError.of(path, f"cannot be read: {error.strerror}", "Check its permissions") from None
     if not is_there:
-        raise DataError(f"{path}: not there. Give the folder of a finished `fewscan train` run.")
+        raise DataError.of(path, "not there", "Give the folder of a finished `fewscan train` run")
 
 
 def _write_weights(path: Path, network: SegmentationNetwork) -> None:
@@ -179,6 +179,6 @@ def _read_weights(path: Path) -> dict[str, Any]:
     try:
         return load_file(path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}. Check its permissions.") from None
+        raise DataError.of(path, f"cannot be read: {error}", "Check its permissions") from None
     except SafetensorError as error:
-        raise DataError(f"{path}: not a readable safetensors file. Copy it again. ({error})") from None
+        raise DataError.of(path, "not a readable safetensors file", f"Copy it again. ({error})") from None

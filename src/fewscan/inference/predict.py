@@ -300,7 +300,7 @@ def _read(case: Case, reading: Future[ScanInWork], on_refusal: Refusal | None) -
         if on_refusal is None:
             raise
         if isinstance(error, MemoryError):
-            error = DataError(f"{case.images[0]}: memory does not suffice for this scan. {WHAT_HELPS}")
+            error = DataError.of(case.images[0], "memory does not suffice for this scan", WHAT_HELPS)
         on_refusal(case, error)
     else:
         yield scan

@@ -109,7 +109,7 @@ def run_worker(launch: Launch, run: RunFolder, cache: Path) -> None:
     # What the first process has decided is decided for all: a device that cannot do so is refused.
     config = start.config.resolved(start.plan, where)
     if not is_cache(folder):
-        raise DataError(f"{folder}: not to be seen from here. Run and cache must lie where every machine reads them.")
+        raise DataError.of(folder, "not to be seen from here", "Run and cache must lie where every machine reads them")
     saved = read_checkpoint(start.checkpoint) if start.checkpoint is not None else None
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint)
     store = start.plan.store(folder, where, sharers=local_processes())

@@ -81,9 +81,10 @@ def alone(lock: Path, what: str) -> Iterator[None]:
     """
     with acquired(lock) as mine:
         if not mine:
-            raise DataError(
-                f"{lock.parent}: {what} is at work there ({_named_holders(lock)}). "
-                f"Wait for it; if there is none, remove {lock}."
+            raise DataError.of(
+                lock.parent,
+                f"{what} is at work there ({_named_holders(lock)})",
+                f"Wait for it; if there is none, remove {lock}",
             )
         yield
 

@@ -110,9 +110,10 @@ def validation_cases(files: RunContents, data: DataOfRun | None) -> list[CaseFil
     by_name = {case.name: case for case in data.split.val}
     unknown = [name for name in files.summary["cases"] if name not in by_name]
     if unknown:
-        raise DataError(
-            f"{files.folder.validation.summary}: scores cases that splits.json does not validate: "
-            f"{abbreviate(unknown)}. Restore both."
+        raise DataError.of(
+            files.folder.validation.summary,
+            f"scores cases that splits.json does not validate: {abbreviate(unknown)}",
+            "Restore both",
         )
     return [
         CaseFiles(
@@ -142,7 +143,7 @@ def find_data(files: RunContents, dataset: Path | None, remedy: str | None) -> D
     told = files.provenance.dataset if files.provenance is not None else None
     if dataset is None and remedy is None and (told is None or not told.is_dir()):
         return None
-    root = dataset if dataset is not None else dataset_of(files.folder, remedy or "Give its folder.")
+    root = dataset if dataset is not None else dataset_of(files.folder, remedy or "Give its folder")
     index = read_dataset(root)
     return DataOfRun(index, split_of_run(files.folder.splits, index))
 
@@ -162,15 +163,17 @@ def predicted_cases(
         DataError: There is no folder, no mask in it, or a mask without an image.
     """
     if not folder.path.is_dir():
-        raise DataError(f"{folder}: there is no such folder. Give the folder that `fewscan predict` wrote.")
+        raise DataError.of(folder.path, "there is no such folder", "Give the folder that `fewscan predict` wrote")
     masks = {scan_stem(path): path for path in list_folder(folder.path) if scan_ending(path)}
     if not masks:
-        raise DataError(f"{folder}: holds no masks. Give the folder that `fewscan predict` wrote.")
+        raise DataError.of(folder.path, "holds no masks", "Give the folder that `fewscan predict` wrote")
     known = collect_cases(images, len(files.plan.channel_names)) if images else data.index.cases if data else ()
     by_name = {case.name: case for case in known}
     missing = [name for name in masks if name not in by_name]
     if missing:
-        raise DataError(f"{folder}: no image for {abbreviate(missing)}. Give the folder of the scans with --images.")
+        raise DataError.of(
+            folder.path, f"no image for {abbreviate(missing)}", "Give the folder of the scans with --images"
+        )
     quality = read_quality_table(folder.quality)
     return [
         CaseFiles(name, by_name[name].patient, by_name[name].images[0], mask, None, {}, quality.get(name))

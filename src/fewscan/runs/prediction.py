@@ -35,15 +35,17 @@ def check_output(cases: Sequence[Case], folder: PredictionFolder, save_probabili
     for case in cases:
         path = folder.mask(case)
         if os.path.realpath(path) in scans:
-            raise DataError(f"{path}: is a scan, its mask would be written over it. Choose another output folder.")
+            raise DataError.of(path, "is a scan, its mask would be written over it", "Choose another output folder")
     paths = [folder.mask(case) for case in cases]
     if save_probabilities:
         paths += [folder.probabilities(case) for case in cases]
     foreign = [path.name for path in paths if os.path.lexists(path) and not is_ours(path)]
     if foreign:
-        raise DataError(
-            f"{folder}: files there would be written over that no `fewscan predict` wrote, or one of an older version: "
-            f"{abbreviate(foreign)}. Choose another output folder, or move them away."
+        raise DataError.of(
+            folder.path,
+            "files there would be written over that no `fewscan predict` wrote, or one of an older version: "
+            f"{abbreviate(foreign)}",
+            "Choose another output folder, or move them away",
         )
 
 
@@ -181,5 +183,7 @@ def _report_failed(
         for fault in faults
     ]
     write_json(path, rows)
-    lines = [str(fault) for faults in failed.values() for fault in faults]
-    raise DataError("\n".join([f"no mask for {len(failed)} of the scans, see {path}:", *lines]))
+    raise DataError(
+        [fault for faults in failed.values() for fault in faults],
+        heading=f"no mask for {len(failed)} of the scans, see {path}:",
+    )

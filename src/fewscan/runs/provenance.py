@@ -60,7 +60,7 @@ def write_provenance(
     )
 
 
-def dataset_of(run: RunFolder, remedy: str = "Give its folder.") -> Path:
+def dataset_of(run: RunFolder, remedy: str = "Give its folder") -> Path:
     """The data set that a run was trained on.
 
     Raises:
@@ -69,9 +69,9 @@ def dataset_of(run: RunFolder, remedy: str = "Give its folder.") -> Path:
     path = run.provenance
     told = read_json(path).get("dataset") if path.is_file() else None
     if not isinstance(told, str):
-        raise DataError(f"{run}: the run does not say where its data set is. {remedy}")
+        raise DataError.of(run.path, "the run does not say where its data set is", remedy)
     if not Path(told).is_dir():
-        raise DataError(f"{run}: its data set is no longer in {told}. {remedy}")
+        raise DataError.of(run.path, f"its data set is no longer in {told}", remedy)
     return Path(told)
 
 

@@ -62,8 +62,8 @@ def read_quality_model(run: RunFolder) -> QualityModel | None:
     try:
         return QualityModel.model_validate(read_json(path))
     except ValidationError as error:
-        raise DataError(
-            f"{path}: not the quality of a fewscan run. Restore it, or predict --no-quality. {error}"
+        raise DataError.of(
+            path, "not the quality of a fewscan run", f"Restore it, or predict --no-quality. {error}"
         ) from None
 
 
@@ -93,7 +93,7 @@ class QualityAssessor:
         second = load_second(run.path, card, device)
         expected = self.quality.expected if self.quality is not None else None
         if expected is not None and sorted(expected) != list(range(1, len(card.plan.class_names))):
-            raise DataError(f"{run.quality}: is of other classes than model.json. Take all files from the same run.")
+            raise DataError.of(run.quality, "is of other classes than model.json", "Take all files from the same run")
         self.observer = QualityObserver(card.plan, second, expected, averaged)
         if self.quality is None:
             reporter.say(f"{run.quality} is not there: signals of quality, but no estimate and no outliers")

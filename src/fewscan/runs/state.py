@@ -30,7 +30,7 @@ def check_new(output: Path) -> None:
         DataError: the folder holds something.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise DataError(f"{output}: exists and is not empty. Choose another folder for the run.")
+        raise DataError.of(output, "exists and is not empty", "Choose another folder for the run")
 
 
 def check_free(run: RunFolder) -> None:
@@ -55,7 +55,7 @@ def locked(run: RunFolder) -> Iterator[None]:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{output}: cannot be made: {error.strerror}. Choose another folder.") from None
+        raise DataError.of(output, f"cannot be made: {error.strerror}", "Choose another folder") from None
     try:
         with alone(run.lock, "another training"):
             yield
@@ -74,10 +74,11 @@ def find_state(run: RunFolder, resume: bool) -> State:
     if resume or not run.config.is_file():
         return state
     if state == "finished":
-        raise DataError(f"{run}: exists and is not empty, the run there is finished. Choose another folder.")
-    raise DataError(
-        f"{run}: exists and is not empty, the run there is unfinished, at update {run.updates_done}. "
-        "Go on with --resume, or choose another folder."
+        raise DataError.of(run.path, "exists and is not empty, the run there is finished", "Choose another folder")
+    raise DataError.of(
+        run.path,
+        f"exists and is not empty, the run there is unfinished, at update {run.updates_done}",
+        "Go on with --resume, or choose another folder",
     )
 
 
@@ -179,9 +180,10 @@ def _split_differences(found: dict[str, list[str]], wanted: dict[str, list[str]]
 def _check_files(run: RunFolder, found: dict[str, list[int]], wanted: dict[str, list[int]]) -> None:
     changed = sorted(path for path in {*found, *wanted} if found.get(path) != wanted.get(path))
     if changed:
-        raise DataError(
-            f"{run}: the data set has changed since the run was started: {abbreviate(changed)}. "
-            "Bring the files back as they were (size and time of change), or train anew in another folder."
+        raise DataError.of(
+            run.path,
+            f"the data set has changed since the run was started: {abbreviate(changed)}",
+            "Bring the files back as they were (size and time of change), or train anew in another folder",
         )
 
 
@@ -189,12 +191,14 @@ def _read_plan(path: Path) -> Plan:
     try:
         return PlanFile.model_validate(read_json(path)).root
     except ValidationError as error:
-        raise DataError(f"{path}: not a plan of fewscan. Restore it, or choose another folder. {error}") from None
+        raise DataError.of(path, "not a plan of fewscan", f"Restore it, or choose another folder. {error}") from None
 
 
 def _check_plan(path: Path, plan: Plan, index: DatasetIndex) -> None:
     if (plan.channel_names, plan.classes) != (index.channel_names, index.classes):
-        raise DataError(
-            f"{path}: made for channels {', '.join(plan.channel_names)} and classes {', '.join(plan.class_names)}, "
-            f"{index.root / 'dataset.json'} has others. Restore dataset.json, or train anew in another folder."
+        raise DataError.of(
+            path,
+            f"made for channels {', '.join(plan.channel_names)} and classes {', '.join(plan.class_names)}, "
+            f"{index.root / 'dataset.json'} has others",
+            "Restore dataset.json, or train anew in another folder",
         )

@@ -11,6 +11,7 @@ from fewscan.data.split import Split
 from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.selection import Choice, Suggestion, choose, distances, weights
 from fewscan.inference.describe import Description
+from fewscan.words import abbreviate
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,7 +32,9 @@ def rank_patients(split: Split, described: dict[str, Description], count: int) -
     with_label = {case.patient for case in split.labelled}
     labelled = np.array([patient in with_label for patient in patients])
     if not labelled.any():
-        raise DataError("none of the labelled scans can be read. `fewscan check` says what is wrong with them.")
+        names = abbreviate([case.name for case in split.labelled])
+        problem = "none of the labelled scans can be read"
+        raise DataError.of(names, problem, "`fewscan check` says what is wrong with them")
     if not 1 <= count <= (~labelled).sum():
         raise ConfigError(f"-n {count}: must be 1 to {(~labelled).sum()}, the training patients without a label.")
     features = np.stack([np.mean([described[name].features for name in scans[p]], axis=0) for p in patients])

@@ -159,7 +159,7 @@ def _read_labels(path: Path, geometry: Geometry, classes: Classes) -> np.ndarray
     array = bring_over(mask, geometry)
     if array is None:
         found = "; ".join(map(str, differences(mask.geometry, geometry)))
-        raise DataError(f"{path}: {found} of its image. Give the image that it belongs to.")
+        raise DataError.of(path, f"{found} of its image", "Give the image that it belongs to")
     return classes.to_inside(array, path)
 
 

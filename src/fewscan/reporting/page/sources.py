@@ -156,7 +156,7 @@ def read_run(folder: RunFolder) -> RunContents:
         DataError: it is not a run's, or a file of it cannot be understood.
     """
     if not folder.config.is_file():
-        raise DataError(f"{folder}: holds no {folder.config.name}. Give the folder of a `fewscan train` run.")
+        raise DataError.of(folder.path, f"holds no {folder.config.name}", "Give the folder of a `fewscan train` run")
     scores = folder.validation.summary
     return RunContents(
         folder=folder,
@@ -191,7 +191,7 @@ def _check_as(kind: type[Content], path: Path, content: Any) -> Content:
     try:
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
-        raise DataError(f"{path}: not what fewscan writes there. Restore it, or remove it. {error}") from None
+        raise DataError.of(path, "not what fewscan writes there", f"Restore it, or remove it. {error}") from None
 
 
 def _read_moment(path: Path) -> Moment:
@@ -217,7 +217,7 @@ def _read_moment(path: Path) -> Moment:
             raise ValueError("its arrays are not of one shape")
         return moment
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a picture of training: {error}. Remove it.") from None
+        raise DataError.of(path, f"not a picture of training: {error}", "Remove it") from None
 
 
 def _texts(values: Sequence[Any] | np.ndarray) -> tuple[str, ...]:
