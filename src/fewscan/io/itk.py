@@ -8,13 +8,13 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from fewscan.errors import DataError
 from fewscan.io.formats import ScanFormat
-from fewscan.io.geometry import LPS_TO_RAS, MARK, Geometry, Scan, canonical_geometry
+from fewscan.io.geometry import LPS_TO_RAS, MARK, Geometry, Scan, canonical_geometry, canonical_scan
 from fewscan.io.itk_headers import has_field, segment_names
 from fewscan.io.refusals import COPY_AGAIN, check_spacing, colours, several_frames
 
@@ -39,16 +39,58 @@ class ItkForm:
     direction: tuple[float, ...]
 
 
-class ItkFormat(ScanFormat):
-    """A format that ITK writes: one frame, axes at right angles."""
+class CheckedHeader(Protocol):
+    """What a format's own check makes of a header."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that say what the header lacks, and what was assumed."""
+
+
+Header = TypeVar("Header", bound=CheckedHeader)
+
+
+class ItkFormat(ScanFormat, Generic[Header]):
+    """A format that ITK writes: one frame, axes at right angles.
+
+    Attributes:
+        image_io: ITK's name of the only reader that may open the file.
+    """
+
+    image_io: ClassVar[str]
 
     @abstractmethod
+    def check_header(self, path: Path) -> Header:
+        """Read and check the header of an existing file, before ITK sees it; no pixel is read.
+
+        Raises:
+            DataError: the file is not of this format, its pixels lie elsewhere, or it is too short for them.
+        """
+
+    @abstractmethod
+    def read_pixels(self, path: Path, header: Header, reader: Any) -> np.ndarray:
+        """Read the pixels of a file whose header was checked, as many as ITK says there are, in any shape.
+
+        Args:
+            path: path of the file.
+            header: what `check_header` gave.
+            reader: SimpleITK reader that has read the header.
+
+        Raises:
+            DataError: they are cut short or damaged, or memory does not suffice.
+        """
+
     def read_geometry(self, path: Path) -> Geometry:
-        """Read the header of a file, checked before ITK sees it."""
+        """Read the header of a file of one frame; a 2D image is one slice."""
+        notes = self.check_header(path).notes
+        return itk_geometry(path, itk_reader(path, self.image_io), notes)
 
-    @abstractmethod
     def read_frames(self, path: Path) -> list[Scan]:
-        """Read a whole file, checked before ITK sees it."""
+        """Read a file of one frame."""
+        header = self.check_header(path)
+        reader = itk_reader(path, self.image_io)
+        geometry = itk_geometry(path, reader, header.notes)
+        return [canonical_scan(self.read_pixels(path, header, reader).reshape(stored_shape(reader)), geometry)]
 
     def write(self, path: Path, array: np.ndarray, geometry: Geometry, predicted: bool) -> None:
         """Write a compressed file with the very header fields of the scan that the geometry is of."""

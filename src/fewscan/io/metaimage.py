@@ -12,18 +12,16 @@ import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fewscan.errors import DataError
-from fewscan.io.geometry import Geometry, Scan, canonical_scan
-from fewscan.io.itk import ItkFormat, itk_geometry, itk_reader, stored_shape
+from fewscan.io.itk import ItkFormat, stored_shape
 from fewscan.io.itk_headers import ATTACH, NO_SPACING, check_length, parse_sizes, read_beginning
 from fewscan.io.refusals import COPY_AGAIN, colours
 from fewscan.memory import require_memory, too_large
 
-# ITK's name of the only reader that may open the file.
-IMAGE_IO = "MetaImageIO"
 # MetaIO reads lines in pieces of 500 characters; a longer one could hide a second one.
 LONGEST_META_LINE = 480
 META_VALUES = {
@@ -64,26 +62,6 @@ DECIDING = {
 TRUE = ("true", "1", "yes")
 
 
-class MetaImage(ItkFormat):
-    """MetaImage of one frame, its pixels in the same file, plain or packed."""
-
-    endings = (".mha",)
-
-    def read_geometry(self, path: Path) -> Geometry:
-        """Read the header of a file of one frame; a 2D image is one slice."""
-        notes = check_meta(path).notes
-        return itk_geometry(path, itk_reader(path, IMAGE_IO), notes)
-
-    def read_frames(self, path: Path) -> list[Scan]:
-        """Read a file of one frame."""
-        header = check_meta(path)
-        reader = itk_reader(path, IMAGE_IO)
-        geometry = itk_geometry(path, reader, header.notes)
-        if math.prod(geometry.shape) != math.prod(header.shape):
-            raise DataError.of(path, "cannot be read as a scan: its header is odd", COPY_AGAIN)
-        return [canonical_scan(_read_pixels(path, header).reshape(stored_shape(reader)), geometry)]
-
-
 @dataclass(frozen=True)
 class MetaHeader:
     """Where and how a .mha file holds its pixels.
@@ -106,6 +84,23 @@ class MetaHeader:
     def n_bytes(self) -> int:
         """Length of all pixels, unpacked, in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+
+class MetaImage(ItkFormat[MetaHeader]):
+    """MetaImage of one frame, its pixels in the same file, plain or packed."""
+
+    endings = (".mha",)
+    image_io = "MetaImageIO"
+
+    def check_header(self, path: Path) -> MetaHeader:
+        """Read and check the header of a .mha file."""
+        return check_meta(path)
+
+    def read_pixels(self, path: Path, header: MetaHeader, reader: Any) -> np.ndarray:
+        """Unpack the pixels here; of an odd header ITK may understand another shape."""
+        if math.prod(stored_shape(reader)) != math.prod(header.shape):
+            raise DataError.of(path, "cannot be read as a scan: its header is odd", COPY_AGAIN)
+        return _read_pixels(path, header)
 
 
 def check_meta(path: Path) -> MetaHeader:

@@ -10,10 +10,12 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from fewscan.errors import DataError
-from fewscan.io.geometry import Geometry, Scan, canonical_scan
-from fewscan.io.itk import ItkFormat, damaged, itk_geometry, itk_reader, stored_shape
+from fewscan.io.itk import ItkFormat, damaged
 from fewscan.io.itk_headers import ATTACH, NO_SPACING, check_length, parse_sizes, read_beginning
 from fewscan.io.refusals import COPY_AGAIN
 from fewscan.memory import require_memory, too_large
@@ -27,38 +29,7 @@ NRRD_BYTES = {
     "unsigned long long|unsigned long long int|uint64|uint64_t|double",
 }
 BYTES_OF_NRRD = {name: size for size, names in NRRD_BYTES.items() for name in names.split("|")}
-# ITK's name of the only reader that may open the file.
-IMAGE_IO = "NrrdImageIO"
 MILLIMETRES = {"", "mm", "millimeter", "millimetre", "millimeters", "millimetres"}
-
-
-class Nrrd(ItkFormat):
-    """NRRD of one frame, its pixels in the same file, plain, packed or as text."""
-
-    endings = (".nrrd",)
-
-    def read_geometry(self, path: Path) -> Geometry:
-        """Read the header of a file of one frame; a 2D image is one slice."""
-        notes = check_nrrd(path).notes
-        return itk_geometry(path, itk_reader(path, IMAGE_IO), notes)
-
-    def read_frames(self, path: Path) -> list[Scan]:
-        """Read a file of one frame."""
-        import SimpleITK as sitk
-
-        header = check_nrrd(path)
-        reader = itk_reader(path, IMAGE_IO)
-        geometry = itk_geometry(path, reader, header.notes)
-        # ITK unpacks into a buffer of its own, then into the image, of which the array is a copy.
-        wanted = 3 * header.n_bytes
-        require_memory(path, wanted)
-        try:
-            array = sitk.GetArrayFromImage(reader.Execute())
-        except MemoryError:
-            raise too_large(path, wanted) from None
-        except RuntimeError as error:
-            raise damaged(path, error) from None
-        return [canonical_scan(array.reshape(stored_shape(reader)), geometry)]
 
 
 @dataclass(frozen=True)
@@ -72,6 +43,31 @@ class NrrdHeader:
 
     n_bytes: int
     notes: tuple[str, ...]
+
+
+class Nrrd(ItkFormat[NrrdHeader]):
+    """NRRD of one frame, its pixels in the same file, plain, packed or as text."""
+
+    endings = (".nrrd",)
+    image_io = "NrrdImageIO"
+
+    def check_header(self, path: Path) -> NrrdHeader:
+        """Read and check the header of a .nrrd file."""
+        return check_nrrd(path)
+
+    def read_pixels(self, path: Path, header: NrrdHeader, reader: Any) -> np.ndarray:
+        """Let ITK read the pixels."""
+        import SimpleITK as sitk
+
+        # ITK unpacks into a buffer of its own, then into the image, of which the array is a copy.
+        wanted = 3 * header.n_bytes
+        require_memory(path, wanted)
+        try:
+            return sitk.GetArrayFromImage(reader.Execute())
+        except MemoryError:
+            raise too_large(path, wanted) from None
+        except RuntimeError as error:
+            raise damaged(path, error) from None
 
 
 def check_nrrd(path: Path) -> NrrdHeader:
