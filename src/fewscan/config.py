@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import torch
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from fewscan.augment.policy import AugmentationSettings
-from fewscan.data.plans import kinds
 from fewscan.data.plans.base import Plan
-from fewscan.data.plans.kinds import AnyPlanSettings, read_plan_settings
+from fewscan.data.plans.kinds import PLAN_SETTINGS, AnyPlanSettings
 from fewscan.devices import choose_precision
 from fewscan.errors import ConfigError, DataError
 from fewscan.io.files import read_text
 from fewscan.methods.base import MethodSettings, TrainingSettings
-from fewscan.networks import segmenter
-from fewscan.networks.segmenter import AnyNetworkSettings, read_network_settings
+from fewscan.networks.segmenter import NETWORK_SETTINGS, AnyNetworkSettings
 from fewscan.registry import METHODS, NETWORKS, PLANS, Registry
-from fewscan.settings import Count, CountOrZero, NonNegative, Positive, Settings
+from fewscan.settings import Count, CountOrZero, NonNegative, PartSettings, Positive, Settings
+from fewscan.words import nearest
 
 DEEPEST_VALUE = 20
 RECIPES = ("auto", "paper", "quick")
@@ -47,23 +45,10 @@ RENAMED = {
 }
 
 
-class PartSection(NamedTuple):
-    """A section whose settings are those of a registered part, which its `kind` names.
-
-    Attributes:
-        registry: Parts that may be named.
-        default: Kind of a section that names none.
-        settings_class: Function from a kind to the class of its settings.
-    """
-
-    registry: Registry
-    default: str
-    settings_class: Callable[[str], type[Settings]]
-
-
-PARTS = {
-    "plan": PartSection(PLANS, kinds.AUTO, kinds.settings_class),
-    "network": PartSection(NETWORKS, segmenter.FIRST_KIND, segmenter.settings_class),
+# Sections whose settings are those of a registered part, which its `kind` names.
+PARTS: dict[str, tuple[Registry, PartSettings]] = {
+    "plan": (PLANS, PLAN_SETTINGS),
+    "network": (NETWORKS, NETWORK_SETTINGS),
 }
 
 
@@ -140,8 +125,8 @@ class Config(Settings):
         description="Whether the same seed on the same machine gives the same weights on a GPU too, where "
         "that costs time; on the CPU it always does.",
     )
-    plan: AnyPlanSettings = Field(default_factory=lambda: read_plan_settings({}))
-    network: AnyNetworkSettings = Field(default_factory=lambda: read_network_settings({}))
+    plan: AnyPlanSettings = Field(default_factory=lambda: PLAN_SETTINGS.read({}))
+    network: AnyNetworkSettings = Field(default_factory=lambda: NETWORK_SETTINGS.read({}))
     augmentation: AugmentationSettings = Field(default_factory=AugmentationSettings)
     optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
     training: TrainingSettings
@@ -248,8 +233,8 @@ def load_config(recipe: str, assignments: Sequence[str] = (), device_type: str =
     except ValidationError as error:
         own = [
             name
-            for section, part in PARTS.items()
-            for name in _names(part.settings_class(_kind(tree, section)), f"{section}.")
+            for section, (_, part) in PARTS.items()
+            for name in _names(part.class_of(_kind(tree, section)), f"{section}.")
         ]
         raise ConfigError(_faults(error, own=own)) from None
     config.check_methods()
@@ -269,7 +254,7 @@ def import_named(tree: Mapping[str, Any]) -> None:
     """
     sections = tree.get("methods")
     methods = [tree.get("method"), *(sections if isinstance(sections, Mapping) else ())]
-    parts = [(part.registry, [_kind(tree, section)]) for section, part in PARTS.items()]
+    parts = [(registry, [_kind(tree, section)]) for section, (registry, _) in PARTS.items()]
     for registry, names in ((METHODS, methods), *parts):
         for name in names:
             if isinstance(name, str) and ":" in name:
@@ -350,16 +335,16 @@ def _is_not_of_kind(assignment: str) -> bool:
 
 
 def _kind(tree: Mapping[str, Any], section: str) -> Any:
-    settings = tree.get(section)
-    return settings.get("kind", PARTS[section].default) if isinstance(settings, Mapping) else PARTS[section].default
+    (_, part), settings = PARTS[section], tree.get(section)
+    return settings.get("kind", part.default) if isinstance(settings, Mapping) else part.default
 
 
 def _inherited(tree: Mapping[str, Any], section: str, kind: str) -> dict[str, Any]:
     """The recipe's settings that another kind has from a class that both are derived from; the rest is not its own."""
-    part = PARTS[section]
+    registry, part = PARTS[section]
     if ":" in kind:
-        part.registry.load(kind)
-    before, now = part.settings_class(_kind(tree, section)), part.settings_class(kind)
+        registry.load(kind)
+    before, now = part.class_of(_kind(tree, section)), part.class_of(kind)
     shared = next(base for base in now.__mro__ if issubclass(before, base))
     return {name: value for name, value in tree.get(section, {}).items() if name in getattr(shared, "model_fields", {})}
 
@@ -439,9 +424,9 @@ def _hint(name: str, known: Iterable[str]) -> str:
         if folder == section:
             siblings[last] = other
     for table in (siblings, anywhere):
-        close = difflib.get_close_matches(leaf, table, n=1)
-        if close:
-            return f" Did you mean {table[close[0]]}?"
+        meant = nearest(leaf, table)
+        if meant is not None:
+            return f" Did you mean {table[meant]}?"
     return ""
 
 

@@ -9,10 +9,9 @@ A new part of fewscan's own is one new file and one line here. A part from elsew
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import import_module
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from fewscan.errors import ConfigError
+from fewscan.words import did_you_mean
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -171,7 +171,7 @@ class Registry:
             ) from None
         if not hasattr(module, attribute):
             names = [name for name, value in vars(module).items() if inspect.isclass(value)]
-            hint = _did_you_mean(attribute, names) or " Write the class's name after the colon."
+            hint = did_you_mean(attribute, names) or " Write the class's name after the colon."
             raise ConfigError(f"The {self.kind} {path!r}: {module.__file__} has no {attribute}.{hint}")
         return getattr(module, attribute)
 
@@ -195,7 +195,7 @@ class Registry:
                 f"that offers it as an entry point of {self.group}."
             )
         return (
-            f"There is no {self.kind} named {name!r}.{_did_you_mean(name, self.names())} "
+            f"There is no {self.kind} named {name!r}.{did_you_mean(name, self.names())} "
             f"There are: {', '.join(self.names())}; or package.module:Class of your own."
         )
 
@@ -211,11 +211,6 @@ def _origin(part: Any) -> tuple[str, str]:
         module, _, attribute = part.partition(":")
         return module, attribute
     return part.__module__, part.__qualname__
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {close[0]}?" if close else ""
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from fewscan.errors import Fault
 from fewscan.io.endings import scan_ending, scan_stem
+from fewscan.words import did_you_mean
 
 CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
@@ -40,7 +40,7 @@ def channel_names(case: str, n_channels: int) -> str:
     return f"{case}_0000" if n_channels == 1 else f"{case}_0000 to {case}_{n_channels - 1:04d}"
 
 
-def did_you_mean(name: str, known: Collection[str]) -> str:
+def case_you_meant(name: str, known: Collection[str]) -> str:
     """A sentence to add to a message, or nothing: the known name that a name without ending or channel is, or is like.
 
     Args:
@@ -50,8 +50,7 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
     for meant in _without_ending_and_channel(name):
         if meant in known:
             return f" Did you mean {meant}?"
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {close[0]}?" if close else ""
+    return did_you_mean(name, known)
 
 
 def remedy_of_unknown(name: str, known: Collection[str]) -> str:
@@ -61,7 +60,7 @@ def remedy_of_unknown(name: str, known: Collection[str]) -> str:
         name: the first of the names that nothing has.
         known: the names that there are.
     """
-    hint = did_you_mean(name, known)
+    hint = case_you_meant(name, known)
     return f"Remove or mend them.{hint}" if hint else "Remove or mend them"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from fewscan.data.cases import Case
 from fewscan.data.index import DatasetIndex
-from fewscan.data.names import did_you_mean, remedy_of_unknown
+from fewscan.data.names import case_you_meant, remedy_of_unknown
 from fewscan.errors import ConfigError, DataError, Fault
 from fewscan.io.files import read_json
 from fewscan.words import abbreviate
@@ -274,7 +274,7 @@ def _listed(with_label: Sequence[Case], wanted: Sequence[str]) -> set[str]:
     if unknown:
         raise ConfigError(
             f"--labelled-list: not a labelled patient or case of the training split: {abbreviate(unknown)}."
-            f"{did_you_mean(unknown[0], names)}"
+            f"{case_you_meant(unknown[0], names)}"
         )
     twice = [name for name, count in Counter(wanted).items() if count > 1]
     if twice:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fewscan.errors import ConfigError
 from fewscan.networks.blocks import Upsampling
 from fewscan.registry import NETWORKS
-from fewscan.settings import Settings
+from fewscan.settings import PartSettings, Settings
 
 # What files that name no kind were written for: there was one network.
 FIRST_KIND = "unet"
@@ -134,26 +134,6 @@ class SegmentationNetwork(nn.Module, ABC):
         return self.decode(self.encode(images))[0]
 
 
-def read_network_settings(value: Any) -> Any:
-    """Read the settings of a network by the class of their kind, where they are a mapping; anything else stays.
-
-    No code is imported because of what a file says: see `Registry.find`.
-
-    Args:
-        value: Settings as a mapping, without `kind` those of the U-Net, or settings already.
-
-    Raises:
-        ConfigError: No network of this kind is known in this process.
-        ValidationError: A setting is unknown to the kind's class or out of its range.
-    """
-    if not isinstance(value, dict):
-        return value
-    kind = value.get("kind", FIRST_KIND)
-    if not isinstance(kind, str):
-        raise ValueError(f"kind must be the name of a network, got {kind!r}")
-    return settings_class(kind).model_validate({**value, "kind": kind})
-
-
 def settings_class(kind: str) -> type[NetworkSettings]:
     """The class of the settings of a network.
 
@@ -169,8 +149,10 @@ def settings_class(kind: str) -> type[NetworkSettings]:
     return found
 
 
+# Settings of networks; without a kind those of the U-Net.
+NETWORK_SETTINGS = PartSettings("network", FIRST_KIND, settings_class)
 # A field of a model: settings of any network that is known in this process, told apart by their kind.
-AnyNetworkSettings = Annotated[SerializeAsAny[NetworkSettings], BeforeValidator(read_network_settings)]
+AnyNetworkSettings = Annotated[SerializeAsAny[NetworkSettings], BeforeValidator(NETWORK_SETTINGS.read)]
 
 
 def build_network(

@@ -15,6 +15,7 @@ from fewscan.data.index import DatasetIndex
 from fewscan.data.plans.base import Plan, PlanSettings
 from fewscan.errors import ConfigError
 from fewscan.registry import PLANS
+from fewscan.settings import PartSettings
 
 AUTO = "auto"
 # Plans of before there were kinds do not say theirs.
@@ -53,26 +54,9 @@ def settings_class(kind: str) -> type[PlanSettings]:
     return found.Settings
 
 
-def read_plan_settings(value: Any) -> Any:
-    """Read the settings of a plan by the class of their kind, where they are a mapping; anything else stays.
-
-    Args:
-        value: Settings as a mapping, or settings already.
-
-    Raises:
-        ConfigError: No plan of this kind is known in this process.
-        ValidationError: A setting is unknown to the kind's class or out of its range.
-    """
-    if not isinstance(value, Mapping):
-        return value
-    kind = value.get("kind", AUTO)
-    if not isinstance(kind, str):
-        raise ValueError(f"kind must be the name of a kind of plan, got {kind!r}")
-    return settings_class(kind).model_validate(value)
-
-
+PLAN_SETTINGS = PartSettings("kind of plan", AUTO, settings_class)
 # A field of a model: settings of any kind of plan that is known in this process.
-AnyPlanSettings = Annotated[SerializeAsAny[PlanSettings], BeforeValidator(read_plan_settings)]
+AnyPlanSettings = Annotated[SerializeAsAny[PlanSettings], BeforeValidator(PLAN_SETTINGS.read)]
 
 
 def make_plan(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSettings, stride: int) -> Plan:
