@@ -12,13 +12,8 @@ import pytest
 
 import fewscan
 from fewscan.io.files import write_json
+from support.face import ORDER
 from support.scans import TINY, make_held_out
-
-ORDER = (
-    *("Fault", "FewscanError", "ConfigError", "DataError", "WriteError", "DamagedError", "Interrupted", "Reporter"),
-    *("convert", "check", "train", "Run", "predict", "Predictions", "evaluate", "Evaluation", "suggest", "Suggestion"),
-    *("report", "benchmark", "BenchmarkResult", "demo"),
-)
 
 
 def make_decathlon(root: Path) -> None:

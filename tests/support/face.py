@@ -1,0 +1,9 @@
+"""The names of `import fewscan`, in the order in which their examples are run: each uses what others have made."""
+
+from __future__ import annotations
+
+ORDER = (
+    *("Fault", "FewscanError", "ConfigError", "DataError", "WriteError", "DamagedError", "Interrupted", "Reporter"),
+    *("convert", "check", "train", "Run", "predict", "Predictions", "evaluate", "Evaluation", "suggest", "Suggestion"),
+    *("report", "benchmark", "BenchmarkResult", "demo"),
+)
