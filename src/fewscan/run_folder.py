@@ -20,14 +20,24 @@ PAGE = "report.html"
 
 
 @dataclass(frozen=True)
-class ScoresFolder:
-    """The scored masks of held-out cases: `validation/` of a run, or `test/` of a benchmark's run.
+class Folder:
+    """A folder whose files are known by name; it may be handed to whatever takes a path.
 
     Attributes:
         path: Where the folder lies; it need not be there.
     """
 
     path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+class ScoresFolder(Folder):
+    """The scored masks of held-out cases: `validation/` of a run, or `test/` of a benchmark's run."""
 
     @property
     def summary(self) -> Path:
@@ -53,25 +63,13 @@ class ScoresFolder:
         return self.path / f"{rank}.png"
 
 
-@dataclass(frozen=True)
-class RunFolder:
+class RunFolder(Folder):
     """A run's folder: where each of its files lies, and how far the run has come.
-
-    Attributes:
-        path: Where the folder lies; it need not be there.
 
     >>> run = RunFolder(Path("runs") / "first")
     >>> run.weights.name, run.validation.summary.relative_to(run.path).as_posix(), run.state
     ('model.safetensors', 'validation/summary.json', 'new')
     """
-
-    path: Path
-
-    def __fspath__(self) -> str:
-        return str(self.path)
-
-    def __str__(self) -> str:
-        return str(self.path)
 
     @property
     def state(self) -> State:
@@ -225,21 +223,8 @@ class RunFolder:
         return self.path / "log.txt"
 
 
-@dataclass(frozen=True)
-class PredictionFolder:
-    """A folder that `fewscan predict` writes masks into.
-
-    Attributes:
-        path: Where the folder lies; it need not be there.
-    """
-
-    path: Path
-
-    def __fspath__(self) -> str:
-        return str(self.path)
-
-    def __str__(self) -> str:
-        return str(self.path)
+class PredictionFolder(Folder):
+    """A folder that `fewscan predict` writes masks into."""
 
     @property
     def lock(self) -> Path:
