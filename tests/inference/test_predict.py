@@ -6,8 +6,6 @@ import torch
 from torch import nn
 
 from fewscan.data.cases import Case
-from fewscan.data.plans.base import Normalisation
-from fewscan.data.plans.slices.plan import SlicePlan
 from fewscan.errors import DataError
 from fewscan.inference.model import ModelCard, load_model, save_model
 from fewscan.inference.predict import (
@@ -21,22 +19,10 @@ from fewscan.inference.predict import (
 from fewscan.io.files import read_json, write_json
 from fewscan.io.scans import read_scan, write_scan
 from fewscan.networks.unet import UNet, UNetSettings
-from support.scans import geometry, oblique
+from support.scans import geometry, oblique, slice_plan
 
 CPU = torch.device("cpu")
 SMALL = UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))
-
-
-def plan_of(axis=0, size=(32, 32), spacing=(1.0, 1.0), classes=("background", "bright")):
-    return SlicePlan(
-        dataset="test",
-        channel_names=("MRI",),
-        class_names=classes,
-        slice_axis=axis,
-        size=size,
-        spacing_mm=spacing,
-        normalisation=(Normalisation(scheme="minmax"),),
-    )
 
 
 class Threshold(nn.Module):
@@ -72,7 +58,7 @@ def test_masks_lie_on_the_oblique_source_grid(tmp_path, ending, axis):
     path = tmp_path / f"scan{ending}"
     write_scan(path, image, where)
     case = Case("scan", (path,), None, "scan")
-    plan = plan_of(axis, size=(128, 128), spacing=(0.9, 0.9))
+    plan = slice_plan(slice_axis=axis, size=(128, 128), spacing=(0.9, 0.9))
     ((_, written),) = predict_cases(Threshold(), plan, [case], tmp_path / "out", CPU)
     source, mask = read_scan(path), read_scan(written)
     assert written.name == f"scan{ending}"
@@ -112,7 +98,7 @@ def predict_one(case, network, plan, folder, **options):
 def test_what_the_canvas_does_not_show_is_background_and_costs_nothing(tmp_path):
     case, inside = disc_at(tmp_path, 20)
     network = Bright()
-    mask, cut_off = predict_one(case, network, plan_of(size=(16, 16)), tmp_path, save_probabilities=True)
+    mask, cut_off = predict_one(case, network, slice_plan(size=(16, 16)), tmp_path, save_probabilities=True)
     assert np.array_equal(mask == 1, inside)
     assert network.pixels == 3 * 16 * 16
     assert not cut_off
@@ -125,7 +111,7 @@ def test_what_the_canvas_does_not_show_is_background_and_costs_nothing(tmp_path)
 @pytest.mark.parametrize("views", [0, 3])
 def test_anatomy_at_the_edge_of_the_canvas_or_beyond_it_is_found_whole(tmp_path, column, views):
     case, inside = disc_at(tmp_path, column)
-    plan = plan_of(size=(16, 16))
+    plan = slice_plan(size=(16, 16))
     flips = augmentation_views(False, plan.size)[:views]
     mask, cut_off = predict_one(case, Bright(), plan, tmp_path, views=flips)
     assert dice(mask == 1, inside) > (0.85 if views else 0.9999)
@@ -135,7 +121,7 @@ def test_anatomy_at_the_edge_of_the_canvas_or_beyond_it_is_found_whole(tmp_path,
 def test_a_scan_that_the_canvas_holds_is_looked_at_once(tmp_path):
     case, inside = disc_at(tmp_path, 2, 16, 16)
     network = Bright()
-    mask, cut_off = predict_one(case, network, plan_of(size=(16, 16)), tmp_path)
+    mask, cut_off = predict_one(case, network, slice_plan(size=(16, 16)), tmp_path)
     assert network.pixels == 3 * 16 * 16
     assert np.array_equal(mask == 1, inside)
     assert not cut_off
@@ -143,7 +129,7 @@ def test_a_scan_that_the_canvas_holds_is_looked_at_once(tmp_path):
 
 def test_everywhere_bright_is_bright_everywhere(tmp_path):
     case, _ = disc_at(tmp_path, 20)
-    mask, cut_off = predict_one(case, AllBright(), plan_of(size=(16, 16)), tmp_path)
+    mask, cut_off = predict_one(case, AllBright(), slice_plan(size=(16, 16)), tmp_path)
     assert mask.all()
     assert cut_off == [case]
 
@@ -155,10 +141,10 @@ def test_a_scan_of_one_slice_is_one_slice_whatever_way_it_lies(tmp_path, thin):
     image = np.zeros(where.shape, np.float32)
     np.moveaxis(image, thin, 0)[0, 5:12, 6:10] = 100
     write_scan(tmp_path / "flat.nii.gz", image, where)
-    scan = ScanInWork(Case("flat", (tmp_path / "flat.nii.gz",), None, "flat"), plan_of(), False)
+    scan = ScanInWork(Case("flat", (tmp_path / "flat.nii.gz",), None, "flat"), slice_plan(), False)
     assert scan.images(0, 9).shape == (1, 1, 32, 32)
     case = Case("flat", (tmp_path / "flat.nii.gz",), None, "flat")
-    mask, _ = predict_one(case, Threshold(), plan_of(), tmp_path)
+    mask, _ = predict_one(case, Threshold(), slice_plan(), tmp_path)
     assert np.array_equal(mask == 1, image == 100)
 
 
@@ -173,7 +159,7 @@ def blobs(folder, slices):
 
 def test_batches_span_scans_and_every_scan_gets_its_own_slices(tmp_path):
     cases = blobs(tmp_path, {"a": 3, "b": 37, "c": 2, "d": 14, "e": 2})
-    done = list(predict_cases(Threshold(), plan_of(), cases, tmp_path / "out", CPU))
+    done = list(predict_cases(Threshold(), slice_plan(), cases, tmp_path / "out", CPU))
     assert [case for case, _ in done] == cases
     for case, path in done:
         assert np.array_equal(read_scan(path).array == 1, read_scan(case.images[0]).array > 50)
@@ -181,7 +167,7 @@ def test_batches_span_scans_and_every_scan_gets_its_own_slices(tmp_path):
 
 def test_batches_are_full_but_the_last(tmp_path):
     cases = blobs(tmp_path, {"a": 3, "b": 37, "c": 2, "d": 14, "e": 2})
-    batches = list(in_batches(ScanInWork(case, plan_of(), False) for case in cases))
+    batches = list(in_batches(ScanInWork(case, slice_plan(), False) for case in cases))
     assert [sum(len(piece.images) for piece in batch) for batch in batches] == [BATCH] * 3 + [58 - 3 * BATCH]
     assert [piece.scan.case.name for batch in batches for piece in batch if piece.is_last] == list("abcde")
 
@@ -190,7 +176,7 @@ def test_a_scan_that_breaks_is_named_and_those_before_it_are_written(tmp_path):
     cases = blobs(tmp_path, {"a": 20, "b": 20, "c": 20})
     cases[2].images[0].write_bytes(b"")
     with pytest.raises(DataError, match=r"c\.nii\.gz: the file is empty"):
-        list(predict_cases(Threshold(), plan_of(), cases, tmp_path / "out", CPU))
+        list(predict_cases(Threshold(), slice_plan(), cases, tmp_path / "out", CPU))
     assert (tmp_path / "out" / "a.nii.gz").is_file()
 
 
@@ -201,7 +187,7 @@ def test_a_scan_that_breaks_in_between_is_left_out_where_that_is_wanted(tmp_path
         if case.name in broken:
             case.images[0].write_bytes(b"")
     refused = {}
-    job = predict_cases(Threshold(), plan_of(), cases, tmp_path / "out", CPU, on_refusal=refused.__setitem__)
+    job = predict_cases(Threshold(), slice_plan(), cases, tmp_path / "out", CPU, on_refusal=refused.__setitem__)
     assert [case.name for case, _ in job] == [name for name in "abc" if name not in broken]
     assert [case.name for case in refused] == list(broken)
     assert all("the file is empty" in str(error) for error in refused.values())
@@ -222,7 +208,7 @@ def test_views_are_turned_back(size):
 
 def saved(folder):
     network = UNet(1, 2, 2, SMALL).eval()
-    card = ModelCard(method="action", network_name="teacher", ndim=2, network=SMALL, plan=plan_of(), flips=False)
+    card = ModelCard(method="action", network_name="teacher", ndim=2, network=SMALL, plan=slice_plan(), flips=False)
     save_model(folder, network, card)
     return network, card
 
