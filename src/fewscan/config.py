@@ -152,7 +152,7 @@ class Config(Settings):
         """The settings with everything decided that may be left to the device and the plan; those that a run saves.
 
         Args:
-            plan: Plan of the data set, which says whether scans lie turned.
+            plan: Plan of the data set, which says how large images and their voxels are, and whether scans lie turned.
             device: Device that training runs on.
 
         Raises:
@@ -160,6 +160,7 @@ class Config(Settings):
         """
         decided = {
             "precision": choose_precision(self.precision, device),
+            "network": self.network.fitted(plan.size, plan.spacing_mm),
             "augmentation": self.augmentation.resolved(plan.turned),
         }
         return self.model_copy(update=decided)

@@ -2,7 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
+from pydantic import ValidationError
 
+from fewscan.errors import ConfigError
+from fewscan.networks.blocks import make_norm
+from fewscan.networks.layout import channels_last
 from fewscan.networks.unet import UNet, UNetSettings
 from fewscan.testing.networks import NetworkContract
 
@@ -12,6 +17,27 @@ SMALL = UNetSettings(channels=(4, 6, 8), dropout=(0.1, 0.1, 0.5))
 class TestUNet(NetworkContract):
     network = UNet
     settings = SMALL
+
+
+class TestUNetOfThickSlices(NetworkContract):
+    network = UNet
+    n_dims = (3,)
+    settings = UNetSettings(
+        channels=(4, 6, 8),
+        dropout=(0.1, 0.1, 0.5),
+        strides=((1, 2, 2), (2, 2, 2)),
+        kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3)),
+    )
+
+
+class TestUNetByInstances(NetworkContract):
+    network = UNet
+    settings = SMALL.model_copy(update={"normalisation": "instance"})
+
+
+class TestUNetByGroups(NetworkContract):
+    network = UNet
+    settings = SMALL.model_copy(update={"normalisation": "group"})
 
 
 def test_published_size():
@@ -74,3 +100,99 @@ def test_decoding_what_was_encoded_is_the_forward_pass():
     weights = {k: v for k, v in network.state_dict().items() if not k.startswith("encoder")}
     twin.load_state_dict(weights)
     assert torch.equal(twin(network.encode(images)), logits)
+
+
+def numbers(*texts):
+    """Levels written as one digit for each axis."""
+    return tuple(tuple(map(int, text)) for text in texts)
+
+
+# Sides and spacings of voxels, most reductions → reductions, kernels.
+PLANNED = [
+    ((80, 96, 96), (1.2, 1.2, 1.2), 4, numbers("222", "222", "222", "222"), numbers(*["333"] * 5)),
+    ((48, 64, 48), (1.0, 1.0, 1.0), 4, numbers("222", "222", "222"), numbers(*["333"] * 4)),
+    (
+        (16, 256, 256),
+        (8.0, 1.5, 1.5),
+        5,
+        numbers("122", "122", "222", "222", "122"),
+        numbers("133", "133", *["333"] * 4),
+    ),
+    ((12, 256, 256), (10.0, 1.4, 1.4), 4, numbers("122", "122", "222", "122"), numbers("133", "133", *["333"] * 3)),
+    ((40, 56, 40), (2.0, 1.0, 1.0), 4, numbers("122", "222", "222"), numbers("133", *["333"] * 3)),
+    ((40, 56, 40), (1.9, 1.0, 1.0), 4, numbers("222", "222", "222"), numbers(*["333"] * 4)),
+    # A lone axis is halved while it has 12 voxels.
+    ((6, 6, 26), (1.0, 1.0, 1.0), 4, numbers("112", "112"), numbers(*["333"] * 3)),
+    ((4, 4, 4), (1.0, 1.0, 1.0), 4, numbers("111"), numbers("333", "333")),
+]
+
+
+@pytest.mark.parametrize(("size", "spacing", "most", "strides", "kernels"), PLANNED)
+def test_axes_are_halved_while_they_have_eight_voxels_that_are_not_twice_as_long(size, spacing, most, strides, kernels):
+    open_settings = UNetSettings(channels=(4,) * (most + 1), dropout=(0.1,) * (most + 1))
+    fitted = open_settings.fitted(size, spacing)
+    assert (fitted.strides, fitted.kernels) == (strides, kernels)
+    assert len(fitted.channels) == len(fitted.dropout) == len(strides) + 1
+    assert type(fitted).model_validate(fitted.model_dump(mode="json")) == fitted
+    network = UNet(1, 2, 3, fitted)
+    network(torch.randn(1, 1, *size))
+    spans = zip(*strides, strict=True)
+    assert open_settings.divisors(size, spacing) == tuple(int(torch.tensor(span).prod()) for span in spans)
+
+
+@pytest.mark.parametrize("side", range(4, 40))
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0)])
+def test_sides_rounded_up_to_their_divisors_have_the_same_divisors(side, spacing):
+    settings, size = UNetSettings(), (side, 30, 11)
+    divisors = settings.divisors(size, spacing)
+    rounded = tuple(-(-side // divisor) * divisor for side, divisor in zip(size, divisors, strict=True))
+    assert settings.divisors(rounded, spacing) == divisors
+    assert settings.fitted(rounded, spacing) == settings.fitted(size, spacing)
+
+
+def test_in_two_dimensions_every_axis_is_halved():
+    settings = UNetSettings()
+    assert settings.fitted((256, 192), (1.5, 1.5)) is settings
+    assert settings.divisors((256, 192), None) == (16, 16)
+
+
+def test_voxels_of_unknown_size_are_cubes():
+    assert UNetSettings().fitted((64, 64, 32), None) == UNetSettings().fitted((64, 64, 32), (2.0, 2.0, 2.0))
+
+
+def test_what_the_user_has_set_is_left():
+    chosen = UNetSettings(channels=(4, 8), dropout=(0, 0), strides=((1, 2, 2),))
+    fitted = chosen.fitted((64, 64, 64), (1.0, 1.0, 1.0))
+    assert fitted.strides == ((1, 2, 2),)
+    assert fitted.kernels == ((3, 3, 3), (3, 3, 3))
+    kernels = ((1, 3, 3), (3, 3, 3), (3, 3, 3))
+    chosen = UNetSettings(channels=(4, 8, 8), dropout=(0, 0, 0), kernels=kernels)
+    assert chosen.fitted((12, 12, 12), None).kernels == kernels[:2]
+
+
+def test_levels_and_axes_have_to_agree():
+    with pytest.raises(ValidationError, match="give 4 of strides"):
+        UNetSettings(strides=((2, 2, 2),))
+    with pytest.raises(ValidationError, match="2 numbers for every level, or 3"):
+        UNetSettings(channels=(4, 8), dropout=(0, 0), strides=((2, 2, 2),), kernels=((3, 3), (3, 3)))
+    flat = UNetSettings(channels=(4, 8), dropout=(0, 0), strides=((2, 2, 2),))
+    with pytest.raises(ConfigError, match="strides has 3 numbers for every level, and images have 2 axes"):
+        UNet(1, 2, 2, flat)
+
+
+@pytest.mark.parametrize("size", [(6, 5), (4, 5, 6)])
+@pytest.mark.parametrize(("normalisation", "groups"), [("instance", 12), ("group", 4)])
+def test_images_are_normalised_by_themselves(normalisation, groups, size, generator):
+    norm = make_norm(normalisation, 12, len(size))
+    with torch.no_grad():
+        norm.weight.copy_(torch.randn(12, generator=generator))
+        norm.bias.copy_(torch.randn(12, generator=generator))
+    maps = channels_last(3 + torch.randn(2, 12, *size, generator=generator)).requires_grad_()
+    found = norm(maps)
+    expected = F.group_norm(maps, groups, norm.weight, norm.bias)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert found.is_contiguous(memory_format=torch.channels_last if len(size) == 2 else torch.channels_last_3d)
+    away = torch.randn(found.shape, generator=generator)
+    gradients = [torch.autograd.grad(value, (maps, norm.weight, norm.bias), away) for value in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+    assert torch.equal(norm.eval()(maps), found)

@@ -32,7 +32,38 @@ class NetworkSettings(Settings):
     @property
     @abstractmethod
     def stride(self) -> int:
-        """Pixels of the image along an axis that one pixel of the coarsest map spans; sides of images are multiples."""
+        """Pixels of the image along an axis that one pixel of the coarsest map spans, the most of all axes."""
+
+    def spans(self, ndim: int) -> tuple[int, ...]:
+        """Pixels of the image along each axis that one pixel of the coarsest map spans; sides of images are multiples.
+
+        Args:
+            ndim: Axes of space, 2 or 3.
+        """
+        return (self.stride,) * ndim
+
+    def fitted(self, size: tuple[int, ...], spacing: tuple[float, ...] | None) -> NetworkSettings:
+        """Give the settings with what they leave to the images decided: those of a network for images of one kind.
+
+        Settings that were fitted once, or leave nothing open, come back as they are.
+
+        Args:
+            size: Sides of the images in pixels or voxels, 2 or 3 of them.
+            spacing: Sides of a pixel or voxel in mm along the same axes; None: they are equal.
+        """
+        del size, spacing
+        return self
+
+    def divisors(self, size: tuple[int, ...], spacing: tuple[float, ...] | None) -> tuple[int, ...]:
+        """Give the numbers that sides of images must be multiples of, once the settings are fitted to about this size.
+
+        With sides rounded up to them, the settings are fitted alike.
+
+        Args:
+            size: Sides of the images in pixels or voxels, before they are rounded.
+            spacing: Sides of a pixel or voxel in mm along the same axes; None: they are equal.
+        """
+        return self.fitted(size, spacing).spans(len(size))
 
 
 class SegmentationNetwork(nn.Module, ABC):
@@ -47,8 +78,8 @@ class SegmentationNetwork(nn.Module, ABC):
 
     - It is built by `(in_channels, n_classes, ndim, settings, precision)`, also on the meta device, where tensors have
       no values.
-    - Images may have any sides that are multiples of `settings.stride`; maps may have any sides from which logits get
-      the images' own.
+    - Images may have any sides that are multiples of `settings.spans(ndim)`; maps may have any sides from which logits
+      get the images' own.
     - `precision` is read whenever the network is run, so that it may be changed between two runs. Convolutions work in
       it; levels and pyramid are left in it, logits are given in the weights' own.
     - In evaluation mode an image's logits depend on that image alone, and every pass gives the same ones. In training

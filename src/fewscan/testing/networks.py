@@ -53,8 +53,8 @@ class NetworkContract:
         return network
 
     def images(self, ndim: int, seed: int = 1) -> Tensor:
-        """Three images of two channels (3, 2, *space), their sides different multiples of the stride."""
-        sides = [(n + 2) * self.settings.stride for n in range(ndim)]
+        """Three images of two channels (3, 2, *space), their sides different multiples of what they must be."""
+        sides = [(n + 2) * span for n, span in enumerate(self.settings.spans(ndim))]
         return torch.randn(IMAGES, IN_CHANNELS, *sides, generator=torch.Generator().manual_seed(seed))
 
     def test_settings_are_frozen_explained_and_survive_json(self) -> None:
@@ -63,7 +63,19 @@ class NetworkContract:
         assert (settings.model_config.get("frozen"), settings.model_config.get("extra")) == (True, "forbid")
         assert all(field.description for field in type(settings).model_fields.values())
         assert type(settings).model_validate(settings.model_dump(mode="json")) == settings
-        assert settings.stride >= 1
+
+    def test_sides_of_images_are_multiples_that_the_settings_know(self, ndim: int) -> None:
+        spans = self.settings.spans(ndim)
+        assert len(spans) == ndim
+        assert min(spans) >= 1
+        assert max(spans) == self.settings.stride
+
+    def test_settings_are_fitted_once_and_for_the_sides_that_they_ask_for(self, ndim: int) -> None:
+        size, spacing = (90, 70, 30)[:ndim], (1.0, 1.0, 2.5)[:ndim]
+        fitted, divisors = self.settings.fitted(size, spacing), self.settings.divisors(size, spacing)
+        rounded = tuple(-(-side // divisor) * divisor for side, divisor in zip(size, divisors, strict=True))
+        assert fitted == fitted.fitted(size, spacing) == self.settings.fitted(rounded, spacing)
+        assert divisors == fitted.spans(ndim) == self.settings.divisors(rounded, spacing)
 
     def test_a_network_says_what_it_was_built_from(self, ndim: int) -> None:
         network = self.build(ndim, torch.bfloat16)
@@ -76,14 +88,15 @@ class NetworkContract:
         assert logits.shape == (IMAGES, N_CLASSES, *images.shape[2:])
         assert len(pyramid) >= 2
         assert tuple(maps.shape[1] for maps in pyramid) == tuple(network.pyramid_channels)
-        assert pyramid[0].shape[2:] == tuple(side // self.settings.stride for side in images.shape[2:])
+        spans = self.settings.spans(ndim)
+        assert pyramid[0].shape[2:] == tuple(side // span for side, span in zip(images.shape[2:], spans, strict=True))
         assert pyramid[-1].shape[2:] == images.shape[2:]
         sizes = [math.prod(maps.shape[2:]) for maps in pyramid]
         assert sizes == sorted(sizes)
 
     def test_the_smallest_image_is_one_pixel_of_the_coarsest_map(self, ndim: int) -> None:
         network = self.build(ndim).eval()
-        images = torch.randn(2, IN_CHANNELS, *[self.settings.stride] * ndim)
+        images = torch.randn(2, IN_CHANNELS, *self.settings.spans(ndim))
         assert network.bottleneck(images).shape[2:] == (1,) * ndim
         assert network(images).shape == (2, N_CLASSES, *images.shape[2:])
 

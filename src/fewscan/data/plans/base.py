@@ -90,6 +90,7 @@ class Plan(StrictModel, ABC):
         ignored_number: Number in masks of voxels that nobody has labelled; None: there is none.
         regions: Unions of classes that are scored instead of the classes; empty: there are none.
         size: Sides of the network's input in pixels or voxels, two or three of them.
+        spacing_mm: Sides of a pixel or voxel of the network's input, as many as `size`; None: scans are stretched.
         normalisation: How intensities are made comparable, by channel.
         turned: Share of the training scans that lie turned against the others, among those that were looked at.
         ceiling: Dice of the labelled masks, brought to the canvas and back, by class: no network can do better.
@@ -106,6 +107,7 @@ class Plan(StrictModel, ABC):
     ignored_number: Number | None = None
     regions: tuple[Region, ...] = ()
     size: Annotated[tuple[Side, ...], Field(min_length=2, max_length=3)]
+    spacing_mm: tuple[Positive, ...] | None
     normalisation: tuple[Normalisation, ...]
     turned: Share = 0.0
     ceiling: dict[str, Share] = Field(default_factory=dict)
