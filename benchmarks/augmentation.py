@@ -15,7 +15,7 @@ from benchmarks.steps import Training, Variant
 from fewscan.augment.mix import PseudoLabelled
 from fewscan.augment.policy import Augmentation
 from fewscan.augment.spatial import sample_grid, warp_images, warp_labels
-from fewscan.engine.loop import Batches
+from fewscan.engine.batches import Batches
 from fewscan.terminal.console import Reporter
 
 # Batches are a hundred times shorter than steps: time more of them.

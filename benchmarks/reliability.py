@@ -14,9 +14,12 @@ from benchmarks.results import Measured, Target
 from benchmarks.steps import Training, Variant
 from fewscan.config import Config, load_config
 from fewscan.engine.alarms import Alarms
+from fewscan.engine.callbacks import Callbacks, UpdateInfo
 from fewscan.engine.checkpoint import Checkpoint, Checkpoints, Generators, Stateful, checkpoint_files, take_states
 from fewscan.engine.determinism import determinism
-from fewscan.engine.loop import RunningMeans
+from fewscan.engine.phases import Phase
+from fewscan.engine.running_means import RunningMeans
+from fewscan.methods.base import Batch
 from fewscan.terminal.console import Reporter
 
 MIB = 2**20
@@ -68,45 +71,69 @@ def _measure(size: int, options: Options) -> list[Measured]:
 
 def _saving(training: Training, checkpoints: Checkpoints) -> Callable[[], None]:
     """Save what the loop saves, after looking at the weights; older checkpoints are removed as in a training."""
-    alarms = Alarms(training.stage, training.store, lambda _: None)
+    callbacks = _told(training)
     parts: dict[str, Stateful] = {
         "method": training.method,
         "optimiser": training.optimiser,
-        "meter": RunningMeans(training.stage),
-        "alarms": alarms,
+        "callbacks": callbacks,
         "batches": training.batches,
         "generators": Generators(training.generator, 0, 0),
     }
     numbers = itertools.count()
-    term = {"loss": torch.ones((), device=training.store.device)}
 
     def save() -> None:
-        done = next(numbers)
-        alarms.add(done, term, training.batches.draw(training.stage), training.batches.drawn, {})
-        alarms.check(training.method)
-        checkpoints.save(Checkpoint(0, done, done, [], take_states(parts)))
+        info = _update(training, next(numbers), training.batches.draw(training.stage))
+        callbacks.on_update(info)
+        callbacks.on_checkpoint(info)
+        checkpoints.save(Checkpoint(0, 0, info.done, info.done, [], take_states(parts)))
 
     return save
 
 
 def _alarms(training: Training) -> Callable[[], None]:
-    """What alarms do between two lines of the log, the reading included."""
-    device = training.store.device
+    """What alarms and means do between two lines of the log, the reading included."""
+    device, every = training.store.device, training.config.logging.every
     batch = training.batches.draw(training.stage)
-    alarms = Alarms(training.stage, training.store, lambda _: None)
+    callbacks = _told(training)
     labels = torch.zeros_like(batch.images_unlabelled[:, 0], dtype=torch.long)
     queries = torch.randn(QUERIES, device=device)
-    terms = {name: torch.ones((), device=device) for name in ("sup", "unsup", "anco")}
 
     def work() -> None:
-        for update in range(training.config.logging.every):
+        for update in range(every):
             training.method.record_pseudo_labels(labels)
             training.method.record_embeddings("pixels", queries)
-            alarms.add(update, terms, batch, training.batches.drawn, training.method.pop_diagnostics())
-        alarms.check()
-        alarms.read(training.stage.updates, training.stage.updates)
+            callbacks.on_update(_update(training, update, batch)._replace(is_log_due=update == every - 1))
 
     return work
+
+
+def _told(training: Training) -> Callbacks:
+    """Those that look at every update, at the start of the stage."""
+    callbacks = Callbacks([Alarms(), RunningMeans()])
+    callbacks.on_phase_start(Phase("training", training.store, (training.stage,)))
+    callbacks.on_stage_start(training.stage)
+    return callbacks
+
+
+def _update(training: Training, update: int, batch: Batch) -> UpdateInfo:
+    """An update at the end of the stage, whose signs are looked at."""
+    one = torch.ones((), device=training.store.device)
+    return UpdateInfo(
+        method=training.method,
+        phase=Phase("training", training.store, (training.stage,)),
+        stage=training.stage,
+        update=training.stage.updates,
+        done=update,
+        total=training.stage.updates,
+        learning_rate=0.0,
+        batch=batch,
+        drawn=training.batches.drawn,
+        terms=dict.fromkeys(("sup", "unsup", "anco"), one),
+        loss=one,
+        diagnostics=training.method.pop_diagnostics(),
+        is_log_due=False,
+        is_validation_due=False,
+    )
 
 
 def _rows(size: int, seconds: Mapping[str, list[float]], written: int, config: Config) -> list[Measured]:

@@ -20,6 +20,7 @@ __version__ = VERSION
 
 __all__ = [
     "BenchmarkResult",
+    "Callback",
     "ConfigError",
     "DamagedError",
     "DataError",
@@ -31,6 +32,7 @@ __all__ = [
     "Reporter",
     "Run",
     "Suggestion",
+    "UpdateInfo",
     "WriteError",
     "__version__",
     "benchmark",
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from fewscan.commands.report import report
     from fewscan.commands.suggest import suggest
     from fewscan.commands.train import train
+    from fewscan.engine.callbacks import Callback, UpdateInfo
     from fewscan.evaluation.selection import Suggestion
     from fewscan.runs.results import Evaluation, Predictions, Run
     from fewscan.terminal.console import Reporter
@@ -62,11 +65,13 @@ else:
     # Type checkers read the imports above; were they to see this function, they would believe in any name.
     _MODULES = {
         "BenchmarkResult": "fewscan.benchmarking.outcome",
+        "Callback": "fewscan.engine.callbacks",
         "Evaluation": "fewscan.runs.results",
         "Predictions": "fewscan.runs.results",
         "Reporter": "fewscan.terminal.console",
         "Run": "fewscan.runs.results",
         "Suggestion": "fewscan.evaluation.selection",
+        "UpdateInfo": "fewscan.engine.callbacks",
         "benchmark": "fewscan.commands.benchmark",
         "check": "fewscan.commands.check",
         "convert": "fewscan.commands.convert",

@@ -11,7 +11,8 @@ import torch
 
 from fewscan.devices import choose_own_device
 from fewscan.distributed import collectives as ranks
-from fewscan.engine.loop import Batches, check_batches
+from fewscan.engine.batches import Batches
+from fewscan.engine.loop import check_batches
 from fewscan.errors import ConfigError
 from fewscan.methods.base import TrainingSettings
 from support.steps import build as build_small

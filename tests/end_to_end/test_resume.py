@@ -128,7 +128,7 @@ def test_methods_go_on_to_the_same_model(dataset, tmp_path, monkeypatch, method,
 
     short = {"method": method, "settings": (*TINY, "network.dropout=[0,0.1]")}
     with monkeypatch.context() as patch:
-        patch.setattr("fewscan.runs.job.TrainingView.on_update", signal_at)
+        patch.setattr("fewscan.terminal.dashboard.TrainingView.show_update", signal_at)
         with pytest.raises(Interrupted, match="143"):
             go_on(dataset, tmp_path / "broken", **short)
     assert updates_done(tmp_path / "broken" / "checkpoints") == at
@@ -148,7 +148,7 @@ def test_a_run_goes_on_in_its_own_precision_or_not_at_all(dataset, tmp_path, mon
     run, here, there = tmp_path / "run", *(("bfloat16", "float32") if fast else ("float32", "bfloat16"))
     be_on_a_machine(with_bfloat16=fast)
     with monkeypatch.context() as patch:
-        patch.setattr("fewscan.runs.job.TrainingView.on_update", signal_at)
+        patch.setattr("fewscan.terminal.dashboard.TrainingView.show_update", signal_at)
         with pytest.raises(Interrupted):
             go_on(dataset, run, settings=TINY)
     assert yaml.safe_load((run / "config.yaml").read_text())["precision"] == here

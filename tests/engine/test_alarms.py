@@ -7,17 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from fewscan.config import CheckpointSettings, load_config
+from fewscan.config import CheckpointSettings
 from fewscan.engine.alarms import READINGS, VALIDATIONS, Alarms, alarms_of
 from fewscan.engine.checkpoint import Checkpoints, checkpoint_files, read_checkpoint
-from fewscan.engine.log import RunLog
-from fewscan.engine.loop import fit
+from fewscan.engine.phases import Phase
 from fewscan.errors import FewscanError, Interrupted
 from fewscan.losses.collapse import class_shares, mean_cosine_distance, subsample_pixels
 from fewscan.methods.base import PSEUDO_LABELS, Stage
 from fewscan.registry import METHODS
 from fewscan.testing.methods import SIZES, draw_batch, step_info
-from support.steps import Stopper, Store, build, start
+from support.steps import Store, build, start
+from support.trainings import Stopper, config_of, update_of
+from support.trainings import told as callbacks_of
+from support.trainings import train as train_small
 
 STAGE = Stage("semi", 1000, 2, 2)
 BATCH = draw_batch(STAGE, SIZES[0])
@@ -26,8 +28,12 @@ SLICES = Store().patches[np.array([1, 2, 7, 8])]
 
 
 class Told(list):
-    def alarms(self):
-        return Alarms(STAGE, Store(), self.append)
+    def alarms(self, store=None):
+        alarms = Alarms()
+        alarms.attach(self.append)
+        alarms.on_phase_start(Phase("training", store or Store(), (STAGE,)))
+        alarms.on_stage_start(STAGE)
+        return alarms
 
     @property
     def names(self):
@@ -39,11 +45,23 @@ def told():
     return Told()
 
 
-def reading(alarms, update=OLD, updates=3, **diagnostics):
-    for _ in range(updates):
-        alarms.add(update, {"sup": torch.tensor(1.0)}, BATCH, SLICES, dict(diagnostics))
-    alarms.check()
-    alarms.read(update, update)
+METHOD = build("supervised")
+
+
+def update(number, method=METHOD, **changes):
+    """An update of the stage."""
+    given = {"update": number, "done": number, "terms": {"sup": torch.tensor(1.0)}, "batch": BATCH, "drawn": SLICES}
+    return update_of(method, STAGE, **{**given, **changes})
+
+
+def read(alarms, number):
+    alarms.on_record({"update": number, "stage": STAGE.name, "terms": {}})
+
+
+def reading(alarms, number=OLD, updates=3, **diagnostics):
+    for last in range(updates):
+        alarms.on_update(update(number, diagnostics=diagnostics, is_log_due=last == updates - 1))
+    read(alarms, number)
 
 
 def background(share):
@@ -65,15 +83,14 @@ class Breaks:
 
 @pytest.mark.parametrize("every", [1, 2])
 def test_what_is_not_finite_stops_training_by_update_and_case_and_is_never_saved(tmp_path, every):
-    config = load_config("quick", ["logging.every=100", "logging.validate_every=0"])
+    config = config_of(every=100, validate_every=0)
     method = build("supervised")
     Breaks(method, at=4)
-    log = RunLog(tmp_path / "metrics.jsonl")
     checkpoints = Checkpoints(tmp_path / "checkpoints", CheckpointSettings(every=every, minutes=0))
     with pytest.raises(
         FewscanError, match=r"not finite at update 4: sup\. Its batch was of the cases case_0\d"
     ) as error:
-        fit(method, Store(), config, log, Stopper(), None, checkpoints)
+        train_small(method, config, callbacks_of(tmp_path / "metrics.jsonl"), checkpoints=checkpoints)
     assert "No checkpoint holds this update" in str(error.value)
     saved = read_checkpoint(checkpoint_files(checkpoints.folder)[-1])
     assert saved.done == {1: 3, 2: 2}[every]
@@ -104,38 +121,39 @@ class Odd(Store):
 )
 def test_a_stop_sends_to_the_scan_that_is_odd_or_away_from_the_scans(told, change, broken, said):
     store = Odd(change)
-    alarms = Alarms(STAGE, store, told.append)
+    alarms = told.alarms(store)
     method = build("supervised")
     terms = {name: torch.tensor(math.nan if name in broken else 1.0) for name in ("sup", "unsup")}
-    alarms.add(5, terms, BATCH, store.patches[np.array([1, 2, 7, 8])], {})
+    info = update(5, terms=terms, drawn=store.patches[np.array([1, 2, 7, 8])], method=method)
+    alarms.on_update(info)
     method.student.classifier.bias.data[0] = math.nan
     with pytest.raises(FewscanError, match="Its batch was of the cases anna, bert") as error:
-        alarms.check(method)
+        alarms.on_checkpoint(info)
     assert said in str(error.value)
     assert ("not the scans" in str(error.value)) == ("look at" not in str(error.value))
     assert f"update 5: {', '.join(broken)}" in str(error.value)
 
 
-def test_a_batch_that_validation_would_forget_is_checked_too(tmp_path):
-    config = load_config("quick", ["logging.every=100", "logging.validate_every=1"])
+def test_a_batch_that_validation_would_forget_is_checked_too():
+    config = config_of(every=100, validate_every=1)
     method = build("supervised")
     Breaks(method, at=2)
     validated = []
     with pytest.raises(FewscanError, match="at update 2"):
-        fit(method, Store(), config, RunLog(tmp_path / "log"), Stopper(), lambda m: validated.append(m) or {})
+        train_small(method, config, callbacks_of(None, lambda m: validated.append(m) or {}))
     assert len(validated) == 1
 
 
 def test_weights_that_are_not_finite_are_not_saved(told):
     method = build("supervised")
     alarms = told.alarms()
-    alarms.add(1, {"sup": torch.tensor(1.0)}, BATCH, SLICES, {})
-    # As where a line of the log is due at the same update.
-    alarms.check()
-    alarms.check(method)
+    # A line of the log is due at the same update.
+    info = update(1, method=method, is_log_due=True)
+    alarms.on_update(info)
+    alarms.on_checkpoint(info)
     method.student.classifier.bias.data[0] = math.nan
     with pytest.raises(FewscanError, match="not finite at update 1: weights"):
-        alarms.check(method)
+        alarms.on_checkpoint(info)
 
 
 def test_pseudo_labels_of_one_class_are_told_once_when_they_stay(told):
@@ -163,12 +181,12 @@ def test_one_foreground_class_everywhere_is_collapse_too(told):
 def test_a_young_network_may_see_background_everywhere_and_small_organs_are_no_collapse(told):
     alarms = told.alarms()
     for _ in range(2 * READINGS):
-        reading(alarms, update=50, pseudo_labels=background(1.0))
+        reading(alarms, number=50, pseudo_labels=background(1.0))
     small = BATCH._replace(labels=torch.zeros_like(BATCH.labels))
     small.labels[:, :4, :4] = 1
     for _ in range(2 * READINGS):
-        alarms.add(OLD, {"sup": torch.tensor(1.0)}, small, SLICES, {PSEUDO_LABELS: background(0.98)})
-        alarms.read(OLD, OLD)
+        alarms.on_update(update(OLD, batch=small, diagnostics={PSEUDO_LABELS: background(0.98)}))
+        read(alarms, OLD)
     assert told == []
 
 
@@ -185,8 +203,8 @@ def test_a_teacher_that_stays_behind_is_told(told):
     behind = {"teacher": {"dice": 0.70}, "student": {"dice": 0.75}}
     near = {"teacher": {"dice": 0.74}, "student": {"dice": 0.75}}
     for validation in (*[behind] * (VALIDATIONS - 1), near, *[behind] * VALIDATIONS, behind):
-        alarms.compare(OLD, validation)
-    alarms.compare(OLD, {"student": {"dice": 0.1}})
+        alarms.on_record({"update": OLD, "stage": "semi", "validation": validation})
+    alarms.on_record({"update": OLD, "stage": "semi", "validation": {"student": {"dice": 0.1}}})
     assert told.names == ["teacher_behind"]
     assert "Dice 0.700 against 0.750" in told[0]["message"]
 
@@ -195,9 +213,9 @@ def test_a_teacher_that_stays_behind_is_told(told):
 def test_a_state_that_was_saved_tells_the_same(told, at):
     def go_through(first, last, alarms):
         for number in range(first, last):
-            alarms.add(number, {"sup": torch.tensor(1.0)}, BATCH, SLICES, {PSEUDO_LABELS: background(0.999)})
+            alarms.on_update(update(OLD, done=number, diagnostics={PSEUDO_LABELS: background(0.999)}))
             if number % 2:
-                alarms.read(number, OLD)
+                read(alarms, number)
 
     whole, broken = Told(), Told()
     go_through(0, 4 * READINGS, whole.alarms())
@@ -222,11 +240,10 @@ def test_a_training_that_was_stopped_tells_the_same_in_its_log(tmp_path, monkeyp
         torch.manual_seed(0)
         checkpoints = Checkpoints(folder / "checkpoints", CheckpointSettings(every=0, minutes=0))
         saved = checkpoints.newest(print)
-        log = RunLog(folder / "metrics.jsonl", records=saved.records if saved else ())
-        config = load_config("quick", ["logging.every=1", "logging.validate_every=2"])
         readings = {"student": {"dice": 0.5}, "teacher": {"dice": 0.1}}
-        fit(build("ict"), Store(), config, log, Stopper(stop_at), lambda _: readings, checkpoints, saved)
-        return alarms_of(log.records)
+        callbacks = callbacks_of(folder / "metrics.jsonl", lambda _: readings, Stopper(stop_at))
+        config = config_of(every=1, validate_every=2)
+        return alarms_of(train_small(build("ict"), config, callbacks, checkpoints=checkpoints, resume=saved))
 
     whole = train(tmp_path / "whole")
     assert [(record["update"], record["alarm"]) for record in whole] == [(3, PSEUDO_LABELS), (4, "teacher_behind")]

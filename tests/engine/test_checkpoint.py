@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from fewscan.config import CheckpointSettings, load_config
+from fewscan.config import CheckpointSettings
 from fewscan.engine.checkpoint import (
     FORMAT,
     Checkpoint,
@@ -17,11 +17,12 @@ from fewscan.engine.checkpoint import (
     write_checkpoint,
 )
 from fewscan.engine.interrupt import watch_signals
-from fewscan.engine.log import RunLog
-from fewscan.engine.loop import fit
+from fewscan.engine.log import read_log
 from fewscan.errors import ConfigError, DamagedError, DataError, Interrupted
 from fewscan.registry import METHODS
-from support.steps import Stopper, Store, build
+from support.steps import build
+from support.trainings import Stopper, config_of, told
+from support.trainings import train as train_small
 
 TOTAL = 6
 # Within stages of two updates, and at the end of one.
@@ -34,17 +35,16 @@ def validate(method):
     return {"student": {"dice": 0.5, "classes": {}}}
 
 
-def train(folder, name, listener, settings=NEVER, seed=0):
-    """A training in a folder, from its newest checkpoint on."""
+def train(folder, name, stopper, settings=NEVER, seed=0):
+    """A training in a folder, from its newest checkpoint on; the method and the records."""
     folder.mkdir(exist_ok=True)
-    config = load_config("quick", ["logging.every=2", "logging.validate_every=3"])
+    config = config_of(every=2, validate_every=3)
     torch.manual_seed(seed)
     method = build(name, seed=seed)
     checkpoints = Checkpoints(folder / "checkpoints", settings)
     saved = checkpoints.newest(print)
-    log = RunLog(folder / "metrics.jsonl", records=saved.records if saved else ())
-    fit(method, Store(), config, log, listener, validate, checkpoints, saved)
-    return method, log
+    callbacks = told(folder / "metrics.jsonl", validate, stopper)
+    return method, train_small(method, config, callbacks, checkpoints=checkpoints, resume=saved)
 
 
 def stop_and_go_on(folder, name, at):
@@ -62,14 +62,14 @@ def timeless(records):
 
 @pytest.mark.parametrize("name", METHODS.built_in)
 def test_every_method_goes_on_exactly_from_every_stage(tmp_path, name):
-    whole, log = train(tmp_path / "whole", name, Stopper())
+    whole, records = train(tmp_path / "whole", name, Stopper())
     for at in STOPS:
         folder = tmp_path / str(at)
-        resumed, resumed_log = stop_and_go_on(folder, name, at)
+        resumed, resumed_records = stop_and_go_on(folder, name, at)
         for key, value in whole.state_dict().items():
             assert torch.equal(value, resumed.state_dict()[key]), (at, key)
-        assert timeless(resumed_log.records) == timeless(log.records)
-        assert len((folder / "metrics.jsonl").read_text().splitlines()) == len(log.records)
+        assert timeless(resumed_records) == timeless(records)
+        assert read_log(folder / "metrics.jsonl") == resumed_records
 
 
 def test_momentum_goes_on(tmp_path):
@@ -100,7 +100,7 @@ def test_checkpoints_are_saved_by_count_by_clock_and_at_stage_ends(tmp_path, mon
 def test_two_checkpoints_are_kept_and_removed_at_the_end(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints", NEVER)
     for done in range(4):
-        checkpoints.save(Checkpoint(0, done, done, [], {"method": {"weight": torch.full((3,), float(done))}}))
+        checkpoints.save(Checkpoint(0, 0, done, done, [], {"method": {"weight": torch.full((3,), float(done))}}))
     assert [path.name for path in sorted(checkpoints.folder.iterdir())] == ["000000002.ckpt", "000000003.ckpt"]
     newest = checkpoints.newest(print)
     assert newest.done == 3
@@ -113,7 +113,7 @@ def test_two_checkpoints_are_kept_and_removed_at_the_end(tmp_path):
 def two(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints", NEVER)
     for done in (1, 2):
-        checkpoints.save(Checkpoint(0, done, done, [], {"method": {"weight": torch.ones(100)}}))
+        checkpoints.save(Checkpoint(0, 0, done, done, [], {"method": {"weight": torch.ones(100)}}))
     return checkpoints
 
 
@@ -151,7 +151,7 @@ def test_what_is_written_badly_is_noticed_and_the_older_ones_stay(two, monkeypat
 
     monkeypatch.setattr("fewscan.engine.checkpoint.write_checkpoint", write_badly)
     with pytest.raises(DataError, match="checksum is wrong"):
-        two.save(Checkpoint(0, 3, 3, [], {}))
+        two.save(Checkpoint(0, 0, 3, 3, [], {}))
     assert [int(path.stem) for path in checkpoint_files(two.folder)] == [1, 2, 3]
     assert two.newest(print).done == 2
 
@@ -171,7 +171,7 @@ def test_nothing_is_unpickled(tmp_path):
             return (os.mkdir, (str(tmp_path / "sprung"),))
 
     path = tmp_path / "000000001.ckpt"
-    write_checkpoint(path, Checkpoint(0, 1, 1, [], {"method": {"trap": Trap()}}))
+    write_checkpoint(path, Checkpoint(0, 0, 1, 1, [], {"method": {"trap": Trap()}}))
     with pytest.raises(DamagedError):
         read_checkpoint(path)
     assert not (tmp_path / "sprung").exists()

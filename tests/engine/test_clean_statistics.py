@@ -14,6 +14,7 @@ from fewscan.networks.statistics import re_estimated_statistics
 from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS
 from support.steps import Store, build
+from support.trainings import update_of
 
 
 class Slices(Store):
@@ -147,7 +148,7 @@ def test_the_last_picture_of_the_gallery_is_of_the_network_that_is_exported(tmp_
     for name, clean in (("raw", False), ("clean", True)):
         gallery = Gallery(tmp_path / name, store, clean)
         for done in (5, 10):
-            gallery(method, done, 10, "anatomical")
+            gallery.on_update(update_of(method, method.stages()[-1], done=done, total=10))
     confidence = {
         (name, share): np.load(tmp_path / name / f"{share}.npz")["confidence"]
         for name in ("raw", "clean")

@@ -5,37 +5,27 @@ import os
 import pytest
 import torch
 
-from fewscan.config import load_config
 from fewscan.engine.determinism import determinism
-from fewscan.engine.log import RunLog
-from fewscan.engine.loop import fit
 from fewscan.errors import FewscanError
 from fewscan.registry import METHODS
-from support.steps import Store, build
+from support.steps import build
+from support.trainings import config_of, told
+from support.trainings import train as train_small
 
 CPU = torch.device("cpu")
 
 
-class Silent:
-    def on_update(self, *_):
-        pass
-
-    def on_record(self, record):
-        pass
-
-
-def train(name, folder, wanted=True):
-    folder.mkdir()
+def train(name, wanted=True):
     with torch.random.fork_rng(), determinism(wanted, CPU):
         method = build(name)
         torch.manual_seed(0)
-        fit(method, Store(), load_config("quick", ["logging.every=2"]), RunLog(folder / "log"), Silent(), None)
+        train_small(method, config_of(every=2), told())
     return method.state_dict()
 
 
 @pytest.mark.parametrize("name", METHODS.built_in)
-def test_every_method_comes_to_the_same_weights_twice(tmp_path, name):
-    first, second = train(name, tmp_path / "first"), train(name, tmp_path / "second")
+def test_every_method_comes_to_the_same_weights_twice(name):
+    first, second = train(name), train(name)
     assert all(torch.equal(value, second[key]) for key, value in first.items())
 
 

@@ -1,14 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from test_loop import Listener, config_of
 
 from fewscan.engine.gallery import Gallery
-from fewscan.engine.log import RunLog
-from fewscan.engine.loop import fit
 from fewscan.engine.statistics import clean_statistics
 from fewscan.errors import WriteError
 from support.steps import Store, build
+from support.trainings import config_of, told, train, update_of
 
 
 def slices(unlabelled=6):
@@ -19,10 +17,8 @@ def slices(unlabelled=6):
 def trained(folder, method="action", watched=True, unlabelled=6):
     torch.manual_seed(0)
     built, store = build(method), slices(unlabelled)
-    log = RunLog(folder / "metrics.jsonl")
-    watch = Gallery(folder / "gallery", store) if watched else None
-    fit(built, store, config_of(every=1), log, Listener(), None, watch=watch)
-    return built, log.records
+    watching = [Gallery(folder / "gallery", store)] if watched else []
+    return built, train(built, config_of(every=1), told(None, None, *watching), store=store)
 
 
 @pytest.mark.parametrize("method", ["action", "supervised", "cps"])
@@ -72,6 +68,7 @@ def test_without_unlabelled_cases_the_labelled_ones_are_shown(tmp_path):
 
 def test_a_folder_that_was_removed_does_not_come_back(tmp_path):
     gallery = Gallery(tmp_path / "gone" / "gallery", slices())
+    method = build("action")
     with pytest.raises(WriteError, match="gallery: cannot be written: No such file or directory"):
-        gallery(build("action"), 1, 1, "anatomical")
+        gallery.on_update(update_of(method, method.stages()[-1]))
     assert not (tmp_path / "gone").exists()

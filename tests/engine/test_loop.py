@@ -1,25 +1,26 @@
 import json
-import math
 
 import pytest
 import torch
 
 from fewscan.config import load_config
-from fewscan.engine.log import RunLog
-from fewscan.engine.loop import Batches, check_batches, fit, make_optimiser, set_learning_rate, weighted_sum
+from fewscan.engine.batches import Batches
+from fewscan.engine.callbacks import Callback
+from fewscan.engine.loop import check_batches, make_optimiser, set_learning_rate, weighted_sum
 from fewscan.errors import ConfigError, FewscanError
 from fewscan.methods.base import Stage, TrainingSettings
 from fewscan.methods.supervised import Supervised
 from fewscan.testing.methods import SIZES
 from support.steps import Store, build
+from support.trainings import config_of, told, train
 
 
-class Listener:
+class Listener(Callback):
     def __init__(self):
         self.updates, self.records = [], []
 
-    def on_update(self, done, total, stage):
-        self.updates.append((done, total, stage))
+    def on_update(self, info):
+        self.updates.append((info.done, info.total, info.stage.name))
 
     def on_record(self, record):
         self.records.append(record)
@@ -32,16 +33,10 @@ class Undemanding(Supervised):
         return (Stage("idle", 2, 0, 0),)
 
 
-def config_of(**logging):
-    settings = [f"logging.{key}={value}" for key, value in logging.items()]
-    return load_config("quick", settings)
-
-
 def run(tmp_path, method="action", store=None, validate=None, **logging):
     torch.manual_seed(0)
     built, listener = build(method), Listener()
-    log = RunLog(tmp_path / "metrics.jsonl")
-    fit(built, store or Store(), config_of(**logging), log, listener, validate)
+    train(built, config_of(**logging), told(tmp_path / "metrics.jsonl", validate, listener), store=store)
     return built, listener, [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -129,9 +124,3 @@ def test_rate_warms_up_and_decays():
 def test_weights_multiply_their_terms_and_others_count_as_they_are():
     terms = {"sup": torch.tensor(2.0), "unsup": torch.tensor(10.0)}
     assert float(weighted_sum(terms, {"unsup": 0.1, "anco": 5.0})) == pytest.approx(3.0)
-
-
-def test_numbers_that_are_not_finite_are_null_in_the_log(tmp_path):
-    log = RunLog(tmp_path / "metrics.jsonl")
-    log.write({"update": 1, "terms": {"sup": math.nan}})
-    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"update": 1, "terms": {"sup": None}}

@@ -84,8 +84,8 @@ def before_call(monkeypatch, target, number, action):
 WRITES = {
     "slices": ("fewscan.runs.job.build_cache", 1, "cache/train/"),
     "checkpoint": ("fewscan.engine.checkpoint.write_checkpoint", 3, "checkpoints/000000020.ckpt"),
-    "log": ("fewscan.engine.log.RunLog.write", 14, "metrics.jsonl"),
-    "picture": ("fewscan.runs.job.save_progress", 1, "progress.png"),
+    "log": ("fewscan.engine.log.RunLog.on_record", 14, "metrics.jsonl"),
+    "picture": ("fewscan.runs.callbacks.save_progress", 1, "progress.png"),
     "model": ("fewscan.runs.job.save_model", 1, "model.safetensors"),
     "masks": ("fewscan.runs.quality.validate_model", 1, "validation/case_03.nii.gz"),
 }
@@ -144,7 +144,7 @@ def test_a_disk_that_becomes_read_only_while_training(dataset, whole, disk, monk
 
 def test_a_run_that_is_removed_while_training(dataset, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    before_call(monkeypatch, "fewscan.terminal.dashboard.TrainingView.on_update", 5, lambda: shutil.rmtree(run))
+    before_call(monkeypatch, "fewscan.terminal.dashboard.TrainingView.show_update", 5, lambda: shutil.rmtree(run))
     with pytest.raises(DataError, match=r"metrics\.jsonl: cannot be written: No such file.*Its folder is gone"):
         go_on(dataset, run)
     assert not run.exists()

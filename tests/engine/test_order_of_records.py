@@ -11,12 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from fewscan.config import load_config
-from fewscan.engine.log import RunLog
-from fewscan.engine.loop import fit
 from fewscan.errors import FewscanError
 from fewscan.methods.base import Method
-from support.steps import Stopper, Store, build
+from support.steps import build
+from support.trainings import config_of, told, train
 
 KEYS = {
     "terms": ["update", "stage", "lr", "loss", "terms", "images_per_second"],
@@ -47,9 +45,8 @@ def written(
         return {**terms, "sup": terms["sup"] * math.inf} if len(calls) == break_at else None
 
     method.register_forward_hook(break_terms)
-    config = load_config("quick", [f"logging.{key}={value}" for key, value in logging.items()])
     try:
-        fit(method, Store(), config, RunLog(folder / "metrics.jsonl"), Stopper(), validate)
+        train(method, config_of(**logging), told(folder / "metrics.jsonl", validate))
     except FewscanError:
         assert break_at is not None
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -34,7 +34,7 @@ def test_a_device_that_cannot_compute_as_the_first_process_does_is_refused(
 
     class Told(Launch):
         def receive_start(self) -> WorkerStart:
-            return WorkerStart(config=config, plan=PLAN, checkpoint=None, validates=False)
+            return WorkerStart(config=config, plan=PLAN, checkpoint=None)
 
     config = load_config("quick", ["precision=bfloat16"]).resolved(PLAN, CPU)
     monkeypatch.setattr(torch.nn.functional, "conv2d", refuse)

@@ -5,5 +5,5 @@ from __future__ import annotations
 ORDER = (
     *("Fault", "FewscanError", "ConfigError", "DataError", "WriteError", "DamagedError", "Interrupted", "Reporter"),
     *("convert", "check", "train", "Run", "predict", "Predictions", "evaluate", "Evaluation", "suggest", "Suggestion"),
-    *("report", "benchmark", "BenchmarkResult", "demo"),
+    *("Callback", "UpdateInfo", "report", "benchmark", "BenchmarkResult", "demo"),
 )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
 
 import numpy as np
 import torch
@@ -45,20 +43,6 @@ def start(name, size, stage_name, **settings):
     stage = next(s for s in method.stages() if s.name == stage_name)
     method.start_stage(stage)
     return method, draw_batch(stage, size)
-
-
-class Stopper:
-    """Listens to a training, and asks to stop by a signal to this process during an update."""
-
-    def __init__(self, at=None):
-        self.at = at
-
-    def on_update(self, done, *_):
-        if done == self.at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def on_record(self, record):
-        pass
 
 
 class Store(stores.Store):

@@ -15,24 +15,24 @@ import torch
 from torch import nn
 
 from fewscan.augment.policy import AugmentationSettings
-from fewscan.config import CheckpointSettings, OptimiserSettings, load_config
+from fewscan.config import CheckpointSettings, OptimiserSettings
 from fewscan.distributed import collectives as ranks
 from fewscan.distributed.batchnorm import synchronise
 from fewscan.engine.checkpoint import Checkpoints, Generators
-from fewscan.engine.log import RunLog
-from fewscan.engine.loop import average_gradients, broadcast_initial_state, fit, make_optimiser, weighted_sum
+from fewscan.engine.loop import average_gradients, broadcast_initial_state, make_optimiser, weighted_sum
 from fewscan.engine.statistics import clean_statistics
 from fewscan.errors import Interrupted
 from fewscan.methods.base import Batch, ModelSpec, TrainingSettings
 from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS
 from fewscan.testing.methods import SIZES, step_info
-from support.steps import Stopper, Store, settings_for
+from support.steps import Store, settings_for
+from support.trainings import Stopper, config_of, told, train
 
 TRAINING = TrainingSettings(updates=9, labelled=4, unlabelled=4)
 N_CLASSES = 3
 UPDATES = 3
-CONFIG = load_config("quick", ["logging.every=1"])
+CONFIG = config_of(every=1)
 SURE = {"confident_from": 0.36}
 SMALL = {"embedding": 16, "bank_size": 6, "representation": 8}
 ACTION = {"use_anco": False, **SMALL, **SURE}
@@ -162,26 +162,26 @@ class SpiedStore(Store):
 
 def run_fit(name):
     """A short training with all that is drawn; what it came to."""
-    method, store, log = build(name, dropout=0.3, **SMALL), SpiedStore(), RunLog(None)
+    method, store = build(name, dropout=0.3, **SMALL), SpiedStore()
     if ranks.rank() > 0:
         # Ranks start from the weights of rank 0, whatever their own.
         nn.init.zeros_(method.student.classifier.weight)
-    fit(method, store, CONFIG, log, Stopper(), None)
-    return {"state": method.state_dict(), "asked": store.asked, "losses": [record["loss"] for record in log.records]}
+    records = train(method, CONFIG, told(), store=store)
+    return {"state": method.state_dict(), "asked": store.asked, "losses": [record["loss"] for record in records]}
 
 
 def run_broken(name, folder, at):
     """The same training, stopped after an update by a signal that the last rank alone has got, then gone on with."""
     checkpoints = Checkpoints(folder / f"{name} {at}", CheckpointSettings(every=0, minutes=0))
-    listener = Stopper(at if ranks.rank() == ranks.count() - 1 else None)
+    stopper = Stopper(at if ranks.rank() == ranks.count() - 1 else None)
     try:
-        fit(build(name, dropout=0.3, **SMALL), Store(), CONFIG, RunLog(None), listener, None, checkpoints)
+        train(build(name, dropout=0.3, **SMALL), CONFIG, told(None, None, stopper), checkpoints=checkpoints)
     except Interrupted as stop:
         ranks.largest_over_ranks(0)
         saved = checkpoints.newest(print)
-        method, log = build(name, dropout=0.3, **SMALL), RunLog(None, records=saved.records)
-        fit(method, Store(), CONFIG, log, Stopper(), None, checkpoints, saved)
-        losses = [record["loss"] for record in log.records]
+        method = build(name, dropout=0.3, **SMALL)
+        records = train(method, CONFIG, told(), checkpoints=checkpoints, resume=saved)
+        losses = [record["loss"] for record in records]
         return {"state": method.state_dict(), "losses": losses, "said": stop.message, "ranks": saved.ranks}
     raise AssertionError("nothing was stopped")
 

@@ -15,10 +15,12 @@ from fewscan.data.plans.base import Plan
 from fewscan.data.plans.kinds import make_plan
 from fewscan.data.pose import find_turns
 from fewscan.data.split import Split, describe_split, make_split
+from fewscan.engine.callbacks import Callback
 from fewscan.engine.loop import check_batches
 from fewscan.engine.machine_errors import explained_training
 from fewscan.io.files import AnyPath, remove_leftovers
 from fewscan.run_folder import RunFolder
+from fewscan.runs.callbacks import check_users
 from fewscan.runs.job import Job, build_method, run_job, run_worker, seeded
 from fewscan.runs.launch import launched
 from fewscan.runs.results import Run
@@ -40,6 +42,7 @@ def train(
     cache: AnyPath | None = None,
     reporter: Reporter | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Check, plan, preprocess, train through all stages, save the model, validate it.
 
@@ -60,12 +63,13 @@ def train(
         cache: folder for the preprocessed slices, which runs may share; None: `cache/` in the run.
         reporter: where progress and decisions are shown; None: nowhere.
         resume: whether to go on with an unfinished run from its last checkpoint; without one, a new run starts.
+        callbacks: callbacks to be told how training goes on, after the run's own; see `fewscan.Callback`.
 
     Returns:
         The finished run.
 
     Raises:
-        ConfigError: a setting or the device cannot be used, or a setting is not the unfinished run's.
+        ConfigError: a setting, the device or a callback cannot be used, or is not the unfinished run's.
         DataError: something is wrong with the data, has changed since the run was started, or the folder holds
             something or is another training's; found before training starts.
         FewscanError: training had to stop: the loss is not finite, or the memory is not enough.
@@ -79,6 +83,7 @@ def train(
         >>> run.model.name, run.validation is not None
         ('model.safetensors', True)
     """
+    check_users(callbacks)
     reporter = reporter or Reporter(quiet=True)
     folder = RunFolder(Path(output))
     slices = Path(cache) if cache is not None else folder.cache
@@ -109,7 +114,7 @@ def train(
             if state == "new":
                 write_facts(folder, config, plan, split, index)
             remove_leftovers(folder.path)
-            run_job(Job(config, plan, index, split, folder, slices, reporter), launch)
+            run_job(Job(config, plan, index, split, folder, slices, reporter, callbacks), launch)
     return Run(folder.path)
 
 

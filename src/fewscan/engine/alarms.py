@@ -5,7 +5,8 @@ Nothing here waits for the device between two readings of the log: what a step n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 
 from fewscan.data.patches import Patches
 from fewscan.data.store import Store
+from fewscan.engine.callbacks import Callback, UpdateInfo
+from fewscan.engine.phases import Phase
+from fewscan.engine.records import NetworkReading, Record
 from fewscan.errors import FewscanError
 from fewscan.losses.collapse import class_shares, subsample_pixels
 from fewscan.methods.base import PSEUDO_LABELS, Batch, Stage
@@ -34,42 +38,53 @@ LARGEST_NORMALISED = 100.0
 LABELS = "labels"
 TEACHER = "teacher_behind"
 
-Tell = Callable[[dict[str, Any]], None]
-
 
 class UncheckedUpdate(NamedTuple):
     """An update that has not been checked yet.
 
     Attributes:
-        done: its number.
-        terms: on the device.
-        patches: those of its batch, labelled and unlabelled.
+        done: Number of updates so far, this one included.
+        update: Number of the update in its stage, from 0.
+        terms: Unweighted loss terms by name, on the device.
+        patches: Labelled and unlabelled patches of the batch.
     """
 
     done: int
+    update: int
     terms: Mapping[str, Tensor]
     patches: Patches
 
 
-class Alarms:
-    """Those of one stage; the state between two readings is kept, so that a resumed run tells the same.
+class Alarms(Callback):
+    """Tells what goes wrong in a stage; the state between two readings is kept, so that a resumed run tells the same.
 
-    Args:
-        stage: that is trained.
-        store: of training; looked at once it has to stop.
-        tell: is given every alarm as a record of the log.
+    It has to be told of an update before those that tell its losses or its validation: of an update that is not finite
+    the log holds the alarm alone.
     """
 
-    def __init__(self, stage: Stage, store: Store, tell: Tell) -> None:
-        self.stage = stage
-        self.store = store
-        self.tell = tell
+    # Looked at once training has to stop.
+    store: Store
+    stage: Stage
+
+    def __init__(self) -> None:
+        self._restart()
+
+    def _restart(self) -> None:
         self.unchecked: list[UncheckedUpdate] = []
         self.last: UncheckedUpdate | None = None
         self.sums: dict[str, Tensor] = {}
         self.count = 0
         self.in_a_row: dict[str, int] = {}
         self.told: list[str] = []
+
+    def on_phase_start(self, phase: Phase) -> None:
+        """Patches are of this phase's store."""
+        self.store = phase.data
+
+    def on_stage_start(self, stage: Stage) -> None:
+        """Begin anew: signs are those of one stage, and each is told once in it."""
+        self.stage = stage
+        self._restart()
 
     def state_dict(self) -> dict[str, Any]:
         """Sums since the last reading, for how long each sign has been there, what was told; all that is checked."""
@@ -82,40 +97,43 @@ class Alarms:
         self.in_a_row = dict(state_dict["in_a_row"])
         self.told = list(state_dict["told"])
 
-    def add(
-        self,
-        done: int,
-        terms: Mapping[str, Tensor],
-        batch: Batch,
-        patches: Patches,
-        diagnostics: dict[str, Tensor],
-    ) -> None:
-        """Take note of an update; nothing is waited for.
+    def on_update(self, info: UpdateInfo) -> None:
+        """Take note of an update; the device is waited for where losses or a validation are about to be told.
 
-        Args:
-            done: updates until now, this one included.
-            terms: of the loss, unweighted.
-            batch: of the update.
-            patches: those of the batch, labelled and unlabelled.
-            diagnostics: what the step recorded of itself, by name.
+        Raises:
+            FewscanError: A loss term is not finite.
         """
-        self.last = UncheckedUpdate(done, {name: value.detach() for name, value in terms.items()}, patches)
+        self.last = UncheckedUpdate(info.done, info.update, info.terms, info.drawn)
         self.unchecked.append(self.last)
-        statistics = dict(diagnostics)
-        if PSEUDO_LABELS in diagnostics and len(batch.labels):
-            statistics[LABELS] = class_shares(
-                subsample_pixels(batch.labels, channel_axes=0).flatten(), len(diagnostics[PSEUDO_LABELS])
-            )
-        for name, value in statistics.items():
+        for name, value in _statistics(info.batch, info.diagnostics).items():
             # A sum of a checkpoint comes from the CPU.
             self.sums[name] = value + self.sums[name].to(value.device) if name in self.sums else value
         self.count += 1
+        if info.is_log_due or info.is_validation_due:
+            self._check_terms()
 
-    def check(self, method: nn.Module | None = None) -> None:
-        """Look at the updates since the last check; with a method also at its weights, before they are saved.
+    def on_checkpoint(self, info: UpdateInfo) -> None:
+        """Look at the updates since the last check, and at the weights, before they are saved.
 
         Raises:
-            FewscanError: a loss term or a weight is not finite.
+            FewscanError: A loss term or a weight is not finite.
+        """
+        self._check_terms()
+        if self.last is not None and not _is_finite(info.method):
+            self._stop(self.last, ["weights"])
+
+    def on_record(self, record: Record) -> None:
+        """Look at what steps recorded of themselves when losses are told, and at the networks that were validated."""
+        if "terms" in record:
+            self._read(record["update"])
+        if "validation" in record:
+            self._compare(record["update"], record["validation"])
+
+    def _check_terms(self) -> None:
+        """Look at the updates since the last check.
+
+        Raises:
+            FewscanError: A loss term is not finite.
         """
         seen, self.unchecked = self.unchecked, []
         values = [value for update in seen for value in update.terms.values()]
@@ -124,19 +142,16 @@ class Alarms:
             broken = [name for name in update.terms if not next(flags)]
             if broken:
                 self._stop(update, broken)
-        if method is not None and self.last is not None and not _is_finite(method):
-            self._stop(self.last, ["weights"])
 
-    def read(self, done: int, update: int) -> None:
+    def _read(self, done: int) -> None:
         """Look at what the steps since the last reading recorded.
 
         Args:
-            done: updates until now.
-            update: of the stage, from 0.
+            done: Number of updates so far.
         """
         means: dict[str, Any] = {name: (value / self.count).tolist() for name, value in self.sums.items()}
         self.sums, self.count = {}, 0
-        if update < YOUNG * self.stage.updates:
+        if self.last is None or self.last.update < YOUNG * self.stage.updates:
             return
         labels = means.pop(LABELS, None)
         pseudo_labels = means.pop(PSEUDO_LABELS, None)
@@ -146,10 +161,11 @@ class Alarms:
         for name, value in means.items():
             self._count(done, name, value < LEAST_SPREAD, READINGS, _all_alike(name, value))
 
-    def compare(self, done: int, validation: Mapping[str, Mapping[str, Any]]) -> None:
-        """Look at a validation of {network: {"dice": v}}; of methods with a teacher."""
+    def _compare(self, done: int, validation: Mapping[str, NetworkReading]) -> None:
+        """Look at the scores of networks by name; of methods with a teacher."""
         if {"student", "teacher"} <= set(validation):
-            student, teacher = (float(validation[name]["dice"]) for name in ("student", "teacher"))
+            scores = (validation[name]["dice"] for name in ("student", "teacher"))
+            student, teacher = (math.nan if score is None else score for score in scores)
             self._count(done, TEACHER, teacher < student - MARGIN_DICE, VALIDATIONS, _behind(teacher, student))
 
     def _count(self, done: int, name: str, is_there: bool, needed: int, message: str) -> None:
@@ -157,7 +173,7 @@ class Alarms:
         self.in_a_row[name] = self.in_a_row.get(name, 0) + 1 if is_there else 0
         if self.in_a_row[name] >= needed and name not in self.told:
             self.told.append(name)
-            self._tell(done, name, message)
+            self._raise_alarm(done, name, message)
 
     def _stop(self, update: UncheckedUpdate, broken: Sequence[str]) -> None:
         message = (
@@ -165,7 +181,7 @@ class Alarms:
             f"{abbreviate(self.store.names(update.patches), NAMED_CASES)}. {self._advice(update, broken)} "
             "No checkpoint holds this update."
         )
-        self._tell(update.done, "not_finite", message)
+        self._raise_alarm(update.done, "not_finite", message)
         raise FewscanError(message)
 
     def _advice(self, update: UncheckedUpdate, broken: Sequence[str]) -> str:
@@ -194,8 +210,16 @@ class Alarms:
             f"not the scans: train anew in another folder with {settings}."
         )
 
-    def _tell(self, done: int, alarm: str, message: str) -> None:
+    def _raise_alarm(self, done: int, alarm: str, message: str) -> None:
         self.tell({"update": done, "stage": self.stage.name, "alarm": alarm, "message": message})
+
+
+def _statistics(batch: Batch, diagnostics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a step recorded of itself, and, beside the classes of its pseudo-labels, those of the labels."""
+    if PSEUDO_LABELS not in diagnostics or not len(batch.labels):
+        return dict(diagnostics)
+    n_classes = len(diagnostics[PSEUDO_LABELS])
+    return {**diagnostics, LABELS: class_shares(subsample_pixels(batch.labels, channel_axes=0).flatten(), n_classes)}
 
 
 def _fault(values: Tensor) -> str | None:
@@ -208,8 +232,8 @@ def _fault(values: Tensor) -> str | None:
     return None
 
 
-def alarms_of(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those among the records of a log."""
+def alarms_of(records: Sequence[Record]) -> list[Record]:
+    """The alarms among the records of a log."""
     return [record for record in records if "alarm" in record]
 
 

@@ -23,11 +23,12 @@ import torch
 
 from fewscan.config import CheckpointSettings
 from fewscan.distributed.collectives import count, gather_over_ranks, rank
+from fewscan.engine.records import Record
 from fewscan.errors import ConfigError, DamagedError, DataError, WriteError
 from fewscan.io.files import atomic_path
 
-# 3: the parts of the state have other names; the order of a pass is drawn again.
-FORMAT = 3
+# 4: there are phases, and callbacks have their states by their names.
+FORMAT = 4
 KEPT = 2
 OTHERS = "others"
 
@@ -47,18 +48,20 @@ class Checkpoint:
     """The state of a training between two updates.
 
     Attributes:
-        stage: number among the stages that have updates.
-        update: of that stage, the next to be done; the stage's length at its end.
-        done: updates over all stages.
-        records: of the log.
-        parts: states by name.
-        threads: of PyTorch on the CPU, which decide in which order numbers are added.
+        phase: Number of the phase, from 0.
+        stage: Number of the stage in its phase, from 0.
+        update: Number of the next update in the stage; the stage's length at its end.
+        done: Number of updates over all phases and stages.
+        records: Records of the log.
+        parts: States of the training's parts by name.
+        threads: Number of PyTorch's threads on the CPU, which decide in which order numbers are added.
     """
 
+    phase: int
     stage: int
     update: int
     done: int
-    records: list[dict[str, Any]]
+    records: list[Record]
     parts: dict[str, dict[str, Any]]
     threads: int = field(default_factory=torch.get_num_threads)
 

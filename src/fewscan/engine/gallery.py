@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fewscan.data.brightness import to_bytes
 from fewscan.data.store import Store, StoredCase
+from fewscan.engine.callbacks import Callback, UpdateInfo
 from fewscan.engine.statistics import clean_statistics
 from fewscan.errors import WriteError
 from fewscan.io.files import atomic_path
@@ -21,7 +22,7 @@ SHARES_PERCENT = (10, 50, 100)
 MOST_CASES = 6
 
 
-class Gallery:
+class Gallery(Callback):
     """Saves `SHARE.npz` when a share of the training is done; nothing of the training is changed by it.
 
     Each file has images (n, h, w), labels (n, h, w) and confidence (n, h, w) in uint8 (255 = 1), the cases' names and
@@ -39,15 +40,15 @@ class Gallery:
         self.clean = clean
         self.patches = store.middles(_choose(store.cases))
 
-    def __call__(self, method: Method, done: int, total: int, stage: str) -> None:
+    def on_update(self, info: UpdateInfo) -> None:
         """Save what is believed after an update, where it completes one of the shares.
 
         Raises:
             WriteError: the file cannot be written.
         """
         for share in SHARES_PERCENT:
-            if done == max(1, -(-share * total // 100)):
-                self._save(share, method, done, stage, self.clean and done == total)
+            if info.done == max(1, -(-share * info.total // 100)):
+                self._save(share, info.method, info.done, info.stage.name, self.clean and info.done == info.total)
 
     def _save(self, share: int, method: Method, done: int, stage: str, clean: bool) -> None:
         networks = method.networks()

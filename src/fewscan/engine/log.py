@@ -1,14 +1,16 @@
-"""The log of a run: a line of JSON for every interval, and a listener that shows it."""
+"""The log of a run: a line of JSON for every record."""
 
 from __future__ import annotations
 
 import json
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NotRequired, Protocol, TypedDict
+from typing import Any
 
+from fewscan.engine.callbacks import Callback
+from fewscan.engine.records import Record
 from fewscan.errors import ConfigError, DataError, WriteError
 from fewscan.io.files import read_text, write_text
 
@@ -16,94 +18,45 @@ from fewscan.io.files import read_text, write_text
 FORMER_NAMES = {"slices_per_second": "images_per_second"}
 
 
-class NetworkReading(TypedDict):
-    """Scores of a network while it is trained, on the plan's canvas.
-
-    Attributes:
-        dice: mean over cases and foreground classes.
-        classes: mean over cases, by class.
-    """
-
-    dice: float | None
-    classes: dict[str, float | None]
-
-
-class Record(TypedDict):
-    """A line of `metrics.jsonl`: a reading of the loss, a validation or an alarm; None: not finite.
-
-    Attributes:
-        update: number of updates done, counted through all stages.
-        stage: name of the stage.
-        lr: learning rate of the update.
-        loss: weighted sum of the terms, mean over the updates since the last reading.
-        terms: unweighted loss terms by name, means over the updates since the last reading.
-        images_per_second: images of the batches, labelled and unlabelled, in a second since the last reading.
-        validation: scores by network.
-        alarm: name of what went wrong.
-        message: what it means and what to do.
-    """
-
-    update: int
-    stage: str
-    lr: NotRequired[float | None]
-    loss: NotRequired[float | None]
-    terms: NotRequired[dict[str, float | None]]
-    images_per_second: NotRequired[float | None]
-    validation: NotRequired[dict[str, NetworkReading]]
-    alarm: NotRequired[str]
-    message: NotRequired[str]
-
-
-class Listener(Protocol):
-    """Someone who wants to see training go on, such as a progress bar."""
-
-    def on_update(self, done: int, total: int, stage: str) -> None:
-        """After every update."""
-
-    def on_record(self, record: dict[str, Any]) -> None:
-        """After every record of the log."""
-
-
-class RunLog:
-    """Appends records to `metrics.jsonl` and keeps them for the curves.
+class RunLog(Callback):
+    """Appends records to `metrics.jsonl`, and shows them to TensorBoard.
 
     Args:
-        path: the file; made anew. None: nothing is written, for ranks that have nothing to write.
+        path: the file; made anew when training begins or goes on.
         tensorboard: folder for TensorBoard's events, made anew, or None.
-        records: of the run so far, which are written first.
 
     Raises:
         ConfigError: TensorBoard is wanted and not installed.
-        WriteError: the file cannot be written.
     """
 
-    def __init__(
-        self, path: Path | None, tensorboard: Path | None = None, records: Sequence[dict[str, Any]] = ()
-    ) -> None:
+    def __init__(self, path: Path, tensorboard: Path | None = None) -> None:
         self.path = path
-        self.records = list(records)
         self.board = _open_board(tensorboard) if tensorboard is not None else None
-        if path is not None:
-            write_text(path, "".join(_line(record) for record in records))
+
+    def on_start(self, records: Sequence[Record]) -> None:
+        """Write the records so far.
+
+        Raises:
+            WriteError: the file cannot be written.
+        """
+        write_text(self.path, "".join(_line(record) for record in records))
         for record in records:
             self._show(record)
 
-    def write(self, record: dict[str, Any]) -> None:
+    def on_record(self, record: Record) -> None:
         """Append one record; numbers that are not finite become null.
 
         Raises:
             WriteError: the file cannot be written, and may end in half a line; a resumed run writes it anew.
         """
-        self.records.append(record)
-        if self.path is not None:
-            try:
-                with self.path.open("a", encoding="utf-8") as file:
-                    file.write(_line(record))
-            except OSError as error:
-                raise WriteError(self.path, error) from None
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_line(record))
+        except OSError as error:
+            raise WriteError(self.path, error) from None
         self._show(record)
 
-    def _show(self, record: dict[str, Any]) -> None:
+    def _show(self, record: Record) -> None:
         if self.board is not None:
             for name, value in _flat(record):
                 self.board.add_scalar(name, value, record["update"])
@@ -152,11 +105,11 @@ def _open_board(folder: Path) -> Any:
     return SummaryWriter(str(folder))
 
 
-def _line(record: dict[str, Any]) -> str:
+def _line(record: Record) -> str:
     return json.dumps(_finite(record)) + "\n"
 
 
-def _flat(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     for key, value in record.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}/")

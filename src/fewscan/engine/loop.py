@@ -3,134 +3,208 @@
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fewscan.config import Config, OptimiserSettings
-from fewscan.data.patches import Patches
-from fewscan.data.store import Store
+from fewscan.config import OptimiserSettings
 from fewscan.distributed.batchnorm import synchronise
-from fewscan.distributed.collectives import (
-    average_over_ranks,
-    copy_from_first,
-    count,
-    largest_over_ranks,
-    own_share,
-    rank,
-)
-from fewscan.engine.alarms import Alarms
+from fewscan.distributed.collectives import average_over_ranks, copy_from_first, count, largest_over_ranks, rank
+from fewscan.engine.batches import Batches
+from fewscan.engine.callbacks import Callback, Callbacks, UpdateInfo
 from fewscan.engine.checkpoint import Checkpoint, Checkpoints, Generators, Stateful, take_states
-from fewscan.engine.interrupt import watch_signals
-from fewscan.engine.log import Listener, RunLog
+from fewscan.engine.interrupt import Interrupt, watch_signals
+from fewscan.engine.phases import LoopSettings, Phase
+from fewscan.engine.records import Record
 from fewscan.errors import ConfigError, Interrupted
 from fewscan.methods.base import Batch, Method, Stage, StepInfo
 from fewscan.schedule import linear_warm_up, polynomial_decay
 
-Validate = Callable[[Method], dict[str, Any]]
-# Given the method, updates done and in all, and the stage's name.
-Watch = Callable[[Method, int, int, str], None]
-
 
 def fit(
     method: Method,
-    store: Store,
-    config: Config,
-    log: RunLog,
-    listener: Listener,
-    validate: Validate | None,
+    phases: Sequence[Phase],
+    settings: LoopSettings,
+    callbacks: Sequence[Callback],
+    *,
     checkpoints: Checkpoints | None = None,
-    saved: Checkpoint | None = None,
-    watch: Watch | None = None,
-) -> None:
-    """Train a method through its stages.
+    resume: Checkpoint | None = None,
+) -> list[Record]:
+    """Train a method through phases, and through each phase's stages.
+
+    A phase has samplers of its own, a stage an optimiser of its own; weights, heads, banks and generators go on from
+    one to the next. Checkpoints and the answer to signals are the loop's own, and no callbacks: they come last after
+    an update, and together, so that what is saved is what training stops with.
+
+    Of several ranks each calls it, with the same arguments but for callbacks: see `Callback`.
 
     Args:
-        method: on the device of the store's batches.
-        store: labelled and unlabelled patches.
-        config: optimiser, logging and seed.
-        log: gets a record every `logging.every` updates and after every validation.
-        listener: is told of every update and record.
-        validate: called every `logging.validate_every` updates and at the end of the last stage; None: never.
-        checkpoints: get one when it is due, at the end of every stage and when a signal asks to stop; None: never.
-        saved: to go on from, with the log that was given its records; None: from the start.
-        watch: called after every update, before a checkpoint; must leave the method as it is. None: nobody.
+        method: Method to train, on the device of the phases' batches.
+        phases: Phases in their order, one or more, all on one device.
+        settings: Optimiser, logging and seed.
+        callbacks: Callbacks to be told how training goes on, in the order of the calls.
+        checkpoints: Where the state is saved when that is due, at the end of every stage and when a signal asks to
+            stop; None: nowhere.
+        resume: Checkpoint of a training of the same phases, to go on from; None: from the start.
 
-    Of several ranks each calls it, with the same arguments but for what rank 0 alone writes, shows and validates.
+    Returns:
+        The records of the log, those before `resume` included.
 
     Raises:
-        FewscanError: a loss term or a weight is not finite, a file cannot be written, `saved` is of another device, or
+        ConfigError: Two callbacks have one name, or `resume` has other callbacks' states or is of another device.
+        FewscanError: A callback refuses to go on (a loss term or a weight is not finite, a file cannot be written), or
             another rank has gone.
         Interrupted: SIGINT or SIGTERM asked to stop; the update is done and saved.
+        ValueError: `resume` stands in a phase or a stage that is not there.
     """
-    generator = torch.Generator(store.device).manual_seed(config.seed)
-    batches = Batches(store, config.seed)
-    stages = [stage for stage in method.stages() if stage.updates > 0]
-    total = sum(stage.updates for stage in stages)
-    start, first, done = (saved.stage, saved.update, saved.done) if saved is not None else (0, 0, 0)
-    if count() > 1:
-        broadcast_initial_state(method, Generators(generator, config.seed, done))
-
-    def tell(record: dict[str, Any]) -> None:
-        log.write(record)
-        listener.on_record(record)
-
-    method.train()
+    told = Callbacks(callbacks, resume.records if resume is not None else ())
+    generator = torch.Generator(phases[0].data.device).manual_seed(settings.seed)
+    done = resume.done if resume is not None else 0
     with watch_signals() as interrupt:
-        for number, stage in enumerate(stages[start:], start):
-            method.start_stage(stage)
-            optimiser = make_optimiser(method, config.optimiser)
-            meter = RunningMeans(stage)
-            alarms = Alarms(stage, store, tell)
-            parts: dict[str, Stateful] = {
-                "method": method,
-                "optimiser": optimiser,
-                "meter": meter,
-                "alarms": alarms,
-                "batches": batches,
-                "generators": Generators(generator, config.seed, done),
-            }
-            if saved is not None and number == start:
-                saved.restore(parts)
-            for update in range(first if number == start else 0, stage.updates):
-                rate = set_learning_rate(optimiser, config.optimiser, update, stage.updates)
-                batch = batches.draw(stage)
-                terms, loss = take_step(method, optimiser, batch, StepInfo(generator, update, stage.updates))
-                done += 1
-                meter.add(terms, loss)
-                alarms.add(done, terms, batch, batches.drawn, method.pop_diagnostics())
-                listener.on_update(done, total, stage.name)
-                last = update == stage.updates - 1
-                if last or done % config.logging.every == 0:
-                    alarms.check()
-                    tell({"update": done, "stage": stage.name, "lr": rate, **meter.read()})
-                    alarms.read(done, update)
-                every = config.logging.validate_every
-                if validate is not None and (done == total or (every and done % every == 0)):
-                    alarms.check()
-                    validation = validate(method)
-                    tell({"update": done, "stage": stage.name, "validation": validation})
-                    alarms.compare(done, validation)
-                    method.train()
-                    meter.restart()
-                if watch is not None:
-                    watch(method, done, total, stage.name)
-                is_due = checkpoints is not None and checkpoints.due(done)
-                asked, due = largest_over_ranks(interrupt.signal or 0, is_due)
-                if checkpoints is not None and (last or asked or due):
-                    alarms.check(method)
-                    checkpoints.save(Checkpoint(number, update + 1, done, log.records, take_states(parts)))
-                if asked:
-                    raise Interrupted(asked, _farewell(signal.Signals(asked).name, done, total, checkpoints))
+        training = _Training(method, phases, settings, told, checkpoints, generator, interrupt, done)
+        training.run(resume)
+    return told.records
+
+
+@dataclass
+class _Training:
+    """What the loop holds from the first phase to the last.
+
+    Attributes:
+        method: Method in training.
+        phases: Phases in their order.
+        settings: Optimiser, logging and seed.
+        callbacks: All who are told.
+        checkpoints: Where states are saved; None: nowhere.
+        generator: Generator, on the device, that steps draw from.
+        interrupt: Whether a signal asks to stop.
+        done: Number of updates so far.
+    """
+
+    method: Method
+    phases: Sequence[Phase]
+    settings: LoopSettings
+    callbacks: Callbacks
+    checkpoints: Checkpoints | None
+    generator: torch.Generator
+    interrupt: Interrupt
+    done: int
+
+    def __post_init__(self) -> None:
+        self.total = sum(phase.updates for phase in self.phases)
+
+    def run(self, resume: Checkpoint | None) -> None:
+        """Go through the phases, or through what is left of them."""
+        if resume is not None and not _is_there(resume, self.phases):
+            raise ValueError(f"the checkpoint stands in stage {resume.stage} of phase {resume.phase}: there is none")
+        self.callbacks.on_start(tuple(self.callbacks.records))
+        for number, phase in enumerate(self.phases):
+            # Told of phases that are done, too: what they have added to the method is there before its state comes.
+            self.method.start_phase(number, phase.name)
+            if resume is None or number >= resume.phase:
+                self._run_phase(number, phase, resume if resume is not None and number == resume.phase else None)
+        self.callbacks.on_end()
+
+    def _run_phase(self, number: int, phase: Phase, resume: Checkpoint | None) -> None:
+        """Go through a phase's stages, or those from a checkpoint on."""
+        if count() > 1:
+            broadcast_initial_state(self.method, self._generators())
+        self.method.train()
+        self.callbacks.on_phase_start(phase)
+        batches = Batches(phase.data, self.settings.sampler_seed(number))
+        first = resume.stage if resume is not None else 0
+        for place, stage in enumerate(phase.stages[first:], first):
+            if stage.updates > 0:
+                self._run_stage((number, place), phase, stage, batches, resume if place == first else None)
+        self.callbacks.on_phase_end(phase)
+
+    def _run_stage(
+        self, place: tuple[int, int], phase: Phase, stage: Stage, batches: Batches, resume: Checkpoint | None
+    ) -> None:
+        """Do a stage's updates, or those that follow a checkpoint within it."""
+        self.method.start_stage(stage)
+        optimiser = make_optimiser(self.method, self.settings.optimiser)
+        self.callbacks.on_stage_start(stage)
+        parts: dict[str, Stateful] = {
+            "method": self.method,
+            "optimiser": optimiser,
+            "callbacks": self.callbacks,
+            "batches": batches,
+            "generators": self._generators(),
+        }
+        if resume is not None:
+            resume.restore(parts)
+        for update in range(resume.update if resume is not None else 0, stage.updates):
+            info = self._update(phase, stage, update, optimiser, batches)
+            self.callbacks.on_update(info)
+            self._save_or_stop(place, info, parts)
+        self.callbacks.on_stage_end(stage)
+
+    def _update(
+        self, phase: Phase, stage: Stage, update: int, optimiser: torch.optim.Optimizer, batches: Batches
+    ) -> UpdateInfo:
+        """Do one update; nothing is waited for."""
+        rate = set_learning_rate(optimiser, self.settings.optimiser, update, stage.updates)
+        batch = batches.draw(stage)
+        terms, loss = take_step(self.method, optimiser, batch, StepInfo(self.generator, update, stage.updates))
+        self.done += 1
+        is_last, logging = update == stage.updates - 1, self.settings.logging
+        return UpdateInfo(
+            method=self.method,
+            phase=phase,
+            stage=stage,
+            update=update,
+            done=self.done,
+            total=self.total,
+            learning_rate=rate,
+            batch=batch,
+            drawn=batches.drawn,
+            terms=terms,
+            loss=loss,
+            diagnostics=self.method.pop_diagnostics(),
+            is_log_due=is_last or _is_due(self.done, logging.every),
+            is_validation_due=self.done == self.total or _is_due(self.done, logging.validate_every),
+        )
+
+    def _save_or_stop(self, place: tuple[int, int], info: UpdateInfo, parts: Mapping[str, Stateful]) -> None:
+        """Save what is due, and stop where a signal has asked for it; all ranks do so after the same update."""
+        is_due = self.checkpoints is not None and self.checkpoints.due(self.done)
+        asked, due = largest_over_ranks(self.interrupt.signal or 0, is_due)
+        is_last = info.update == info.stage.updates - 1
+        if self.checkpoints is not None and (is_last or asked or due):
+            self.callbacks.on_checkpoint(info)
+            records = self.callbacks.records
+            self.checkpoints.save(Checkpoint(*place, info.update + 1, self.done, records, take_states(parts)))
+        if asked:
+            name = signal.Signals(asked).name
+            raise Interrupted(asked, _farewell(name, self.done, self.total, self.checkpoints))
+
+    def _generators(self) -> Generators:
+        return Generators(self.generator, self.settings.seed, self.done)
+
+
+def _is_there(resume: Checkpoint, phases: Sequence[Phase]) -> bool:
+    """Whether the phases have the stage that a checkpoint stands in, as long as it was."""
+    if resume.phase >= len(phases) or resume.stage >= len(phases[resume.phase].stages):
+        return False
+    return resume.update <= phases[resume.phase].stages[resume.stage].updates
+
+
+def _is_due(done: int, every: int) -> bool:
+    """Whether something is due after so many updates; 0: never."""
+    return every > 0 and done % every == 0
 
 
 def take_step(
     method: Method, optimiser: torch.optim.Optimizer, batch: Batch, info: StepInfo
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """One update of all weights; its loss terms and their weighted sum."""
+    """Update all weights once.
+
+    Returns:
+        The loss terms and their weighted sum, means over the ranks, without gradient.
+    """
     terms = method(batch, info)
     loss = weighted_sum(terms, method.weights(info))
     optimiser.zero_grad(set_to_none=True)
@@ -149,7 +223,7 @@ def _farewell(name: str, done: int, total: int, checkpoints: Checkpoints | None)
 
 
 def broadcast_initial_state(method: Method, generators: Generators) -> None:
-    """Let ranks start as one: the weights of rank 0, batch statistics of all, and draws of their own.
+    """Let ranks start a phase as one: the weights of rank 0, batch statistics of all, and draws of their own.
 
     Rank 0 draws on where it is, as one process would.
     """
@@ -164,9 +238,10 @@ def average_gradients(method: Method, terms: dict[str, Tensor], loss: Tensor) ->
 
     What no rank uses in a stage has no gradient on any of them: steps do not branch on what is in a batch.
     """
+    values = [value.detach() for value in (*terms.values(), loss)]
     if count() == 1:
-        return terms, loss
-    means = [value.detach().clone() for value in (*terms.values(), loss)]
+        return dict(zip(terms, values[:-1], strict=True)), values[-1]
+    means = [value.clone() for value in values]
     gradients = [p.grad for p in method.parameters() if p.grad is not None]
     average_over_ranks([*gradients, *means])
     return dict(zip(terms, means[:-1], strict=True)), means[-1]
@@ -238,76 +313,3 @@ def set_learning_rate(
     for group in optimiser.param_groups:
         group["lr"] = rate
     return rate
-
-
-class Batches:
-    """Draws batches; where every scan is labelled, the labelled ones serve as the unlabelled pool too.
-
-    Attributes:
-        drawn: labelled and unlabelled patches of the last batch, of all ranks.
-    """
-
-    drawn: Patches
-
-    def __init__(self, store: Store, seed: int) -> None:
-        self.store = store
-        self.labelled = store.sampler(labelled=True, seed=seed)
-        self.unlabelled = store.sampler(labelled=False, seed=seed + 1)
-
-    def draw(self, stage: Stage) -> Batch:
-        """The next batch of a stage; all ranks draw it alike and each takes its share."""
-        drawn = (self.labelled.draw(stage.labelled), self.unlabelled.draw(stage.unlabelled))
-        self.drawn = Patches.concatenate(drawn)
-        labelled, unlabelled = map(own_share, drawn)
-        return Batch(self.store.images(labelled), self.store.labels(labelled), self.store.images(unlabelled))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Of both samplers."""
-        return {"labelled": self.labelled.state_dict(), "unlabelled": self.unlabelled.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Go on where the state was taken."""
-        self.labelled.load_state_dict(state_dict["labelled"])
-        self.unlabelled.load_state_dict(state_dict["unlabelled"])
-
-
-class RunningMeans:
-    """Means of the loss terms since the last reading, kept on the device until they are read."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.images = stage.labelled + stage.unlabelled
-        self.restart()
-
-    def restart(self) -> None:
-        """Forget what was added; the clock starts anew."""
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
-        self.started = time.perf_counter()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Sums, count and time since the last reading."""
-        return {"sums": self.sums, "count": self.count, "seconds": time.perf_counter() - self.started}
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Go on where the state was taken; sums of one number may lie on the CPU, the next ones join them anywhere."""
-        self.sums = dict(state_dict["sums"])
-        self.count = int(state_dict["count"])
-        self.started = time.perf_counter() - float(state_dict["seconds"])
-
-    def add(self, terms: dict[str, Tensor], loss: Tensor) -> None:
-        """One update's terms and their weighted sum."""
-        for name, value in {**terms, "loss": loss}.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach()
-        self.count += 1
-
-    def read(self) -> dict[str, Any]:
-        """Means and throughput; waits for the device."""
-        means = {name: float(value) / self.count for name, value in self.sums.items()}
-        seconds = time.perf_counter() - self.started
-        reading = {
-            "loss": means.pop("loss"),
-            "terms": means,
-            "images_per_second": self.count * self.images / seconds,
-        }
-        self.restart()
-        return reading

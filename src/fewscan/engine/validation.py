@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +10,36 @@ from torch import Tensor, nn
 from fewscan.classes import IGNORED
 from fewscan.data.plans.base import Plan
 from fewscan.data.store import Store
+from fewscan.engine.callbacks import Callback, UpdateInfo
+from fewscan.engine.records import NetworkReading
 from fewscan.evaluation.overlap import dice_of_counts
 from fewscan.inference.predict import BATCH, probabilities
 from fewscan.inference.quality import mask_overlaps
 from fewscan.methods.base import Method
+from fewscan.networks.modes import kept_modes
+
+Measure = Callable[[Method], dict[str, NetworkReading]]
 
 
-def canvas_validation(store: Store | None, plan: Plan) -> Callable[[Method], dict[str, Any]] | None:
+class Validation(Callback):
+    """Tells what the method's networks have come to, every `logging.validate_every` updates and at the end.
+
+    Args:
+        measure: Scores of a method's networks by name; may change their modes.
+    """
+
+    def __init__(self, measure: Measure) -> None:
+        self.measure = measure
+
+    def on_update(self, info: UpdateInfo) -> None:
+        """Validate where it is due; the method is left in its modes."""
+        if info.is_validation_due:
+            with kept_modes(info.method):
+                readings = self.measure(info.method)
+            self.tell({"update": info.done, "stage": info.stage.name, "validation": readings})
+
+
+def canvas_validation(store: Store | None, plan: Plan) -> Measure | None:
     """A function from a method to {network: {"dice": v, "classes": {CLASS: v}}}; None without validation cases.
 
     Dice is per case and class, or region, on the canvas, two empty masks score 1, then averaged: a curve to watch, not
@@ -26,8 +48,8 @@ def canvas_validation(store: Store | None, plan: Plan) -> Callable[[Method], dic
     if store is None:
         return None
 
-    def validate(method: Method) -> dict[str, Any]:
-        readings = {}
+    def validate(method: Method) -> dict[str, NetworkReading]:
+        readings: dict[str, NetworkReading] = {}
         for name, network in method.networks().items():
             counts = _overlaps(network.eval(), store, plan.classes.parts)
             dice = dice_of_counts(*counts.cpu().double().numpy().transpose(2, 0, 1)).mean(axis=0)

@@ -186,6 +186,19 @@ class Method(nn.Module, ABC):
     def forward(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """One training step: named, unweighted loss terms."""
 
+    def start_phase(self, number: int, name: str) -> None:
+        """Called before the first stage of a phase, such as a site whose data have arrived; most methods have one.
+
+        Here a method that learns sites one after the other keeps what it was (a copy of the decoder, a frozen teacher)
+        and adds what is new. Training that goes on from a checkpoint calls it again, in order, for every phase so far,
+        on a method with fresh weights, and then loads the method's state: which modules and buffers there are must
+        follow from the phases alone.
+
+        Args:
+            number: Number of the phase, from 0.
+            name: Name of the phase.
+        """
+
     def start_stage(self, stage: Stage) -> None:
         """Called before the first update of a stage."""
 

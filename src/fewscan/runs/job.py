@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,31 +20,29 @@ from fewscan.data.store import Store
 from fewscan.distributed.collectives import count
 from fewscan.distributed.torchrun import local_processes
 from fewscan.engine.alarms import alarms_of
+from fewscan.engine.callbacks import Callback
 from fewscan.engine.checkpoint import Checkpoint, Checkpoints, read_checkpoint
 from fewscan.engine.determinism import determinism
 from fewscan.engine.embedding import save_embedding
 from fewscan.engine.gallery import Gallery
-from fewscan.engine.log import RunLog
 from fewscan.engine.loop import fit
 from fewscan.engine.machine_errors import explained_training
+from fewscan.engine.phases import LoopSettings, Phase
 from fewscan.engine.statistics import clean_statistics
-from fewscan.engine.validation import canvas_validation
+from fewscan.engine.validation import Measure, Validation, canvas_validation
 from fewscan.errors import DataError
 from fewscan.inference.model import ModelCard, save_model
 from fewscan.io.files import write_json
 from fewscan.methods.base import Method, ModelSpec
 from fewscan.networks.layout import weights_channels_last
 from fewscan.registry import METHODS
-from fewscan.reporting.curves import save_progress
 from fewscan.run_folder import RunFolder
+from fewscan.runs.callbacks import first_callbacks, worker_callbacks
 from fewscan.runs.launch import Launch, WorkerStart
 from fewscan.runs.page import DataOfRun, write_report
 from fewscan.runs.provenance import write_provenance
 from fewscan.runs.quality import validate_and_calibrate
 from fewscan.terminal.console import Reporter
-from fewscan.terminal.dashboard import TrainingView
-
-Validate = Callable[[Method], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,7 @@ class Job:
         run: where its files lie.
         cache: folder of the preprocessed scans.
         reporter: where to show what goes on.
+        callbacks: Callbacks of the user's, told of the training beside the run's own.
     """
 
     config: Config
@@ -69,6 +67,7 @@ class Job:
     run: RunFolder
     cache: Path
     reporter: Reporter
+    callbacks: Sequence[Callback] = ()
 
 
 def run_job(job: Job, launch: Launch) -> None:
@@ -77,16 +76,14 @@ def run_job(job: Job, launch: Launch) -> None:
     store = _cached(job, "train", job.split.train, "training scans", where)
     val = _cached(job, "val", job.split.val, "validation scans", where) if job.split.val else None
     checkpoints = Checkpoints(run.checkpoints, job.config.checkpoint)
-    validate = canvas_validation(val, job.plan)
+    measure = canvas_validation(val, job.plan)
     with seeded(job.config, where):
         method = build_method(job.config, job.plan, where)
         saved = checkpoints.newest(job.reporter.say)
         path = checkpoints.path(saved.done) if saved is not None else None
-        launch.broadcast_start(
-            WorkerStart(config=job.config, plan=job.plan, checkpoint=path, validates=validate is not None)
-        )
+        launch.broadcast_start(WorkerStart(config=job.config, plan=job.plan, checkpoint=path))
         with explained_training(job.config, method.stages()):
-            _fit(job, method, store, validate, checkpoints, saved)
+            _fit(job, method, store, measure, checkpoints, saved)
         with clean_statistics(method.networks().values(), store, job.config.export.clean_statistics):
             _export(job, method)
             if val is not None:
@@ -113,18 +110,16 @@ def run_worker(launch: Launch, run: RunFolder, cache: Path) -> None:
     saved = read_checkpoint(start.checkpoint) if start.checkpoint is not None else None
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint)
     store = start.plan.store(folder, where, sharers=local_processes())
-    quiet = TrainingView(Reporter(quiet=True), lambda: None)
-    with explained_training(config), seeded(config, where), quiet as view:
+    with explained_training(config), seeded(config, where):
         trained = build_method(config, start.plan, where)
-        validate = _leave_to_first if start.validates else None
+        phases, settings = only_phase(trained, store), LoopSettings.of(config)
         with explained_training(config, trained.stages()):
-            fit(trained, store, config, RunLog(None), view, validate, checkpoints, saved)
+            fit(trained, phases, settings, worker_callbacks(), checkpoints=checkpoints, resume=saved)
 
 
-def _leave_to_first(method: Method) -> dict[str, Any]:
-    """The validation of the other processes; the first one does it."""
-    del method
-    return {}
+def only_phase(method: Method, store: Store) -> tuple[Phase]:
+    """All stages of a method on one store: what a run goes through."""
+    return (Phase("training", store, method.stages()),)
 
 
 def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
@@ -172,7 +167,7 @@ def _fit(
     job: Job,
     method: Method,
     store: Store,
-    validate: Validate | None,
+    measure: Measure | None,
     checkpoints: Checkpoints,
     saved: Checkpoint | None,
 ) -> None:
@@ -181,17 +176,12 @@ def _fit(
         job.reporter.say(f"{count()} processes share every batch")
     if saved is not None:
         _say_going_on(job.reporter, saved)
-    board = run.tensorboard if job.config.logging.tensorboard else None
-    log = RunLog(run.metrics, board, saved.records if saved is not None else ())
     gallery = Gallery(run.gallery, store, job.config.export.clean_statistics)
-
-    def redraw() -> None:
-        save_progress(run.progress, log.records)
-
-    with closing(log), TrainingView(job.reporter, redraw, log.records) as view:
-        fit(method, store, job.config, log, view, validate, checkpoints, saved, gallery)
-    redraw()
-    write_json(run.alarms, alarms_of(log.records))
+    measuring = [Validation(measure)] if measure is not None else []
+    settings, phases = LoopSettings.of(job.config), only_phase(method, store)
+    with first_callbacks(run, job.config.logging, job.reporter, [*measuring, gallery, *job.callbacks]) as callbacks:
+        records = fit(method, phases, settings, callbacks, checkpoints=checkpoints, resume=saved)
+    write_json(run.alarms, alarms_of(records))
 
 
 def _say_going_on(reporter: Reporter, saved: Checkpoint) -> None:

@@ -24,7 +24,6 @@ class WorkerStart(BaseModel):
     config: Config
     plan: AnyPlan
     checkpoint: Path | None
-    validates: bool
 
 
 class Launch:

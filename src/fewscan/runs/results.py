@@ -8,7 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import cast
 
-from fewscan.engine.log import Record, read_log
+from fewscan.engine.log import read_log
+from fewscan.engine.records import Record
 from fewscan.evaluation.summary import Summary, metric_cells, remarks
 from fewscan.io.files import read_json
 from fewscan.reporting.html import html_picture, html_table

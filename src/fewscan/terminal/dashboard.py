@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -21,27 +21,22 @@ REFRESHES_PER_SECOND = 4
 
 
 class TrainingView:
-    """Shows loss terms, validation Dice, speed and the time left, of a training that may have records already.
+    """Shows loss terms, validation Dice, speed and the time left.
 
     Args:
-        reporter: where to show them.
-        redraw: called when there is a validation to draw.
-        records: of the log so far.
+        reporter: Where to show them.
     """
 
-    def __init__(self, reporter: Reporter, redraw: Callable[[], None], records: Iterable[dict[str, Any]] = ()) -> None:
+    def __init__(self, reporter: Reporter) -> None:
         self.reporter = reporter
-        self.redraw = redraw
         self.progress = reporter.progress()
         self.live: Live | None = None
         self.task: Any = None
         self.total = 0
         self.next_line = 0
-        self.last: dict[str, Any] = {}
+        self.last: Mapping[str, Any] = {}
         self.losses: list[float] = []
         self.dice: dict[str, list[float]] = {}
-        for record in records:
-            self._remember(record)
 
     def __enter__(self) -> TrainingView:
         if self.reporter.is_live:
@@ -59,7 +54,7 @@ class TrainingView:
         if self.live is not None:
             self.live.stop()
 
-    def on_update(self, done: int, total: int, stage: str) -> None:
+    def show_update(self, done: int, total: int, stage: str) -> None:
         """Move the bar."""
         self.total = total
         if self.task is None:
@@ -67,16 +62,20 @@ class TrainingView:
             self.task = self.progress.add_task(stage, total=total, completed=done - 1)
         self.progress.update(self.task, completed=done, description=stage)
 
-    def on_record(self, record: dict[str, Any]) -> None:
-        """Show the terms, the validation, or an alarm."""
+    def remember(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Begin with the curves of a training that has records already."""
+        for record in records:
+            self._remember(record)
+
+    def show_record(self, record: Mapping[str, Any]) -> None:
+        """Show the terms, the validation, or an alarm; other records are not shown."""
         self._remember(record)
         if "alarm" in record:
             self.reporter.say(f"update {record['update']}: {record['message']}")
         elif "validation" in record:
-            self.redraw()
             dice = ", ".join(f"{name} {v['dice']:.3f}" for name, v in record["validation"].items())
             self.reporter.say(f"update {record['update']}: validation Dice on the canvas: {dice}")
-        elif not self.reporter.console.is_terminal and record["update"] >= self.next_line:
+        elif "terms" in record and not self.reporter.console.is_terminal and record["update"] >= self.next_line:
             self.next_line = record["update"] + self.total // LINES_WITHOUT_TERMINAL
             terms = " ".join(f"{name} {value:.3f}" for name, value in record["terms"].items())
             speed = f"{record['images_per_second']:.0f} images/s"
@@ -92,7 +91,7 @@ class TrainingView:
         lines = [Text(line) for line in (self._terms_line(), *self._dice_lines()) if line]
         return Group(*lines, self.progress)
 
-    def _remember(self, record: dict[str, Any]) -> None:
+    def _remember(self, record: Mapping[str, Any]) -> None:
         if "validation" in record:
             for name, values in record["validation"].items():
                 self.dice.setdefault(name, []).append(values["dice"])
