@@ -18,8 +18,9 @@ from benchmarks.slices import draw_cache, plan_of
 from fewscan.data.plans.slices.store import SliceStore
 from fewscan.data.store import Store
 from fewscan.engine.batches import Batches
-from fewscan.engine.loop import make_optimiser, set_learning_rate, weighted_sum
+from fewscan.engine.loop import weighted_sum
 from fewscan.methods.base import StepInfo
+from fewscan.optimiser import make_optimiser, set_learning_rate
 from fewscan.registry import METHODS
 from fewscan.runs.job import build_method
 from fewscan.terminal.console import Reporter

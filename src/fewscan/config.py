@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -20,8 +20,9 @@ from fewscan.errors import ConfigError, DataError
 from fewscan.io.files import read_text
 from fewscan.methods.base import MethodSettings, TrainingSettings
 from fewscan.networks.segmenter import NETWORK_SETTINGS, AnyNetworkSettings
+from fewscan.optimiser import OptimiserSettings
 from fewscan.registry import METHODS, NETWORKS, PLANS, Registry
-from fewscan.settings import Count, CountOrZero, NonNegative, PartSettings, Positive, Settings
+from fewscan.settings import Count, CountOrZero, NonNegative, PartSettings, Settings
 from fewscan.words import nearest
 
 DEEPEST_VALUE = 20
@@ -50,21 +51,6 @@ PARTS: dict[str, tuple[Registry, PartSettings]] = {
     "plan": (PLANS, PLAN_SETTINGS),
     "network": (NETWORKS, NETWORK_SETTINGS),
 }
-
-
-class OptimiserSettings(Settings):
-    """SGD with momentum and a polynomial decay in every stage."""
-
-    learning_rate: Positive = Field(0.01, description="Learning rate at the start of every stage, after the warm-up.")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of SGD, from 0 to below 1.")
-    nesterov: bool = Field(True, description="Whether the momentum of SGD is Nesterov's.")
-    weight_decay: NonNegative = Field(1e-4, description="Factor of the L2 penalty on all weights.")
-    decay_power: NonNegative = Field(
-        0.9, description="Exponent of the learning rate's polynomial decay over every stage; 0: no decay."
-    )
-    warm_up: CountOrZero = Field(
-        0, description="Updates over which the learning rate rises linearly at the start of every stage; 0: no warm-up."
-    )
 
 
 class LoggingSettings(Settings):

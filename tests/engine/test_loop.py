@@ -3,10 +3,9 @@ import json
 import pytest
 import torch
 
-from fewscan.config import load_config
 from fewscan.engine.batches import Batches
 from fewscan.engine.callbacks import Callback
-from fewscan.engine.loop import check_batches, make_optimiser, set_learning_rate, weighted_sum
+from fewscan.engine.loop import check_batches, weighted_sum
 from fewscan.errors import ConfigError, FewscanError
 from fewscan.methods.base import Stage, TrainingSettings
 from fewscan.methods.supervised import Supervised
@@ -110,15 +109,6 @@ def test_batches_that_cannot_work_are_refused():
 
 def test_batches_of_stages_without_updates_may_be_any():
     check_batches(build("action", pretraining={"global": {"updates": 0, "unlabelled": 0}}), "action")
-
-
-def test_rate_warms_up_and_decays():
-    settings = load_config("quick", ["optimiser.warm_up=4"]).optimiser
-    optimiser = make_optimiser(build("supervised"), settings)
-    rates = [set_learning_rate(optimiser, settings, update, 100) for update in range(100)]
-    assert rates[0] == pytest.approx(0.01 / 4)
-    assert rates[50] == pytest.approx(0.01 * 0.5**0.9)
-    assert optimiser.param_groups[0]["lr"] == rates[-1]
 
 
 def test_weights_multiply_their_terms_and_others_count_as_they_are():

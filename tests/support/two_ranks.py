@@ -15,15 +15,16 @@ import torch
 from torch import nn
 
 from fewscan.augment.policy import AugmentationSettings
-from fewscan.config import CheckpointSettings, OptimiserSettings
+from fewscan.config import CheckpointSettings
 from fewscan.distributed import collectives as ranks
 from fewscan.distributed.batchnorm import synchronise
 from fewscan.engine.checkpoint import Checkpoints, Generators
-from fewscan.engine.loop import average_gradients, broadcast_initial_state, make_optimiser, weighted_sum
+from fewscan.engine.loop import average_gradients, broadcast_initial_state, weighted_sum
 from fewscan.engine.statistics import clean_statistics
 from fewscan.errors import Interrupted
 from fewscan.methods.base import Batch, ModelSpec, TrainingSettings
 from fewscan.networks.unet import UNetSettings
+from fewscan.optimiser import OptimiserSettings, make_optimiser
 from fewscan.registry import METHODS
 from fewscan.testing.methods import SIZES, step_info
 from support.steps import Store, settings_for

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewscan.config import OptimiserSettings
 from fewscan.distributed.batchnorm import synchronise
 from fewscan.distributed.collectives import average_over_ranks, copy_from_first, count, largest_over_ranks, rank
 from fewscan.engine.batches import Batches
@@ -20,7 +19,7 @@ from fewscan.engine.phases import LoopSettings, Phase
 from fewscan.engine.records import Record
 from fewscan.errors import ConfigError, Interrupted
 from fewscan.methods.base import Batch, Method, Stage, StepInfo
-from fewscan.schedule import linear_warm_up, polynomial_decay
+from fewscan.optimiser import OptimiserSettings, clip_gradients, make_optimiser, set_learning_rate
 
 
 def fit(
@@ -148,7 +147,9 @@ class _Training:
         """Do one update; nothing is waited for."""
         rate = set_learning_rate(optimiser, self.settings.optimiser, update, stage.updates)
         batch = batches.draw(stage)
-        terms, loss = take_step(self.method, optimiser, batch, StepInfo(self.generator, update, stage.updates))
+        terms, loss = take_step(
+            self.method, optimiser, self.settings.optimiser, batch, StepInfo(self.generator, update, stage.updates)
+        )
         self.done += 1
         is_last, logging = update == stage.updates - 1, self.settings.logging
         return UpdateInfo(
@@ -198,7 +199,11 @@ def _is_due(done: int, every: int) -> bool:
 
 
 def take_step(
-    method: Method, optimiser: torch.optim.Optimizer, batch: Batch, info: StepInfo
+    method: Method,
+    optimiser: torch.optim.Optimizer,
+    settings: OptimiserSettings,
+    batch: Batch,
+    info: StepInfo,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Update all weights once.
 
@@ -210,6 +215,7 @@ def take_step(
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     terms, loss = average_gradients(method, terms, loss)
+    clip_gradients(method.parameters(), settings)
     optimiser.step()
     method.after_update(info)
     return terms, loss
@@ -289,27 +295,3 @@ def _check_batch(stage: Stage, section: str) -> None:
 def weighted_sum(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
     """Σ weight · term."""
     return torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
-
-
-def make_optimiser(method: Method, settings: OptimiserSettings) -> torch.optim.Optimizer:
-    """SGD over everything that takes a gradient; what a stage does not use has none and is left alone."""
-    parameters = [p for p in method.parameters() if p.requires_grad]
-    return torch.optim.SGD(
-        parameters,
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        nesterov=settings.nesterov and settings.momentum > 0,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-
-
-def set_learning_rate(
-    optimiser: torch.optim.Optimizer, settings: OptimiserSettings, update: int, updates: int
-) -> float:
-    """Warm-up, then polynomial decay over the stage; the rate that was set."""
-    rate = settings.learning_rate * polynomial_decay(update, updates, settings.decay_power)
-    rate *= linear_warm_up(update, settings.warm_up)
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    return rate

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fewscan.config import Config, LoggingSettings, OptimiserSettings
+from fewscan.config import Config, LoggingSettings
 from fewscan.data.store import Store
 from fewscan.methods.base import Stage
+from fewscan.optimiser import OptimiserSettings
 
 
 class Phase(NamedTuple):

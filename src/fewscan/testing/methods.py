@@ -12,11 +12,11 @@ from torch import Tensor
 
 from fewscan.augment.policy import AugmentationSettings
 from fewscan.classes import IGNORED
-from fewscan.config import OptimiserSettings
-from fewscan.engine.loop import make_optimiser, weighted_sum
+from fewscan.engine.loop import weighted_sum
 from fewscan.methods.base import Batch, Method, MethodSettings, ModelSpec, Stage, StepInfo, TrainingSettings
 from fewscan.networks.segmenter import NetworkSettings, SegmentationNetwork
 from fewscan.networks.unet import UNetSettings
+from fewscan.optimiser import OptimiserSettings, make_optimiser
 
 if TYPE_CHECKING:
     import pytest
