@@ -255,7 +255,7 @@ METHODS = Registry(
 NETWORKS = Registry(
     "network",
     "fewscan.networks",
-    {"unet": "fewscan.networks.unet:UNet"},
+    {"unet": "fewscan.networks.unet:UNet", "vnet": "fewscan.networks.vnet:VNet"},
     base="fewscan.networks.segmenter:SegmentationNetwork",
 )
 

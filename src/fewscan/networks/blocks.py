@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -17,6 +17,7 @@ Convolution: Mapping[int, Callable[..., _ConvNd]] = {2: nn.Conv2d, 3: nn.Conv3d}
 BatchNorm = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 TransposedConvolution: Mapping[int, Callable[..., _ConvNd]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 MaxPool = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+ChannelDropout = {2: nn.Dropout2d, 3: nn.Dropout3d}
 AdaptivePool = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 Upsampling = Literal["linear", "nearest", "transposed"]
 NormalisationName = Literal["batch", "instance", "group"]
@@ -123,3 +124,18 @@ def resize_linear(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     The corners are aligned everywhere in fewscan: `losses.interpolation` relies on the same convention.
     """
     return F.interpolate(maps, size=size, mode=LINEAR_MODE[maps.ndim - 2], align_corners=True)
+
+
+def run_decoder(
+    blocks: nn.ModuleList, classifier: nn.Module, levels: Sequence[Tensor], precision: torch.dtype | None
+) -> tuple[Tensor, list[Tensor]]:
+    """Levels, finest first → logits (b, k, *space) and pyramid, coarsest first.
+
+    Logits have the weights' own precision; the pyramid is left in that of the arithmetic, as the levels are.
+    """
+    pyramid = [levels[-1]]
+    with arithmetic(precision, levels[0].device):
+        for block, skip in zip(blocks, reversed(levels[:-1]), strict=True):
+            pyramid.append(block(pyramid[-1], skip))
+        logits = classifier(pyramid[-1])
+    return logits.to(next(classifier.parameters()).dtype), pyramid

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 Statistics = Literal["own", "averaged"]
 
@@ -43,7 +44,7 @@ def stochastic(network: nn.Module) -> Iterator[None]:
     """Dropout alone is on: passes differ, and none of them reaches the BatchNorm statistics (Monte Carlo dropout)."""
     with kept_modes(network):
         for module in network.modules():
-            module.training = isinstance(module, nn.Dropout)
+            module.training = isinstance(module, _DropoutNd)
         yield
 
 

@@ -83,7 +83,7 @@ class SegmentationNetwork(nn.Module, ABC):
     - `precision` is read whenever the network is run, so that it may be changed between two runs. Convolutions work in
       it; levels and pyramid are left in it, logits are given in the weights' own.
     - In evaluation mode an image's logits depend on that image alone, and every pass gives the same ones. In training
-      mode what is random is drawn by PyTorch's generator of the device: dropout, of `nn.Dropout`.
+      mode what is random is drawn by PyTorch's generator of the device: PyTorch's dropouts, of activations or channels.
     - Statistics over batches are those of PyTorch's batch normalisations, which teachers and export know.
     - Nothing of the inputs is written to.
     - Weights and buffers are finite and float32, but for whole numbers without axes, such as counts of batches; all of

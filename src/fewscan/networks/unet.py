@@ -22,6 +22,7 @@ from fewscan.networks.blocks import (
     Upsampling,
     arithmetic,
     resize_linear,
+    run_decoder,
 )
 from fewscan.networks.segmenter import FIRST_KIND, NetworkSettings, SegmentationNetwork
 from fewscan.settings import Count, DropProbability
@@ -254,21 +255,6 @@ def make_blocks(settings: UNetSettings, ndim: int, upsampling: Upsampling = "lin
 def make_classifier(channels: int, n_classes: int, ndim: int) -> nn.Module:
     """The convolution from a decoder's finest map to logits."""
     return Convolution[ndim](channels, n_classes, kernel_size=3, padding=1)
-
-
-def run_decoder(
-    blocks: nn.ModuleList, classifier: nn.Module, levels: Sequence[Tensor], precision: torch.dtype | None
-) -> tuple[Tensor, list[Tensor]]:
-    """Levels, finest first → logits (b, k, *space) and pyramid, coarsest first.
-
-    Logits have the weights' own precision; the pyramid is left in that of the arithmetic, as the levels are.
-    """
-    pyramid = [levels[-1]]
-    with arithmetic(precision, levels[0].device):
-        for block, skip in zip(blocks, reversed(levels[:-1]), strict=True):
-            pyramid.append(block(pyramid[-1], skip))
-        logits = classifier(pyramid[-1])
-    return logits.to(next(classifier.parameters()).dtype), pyramid
 
 
 class Decoder(nn.Module):

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from fewscan.networks.ema import make_teacher, update_teacher
-from fewscan.networks.modes import evaluating, labelling
+from fewscan.networks.modes import evaluating, labelling, stochastic
 from fewscan.networks.segmenter import NetworkSettings, SegmentationNetwork
 from fewscan.networks.statistics import re_estimated_statistics
 
@@ -131,6 +132,15 @@ class NetworkContract:
         with labelling(network):
             assert torch.equal(network(images), network(images))
         assert all(module.training for module in network.modules())
+
+    def test_dropout_alone_can_be_on(self, ndim: int) -> None:
+        network, images = self.build(ndim), self.images(ndim)
+        before = copy.deepcopy(network.state_dict())
+        with stochastic(network), torch.no_grad():
+            passes = network(images), network(images)
+        drops = [module.p for module in network.modules() if isinstance(module, _DropoutNd)]
+        assert torch.equal(*passes) is not any(drops)
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
     def test_every_weight_takes_part(self, ndim: int) -> None:
         network = self.build(ndim)
