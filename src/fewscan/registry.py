@@ -262,7 +262,10 @@ NETWORKS = Registry(
 PLANS = Registry(
     "plan",
     "fewscan.plans",
-    {"slices": "fewscan.data.plans.slices.plan:SlicePlan"},
+    {
+        "slices": "fewscan.data.plans.slices.plan:SlicePlan",
+        "volumes": "fewscan.data.plans.volumes.plan:VolumePlan",
+    },
     base="fewscan.data.plans.base:Plan",
 )
 

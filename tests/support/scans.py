@@ -9,6 +9,7 @@ import numpy as np
 
 from fewscan.data.plans.base import Normalisation
 from fewscan.data.plans.slices.plan import SlicePlan
+from fewscan.data.plans.volumes.plan import VolumePlan
 from fewscan.io.geometry import Geometry, Scan
 from fewscan.io.scans import write_scan
 
@@ -34,6 +35,21 @@ def slice_plan(spacing=(1.0, 1.0), size=(32, 32), slice_axis=0, classes=("backgr
         slice_axis=slice_axis,
         size=size,
         spacing_mm=spacing,
+        normalisation=(Normalisation(scheme="minmax"),),
+        **changes,
+    )
+
+
+def volume_plan(spacing=(1.0, 1.0, 1.0), size=(16, 24, 24), view=None, classes=("background", "bright"), **changes):
+    """A plan of one channel from 0 to 1; view None: every canvas is one patch."""
+    return VolumePlan(
+        dataset="test",
+        channel_names=("MRI",),
+        class_names=classes,
+        size=size,
+        spacing_mm=spacing,
+        field_of_view=view or size,
+        foreground=1 / 3,
         normalisation=(Normalisation(scheme="minmax"),),
         **changes,
     )

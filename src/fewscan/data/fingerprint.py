@@ -63,6 +63,12 @@ class Fingerprint:
         """Per array axis, the 95th percentile of the scans' sizes."""
         return np.percentile(self.extents_mm, 95, axis=0)
 
+    @property
+    def anatomy_mm(self) -> np.ndarray:
+        """Per array axis, twice the farthest that labelled foreground reaches from the scan's centre."""
+        reach = [np.maximum(np.negative(f.lower), f.upper) for f in self.foregrounds]
+        return np.asarray(2 * np.max(reach, axis=0))
+
 
 def take_fingerprint(
     index: DatasetIndex,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float32, Shaped
 
 # Pixel sizes that differ by so little that no pixel comes to lie farther than this from its place are equal.
 KEPT_DRIFT_PIXELS = 0.1
+# Voxels of a scan that are resampled in their planes at a time: 16 MiB as float32.
+PLANES_AT_A_TIME = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,73 @@ def axis_map(canvas: int, source: int, scale: float) -> AxisMap:
     return AxisMap(canvas, source, scale, (source - 1) / 2 - scale * (canvas - 1) / 2)
 
 
+def voxel_map(canvas: int, source: int, scale: float) -> AxisMap:
+    """Lay a canvas over a scan along one axis, so that the scan fills whole voxels of it.
+
+    The voxels lie about the scan in one way, whatever the side of the canvas: a larger canvas shows the same ones and
+    more. Centre on centre, a scan of one slice would fall between the middle voxels of an even canvas and be lost.
+
+    Args:
+        canvas: Side of the canvas in its voxels.
+        source: Side of the scan in its voxels.
+        scale: Length of a voxel of the canvas in voxels of the scan.
+
+    >>> voxel_map(8, 1, 2.0)
+    AxisMap(canvas=8, source=1, scale=2.0, offset=-8.0)
+    """
+    if _is_kept(source, scale):
+        scale = 1.0
+    middle = (canvas - 1) / 2 + (canvas - voxels_filled(source, scale)) % 2 / 2
+    return AxisMap(canvas, source, scale, (source - 1) / 2 - scale * middle)
+
+
+def voxels_filled(source: int, scale: float) -> int:
+    """How many voxels of a canvas a scan fills along one axis.
+
+    Args:
+        source: Side of the scan in its voxels.
+        scale: Length of a voxel of the canvas in voxels of the scan.
+
+    >>> voxels_filled(88, 2.0), voxels_filled(88, 1.0001), voxels_filled(9, 2.0), voxels_filled(1, 4.0)
+    (44, 88, 5, 1)
+    """
+    return source if _is_kept(source, scale) else math.ceil(source / scale - 1e-6)
+
+
+def _is_kept(source: int, scale: float) -> bool:
+    return abs(scale - 1) * source / 2 <= KEPT_DRIFT_PIXELS
+
+
 def resample(slices: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """(..., h, w) → (..., h', w') with rows (h', h) and columns (w', w)."""
     return rows @ slices @ columns.T
+
+
+def resample_volume(
+    volume: Shaped[np.ndarray, "z y x"],
+    matrices: Sequence[Float32[np.ndarray, "_ _"]],
+    values: Callable[[np.ndarray], Float32[np.ndarray, "n y x"]],
+) -> Float32[np.ndarray, "cz cy cx"]:
+    """Resample a volume along three axes, a few planes at a time: of the volume itself no float32 is made.
+
+    Args:
+        volume: What is resampled, of any type; left as it is.
+        matrices: Weights along each axis, (canvas, source).
+        values: Function from planes of the volume to the numbers that are resampled.
+    """
+    depths, rows, columns = matrices
+    (used,) = np.nonzero(depths.any(axis=0))
+    first, last = int(used[0]), int(used[-1]) + 1
+    planes = np.empty((last - first, len(rows), len(columns)), np.float32)
+    step = max(1, PLANES_AT_A_TIME // math.prod(volume.shape[1:]))
+    for start in range(first, last, step):
+        some = values(volume[start : min(start + step, last)])
+        planes[start - first :][: len(some)] = resample(some, rows, columns)
+    return resample_first(planes, np.ascontiguousarray(depths[:, first:last]))
+
+
+def resample_first(
+    planes: Float32[np.ndarray, " n *rest"], depths: Float32[np.ndarray, "m n"]
+) -> Float32[np.ndarray, " m *rest"]:
+    """Resample along the first axis."""
+    return (depths @ planes.reshape(len(planes), math.prod(planes.shape[1:]))).reshape(len(depths), *planes.shape[1:])

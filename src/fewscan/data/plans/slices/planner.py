@@ -138,7 +138,7 @@ def _fit_view(
     view = extent
     if settings.view == "anatomy":
         margin = settings.margin * (1 + 2 / len(fingerprint.foregrounds))
-        view = np.minimum(extent, _anatomy_mm(fingerprint, in_plane) * (1 + margin))
+        view = np.minimum(extent, fingerprint.anatomy_mm[in_plane] * (1 + margin))
     native = float(fingerprint.median_spacing_mm[in_plane].min())
     pixel = max(float(view.max()) / settings.size, native)
     sides = [max(stride, math.ceil(v / pixel / stride - 1e-6) * stride) for v in view]
@@ -148,9 +148,3 @@ def _fit_view(
         f"pixels of {pixel:.3g} mm (median in the scans: {native:.3g} mm)",
     ]
     return (sides[0], sides[1]), (pixel, pixel), notes
-
-
-def _anatomy_mm(fingerprint: Fingerprint, in_plane: list[int]) -> np.ndarray:
-    """Twice the farthest that labelled foreground reaches from the centre of the slice, per axis."""
-    reach = [np.maximum(np.negative(f.lower), f.upper) for f in fingerprint.foregrounds]
-    return 2 * np.max(reach, axis=0)[in_plane]

@@ -1,0 +1,1 @@
+"""Plans of volumes: scans for a network in 3D."""

@@ -1,0 +1,232 @@
+"""The plan of volumes: every scan comes to voxels of one size, and a network in 3D sees all of it or windows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from pydantic import model_validator
+from scipy.ndimage import find_objects
+
+from fewscan.classes import IGNORED
+from fewscan.data.assembler import Decode
+from fewscan.data.fingerprint import Fingerprint
+from fewscan.data.index import DatasetIndex
+from fewscan.data.plans.base import Plan, PlanSettings, Shape, Side, common_fields
+from fewscan.data.plans.volumes.assembler import VolumeAssembler
+from fewscan.data.plans.volumes.planner import VolumeSettings, choose_view
+from fewscan.data.plans.volumes.store import VolumeStore
+from fewscan.data.plans.volumes.windows import window_starts
+from fewscan.data.resample import AxisMap, resample_volume, voxel_map, voxels_filled
+from fewscan.io.geometry import Geometry
+from fewscan.settings import Positive, Share
+
+
+class VolumePlan(Plan):
+    """How every scan becomes a volume of voxels of one size for a network in 3D.
+
+    A canvas lies around the centre of the scan: the field of view, or all of a scan that is smaller, but no less than
+    a patch. What lies beyond it is not seen, unless a mask meets its faces and the scan is predicted once more on a
+    canvas that holds all of it. Where the field of view is one patch, every canvas is one; else patches are windows.
+
+    Attributes:
+        size: Sides of a patch in voxels.
+        spacing_mm: Sides of a voxel.
+        field_of_view: Sides in voxels that a canvas has at most; none is smaller than the patch's.
+        foreground: Share of the labelled training patches that are cut around a voxel of the foreground.
+
+    >>> plan = VolumePlan(
+    ...     dataset="Heart",
+    ...     channel_names=("MRI",),
+    ...     class_names=("background", "LA"),
+    ...     size=(48, 80, 96),
+    ...     spacing_mm=(1.25, 1.25, 1.25),
+    ...     field_of_view=(48, 80, 120),
+    ...     foreground=0.3,
+    ...     normalisation=({"scheme": "zscore"},),
+    ... )
+    >>> plan.starts((48, 80, 120)).tolist()
+    [[0, 0, 0], [0, 0, 24]]
+    """
+
+    Settings: ClassVar[type[PlanSettings]] = VolumeSettings
+
+    kind: Literal["volumes"] = "volumes"
+    size: tuple[Side, Side, Side]
+    spacing_mm: tuple[Positive, Positive, Positive]
+    field_of_view: tuple[Side, Side, Side]
+    foreground: Share
+
+    @model_validator(mode="after")
+    def _patches_fit_the_field_of_view(self) -> Self:
+        if any(side < own for side, own in zip(self.field_of_view, self.size, strict=True)):
+            raise ValueError("field_of_view must be as long as size, or longer, along every axis")
+        return self
+
+    @classmethod
+    def make(cls, index: DatasetIndex, fingerprint: Fingerprint, settings: VolumeSettings, stride: int) -> VolumePlan:
+        """Decide voxel size, field of view, patch and normalisation.
+
+        Args:
+            index: Data set with its channels and classes.
+            fingerprint: Shapes, spacings, anatomy and intensities of its training cases.
+            settings: What the user wants.
+            stride: Number of voxels that the sides of patches are multiples of.
+
+        Raises:
+            DataError: No labelled case shows any foreground.
+            ConfigError: The smallest patch of the network has more voxels than there may be.
+        """
+        view = choose_view(index, fingerprint, settings, lambda size, _: (stride,) * len(size))
+        return cls(
+            size=view.size,
+            spacing_mm=view.spacing_mm,
+            field_of_view=view.field_of_view,
+            foreground=settings.foreground,
+            notes=view.notes,
+            **common_fields(index, fingerprint, settings),
+        )
+
+    @property
+    def viewing_axis(self) -> int:
+        """The axis along which voxels are longest; the first one where they are alike."""
+        return int(np.argmax(self.spacing_mm))
+
+    def canvas_shape(self, geometry: Geometry) -> Shape:
+        """The voxels that the scan fills, no more than the field of view and no less than a patch."""
+        first, second, third = (
+            max(own, min(most, filled))
+            for own, most, filled in zip(self.size, self.field_of_view, self._filled(geometry), strict=True)
+        )
+        return first, second, third
+
+    def to_canvas(self, volume: Float[np.ndarray, "z y x"], geometry: Geometry) -> Float[np.ndarray, "cz cy cx"]:
+        """Resample linearly, as an average where the scan shrinks."""
+        # Beyond the scan the canvas shows the scan's darkest value.
+        darkest = volume.min()
+        matrices = [m.to_canvas() for m in self.axis_maps(geometry)]
+        canvas = resample_volume(volume, matrices, lambda planes: planes - darkest)
+        canvas += darkest
+        return canvas
+
+    def labels_to_canvas(self, mask: UInt8[np.ndarray, "z y x"], geometry: Geometry) -> UInt8[np.ndarray, "cz cy cx"]:
+        """Resample each class, and what is ignored, as a share of voxels; the largest wins, the first of equals."""
+        canvas = np.zeros(self.canvas_shape(geometry), np.uint8)
+        if (mask == IGNORED).all():
+            # Where nothing is labelled, nothing around the scan is either.
+            canvas[:] = IGNORED
+            return canvas
+        matrices = [m.to_canvas() for m in self.axis_maps(geometry)]
+        largest, others = np.zeros(canvas.shape, np.float32), np.zeros(canvas.shape, np.float32)
+        for number, box in enumerate(find_objects(mask), start=1):
+            if box is None:
+                continue
+            # Of a class nothing is resampled but the box that it lies in.
+            parts = [matrix[:, along] for matrix, along in zip(matrices, box, strict=True)]
+            reached = tuple(_reach(part) for part in parts)
+            if any(rows.start == rows.stop for rows in reached):
+                continue
+            parts = [np.ascontiguousarray(part[rows]) for part, rows in zip(parts, reached, strict=True)]
+            share = resample_volume(mask[box], parts, _shares_of(number))
+            others[reached] += share
+            is_larger = share > largest[reached]
+            largest[reached][is_larger] = share[is_larger]
+            canvas[reached][is_larger] = number
+        # The rest of a voxel within the scan is background; beyond the scan there is nothing else.
+        canvas[1 - others >= largest] = 0
+        return canvas
+
+    def starts(self, canvas_shape: Shape) -> Int[np.ndarray, "p 3"]:
+        """Windows that overlap by half or more, evenly apart."""
+        return window_starts(canvas_shape, self.patch)
+
+    def assembler(self, geometry: Geometry, decode: Decode, *, keep_probabilities: bool = False) -> VolumeAssembler:
+        """Make what adds windows up and decodes a few planes of the scan at a time."""
+        return VolumeAssembler(
+            self.axis_maps(geometry),
+            self.patch,
+            geometry.spacing_mm,
+            decode,
+            keep_probabilities,
+            sees_all=self.covering(geometry) == self,
+        )
+
+    def covering(self, geometry: Geometry) -> Self:
+        """Give the plan with a larger field of view, where the scan is larger; else this plan."""
+        sides = tuple(max(pair) for pair in zip(self.field_of_view, self._filled(geometry), strict=True))
+        return self if sides == self.field_of_view else self.model_copy(update={"field_of_view": sides})
+
+    def shows(self, geometry: Geometry) -> Bool[np.ndarray, "z y x"]:
+        """Tell which voxels of a scan lie on the canvas: those of a box."""
+        z, y, x = (m.to_source().any(axis=1) for m in self.axis_maps(geometry))
+        return np.logical_and.outer(np.logical_and.outer(z, y), x)
+
+    def store(self, folder: Path, device: torch.device, *, sharers: int = 1) -> VolumeStore:
+        """Open the cache, for patches that are cut anywhere out of its canvases."""
+        return VolumeStore(folder, self.patch, device, self.foreground, sharers=sharers)
+
+    def describe(self) -> str:
+        """Say how large the patches are."""
+        voxels = f"{_by(self.size)} voxels"
+        return f"3D volumes of {voxels}" if self.is_one_patch else f"3D windows of {voxels}"
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Name the size of patches, of canvases and of voxels."""
+        patch, seen = (" × ".join(map(str, sides)) for sides in (self.size, self.field_of_view))
+        sizes = [("Volumes", f"{patch} voxels")] if self.is_one_patch else [("Windows", f"{patch} voxels")]
+        if not self.is_one_patch:
+            sizes.append(("Field of view", f"{seen} voxels, or all of a smaller scan"))
+        return [*sizes, ("Voxels", " × ".join(f"{mm:.3g}" for mm in self.spacing_mm) + " mm")]
+
+    def remedy(self, is_outside: bool) -> str:
+        """Name the setting for a larger field of view, or for finer voxels."""
+        if is_outside:
+            return "--set plan.view=whole takes all of the scan in"
+        return "--set plan.coarsest=1 keeps the scans' own voxels, in windows where they do not fit one patch"
+
+    @property
+    def is_one_patch(self) -> bool:
+        """Whether every canvas is one patch."""
+        return self.field_of_view == self.size
+
+    def axis_maps(self, geometry: Geometry) -> tuple[AxisMap, AxisMap, AxisMap]:
+        """Lay the canvas of a scan over it.
+
+        Args:
+            geometry: Grid of the scan.
+
+        Returns:
+            The maps of the three axes (z, y, x).
+        """
+        first, second, third = (
+            voxel_map(canvas, source, scale)
+            for canvas, source, scale in zip(
+                self.canvas_shape(geometry), geometry.shape, self._scales(geometry), strict=True
+            )
+        )
+        return first, second, third
+
+    def _filled(self, geometry: Geometry) -> list[int]:
+        pairs = zip(geometry.shape, self._scales(geometry), strict=True)
+        return [voxels_filled(source, scale) for source, scale in pairs]
+
+    def _scales(self, geometry: Geometry) -> list[float]:
+        return [own / scan for own, scan in zip(self.spacing_mm, geometry.spacing_mm, strict=True)]
+
+
+def _shares_of(number: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda planes: (planes == number).astype(np.float32)
+
+
+def _reach(matrix: Float[np.ndarray, "m n"]) -> slice:
+    """The rows of a band of weights that are not 0."""
+    (rows,) = np.nonzero(matrix.any(axis=1))
+    return slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 0)
+
+
+def _by(sides: Sequence[int]) -> str:
+    return "×".join(map(str, sides))
