@@ -116,3 +116,66 @@ def test_beyond_the_border_is_background_but_for_what_is_ignored():
         [0, 0, 1, 1, 0, 0],
         *[[IGNORED] * 6] * 3,
     ]
+
+
+def millimetres(grid, size, spacing):
+    """Positions (b, *space, ndim) that a grid looks up, in mm from the centre, first axis first."""
+    sides = torch.tensor([side * length for side, length in zip(size, spacing, strict=True)])
+    return grid.flip(-1) * sides / 2
+
+
+@pytest.mark.parametrize(("size", "spacing"), [((16, 24), (2.0, 1.25)), ((8, 20, 14), (3.0, 1.0, 1.5))])
+def test_rotations_keep_distances_in_millimetres(size, spacing, generator):
+    turn = NOTHING.model_copy(update={"rotation_degrees": 30.0})
+    still, moved = (sample_grid(each, 4, size, generator, spacing) for each in (NOTHING, turn))
+    before, after = (millimetres(grid, size, spacing).flatten(1, -2) for grid in (still, moved))
+    assert not torch.allclose(before, after, atol=0.5)
+    assert torch.allclose(torch.cdist(before, before), torch.cdist(after, after), atol=1e-2)
+
+
+def tilts(spacing, settings, size=(16, 16, 16), samples=200):
+    """Angles in degrees between the first axis before and after, over many draws."""
+    grid = sample_grid(settings, samples, size, torch.Generator().manual_seed(0), spacing)
+    middle = tuple(side // 2 for side in size[1:])
+    positions = millimetres(grid, size, spacing)
+    along = positions[:, -1, *middle] - positions[:, 0, *middle]
+    return torch.rad2deg(torch.acos((along[:, 0] / along.norm(dim=1)).clamp(-1, 1)))
+
+
+def test_thick_slices_are_tilted_by_ten_degrees_in_each_plane_at_most():
+    wild = NOTHING.model_copy(update={"rotation_degrees": 40.0, "turn": 0.5, "quarter_turns": True})
+    assert 5 < tilts((3.0, 1.0, 1.0), wild).max() < 15
+    assert tilts((1.4, 1.0, 1.0), wild).max() > 90
+    gentle = NOTHING.model_copy(update={"rotation_degrees": 4.0})
+    assert tilts((3.0, 1.0, 1.0), gentle).max() < 6
+
+
+def test_slices_are_turned_in_their_plane_however_thick_they_are():
+    turned = NOTHING.model_copy(update={"turn": 1.0, "rotation_degrees": 0.0})
+    grid = sample_grid(turned, 100, (8, 9, 9), torch.Generator().manual_seed(0), (5.0, 1.0, 1.0))
+    along = grid[:, 4, 4, 8] - grid[:, 4, 4, 0]
+    assert torch.atan2(along[:, 1], along[:, 0]).std() > 1
+
+
+def test_quarter_turns_are_in_planes_of_equal_sides_and_square_voxels(generator):
+    quarter = NOTHING.model_copy(update={"quarter_turns": True})
+    labels = torch.randint(5, (12, 6, 6, 6), generator=generator)
+    warped = warp_labels(labels, sample_grid(quarter, 12, (6, 6, 6), generator, (1.2, 1.0, 1.0)))
+    # What is turned in a slice stays in it.
+    assert torch.equal(warped.flatten(2).sort(dim=2)[0], labels.flatten(2).sort(dim=2)[0])
+    assert not torch.equal(warped, labels)
+
+
+def test_equal_spacings_are_as_none():
+    grids = [
+        sample_grid(SpatialSettings(deformation=0.02), 3, (8, 12, 7), torch.Generator().manual_seed(0), spacing)
+        for spacing in (None, (1.3, 1.3, 1.3))
+    ]
+    assert torch.equal(*grids)
+
+
+def test_flips_are_drawn_for_every_axis_by_itself(generator):
+    flip = NOTHING.model_copy(update={"flip": 0.5})
+    grid = sample_grid(flip, 400, (4, 6, 5), generator, (3.0, 1.0, 1.0))
+    signs = {tuple((row[-1, -1, -1] - row[0, 0, 0]).sign().int().tolist()) for row in grid}
+    assert len(signs) == 8
