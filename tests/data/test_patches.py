@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fewscan.data.patches import Patches, cut, extents
+from fewscan.data.patches import Patches, cut, extents, overlap, voxel_shares
 
 
 def some(*rows):
@@ -37,3 +37,21 @@ def test_patches_are_cut_where_they_begin_and_are_copies(size):
         assert np.array_equal(patch, wanted.reshape(2, *size))
     found[:] = 0
     assert canvas.all()
+
+
+@pytest.mark.parametrize(
+    ("size", "shape", "starts"),
+    [
+        ((4, 5), (2, 6, 5), [(0, 0, 0), (0, 2, 0), (1, 0, 0), (1, 2, 0)]),
+        ((2, 3, 3), (3, 4, 6), [(z, y, x) for z in (0, 1) for y in (0, 1) for x in (0, 2, 3)]),
+        ((2, 2, 2), (4, 2, 2), [(0, 0, 0), (2, 0, 0)]),
+    ],
+)
+def test_over_all_patches_the_shares_of_every_voxel_are_one(size, shape, starts):
+    starts, total = np.array(starts), np.zeros(shape)
+    for number in range(len(starts)):
+        (share,) = voxel_shares(starts[number : number + 1], starts, size)
+        box = tuple(slice(s, s + side) for s, side in zip(starts[number], extents(size), strict=True))
+        total[box] += share.reshape(extents(size))
+    assert np.allclose(total, 1)
+    assert overlap(starts, size, shape) == (voxel_shares(starts, starts, size) < 1).any()

@@ -7,15 +7,11 @@ from torch import nn
 
 from fewscan.data.cases import Case
 from fewscan.errors import DataError
+from fewscan.inference.batches import ScanInWork
 from fewscan.inference.model import ModelCard, load_model, save_model
-from fewscan.inference.predict import (
-    BATCH,
-    ScanInWork,
-    augmentation_views,
-    in_batches,
-    predict_cases,
-    probabilities,
-)
+from fewscan.inference.predict import predict_cases
+from fewscan.inference.predictor import Predictor
+from fewscan.inference.views import augmentation_views
 from fewscan.io.files import read_json, write_json
 from fewscan.io.scans import read_scan, write_scan
 from fewscan.networks.unet import UNet, UNetSettings
@@ -59,7 +55,7 @@ def test_masks_lie_on_the_oblique_source_grid(tmp_path, ending, axis):
     write_scan(path, image, where)
     case = Case("scan", (path,), None, "scan")
     plan = slice_plan(slice_axis=axis, size=(128, 128), spacing=(0.9, 0.9))
-    ((_, written),) = predict_cases(Threshold(), plan, [case], tmp_path / "out", CPU)
+    ((_, written),) = predict_cases(Predictor((Threshold(),)), plan, [case], tmp_path / "out", CPU)
     source, mask = read_scan(path), read_scan(written)
     assert written.name == f"scan{ending}"
     assert mask.array.shape == image.shape
@@ -89,9 +85,10 @@ def disc_at(folder, column, side=40, width=40):
     return Case("a", (folder / "a.nii.gz",), None, "a"), inside
 
 
-def predict_one(case, network, plan, folder, **options):
+def predict_one(case, network, plan, folder, views=(), **options):
     cut_off = []
-    ((_, written),) = predict_cases(network, plan, [case], folder / "out", CPU, on_cut_off=cut_off.append, **options)
+    predictor = Predictor((network,), views)
+    ((_, written),) = predict_cases(predictor, plan, [case], folder / "out", CPU, on_cut_off=cut_off.append, **options)
     return read_scan(written).array, cut_off
 
 
@@ -112,7 +109,7 @@ def test_what_the_canvas_does_not_show_is_background_and_costs_nothing(tmp_path)
 def test_anatomy_at_the_edge_of_the_canvas_or_beyond_it_is_found_whole(tmp_path, column, views):
     case, inside = disc_at(tmp_path, column)
     plan = slice_plan(size=(16, 16))
-    flips = augmentation_views(False, plan.size)[:views]
+    flips = augmentation_views(False, 2, plan.turning_planes)[:views]
     mask, cut_off = predict_one(case, Bright(), plan, tmp_path, views=flips)
     assert dice(mask == 1, inside) > (0.85 if views else 0.9999)
     assert cut_off == [case]
@@ -159,24 +156,17 @@ def blobs(folder, slices):
 
 def test_batches_span_scans_and_every_scan_gets_its_own_slices(tmp_path):
     cases = blobs(tmp_path, {"a": 3, "b": 37, "c": 2, "d": 14, "e": 2})
-    done = list(predict_cases(Threshold(), slice_plan(), cases, tmp_path / "out", CPU))
+    done = list(predict_cases(Predictor((Threshold(),)), slice_plan(), cases, tmp_path / "out", CPU))
     assert [case for case, _ in done] == cases
     for case, path in done:
         assert np.array_equal(read_scan(path).array == 1, read_scan(case.images[0]).array > 50)
-
-
-def test_batches_are_full_but_the_last(tmp_path):
-    cases = blobs(tmp_path, {"a": 3, "b": 37, "c": 2, "d": 14, "e": 2})
-    batches = list(in_batches(ScanInWork(case, slice_plan(), False) for case in cases))
-    assert [sum(len(piece.images) for piece in batch) for batch in batches] == [BATCH] * 3 + [58 - 3 * BATCH]
-    assert [piece.scan.case.name for batch in batches for piece in batch if piece.is_last] == list("abcde")
 
 
 def test_a_scan_that_breaks_is_named_and_those_before_it_are_written(tmp_path):
     cases = blobs(tmp_path, {"a": 20, "b": 20, "c": 20})
     cases[2].images[0].write_bytes(b"")
     with pytest.raises(DataError, match=r"c\.nii\.gz: the file is empty"):
-        list(predict_cases(Threshold(), slice_plan(), cases, tmp_path / "out", CPU))
+        list(predict_cases(Predictor((Threshold(),)), slice_plan(), cases, tmp_path / "out", CPU))
     assert (tmp_path / "out" / "a.nii.gz").is_file()
 
 
@@ -187,23 +177,13 @@ def test_a_scan_that_breaks_in_between_is_left_out_where_that_is_wanted(tmp_path
         if case.name in broken:
             case.images[0].write_bytes(b"")
     refused = {}
-    job = predict_cases(Threshold(), slice_plan(), cases, tmp_path / "out", CPU, on_refusal=refused.__setitem__)
+    job = predict_cases(
+        Predictor((Threshold(),)), slice_plan(), cases, tmp_path / "out", CPU, on_refusal=refused.__setitem__
+    )
     assert [case.name for case, _ in job] == [name for name in "abc" if name not in broken]
     assert [case.name for case in refused] == list(broken)
     assert all("the file is empty" in str(error) for error in refused.values())
     assert {path.name[0] for path in (tmp_path / "out").iterdir()} == set("abc") - set(broken)
-
-
-@pytest.mark.parametrize("size", [(32, 32), (24, 40)])
-def test_views_are_turned_back(size):
-    images = torch.zeros(1, 1, *size)
-    images[..., 10:16, 9:20] = 1
-    plain = probabilities(Threshold(), images)
-    turned = probabilities(Threshold(), images, augmentation_views(True, size))
-    assert len(augmentation_views(True, size)) == 12
-    assert len(augmentation_views(False, size)) == 3
-    assert torch.allclose(turned.sum(1), torch.ones(1, *size), atol=1e-4)
-    assert dice(plain.argmax(1) == 1, turned.argmax(1) == 1) > 0.9
 
 
 def saved(folder):
@@ -237,11 +217,3 @@ def test_what_is_no_model_is_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"\x80\x04pickle")
     with pytest.raises(DataError, match="not a readable safetensors file"):
         load_model(tmp_path, CPU)
-
-
-def test_a_3d_network_gives_probabilities_of_blocks():
-    network = UNet(1, 2, 3, SMALL).eval()
-    with torch.no_grad():
-        probs = probabilities(network, torch.randn(2, 1, 4, 8, 8))
-    assert probs.shape == (2, 2, 4, 8, 8)
-    assert torch.allclose(probs.sum(dim=1), torch.ones(2, 4, 8, 8))

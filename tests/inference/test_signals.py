@@ -9,13 +9,18 @@ from torch import nn
 
 from fewscan.data.cases import Case
 from fewscan.evaluation.shape import class_shapes, expected_shapes
-from fewscan.inference.predict import BATCH, augmentation_views, predict_cases
+from fewscan.inference.batches import MOST_PATCHES
+from fewscan.inference.predict import predict_cases
+from fewscan.inference.predictor import Predictor
 from fewscan.inference.quality import QualityObserver, entropy_sums, mask_overlaps
+from fewscan.inference.views import augmentation_views
 from fewscan.io.scans import write_scan
 from fewscan.networks.unet import UNet, UNetSettings
 from support.scans import PLAN, geometry
+from support.windows import Voxelwise, smooth_scan, window_plan
 
 CPU = torch.device("cpu")
+WHOLE = (14, 22, 26)
 SPACING = (5.0, 1.0, 1.0)
 
 
@@ -45,7 +50,7 @@ def scans(folder, sizes, side=12):
 
 def assess(cases, folder, network, second=None, expected=None, views=()):
     observer = QualityObserver(PLAN, second, expected, averaged=bool(views))
-    job = predict_cases(network, PLAN, cases, folder, CPU, views=views, observer=observer)
+    job = predict_cases(Predictor((network,), views), PLAN, cases, folder, CPU, observer=observer)
     return {case.name: observer.take(case) for case, _ in job}
 
 
@@ -88,7 +93,7 @@ def test_doubt_raises_the_entropy_and_background_does_not_dilute_it(tmp_path):
 
 
 def test_batches_that_span_scans_change_no_signal(tmp_path):
-    cases = scans(tmp_path, {"a": 5, "b": BATCH + 4, "c": 3, "d": 9})
+    cases = scans(tmp_path, {"a": 5, "b": MOST_PATCHES + 4, "c": 3, "d": 9})
     network, second = random_network(0), random_network(1)
     together = assess(cases, tmp_path / "out", network, second)
     for case in cases:
@@ -99,14 +104,14 @@ def test_batches_that_span_scans_change_no_signal(tmp_path):
 def test_masks_are_the_same_bytes_with_and_without_an_observer(tmp_path):
     cases, network = scans(tmp_path, {"a": 5, "b": 20}), random_network(0)
     assess(cases, tmp_path / "watched", network, random_network(1), expected_of(6))
-    for case, path in predict_cases(network, PLAN, cases, tmp_path / "alone", CPU):
+    for case, path in predict_cases(Predictor((network,)), PLAN, cases, tmp_path / "alone", CPU):
         assert path.read_bytes() == (tmp_path / "watched" / f"{case.name}.nii.gz").read_bytes()
 
 
 def test_signals_are_those_of_the_canvas_as_it_is_where_views_are_averaged(tmp_path):
     cases, network = scans(tmp_path, {"a": 5}), random_network(0)
     plain = assess(cases, tmp_path / "out", network)["a"]
-    averaged = assess(cases, tmp_path / "out", network, views=augmentation_views(True, PLAN.size))["a"]
+    averaged = assess(cases, tmp_path / "out", network, views=augmentation_views(True, 2, PLAN.turning_planes))["a"]
     assert plain == averaged
 
 
@@ -137,9 +142,57 @@ def test_a_mask_of_an_odd_size_is_an_outlier(tmp_path):
     assert odd.outlier_reason.startswith("bright: volume 2.88 ml, labelled 0.18 to 0.18 ml")
 
 
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_voxels_count_for_their_shares(ndim):
+    generator = torch.Generator().manual_seed(0)
+    size = (4, 5, 6)[:ndim]
+    probs = torch.rand(2, 3, *size, generator=generator).softmax(dim=1)
+    shares = torch.rand(2, *size, generator=generator)
+    for number in range(2):
+        entropy = sum(
+            float(share) * float(-(p * p.log()).sum())
+            for p, share in zip(probs[number].flatten(1).T, shares[number].flatten(), strict=True)
+        )
+        foreground = float(((1 - probs[number, 0]) * shares[number]).sum())
+        assert entropy_sums(probs, shares)[number] == pytest.approx((entropy, foreground), rel=1e-5)
+    first, second = torch.randint(3, (2, 2, *size), generator=generator)
+    found = mask_overlaps(first, second, [[1], [1, 2]], shares)
+    for number, (a, b) in enumerate(zip(first, second, strict=True)):
+        both = shares[number][(a == 1) & (b == 1)].sum()
+        total = shares[number][a > 0].sum() + shares[number][b > 0].sum()
+        assert found[number, 0, 0].item() == pytest.approx(float(both), rel=1e-5)
+        assert found[number, 1, 1].item() == pytest.approx(float(total), rel=1e-5)
+
+
 def test_overlaps_are_counted_per_class_and_slice():
     first = torch.tensor([[[0, 1], [2, 2]], [[1, 1], [0, 0]]])
     second = torch.tensor([[[0, 1], [1, 2]], [[0, 0], [0, 0]]])
     assert mask_overlaps(first, second, [[1], [2]]).tolist() == [[[1, 3], [1, 3]], [[0, 2], [0, 0]]]
     # A region of both: which of them it is does not matter.
     assert mask_overlaps(first, second, [[1, 2]]).tolist() == [[[3, 6]], [[0, 2]]]
+
+
+def assess_windows(case, folder, plan, middle):
+    observer = QualityObserver(plan, Voxelwise(middle))
+    ((case, _),) = predict_cases(Predictor((Voxelwise(),)), plan, [case], folder, CPU, observer=observer)
+    return observer.take(case).signals
+
+
+@pytest.mark.parametrize(("size", "step"), [((8, 22, 26), (3, 22, 26)), ((10, 14, 16), (4, 5, 6))])
+def test_patches_that_overlap_give_the_signals_of_the_scan_in_one(tmp_path, size, step):
+    case = smooth_scan(tmp_path)
+    # The second network sees less than the first one, so that every patch that shows its foreground is looked at.
+    plans = (window_plan(WHOLE, WHOLE), window_plan(size, step))
+    whole, cut = (assess_windows(case, tmp_path / "out", plan, 0.6) for plan in plans)
+    assert cut.entropy == pytest.approx(whole.entropy, rel=1e-5)
+    assert cut.agreement_teacher == pytest.approx(whole.agreement_teacher, rel=1e-5)
+    assert 0.7 < whole.agreement_teacher < 0.95
+    # Each patch is turned about its own middle.
+    assert cut.agreement_tta == pytest.approx(whole.agreement_tta, abs=0.03)
+
+
+def test_a_volume_that_has_no_plane_to_turn_in_has_no_agreement_with_a_turned_view(tmp_path):
+    plan = window_plan(WHOLE, WHOLE, (4.0, 2.0, 1.0))
+    found = assess_windows(smooth_scan(tmp_path), tmp_path / "out", plan, 0.6)
+    assert found.agreement_tta is None
+    assert found.agreement_teacher is not None

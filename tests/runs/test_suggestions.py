@@ -18,7 +18,7 @@ from fewscan.data.split import Split
 from fewscan.errors import ConfigError, DataError
 from fewscan.inference.describe import Description
 from fewscan.io.files import read_json, write_json
-from fewscan.runs.suggestions import labelled_names, rank_patients
+from fewscan.runs.suggestions import labelled_names, rank_patients, suggestion_table
 from support.scans import make_dataset
 
 
@@ -102,6 +102,35 @@ def test_of_patients_that_lie_alike_the_uncertain_one_comes_first() -> None:
     (first,) = rank_patients(split, described, 1)
     assert (first.patient, first.uncertainty) == ("c", 3.0)
     assert "3 times as uncertain as the median patient" in first.reason
+
+
+def test_a_patient_in_whom_nothing_is_recognised_counts_as_uncertain_as_most() -> None:
+    split = made_up_split(a=True, b=False, c=False)
+    described = describe(split, {"a": 0.0, "b": 0.1, "c": 1.5}, entropy=2.0)
+    usual = rank_patients(split, described, 2)
+    described |= {name: described[name]._replace(entropy=None) for name in ("c1", "c2")}
+    (first, second) = rank_patients(split, described, 2)
+    assert (first.patient, first.uncertainty, first.score) == ("c", None, usual[0].score)
+    assert first.reason.startswith("nothing is recognised in it; ")
+    assert (second.patient, second.uncertainty) == ("b", 2.0)
+    assert "–" in list(suggestion_table([first]).columns[3].cells)
+
+
+def test_a_patient_is_as_uncertain_as_those_scans_that_show_something() -> None:
+    split = made_up_split(a=True, b=False, c=False)
+    described = describe(split, {"a": 0.0, "b": 0.1, "c": 1.5})
+    described["c1"] = described["c1"]._replace(entropy=None)
+    described["c2"] = described["c2"]._replace(entropy=3.0)
+    assert rank_patients(split, described, 1)[0].uncertainty == 3.0
+
+
+@pytest.mark.parametrize("entropy", [None, 0.0])
+def test_where_nothing_is_known_of_anybodys_uncertainty_all_are_alike(entropy: float | None) -> None:
+    split = made_up_split(a=True, b=False, c=False)
+    described = describe(split, {"a": 0.0, "b": 0.1, "c": 1.5})
+    alike = rank_patients(split, described, 2)
+    found = rank_patients(split, {name: d._replace(entropy=entropy) for name, d in described.items()}, 2)
+    assert [(s.patient, s.score) for s in found] == [(s.patient, s.score) for s in alike]
 
 
 def test_a_patient_whose_scans_could_not_be_described_is_not_suggested() -> None:

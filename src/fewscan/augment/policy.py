@@ -62,10 +62,6 @@ class AugmentationSettings(Settings):
 class Augmentation:
     """Draws views; holds settings only, so a training step is decided by its batch and its generator.
 
-    Args:
-        settings: what makes a view weak or strong.
-        spacing: sides of a pixel or voxel along the axes of the images, in any unit; None: they are equal.
-
     Examples:
         >>> import torch
         >>> from fewscan.augment.policy import Augmentation, AugmentationSettings
@@ -78,9 +74,8 @@ class Augmentation:
         ((2, 1, 32, 32), (2, 32, 32), (2, 1, 32, 32))
     """
 
-    def __init__(self, settings: AugmentationSettings, spacing: tuple[float, ...] | None = None) -> None:
+    def __init__(self, settings: AugmentationSettings) -> None:
         self.settings = settings
-        self.spacing = spacing
         self._full = settings.spatial.model_copy(update={"deformation": settings.strong_deformation})
         self._deformation = SpatialSettings(
             rotation_degrees=0, flip=0, scale=0, shift=0, deformation=settings.strong_deformation
@@ -93,7 +88,7 @@ class Augmentation:
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
         """Strongly augmented labelled images, and their labels through the same grid."""
-        grid = self._grid(self._full, images, generator)
+        grid = sample_grid(self._full, len(images), tuple(images.shape[2:]), generator)
         return jitter(warp_images(images, grid), self.settings.intensity, generator), warp_labels(labels, grid)
 
     def weak_labelled(
@@ -103,12 +98,12 @@ class Augmentation:
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
         """The weak view of labelled images, and their labels through the same grid."""
-        grid = self._grid(self.settings.spatial, images, generator)
+        grid = sample_grid(self.settings.spatial, len(images), tuple(images.shape[2:]), generator)
         return warp_images(images, grid), warp_labels(labels, grid)
 
     def weak(self, images: Float[Tensor, "b c *space"], generator: torch.Generator) -> Tensor:
         """The weak view: images on a new grid."""
-        grid = self._grid(self.settings.spatial, images, generator)
+        grid = sample_grid(self.settings.spatial, len(images), tuple(images.shape[2:]), generator)
         return warp_images(images, grid)
 
     def intensity(self, images: Float[Tensor, "b c *space"], generator: torch.Generator) -> Tensor:
@@ -117,18 +112,15 @@ class Augmentation:
 
     def strong(self, weak: Float[Tensor, "b c *space"], generator: torch.Generator) -> Tensor:
         """The strong view of weak ones: deformed, intensities changed."""
-        grid = self._grid(self._deformation, weak, generator)
+        grid = sample_grid(self._deformation, len(weak), tuple(weak.shape[2:]), generator)
         return jitter(warp_images(weak, grid), self.settings.intensity, generator)
 
     def strong_with_labels(self, weak: PseudoLabelled, n_classes: int, generator: torch.Generator) -> PseudoLabelled:
         """The strong view of weak ones, deformed and mixed together with pseudo-label and confidence."""
-        grid = self._grid(self._deformation, weak.images, generator)
+        grid = sample_grid(self._deformation, len(weak.images), tuple(weak.images.shape[2:]), generator)
         strong = PseudoLabelled(
             jitter(warp_images(weak.images, grid), self.settings.intensity, generator),
             warp_labels(weak.labels, grid),
             warp_confidence(weak.confidence, grid),
         )
         return mix(strong, self.settings.mix, n_classes, generator, self.settings.mix_probability)
-
-    def _grid(self, settings: SpatialSettings, images: Tensor, generator: torch.Generator) -> Tensor:
-        return sample_grid(settings, len(images), tuple(images.shape[2:]), generator, self.spacing)

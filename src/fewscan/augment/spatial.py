@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from itertools import combinations
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,11 +23,6 @@ from fewscan.settings import Probability, Settings, Share
 PLANNED_TURN = 0.5
 # Fewer may be chance (up to 3 % of phantoms look so), and turning costs where front and back differ by position alone.
 FEWEST_TURNED = 0.05
-# Of the sides of a voxel in a plane: from 1.5 on, it lies across slices, and what is tilted further is mostly made up.
-ACROSS_SLICES = 1.5
-MOST_TILT_DEGREES = 10.0
-# A quarter turn of voxels that are this near to squares moves nothing by a voxel in images of 100.
-ALIKE = 1.01
 
 
 class SpatialSettings(Settings):
@@ -41,11 +35,7 @@ class SpatialSettings(Settings):
     """
 
     rotation_degrees: float = Field(
-        20.0,
-        ge=0,
-        le=180,
-        description="Largest angle of the random rotation in every plane, in degrees; at most 10 in planes where one "
-        "side of a voxel is 1.5 times the other or more.",
+        20.0, ge=0, le=180, description="Largest angle of the random rotation in every plane, in degrees."
     )
     turn: Probability | None = Field(
         None,
@@ -53,9 +43,7 @@ class SpatialSettings(Settings):
         "5 % or more of the scans to lie turned, else 0.",
     )
     quarter_turns: bool = Field(
-        False,
-        description="Whether images are also turned by a random multiple of 90°, in planes that are square and have "
-        "square voxels.",
+        False, description="Whether images are also turned by a random multiple of 90°, in planes that are square."
     )
     flip: Probability = Field(0.0, description="Probability of a flip along each axis.")
     scale: float = Field(
@@ -83,11 +71,7 @@ class SpatialSettings(Settings):
 
 
 def sample_grid(
-    settings: SpatialSettings,
-    samples: int,
-    size: tuple[int, ...],
-    generator: torch.Generator,
-    spacing: tuple[float, ...] | None = None,
+    settings: SpatialSettings, samples: int, size: tuple[int, ...], generator: torch.Generator
 ) -> Float[Tensor, "b *space ndim"]:
     """Draw one sampling grid per image.
 
@@ -96,7 +80,6 @@ def sample_grid(
         samples: number b of grids, one for each image.
         size: the side lengths of the images, 2 or 3 of them.
         generator: source of all draws; the grid lies on its device.
-        spacing: sides of a voxel along the same axes, in any unit; rotations are rigid in it. None: they are equal.
 
     Returns:
         (b, *space, ndim) positions in [−1, 1], last axis first, as `grid_sample` wants them.
@@ -107,43 +90,26 @@ def sample_grid(
         >>> tuple(sample_grid(SpatialSettings(), 2, (32, 48), torch.Generator().manual_seed(0)).shape)
         (2, 32, 48, 2)
     """
-    matrices = _sample_matrices(settings, samples, Voxels.of(size, spacing), generator)
+    matrices = _sample_matrices(settings, samples, size, generator)
     grid = F.affine_grid(matrices, [samples, 1, *size], align_corners=False)
     if settings.deformation > 0:
         grid = grid + _sample_deformation(settings, samples, size, generator)
     return grid
 
 
-class Voxels(NamedTuple):
-    """Axes of images, in the order of `affine_grid`, from the last to the first.
-
-    Attributes:
-        sides: numbers of voxels.
-        lengths: sides of a voxel, the shortest 1.
-    """
-
-    sides: tuple[int, ...]
-    lengths: tuple[float, ...]
-
-    @classmethod
-    def of(cls, size: tuple[int, ...], spacing: tuple[float, ...] | None) -> Voxels:
-        """Those of images of a size, from the first axis to the last."""
-        shortest = min(spacing) if spacing else 1.0
-        return cls(size[::-1], tuple(side / shortest for side in spacing[::-1]) if spacing else (1.0,) * len(size))
-
-
-def _sample_matrices(settings: SpatialSettings, samples: int, voxels: Voxels, generator: torch.Generator) -> Tensor:
-    """(b, ndim, ndim + 1) maps from output to input positions, rigid in space, written in [−1, 1]."""
-    ndim = len(voxels.sides)
+def _sample_matrices(
+    settings: SpatialSettings, samples: int, size: tuple[int, ...], generator: torch.Generator
+) -> Tensor:
+    """(b, ndim, ndim + 1) maps from output to input positions, rigid in pixels, written in [−1, 1]."""
+    ndim = len(size)
     linear = torch.eye(ndim, device=generator.device).expand(samples, ndim, ndim)
     for plane in combinations(range(ndim), 2):
-        linear = linear @ _rotation(_sample_angles(settings, samples, plane, voxels, generator), plane, ndim)
+        linear = linear @ _rotation(_sample_angles(settings, samples, plane, size, generator), plane, ndim)
     factors = (1 + settings.scale) ** uniform(-1.0, 1.0, (samples, 1, 1), generator)
     flips = 1 - 2 * (uniform(0.0, 1.0, (samples, 1, ndim), generator) < settings.flip).float()
     linear = linear * flips / factors
-    # Rotations are rigid in space, not in [−1, 1].
-    extents = [side * length for side, length in zip(voxels.sides, voxels.lengths, strict=True)]
-    sides = torch.tensor(extents, dtype=torch.float32, device=generator.device)
+    # Axes of affine_grid run from the last to the first; rotations are rigid in pixels, not in [−1, 1].
+    sides = torch.tensor(size[::-1], dtype=torch.float32, device=generator.device)
     linear = linear * (sides / sides[:, None])
     shift = 2 * uniform(-settings.shift, settings.shift, (samples, ndim, 1), generator)
     return torch.cat((linear, shift), dim=2)
@@ -153,19 +119,16 @@ def _sample_angles(
     settings: SpatialSettings,
     samples: int,
     plane: tuple[int, int],
-    voxels: Voxels,
+    size: tuple[int, ...],
     generator: torch.Generator,
 ) -> Tensor:
-    i, j = plane
-    ratio = max(voxels.lengths[i], voxels.lengths[j]) / min(voxels.lengths[i], voxels.lengths[j])
-    is_across = ratio >= ACROSS_SLICES
-    degrees = min(settings.rotation_degrees, MOST_TILT_DEGREES) if is_across else settings.rotation_degrees
-    limit = math.radians(degrees)
+    limit = math.radians(settings.rotation_degrees)
     angles = uniform(-limit, limit, (samples,), generator)
-    if settings.turn and not is_across:
+    if settings.turn:
         anywhere = uniform(-math.pi, math.pi, (samples,), generator)
         angles = torch.where(uniform(0.0, 1.0, (samples,), generator) < settings.turn, anywhere, angles)
-    if settings.quarter_turns and voxels.sides[i] == voxels.sides[j] and ratio < ALIKE:
+    first, second = (size[::-1][axis] for axis in plane)
+    if settings.quarter_turns and first == second:
         turns = torch.randint(4, (samples,), generator=generator, device=generator.device)
         angles = angles + turns * (math.pi / 2)
     return angles

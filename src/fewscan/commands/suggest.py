@@ -12,6 +12,7 @@ from fewscan.errors import DataError
 from fewscan.evaluation.selection import Suggestion
 from fewscan.inference.describe import describe_cases
 from fewscan.inference.model import load_model
+from fewscan.inference.predictor import Predictor
 from fewscan.io.files import AnyPath, write_json, write_text
 from fewscan.run_folder import RunFolder
 from fewscan.runs.provenance import dataset_of
@@ -63,7 +64,7 @@ def suggest(
         reporter.say(f"{case.name} is left out: {error}")
 
     with reporter.bar("describing training scans", len(split.train)) as step:
-        described = describe_cases(network, card.plan, split.train, where, step, leave_out)
+        described = describe_cases(Predictor((network,)), card.plan, split.train, where, step, leave_out)
     suggestions = rank_patients(split, described, count)
     write_json(folder.suggestions, [suggestion._asdict() for suggestion in suggestions])
     if output is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Float32, Int, Shaped
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +95,42 @@ def cut(
     windows = np.lib.stride_tricks.sliding_window_view(canvas, extents(size), axis=(1, 2, 3))
     patches = windows[:, start[:, 0], start[:, 1], start[:, 2]].swapaxes(0, 1)
     return np.ascontiguousarray(patches.reshape(len(start), len(canvas), *size))
+
+
+def overlap(start: Int[np.ndarray, "p 3"], size: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether some voxel of a canvas lies in more than one of the patches that cover it.
+
+    Args:
+        start: First voxels of the patches, which together hold every voxel.
+        size: Sides of a patch in voxels.
+        shape: Sides of the canvas in voxels.
+
+    >>> overlap(np.array([[0, 0, 0], [0, 0, 2]]), (1, 3), (1, 1, 5))
+    True
+    """
+    return len(start) * math.prod(size) > math.prod(shape)
+
+
+def voxel_shares(
+    start: Int[np.ndarray, "b 3"], among: Int[np.ndarray, "p 3"], size: tuple[int, ...]
+) -> Float32[np.ndarray, b * size]:
+    """1 / number of patches that a voxel lies in: where patches overlap, sums with these weights count it once.
+
+    Args:
+        start: First voxel of each patch that is asked about, all of them among `among`.
+        among: First voxels of all patches of the canvas.
+        size: Sides of a patch in voxels, without leading axes of extent 1.
+
+    >>> starts = np.array([[0, 0, 0], [0, 0, 2]])
+    >>> voxel_shares(starts, starts, (1, 3)).tolist()
+    [[[1.0, 1.0, 0.5]], [[0.5, 1.0, 1.0]]]
+    """
+    sides = extents(size)
+    counts = np.zeros((len(start), *sides), np.float32)
+    for count, own in zip(counts, start, strict=True):
+        for shift in among[(np.abs(among - own) < sides).all(axis=1)] - own:
+            count[tuple(slice(max(0, s), side + min(0, s)) for s, side in zip(shift, sides, strict=True))] += 1
+    return (1 / counts).reshape(len(start), *size)
 
 
 def extents(size: tuple[int, ...]) -> tuple[int, int, int]:

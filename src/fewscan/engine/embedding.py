@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ import torch
 
 from fewscan.data.patches import Patches
 from fewscan.data.store import Store
+from fewscan.inference.batches import patch_batches
+from fewscan.inference.predictor import predicting
 from fewscan.io.files import write_json
 from fewscan.losses.interpolation import gather_neighbourhoods
 from fewscan.methods.base import Method
-from fewscan.networks.modes import evaluating
 
 MOST_PATCHES = 96
+# Of patches of volumes fewer: all their labels are looked at together.
+MOST_VOXELS = MOST_PATCHES * 512 * 512
 PIXELS_PER_CLASS = 250
-BATCH = 16
 
 
 def save_embedding(path: Path, method: Method, store: Store, class_names: Sequence[str]) -> None:
@@ -33,8 +36,9 @@ def save_embedding(path: Path, method: Method, store: Store, class_names: Sequen
         class_names: background first.
     """
     pool = store.labelled
-    patches = pool[np.linspace(0, len(pool) - 1, min(MOST_PATCHES, len(pool))).astype(int)]
-    labels = np.concatenate([store.labels(part).cpu().numpy() for part in _batches(patches)])
+    most = min(MOST_PATCHES, max(1, MOST_VOXELS // math.prod(store.patch)), len(pool))
+    patches = pool[np.linspace(0, len(pool) - 1, most).astype(int)]
+    labels = np.concatenate([store.labels(part).cpu().numpy() for part in patch_batches(patches, store.patch)])
     positions = _draw_pixels(labels, len(class_names))
     embeddings = _embed(method, store, patches, positions, labels[0].size)
     classes = labels.ravel()[positions]
@@ -73,10 +77,6 @@ def describe(embeddings: np.ndarray, classes: np.ndarray, class_names: Sequence[
     }
 
 
-def _batches(patches: Patches) -> list[Patches]:
-    return [patches[start : start + BATCH] for start in range(0, len(patches), BATCH)]
-
-
 def _draw_pixels(labels: np.ndarray, n_classes: int) -> np.ndarray:
     """Flat positions in (n, *size), as many of each class where there are so many; in order."""
     generator = np.random.default_rng(0)
@@ -87,15 +87,16 @@ def _draw_pixels(labels: np.ndarray, n_classes: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-@torch.no_grad()
 def _embed(method: Method, store: Store, patches: Patches, positions: np.ndarray, pixels_per_patch: int) -> np.ndarray:
     """Embeddings (n, e) of positions in the patches."""
     head = method.representation_head()
     found = []
-    with evaluating(method):
-        for number, part in enumerate(_batches(patches)):
-            first = number * BATCH * pixels_per_patch
-            inside = positions[(positions >= first) & (positions < first + len(part) * pixels_per_patch)] - first
+    first = 0
+    with predicting(method):
+        for part in patch_batches(patches, store.patch):
+            last = first + len(part) * pixels_per_patch
+            inside = positions[(positions >= first) & (positions < last)] - first
+            first = last
             if not len(inside):
                 continue
             images = store.images(part)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,9 @@ from fewscan.data.store import Store, StoredCase
 from fewscan.engine.callbacks import Callback, UpdateInfo
 from fewscan.engine.statistics import clean_statistics
 from fewscan.errors import WriteError
+from fewscan.inference.predictor import Predictor
 from fewscan.io.files import atomic_path
 from fewscan.methods.base import Method
-from fewscan.networks.modes import evaluating
 
 SHARES_PERCENT = (10, 50, 100)
 MOST_CASES = 6
@@ -53,10 +53,9 @@ class Gallery(Callback):
     def _save(self, share: int, method: Method, done: int, stage: str, clean: bool) -> None:
         networks = method.networks()
         name = "teacher" if "teacher" in networks else next(iter(networks))
-        network, images = networks[name], self.store.images(self.patches)
-        with clean_statistics([network], self.store, clean), evaluating(network), torch.no_grad():
-            confidence, labels = network(images).softmax(dim=1).max(dim=1)
-        shown, confidence, labels = (middle_slices(maps) for maps in (images[:, 0], confidence, labels))
+        network = networks[name]
+        with clean_statistics([network], self.store, clean):
+            shown, confidence, labels = self._predicted(Predictor((network,)))
         try:
             # Not its parents: a run that was removed must not come back in part.
             self.folder.mkdir(exist_ok=True)
@@ -74,6 +73,14 @@ class Gallery(Callback):
                 stage=np.array(stage),
                 network=np.array(name),
             )
+
+    def _predicted(self, predictor: Predictor) -> Iterator[Tensor]:
+        """Images, confidences and labels (n, h, w) of the middle slices."""
+        slices = []
+        for block in predictor.over_store(self.store, self.patches):
+            confidence, labels = block.probs.max(dim=1)
+            slices.append([middle_slices(maps) for maps in (block.images[:, 0], confidence, labels)])
+        return (torch.cat(parts) for parts in zip(*slices, strict=True))
 
 
 def _choose(cases: Sequence[StoredCase]) -> list[int]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewscan.classes import IGNORED
+from fewscan.data.patches import Patches, overlap, voxel_shares
 from fewscan.data.plans.base import Plan
 from fewscan.data.store import Store
 from fewscan.engine.callbacks import Callback, UpdateInfo
 from fewscan.engine.records import NetworkReading
 from fewscan.evaluation.overlap import dice_of_counts
-from fewscan.inference.predict import BATCH, probabilities
+from fewscan.inference.predictor import Predictor
 from fewscan.inference.quality import mask_overlaps
 from fewscan.methods.base import Method
 from fewscan.networks.modes import kept_modes
+from fewscan.networks.segmenter import SegmentationNetwork
 
 Measure = Callable[[Method], dict[str, NetworkReading]]
 
@@ -51,7 +54,7 @@ def canvas_validation(store: Store | None, plan: Plan) -> Measure | None:
     def validate(method: Method) -> dict[str, NetworkReading]:
         readings: dict[str, NetworkReading] = {}
         for name, network in method.networks().items():
-            counts = _overlaps(network.eval(), store, plan.classes.parts)
+            counts = _overlaps(network, store, plan)
             dice = dice_of_counts(*counts.cpu().double().numpy().transpose(2, 0, 1)).mean(axis=0)
             classes = dict(zip((region.name for region in plan.classes.scored), dice.tolist(), strict=True))
             readings[name] = {"dice": float(dice.mean()), "classes": classes}
@@ -60,16 +63,30 @@ def canvas_validation(store: Store | None, plan: Plan) -> Measure | None:
     return validate
 
 
-@torch.no_grad()
-def _overlaps(network: nn.Module, store: Store, regions: Sequence[Sequence[int]]) -> Tensor:
-    """(cases, r, 2): pixels that prediction and reference share, and the sum of both; ignored ones do not count."""
+def _overlaps(network: SegmentationNetwork, store: Store, plan: Plan) -> Tensor:
+    """(cases, r, 2): voxels that prediction and reference share, and the sum of both; ignored ones do not count.
+
+    A voxel that lies in several patches counts once, as the mean of what is said of it.
+    """
+    regions = plan.classes.parts
     counts = torch.zeros((len(store.cases), len(regions), 2), device=store.device)
-    everything = store.patches
-    for start in range(0, len(everything), BATCH):
-        patches = everything[start : start + BATCH]
-        predicted = probabilities(network, store.images(patches)).argmax(dim=1)
-        rows = torch.from_numpy(patches.case).to(store.device)
-        labels = store.labels(patches)
-        predicted = predicted.masked_fill(labels == IGNORED, IGNORED)
-        counts.index_add_(0, rows, mask_overlaps(predicted, labels, regions).float())
+    for block in Predictor((network,)).over_store(store, store.patches):
+        rows = torch.from_numpy(block.patches.case).to(store.device)
+        labels = store.labels(block.patches)
+        predicted = block.probs.argmax(dim=1).masked_fill(labels == IGNORED, IGNORED)
+        shares = _voxel_shares(block.patches, store, plan)
+        counts.index_add_(0, rows, mask_overlaps(predicted, labels, regions, shares).float())
     return counts
+
+
+def _voxel_shares(patches: Patches, store: Store, plan: Plan) -> Tensor | None:
+    """(b, *size): 1 / number of patches of its case that a voxel lies in; None where no patches overlap."""
+    shapes = {case: store.cases[case].shape for case in patches.case.tolist()}
+    starts = {case: plan.starts(shape) for case, shape in shapes.items()}
+    if not any(overlap(starts[case], plan.size, shape) for case, shape in shapes.items()):
+        return None
+    shares = [
+        voxel_shares(start[None], starts[case], plan.size)
+        for case, start in zip(patches.case.tolist(), patches.start, strict=True)
+    ]
+    return torch.from_numpy(np.concatenate(shares)).to(store.device)

@@ -27,7 +27,8 @@ class Suggestion(NamedTuple):
         patient: name of the patient.
         cases: names of the patient's scans in the training split.
         score: share, 0 to 1, of the uncertain patients' distance from the nearest example that this label takes away.
-        uncertainty: entropy in nats per pixel of predicted foreground, mean over the patient's scans.
+        uncertainty: entropy in nats per pixel of predicted foreground, mean over the patient's scans; None where the
+            model is sure that all of them are background, which counts as the median.
         distance: distance from the nearest patient labelled or suggested before; 1 is the median between two patients.
         reason: why this patient, in words.
 
@@ -41,7 +42,7 @@ class Suggestion(NamedTuple):
     patient: str
     cases: tuple[str, ...]
     score: float
-    uncertainty: float
+    uncertainty: float | None
     distance: float
     reason: str
 

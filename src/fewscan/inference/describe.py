@@ -1,36 +1,58 @@
-"""What the network makes of scans: where they lie in its representation, and how unsure it is of them."""
+"""What the networks make of scans: where they lie in their representation, and how unsure they are of them."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from fewscan.data.cases import Case
 from fewscan.data.plans.base import Plan
-from fewscan.inference.predict import Refusal, in_batches, read_ahead
-from fewscan.inference.quality import entropy_sums
-from fewscan.networks.layout import channels_last
-from fewscan.networks.segmenter import SegmentationNetwork
+from fewscan.inference.batches import Refusal, read_ahead, scan_blocks
+from fewscan.inference.predictor import Predictor
+from fewscan.inference.quality import entropy_per_foreground, entropy_sums
 
 
 class Description(NamedTuple):
-    """Of a scan.
+    """What is known of a scan without its label.
 
     Attributes:
-        features: (e,) the bottleneck's maps, mean over pixels and patches.
-        entropy: in nats per pixel of predicted foreground.
+        features: (e,) the bottleneck's maps, mean over the canvas.
+        entropy: Nats per voxel of predicted foreground; None where all is background, and the networks are sure of it.
     """
 
     features: np.ndarray
-    entropy: float
+    entropy: float | None
+
+
+@dataclass
+class _Tally:
+    """Sums over the patches of a scan that were looked at so far."""
+
+    features: np.ndarray = field(default_factory=lambda: np.zeros(()))
+    weight: float = 0.0
+    entropy: np.ndarray = field(default_factory=lambda: np.zeros(2))
+
+    def add(self, features: np.ndarray, weights: np.ndarray, entropy: np.ndarray) -> None:
+        """More patches: features (b, e), weights (b,) and sums of entropy and foreground (b, 2)."""
+        self.features = self.features + features.sum(axis=0)
+        self.weight += float(weights.sum())
+        self.entropy = self.entropy + entropy.sum(axis=0)
+
+    def description(self) -> Description:
+        """The means over the scan."""
+        return Description(self.features / self.weight, entropy_per_foreground(self.entropy))
 
 
 def describe_cases(
-    network: SegmentationNetwork,
+    predictor: Predictor,
     plan: Plan,
     cases: Sequence[Case],
     device: torch.device,
@@ -40,30 +62,44 @@ def describe_cases(
     """Describe scans by name; memory holds two of them at a time.
 
     Args:
-        network: in evaluation mode, on the device.
-        plan: of the model.
+        predictor: segmentation networks on the device; no view of theirs is shown.
+        plan: how scans become input of the networks.
         cases: their images are read; their labels are not.
-        device: of the network.
+        device: of the networks.
         progress: called once per case.
         on_refusal: called for a case that cannot be read, which is left out.
     """
-    features: dict[str, np.ndarray] = {}
-    entropies: dict[str, np.ndarray] = {}
+    tallies: defaultdict[str, _Tally] = defaultdict(_Tally)
     described = {}
     with ThreadPoolExecutor(1) as reader:
-        for pieces in in_batches(read_ahead(reader, cases, plan, False, on_refusal)):
-            block = torch.from_numpy(np.concatenate([piece.images for piece in pieces])).to(device)
-            with torch.no_grad():
-                logits, pyramid = network.logits_and_pyramid(channels_last(block))
-                sums = entropy_sums(logits.softmax(dim=1))
-                pooled = pyramid[0].mean(dim=(2, 3)).cpu().double().numpy()
-            ends = np.cumsum([len(piece.images) for piece in pieces])[:-1]
-            for piece, f, s in zip(pieces, np.split(pooled, ends), np.split(sums, ends), strict=True):
+        for block in scan_blocks(read_ahead(reader, cases, plan, False, on_refusal), device):
+            shares = block.voxel_shares()
+            probs, maps = predictor.probabilities_and_bottleneck(block.images)
+            pooled, weights = pool(maps, shares)
+            found = np.column_stack((pooled, weights, entropy_sums(probs, shares)))
+            for piece, own in block.split(found):
                 name = piece.scan.case.name
-                features[name] = features.get(name, 0) + f.sum(axis=0)
-                entropies[name] = entropies.get(name, 0) + s.sum(axis=0)
+                tallies[name].add(own[:, :-3], own[:, -3], own[:, -2:])
                 if piece.is_last:
-                    entropy, foreground = entropies.pop(name)
-                    described[name] = Description(features.pop(name) / len(piece.scan.starts), entropy / foreground)
+                    described[name] = tallies.pop(name).description()
                     progress()
     return described
+
+
+def pool(maps: Tensor, shares: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over patches that count every voxel once, as shares of a patch.
+
+    Args:
+        maps: (b, e, *coarse) maps of the patches.
+        shares: (b, *size) what every voxel of the patches counts for; None: 1.
+
+    Returns:
+        Weighted means (b, e) of the maps, each times its patch's weight, and the weights (b,).
+    """
+    axes = tuple(range(2, maps.ndim))
+    if shares is None:
+        return maps.mean(dim=axes).cpu().double().numpy(), np.ones(len(maps))
+    coarse = F.interpolate(shares[:, None], maps.shape[2:], mode="area")
+    weighted = (maps * coarse).mean(dim=axes), coarse.mean(dim=axes)[:, 0]
+    pooled, weights = (values.cpu().double().numpy() for values in weighted)
+    return pooled, weights

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewscan.data.cases import Case
 from fewscan.data.plans.base import Plan
 from fewscan.evaluation.calibration import Signals
 from fewscan.evaluation.overlap import dice_of_counts
 from fewscan.evaluation.shape import Expected, Outlier, class_shapes, find_outlier
-from fewscan.inference.predict import Piece, augmentation_views, probabilities, turned_probabilities
+from fewscan.inference.batches import ScanBlock
+from fewscan.inference.predictor import Predictor
+from fewscan.inference.views import augmentation_views
 from fewscan.io.geometry import Geometry
 from fewscan.losses.entropy import pixel_entropy
-from fewscan.networks.layout import channels_last
+from fewscan.networks.segmenter import SegmentationNetwork
 
-# The other network and the turned view see every second patch that shows foreground: half the cost, and on ACDC and
-# Hippocampus the same correlation with the Dice.
+# The other network and the turned view see every second slice that shows foreground: half the cost, and on ACDC and
+# Hippocampus the same correlation with the Dice. Of patches that overlap they see every one: only then can each voxel
+# count once.
 EVERY = 2
 
 
@@ -35,7 +38,7 @@ class Assessment(NamedTuple):
 
 @dataclass
 class _Tally:
-    """Sums over the patches of a scan that were predicted so far.
+    """Sums over the patches of a scan that were predicted so far; a voxel that lies in several of them counts once.
 
     Attributes:
         entropy: nats, and the sum of the foreground's probabilities: (2,).
@@ -75,7 +78,7 @@ class QualityObserver:
     def __init__(
         self,
         plan: Plan,
-        second: nn.Module | None = None,
+        second: SegmentationNetwork | None = None,
         expected: Mapping[int, Expected] | None = None,
         averaged: bool = False,
     ) -> None:
@@ -83,8 +86,8 @@ class QualityObserver:
         self.second = second
         self.expected = expected
         self.averaged = averaged
-        # The first view is turned, and not flipped.
-        self._view = augmentation_views(False, plan.size)[0]
+        views = augmentation_views(False, plan.ndim, plan.turning_planes)
+        self._view = next((view for view in views if view.degrees), None)
         self._tallies: defaultdict[str, _Tally] = defaultdict(_Tally)
         self._outliers: dict[str, Outlier] = {}
 
@@ -92,9 +95,8 @@ class QualityObserver:
         """The assessment of a case that is finished; it is forgotten here."""
         tally = self._tallies.pop(case.name)
         outlier = self._outliers.pop(case.name, None)
-        entropy, foreground = tally.entropy.tolist()
         signals = Signals(
-            entropy=entropy / foreground if foreground > 0 else None,
+            entropy=entropy_per_foreground(tally.entropy),
             agreement_teacher=tally.agreement("agreement_teacher"),
             agreement_tta=tally.agreement("agreement_tta"),
             outlier=outlier.score if outlier is not None else None,
@@ -108,59 +110,86 @@ class QualityObserver:
             shapes = class_shapes(mask, geometry.spacing_mm, axis, len(names))
             self._outliers[case.name] = find_outlier(shapes, self.expected, names)
 
-    def on_block(self, network: nn.Module, pieces: Sequence[Piece], images: Tensor, probs: Tensor) -> None:
+    def on_block(self, predictor: Predictor, block: ScanBlock, probs: Tensor) -> None:
         """Sum up the entropy, and compare with the other network and the turned view."""
+        plain = replace(predictor, views=())
         if self.averaged:
-            probs = probabilities(network, images)
-        mask = probs.argmax(dim=1)
+            probs = plain.probabilities(block.images)
+        mask, shares = probs.argmax(dim=1), block.voxel_shares()
         shows = (mask > 0).flatten(1).any(dim=1)
-        tallies = [self._tallies[piece.scan.case.name] for piece in pieces for _ in piece.images]
-        for tally, sums in zip(tallies, entropy_sums(probs), strict=True):
+        scans = block.scans
+        tallies = [self._tallies[scan.case.name] for scan in scans]
+        for tally, sums in zip(tallies, entropy_sums(probs, shares), strict=True):
             tally.entropy += sums
         chosen = []
         for number in np.flatnonzero(shows.cpu().numpy()):
-            if tallies[number].shown % EVERY == 0:
+            if scans[number].overlaps or tallies[number].shown % EVERY == 0:
                 chosen.append(int(number))
             tallies[number].shown += 1
         if chosen:
-            self._compare(network, images[chosen], mask[chosen], [tallies[number] for number in chosen])
+            own_shares = None if shares is None else shares[chosen]
+            found = self._compare(plain, block.images[chosen], mask[chosen], own_shares)
+            for name, counts in found.items():
+                for patch, own in zip(chosen, counts.cpu().numpy(), strict=True):
+                    tallies[patch].add_overlap(name, own)
 
-    def _compare(self, network: nn.Module, images: Tensor, mask: Tensor, tallies: Sequence[_Tally]) -> None:
-        images = channels_last(images)
-        turned = turned_probabilities(network, images, self._view)
-        # Beyond the turned view's edge there is nothing to compare.
-        seen = turned.sum(dim=1) > 0.5
-        pairs = {"agreement_tta": (torch.where(seen, mask, 0), torch.where(seen, turned.argmax(dim=1), 0))}
+    def _compare(self, predictor: Predictor, images: Tensor, mask: Tensor, shares: Tensor | None) -> dict[str, Tensor]:
+        """Overlaps (b, r, 2) of masks (b, *size) with those of the turned view and of the other network, by signal."""
+        pairs = {}
+        if self._view is not None:
+            turned = predictor.turned_probabilities(images, self._view)
+            # Beyond the turned view's edge there is nothing to compare.
+            seen = turned.sum(dim=1) > 0.5
+            pairs["agreement_tta"] = (torch.where(seen, mask, 0), torch.where(seen, turned.argmax(dim=1), 0))
         if self.second is not None:
-            pairs["agreement_teacher"] = (mask, probabilities(self.second, images).argmax(dim=1))
-        for name, (ours, theirs) in pairs.items():
-            counts = mask_overlaps(ours, theirs, self.plan.classes.parts)
-            for tally, own in zip(tallies, counts.cpu().numpy(), strict=True):
-                tally.add_overlap(name, own)
+            theirs = replace(predictor, networks=(self.second,)).probabilities(images)
+            pairs["agreement_teacher"] = (mask, theirs.argmax(dim=1))
+        parts = self.plan.classes.parts
+        return {name: mask_overlaps(ours, theirs, parts, shares) for name, (ours, theirs) in pairs.items()}
 
 
-def entropy_sums(probs: Tensor) -> np.ndarray:
-    """(b, 2) of probabilities (b, k, h, w): the sum of the pixels' entropies in nats, and of their foreground.
+def entropy_sums(probs: Tensor, shares: Tensor | None = None) -> np.ndarray:
+    """(b, 2) of probabilities (b, k, *space): the sum of the voxels' entropies in nats, and of their foreground.
 
-    Their ratio is the entropy per pixel of foreground. Where there is nothing, and the network is sure of it, neither
+    Their ratio is the entropy per voxel of foreground. Where there is nothing, and the network is sure of it, neither
     sum grows; so it is the foreground and its border that count, however much background is around them.
+
+    Args:
+        probs: Class probabilities, background first.
+        shares: (b, *space) what every voxel counts for; None: 1.
     """
-    return torch.stack((pixel_entropy(probs), 1 - probs[:, 0]), dim=1).sum(dim=(2, 3)).cpu().double().numpy()
+    values = torch.stack((pixel_entropy(probs), 1 - probs[:, 0]), dim=1)
+    if shares is not None:
+        values = values * shares[:, None]
+    return values.sum(dim=tuple(range(2, values.ndim))).cpu().double().numpy()
 
 
-def mask_overlaps(first: Tensor, second: Tensor, regions: Sequence[Sequence[int]]) -> Tensor:
-    """(b, r, 2): pixels of a region in both masks (b, h, w), and the sum of both.
+def entropy_per_foreground(sums: np.ndarray) -> float | None:
+    """Nats per voxel of foreground from sums (2,) of both; None where there is no foreground at all."""
+    entropy, foreground = sums.tolist()
+    return entropy / foreground if foreground > 0 else None
+
+
+def mask_overlaps(
+    first: Tensor, second: Tensor, regions: Sequence[Sequence[int]], shares: Tensor | None = None
+) -> Tensor:
+    """(b, r, 2): voxels of a region in both masks (b, *space), and the sum of both.
 
     Args:
         first: numbers inside.
         second: the same.
         regions: the numbers that belong to each.
+        shares: (b, *space) what every voxel counts for; None: 1.
     """
     counts = []
     for numbers in regions:
-        a, b = (_of_any(mask, numbers).flatten(1) for mask in (first, second))
-        counts.append(torch.stack(((a & b).sum(dim=1), a.sum(dim=1) + b.sum(dim=1)), dim=1))
+        a, b = (_of_any(mask, numbers) for mask in (first, second))
+        counts.append(torch.stack((_amounts(a & b, shares), _amounts(a, shares) + _amounts(b, shares)), dim=1))
     return torch.stack(counts, dim=1)
+
+
+def _amounts(masks: Tensor, shares: Tensor | None) -> Tensor:
+    return (masks if shares is None else masks * shares).flatten(1).sum(dim=1)
 
 
 def _of_any(mask: Tensor, numbers: Sequence[int]) -> Tensor:

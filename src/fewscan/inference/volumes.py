@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewscan.classes import Classes
 from fewscan.data.cases import Case
-from fewscan.inference.predict import Observer, Piece
+from fewscan.inference.batches import ScanBlock
+from fewscan.inference.predict import Observer
+from fewscan.inference.predictor import Predictor
 from fewscan.io.geometry import Geometry
 
 
@@ -28,7 +30,7 @@ class VolumeObserver:
         self.classes = classes
         self.millilitres: dict[str, dict[str, float]] = {}
 
-    def on_block(self, network: nn.Module, pieces: Sequence[Piece], images: Tensor, probs: Tensor) -> None:
+    def on_block(self, predictor: Predictor, block: ScanBlock, probs: Tensor) -> None:
         """Nothing: volumes are those of whole masks."""
 
     def on_mask(self, case: Case, mask: np.ndarray, geometry: Geometry) -> None:
@@ -51,10 +53,10 @@ class Together:
     def __init__(self, observers: Sequence[Observer]) -> None:
         self.observers = observers
 
-    def on_block(self, network: nn.Module, pieces: Sequence[Piece], images: Tensor, probs: Tensor) -> None:
+    def on_block(self, predictor: Predictor, block: ScanBlock, probs: Tensor) -> None:
         """Tell all of them."""
         for observer in self.observers:
-            observer.on_block(network, pieces, images, probs)
+            observer.on_block(predictor, block, probs)
 
     def on_mask(self, case: Case, mask: np.ndarray, geometry: Geometry) -> None:
         """Tell all of them."""

@@ -124,7 +124,6 @@ class ModelSpec:
         augmentation: weak and strong views.
         training: Length and batch of the training.
         precision: of the networks' arithmetic; None: that of the images.
-        spacing_mm: Sides of a pixel or voxel, as many as `size`, in which rotations are rigid; None: they are equal.
     """
 
     in_channels: int
@@ -134,7 +133,6 @@ class ModelSpec:
     augmentation: AugmentationSettings
     training: TrainingSettings
     precision: torch.dtype | None = None
-    spacing_mm: tuple[float, ...] | None = None
 
     def build_network(self) -> SegmentationNetwork:
         """A segmentation network with fresh weights."""
@@ -154,7 +152,7 @@ class Method(nn.Module, ABC):
         settings.check_training(spec.training)
         self.spec = spec
         self.settings = settings
-        self.augment = Augmentation(spec.augmentation, spec.spacing_mm)
+        self.augment = Augmentation(spec.augmentation)
         self.student = spec.build_network()
         self._diagnostics: dict[str, Tensor] = {}
 

@@ -143,7 +143,6 @@ def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
         augmentation=config.augmentation,
         training=config.training,
         precision=torch.bfloat16 if config.precision == "bfloat16" else None,
-        spacing_mm=plan.spacing_mm,
     )
     method: Method = METHODS.find(config.method)(spec, config.method_settings())
     return weights_channels_last(method.to(device))

@@ -14,7 +14,9 @@ from fewscan.data.check import check_images
 from fewscan.engine.machine_errors import explained_memory
 from fewscan.errors import DataError, Fault, WriteError
 from fewscan.inference.model import ModelCard
-from fewscan.inference.predict import CUT_OFF, augmentation_views, predict_cases
+from fewscan.inference.predict import CUT_OFF, predict_cases
+from fewscan.inference.predictor import Predictor
+from fewscan.inference.views import augmentation_views
 from fewscan.inference.volumes import Together, VolumeObserver
 from fewscan.io.files import check_name, write_json
 from fewscan.io.scans import is_ours
@@ -89,7 +91,7 @@ def predict_into(
         failed[case.name] = error.faults
 
     sound = [case for case in cases if case.name not in failed]
-    views = augmentation_views(card.flips, card.plan.size) if tta else []
+    views = augmentation_views(card.flips, card.ndim, card.plan.turning_planes) if tta else []
     volumes = VolumeObserver(card.plan.classes)
     observer = Together([volumes, assessor.observer]) if assessor is not None else volumes
     masks: dict[str, Path] = {}
@@ -98,12 +100,11 @@ def predict_into(
         explained_memory("Predict without --tta, or on another --device."),
     ):
         for case, path in predict_cases(
-            network,
+            Predictor((network,), views),
             card.plan,
             sound,
             folder.path,
             device,
-            views=views,
             save_probabilities=save_probabilities,
             progress=step,
             on_refusal=leave_out,

@@ -14,6 +14,7 @@ from fewscan.evaluation.evaluate import score_files, scored_names
 from fewscan.evaluation.summary import Summary, case_dice, spread, summarise, summary_table, write_csv
 from fewscan.inference.model import load_model
 from fewscan.inference.predict import Observer, predict_cases
+from fewscan.inference.predictor import Predictor
 from fewscan.io.files import write_json
 from fewscan.io.scans import read_mask, read_scan
 from fewscan.reporting.overlays import save_overlay
@@ -40,7 +41,7 @@ def validate_model(
     scores = {}
     with reporter.bar(f"scoring: {part}", len(cases)) as step:
         for case, path in predict_cases(
-            network, plan, cases, folder.path, device, MASK_ENDING, progress=step, observer=observer
+            Predictor((network,)), plan, cases, folder.path, device, MASK_ENDING, progress=step, observer=observer
         ):
             if case.label is None:
                 raise ValueError(f"{part} case {case.name} has no label")

@@ -38,25 +38,40 @@ def rank_patients(split: Split, described: dict[str, Description], count: int) -
     if not 1 <= count <= (~labelled).sum():
         raise ConfigError(f"-n {count}: must be 1 to {(~labelled).sum()}, the training patients without a label.")
     features = np.stack([np.mean([described[name].features for name in scans[p]], axis=0) for p in patients])
-    uncertainty = np.array([np.mean([described[name].entropy for name in scans[p]]) for p in patients])
-    choices = choose(distances(features), weights(uncertainty), labelled, count)
-    median = float(np.median(uncertainty))
+    uncertainty = [_uncertainty([described[name] for name in scans[p]]) for p in patients]
+    median = float(np.median([value for value in uncertainty if value is not None] or [1.0]))
+    # Of whom nothing is recognised counts as uncertain as most.
+    filled = np.array([median if value is None else value for value in uncertainty])
+    choices = choose(distances(features), weights(filled), labelled, count)
     return [
         Suggestion(
             patient=patients[choice.number],
             cases=tuple(scans[patients[choice.number]]),
             score=round(choice.score, 4),
-            uncertainty=round(float(uncertainty[choice.number]), 4),
+            uncertainty=None if (own := uncertainty[choice.number]) is None else round(own, 4),
             distance=round(choice.distance, 4),
-            reason=_reason(choice, uncertainty[choice.number] / median, patients, labelled),
+            reason=_reason(choice, _relative(own, median), patients, labelled),
         )
         for choice in choices
     ]
 
 
-def _reason(choice: Choice, uncertainty: float, patients: Sequence[str], labelled: np.ndarray) -> str:
+def _uncertainty(scans: Sequence[Description]) -> float | None:
+    """The mean over a patient's scans; None where nothing is recognised in any of them."""
+    known = [scan.entropy for scan in scans if scan.entropy is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _relative(uncertainty: float | None, median: float) -> float | None:
+    """An uncertainty in units of the median; where most are 0, all are alike."""
+    return None if uncertainty is None else uncertainty / median if median > 0 else 1.0
+
+
+def _reason(choice: Choice, uncertainty: float | None, patients: Sequence[str], labelled: np.ndarray) -> str:
     how_sure = "as uncertain as most"
-    if abs(uncertainty - 1) > 0.05:
+    if uncertainty is None:
+        how_sure = "nothing is recognised in it"
+    elif abs(uncertainty - 1) > 0.05:
         how_sure = f"{uncertainty:.2g} times as uncertain as the median patient"
     known = "labelled" if labelled[choice.nearest] else "suggested"
     return (
@@ -80,5 +95,11 @@ def suggestion_table(suggestions: Sequence[Suggestion]) -> Table:
     for column in ("patient", "scans", "score", "uncertainty", "distance"):
         table.add_column(column, justify="left" if column == "patient" else "right")
     for s in suggestions:
-        table.add_row(s.patient, str(len(s.cases)), f"{s.score:.3f}", f"{s.uncertainty:.3f}", f"{s.distance:.2f}")
+        table.add_row(
+            s.patient,
+            str(len(s.cases)),
+            f"{s.score:.3f}",
+            "–" if s.uncertainty is None else f"{s.uncertainty:.3f}",
+            f"{s.distance:.2f}",
+        )
     return table

@@ -5,6 +5,7 @@ import pytest
 from fewscan.classes import Classes, Region
 from fewscan.data.plans.kinds import PlanFile
 from support.scans import slice_plan
+from support.windows import window_plan
 
 
 def numbered(**changes):
@@ -37,3 +38,20 @@ def test_a_plan_without_numbers_is_of_consecutive_classes_and_numbers_survive_th
 def test_numbers_that_do_not_fit_the_classes_are_refused(changes):
     with pytest.raises(ValueError, match=r"numbers|regions|ignored_number"):
         numbered(**changes)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "planes"),
+    [
+        ((1.0, 1.0, 1.0), ((0, 1), (0, 2), (1, 2))),
+        ((3.0, 1.0, 1.2), ((1, 2),)),
+        ((1.2, 1.0, 0.9), ((0, 1), (1, 2))),
+        ((4.0, 2.0, 1.0), ()),
+    ],
+)
+def test_volumes_are_turned_in_planes_in_which_voxels_are_about_as_long_as_wide(spacing, planes):
+    assert window_plan((8, 8, 8), (8, 8, 8), spacing).turning_planes == planes
+
+
+def test_slices_are_turned_in_their_plane_whatever_their_pixels():
+    assert all(slice_plan(spacing=spacing).turning_planes == ((0, 1),) for spacing in (None, (1.0, 1.0), (3.0, 1.0)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -21,6 +22,8 @@ from fewscan.data.store import Store
 from fewscan.io.geometry import Geometry
 from fewscan.settings import Positive, Settings, Share, StrictModel
 
+# Long by short side of voxels up to which a plane may be turned: turning by 10° changes lengths by 4 % at most.
+LONGEST_VOXEL = 1.25
 Scheme = Literal["zscore", "minmax", "ct"]
 Number = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
 Side = Annotated[int, Field(ge=1, le=1 << 14)]
@@ -160,6 +163,17 @@ class Plan(StrictModel, ABC):
     def patch(self) -> Shape:
         """Sides of a patch in voxels along the three axes of the canvas; 1 along the first one for a network in 2D."""
         return extents(self.size)
+
+    @property
+    def turning_planes(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of axes of the network's input in which anatomy may be turned by a few degrees, and keeps its form.
+
+        In 2D the one plane that there is; in 3D those in which voxels are about as long as wide.
+        """
+        if self.ndim == 2:
+            return ((0, 1),)
+        sides = enumerate(self.spacing_mm or ())
+        return tuple((i, j) for (i, a), (j, b) in combinations(sides, 2) if max(a, b) <= LONGEST_VOXEL * min(a, b))
 
     @property
     @abstractmethod

@@ -1,0 +1,225 @@
+"""Scans on their canvases, cut into batches of patches: read ahead, joined over scans, bounded by voxels."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewscan.data.assembler import Assembled, largest
+from fewscan.data.cases import Case
+from fewscan.data.patches import Patches, Pool, cut, overlap, voxel_shares
+from fewscan.data.plans.base import Plan
+from fewscan.data.preprocess import load_canvas
+from fewscan.errors import DataError
+from fewscan.io.endings import scan_ending
+from fewscan.io.files import atomic_path
+from fewscan.io.geometry import MARK
+from fewscan.io.scans import write_scan
+from fewscan.memory import WHAT_HELPS
+
+Refusal = Callable[[Case, DataError], None]
+# Of slices of 256² pixels a batch has as many as of smaller ones; of volumes of 400 000 to a million voxels two or one.
+MOST_PATCHES = 16
+MOST_VOXELS = MOST_PATCHES * 256 * 256
+
+
+def patches_per_batch(size: Sequence[int]) -> int:
+    """How many patches go through a network at a time: up to 16, and no more voxels than 16 slices of 256² have.
+
+    Args:
+        size: Sides of a patch in voxels.
+
+    >>> [patches_per_batch(size) for size in ((64, 48), (256, 256), (512, 512), (48, 96, 96), (112, 112, 80))]
+    [16, 16, 4, 2, 1]
+    """
+    return max(1, min(MOST_PATCHES, MOST_VOXELS // math.prod(size)))
+
+
+def patch_batches(patches: Pool, size: Sequence[int]) -> Iterator[Patches]:
+    """Cut patches into batches; the last one may be smaller.
+
+    Args:
+        patches: Patches in their order.
+        size: Sides of a patch in voxels.
+    """
+    most = patches_per_batch(size)
+    for first in range(0, len(patches), most):
+        yield patches[first : first + most]
+
+
+class ScanInWork:
+    """A scan on its canvas, and what becomes of it block by block.
+
+    Attributes:
+        canvas: (c, *canvas) float32.
+        starts: (p, 3) first voxels of the patches that cover the canvas.
+        assembler: Puts the patches' probabilities together.
+
+    Args:
+        case: Case whose files are read.
+        plan: Plan of the model.
+        keep_probabilities: Whether they are kept on the scan's grid, (k, z, y, x) float16.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+
+    def __init__(self, case: Case, plan: Plan, keep_probabilities: bool) -> None:
+        self.case = case
+        self.plan = plan
+        self.canvas, self.geometry = load_canvas(case.images, plan)
+        self.starts = plan.starts(plan.canvas_shape(self.geometry))
+        self.assembler = plan.assembler(self.geometry, largest, keep_probabilities=keep_probabilities)
+
+    @cached_property
+    def overlaps(self) -> bool:
+        """Whether some voxel lies in more than one patch."""
+        return overlap(self.starts, self.plan.size, self.canvas.shape[1:])
+
+    def images(self, first: int, count: int) -> np.ndarray:
+        """The images (b, c, *size) of up to `count` patches from number `first` on."""
+        return cut(self.canvas, self.starts[first : first + count], self.plan.size)
+
+    def take(self, first: int, probs: np.ndarray) -> None:
+        """Take in the probabilities (b, k, *size) of the patches from number `first` on."""
+        self.assembler.add(probs, self.starts[first : first + len(probs)])
+
+    def write(self, found: Assembled, destination: Path, ending: str | None) -> Path:
+        """Write `CASE` + ending, the image's own where it is None, and `CASE.npz` where probabilities were kept.
+
+        The mask has the numbers of the training's masks; the probabilities are in the order of the class names.
+        """
+        path = destination / f"{self.case.name}{ending or scan_ending(self.case.images[0])}"
+        write_scan(path, self.plan.classes.from_inside(found.mask), self.geometry, predicted=True)
+        if found.probabilities is not None:
+            with atomic_path(destination / f"{self.case.name}.npz") as beside:
+                np.savez_compressed(beside, probabilities=found.probabilities, **{MARK: True})
+        return path
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some patches of a scan, on their way through the network.
+
+    Attributes:
+        scan: Scan that they belong to.
+        first: Number of the first of them among all patches of the scan.
+        images: (b, c, *size) float32.
+    """
+
+    scan: ScanInWork
+    first: int
+    images: np.ndarray
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the scan is complete with it."""
+        return self.first + len(self.images) == len(self.scan.starts)
+
+    def voxel_shares(self) -> np.ndarray | None:
+        """(b, *size): of every voxel 1 / number of patches of the scan that it lies in; None where all are 1."""
+        if not self.scan.overlaps:
+            return None
+        own = self.scan.starts[self.first : self.first + len(self.images)]
+        return voxel_shares(own, self.scan.starts, self.scan.plan.size)
+
+
+@dataclass(frozen=True)
+class ScanBlock:
+    """A batch of patches, perhaps of several scans.
+
+    Attributes:
+        pieces: What it is made of, scan after scan.
+        images: (b, c, *size) on the device, in the pieces' order.
+    """
+
+    pieces: Sequence[Piece]
+    images: Tensor
+
+    @property
+    def scans(self) -> list[ScanInWork]:
+        """The scan of each patch."""
+        return [piece.scan for piece in self.pieces for _ in piece.images]
+
+    def voxel_shares(self) -> Tensor | None:
+        """(b, *size) on the device: what a voxel counts for, so that sums over patches count each once; None: 1."""
+        shares = [piece.voxel_shares() for piece in self.pieces]
+        if all(share is None for share in shares):
+            return None
+        whole = [
+            np.ones((len(piece.images), *piece.images.shape[2:]), np.float32) if share is None else share
+            for piece, share in zip(self.pieces, shares, strict=True)
+        ]
+        return torch.from_numpy(np.concatenate(whole)).to(self.images.device)
+
+    def split(self, values: np.ndarray) -> list[tuple[Piece, np.ndarray]]:
+        """The pieces with what values (b, ...) of the patches are theirs."""
+        ends = np.cumsum([len(piece.images) for piece in self.pieces])[:-1]
+        return list(zip(self.pieces, np.split(values, ends), strict=True))
+
+
+def read_ahead(
+    reader: ThreadPoolExecutor,
+    cases: Sequence[Case],
+    plan: Plan,
+    keep_probabilities: bool,
+    on_refusal: Refusal | None,
+) -> Iterator[ScanInWork]:
+    """The scans in their order; while one is in use the next is read by the reader's thread."""
+    coming: deque[tuple[Case, Future[ScanInWork]]] = deque()
+    for case in cases:
+        coming.append((case, reader.submit(ScanInWork, case, plan, keep_probabilities)))
+        if len(coming) > 1:
+            yield from _read(*coming.popleft(), on_refusal)
+    while coming:
+        yield from _read(*coming.popleft(), on_refusal)
+
+
+def _read(case: Case, reading: Future[ScanInWork], on_refusal: Refusal | None) -> Iterator[ScanInWork]:
+    """The scan, or none where it cannot be read and somebody is told."""
+    try:
+        scan = reading.result()
+    except (DataError, MemoryError) as error:
+        if on_refusal is None:
+            raise
+        if isinstance(error, MemoryError):
+            error = DataError.of(case.images[0], "memory does not suffice for this scan", WHAT_HELPS)
+        on_refusal(case, error)
+    else:
+        yield scan
+
+
+def scan_blocks(scans: Iterable[ScanInWork], device: torch.device) -> Iterator[ScanBlock]:
+    """Cut scans of one size of patches into batches, which span scans; the last one may be smaller.
+
+    Args:
+        scans: Scans, each of which is asked for when the ones before are cut.
+        device: Device that the images are wanted on.
+    """
+    pieces: list[Piece] = []
+    filled = 0
+    for scan in scans:
+        most, first = patches_per_batch(scan.plan.size), 0
+        while first < len(scan.starts):
+            piece = Piece(scan, first, scan.images(first, most - filled))
+            pieces.append(piece)
+            first += len(piece.images)
+            filled += len(piece.images)
+            if filled == most:
+                yield _joined(pieces, device)
+                pieces, filled = [], 0
+    if pieces:
+        yield _joined(pieces, device)
+
+
+def _joined(pieces: Sequence[Piece], device: torch.device) -> ScanBlock:
+    return ScanBlock(pieces, torch.from_numpy(np.concatenate([piece.images for piece in pieces])).to(device))
