@@ -47,7 +47,7 @@ def measure(options: Options, reporter: Reporter) -> list[Measured]:
 def _untrained(folder: Path, index: DatasetIndex, cases: tuple[Case, ...], size: int, options: Options) -> Path:
     """A model folder with the recipe's network and fresh weights: as fast as a trained one."""
     config = options.config(size)
-    plan = make_plan(index, take_fingerprint(index, cases), config.plan, config.network.stride)
+    plan = make_plan(index, take_fingerprint(index, cases), config.plan, config.network.divisors)
     torch.manual_seed(config.seed)
     network = build_network(len(plan.channel_names), len(plan.class_names), plan.ndim, config.network)
     card = ModelCard(

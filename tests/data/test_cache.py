@@ -14,14 +14,14 @@ from fewscan.data.split import make_split
 from fewscan.data.store import StoredCase
 from fewscan.errors import DataError
 from fewscan.io.scans import read_scan, write_scan
-from support.scans import make_dataset
+from support.scans import BY_16, make_dataset
 
 
 @pytest.fixture
 def prepared(tmp_path):
     index = read_dataset(make_dataset(tmp_path / "set", labelled=3, unlabelled=2, channels=2))
     split = make_split(index, labelled=2)
-    plan = SlicePlan.make(index, take_fingerprint(index, split.train), SliceSettings(size=32), 16)
+    plan = SlicePlan.make(index, take_fingerprint(index, split.train), SliceSettings(size=32), BY_16)
     return split, plan, tmp_path / "cache"
 
 

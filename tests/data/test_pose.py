@@ -11,7 +11,7 @@ from fewscan.data.pose import SIDE, find_turns, quarter_turns, thumbnail
 from fewscan.data.split import make_split
 from fewscan.io.geometry import Geometry, Scan
 from fewscan.io.scans import read_scan, write_scan
-from support.scans import make_dataset
+from support.scans import BY_16, make_dataset
 
 
 def body(height=60, width=80, turns=0, spacing=2.0, seed=0) -> Scan:
@@ -112,6 +112,6 @@ def test_the_plan_says_how_many_scans_lie_turned(tmp_path):
     fingerprint = take_fingerprint(index, train)
     turns = find_turns(train, fingerprint, 0)
     assert [turn != 0 for turn in turns] == [False] * 5 + [True]
-    plan = make_plan(index, fingerprint, SliceSettings(), 16).with_turns(turns)
+    plan = make_plan(index, fingerprint, SliceSettings(), BY_16).with_turns(turns)
     assert plan.turned == pytest.approx(1 / 6)
     assert plan.notes[-1] == "1 of 6 scans lie turned by 90°, 180° or 270° against the others"

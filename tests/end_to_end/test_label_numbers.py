@@ -24,7 +24,7 @@ from fewscan.io.files import read_json
 from fewscan.io.scans import read_mask, read_scan, write_scan
 from fewscan.runs.quality import _expected
 from fewscan.runs.state import _check_plan, _read_plan
-from support.scans import TINY, make_dataset
+from support.scans import BY_16, TINY, make_dataset
 from support.terminals import Notes
 
 CPU = torch.device("cpu")
@@ -131,7 +131,7 @@ def prepare(root, folder):
     index = read_dataset(root)
     split = make_split(index)
     fingerprint = take_fingerprint(index, split.train)
-    plan = make_plan(index, fingerprint, SliceSettings(size=32), 16)
+    plan = make_plan(index, fingerprint, SliceSettings(size=32), BY_16)
     build_cache(split.train, plan, folder)
     return split, fingerprint, plan
 

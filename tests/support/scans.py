@@ -12,8 +12,11 @@ from fewscan.data.plans.slices.plan import SlicePlan
 from fewscan.data.plans.volumes.plan import VolumePlan
 from fewscan.io.geometry import Geometry, Scan
 from fewscan.io.scans import write_scan
+from fewscan.testing.plans import multiples_of
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+# What the U-Net of five levels needs.
+BY_16 = multiples_of(16)
 TINY = (
     "plan.size=32",
     "network.channels=[4,8]",

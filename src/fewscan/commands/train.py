@@ -144,7 +144,7 @@ def _label_notes(plan: Plan) -> list[str]:
 def _plan(reporter: Reporter, index: DatasetIndex, split: Split, config: Config) -> Plan:
     with reporter.bar("measuring", len(split.train)) as step:
         fingerprint = take_fingerprint(index, split.train, step)
-    plan = make_plan(index, fingerprint, config.plan, config.network.stride)
+    plan = make_plan(index, fingerprint, config.plan, config.network.divisors)
     with reporter.bar("looking how scans lie", len(split.train)) as step:
         plan = plan.with_turns(find_turns(split.train, fingerprint, plan.viewing_axis, step))
     with reporter.bar("measuring what the canvas costs", len(split.labelled)) as step:

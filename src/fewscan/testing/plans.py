@@ -18,7 +18,7 @@ from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import read_dataset
 from fewscan.data.patches import cut
 from fewscan.data.phantom import make_phantom
-from fewscan.data.plans.base import Plan, PlanSettings
+from fewscan.data.plans.base import Divisors, Plan, PlanSettings
 from fewscan.data.plans.kinds import PlanFile, make_plan
 from fewscan.data.split import make_split
 from fewscan.data.store import StoredCase
@@ -79,7 +79,7 @@ class PlanContract:
         settings: Settings with which such a plan is made of a data set.
         grids: Shapes (z, y, x) and spacings in mm of the scans that are brought to the canvas.
         near: Least Dice of the classes that come back from the canvas, where the scan lies on it.
-        stride: Number of voxels that sides of a network's input have to be multiples of.
+        stride: Number of voxels that sides of the network's input have to be multiples of, along every axis.
     """
 
     plan: ClassVar[Plan]
@@ -109,12 +109,12 @@ class PlanContract:
         index = read_dataset(make_phantom(tmp_path / "phantom", patients=3, labelled=2, validation=0))
         fingerprint = take_fingerprint(index, make_split(index).train)
         settings = self.settings.model_copy(update={"kind": self.plan.kind})
-        plan = make_plan(index, fingerprint, settings, self.stride)
+        plan = make_plan(index, fingerprint, settings, multiples_of(self.stride))
         assert type(plan) is type(self.plan)
         assert (plan.dataset, plan.channel_names, plan.classes) == (index.name, index.channel_names, index.classes)
         assert all(side % self.stride == 0 for side in plan.size)
         assert plan.ndim == self.plan.ndim
-        assert plan == make_plan(index, fingerprint, settings, self.stride)
+        assert plan == make_plan(index, fingerprint, settings, multiples_of(self.stride))
 
     def test_a_plan_says_what_it_is_in_words(self) -> None:
         assert self.plan.describe()
@@ -251,6 +251,15 @@ class PlanContract:
             classes = np.arange(3).reshape(-1, *(1,) * plan.ndim)
             assembler.add(0.96 * (labels == classes).astype(np.float32) + np.float32(0.04 / 3), starts)
         return assembler.finish()
+
+
+def multiples_of(step: int) -> Divisors:
+    """What a network needs whose sides are multiples of one number along every axis, whatever they are.
+
+    Args:
+        step: The number.
+    """
+    return lambda sides, _: (step,) * len(sides)
 
 
 def _shuffled(starts: np.ndarray, block: int, seed: int) -> Iterator[np.ndarray]:

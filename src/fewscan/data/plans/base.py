@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -28,6 +29,9 @@ Scheme = Literal["zscore", "minmax", "ct"]
 Number = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
 Side = Annotated[int, Field(ge=1, le=1 << 14)]
 Shape = tuple[int, int, int]
+# Sides of a network's input in pixels or voxels, sides of one of those in mm (None: alike) → what the network needs the
+# former to be multiples of.
+Divisors = Callable[[tuple[int, ...], tuple[float, ...] | None], tuple[int, ...]]
 
 
 class PlanSettings(Settings):
@@ -135,14 +139,14 @@ class Plan(StrictModel, ABC):
 
     @classmethod
     @abstractmethod
-    def make(cls, index: DatasetIndex, fingerprint: Fingerprint, settings: Any, stride: int) -> Self:
+    def make(cls, index: DatasetIndex, fingerprint: Fingerprint, settings: Any, divisors: Divisors) -> Self:
         """Decide how the scans of a data set become input.
 
         Args:
             index: Data set with its channels and classes.
             fingerprint: Shapes, spacings, anatomy and intensities of its training cases.
             settings: What the user wants, of the class `Settings` of this kind of plan.
-            stride: Number of voxels that a network's input must be a multiple of, along every axis.
+            divisors: Function from sides of a network's input to what they must be multiples of.
 
         Raises:
             DataError: The data set does not show what has to be known.
@@ -300,6 +304,27 @@ class Plan(StrictModel, ABC):
             return self
         note = f"{turned} of {len(turns)} scans lie turned by 90°, 180° or 270° against the others"
         return self.model_copy(update={"turned": turned / len(turns), "notes": (*self.notes, note)})
+
+
+def round_up(sides: tuple[int, ...], spacing_mm: tuple[float, ...] | None, divisors: Divisors) -> tuple[int, ...]:
+    """Give the smallest sides, no smaller than these, that a network can be given.
+
+    A side that was rounded up may be halved once more than before, and is rounded again.
+
+    Args:
+        sides: Sides of a network's input in pixels or voxels.
+        spacing_mm: Sides of a pixel or voxel; None: they are alike.
+        divisors: Function from sides of a network's input to what they must be multiples of.
+
+    >>> round_up((100, 35), None, lambda sides, spacing: (16, 8))
+    (112, 40)
+    """
+    while True:
+        steps = divisors(sides, spacing_mm)
+        rounded = tuple(math.ceil(side / step) * step for side, step in zip(sides, steps, strict=True))
+        if rounded == sides:
+            return sides
+        sides = rounded
 
 
 def common_fields(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSettings) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, RootModel, SerializeAsAny, WrapValidator
 
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
-from fewscan.data.plans.base import Plan, PlanSettings
+from fewscan.data.plans.base import Divisors, Plan, PlanSettings
 from fewscan.errors import ConfigError
 from fewscan.registry import PLANS
 from fewscan.settings import PartSettings
@@ -59,17 +59,17 @@ PLAN_SETTINGS = PartSettings("kind of plan", AUTO, settings_class)
 AnyPlanSettings = Annotated[SerializeAsAny[PlanSettings], BeforeValidator(PLAN_SETTINGS.read)]
 
 
-def make_plan(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSettings, stride: int) -> Plan:
+def make_plan(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSettings, divisors: Divisors) -> Plan:
     """Decide how the scans of a data set become input.
 
     Args:
         index: Data set with its channels and classes.
         fingerprint: Shapes, spacings, anatomy and intensities of its training cases.
         settings: What the user wants.
-        stride: Number of voxels that a network's input must be a multiple of, along every axis.
+        divisors: Function from sides of a network's input to what they must be multiples of.
 
     Raises:
         DataError: The data set does not show what has to be known.
     """
     kind: type[Plan] = PLANS.find(FIRST_KIND if settings.kind == AUTO else settings.kind)
-    return kind.make(index, fingerprint, settings, stride)
+    return kind.make(index, fingerprint, settings, divisors)

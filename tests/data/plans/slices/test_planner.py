@@ -13,6 +13,7 @@ from fewscan.data.plans.slices.plan import SlicePlan
 from fewscan.data.plans.slices.planner import SliceSettings
 from fewscan.errors import DataError
 from fewscan.io.geometry import Geometry
+from support.scans import BY_16
 
 
 def fingerprint_of(shape=(10, 200, 220), spacing=(10.0, 1.5, 1.5), reach=60.0, scans=4) -> Fingerprint:
@@ -28,24 +29,26 @@ def index_of(channel="MRI"):
 
 
 def test_view_holds_the_labelled_anatomy_with_a_margin():
-    plan = SlicePlan.make(index_of(), fingerprint_of(), SliceSettings(size=64, margin=0.25), 16)
+    plan = SlicePlan.make(index_of(), fingerprint_of(), SliceSettings(size=64, margin=0.25), BY_16)
     assert plan.slice_axis == 0
     covered = [side * pixel for side, pixel in zip(plan.size, plan.spacing_mm, strict=True)]
     assert all(c >= 120 * 1.25 for c in covered)
     assert max(plan.size) == 64
-    few = SlicePlan.make(index_of(), fingerprint_of(scans=1), SliceSettings(size=64, margin=0.25), 16)
+    few = SlicePlan.make(index_of(), fingerprint_of(scans=1), SliceSettings(size=64, margin=0.25), BY_16)
     assert few.spacing_mm[0] > plan.spacing_mm[0]
 
 
 def test_pixels_are_never_finer_than_the_scans_and_sides_are_multiples_of_the_stride():
-    plan = SlicePlan.make(index_of(), fingerprint_of((30, 35, 50), (1.0, 1.0, 1.0), 17.0), SliceSettings(size=256), 16)
+    plan = SlicePlan.make(
+        index_of(), fingerprint_of((30, 35, 50), (1.0, 1.0, 1.0), 17.0), SliceSettings(size=256), BY_16
+    )
     assert plan.spacing_mm == (1.0, 1.0)
     assert plan.size == (48, 48)
 
 
 def axis_and_note(spacing, choice="auto", shape=(30, 35, 50)):
     plan = SlicePlan.make(
-        index_of(), fingerprint_of(shape, spacing, 12.0), SliceSettings(size=64, slice_axis=choice), 16
+        index_of(), fingerprint_of(shape, spacing, 12.0), SliceSettings(size=64, slice_axis=choice), BY_16
     )
     return plan.slice_axis, plan.notes[0]
 
@@ -86,21 +89,25 @@ def test_scans_that_are_cut_across_their_thick_slices_are_named():
     usual = fingerprint_of()
     odd = Geometry((200, 10, 220), (1.5, 10.0, 1.5), (0.0, 0.0, 0.0), usual.geometries[0].direction)
     mixed = replace(usual, geometries=(*usual.geometries[:3], odd))
-    notes = SlicePlan.make(index_of(), mixed, SliceSettings(), 16).notes
+    notes = SlicePlan.make(index_of(), mixed, SliceSettings(), BY_16).notes
     assert any("1 of 4 scans have their thick slices along another direction" in n and ": d." in n for n in notes)
-    assert not any("another direction" in note for note in SlicePlan.make(index_of(), usual, SliceSettings(), 16).notes)
+    assert not any(
+        "another direction" in note for note in SlicePlan.make(index_of(), usual, SliceSettings(), BY_16).notes
+    )
 
 
 def test_stretch_and_whole():
-    assert SlicePlan.make(index_of(), fingerprint_of(), SliceSettings(size=64, view="stretch"), 16).spacing_mm is None
-    whole = SlicePlan.make(index_of(), fingerprint_of(), SliceSettings(size=64, view="whole"), 16)
+    assert (
+        SlicePlan.make(index_of(), fingerprint_of(), SliceSettings(size=64, view="stretch"), BY_16).spacing_mm is None
+    )
+    whole = SlicePlan.make(index_of(), fingerprint_of(), SliceSettings(size=64, view="whole"), BY_16)
     assert whole.size[1] * whole.spacing_mm[1] >= 220 * 1.5
 
 
 def test_ct_is_normalised_by_the_labelled_foreground():
-    plan = SlicePlan.make(index_of("CT"), fingerprint_of(), SliceSettings(), 16)
+    plan = SlicePlan.make(index_of("CT"), fingerprint_of(), SliceSettings(), BY_16)
     how = plan.normalisation[0]
     assert (how.scheme, how.ct.lower, how.ct.upper) == ("ct", pytest.approx(-98), pytest.approx(298))
-    assert SlicePlan.make(index_of("T1"), fingerprint_of(), SliceSettings(), 16).normalisation[0].scheme == "zscore"
+    assert SlicePlan.make(index_of("T1"), fingerprint_of(), SliceSettings(), BY_16).normalisation[0].scheme == "zscore"
     with pytest.raises(DataError, match="none of the labelled training cases contains a foreground voxel"):
-        SlicePlan.make(index_of(), Fingerprint((), (), (), ()), SliceSettings(), 16)
+        SlicePlan.make(index_of(), Fingerprint((), (), (), ()), SliceSettings(), BY_16)

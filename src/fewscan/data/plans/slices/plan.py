@@ -16,7 +16,7 @@ from fewscan.classes import IGNORED
 from fewscan.data.assembler import Decode
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
-from fewscan.data.plans.base import Plan, PlanSettings, Shape, Side, common_fields
+from fewscan.data.plans.base import Divisors, Plan, PlanSettings, Shape, Side, common_fields
 from fewscan.data.plans.slices.assembler import SliceAssembler
 from fewscan.data.plans.slices.planner import SliceSettings, choose_view
 from fewscan.data.plans.slices.store import SliceStore
@@ -59,19 +59,21 @@ class SlicePlan(Plan):
     spacing_mm: tuple[Positive, Positive] | None
 
     @classmethod
-    def make(cls, index: DatasetIndex, fingerprint: Fingerprint, settings: SliceSettings, stride: int) -> SlicePlan:
+    def make(
+        cls, index: DatasetIndex, fingerprint: Fingerprint, settings: SliceSettings, divisors: Divisors
+    ) -> SlicePlan:
         """Decide slice axis, field of view, pixel size and normalisation.
 
         Args:
             index: Data set with its channels and classes.
             fingerprint: Shapes, spacings, anatomy and intensities of its training cases.
             settings: What the user wants.
-            stride: Number of pixels that the sides of slices are multiples of.
+            divisors: Function from sides of slices to what they must be multiples of.
 
         Raises:
             DataError: No labelled case shows any foreground.
         """
-        view = choose_view(index, fingerprint, settings, stride)
+        view = choose_view(index, fingerprint, settings, divisors)
         return cls(
             slice_axis=view.axis,
             size=view.size,

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
-from fewscan.data.plans.base import PlanSettings
+from fewscan.data.plans.base import Divisors, PlanSettings, round_up
 from fewscan.errors import DataError
 from fewscan.io.orientation import SLICE_AXES
 from fewscan.settings import NonNegative
@@ -66,14 +66,14 @@ class View(NamedTuple):
     notes: tuple[str, ...]
 
 
-def choose_view(index: DatasetIndex, fingerprint: Fingerprint, settings: SliceSettings, stride: int) -> View:
+def choose_view(index: DatasetIndex, fingerprint: Fingerprint, settings: SliceSettings, divisors: Divisors) -> View:
     """Decide slice axis, field of view and pixel size.
 
     Args:
         index: Data set, for the message.
         fingerprint: Shapes, spacings and anatomy of its training cases.
         settings: What the user wants.
-        stride: Number of pixels that the sides of slices are multiples of.
+        divisors: Function from sides of slices to what they must be multiples of.
 
     Raises:
         DataError: No labelled case shows any foreground.
@@ -86,11 +86,11 @@ def choose_view(index: DatasetIndex, fingerprint: Fingerprint, settings: SliceSe
         )
     axis, why = choose_slice_axis(fingerprint, settings)
     if settings.view == "stretch":
-        side = math.ceil(settings.size / stride) * stride
-        size, spacing = (side, side), None
-        notes = [f"slices are resized to {side}×{side} pixels whatever their spacing"]
+        height, width = round_up((settings.size, settings.size), None, divisors)
+        size, spacing = (height, width), None
+        notes = [f"slices are resized to {height}×{width} pixels whatever their spacing"]
     else:
-        size, spacing, notes = _fit_view(fingerprint, settings, axis, stride)
+        size, spacing, notes = _fit_view(fingerprint, settings, axis, divisors)
     return View(axis, size, spacing, (why, *_cut_across(fingerprint, axis), *notes))
 
 
@@ -131,7 +131,7 @@ def _cut_across(fingerprint: Fingerprint, axis: int) -> list[str]:
 
 
 def _fit_view(
-    fingerprint: Fingerprint, settings: SliceSettings, axis: int, stride: int
+    fingerprint: Fingerprint, settings: SliceSettings, axis: int, divisors: Divisors
 ) -> tuple[tuple[int, int], tuple[float, float], list[str]]:
     in_plane = [a for a in range(3) if a != axis]
     extent = fingerprint.largest_extent_mm[in_plane]
@@ -141,10 +141,11 @@ def _fit_view(
         view = np.minimum(extent, fingerprint.anatomy_mm[in_plane] * (1 + margin))
     native = float(fingerprint.median_spacing_mm[in_plane].min())
     pixel = max(float(view.max()) / settings.size, native)
-    sides = [max(stride, math.ceil(v / pixel / stride - 1e-6) * stride) for v in view]
+    needed = tuple(max(1, math.ceil(v / pixel - 1e-6)) for v in view)
+    height, width = round_up(needed, (pixel, pixel), divisors)
     notes = [
         f"field of view {view[0]:.0f}×{view[1]:.0f} mm around the centre of the slice "
         f"(scans reach {extent[0]:.0f}×{extent[1]:.0f} mm); what lies outside is background",
         f"pixels of {pixel:.3g} mm (median in the scans: {native:.3g} mm)",
     ]
-    return (sides[0], sides[1]), (pixel, pixel), notes
+    return (height, width), (pixel, pixel), notes

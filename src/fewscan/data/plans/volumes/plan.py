@@ -16,7 +16,7 @@ from fewscan.classes import IGNORED
 from fewscan.data.assembler import Decode
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
-from fewscan.data.plans.base import Plan, PlanSettings, Shape, Side, common_fields
+from fewscan.data.plans.base import Divisors, Plan, PlanSettings, Shape, Side, common_fields
 from fewscan.data.plans.volumes.assembler import VolumeAssembler
 from fewscan.data.plans.volumes.planner import VolumeSettings, choose_view
 from fewscan.data.plans.volumes.store import VolumeStore
@@ -68,20 +68,22 @@ class VolumePlan(Plan):
         return self
 
     @classmethod
-    def make(cls, index: DatasetIndex, fingerprint: Fingerprint, settings: VolumeSettings, stride: int) -> VolumePlan:
+    def make(
+        cls, index: DatasetIndex, fingerprint: Fingerprint, settings: VolumeSettings, divisors: Divisors
+    ) -> VolumePlan:
         """Decide voxel size, field of view, patch and normalisation.
 
         Args:
             index: Data set with its channels and classes.
             fingerprint: Shapes, spacings, anatomy and intensities of its training cases.
             settings: What the user wants.
-            stride: Number of voxels that the sides of patches are multiples of.
+            divisors: Function from sides of patches to what they must be multiples of.
 
         Raises:
             DataError: No labelled case shows any foreground.
             ConfigError: The smallest patch of the network has more voxels than there may be.
         """
-        view = choose_view(index, fingerprint, settings, lambda size, _: (stride,) * len(size))
+        view = choose_view(index, fingerprint, settings, divisors)
         return cls(
             size=view.size,
             spacing_mm=view.spacing_mm,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
-from fewscan.data.plans.base import PlanSettings, Shape
+from fewscan.data.plans.base import Divisors, PlanSettings, Shape, round_up
 from fewscan.errors import ConfigError, DataError
 from fewscan.settings import NonNegative, Share
 
@@ -21,9 +21,6 @@ STRONG_ANISOTROPY = 3
 FINE_PERCENTILE = 10
 # Voxels grow, and windows shrink, by so little at a time until they fit.
 FINER = 1.01
-
-# Sides of a patch and of its voxels in mm → what a network needs its sides to be multiples of.
-Divisors = Callable[[tuple[int, ...], tuple[float, ...]], tuple[int, ...]]
 
 
 class VolumeSettings(PlanSettings):
@@ -83,7 +80,7 @@ def choose_view(index: DatasetIndex, fingerprint: Fingerprint, settings: VolumeS
         index: Data set, for the message.
         fingerprint: Shapes, spacings and anatomy of its training cases.
         settings: What the user wants.
-        divisors: Function from sides of a patch and of its voxels to what the sides have to be multiples of.
+        divisors: Function from sides of a patch to what they must be multiples of.
 
     Raises:
         DataError: No labelled case shows any foreground.
@@ -107,7 +104,7 @@ def choose_view(index: DatasetIndex, fingerprint: Fingerprint, settings: VolumeS
     )
     for factor in _growing(settings.coarsest):
         spacing = _coarsened(native, factor)
-        size = round_up(_sides(view, spacing), spacing, divisors)
+        size = _rounded(_sides(view, spacing), spacing, divisors)
         if math.prod(size) <= settings.voxels:
             patch = "all of it is one patch: there are no windows"
             return View(size, size, spacing, (seen, _voxels_note(spacing, native), patch))
@@ -138,22 +135,9 @@ def native_spacing(fingerprint: Fingerprint) -> Float[np.ndarray, " 3"]:
     return spacing
 
 
-def round_up(sides: Shape, spacing_mm: tuple[float, float, float], divisors: Divisors) -> Shape:
-    """The smallest sides, no smaller than these, that a network can be given.
-
-    A side that was rounded up may be halved once more than before, and has to be rounded again.
-
-    Args:
-        sides: Sides in voxels.
-        spacing_mm: Sides of a voxel.
-        divisors: Function from sides of a patch and of its voxels to what the sides have to be multiples of.
-    """
-    while True:
-        steps = divisors(sides, spacing_mm)
-        first, second, third = (math.ceil(side / step) * step for side, step in zip(sides, steps, strict=True))
-        if (first, second, third) == sides:
-            return sides
-        sides = (first, second, third)
+def _rounded(sides: Shape, spacing: tuple[float, float, float], divisors: Divisors) -> Shape:
+    first, second, third = round_up(sides, spacing, divisors)
+    return first, second, third
 
 
 def _window(
@@ -165,11 +149,11 @@ def _window(
 ) -> Shape:
     """The largest patch that is as long in mm along all axes, where the field of view is as long as that."""
     edge = float(view.max())
-    size = round_up(field, spacing, divisors)
+    size = _rounded(field, spacing, divisors)
     while math.prod(size) > voxels:
         edge /= FINER
         sides = _sides(np.minimum(view, edge), spacing)
-        size = round_up(sides, spacing, divisors)
+        size = _rounded(sides, spacing, divisors)
         if sides == (1, 1, 1) and math.prod(size) > voxels:
             raise ConfigError(
                 f"plan.voxels={voxels}: the network's smallest input is {_by(size, 'd')} voxels. "
