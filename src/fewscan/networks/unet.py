@@ -253,8 +253,12 @@ def make_blocks(settings: UNetSettings, ndim: int, upsampling: Upsampling = "lin
 
 
 def make_classifier(channels: int, n_classes: int, ndim: int) -> nn.Module:
-    """The convolution from a decoder's finest map to logits."""
-    return Convolution[ndim](channels, n_classes, kernel_size=3, padding=1)
+    """The convolution from a decoder's finest map to logits: 3 wide in 2D, as published, 1 wide in 3D, as nnU-Net's.
+
+    In 3D a 3-wide one is a tenth of a training step of 8-16-32-64-128 channels at 96×80×48: 112 of 950 ms measured.
+    """
+    width = 3 if ndim == 2 else 1
+    return Convolution[ndim](channels, n_classes, kernel_size=width, padding=width // 2)
 
 
 class Decoder(nn.Module):
