@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from fewscan.networks.heads import cut_patches
 from fewscan.testing.methods import SIZES, step_info
 from support.steps import build, start
 
@@ -71,7 +70,7 @@ def test_anchors_are_other_images_and_the_batch_joins_the_bank_afterwards():
 
 def test_bank_of_locations_has_a_place_for_every_patch():
     method = build("action")
-    patches = cut_patches(torch.zeros(1, 1, *SIZES[0]), method.patch, method.patch // 2)
+    patches = method.regions.cut(torch.zeros(1, 1, *SIZES[0]))
     assert method.bank_local.entries.shape[:2] == (36, patches.shape[1])
 
 

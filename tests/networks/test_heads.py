@@ -1,7 +1,10 @@
+import itertools
+
 import pytest
 import torch
+from torch import nn
 
-from fewscan.networks.heads import GlobalProjector, LocalProjector, RepresentationHead, cut_patches
+from fewscan.networks.heads import GlobalProjector, LocalProjector, Regions, RepresentationHead, cut_patches
 
 
 @pytest.mark.parametrize(
@@ -27,6 +30,33 @@ def test_patches_are_not_mixed_between_images(generator):
     # Locations in row-major order: rows 0, 2, 4 and columns 0, 2.
     assert torch.equal(patches[:, 3], maps[:, :, 2:6, 2:6])
     assert cut_patches(torch.zeros(1, 1, 4, 4, 4), 2, 2).shape == (1, 8, 1, 2, 2, 2)
+
+
+@pytest.mark.parametrize("size", [(16, 32, 24), (48, 8, 16)])
+def test_places_of_volumes_are_half_of_each_side_and_a_quarter_apart(size, generator):
+    maps = torch.randn(2, 3, *size, generator=generator)
+    found = Regions.of(size).cut(maps)
+    assert found.shape == (2, 27, 3, 4, 4, 4)
+    starts = [[0, side // 4, side // 2] for side in size]
+    for number, corner in enumerate(itertools.product(*starts)):
+        window = tuple(slice(start, start + side // 2) for start, side in zip(corner, size, strict=True))
+        cube = maps[(slice(None), slice(None), *window)]
+        torch.testing.assert_close(found[:, number], nn.AdaptiveAvgPool3d(4)(cube))
+
+
+@pytest.mark.parametrize("size", [(30, 22, 50), (7, 9, 5)])
+def test_every_voxel_is_in_a_place(size):
+    maps = torch.zeros(1, 1, *size, requires_grad=True)
+    cut = Regions.of(size).cut(maps)
+    assert cut.shape[1] == 27
+    cut.sum().backward()
+    assert (maps.grad > 0).all()
+
+
+def test_places_of_slices_are_those_of_the_paper():
+    regions = Regions.of((256, 256))
+    assert (regions.patch, regions.stride, regions.pooled) == (64, 32, 8)
+    assert regions.cut(torch.zeros(1, 2, 256, 256)).shape == (1, 49, 2, 64, 64)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

@@ -28,8 +28,8 @@ from fewscan.networks.ema import make_teacher, update_teacher, warmed_momentum
 from fewscan.networks.heads import (
     GlobalProjector,
     LocalProjector,
+    Regions,
     RepresentationHead,
-    cut_patches,
     predictor,
 )
 from fewscan.networks.modes import Statistics
@@ -160,16 +160,15 @@ class ActionBase(AveragedTeacher):
         channels = self.student.pyramid_channels
         self.project_global = GlobalProjector(channels[0], settings.embedding)
         self.predict_global = predictor(settings.embedding, settings.embedding)
-        self.project_local = LocalProjector(spec.n_classes, ndim)
+        self.regions = Regions.of(spec.size)
+        self.project_local = LocalProjector(spec.n_classes, ndim, self.regions.pooled)
         self.predict_local = predictor(self.project_local.embedding, hidden=256)
         self.represent = RepresentationHead(sum(channels), settings.representation, ndim, spec.precision)
         self.project_global_teacher = make_teacher(self.project_global)
         self.project_local_teacher = make_teacher(self.project_local)
-        # The paper's patches: 64 wide, 32 apart at 256×256, hence a quarter and an eighth of the side.
-        self.patch = max(1, max(spec.size) // 4)
-        patches = cut_patches(torch.zeros(1, 1, *spec.size), self.patch, max(1, self.patch // 2)).shape[1]
+        places = self.regions.cut(torch.zeros(1, 1, *spec.size)).shape[1]
         self.bank_global = MemoryBank(settings.bank_size, (settings.embedding,))
-        self.bank_local = MemoryBank(settings.bank_size, (patches, self.project_local.embedding))
+        self.bank_local = MemoryBank(settings.bank_size, (places, self.project_local.embedding))
         self.stage = "global"
 
     def stages(self) -> tuple[Stage, ...]:
@@ -255,10 +254,9 @@ class ActionBase(AveragedTeacher):
 
     def _local_loss(self, logits_student: Tensor, logits_teacher: Tensor, info: StepInfo) -> Tensor:
         """L_local (section 2): patches of the output maps, each against the bank's entries of its location."""
-        stride = max(1, self.patch // 2)
         with torch.no_grad():
-            z_teacher = self.project_local_teacher(cut_patches(logits_teacher, self.patch, stride))
-        z_student = self.predict_local(self.project_local(cut_patches(logits_student, self.patch, stride)))
+            z_teacher = self.project_local_teacher(self.regions.cut(logits_teacher))
+        z_student = self.predict_local(self.project_local(self.regions.cut(logits_student)))
         self.record_embeddings("local", z_student)
         return self._distil(z_student, z_teacher, self.bank_local, info)
 

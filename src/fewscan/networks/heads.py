@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -71,6 +72,41 @@ def _starts(side: int, patch: int, stride: int) -> list[int]:
 def _window(maps: Tensor, corner: Sequence[int], sides: Sequence[int]) -> Tensor:
     window = [slice(start, start + side) for start, side in zip(corner, sides, strict=True)]
     return maps[(slice(None), slice(None), *window)]
+
+
+class Regions(NamedTuple):
+    """How a map is cut into the places that ACTION's stage ii compares.
+
+    Attributes:
+        patch: Side of a place in pixels, or in cells.
+        stride: Step from place to place, in the same.
+        pooled: Side that each place is pooled to.
+        cells: Side of the grid that the whole map is pooled to before it is cut; None: it is cut as it is.
+    """
+
+    patch: int
+    stride: int
+    pooled: int
+    cells: int | None = None
+
+    @classmethod
+    def of(cls, size: tuple[int, ...]) -> Regions:
+        """Places of images of a size.
+
+        In 2D the paper's, 64 wide, 32 apart at 256×256, hence a quarter and an eighth of the longer side. In 3D 27 of
+        half of each side, a quarter apart; they overlap so much that pooling each by itself would read every voxel
+        three times: measured with gradient at 96×80×48, 107 ms instead of 11.
+        """
+        if len(size) == 2:
+            patch = max(1, max(size) // 4)
+            return cls(patch, max(1, patch // 2), pooled=8)
+        return cls(patch=4, stride=2, pooled=4, cells=8)
+
+    def cut(self, maps: Float[Tensor, "b c *space"]) -> Tensor:
+        """(b, c, *space) → (b, p, c, *place), places in row-major order; together they reach every border."""
+        if self.cells is not None:
+            maps = AdaptivePool[maps.ndim - 2](self.cells)(maps)
+        return cut_patches(maps, self.patch, self.stride)
 
 
 class LocalProjector(nn.Module):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pytest
 
 N_CLASSES = 3
-SIZES: tuple[tuple[int, ...], ...] = ((16, 24), (8, 8, 8))
+SIZES: tuple[tuple[int, ...], ...] = ((16, 24), (16, 32, 24))
 SMALL_NETWORK = UNetSettings(channels=(4, 6, 8), dropout=(0, 0, 0.2))
 TRAINING = TrainingSettings(updates=6, labelled=2, unlabelled=2)
 
