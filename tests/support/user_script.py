@@ -30,6 +30,30 @@ def train_and_look(dataset: str, folder: str) -> fewscan.Run:
     return run
 
 
+class Watch(fewscan.Callback):
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_update(self, info: fewscan.UpdateInfo) -> None:
+        self.rates.append(info.learning_rate)
+        assert_type((info.done, info.total, info.stage.name, info.phase.name), tuple[int, int, str, str])
+        if info.is_log_due:
+            highest = max(info.terms.values(), key=float)
+            values: dict[str, float | None] = {"highest": float(highest), "rate": self.rates[-1]}
+            self.tell({"update": info.done, "stage": info.stage.name, "values": values})
+
+    def state_dict(self) -> dict[str, object]:
+        return {"rates": self.rates}
+
+
+def train_and_watch(dataset: Path) -> list[float]:
+    watch = Watch()
+    run = fewscan.train(dataset, "run", callbacks=[watch])
+    for record in run.records:
+        assert_type(record.get("values", {}), dict[str, float | None])
+    return watch.rates
+
+
 def predict_and_score(run: fewscan.Run, scans: list[Path]) -> fewscan.Evaluation:
     masks = fewscan.predict(run, scans, output="masks", tta=True)
     assert_type(masks, fewscan.Predictions)
