@@ -102,6 +102,15 @@ def test_a_signal_to_one_rank_stops_both_and_they_go_on_exactly(two, at):
         assert all(torch.equal(broken["state"][key], value) for key, value in whole["state"].items())
 
 
+def test_what_a_phase_adds_is_one_on_both_ranks_and_goes_on_exactly(two):
+    first, second = (rank["phases"] for rank in two)
+    assert {"sites.here.weight", "sites.there.weight"} < first["state"].keys()
+    for other in (second, *(rank["broken phases"] for rank in two)):
+        assert other["losses"] == first["losses"]
+        assert other["state"].keys() == first["state"].keys()
+        assert all(torch.equal(other["state"][key], value) for key, value in first["state"].items())
+
+
 @pytest.mark.parametrize(("precision", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.03)])
 def test_batch_normalisation_is_that_of_the_whole_batch(two, precision, tolerance):
     wanted = run_norm(precision)

@@ -19,7 +19,8 @@ from fewscan.config import CheckpointSettings
 from fewscan.distributed import collectives as ranks
 from fewscan.distributed.batchnorm import synchronise
 from fewscan.engine.checkpoint import Checkpoints, Generators
-from fewscan.engine.loop import average_gradients, broadcast_initial_state, weighted_sum
+from fewscan.engine.loop import average_gradients, broadcast_initial_state, fit, weighted_sum
+from fewscan.engine.phases import LoopSettings
 from fewscan.engine.statistics import clean_statistics
 from fewscan.errors import Interrupted
 from fewscan.methods.base import Batch, ModelSpec, TrainingSettings
@@ -27,6 +28,7 @@ from fewscan.networks.unet import UNetSettings
 from fewscan.optimiser import OptimiserSettings, make_optimiser
 from fewscan.registry import METHODS
 from fewscan.testing.methods import SIZES, step_info
+from support.sites import FIRST, OverSites, phases_of
 from support.steps import Store, settings_for
 from support.trainings import Stopper, config_of, told, train
 
@@ -187,6 +189,24 @@ def run_broken(name, folder, at):
     raise AssertionError("nothing was stopped")
 
 
+def run_phases(folder, at=None):
+    """A training of two phases, the second of which adds what is drawn; stopped if wanted, and gone on with."""
+    checkpoints = Checkpoints(folder / "phases", CheckpointSettings(every=0, minutes=0))
+    settings = LoopSettings.of(CONFIG)
+    if at is not None:
+        method = OverSites()
+        try:
+            fit(method, phases_of(method), settings, told(None, None, Stopper(at)), checkpoints=checkpoints)
+        except Interrupted:
+            ranks.largest_over_ranks(0)
+        else:
+            raise AssertionError("nothing was stopped")
+    method = OverSites()
+    resume = checkpoints.newest(print) if at is not None else None
+    records = fit(method, phases_of(method), settings, told(), resume=resume)
+    return {"state": method.state_dict(), "losses": [record["loss"] for record in records]}
+
+
 def run_clean():
     """Clean statistics as the first rank has them, the others do not wait for it; all buffers afterwards."""
     method = build("action", **SMALL).double()
@@ -207,6 +227,8 @@ def main(folder):
         found |= {f"fit {name}": run_fit(name) for name in ("action", "action_pp")}
         found |= {f"broken {at}": run_broken("action", folder, at) for at in (2, 8)}
         found |= {f"norm {precision}": run_norm(precision) for precision in (torch.float32, torch.bfloat16)}
+        found["phases"] = run_phases(folder)
+        found["broken phases"] = run_phases(folder, FIRST + 2)
         found["clean"] = run_clean()
         found["draws"] = torch.rand(3)
         found["text"] = ranks.text_from_first("ψ" if ranks.rank() == 0 else "")
