@@ -23,6 +23,7 @@ class Part(StrEnum):
     """What can be measured; each is the module of that name."""
 
     STEPS = "steps"
+    VOLUMES = "volumes"
     AUGMENTATION = "augmentation"
     PREDICTION = "prediction"
     EVALUATION = "evaluation"

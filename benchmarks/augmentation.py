@@ -30,7 +30,7 @@ def measure(options: Options, reporter: Reporter) -> list[Measured]:
     measured = []
     for size in options.sizes:
         reporter.say(f"augmentation, {size}²")
-        training = Training(Variant("action", "anatomical", size), options)
+        training = Training.of(Variant("action", "anatomical", size), options)
         measured += _throughput(training, size, options)
         measured.append(_share(training, size, options))
     return measured
@@ -80,7 +80,14 @@ def _views(training: Training) -> dict[str, Callable[[], object]]:
 
 
 def _share(training: Training, size: int, options: Options) -> Measured:
-    """Time inside `Augmentation` and `Batches.draw` in real steps."""
+    seconds, percent = share_of_step(training, options)
+    targets = [Target("share of a step", percent, "at most", MOST_PERCENT, "%")] if size == TARGET_SIZE else []
+    what = f"all of a fine-tuning step {size}²"
+    return Measured("augmentation", what, seconds, figures={"% of the step": percent}, targets=targets)
+
+
+def share_of_step(training: Training, options: Options) -> tuple[list[float], float]:
+    """Seconds inside `Augmentation` and `Batches.draw` in real steps, and how many per cent of the steps they are."""
     wait = waiting_for(options.where)
     views = [name for name, value in vars(Augmentation).items() if callable(value) and not name.startswith("_")]
     seconds, percents = [], []
@@ -95,7 +102,4 @@ def _share(training: Training, size: int, options: Options) -> Measured:
         if repetition >= 0:
             seconds.append(watch.seconds)
             percents.append(100 * watch.seconds / step)
-    percent = statistics.median(percents)
-    targets = [Target("share of a step", percent, "at most", MOST_PERCENT, "%")] if size == TARGET_SIZE else []
-    what = f"all of a fine-tuning step {size}²"
-    return Measured("augmentation", what, seconds, figures={"% of the step": percent}, targets=targets)
+    return seconds, statistics.median(percents)

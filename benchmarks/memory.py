@@ -44,7 +44,7 @@ def train_mapped(folder: Path, size: int, options: Options) -> tuple[list[float]
     resident until the system wants them back, but not as anonymous.
     """
     store = SliceStore(folder, options.where, resident=False)
-    training = Training(Variant("action", "anatomical", size), options, store)
+    training = Training.of(Variant("action", "anatomical", size), options, store)
     slices = store.patches
     with watched_anonymous_memory() as anonymous:
         for start in range(0, len(slices), FETCHED_AT_ONCE):

@@ -50,7 +50,7 @@ def measure(options: Options, reporter: Reporter) -> list[Measured]:
 
 def _measure(size: int, options: Options) -> list[Measured]:
     variant = Variant("action", STAGE, size)
-    training, deterministic = Training(variant, options), Training(variant, options)
+    training, deterministic = Training.of(variant, options), Training.of(variant, options)
     checkpoints = Checkpoints(options.folder / f"checkpoints{size}", training.config.checkpoint)
 
     def deterministic_step() -> None:

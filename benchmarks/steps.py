@@ -15,6 +15,8 @@ from benchmarks.measure import alone, interleave, peak_bytes, waiting_for
 from benchmarks.options import Options
 from benchmarks.results import GIB, Measured, Target
 from benchmarks.slices import draw_cache, plan_of
+from fewscan.config import Config
+from fewscan.data.plans.base import Plan
 from fewscan.data.plans.slices.store import SliceStore
 from fewscan.data.store import Store
 from fewscan.engine.batches import Batches
@@ -62,24 +64,40 @@ class Training:
     """A method in the middle of a stage.
 
     Args:
-        variant: what to train.
-        options: of the run.
-        store: where slices come from; None draws a small cache that is kept in memory.
+        config: resolved settings.
+        plan: of the store.
+        store: where patches come from.
+        where: to train.
+        stage: name of the stage.
+        dense: whether L_anco and its head are those that are published.
     """
 
-    def __init__(self, variant: Variant, options: Options, store: Store | None = None) -> None:
-        self.store = store or drawn_store(variant.size, options)
-        plan, where = plan_of(variant.size), options.where
-        self.config = options.config(variant.size, variant.method, variant.settings).resolved(plan, where)
-        torch.manual_seed(self.config.seed)
-        self.method = build_method(self.config, plan, where).train()
-        self.stage = next(stage for stage in self.method.stages() if stage.name == variant.stage)
+    def __init__(
+        self, config: Config, plan: Plan, store: Store, where: torch.device, *, stage: str, dense: bool = False
+    ) -> None:
+        self.config, self.store, self.dense = config, store, dense
+        torch.manual_seed(config.seed)
+        self.method = build_method(config, plan, where).train()
+        self.stage = next(each for each in self.method.stages() if each.name == stage)
         self.method.start_stage(self.stage)
-        self.batches = Batches(self.store, self.config.seed)
-        self.generator = torch.Generator(options.where).manual_seed(self.config.seed)
-        self.optimiser = make_optimiser(self.method, self.config.optimiser)
-        self.dense = variant.kind == "dense"
+        self.batches = Batches(store, config.seed)
+        self.generator = torch.Generator(where).manual_seed(config.seed)
+        self.optimiser = make_optimiser(self.method, config.optimiser)
         self.update = 0
+
+    @classmethod
+    def of(cls, variant: Variant, options: Options, store: Store | None = None) -> Training:
+        """On slices.
+
+        Args:
+            variant: what to train.
+            options: of the run.
+            store: where slices come from; None draws a small cache that is kept in memory.
+        """
+        plan, where = plan_of(variant.size), options.where
+        config = options.config(variant.size, variant.method, variant.settings).resolved(plan, where)
+        store = store or drawn_store(variant.size, options)
+        return cls(config, plan, store, where, stage=variant.stage, dense=variant.kind == "dense")
 
     def step(self) -> dict[str, torch.Tensor]:
         """What `fewscan.engine.loop.fit` does for one update, from the draw to the teacher; the loss terms."""
@@ -132,7 +150,7 @@ def measure(options: Options, reporter: Reporter) -> list[Measured]:
     for size in options.sizes:
         chosen = variants(size, options)
         reporter.say(f"steps, {size}²: {len(chosen)} variants in turns")
-        trainings = {str(variant): Training(variant, options) for variant in chosen}
+        trainings = {str(variant): Training.of(variant, options) for variant in chosen}
         for training in trainings.values():
             training.checked_step()
         tasks = {name: training.step for name, training in trainings.items()}
@@ -157,8 +175,8 @@ def run_alone(variant: Variant, options: Options, repetitions: int) -> tuple[lis
     The dense version warms up on small slices: its steps are too long to throw one away.
     """
     small = replace(variant, size=DENSE_WARM_UP_SIZE) if variant.kind == "dense" else variant
-    Training(small, options).checked_step()
-    training = Training(variant, options)
+    Training.of(small, options).checked_step()
+    training = Training.of(variant, options)
     seconds = interleave({"step": training.step}, 0, repetitions, waiting_for(options.where))
     return seconds["step"], peak_bytes(options.where)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import augmentation, evaluation, memory, prediction, reliability, steps
+from benchmarks import augmentation, evaluation, memory, prediction, reliability, steps, volumes
 from benchmarks.__main__ import report
 from benchmarks.measure import Stopwatch, alone, interleave, memory_bytes
 from benchmarks.options import Options
@@ -47,7 +47,7 @@ def check(measured):
 @pytest.fixture
 def no_other_process(monkeypatch):
     """A fresh process takes seconds to import PyTorch; here the numbers do not matter."""
-    for module in (steps, memory, evaluation):
+    for module in (steps, memory, evaluation, volumes):
         monkeypatch.setattr(module, "alone", lambda _threads, function, *args: function(*args))
 
 
@@ -66,7 +66,7 @@ def test_steps(options):
 def test_dense_and_floor_steps_are_other_steps(options):
     terms = {}
     for kind in ("ours", "floor", "dense"):
-        training = steps.Training(steps.Variant("action", "anatomical", SIZE, kind), options)
+        training = steps.Training.of(steps.Variant("action", "anatomical", SIZE, kind), options)
         training.checked_step()
         terms[kind] = {name: float(term) for name, term in training.step().items()}
     assert set(terms["floor"]) == {"sup", "unsup"}
@@ -76,8 +76,20 @@ def test_dense_and_floor_steps_are_other_steps(options):
     assert terms["dense"]["anco"] == pytest.approx(terms["ours"]["anco"], rel=0.2)
 
 
+@pytest.mark.usefixtures("no_other_process")
+def test_volumes(options, monkeypatch):
+    monkeypatch.setattr(volumes, "DENSE_WARM_UP_PATCH", (8, 16, 16))
+    options = replace(options, repetitions=1)
+    rows = check(volumes.measure(options, QUIET, patch=(8, 24, 16)))
+    assert {name.split()[0] for name in rows} == {*volumes.STEPS, "augmentation,"}
+    ours = rows["action anatomical 8×24×16 ours"]
+    assert [target.what for target in ours.targets] == ["time", "peak memory", "head and L_anco"]
+    assert set(ours.figures) == {"dense / ours"}
+    json.dumps(report(list(rows.values()), options), allow_nan=False)
+
+
 def test_every_class_has_hard_queries_in_every_batch(options):
-    training = steps.Training(steps.Variant("action", "anatomical", SIZE), options)
+    training = steps.Training.of(steps.Variant("action", "anatomical", SIZE), options)
     for _ in range(10):
         batch = training.batches.draw(training.stage)
         probs = training.method.student(batch.images_labelled).softmax(1)
@@ -86,7 +98,7 @@ def test_every_class_has_hard_queries_in_every_batch(options):
 
 
 def test_classes_are_imbalanced_as_in_acdc(options):
-    training = steps.Training(steps.Variant("action", "anatomical", 128), options)
+    training = steps.Training.of(steps.Variant("action", "anatomical", 128), options)
     labels = training.store.labels(training.store.labelled[:])
     shares = torch.bincount(labels.flatten()) / labels.numel()
     assert shares[0] > 0.9

@@ -84,6 +84,6 @@ def test_nothing_to_contrast_is_zero_with_a_graph(head, maps, generator):
 
 
 def test_a_method_without_a_head_has_no_dense_step(tmp_path):
-    training = Training(Variant("supervised", "supervised", 32), Options(tmp_path, threads=1))
+    training = Training.of(Variant("supervised", "supervised", 32), Options(tmp_path, threads=1))
     with pytest.raises(TypeError, match="no representation head"), dense_steps(training.method):
         pass
