@@ -35,6 +35,7 @@ STEPS = {
     "action_pp": ("anatomical",),
 }
 NETWORK = ("network.channels=[8,16,32,64,128]", "network.dropout=[0,0,0,0.1,0.2]")
+PRETRAINING = ("global.unlabelled", "local.labelled", "local.unlabelled")
 MOST_SECONDS = 0.9
 MOST_MEMORY_GIB = 2.0
 MOST_PERCENT = 20.0
@@ -73,7 +74,9 @@ class Step:
 
     def config(self, options: Options) -> Config:
         """The recipe for two cores, with the network that they can afford."""
-        batch = ("training.labelled=2", "training.unlabelled=2")
+        batch = ["training.labelled=2", "training.unlabelled=2"]
+        if self.method == "action":
+            batch += [f"methods.action.pretraining.{part}=2" for part in PRETRAINING]
         floor = (f"methods.{self.method}.use_anco=false",) if self.kind == "floor" else ()
         settings = (f"precision={options.precision}", *NETWORK, *batch, *options.settings, *floor)
         return load_config("quick", settings, options.where.type, method=self.method, seed=0)

@@ -4,7 +4,13 @@ import torch.nn.functional as F
 
 from fewscan.losses.interpolation import gather_neighbourhoods, mean_neighbourhoods
 
-CASES = [((12, 10), [(3, 3), (6, 5), (12, 10)]), ((5, 9), [(1, 1), (2, 3)]), ((6, 4, 8), [(2, 1, 2), (6, 4, 8)])]
+CASES = [
+    ((12, 10), [(3, 3), (6, 5), (12, 10)]),
+    ((5, 9), [(1, 1), (2, 3)]),
+    ((6, 4, 8), [(2, 1, 2), (6, 4, 8)]),
+    # Thick slices: the first axis is halved last.
+    ((5, 12, 8), [(3, 3, 2), (5, 3, 2), (5, 6, 4), (5, 12, 8)]),
+]
 
 
 def pyramid_and_windows(size, levels, generator):
