@@ -135,12 +135,37 @@ def resample_volume(
     step = max(1, PLANES_AT_A_TIME // math.prod(volume.shape[1:]))
     for start in range(first, last, step):
         some = values(volume[start : min(start + step, last)])
-        planes[start - first :][: len(some)] = resample(some, rows, columns)
-    return resample_first(planes, np.ascontiguousarray(depths[:, first:last]))
+        planes[start - first :][: len(some)] = resample_along(resample_along(some, rows, 1), columns, 2)
+    return resample_along(planes, depths[:, first:last], 0)
 
 
-def resample_first(
-    planes: Float32[np.ndarray, " n *rest"], depths: Float32[np.ndarray, "m n"]
-) -> Float32[np.ndarray, " m *rest"]:
-    """Resample along the first axis."""
-    return (depths @ planes.reshape(len(planes), math.prod(planes.shape[1:]))).reshape(len(depths), *planes.shape[1:])
+def resample_along(
+    values: Float32[np.ndarray, "*shape"], matrix: Float32[np.ndarray, "m n"], axis: int
+) -> Float32[np.ndarray, "*resampled"]:
+    """Resample along one axis by a band of weights: a product of all of the matrix took fifteen times as long.
+
+    Args:
+        values: What is resampled, of n numbers along the axis.
+        matrix: Weights, which are 0 but for a few neighbours in every row.
+        axis: Number of the axis, from 0.
+
+    >>> halves = np.array([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5], [0, 0, 0, 0]], np.float32)
+    >>> resample_along(np.array([[2, 4, 6, 10]], np.float32), halves, axis=1).tolist()
+    [[3.0, 8.0, 0.0]]
+    """
+    if not matrix.any():
+        return np.zeros((*values.shape[:axis], len(matrix), *values.shape[axis + 1 :]), np.float32)
+    is_used = matrix != 0
+    first = is_used.argmax(axis=1)
+    end = np.where(is_used.any(axis=1), matrix.shape[1] - is_used[:, ::-1].argmax(axis=1), first)
+    width = int((end - first).max())
+    first = np.minimum(first, matrix.shape[1] - width)
+    shape = [1] * values.ndim
+    shape[axis] = len(matrix)
+    total = values.take(first, axis)
+    total *= matrix[np.arange(len(matrix)), first].reshape(shape)
+    for neighbour in range(1, width):
+        part = values.take(first + neighbour, axis)
+        part *= matrix[np.arange(len(matrix)), first + neighbour].reshape(shape)
+        total += part
+    return total

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float32, Int
 from fewscan.data.assembler import Assembled, Assembler, Decode
 from fewscan.data.plans.base import Shape
 from fewscan.data.plans.volumes.windows import window_shares, window_starts
-from fewscan.data.resample import AxisMap, resample, resample_first
+from fewscan.data.resample import AxisMap, resample_along
 
 # Probabilities on the scan's grid at a time: 64 MiB of float32.
 VALUES_AT_A_TIME = 1 << 24
@@ -107,8 +107,8 @@ class VolumeAssembler(Assembler):
         planes = np.zeros((len(used), classes, *self._canvas[1:]), np.float32)
         for number, plane in enumerate(used.tolist()):
             planes[number] = self._sums[plane]
-        between = resample_first(planes, np.ascontiguousarray(self._depths[first:end, used]))
-        probs = resample(between, self._rows, self._columns)
+        between = resample_along(planes, self._depths[first:end, used], 0)
+        probs = resample_along(resample_along(between, self._rows, 2), self._columns, 3)
         # What lies beyond the canvas is background.
         probs[:, 0] += 1 - probs.sum(axis=1)
         self._put(first, end, probs.swapaxes(0, 1))

@@ -132,7 +132,7 @@ class VolumePlan(Plan):
             reached = tuple(_reach(part) for part in parts)
             if any(rows.start == rows.stop for rows in reached):
                 continue
-            parts = [np.ascontiguousarray(part[rows]) for part, rows in zip(parts, reached, strict=True)]
+            parts = [part[rows] for part, rows in zip(parts, reached, strict=True)]
             share = resample_volume(mask[box], parts, _shares_of(number))
             others[reached] += share
             is_larger = share > largest[reached]

@@ -41,7 +41,7 @@ class VolumeSettings(PlanSettings):
         "about the others.",
     )
     coarsest: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
-        2.0,
+        2.5,
         description="Factor, 1 or more, by which voxels may be longer than the shortest side of the scans' own, so "
         "that the field of view fits one patch; where that is not enough, patches are windows of it.",
     )
