@@ -12,6 +12,7 @@ from benchmarks.measure import Stopwatch, interleave, waiting_for
 from benchmarks.options import Options
 from benchmarks.results import Measured, Target
 from benchmarks.steps import Training, Variant
+from fewscan.augment import targets
 from fewscan.augment.mix import PseudoLabelled
 from fewscan.augment.policy import Augmentation
 from fewscan.augment.spatial import sample_grid, warp_images, warp_labels
@@ -68,7 +69,7 @@ def _views(training: Training) -> dict[str, Callable[[], object]]:
         grid = sample_grid(augment.settings.spatial, len(images), tuple(images.shape[2:]), generator)
         return warp_images(images, grid), warp_labels(labels, grid)
 
-    def strong() -> tuple[torch.Tensor, torch.Tensor]:
+    def strong() -> tuple[torch.Tensor, targets.Target]:
         return augment.labelled(*fetch(), generator)
 
     def pseudo_labelled() -> PseudoLabelled:

@@ -5,6 +5,7 @@ from fewscan.augment.mix import PseudoLabelled, blend_neighbour, box_mask, class
 from fewscan.augment.policy import Augmentation, AugmentationSettings
 from fewscan.augment.random import beta
 from fewscan.augment.spatial import SpatialSettings
+from fewscan.augment.targets import Target
 
 
 def samples(generator, size=(12, 10), b=4, n_classes=3):
@@ -65,9 +66,10 @@ def test_labelled_images_and_labels_share_their_grid(generator):
     settings = AugmentationSettings(spatial=spatial, intensity=IntensitySettings(probability=0))
     labels = torch.zeros(3, 24, 24, dtype=torch.long)
     labels[:, 6:18, 8:16] = 1
-    images, moved = Augmentation(settings).labelled(labels[:, None].float(), labels, generator)
+    images, (moved, weights) = Augmentation(settings).labelled(labels[:, None].float(), labels, generator)
     assert float(((images[:, 0] > 0.5) == (moved == 1)).float().mean()) > 0.97
     assert not torch.equal(moved, labels)
+    assert weights is None
 
 
 def test_pseudo_labels_and_confidence_follow_the_strong_view(generator):
@@ -117,8 +119,25 @@ def test_weak_views_of_labelled_images_move_images_and_labels_alike(generator):
     augment = Augmentation(AugmentationSettings())
     labels = torch.zeros(2, 24, 20, dtype=torch.long)
     labels[:, 4:12, 3:15] = 1
-    images, moved = augment.weak_labelled(labels[:, None].float(), labels, generator)
+    images, (moved, weights) = augment.weak_labelled(labels[:, None].float(), labels, generator)
     assert torch.equal(
         (images[:, 0] > 0.5).long()[(images[:, 0] - 0.5).abs() > 0.3], moved[(images[:, 0] - 0.5).abs() > 0.3]
     )
     assert not torch.equal(moved, labels)
+    assert weights is None
+
+
+def test_labels_are_encoded_after_they_were_moved(generator):
+    """A border of one pixel stays one pixel wide, however the labels under it are scaled."""
+
+    def top_row(labels):
+        return Target(labels + (torch.arange(24)[:, None] == 0) * 2, labels * 0.5)
+
+    labels = torch.zeros(2, 24, 20, dtype=torch.long)
+    labels[:, 4:12, 3:15] = 1
+    augment = Augmentation(AugmentationSettings(), top_row)
+    for view in (augment.labelled, augment.weak_labelled):
+        _, target = view(labels[:, None].float(), labels, generator)
+        assert (target.labels[:, 0] == 2).all()
+        assert (target.labels[:, 1:] < 2).all()
+        assert torch.equal(target.weights, (target.labels == 1) * 0.5)

@@ -264,7 +264,7 @@ def test_bcp_pastes_labelled_boxes_into_their_neighbours(monkeypatch):
     spy = Spy(monkeypatch, bcp, "pasted_loss")
     student = Spy(monkeypatch, method.student, "forward")
     term = values(method(batch, step_info()))["copy_paste"]
-    images, labels = method.augment.labelled(batch.images_labelled, batch.labels, step_info().generator)
+    images, (labels, _) = method.augment.labelled(batch.images_labelled, batch.labels, step_info().generator)
     (logits, own, other, box, *weights), _ = spy.calls[0]
     assert torch.equal(own, labels)
     assert torch.equal(other, labels[[1, 0]])
@@ -282,7 +282,7 @@ def test_bcp_pastes_both_ways_and_weighs_pseudo_labels_by_half(monkeypatch):
     joint = Spy(monkeypatch, bcp, "joint_logits")
     teacher = Spy(monkeypatch, bcp, "predict_pseudo_labels")
     assert set(method(batch, step_info())) == {"inward", "outward"}
-    images, labels = method.augment.labelled(batch.images_labelled, batch.labels, step_info().generator)
+    images, (labels, _) = method.augment.labelled(batch.images_labelled, batch.labels, step_info().generator)
     taught = teacher.calls[0][1]
     (_, pseudo, true, box, alpha, one), _ = spy.calls[0]
     (_, true_out, pseudo_out, box_out, one_out, alpha_out), _ = spy.calls[1]

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from fewscan.augment.policy import AugmentationSettings
+from fewscan.augment.targets import Target
 from fewscan.config import CheckpointSettings
 from fewscan.distributed import collectives as ranks
 from fewscan.distributed.batchnorm import synchronise
@@ -64,7 +65,7 @@ class Still:
     """Views that nothing is drawn for."""
 
     def labelled(self, images, labels, *_):
-        return images, labels
+        return images, Target(labels)
 
     weak_labelled = labelled
 

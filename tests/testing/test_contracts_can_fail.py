@@ -96,8 +96,14 @@ class ForgottenCount(Supervised):
 
 class TaughtByIgnored(Supervised):
     def forward(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
-        images, labels = self.augment.labelled(batch.images_labelled, batch.labels, info.generator)
-        return {"sup": cross_entropy(self.student(images), labels.clamp_max(2))}
+        images, target = self.augment.labelled(batch.images_labelled, batch.labels, info.generator)
+        return {"sup": cross_entropy(self.student(images), target.labels.clamp_max(2), target.weights)}
+
+
+class DeafToWeights(Supervised):
+    def forward(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
+        images, target = self.augment.labelled(batch.images_labelled, batch.labels, info.generator)
+        return {"sup": cross_entropy(self.student(images), target.labels)}
 
 
 class WritingStep(Supervised):
@@ -129,3 +135,8 @@ def test_a_method_that_learns_from_ignored_pixels_fails(monkeypatch: pytest.Monk
     contract_of(Supervised).test_what_is_ignored_teaches_nothing(SIZES[0], "supervised", monkeypatch)
     with pytest.raises(AssertionError):
         contract_of(TaughtByIgnored).test_what_is_ignored_teaches_nothing(SIZES[0], "supervised", monkeypatch)
+
+
+def test_a_method_that_does_not_hear_of_weights_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AssertionError):
+        contract_of(DeafToWeights).test_what_weighs_nothing_teaches_nothing(SIZES[0], "supervised", monkeypatch)

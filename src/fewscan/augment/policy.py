@@ -23,6 +23,7 @@ from fewscan.augment.spatial import (
     warp_images,
     warp_labels,
 )
+from fewscan.augment.targets import Encode, Target
 from fewscan.settings import Probability, Settings
 
 
@@ -62,20 +63,28 @@ class AugmentationSettings(Settings):
 class Augmentation:
     """Draws views; holds settings only, so a training step is decided by its batch and its generator.
 
+    Labels are encoded when they have been moved: what is made of them, such as borders of objects, has a width in
+    pixels of the view.
+
+    Args:
+        settings: What makes a view weak or strong.
+        encode: Function from moved labels to what they teach; `Target` itself: they are classes.
+
     Examples:
         >>> import torch
         >>> from fewscan.augment.policy import Augmentation, AugmentationSettings
         >>> augment, generator = Augmentation(AugmentationSettings()), torch.Generator().manual_seed(0)
         >>> images, labels = torch.rand(2, 1, 32, 32), torch.zeros(2, 32, 32, dtype=torch.long)
-        >>> images, labels = augment.labelled(images, labels, generator)
+        >>> images, target = augment.labelled(images, labels, generator)
         >>> weak = augment.weak(torch.rand(2, 1, 32, 32), generator)  # what the teacher sees
         >>> strong = augment.strong(weak, generator)  # what the student sees
-        >>> tuple(images.shape), tuple(labels.shape), tuple(strong.shape)
+        >>> tuple(images.shape), tuple(target.labels.shape), tuple(strong.shape)
         ((2, 1, 32, 32), (2, 32, 32), (2, 1, 32, 32))
     """
 
-    def __init__(self, settings: AugmentationSettings) -> None:
+    def __init__(self, settings: AugmentationSettings, encode: Encode = Target) -> None:
         self.settings = settings
+        self.encode = encode
         self._full = settings.spatial.model_copy(update={"deformation": settings.strong_deformation})
         self._deformation = SpatialSettings(
             rotation_degrees=0, flip=0, scale=0, shift=0, deformation=settings.strong_deformation
@@ -86,20 +95,21 @@ class Augmentation:
         images: Float[Tensor, "b c *space"],
         labels: Int[Tensor, b * space],
         generator: torch.Generator,
-    ) -> tuple[Tensor, Tensor]:
-        """Strongly augmented labelled images, and their labels through the same grid."""
+    ) -> tuple[Tensor, Target]:
+        """Strongly augmented labelled images, and what their labels teach, through the same grid."""
         grid = sample_grid(self._full, len(images), tuple(images.shape[2:]), generator)
-        return jitter(warp_images(images, grid), self.settings.intensity, generator), warp_labels(labels, grid)
+        moved = jitter(warp_images(images, grid), self.settings.intensity, generator)
+        return moved, self.encode(warp_labels(labels, grid))
 
     def weak_labelled(
         self,
         images: Float[Tensor, "b c *space"],
         labels: Int[Tensor, b * space],
         generator: torch.Generator,
-    ) -> tuple[Tensor, Tensor]:
-        """The weak view of labelled images, and their labels through the same grid."""
+    ) -> tuple[Tensor, Target]:
+        """The weak view of labelled images, and what their labels teach, through the same grid."""
         grid = sample_grid(self.settings.spatial, len(images), tuple(images.shape[2:]), generator)
-        return warp_images(images, grid), warp_labels(labels, grid)
+        return warp_images(images, grid), self.encode(warp_labels(labels, grid))
 
     def weak(self, images: Float[Tensor, "b c *space"], generator: torch.Generator) -> Tensor:
         """The weak view: images on a new grid."""

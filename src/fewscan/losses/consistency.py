@@ -119,6 +119,7 @@ def pasted_loss(
     pasted: Bool[Tensor, b * space],
     weight_image: float,
     weight_patch: float,
+    weights: Float[Tensor, b * space] | None = None,
 ) -> Float[Tensor, ""]:
     """α L_sup over the image's pixels + β L_sup over the pasted ones (BCP, eq. 6 and 7).
 
@@ -129,6 +130,7 @@ def pasted_loss(
         pasted: true for the pixels that were pasted.
         weight_image: weight α ≥ 0 of the image's pixels.
         weight_patch: weight β ≥ 0 of the pasted pixels.
+        weights: weights (b, *space) ≥ 0 of single pixels, on top of α and β; None: all alike.
 
     Raises:
         ValueError: the shapes do not belong together.
@@ -142,7 +144,10 @@ def pasted_loss(
         '0.000'
     """
     patch = pasted.to(logits.dtype)
-    image_loss = supervised_loss(logits, labels_image, 1 - patch)
+    image = 1 - patch
+    if weights is not None:
+        image, patch = image * weights, patch * weights
+    image_loss = supervised_loss(logits, labels_image, image)
     return weight_image * image_loss + weight_patch * supervised_loss(logits, labels_patch, patch)
 
 

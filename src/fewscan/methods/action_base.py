@@ -270,14 +270,14 @@ class ActionBase(AveragedTeacher):
     def _step_local(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """Stage ii: L_sup on labelled images, L_global and L_local on unlabelled ones."""
         generator = info.generator
-        images, labels = self.augment.labelled(batch.images_labelled, batch.labels, generator)
+        images, target = self.augment.labelled(batch.images_labelled, batch.labels, generator)
         view_teacher, view_student = self._views(batch.images_unlabelled, generator)
         with torch.no_grad():
             logits_teacher, pyramid_teacher = self.teacher.logits_and_pyramid(view_teacher)
         logits, pyramid = self.student.logits_and_pyramid(torch.cat((images, view_student)))
         n = len(images)
         return {
-            "sup": supervised_loss(logits[:n], labels),
+            "sup": supervised_loss(logits[:n], *target),
             "global": self._global_loss(pyramid[0][n:], pyramid_teacher[0], info),
             "local": self._local_loss(logits[n:], logits_teacher, info),
         }
@@ -285,11 +285,11 @@ class ActionBase(AveragedTeacher):
     def _step_anatomical(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """Stage iii: L_sup on labelled images, L_unsup on mixed unlabelled ones, and the contrast."""
         generator, settings = info.generator, self.settings
-        images, labels = self.augment.labelled(batch.images_labelled, batch.labels, generator)
+        images, target = self.augment.labelled(batch.images_labelled, batch.labels, generator)
         unlabelled = self._pseudo_labelled(batch.images_unlabelled, generator)
         logits, pyramid = self.student.logits_and_pyramid(torch.cat((images, unlabelled.images)))
         n = len(images)
-        terms = {"sup": supervised_loss(logits[:n], labels)}
+        terms = {"sup": supervised_loss(logits[:n], *target)}
         if settings.use_unsup:
             losses = {
                 "image_weighted": image_weighted_pseudo_loss,
@@ -298,7 +298,7 @@ class ActionBase(AveragedTeacher):
             terms["unsup"] = losses[settings.unsup_form](
                 logits[n:], unlabelled.labels, unlabelled.confidence, settings.confident_from
             )
-        return terms | self.contrast(FineTuning(logits, pyramid, labels, unlabelled), batch, info)
+        return terms | self.contrast(FineTuning(logits, pyramid, target.labels, unlabelled), batch, info)
 
     @torch.no_grad()
     def _pseudo_labelled(self, images: Tensor, generator: torch.Generator) -> PseudoLabelled:

@@ -126,10 +126,10 @@ class ActionPlusPlus(ActionBase):
     @torch.no_grad()
     def _push_keys(self, batch: Batch, generator: torch.Generator) -> None:
         """The teacher's embeddings of labelled pixels, on the weak view."""
-        images, labels = self.augment.weak_labelled(batch.images_labelled, batch.labels, generator)
+        images, target = self.augment.weak_labelled(batch.images_labelled, batch.labels, generator)
         _, pyramid = self.teacher.logits_and_pyramid(images)
         number = own_number(self.settings.keys)
-        keys = _embed(self.represent_teacher, pyramid, labels, len(self.means), number, generator)
+        keys = _embed(self.represent_teacher, pyramid, target.labels, len(self.means), number, generator)
         self.queue.push(*keys)
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fewscan.augment.policy import Augmentation, AugmentationSettings
+from fewscan.augment.targets import Encode, Target
 from fewscan.losses.collapse import class_shares, mean_cosine_distance, subsample_pixels
 from fewscan.networks.heads import RepresentationHead
 from fewscan.networks.segmenter import NetworkSettings, SegmentationNetwork, build_network
@@ -24,7 +25,7 @@ class Batch(NamedTuple):
 
     Attributes:
         images_labelled: (b_l, c, *space).
-        labels: (b_l, *space) integers.
+        labels: (b_l, *space) integers, as masks have them; `Augmentation.labelled` makes classes of them.
         images_unlabelled: (b_u, c, *space).
     """
 
@@ -124,6 +125,7 @@ class ModelSpec:
         augmentation: weak and strong views.
         training: Length and batch of the training.
         precision: of the networks' arithmetic; None: that of the images.
+        encode: Function from labels, augmented, to what they teach; `Target` itself: they are classes.
     """
 
     in_channels: int
@@ -133,6 +135,7 @@ class ModelSpec:
     augmentation: AugmentationSettings
     training: TrainingSettings
     precision: torch.dtype | None = None
+    encode: Encode = Target
 
     def build_network(self) -> SegmentationNetwork:
         """A segmentation network with fresh weights."""
@@ -152,7 +155,7 @@ class Method(nn.Module, ABC):
         settings.check_training(spec.training)
         self.spec = spec
         self.settings = settings
-        self.augment = Augmentation(spec.augmentation)
+        self.augment = Augmentation(spec.augmentation, spec.encode)
         self.student = spec.build_network()
         self._diagnostics: dict[str, Tensor] = {}
 

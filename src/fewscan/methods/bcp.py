@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fewscan.augment.mix import fixed_box_mask
+from fewscan.augment.targets import Target
 from fewscan.losses.consistency import pasted_loss
 from fewscan.methods.base import Batch, MethodSettings, ModelSpec, Stage, StepInfo
 from fewscan.methods.semi import joint_logits, predict_pseudo_labels
@@ -73,19 +74,21 @@ class Bcp(AveragedTeacher):
 
     def forward(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """The step of the stage that was started last."""
-        images, labels = self.augment.labelled(batch.images_labelled, batch.labels, info.generator)
+        images, target = self.augment.labelled(batch.images_labelled, batch.labels, info.generator)
         if self.stage == "copy_paste":
-            return self._step_copy_paste(images, labels, info.generator)
-        return self._step_self_training(images, labels, batch.images_unlabelled, info.generator)
+            return self._step_copy_paste(images, target, info.generator)
+        return self._step_self_training(images, target, batch.images_unlabelled, info.generator)
 
-    def _step_copy_paste(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def _step_copy_paste(self, images: Tensor, target: Target, generator: torch.Generator) -> dict[str, Tensor]:
         """Each labelled image with a box of its neighbour; both parts count alike."""
         box = self._boxes(images, generator)
         logits = self.student(torch.where(box[:, None], images.roll(1, 0), images))
-        return {"copy_paste": pasted_loss(logits, labels, labels.roll(1, 0), box, 1.0, 1.0)}
+        labels, weights = target
+        pasted = None if weights is None else torch.where(box, weights.roll(1, 0), weights)
+        return {"copy_paste": pasted_loss(logits, labels, labels.roll(1, 0), box, 1.0, 1.0, weights=pasted)}
 
     def _step_self_training(
-        self, images: Tensor, labels: Tensor, unlabelled: Tensor, generator: torch.Generator
+        self, images: Tensor, target: Target, unlabelled: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Labelled boxes in unlabelled images, and unlabelled boxes in labelled images."""
         pseudo = predict_pseudo_labels(self.teacher, self.augment.weak(unlabelled, generator))
@@ -93,16 +96,20 @@ class Bcp(AveragedTeacher):
         strong = self.augment.intensity(pseudo.images, generator)
         pairs = torch.arange(max(len(images), len(strong)), device=images.device)
         first, second = pairs % len(images), pairs % len(strong)
-        images, labels = images[first], labels[first]
+        images, labels = images[first], target.labels[first]
         strong, pseudo_labels = strong[second], pseudo.labels[second]
         box = self._boxes(images, generator)
         inward = torch.where(box[:, None], images, strong)
         outward = torch.where(box[:, None], strong, images)
         logits_in, logits_out = joint_logits(self.student, inward, outward)
         weight = self.settings.pseudo_weight
+        # A pseudo-labelled pixel counts 1.
+        weights = None if target.weights is None else target.weights[first]
+        weights_in = None if weights is None else torch.where(box, weights, 1.0)
+        weights_out = None if weights is None else torch.where(box, 1.0, weights)
         return {
-            "inward": pasted_loss(logits_in, pseudo_labels, labels, box, weight, 1.0),
-            "outward": pasted_loss(logits_out, labels, pseudo_labels, box, 1.0, weight),
+            "inward": pasted_loss(logits_in, pseudo_labels, labels, box, weight, 1.0, weights=weights_in),
+            "outward": pasted_loss(logits_out, labels, pseudo_labels, box, 1.0, weight, weights=weights_out),
         }
 
     def _boxes(self, images: Tensor, generator: torch.Generator) -> Tensor:

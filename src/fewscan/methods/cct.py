@@ -64,7 +64,7 @@ class Cct(SemiSupervised):
             probability_mse(decoder(maps).softmax(dim=1), targets)
             for decoder, maps in zip(self.auxiliary, perturbed, strict=True)
         ]
-        return {"sup": supervised_loss(logits[:n], labelled.labels), "unsup": torch.stack(losses).mean()}
+        return {"sup": supervised_loss(logits[:n], *labelled.target), "unsup": torch.stack(losses).mean()}
 
     def perturb(self, levels: list[Tensor], generator: torch.Generator) -> list[list[Tensor]]:
         """The encoder's maps with noise, with dropout, and without their most active places."""

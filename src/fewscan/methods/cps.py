@@ -40,6 +40,6 @@ class Cps(SemiSupervised):
         by_second = cross_entropy(logits_strong, pseudo_labels)
         by_first = cross_entropy(second_strong, logits_strong.argmax(dim=1))
         return {
-            "sup": supervised_loss(logits, labelled.labels) + supervised_loss(second, labelled.labels),
+            "sup": supervised_loss(logits, *labelled.target) + supervised_loss(second, *labelled.target),
             "unsup": by_second + by_first,
         }

@@ -27,4 +27,4 @@ class Entropy(SemiSupervised):
         strong = self.strong_view(unlabelled, info.generator)
         logits, logits_strong = joint_logits(self.student, labelled.images, strong)
         self.record_predictions(logits_strong)
-        return {"sup": supervised_loss(logits, labelled.labels), "unsup": entropy_loss(logits_strong)}
+        return {"sup": supervised_loss(logits, *labelled.target), "unsup": entropy_loss(logits_strong)}

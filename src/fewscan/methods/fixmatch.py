@@ -49,6 +49,6 @@ class FixMatch(SemiSupervised):
         logits, logits_strong = joint_logits(self.student, labelled.images, strong.images)
         threshold = self.settings.confident_from
         return {
-            "sup": supervised_loss(logits, labelled.labels),
+            "sup": supervised_loss(logits, *labelled.target),
             "unsup": masked_pseudo_loss(logits_strong, strong.labels, strong.confidence, threshold),
         }

@@ -46,6 +46,6 @@ class Ict(SemiTeacher):
         logits, logits_mixed = joint_logits(self.student, labelled.images, blend_neighbour(weak, shares))
         targets = blend_neighbour(self.teacher_probs(weak), shares)
         return {
-            "sup": supervised_loss(logits, labelled.labels),
+            "sup": supervised_loss(logits, *labelled.target),
             "unsup": probability_mse(logits_mixed.softmax(dim=1), targets),
         }

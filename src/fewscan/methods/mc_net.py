@@ -52,7 +52,7 @@ class McNet(SemiSupervised):
         n = len(labelled.images)
         levels = self.student.encode(torch.cat((labelled.images, self.strong_view(unlabelled, info.generator))))
         outputs = [self.student.decode(levels)[0], *(decoder(levels) for decoder in self.others)]
-        supervised = [supervised_loss(logits[:n], labelled.labels) for logits in outputs]
+        supervised = [supervised_loss(logits[:n], *labelled.target) for logits in outputs]
         self.record_predictions(outputs[0][n:])
         probs = [logits.softmax(dim=1) for logits in outputs]
         return {

@@ -30,6 +30,6 @@ class MeanTeacher(SemiTeacher):
         strong = self.augment.intensity(weak, info.generator)
         logits, logits_strong = joint_logits(self.student, labelled.images, strong)
         return {
-            "sup": supervised_loss(logits, labelled.labels),
+            "sup": supervised_loss(logits, *labelled.target),
             "unsup": probability_mse(logits_strong.softmax(dim=1), self.teacher_probs(weak)),
         }

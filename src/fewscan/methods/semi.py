@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fewscan.augment.mix import PseudoLabelled
+from fewscan.augment.targets import Target
 from fewscan.methods.base import Batch, Method, MethodSettings, Stage, StepInfo
 from fewscan.schedule import sigmoid_ramp_up
 from fewscan.settings import NonNegative, Share
@@ -26,10 +27,10 @@ class SemiSettings(MethodSettings):
 
 
 class Labelled(NamedTuple):
-    """Augmented labelled images (b, c, *space) and their labels (b, *space)."""
+    """Augmented labelled images (b, c, *space), and what their labels teach."""
 
     images: Tensor
-    labels: Tensor
+    target: Target
 
 
 class SemiSupervised(Method):

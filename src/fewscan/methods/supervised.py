@@ -18,5 +18,5 @@ class Supervised(Method):
 
     def forward(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """L_sup of one batch."""
-        images, labels = self.augment.labelled(batch.images_labelled, batch.labels, info.generator)
-        return {"sup": supervised_loss(self.student(images), labels)}
+        images, target = self.augment.labelled(batch.images_labelled, batch.labels, info.generator)
+        return {"sup": supervised_loss(self.student(images), *target)}

@@ -63,7 +63,7 @@ class UaMt(SemiTeacher):
         logits, logits_strong = joint_logits(self.student, labelled.images, strong)
         sure = self.uncertainty(weak, info.generator) < self.threshold(info)
         return {
-            "sup": supervised_loss(logits, labelled.labels),
+            "sup": supervised_loss(logits, *labelled.target),
             "unsup": probability_mse(logits_strong.softmax(dim=1), self.teacher_probs(weak), sure.to(logits.dtype)),
         }
 

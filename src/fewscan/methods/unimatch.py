@@ -66,7 +66,7 @@ class UniMatch(SemiSupervised):
         ]
         dropped = self.dropped_logits(weak.images, generator)
         return {
-            "sup": supervised_loss(logits, labelled.labels),
+            "sup": supervised_loss(logits, *labelled.target),
             "unsup": torch.stack(strong).mean(),
             "feature": confident_dice(dropped, weak.labels, weak.confidence, threshold),
         }

@@ -53,7 +53,7 @@ class Urpc(SemiSupervised):
         chosen = pyramid[-1 - len(self.coarser.classifiers) : -1]
         levels = [finest, *self.coarser(chosen, tuple(images.shape[2:]))]
         self.record_predictions(finest[n:])
-        supervised = [supervised_loss(logits[:n], labelled.labels) for logits in levels]
+        supervised = [supervised_loss(logits[:n], *labelled.target) for logits in levels]
         return {
             "sup": torch.stack(supervised).mean(),
             "unsup": pyramid_consistency([logits[n:].softmax(dim=1) for logits in levels]),

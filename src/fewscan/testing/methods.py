@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from fewscan.augment.policy import AugmentationSettings
+from fewscan.augment.targets import Target
 from fewscan.classes import IGNORED
 from fewscan.engine.loop import weighted_sum
 from fewscan.methods.base import Batch, Method, MethodSettings, ModelSpec, Stage, StepInfo, TrainingSettings
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 N_CLASSES = 3
 SIZES: tuple[tuple[int, ...], ...] = ((16, 24), (16, 32, 24))
 SMALL_NETWORK = UNetSettings(channels=(4, 6, 8), dropout=(0, 0, 0.2))
+View = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Target]]
 TRAINING = TrainingSettings(updates=6, labelled=2, unlabelled=2)
 
 
@@ -207,18 +209,38 @@ class MethodContract:
     ) -> None:
         """No gradient of a term that labels teach reaches a logit there."""
         method, batch = self.start(size, labelled_stage, **self.by_labels_alone)
-        for view in ("labelled", "weak_labelled"):
-            monkeypatch.setattr(method.augment, view, _leave)
-        logits = _keep_logits(method.student, monkeypatch)
-        half, labels = size[0] // 2, batch.labels.clone()
-        labels[:, half:] = IGNORED
-        terms = method(batch._replace(labels=labels), step_info())
+        labels = batch.labels.clone()
+        labels[:, size[0] // 2 :] = IGNORED
+        self._assert_only_the_first_half_teaches(method, batch._replace(labels=labels), _leave, monkeypatch)
+
+    def _assert_only_the_first_half_teaches(
+        self, method: Method, batch: Batch, view: View, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No gradient of a term that labels teach reaches logits of the second half of the rows."""
+        for name in ("labelled", "weak_labelled"):
+            monkeypatch.setattr(method.augment, name, view)
+        logits, half = _keep_logits(method.student, monkeypatch), batch.labels.shape[1] // 2
+        terms = method(batch, step_info())
         assert torch.isfinite(torch.stack(list(terms.values()))).all()
         taught = torch.stack([terms[name] for name in self._label_terms(terms)]).sum()
         found = torch.autograd.grad(taught, [o for o in logits if o.requires_grad], allow_unused=True)
         gradients = [gradient for gradient in found if gradient is not None]
         assert any(gradient[:, :, :half].any() for gradient in gradients)
         assert not any(gradient[:, :, half:].any() for gradient in gradients)
+
+    def test_what_weighs_nothing_teaches_nothing(
+        self, size: tuple[int, ...], labelled_stage: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where a task gives a pixel no weight, no gradient of a term that labels teach reaches its logits."""
+        method, batch = self.start(size, labelled_stage, **self.by_labels_alone)
+        half = size[0] // 2
+
+        def view(images: Tensor, labels: Tensor, _generator: torch.Generator) -> tuple[Tensor, Target]:
+            weights = torch.full(labels.shape, 2.0)
+            weights[:, half:] = 0
+            return images, Target(labels, weights)
+
+        self._assert_only_the_first_half_teaches(method, batch, view, monkeypatch)
 
     def test_a_batch_without_any_label_teaches_nothing_by_labels(self, size: tuple[int, ...]) -> None:
         method, batch = self.last_stage(size, **self.by_labels_alone)
@@ -234,9 +256,9 @@ class MethodContract:
         return named
 
 
-def _leave(images: Tensor, labels: Tensor, _generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _leave(images: Tensor, labels: Tensor, _generator: torch.Generator) -> tuple[Tensor, Target]:
     """In the place of a view: nothing is moved, so that pixels of labels are pixels of logits."""
-    return images, labels
+    return images, Target(labels)
 
 
 def _advance(method: Method, batch: Batch, updates: range) -> None:

@@ -1,0 +1,32 @@
+"""What a network is taught from labels: a class for every pixel, and how much the pixel counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Target(NamedTuple):
+    """What labelled images teach; losses take it as `supervised_loss(logits, *target)`.
+
+    Attributes:
+        labels: (b, *space) classes of the network's outputs, `IGNORED` where nothing is taught.
+        weights: (b, *space) how much each pixel counts, at least 0; None: all alike.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.augment.targets import Target
+        >>> from fewscan.losses.segmentation import supervised_loss
+        >>> target = Target(torch.zeros(1, 8, 8, dtype=torch.long))
+        >>> bool(supervised_loss(torch.zeros(1, 2, 8, 8), *target) > 0)
+        True
+    """
+
+    labels: Tensor
+    weights: Tensor | None = None
+
+
+# Labels (b, *space) as masks have them, augmented, on the device → what is taught.
+Encode = Callable[[Tensor], Target]
