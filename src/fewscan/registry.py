@@ -269,6 +269,13 @@ PLANS = Registry(
     base="fewscan.data.plans.base:Plan",
 )
 
+TASKS = Registry(
+    "task",
+    "fewscan.tasks",
+    {"semantic": "fewscan.tasks.semantic:Semantic"},
+    base="fewscan.tasks.base:Task",
+)
+
 # By the endings of files' names.
 FORMATS = Registry(
     "scan format",

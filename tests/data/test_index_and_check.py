@@ -109,6 +109,14 @@ def test_a_file_that_says_two_things_of_one_name_is_refused(tmp_path, file, text
     assert re.search(r'"(case_00|disc|train)" is in it twice', fault.problem)
 
 
+def test_a_data_set_names_its_task_and_else_is_for_semantic_segmentation(tmp_path):
+    assert read_dataset(make_dataset(tmp_path / "unnamed")).task == "semantic"
+    assert read_dataset(make_dataset(tmp_path / "named", task="semantic")).task == "semantic"
+    for number, task in enumerate(("knots", ["semantic"], None, 3)):
+        with pytest.raises(DataError, match=r'"task" is .*not known here\. Write "semantic"'):
+            read_dataset(make_dataset(tmp_path / str(number), task=task))
+
+
 def test_a_broken_table_of_patients_is_told_with_the_other_faults(tmp_path):
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0)
     (root / "patients.json").write_text("{")

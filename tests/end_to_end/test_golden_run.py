@@ -39,8 +39,8 @@ BATCHES = (
 SHARED = ("training.updates=10", "plan.size=32", "precision=float32", "logging.validate_every=5", "report.page=false")
 TORCH = "2.13.0"
 GOLDEN = {
-    "action": {"plan": "0aee4211cc009777", "mask": "a671c0112c6797a9", "weights": "789265728cdc30d4"},
-    "supervised": {"plan": "0aee4211cc009777", "mask": "0fd86838fd9e2ee1", "weights": "5e07011a9f7a0ea0"},
+    "action": {"plan": "adeaeee95d2a0781", "mask": "a671c0112c6797a9", "weights": "789265728cdc30d4"},
+    "supervised": {"plan": "adeaeee95d2a0781", "mask": "0fd86838fd9e2ee1", "weights": "5e07011a9f7a0ea0"},
 }
 CANARY = "6a292ab1e7b51ecd"
 

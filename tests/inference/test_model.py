@@ -87,6 +87,10 @@ def test_the_format_before_is_of_2d_unets(tmp_path: Path) -> None:
         ({"network": {"kind": "vnet"}}, "the network 'vnet' is not known here.* say --network vnet"),
         ({"ndim": 3}, "ndim is 3, the plan gives images of 2 axes"),
         ({"plan": {"kind": "cubes"}}, "the plan 'cubes' is not known here.* say --plan cubes"),
+        (
+            {"plan": {"task": "knots"}},
+            r"task 'knots' is not known here.* trust it, TASKS\.load\('knots'\) in Python",
+        ),
     ],
 )
 def test_what_is_no_model_is_refused_by_name(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -15,6 +15,10 @@ from fewscan.data.strangers import list_folder, remedy_of
 from fewscan.errors import DataError, Fault
 from fewscan.io.endings import scan_ending, scan_endings, scan_stem
 from fewscan.io.files import read_json
+from fewscan.registry import TASKS
+
+# What a data set is for that names no task.
+SEMANTIC = "semantic"
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class DatasetIndex:
         classes: their names and numbers, what is ignored, and regions.
         file_ending: of the scans.
         cases: sorted by name, labelled and unlabelled.
+        task: Name in the registry of tasks.
         notes: in words, what the user should know of how the files were understood.
     """
 
@@ -38,6 +43,7 @@ class DatasetIndex:
     file_ending: str
     cases: tuple[Case, ...]
     notes: tuple[str, ...] = ()
+    task: str = SEMANTIC
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -70,6 +76,7 @@ def read_dataset(root: Path) -> DatasetIndex:
     faults: list[Fault] = []
     channels = _channel_names(meta, faults)
     classes = _classes(meta, faults)
+    task = _task(meta, faults)
     ending = _file_ending(root, meta, faults)
     images = _collect_images(root, ending, len(channels), faults)
     labels = _collect_labels(root, ending, images, faults)
@@ -77,7 +84,7 @@ def read_dataset(root: Path) -> DatasetIndex:
     if faults:
         raise DataError(faults)
     cases = tuple(Case(name, paths, labels.get(name), patients[name]) for name, paths in sorted(images.items()))
-    return DatasetIndex(root, str(meta.get("name", root.name)), channels, classes, ending, cases, notes)
+    return DatasetIndex(root, str(meta.get("name", root.name)), channels, classes, ending, cases, notes, task)
 
 
 def _read_description(root: Path) -> dict[str, Any]:
@@ -118,6 +125,15 @@ def _channel_names(meta: dict[str, Any], faults: list[Fault]) -> tuple[str, ...]
         faults.append(Fault("dataset.json", problem, 'Write them as {"0": "T1", "1": "T2"}'))
         return ("image",)
     return tuple(str(named[str(i)]) for i in range(len(named)))
+
+
+def _task(meta: dict[str, Any], faults: list[Fault]) -> str:
+    task = meta.get("task", SEMANTIC)
+    if isinstance(task, str) and task in TASKS:
+        return task
+    known = " or ".join(f'"{name}"' for name in TASKS.names())
+    faults.append(Fault("dataset.json", f'"task" is {task!r}, which is not known here', f"Write {known}"))
+    return SEMANTIC
 
 
 def _classes(meta: dict[str, Any], faults: list[Fault]) -> Classes:

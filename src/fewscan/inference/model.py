@@ -16,7 +16,7 @@ from fewscan.errors import DataError
 from fewscan.io.files import atomic_path, read_json, write_json
 from fewscan.networks.layout import weights_channels_last
 from fewscan.networks.segmenter import AnyNetworkSettings, SegmentationNetwork, build_network
-from fewscan.registry import NETWORKS, PLANS
+from fewscan.registry import NETWORKS, PLANS, TASKS
 from fewscan.settings import StrictModel
 
 # 2: several kinds of networks, of 2 or 3 dimensions.
@@ -24,6 +24,8 @@ FORMAT = 2
 WEIGHTS = "model.safetensors"
 SECOND_WEIGHTS = "second.safetensors"
 CARD = "model.json"
+# What may be from outside, the section and field of the card that name it, and who knows it.
+KINDS = (("network", "network", "kind", NETWORKS), ("plan", "plan", "kind", PLANS), ("task", "plan", "task", TASKS))
 
 
 class ModelCard(StrictModel):
@@ -142,15 +144,15 @@ def read_card(folder: Path) -> ModelCard:
 
 def _check_parts_are_known(path: Path, told: Any) -> None:
     """Refuse what nobody in this process knows: a model may be somebody else's, and so may be its code."""
-    for part, registry in (("network", NETWORKS), ("plan", PLANS)):
-        section = told.get(part) if isinstance(told, dict) else None
-        kind = section.get("kind") if isinstance(section, dict) else None
+    for part, section, field, registry in KINDS:
+        described = told.get(section) if isinstance(told, dict) else None
+        kind = described.get(field) if isinstance(described, dict) else None
         if isinstance(kind, str) and kind not in registry:
-            load = f"{part.upper()}S.load({kind!r})"
+            option = f"say --{part} {kind}, or " if part == section else ""
             raise DataError.of(
                 path,
                 f"the {part} {kind!r} is not known here, and no code is imported because a file names it",
-                f"If you trust it, say --{part} {kind}, or {load} in Python, or install its package",
+                f"If you trust it, {option}{part.upper()}S.load({kind!r}) in Python, or install its package",
             )
 
 

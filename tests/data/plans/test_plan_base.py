@@ -53,5 +53,12 @@ def test_volumes_are_turned_in_planes_in_which_voxels_are_about_as_long_as_wide(
     assert window_plan((8, 8, 8), (8, 8, 8), spacing).turning_planes == planes
 
 
+def test_a_plan_of_before_there_were_tasks_is_semantic():
+    plan = slice_plan()
+    told = plan.model_dump(mode="json")
+    assert told.pop("task") == "semantic"
+    assert PlanFile.model_validate(told).root == plan
+
+
 def test_slices_are_turned_in_their_plane_whatever_their_pixels():
     assert all(slice_plan(spacing=spacing).turning_planes == ((0, 1),) for spacing in (None, (1.0, 1.0), (3.0, 1.0)))

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, Region
 from fewscan.data.assembler import Assembler, Decode
 from fewscan.data.fingerprint import Fingerprint
-from fewscan.data.index import DatasetIndex
+from fewscan.data.index import SEMANTIC, DatasetIndex
 from fewscan.data.patches import extents
 from fewscan.data.store import Store
 from fewscan.io.geometry import Geometry
@@ -91,6 +91,7 @@ class Plan(StrictModel, ABC):
     Attributes:
         kind: Name in the registry of plans.
         dataset: Name of the data set that the plan was made for.
+        task: Name in the registry of tasks.
         channel_names: Channels of every scan, in the order of their files.
         class_names: Classes by number inside, background first.
         class_numbers: Numbers of the classes in masks; None: 0, 1, 2, ...
@@ -108,6 +109,7 @@ class Plan(StrictModel, ABC):
 
     kind: str
     dataset: str
+    task: str = SEMANTIC
     channel_names: Annotated[tuple[str, ...], Field(min_length=1)]
     class_names: Annotated[tuple[str, ...], Field(min_length=2, max_length=MOST_CLASSES)]
     class_numbers: tuple[Number, ...] | None = None
@@ -337,6 +339,7 @@ def common_fields(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanS
     """
     return {
         "dataset": index.name,
+        "task": index.task,
         "channel_names": index.channel_names,
         "class_names": index.class_names,
         "class_numbers": index.classes.numbers,

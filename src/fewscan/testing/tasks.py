@@ -1,0 +1,133 @@
+"""What every task owes training and prediction, as tests."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from fewscan.classes import IGNORED
+from fewscan.evaluation.metrics import is_share
+from fewscan.io.geometry import Geometry
+from fewscan.io.scans import write_scan
+from fewscan.registry import TASKS
+from fewscan.tasks.base import Task
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+class TaskContract(ABC):
+    """The contract of `Task`: subclass it as `Test...`, and write `make` and `labels`.
+
+        class TestMine(TaskContract):
+            name = "mine"
+
+    Attributes:
+        name: Name in `registry.TASKS`.
+        sizes: Sides of the labels that are tried, 2 or 3 of them.
+    """
+
+    name: ClassVar[str]
+    sizes: ClassVar[tuple[tuple[int, ...], ...]] = ((24, 32), (8, 16, 16))
+
+    @abstractmethod
+    def make(self) -> Task:
+        """The task, for classes of its own."""
+
+    @abstractmethod
+    def labels(self, size: tuple[int, ...]) -> np.ndarray:
+        """Labels (b, *size) of at least two images, numbers inside, all of them known.
+
+        Args:
+            size: Sides of an image.
+        """
+
+    def assert_same(self, found: np.ndarray, labels: np.ndarray) -> None:
+        """A mask says the same as labels; a task whose numbers mean nothing by themselves writes its own."""
+        assert np.array_equal(found, labels)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Every test of labels for every size."""
+        if "size" in metafunc.fixturenames:
+            metafunc.parametrize("size", self.sizes)
+
+    def test_it_is_registered(self) -> None:
+        assert TASKS.find(self.name) is type(self.make())
+
+    def test_targets_are_classes_of_the_outputs_with_weights_of_the_pixels(self, size: tuple[int, ...]) -> None:
+        task, labels = self.make(), torch.from_numpy(self.labels(size)).long()
+        before = labels.clone()
+        target = task.encode(labels)
+        assert torch.equal(labels, before)
+        assert target.labels.shape == labels.shape
+        assert not target.labels.is_floating_point()
+        assert task.outputs >= 2
+        assert 0 <= int(target.labels.min()) <= int(target.labels.max()) < task.outputs
+        if target.weights is not None:
+            assert target.weights.shape == labels.shape
+            assert target.weights.isfinite().all()
+            assert (target.weights >= 0).all()
+
+    def test_what_is_ignored_teaches_nothing(self, size: tuple[int, ...]) -> None:
+        labels = torch.from_numpy(self.labels(size)).long()
+        ignored = torch.zeros_like(labels, dtype=torch.bool)
+        ignored[:, size[0] // 2 :] = True
+        target = self.make().encode(labels.masked_fill(ignored, IGNORED))
+        taught = target.labels != IGNORED
+        if target.weights is not None:
+            taught &= target.weights > 0
+        assert not taught[ignored].any()
+        assert taught[~ignored].any()
+
+    def test_images_are_encoded_and_decoded_one_by_one(self, size: tuple[int, ...]) -> None:
+        task, labels = self.make(), torch.from_numpy(self.labels(size)).long()
+        together, alone = task.encode(labels), [task.encode(labels[i : i + 1]) for i in range(len(labels))]
+        assert torch.equal(together.labels, torch.cat([target.labels for target in alone]))
+        if together.weights is not None:
+            assert torch.equal(together.weights, torch.cat([t.weights for t in alone if t.weights is not None]))
+        probs = self._certain(task, together.labels)
+        decoded = task.decode(probs)
+        assert np.array_equal(decoded, np.concatenate([task.decode(probs[i : i + 1]) for i in range(len(probs))]))
+
+    def test_what_is_taught_perfectly_decodes_to_the_labels(self, size: tuple[int, ...]) -> None:
+        task, labels = self.make(), self.labels(size)
+        probs = self._certain(task, task.encode(torch.from_numpy(labels).long()).labels)
+        before = probs.copy()
+        decoded = task.decode(probs)
+        assert np.array_equal(probs, before)
+        assert np.issubdtype(decoded.dtype, np.integer)
+        assert decoded.shape == labels.shape
+        self.assert_same(decoded, labels)
+
+    def test_certain_background_decodes_to_nothing(self, size: tuple[int, ...]) -> None:
+        task = self.make()
+        assert not task.decode(self._certain(task, torch.zeros((2, *size), dtype=torch.long))).any()
+
+    def test_a_mask_is_perfect_against_itself_and_worse_against_another(
+        self, size: tuple[int, ...], tmp_path: Path
+    ) -> None:
+        task = self.make()
+        first, *_ = self.labels(size)
+        # A scan has three axes; a picture is a scan of one slice.
+        volume = first.reshape((1,) * (3 - len(size)) + first.shape)
+        grid = Geometry(volume.shape, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY)
+        paths = [tmp_path / name for name in ("mask.nii.gz", "half.nii.gz")]
+        half = np.where(np.arange(volume.shape[-1]) < volume.shape[-1] // 2, volume, 0)
+        for path, mask in zip(paths, (volume, half), strict=True):
+            write_scan(path, task.classes.from_inside(mask), grid)
+        itself, other = (task.score(paths[number], paths[0]) for number in (0, 1))
+        assert sorted(itself) == sorted(other) == list(range(1, len(itself) + 1))
+        for scores in itself.values():
+            assert all(value == 1 for name, value in scores.values.items() if is_share(name))
+        shares = [value for s in other.values() for name, value in s.values.items() if is_share(name)]
+        assert any(value is not None and value < 1 for value in shares)
+
+    def _certain(self, task: Task, classes: torch.Tensor) -> np.ndarray:
+        """Probabilities (b, k, *size) of a network that is sure of classes (b, *size)."""
+        sure = torch.nn.functional.one_hot(classes, task.outputs).movedim(-1, 1).float()
+        probs: np.ndarray = (0.96 * sure + 0.04 / task.outputs).numpy()
+        return probs
