@@ -19,7 +19,7 @@ from fewscan.engine.phases import Phase
 from fewscan.engine.records import NetworkReading, Record
 from fewscan.errors import FewscanError
 from fewscan.losses.collapse import class_shares, subsample_pixels
-from fewscan.methods.base import PSEUDO_LABELS, Batch, Stage
+from fewscan.methods.base import PSEUDO_LABELS, Stage
 from fewscan.words import abbreviate
 
 # A young network sees background everywhere: this share of a stage is not looked at.
@@ -105,7 +105,7 @@ class Alarms(Callback):
         """
         self.last = UncheckedUpdate(info.done, info.update, info.terms, info.drawn)
         self.unchecked.append(self.last)
-        for name, value in _statistics(info.batch, info.diagnostics).items():
+        for name, value in _statistics(info).items():
             # A sum of a checkpoint comes from the CPU.
             self.sums[name] = value + self.sums[name].to(value.device) if name in self.sums else value
         self.count += 1
@@ -214,12 +214,13 @@ class Alarms(Callback):
         self.tell({"update": done, "stage": self.stage.name, "alarm": alarm, "message": message})
 
 
-def _statistics(batch: Batch, diagnostics: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a step recorded of itself, and, beside the classes of its pseudo-labels, those of the labels."""
-    if PSEUDO_LABELS not in diagnostics or not len(batch.labels):
+def _statistics(info: UpdateInfo) -> dict[str, Tensor]:
+    """What a step recorded of itself, and, beside the classes of its pseudo-labels, those that labels teach."""
+    diagnostics, labels = info.diagnostics, info.batch.labels
+    if PSEUDO_LABELS not in diagnostics or not len(labels):
         return dict(diagnostics)
-    n_classes = len(diagnostics[PSEUDO_LABELS])
-    return {**diagnostics, LABELS: class_shares(subsample_pixels(batch.labels, channel_axes=0).flatten(), n_classes)}
+    classes = subsample_pixels(info.method.spec.encode(labels).labels, channel_axes=0).flatten()
+    return {**diagnostics, LABELS: class_shares(classes, len(diagnostics[PSEUDO_LABELS]))}
 
 
 def _fault(values: Tensor) -> str | None:

@@ -20,6 +20,7 @@ from fewscan.inference.quality import mask_overlaps
 from fewscan.methods.base import Method
 from fewscan.networks.modes import kept_modes
 from fewscan.networks.segmenter import SegmentationNetwork
+from fewscan.tasks.base import task_of
 
 Measure = Callable[[Method], dict[str, NetworkReading]]
 
@@ -68,11 +69,11 @@ def _overlaps(network: SegmentationNetwork, store: Store, plan: Plan) -> Tensor:
 
     A voxel that lies in several patches counts once, as the mean of what is said of it.
     """
-    regions = plan.classes.parts
+    regions, task = plan.classes.parts, task_of(plan)
     counts = torch.zeros((len(store.cases), len(regions), 2), device=store.device)
     for block in Predictor((network,)).over_store(store, store.patches):
         rows = torch.from_numpy(block.patches.case).to(store.device)
-        labels = store.labels(block.patches)
+        labels = task.encode(store.labels(block.patches)).labels
         predicted = block.probs.argmax(dim=1).masked_fill(labels == IGNORED, IGNORED)
         shares = _voxel_shares(block.patches, store, plan)
         counts.index_add_(0, rows, mask_overlaps(predicted, labels, regions, shares).float())

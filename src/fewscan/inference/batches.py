@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewscan.data.assembler import Assembled, largest
+from fewscan.data.assembler import Assembled
 from fewscan.data.cases import Case
 from fewscan.data.patches import Patches, Pool, cut, overlap, voxel_shares
 from fewscan.data.plans.base import Plan
@@ -25,6 +25,7 @@ from fewscan.io.files import atomic_path
 from fewscan.io.geometry import MARK
 from fewscan.io.scans import write_scan
 from fewscan.memory import WHAT_HELPS
+from fewscan.tasks.base import task_of
 
 Refusal = Callable[[Case, DataError], None]
 # Of slices of 256² pixels a batch has as many as of smaller ones; of volumes of 400 000 to a million voxels two or one.
@@ -78,7 +79,7 @@ class ScanInWork:
         self.plan = plan
         self.canvas, self.geometry = load_canvas(case.images, plan)
         self.starts = plan.starts(plan.canvas_shape(self.geometry))
-        self.assembler = plan.assembler(self.geometry, largest, keep_probabilities=keep_probabilities)
+        self.assembler = plan.assembler(self.geometry, task_of(plan).decode, keep_probabilities=keep_probabilities)
 
     @cached_property
     def overlaps(self) -> bool:

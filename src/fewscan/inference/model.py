@@ -18,6 +18,7 @@ from fewscan.networks.layout import weights_channels_last
 from fewscan.networks.segmenter import AnyNetworkSettings, SegmentationNetwork, build_network
 from fewscan.registry import NETWORKS, PLANS, TASKS
 from fewscan.settings import StrictModel
+from fewscan.tasks.base import task_of
 
 # 2: several kinds of networks, of 2 or 3 dimensions.
 FORMAT = 2
@@ -105,7 +106,7 @@ def load_second(folder: Path, card: ModelCard, device: torch.device) -> Segmenta
 def _load_network(path: Path, card: ModelCard, device: torch.device) -> SegmentationNetwork:
     # Without memory, so that no random weights are drawn only to be replaced.
     with torch.device("meta"):
-        network = build_network(len(card.plan.channel_names), len(card.plan.class_names), card.ndim, card.network)
+        network = build_network(len(card.plan.channel_names), task_of(card.plan).outputs, card.ndim, card.network)
     weights = _read_weights(path)
     try:
         network.load_state_dict(weights, assign=True)

@@ -42,6 +42,7 @@ from fewscan.runs.launch import Launch, WorkerStart
 from fewscan.runs.page import DataOfRun, write_report
 from fewscan.runs.provenance import write_provenance
 from fewscan.runs.quality import validate_and_calibrate
+from fewscan.tasks.base import task_of
 from fewscan.terminal.console import Reporter
 
 
@@ -135,14 +136,16 @@ def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
     """
     if not config.is_resolved:
         raise ValueError("the settings leave something to be decided: take those of `config.resolved(plan, device)`")
+    task = task_of(plan)
     spec = ModelSpec(
         in_channels=len(plan.channel_names),
-        n_classes=len(plan.class_names),
+        n_classes=task.outputs,
         size=plan.size,
         network=config.network,
         augmentation=config.augmentation,
         training=config.training,
         precision=torch.bfloat16 if config.precision == "bfloat16" else None,
+        encode=task.encode,
     )
     method: Method = METHODS.find(config.method)(spec, config.method_settings())
     return weights_channels_last(method.to(device))

@@ -10,7 +10,7 @@ import torch
 from fewscan.classes import IGNORED
 from fewscan.data.cases import Case
 from fewscan.data.plans.base import Plan
-from fewscan.evaluation.evaluate import score_files, scored_names
+from fewscan.evaluation.evaluate import scored_names
 from fewscan.evaluation.summary import Summary, case_dice, spread, summarise, summary_table, write_csv
 from fewscan.inference.model import load_model
 from fewscan.inference.predict import Observer, predict_cases
@@ -19,6 +19,7 @@ from fewscan.io.files import write_json
 from fewscan.io.scans import read_mask, read_scan
 from fewscan.reporting.overlays import save_overlay
 from fewscan.run_folder import MASK_ENDING, RunFolder, ScoresFolder
+from fewscan.tasks.base import task_of
 from fewscan.terminal.console import Reporter
 
 
@@ -37,7 +38,7 @@ def validate_model(
     """
     part = folder.path.name
     network, card = load_model(run.path, device)
-    plan = card.plan
+    plan, task = card.plan, task_of(card.plan)
     scores = {}
     with reporter.bar(f"scoring: {part}", len(cases)) as step:
         for case, path in predict_cases(
@@ -45,7 +46,7 @@ def validate_model(
         ):
             if case.label is None:
                 raise ValueError(f"{part} case {case.name} has no label")
-            scores[case.name] = score_files(path, case.label, plan.classes)
+            scores[case.name] = task.score(path, case.label)
     summary = summarise(scores, scored_names(plan.classes))
     summary["spread"] = spread(summary)
     write_json(folder.summary, summary)
