@@ -54,6 +54,30 @@ def test_auto_depends_on_the_device():
     assert load_config("auto", (), "cpu").plan.size < load_config("auto", (), "cuda").plan.size
 
 
+def test_recipes_have_settings_for_each_kind_of_plan_and_device_below_the_users_own():
+    for recipe, device in (("quick", "cpu"), ("quick", "cuda"), ("auto", "cpu")):
+        config = load_config(recipe, ["plan.kind=volumes"], device)
+        assert config.plan.kind == "volumes"
+        assert config.plan.voxels == 400_000
+        assert config.network.channels == (8, 16, 32, 64, 128)
+        assert (config.training.labelled, config.training.unlabelled) == (2, 2)
+        assert config == load_config(recipe, [], device, plan_kind="volumes")
+    assert load_config("auto", ["plan.kind=volumes"], "cuda").plan.voxels == 1_000_000
+    own = ["training.labelled=3", "plan.voxels=5000", "plan.kind=volumes", "network.channels=[4,8]"]
+    config = load_config("quick", [*own, "network.dropout=[0,0]"])
+    assert (config.training.labelled, config.plan.voxels, config.network.channels) == (3, 5000, (4, 8))
+    assert load_config("quick", ["plan.kind=slices"]).training == load_config("quick").training
+    assert load_config("quick", ["plan.kind=slices"], plan_kind="volumes").plan.kind == "slices"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("method", METHODS.built_in)
+def test_recipes_for_volumes_are_valid_for_every_method(recipe, device, method):
+    config = load_config(recipe, (), device, plan_kind="volumes", method=method)
+    assert Config.model_validate(yaml.safe_load(config.to_yaml())).plan == config.plan
+
+
 def test_assignments():
     config = load_config("quick", ["optimiser.learning_rate=0.5", "methods.action.use_anco=false", "plan.view=whole"])
     assert config.optimiser.learning_rate == 0.5

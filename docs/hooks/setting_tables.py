@@ -11,7 +11,7 @@ from fewscan.config import Config, load_config
 from fewscan.data.plans.kinds import settings_class
 from fewscan.methods.base import MethodSettings
 from fewscan.networks.segmenter import NetworkSettings
-from fewscan.registry import METHODS, NETWORKS
+from fewscan.registry import METHODS, NETWORKS, PLANS
 
 # Name in the table → recipe and type of device.
 RECIPES = {
@@ -138,15 +138,14 @@ def network_settings() -> str:
     return "\n\n".join(texts)
 
 
-def plan_settings(resolved: dict[str, Any]) -> str:
-    """The table of the plans that fewscan chooses from.
-
-    Args:
-        resolved: Trees of settings by the recipe's name.
-    """
-    model = settings_class("auto")
-    rows = table(list(settings_of(model, ("plan",))), resolved)
-    return f"## plan\n\n{(model.__doc__ or '').strip()}\n\n{rows}"
+def plan_settings() -> str:
+    """A table for every kind of plan of fewscan's own."""
+    texts = ["## plan"]
+    for kind in PLANS.built_in:
+        model = settings_class(kind)
+        rows = table(list(settings_of(model, ("plan",))), _resolved(f"plan.kind={kind}"))
+        texts.append(f"### plan.kind={kind}\n\n{(model.__doc__ or '').strip()}\n\n{rows}")
+    return "\n\n".join(texts)
 
 
 def _resolved(*assignments: str) -> dict[str, Any]:
@@ -171,7 +170,7 @@ def all_settings() -> str:
             texts.append(network_settings())
             continue
         if section == "plan":
-            texts.append(plan_settings(resolved))
+            texts.append(plan_settings())
             continue
         field = next((f for name, f in Config.model_fields.items() if section == (f.alias or name)), None)
         about = (field.annotation.__doc__ or "").strip() if field is not None and field.annotation is not None else ""

@@ -195,23 +195,39 @@ def recipe_text(name: str) -> str:
     return (resources.files("fewscan") / "recipes" / f"{name}.yaml").read_text("utf-8")
 
 
-def load_config(recipe: str, assignments: Sequence[str] = (), device_type: str = "cpu", **top: Any) -> Config:
+def load_config(
+    recipe: str,
+    assignments: Sequence[str] = (),
+    device_type: str = "cpu",
+    plan_kind: str | None = None,
+    **top: Any,
+) -> Config:
     """Read a recipe, apply `key=value` assignments and top-level values, check everything at once.
 
-    A recipe may have a section `devices` with changes for each type of device.
+    A recipe may have a section `devices` with changes for each type of device, and a section `plans` with changes for
+    kinds of plans, each of which may have `devices` again.
 
     Args:
         recipe: its name.
         assignments: such as "optimiser.learning_rate=0.02"; values are read as YAML.
         device_type: what training will run on, such as "cpu" or "cuda".
+        plan_kind: kind of plan, where none of the assignments names one; None: the recipe's.
         **top: values of top-level settings.
 
     Raises:
         ConfigError: naming every setting that is unknown or out of its range.
     """
     tree: dict[str, Any] = yaml.safe_load(recipe_text(recipe))
+    by_plan = tree.pop("plans", {})
     _merge(tree, tree.pop("devices", {}).get(device_type, {}))
     tree.update(top)
+    kind = _assigned_plan_kind(assignments) or plan_kind
+    if kind is not None:
+        tree["plan"] = {**_inherited(tree, "plan", kind), "kind": kind}
+        changes = by_plan.get(kind, {})
+        by_device = changes.pop("devices", {})
+        _merge(tree, changes)
+        _merge(tree, by_device.get(device_type, {}))
     for assignment in sorted(assignments, key=_is_not_of_kind):
         _assign(tree, assignment)
     import_named(tree)
@@ -314,6 +330,17 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
         if not isinstance(tree, dict):
             raise ConfigError(f"--set {assignment}: {parent} is a value and has no settings of its own.")
     tree[leaf] = value
+
+
+def _assigned_plan_kind(assignments: Iterable[str]) -> str | None:
+    """The kind of plan that assignments name; None: they name none."""
+    kinds = [
+        _value(assignment, text)
+        for assignment in assignments
+        for key, equals, text in [assignment.partition("=")]
+        if equals and key.strip() == "plan.kind"
+    ]
+    return kinds[-1] if kinds and isinstance(kinds[-1], str) else None
 
 
 def _is_not_of_kind(assignment: str) -> bool:
