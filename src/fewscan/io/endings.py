@@ -18,7 +18,7 @@ def scan_endings() -> tuple[str, ...]:
     """List the endings of all scans that can be read: fewscan's own first, then those of formats from elsewhere.
 
     Raises:
-        ConfigError: an installed package registers what cannot be an ending.
+        ConfigError: An installed package registers what cannot be an ending.
     """
     return _checked(FORMATS.names())
 
@@ -29,10 +29,10 @@ def scan_ending(path: Path) -> str | None:
     Of several that fit the longest is meant.
 
     Args:
-        path: path of a file, which need not be there.
+        path: Path of a file, which need not be there.
 
     Raises:
-        ConfigError: as `scan_endings`.
+        ConfigError: An installed package registers what cannot be an ending, see `scan_endings`.
 
     >>> scan_ending(Path("ANNA.NII.GZ"))
     '.nii.gz'
@@ -45,7 +45,7 @@ def scan_stem(path: Path) -> str:
     """Take the ending of a scan off its file's name; of any other file, the last suffix.
 
     Args:
-        path: path of a file, which need not be there.
+        path: Path of a file, which need not be there.
 
     >>> scan_stem(Path("images/anna.v2.nii.gz"))
     'anna.v2'
@@ -58,10 +58,11 @@ def check_ending(ending: str) -> None:
     """Refuse what names of scans cannot end in.
 
     Args:
-        ending: ending that a format claims.
+        ending: Ending that a format claims.
 
     Raises:
-        ConfigError: it does not begin with a point, has capital letters or odd signs, or fewscan writes such files.
+        ConfigError: The ending does not begin with a point, has capital letters or odd signs, or fewscan writes such
+            files.
     """
     if ENDING.fullmatch(ending) is None:
         raise ConfigError(f"A scan format cannot have the ending {ending!r}. Choose one such as '.img' or '.scan.gz'.")

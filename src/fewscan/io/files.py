@@ -26,10 +26,10 @@ def check_name(path: Path) -> None:
     """Refuse what ITK cannot open: it takes names as UTF-8, and ends the process where one is not.
 
     Args:
-        path: path of a file or folder, which need not be there.
+        path: Path of a file or folder, which need not be there.
 
     Raises:
-        DataError: the path is of another encoding, as old archives have them.
+        DataError: The path is of another encoding, as old archives have them.
     """
     try:
         is_utf8 = str(path).encode("utf-8") == os.fsencode(path)
@@ -47,13 +47,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Who may read the file is what the umask of the process says.
 
     Args:
-        path: path that the file will have; what lies there is replaced.
+        path: Path that the file will have; what lies there is replaced.
 
     Yields:
         Path of an empty file to write to.
 
     Raises:
-        WriteError: the folder does not exist or cannot be written to, or the system refused a write.
+        WriteError: The folder does not exist or cannot be written to, or the system refused a write.
     """
     ending = scan_ending(path) or path.suffix
     beside: Path | None = None
@@ -79,10 +79,10 @@ def make_folder(path: Path) -> None:
     """Make a folder and those above it.
 
     Args:
-        path: path of the folder, which may be there already.
+        path: Path of the folder, which may be there already.
 
     Raises:
-        WriteError: it cannot be made.
+        WriteError: The folder cannot be made.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what killed writes of `atomic_path` left in a folder and below; no such write may be going on there.
 
     Args:
-        folder: path of the folder.
+        folder: Path of the folder.
     """
     endings = "|".join(map(re.escape, scan_endings()))
     # What `atomic_path` names its files: a dot, the name, eight random characters, an ending.
@@ -110,11 +110,11 @@ def write_text(path: Path, text: str) -> None:
     What no UTF-8 can hold, names of files in other encodings, is written as in JSON.
 
     Args:
-        path: path of the file.
-        text: whole content of the file.
+        path: Path of the file.
+        text: Whole content of the file.
 
     Raises:
-        WriteError: it cannot be written.
+        WriteError: The file cannot be written.
     """
     with atomic_path(path) as beside:
         beside.write_text(text, encoding="utf-8", errors="backslashreplace")
@@ -124,10 +124,10 @@ def read_text(path: Path) -> str:
     """Read a user's text file: UTF-8, or what its byte order mark says.
 
     Args:
-        path: path of the file.
+        path: Path of the file.
 
     Raises:
-        DataError: the file is missing or no text.
+        DataError: The file is missing or no text.
     """
     try:
         raw = path.read_bytes()
@@ -144,12 +144,12 @@ def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, complete or not at all.
 
     Args:
-        path: path of the file.
-        value: what JSON can hold.
+        path: Path of the file.
+        value: Value that JSON can hold: None, booleans, texts, finite numbers, lists and dictionaries.
 
     Raises:
-        ValueError: a number is not finite.
-        WriteError: the file cannot be written.
+        ValueError: A number is not finite.
+        WriteError: The file cannot be written.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -167,10 +167,10 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Args:
-        path: path of the file.
+        path: Path of the file.
 
     Raises:
-        DataError: the file is missing or not JSON, or gives one key two values.
+        DataError: The file is missing or not JSON, or gives one key two values.
     """
     text = read_text(path)
     try:

@@ -46,7 +46,7 @@ class ScanFormat(ABC):
     folders become scans, such as DICOM series, a format of the ending "" will be asked whether it claims the folder.
 
     Attributes:
-        endings: endings of the names of its files, in small letters, each with its point: (".img", ".img.gz").
+        endings: Endings of the names of its files, in small letters, each with its point: (".img", ".img.gz").
     """
 
     endings: ClassVar[tuple[str, ...]]
@@ -56,13 +56,13 @@ class ScanFormat(ABC):
         """Read the header of a file of one frame.
 
         Args:
-            path: path of a file that is there, not empty, and may be read.
+            path: Path of a file that is there, not empty, and may be read.
 
         Returns:
             The geometry, which equals that of the frame of `read_frames`.
 
         Raises:
-            DataError: the header shows that the file is damaged or no such scan, or holds several frames.
+            DataError: The header shows that the file is damaged or no such scan, or holds several frames.
         """
 
     @abstractmethod
@@ -70,13 +70,13 @@ class ScanFormat(ABC):
         """Read a whole file: one frame in most formats.
 
         Args:
-            path: path of a file that is there, not empty, and may be read.
+            path: Path of a file that is there, not empty, and may be read.
 
         Returns:
             Scans of one geometry, at least one.
 
         Raises:
-            DataError: the file is damaged, cut short or no such scan, or memory does not suffice.
+            DataError: The file is damaged, cut short or no such scan, or memory does not suffice.
         """
 
     @abstractmethod
@@ -84,13 +84,13 @@ class ScanFormat(ABC):
         """Write a whole file.
 
         Args:
-            path: path of a file to write, beside where it will be in the end, with the same ending.
+            path: Path of a file to write, beside where it will be in the end, with the same ending.
             array: (z, y, x) canonical values in the machine's byte order, of any layout in memory.
-            geometry: geometry of the array's shape, which `check_geometry` has let pass.
-            predicted: whether the file is a mask that `is_ours` has to know again.
+            geometry: Geometry of the array's shape, which `check_geometry` has let pass.
+            predicted: Whether the file is a mask that `is_ours` has to know again.
 
         Raises:
-            OSError: the system refused it.
+            OSError: The system refused it.
         """
 
     @abstractmethod
@@ -98,31 +98,31 @@ class ScanFormat(ABC):
         """Tell whether a file was written with `predicted`; by its header, not by what the voxels look like.
 
         Args:
-            path: path of a file that is there, not empty, and may be read.
+            path: Path of a file that is there, not empty, and may be read.
 
         Raises:
-            DataError: it cannot be told, as the header is damaged; which counts as no.
+            DataError: The header is damaged, so that nobody can say; callers take it for no.
         """
 
     def check_geometry(self, path: Path, geometry: Geometry) -> None:  # noqa: B027
         """Refuse a geometry that no file of this format can hold; the default refuses none.
 
         Args:
-            path: path that a file is to have, for the error.
-            geometry: geometry of a scan, whatever format that one has.
+            path: Path that a file is to have, for the error.
+            geometry: Geometry of a scan of any format.
 
         Raises:
-            DataError: the format cannot hold it.
+            DataError: The format cannot hold it.
         """
 
     def segment_names(self, path: Path) -> Mapping[int, str]:
         """Read what a mask's own header calls its numbers: number → name. The default knows none.
 
         Args:
-            path: path of a file that `read_geometry` takes.
+            path: Path of a file that `read_geometry` takes.
 
         Raises:
-            DataError: it cannot be read any more.
+            DataError: The file can no longer be read.
         """
         del path
         return {}
@@ -132,10 +132,10 @@ def format_of(ending: str) -> ScanFormat:
     """Make the format that has an ending.
 
     Args:
-        ending: one of `scan_endings()`.
+        ending: One of `scan_endings()`.
 
     Raises:
-        ConfigError: no format has it, or the one that does cannot be imported.
+        ConfigError: No format has the ending, or the format that has it cannot be imported.
     """
     kind: type[ScanFormat] = FORMATS.find(ending)
     return kind()
@@ -148,13 +148,13 @@ def register_format(kind: T) -> T:
     "package.module:Class", is known in all.
 
     Args:
-        kind: a class of scan format. A class that was defined anew takes the place of the one of the same name.
+        kind: Class of a scan format; one that was defined anew takes the place of an earlier one of its name.
 
     Returns:
         The class.
 
     Raises:
-        ConfigError: an ending is another format's or cannot be one, or a method of the contract is missing.
+        ConfigError: An ending is another format's or cannot be one, or a method of the contract is missing.
     """
     for ending in kind.endings:
         check_ending(ending)

@@ -19,9 +19,9 @@ class Stored:
     """How a file holds a scan.
 
     Attributes:
-        orientation: how the file's order of axes becomes the canonical one.
+        orientation: Order and directions of the file's axes, as they become the canonical ones.
         affine_ras: 4×4 map from the file's voxels (x, y, z) to mm in NIfTI's convention, in the file's order of axes.
-        form: header fields that the file's format wants back when it writes a mask of the scan, of a type of its own;
+        form: Header fields that the file's format wants back when it writes a mask of the scan, of a type of its own;
             None: it needs none.
     """
 
@@ -38,13 +38,14 @@ class Geometry:
     near to that as the scan's axes lie. Equality is that of the grid; `notes` and `stored` do not count.
 
     Attributes:
-        shape: numbers of voxels along (z, y, x), each at least 1.
-        spacing_mm: distances between voxels' centres along (z, y, x), in mm, above 0.
+        shape: Numbers of voxels along (z, y, x), each at least 1.
+        spacing_mm: Distances between voxels' centres along (z, y, x), in mm, above 0.
         origin: (x, y, z) of the first voxel's centre, in mm in ITK's convention.
         direction: 3×3 matrix in row-major order, whose columns are the unit vectors of the axes x, y and z in ITK's
             convention; not orthonormal for a sheared scan.
-        notes: sentences that say where the header contradicts itself, and what was believed.
-        stored: how the scan's file holds it, so that its masks can be stored alike; None: in the canonical order.
+        notes: Sentences that say where the header contradicts itself, and what was believed.
+        stored: Way in which the scan's file holds it, so that its masks can be stored alike; None: in the canonical
+            order.
 
     >>> grid = Geometry(
     ...     shape=(10, 256, 256),
@@ -91,7 +92,7 @@ class Scan:
 
     Attributes:
         array: (z, y, x) canonical values, C-contiguous.
-        geometry: place of the voxels, of the array's shape.
+        geometry: Place of the voxels, of the array's shape.
     """
 
     array: np.ndarray
@@ -108,11 +109,11 @@ def canonical_geometry(
     """Bring where a file's voxels lie to canonical axes, and remember how the file stores them.
 
     Args:
-        shape: numbers of voxels along (z, y, x), as stored.
-        spacing_mm: distances between voxels' centres along (x, y, z), as stored, in mm.
+        shape: Numbers of voxels along (z, y, x), as stored.
+        spacing_mm: Distances between voxels' centres along (x, y, z), as stored, in mm.
         affine_lps: 4×4 map from the stored voxel (x, y, z) to mm in ITK's convention; `LPS_TO_RAS` times NIfTI's.
-        notes: sentences that say where the header contradicts itself, and what was believed.
-        form: header fields that the format wants back when it writes a mask of the scan, see `Stored`.
+        notes: Sentences that say where the header contradicts itself, and what was believed.
+        form: Header fields that the format wants back when it writes a mask of the scan, see `Stored`.
     """
     orientation = nearest_orientation(affine_lps[:3, :3])
     canonical = orientation.canonical_axes(affine_lps, shape)
@@ -134,10 +135,10 @@ def canonical_scan(stored: np.ndarray, geometry: Geometry) -> Scan:
 
     Args:
         stored: (z, y, x) values as the file stores them.
-        geometry: result of `canonical_geometry` for the file.
+        geometry: Result of `canonical_geometry` for the file.
 
     Raises:
-        ValueError: the geometry is not that of a scan that was read.
+        ValueError: The geometry is not that of a scan that was read.
     """
     if geometry.stored is None:
         raise ValueError("only a scan that was read is stored in some order")

@@ -27,10 +27,10 @@ class ItkForm:
     """The grid of a file as ITK gives it, with as many axes (x, y, z, ...) as the file has dimensions.
 
     Attributes:
-        size: numbers of voxels along the axes.
-        spacing: distances between voxels' centres along the axes, in mm.
-        origin: place of the first voxel's centre, in mm.
-        direction: square matrix in row-major order, whose columns are the axes' unit vectors.
+        size: Numbers of voxels along the axes.
+        spacing: Distances between voxels' centres along the axes, in mm.
+        origin: Place of the first voxel's centre, in mm.
+        direction: Square matrix in row-major order, whose columns are the axes' unit vectors.
     """
 
     size: tuple[int, ...]
@@ -64,7 +64,7 @@ class ItkFormat(ScanFormat, Generic[Header]):
         """Read and check the header of an existing file, before ITK sees it; no pixel is read.
 
         Raises:
-            DataError: the file is not of this format, its pixels lie elsewhere, or it is too short for them.
+            DataError: The file is not of this format, its pixels lie elsewhere, or it is too short for them.
         """
 
     @abstractmethod
@@ -72,12 +72,12 @@ class ItkFormat(ScanFormat, Generic[Header]):
         """Read the pixels of a file whose header was checked, as many as ITK says there are, in any shape.
 
         Args:
-            path: path of the file.
-            header: what `check_header` gave.
+            path: Path of the file.
+            header: Result of `check_header` for the file.
             reader: SimpleITK reader that has read the header.
 
         Raises:
-            DataError: they are cut short or damaged, or memory does not suffice.
+            DataError: The pixels are cut short or damaged, or memory does not suffice.
         """
 
     def read_geometry(self, path: Path) -> Geometry:
@@ -116,7 +116,7 @@ def itk_reader(path: Path, image_io: str) -> Any:
     """Make a SimpleITK reader that has read a checked header, and can read no other format.
 
     Args:
-        path: path of a file whose header was checked.
+        path: Path of a file whose header was checked.
         image_io: ITK's name of the format's reader.
 
     Raises:
@@ -148,8 +148,8 @@ def damaged(path: Path, error: Exception) -> DataError:
     """Make the error of a file that ITK cannot read.
 
     Args:
-        path: path of the file.
-        error: what ITK raised.
+        path: Path of the file.
+        error: Exception that ITK raised.
     """
     reason = str(error).strip().splitlines()[-1]
     return DataError.of(path, f"cannot be read as a scan ({reason})", COPY_AGAIN)
@@ -159,12 +159,12 @@ def itk_geometry(path: Path, reader: Any, notes: tuple[str, ...]) -> Geometry:
     """Take from a header where a scan lies.
 
     Args:
-        path: path of the file, for errors.
+        path: Path of the file, for errors.
         reader: SimpleITK reader that has read the header.
-        notes: sentences that say what the header lacks, and what was assumed.
+        notes: Sentences that say what the header lacks, and what was assumed.
 
     Raises:
-        DataError: the header is of several frames, of colours, of a spacing that no scan has, or of axes that make no
+        DataError: The header is of several frames, of colours, of a spacing that no scan has, or of axes that make no
             map to mm or are not at right angles.
     """
     size, spacing, origin = reader.GetSize(), reader.GetSpacing(), reader.GetOrigin()
@@ -211,7 +211,7 @@ def _form_at(path: Path, shape: tuple[int, ...], affine_ras: np.ndarray) -> ItkF
     """The header fields of an array of a shape (z, y, x) on a grid given by NIfTI's affine, 4×4 in mm.
 
     Raises:
-        DataError: the axes are not at right angles.
+        DataError: The axes are not at right angles.
     """
     affine = LPS_TO_RAS @ affine_ras
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
@@ -229,7 +229,7 @@ def _write(path: Path, array: np.ndarray, form: ItkForm, predicted: bool) -> Non
     """Write a stored array (z, y, x) with these header fields, compressed; `predicted` marks it as ours.
 
     Raises:
-        OSError: ITK could not write it.
+        OSError: ITK could not write the file.
     """
     import SimpleITK as sitk
 

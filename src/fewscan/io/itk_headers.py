@@ -24,10 +24,10 @@ def read_beginning(path: Path) -> tuple[bytes, int]:
     """Read as much as a header may be long, 1 MiB, and the length of the file in bytes.
 
     Args:
-        path: path of an existing file.
+        path: Path of an existing file.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: The file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -42,11 +42,11 @@ def has_field(path: Path, name: str) -> bool:
     """Tell whether a header, which need not be sound, has a field of a name.
 
     Args:
-        path: path of an existing .nrrd or .mha file.
-        name: name of the field, as it is spelt.
+        path: Path of an existing .nrrd or .mha file.
+        name: Name of the field, as it is spelt.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: The file cannot be read.
     """
     start, _ = read_beginning(path)
     end = HEADER_END.search(start)
@@ -58,10 +58,10 @@ def segment_names(path: Path) -> dict[int, str]:
     """Read the names that 3D Slicer gives to segments: number → name.
 
     Args:
-        path: path of a .nrrd or .mha file whose header is sound.
+        path: Path of a .nrrd or .mha file whose header is sound.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: The file cannot be read.
     """
     start, _ = read_beginning(path)
     end = HEADER_END.search(start)
@@ -76,11 +76,11 @@ def parse_sizes(path: Path, text: str) -> list[int]:
     """Read numbers of voxels along the axes, each at least 1.
 
     Args:
-        path: path of the file, for the error.
-        text: the header's field, numbers between spaces.
+        path: Path of the file, for the error.
+        text: The header's field, numbers between spaces.
 
     Raises:
-        DataError: they are no such numbers.
+        DataError: The field holds something other than whole numbers of at least 1.
     """
     parts = text.split()
     if not parts or not all(re.fullmatch(r"[0-9]{1,12}", part) and int(part) > 0 for part in parts):
@@ -92,14 +92,14 @@ def check_length(path: Path, count: int, value_bytes: int, packing: str, found: 
     """Hold the number of voxels against the length of the file.
 
     Args:
-        path: path of the file, for the error.
-        count: number of voxels that the header says.
-        value_bytes: length of a stored value, unpacked, in bytes.
-        packing: how the values are stored: "raw", "packed" or "text".
-        found: length of the file behind its header, in bytes.
+        path: Path of the file, for the error.
+        count: Number of voxels, as the header says.
+        value_bytes: Length of a stored value, unpacked, in bytes.
+        packing: Way in which the values are stored: "raw", "packed" or "text".
+        found: Length of what lies behind the file's header, in bytes.
 
     Raises:
-        DataError: so many bytes cannot hold so many voxels.
+        DataError: The file holds too few bytes for its voxels.
     """
     most = {
         "raw": found / value_bytes,

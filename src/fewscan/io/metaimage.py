@@ -67,11 +67,11 @@ class MetaHeader:
     """Where and how a .mha file holds its pixels.
 
     Attributes:
-        offset: place of the first pixel in the file, in bytes.
-        shape: numbers of voxels along (..., z, y, x), as many as the file has dimensions.
-        dtype: type of a stored value, in the file's byte order.
-        compressed: whether the pixels are packed with zlib.
-        notes: sentences that say what the header lacks, and what was assumed.
+        offset: Place of the first pixel in the file, in bytes.
+        shape: Numbers of voxels along (..., z, y, x), as many as the file has dimensions.
+        dtype: Type of a stored value, in the file's byte order.
+        compressed: Whether the pixels are packed with zlib.
+        notes: Sentences that say what the header lacks, and what was assumed.
     """
 
     offset: int
@@ -107,10 +107,10 @@ def check_meta(path: Path) -> MetaHeader:
     """Read and check the header of a .mha file; no pixel is read.
 
     Args:
-        path: path of an existing file.
+        path: Path of an existing file.
 
     Raises:
-        DataError: the file is no MetaImage, its pixels lie elsewhere, or the file is too short for them.
+        DataError: The file is no MetaImage, its pixels lie elsewhere, or the file is too short for them.
     """
     start, found = read_beginning(path)
     fields: dict[str, str] = {}
@@ -156,7 +156,7 @@ def _read_pixels(path: Path, header: MetaHeader) -> np.ndarray:
     """Read the pixels of a .mha file; ITK would pass over compressed ones that are cut short or damaged.
 
     Raises:
-        DataError: they are cut short or damaged, or memory does not suffice.
+        DataError: The pixels are cut short or damaged, or memory does not suffice.
     """
     # As stored, unpacked, and in the machine's byte order.
     wanted = 2 * header.n_bytes + (path.stat().st_size if header.compressed else 0)

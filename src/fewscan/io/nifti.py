@@ -72,7 +72,7 @@ def _read_values(path: Path, header: NiftiHeader, packed: bool) -> np.ndarray:
     """Read all values, scaled as the header says: (x, y, z, ...).
 
     Raises:
-        DataError: the file is damaged or cut short, or memory does not suffice.
+        DataError: The file is damaged or cut short, or memory does not suffice.
     """
     require_memory(path, header.memory)
     try:

@@ -47,8 +47,8 @@ class NiftiForms:
     """The fields of a header that say where a scan lies, and in which dimensions; a mask of it carries the same.
 
     Attributes:
-        version: version of the standard, 1 or 2.
-        fields: header fields by their names in the standard; no text is among them.
+        version: Version of the standard, 1 or 2.
+        fields: Header fields by their names in the standard; no text is among them.
     """
 
     version: int
@@ -72,16 +72,16 @@ class NiftiHeader:
     """What a NIfTI header says, checked.
 
     Attributes:
-        shape: numbers of voxels along (x, y, z), each at least 1, and of frames where there are any.
-        dtype: type of a stored value, in the file's byte order.
-        offset: place of the first value in the unpacked file, in bytes.
-        slope: factor of the stored values: value = slope · stored + inter.
-        inter: summand to the scaled values: value = slope · stored + inter.
-        spacing_mm: distances between voxels' centres along (x, y, z), in mm, above 0.
+        shape: Numbers of voxels along (x, y, z), each at least 1, and of frames where there are any.
+        dtype: Type of a stored value, in the file's byte order.
+        offset: Place of the first value in the unpacked file, in bytes.
+        slope: Factor of the stored values: value = slope · stored + inter.
+        inter: Summand to the scaled values: value = slope · stored + inter.
+        spacing_mm: Distances between voxels' centres along (x, y, z), in mm, above 0.
         affine: 4×4 map from the stored voxel (x, y, z) to mm in NIfTI's convention.
-        notes: sentences that say where header fields contradict each other, and which was believed.
-        forms: fields that say where the scan lies, as they are stored.
-        description: text of the header.
+        notes: Sentences that say where header fields contradict each other, and which was believed.
+        forms: Fields that say where the scan lies, as they are stored.
+        description: Text of the header.
     """
 
     shape: tuple[int, ...]
@@ -125,11 +125,11 @@ def read_header(path: Path, packed: bool) -> NiftiHeader:
     """Read and check a header; no pixel is read and no memory taken for any.
 
     Args:
-        path: path of an existing file.
-        packed: whether the file's name says that it is a gzip file.
+        path: Path of an existing file.
+        packed: Whether the file's name says that it is a gzip file.
 
     Raises:
-        DataError: the file is no NIfTI, damaged, too short for what its header says, or not of real numbers.
+        DataError: The file is no NIfTI, damaged, too short for what its header says, or not of real numbers.
     """
     try:
         with open_nifti(path, packed) as file:
@@ -144,12 +144,12 @@ def open_nifti(path: Path, packed: bool) -> BinaryIO:
     """Open a file to read its bytes, unpacked.
 
     Args:
-        path: path of an existing file.
-        packed: whether the file's name says that it is a gzip file.
+        path: Path of an existing file.
+        packed: Whether the file's name says that it is a gzip file.
 
     Raises:
-        DataError: the name says so and it is none, or the other way round.
-        OSError: it cannot be opened.
+        DataError: The name says gzip and the file is none, or the other way round.
+        OSError: The file cannot be opened.
     """
     with path.open("rb") as file:
         is_packed = file.read(2) == GZIP_MAGIC
@@ -166,8 +166,8 @@ def damaged(path: Path, error: Exception) -> DataError:
     """Make the error of a file that cannot be read to its end.
 
     Args:
-        path: path of the file.
-        error: what reading it raised.
+        path: Path of the file.
+        error: Exception that reading the file raised.
     """
     if isinstance(error, PermissionError):
         return not_permitted(path)
@@ -240,7 +240,7 @@ def _offset(path: Path, offset: float, header_size: int) -> int:
 
 
 def _scaling(path: Path, slope: float, inter: float) -> tuple[float, float]:
-    """By the standard a slope of 0 means that nothing is scaled; NaN is what some writers say instead."""
+    """Factor and summand; a slope of 0 means that nothing is scaled, and some writers say NaN in its place."""
     if slope == 0 or math.isnan(slope):
         return 1.0, 0.0
     if not (math.isfinite(slope) and math.isfinite(inter)):

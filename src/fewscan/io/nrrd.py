@@ -37,8 +37,8 @@ class NrrdHeader:
     """What a .nrrd file holds.
 
     Attributes:
-        n_bytes: length of all pixels, unpacked, in bytes.
-        notes: sentences that say what the header lacks, and what was assumed.
+        n_bytes: Length of all pixels, unpacked, in bytes.
+        notes: Sentences that say what the header lacks, and what was assumed.
     """
 
     n_bytes: int
@@ -74,10 +74,10 @@ def check_nrrd(path: Path) -> NrrdHeader:
     """Read and check the header of a .nrrd file; no pixel is read.
 
     Args:
-        path: path of an existing file.
+        path: Path of an existing file.
 
     Raises:
-        DataError: the file is no NRRD, its pixels lie elsewhere, or the file is too short for them.
+        DataError: The file is no NRRD, its pixels lie elsewhere, or the file is too short for them.
     """
     start, found = read_beginning(path)
     if not re.match(rb"NRRD000[1-5]", start):

@@ -21,8 +21,8 @@ class Orientation(NamedTuple):
     """How a stored array (z, y, x) becomes one with canonical axes.
 
     Attributes:
-        order: stored array axis (0 to 2 for z to x) of each canonical array axis (z, y, x).
-        flipped: whether the stored axis runs the other way, for each canonical array axis (z, y, x).
+        order: Stored array axis (0 to 2 for z to x) of each canonical array axis (z, y, x).
+        flipped: Whether the stored axis runs the other way, for each canonical array axis (z, y, x).
     """
 
     order: tuple[int, int, int] = (0, 1, 2)
@@ -50,7 +50,7 @@ class Orientation(NamedTuple):
 
         Args:
             affine: 4×4 map from the stored voxel (x, y, z).
-            shape: numbers of voxels along (z, y, x), as stored.
+            shape: Numbers of voxels along (z, y, x), as stored.
         """
         axes = np.zeros((4, 4))
         axes[3, 3] = 1
@@ -74,7 +74,7 @@ def upright(plane: np.ndarray, slice_axis: int) -> np.ndarray:
 
     Args:
         plane: (rows, columns) of a canonical array.
-        slice_axis: canonical array axis that the slice is cut along: 0 axial, 1 coronal, 2 sagittal.
+        slice_axis: Canonical array axis that the slice is cut along: 0 axial, 1 coronal, 2 sagittal.
     """
     return plane if slice_axis == 0 else plane[::-1]
 
@@ -103,9 +103,9 @@ class _Way(NamedTuple):
     """A way to give out the stored axes to x, y and z.
 
     Attributes:
-        order: the stored axis (0 to 2 for x to z) of x, y and z.
-        cosines: the sum of the angles' cosines: the larger, the nearer.
-        axes: the canonical axes that result; a tie is decided by where they point, not by how they were stored.
+        order: Stored axis (0 to 2 for x to z) of each of x, y and z.
+        cosines: Sum of the cosines of the angles between stored and canonical axes, up to 3: the larger, the nearer.
+        axes: Canonical axes that result; a tie is decided by where they point, not by how they were stored.
     """
 
     order: tuple[int, ...]

@@ -19,9 +19,9 @@ class Difference(NamedTuple):
     """Something that differs between two grids.
 
     Attributes:
-        what: shape, spacing, origin, direction, or the place as a whole.
-        ours: value of the one grid, as text.
-        theirs: value of the other grid, as text.
+        what: Name of the part that differs: shape, spacing, origin, direction, or the place as a whole.
+        ours: Value of the one grid, as text.
+        theirs: Value of the other grid, as text.
     """
 
     what: str
@@ -39,8 +39,8 @@ def differences(ours: Geometry, theirs: Geometry) -> list[Difference]:
     measure as one of the whole body. An axis of one voxel has no spacing to compare.
 
     Args:
-        ours: one grid.
-        theirs: the other grid, whose voxels are the measure.
+        ours: Grid to compare.
+        theirs: Grid to compare with, whose voxels are the measure.
     """
     if ours.shape != theirs.shape:
         return [Difference("shape", f"{ours.shape} (z, y, x)", str(theirs.shape))]
@@ -61,8 +61,8 @@ class Order:
     """The way from one array's order of axes to another's.
 
     Attributes:
-        flipped: axes of the first array that run the other way, 0 to 2.
-        axes: axes of the first array, 0 to 2, in the order of those of the second one.
+        flipped: Axes of the first array that run the other way, 0 to 2.
+        axes: Axes of the first array, 0 to 2, in the order of those of the second one.
     """
 
     flipped: tuple[int, ...]
@@ -72,7 +72,7 @@ class Order:
         """Bring the first array to the order of the second one; a view.
 
         Args:
-            array: first array, of three axes.
+            array: First array, of three axes.
         """
         return np.flip(array, self.flipped).transpose(self.axes)
 
@@ -84,8 +84,8 @@ def find_order(ours: Geometry, grid: Geometry) -> Order | None:
     not where a direction lies half-way between two axes and rounding decides which is nearer.
 
     Args:
-        ours: grid of the array.
-        grid: grid that the array is wanted on.
+        ours: Grid of the array.
+        grid: Grid that the array is wanted on.
     """
     voxels = _to_voxels(ours.affine_ras, grid)[:3, :3]
     # The axis of the grid (x, y, z) that each of our axes runs along.
@@ -106,8 +106,8 @@ def bring_over(scan: Scan, grid: Geometry) -> np.ndarray | None:
     """Bring a scan's array to the order of a grid of the same voxels (`find_order`); None: it has others.
 
     Args:
-        scan: scan whose array is wanted.
-        grid: grid that the array is wanted on.
+        scan: Scan whose array is wanted.
+        grid: Grid that the array is wanted on.
     """
     order = find_order(scan.geometry, grid)
     return None if order is None else order.bring(scan.array)

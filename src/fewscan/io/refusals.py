@@ -18,8 +18,8 @@ def several_frames(path: Path, count: int) -> DataError:
     """Make the error of a file that holds several frames where one is wanted.
 
     Args:
-        path: path of the file.
-        count: number of frames in the file, at least 2.
+        path: Path of the file.
+        count: Number of frames in the file, at least 2.
     """
     return DataError.of(path, f"has {count} frames", "Give one file per frame or channel")
 
@@ -28,7 +28,7 @@ def colours(path: Path) -> DataError:
     """Make the error of a file whose voxels are colours or vectors.
 
     Args:
-        path: path of the file.
+        path: Path of the file.
     """
     return DataError.of(path, "a colour or vector image", "Give one file per channel")
 
@@ -37,7 +37,7 @@ def not_permitted(path: Path) -> DataError:
     """Make the error of a file that this user may not read.
 
     Args:
-        path: path of the file.
+        path: Path of the file.
     """
     return DataError.of(path, "you may not read this file", "Change its permissions")
 
@@ -46,11 +46,11 @@ def check_spacing(path: Path, spacing_mm: Sequence[float]) -> None:
     """Refuse voxels of a size that nothing has.
 
     Args:
-        path: path of the file.
-        spacing_mm: distances between voxels' centres along (x, y, z), in mm.
+        path: Path of the file.
+        spacing_mm: Distances between voxels' centres along (x, y, z), in mm.
 
     Raises:
-        DataError: a spacing is below 1e-7 or above 1e8 mm.
+        DataError: A spacing is below 1e-7 or above 1e8 mm.
     """
     least, most = SPACINGS_MM
     if not all(least <= s <= most for s in spacing_mm):

@@ -26,13 +26,13 @@ def read_scan(path: Path) -> Scan:
     """Read a 3D scan; a 2D image becomes one slice, a 4D image of one frame that frame.
 
     Args:
-        path: path of a file; its ending says its format.
+        path: Path of a file; its ending says its format.
 
     Returns:
         The scan, its axes brought to the canonical order.
 
     Raises:
-        DataError: the file is missing, unreadable, damaged, has several frames, or is not of real numbers.
+        DataError: The file is missing, unreadable, damaged, has several frames, or is not of real numbers.
 
     >>> grid = Geometry((3, 4, 5), (8.0, 1.5, 1.5), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
     >>> write_scan(Path("anna.nii.gz"), np.zeros((3, 4, 5), np.float32), grid)
@@ -53,13 +53,13 @@ def read_mask(path: Path) -> Scan:
     """Read a mask of whole numbers, in the smallest type of integers that holds them.
 
     Args:
-        path: path of a file; its ending says its format.
+        path: Path of a file; its ending says its format.
 
     Returns:
         The scan, its axes brought to the canonical order, its values integers below 2³¹.
 
     Raises:
-        DataError: as `read_scan`, or a value is NaN, infinite, not whole or beyond any label.
+        DataError: The file is one that `read_scan` refuses, or a value is NaN, infinite, not whole or beyond any label.
 
     >>> grid = Geometry((1, 2, 2), (8.0, 1.5, 1.5), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
     >>> write_scan(Path("mask.nii.gz"), np.array([[[0.0, 1.0], [2.001, 3.0]]]), grid)
@@ -94,13 +94,13 @@ def read_frames(path: Path) -> list[Scan]:
     """Read the frames of a 4D NIfTI; any other scan is one frame.
 
     Args:
-        path: path of a file; its ending says its format.
+        path: Path of a file; its ending says its format.
 
     Returns:
         The frames in their order, all of one geometry.
 
     Raises:
-        DataError: as `read_scan`, but for the number of frames.
+        DataError: The file is one that `read_scan` refuses for another reason than several frames.
     """
     return _format_of_file(path).read_frames(path)
 
@@ -109,10 +109,10 @@ def read_geometry(path: Path) -> Geometry:
     """Read the header alone.
 
     Args:
-        path: path of a file; its ending says its format.
+        path: Path of a file; its ending says its format.
 
     Raises:
-        DataError: as `read_scan`, for what a header shows.
+        DataError: The header shows that the file is one that `read_scan` refuses.
     """
     return _format_of_file(path).read_geometry(path)
 
@@ -121,7 +121,7 @@ def is_ours(path: Path) -> bool:
     """Tell whether a mask, or an archive of probabilities, is one that `fewscan predict` wrote.
 
     Args:
-        path: path of whatever there is; of nothing it is not.
+        path: Path of anything; a path where nothing lies is not ours.
     """
     try:
         if path.suffix == ".npz" and scan_ending(path) is None:
@@ -163,15 +163,15 @@ def write_scan(path: Path, array: np.ndarray, geometry: Geometry, predicted: boo
     it where it puts the scan. No text of the scan's header goes along.
 
     Args:
-        path: path of the file; its ending says its format, and what lies there is replaced.
+        path: Path of the file; its ending says its format, and what lies there is replaced.
         array: (z, y, x) values, canonical as `read_scan` gives them, of the geometry's shape.
-        geometry: place of the voxels, that of a scan that was read or another one.
-        predicted: whether to mark the file as a mask that was predicted, see `is_ours`.
+        geometry: Place of the voxels, that of a scan that was read or another one.
+        predicted: Whether to mark the file as a mask that was predicted, see `is_ours`.
 
     Raises:
-        DataError: the shapes differ, no format has the ending, the format cannot hold the geometry, or the name is not
+        DataError: The shapes differ, no format has the ending, the format cannot hold the geometry, or the name is not
             UTF-8.
-        WriteError: the file cannot be written.
+        WriteError: The file cannot be written.
 
     >>> grid = Geometry((3, 4, 5), (8.0, 1.5, 1.5), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
     >>> write_scan(Path("scan.mha"), np.zeros((3, 4, 5), np.int16), grid)

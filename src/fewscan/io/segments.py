@@ -19,8 +19,8 @@ class Contradiction(NamedTuple):
     """A number that a file and dataset.json name differently.
 
     Attributes:
-        text: words for both names, without the file.
-        swapped: whether the file's name is that of another class of dataset.json; else dataset.json does not know it.
+        text: Words for both names, without the file.
+        swapped: Whether the file's name is that of another class of dataset.json; else dataset.json does not know it.
     """
 
     text: str
@@ -31,10 +31,10 @@ def read_segments(path: Path) -> Mapping[int, str]:
     """Read the names that a mask's own file gives to its numbers: number → name, none where it gives none.
 
     Args:
-        path: path of a file that `read_geometry` takes.
+        path: Path of a file that `read_geometry` takes.
 
     Raises:
-        DataError: it cannot be read any more.
+        DataError: The file can no longer be read.
     """
     ending = scan_ending(path)
     return format_of(ending).segment_names(path) if ending is not None else {}
@@ -46,8 +46,8 @@ def contradictions(segments: Mapping[int, str], classes: Classes) -> list[Contra
     Case, spaces and signs do not count.
 
     Args:
-        segments: names by number, as `read_segments` gives them.
-        classes: classes of dataset.json.
+        segments: Names by number, as `read_segments` gives them.
+        classes: Classes of dataset.json.
     """
     parts = (Region(name, (number,)) for name, number in zip(classes.names, classes.numbers, strict=True))
     named = (*parts, *classes.regions)

@@ -18,12 +18,12 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
     """Write a CSV file, complete or not at all; texts that would be formulas get a quote in front, numbers stay.
 
     Args:
-        path: path of the file.
-        header: names of the columns.
-        rows: rows of as many cells as there are columns; a cell of None becomes an empty one.
+        path: Path of the file.
+        header: Names of the columns.
+        rows: Rows of as many cells as there are columns; a cell of None becomes an empty one.
 
     Raises:
-        WriteError: the file cannot be written.
+        WriteError: The file cannot be written.
     """
     with atomic_path(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -35,11 +35,11 @@ def read_table(path: Path) -> Iterator[dict[str, str]]:
     """Read the rows of a file of `write_table`, by column, without the quotes that it put in front.
 
     Args:
-        path: path of the file.
+        path: Path of the file.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: the file is not UTF-8.
+        OSError: The file cannot be read.
+        ValueError: The file is not UTF-8.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
         for row in csv.DictReader(file):
