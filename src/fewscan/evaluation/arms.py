@@ -24,13 +24,13 @@ class RunResult:
     """A scored run.
 
     Attributes:
-        method: its name.
-        labelled: number of patients whose labels training saw.
-        seed: of training.
-        summary: of the scored cases under strict rules, see `summary.summarise`.
-        seconds: wall clock of the whole run; None where it was interrupted.
-        memory_gib: most resident memory of the run's process; None where it was interrupted.
-        images_per_second: median over training.
+        method: Name of the method, or of its variant in the benchmark.
+        labelled: Number of patients whose labels training saw, at least 1.
+        seed: Seed of the training, at least 0.
+        summary: Scores of the cases of the scored split under strict rules, see `summary.summarise`.
+        seconds: Time of the whole run by the clock on the wall, in s; None where the run was interrupted.
+        memory_gib: Most resident memory of the run's process, in GiB; None where the run was interrupted.
+        images_per_second: Number of images per second in training, median over the lines of its log.
     """
 
     method: str
@@ -71,8 +71,8 @@ class Arm:
         """Mean over classes, cases and seeds, and how many values are undefined and left out of it.
 
         Args:
-            metric: a distance of `metrics.METRICS`, whose unit is in its name.
-            rules: see `summary.RULE_TEXT`.
+            metric: A distance of `metrics.METRICS`, whose unit is in its name.
+            rules: Way to count a distance that is undefined, see `summary.RULE_TEXT`.
         """
         summaries = [under_rules(run.summary, rules) for run in self.runs]
         mean = mean_of_defined([summary["mean"][metric] for summary in summaries])
@@ -115,8 +115,8 @@ def corrected_p(arms: Sequence[Arm], reference: str) -> dict[str, float]:
     """Method → p of the paired Wilcoxon test over cases against the reference, Holm-corrected over the methods.
 
     Args:
-        arms: of one number of labelled patients: the family of tests.
-        reference: a method; where it has no runs there is nothing to test.
+        arms: Arms of one number of labelled patients, which are the family of tests.
+        reference: Name of the method to test against; where it has no runs there is nothing to test.
     """
     by_method = {arm.method: arm for arm in arms}
     if reference not in by_method:

@@ -39,10 +39,11 @@ class Signals(NamedTuple):
     """What a prediction says of itself; None is not to be had.
 
     Attributes:
-        entropy: of the network's probabilities, in nats, summed over the scan per pixel of predicted foreground.
-        agreement_teacher: Dice between the masks of the method's two networks, mean over foreground classes.
-        agreement_tta: Dice between the masks of the image as it is and turned.
-        outlier: how far volume and shape lie beyond those of the labelled cases, in spreads, 0 to 10.
+        entropy: Entropy of the network's probabilities, in nats, summed over the scan per pixel of predicted
+            foreground.
+        agreement_teacher: Dice, 0 to 1, between the masks of the method's two networks, mean over foreground classes.
+        agreement_tta: Dice, 0 to 1, between the masks of the image as it is and turned, mean over foreground classes.
+        outlier: Distance of volume and shape from those of the labelled cases, in spreads, 0 to 10.
     """
 
     entropy: float | None
@@ -52,7 +53,7 @@ class Signals(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """Of the Dice of a case: what is likely, and between what it lies for 8 cases in 10."""
+    """The likely Dice of a case, and the ends of the interval that holds the true one for 8 cases in 10."""
 
     dice: float
     low: float
@@ -63,15 +64,16 @@ class Calibration(StrictModel):
     """A fitted model; see the module.
 
     Attributes:
-        signals: names of the fields of `Signals` that it needs.
-        centres: μ.
-        scales: σ.
-        weights: w.
-        intercept: b.
-        margin: q.
-        lowest_fifth: a fifth of the calibration cases were estimated at this Dice or lower.
-        cases: that it was fitted on.
-        spearman: correlation over ranks of the leave-one-out estimates with the Dice; None where all are alike.
+        signals: Names of the fields of `Signals` that the model needs, at least one.
+        centres: Means μ of the features, one for each signal.
+        scales: Standard deviations σ of the features, above 0, one for each signal.
+        weights: Weights w of the standardised features, at least 0, one for each signal.
+        intercept: Summand b, the mean log loss of the calibration cases.
+        margin: Half width q of the interval, in log losses, at least 0.
+        lowest_fifth: Dice at or below which a fifth of the calibration cases were estimated.
+        cases: Number of cases that the model was fitted on, at least 8.
+        spearman: Rank correlation, −1 to 1, of the leave-one-out estimates with the Dice; None where all estimates or
+            all Dice are alike.
     """
 
     signals: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -94,7 +96,7 @@ class Calibration(StrictModel):
         return self
 
     def estimate(self, signals: Signals) -> Estimate | None:
-        """For a case; None where one of the signals is missing."""
+        """Estimate the Dice of a case; None where one of the signals is missing."""
         features = _features(signals, self.signals)
         if features is None:
             return None
@@ -108,10 +110,10 @@ def calibrate(
     """Fit the model on cases whose Dice is known.
 
     Args:
-        signals: by case.
-        dice: mean over foreground classes, by case.
-        patients: by case; cases of one patient are left out together.
-        names: of the signals to use; cases that lack one are left out.
+        signals: Signals of each case, by its name.
+        dice: Dice of each case, 0 to 1, mean over foreground classes, by its name.
+        patients: Patient of each case, by its name; cases of one patient are left out together.
+        names: Names of the signals to use; cases that lack one are left out.
 
     Returns:
         The model, and for every case the estimate and the interval of one made in the same way without its patient;
@@ -125,11 +127,13 @@ def calibrate(
     features = np.stack([rows[case] for case in cases])
     truth = np.array([dice[case] for case in cases])
     losses = np.log(np.maximum(1 - truth, SMALLEST_LOSS))
+    # Two leave-outs, one in the other, of whole patients. The outer one gives each patient's estimate, by a fit to the
+    # others. Its errors make the margin of the final model, but a patient's own interval must not come from its own
+    # error: so the inner one leaves out, in turn, each of the others as well, and the margin is that of their errors.
     left_out = _left_out(features, losses, groups)
     estimates = {}
     for patient in dict.fromkeys(groups):
         own = groups == patient
-        # The margin too has to come from a calibration that knows nothing of the patient.
         margin = _margin(losses[~own] - _left_out(features[~own], losses[~own], groups[~own]))
         estimates.update({cases[i]: _estimate(float(left_out[i]), margin) for i in np.flatnonzero(own)})
     shown = np.array([estimates[case].dice for case in cases])
@@ -177,7 +181,7 @@ def _fit(features: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _left_out(features: np.ndarray, losses: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """For every case the log loss that a fit without its patient expects."""
+    """Log loss of every case (n,) that a fit without its patient expects."""
     expected = np.zeros(len(losses))
     for patient in dict.fromkeys(groups):
         own = groups == patient

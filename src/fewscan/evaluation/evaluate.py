@@ -26,9 +26,9 @@ class Pairs:
     """What is to be compared with what.
 
     Attributes:
-        both: case → (prediction, reference).
-        missing: case → reference, of those without a prediction.
-        unpaired: cases that were predicted and have no reference.
+        both: Case → (prediction, reference).
+        missing: Case → reference, of those without a prediction.
+        unpaired: Cases that were predicted and have no reference.
     """
 
     both: Mapping[str, tuple[Path, Path]]
@@ -49,21 +49,21 @@ def evaluate_folders(
     """Score every prediction against the reference of the same name.
 
     Args:
-        predictions: a folder of masks, or one mask.
-        references: a folder of masks, or one mask.
-        rules: see `summary.summarise`.
-        class_names: by number; None looks for dataset.json beside or above either folder, and takes the numbers that
-            occur where there is none.
-        progress: given the number of cases, returns what is called after each.
-        missing: whether references without a prediction score as missed, or are left out.
-        tolerances_mm: of the normalised surface Dice.
+        predictions: Path of a folder of masks, or of one mask.
+        references: Path of a folder of masks, or of one mask.
+        rules: Way to count distances where exactly one mask is empty, see `summary.summarise`.
+        class_names: Names of the classes in the order of their numbers, background first; None: those of the
+            dataset.json beside or above either folder, and the numbers that occur where there is none.
+        progress: Function that is given the number of cases and returns a function to call after each case.
+        missing: Treatment of references without a prediction: "score" (as missed) or "skip" (leave them out).
+        tolerances_mm: Tolerances of the normalised surface Dice, in mm.
 
     Returns:
         The summary; also "spread" (`summary.spread`), and the cases that are "missing", "skipped" and
         "without_reference".
 
     Raises:
-        DataError: a mask lies elsewhere than its reference, cannot be read, or holds what is no class; every such fault
+        DataError: A mask lies elsewhere than its reference, cannot be read, or holds what is no class; every such fault
             at once.
     """
     pairs = match_pairs(predictions, references)
@@ -109,7 +109,7 @@ def score_files(
         Scores of what is scored of the classes, numbered from 1 in its order.
 
     Raises:
-        DataError: a file cannot be read, holds a number that is no class, or the two lie at different places.
+        DataError: A file cannot be read, holds a number that is no class, or the two lie at different places.
     """
     return _score(prediction, reference, classes, tolerances_mm)
 
@@ -145,7 +145,7 @@ def _labels(array: np.ndarray, path: Path, classes: Classes | None, is_reference
     """Check the numbers, and look where they are.
 
     Raises:
-        DataError: some are no classes.
+        DataError: Some are no classes.
     """
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > LARGEST_NUMBER:
@@ -182,7 +182,7 @@ def match_pairs(predictions: Path, references: Path) -> Pairs:
     """Pair masks of the same name.
 
     Raises:
-        DataError: a path does not exist or holds no scans, a case is there twice, or no prediction has a reference.
+        DataError: A path does not exist or holds no scans, a case is there twice, or no prediction has a reference.
     """
     if predictions.is_file() and references.is_file():
         return Pairs({scan_stem(predictions): (predictions, references)}, {}, ())
@@ -219,7 +219,7 @@ def _agreed_classes(predictions: Path, references: Path) -> Classes | None:
     """The classes of the references' dataset.json, else of the predictions'.
 
     Raises:
-        DataError: there are two, and they have other numbers for the same name.
+        DataError: The two sides have a dataset.json each, with other numbers for the same name.
     """
     theirs, ours = find_classes(references), find_classes(predictions)
     if theirs is None or ours is None:
@@ -240,7 +240,7 @@ def find_classes(near: Path) -> Classes | None:
     """The classes of a dataset.json in this folder or the one above, if there is one that names some.
 
     Raises:
-        DataError: it cannot be understood.
+        DataError: The dataset.json cannot be understood.
     """
     folder = near if near.is_dir() else near.parent
     for path in (folder / "dataset.json", folder.parent / "dataset.json"):

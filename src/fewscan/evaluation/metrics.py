@@ -57,9 +57,9 @@ class Scores:
     """The metrics of one class in one case.
 
     Attributes:
-        values: by name in `metric_names`; None where undefined: a distance where exactly one mask is empty.
-        missed: the reference shows the class, the prediction does not.
-        shown: either shows it.
+        values: Values by name in `metric_names`; None where undefined: a distance where exactly one mask is empty.
+        missed: Whether the reference shows the class and the prediction does not.
+        shown: Whether the prediction or the reference shows the class.
     """
 
     values: dict[str, float | None]
@@ -72,8 +72,8 @@ class LabelMap:
     """A mask of several classes, and where in it they are.
 
     Attributes:
-        array: of integers, none of them negative, of any dimension.
-        boxes: number → the smallest box that holds all its voxels; the numbers that occur, but 0.
+        array: Class numbers of at least 0, integers of any shape.
+        boxes: Smallest box that holds all voxels of a number, by number; the numbers that occur, except 0.
     """
 
     array: np.ndarray
@@ -96,17 +96,17 @@ def case_metrics(
     """Score one case.
 
     Args:
-        prediction: all that is done is done inside its boxes and the reference's.
-        reference: of the same shape.
-        spacing_mm: per array axis.
-        numbers: key → the numbers of the maps that make up the class; several for a region.
-        tolerances_mm: of the normalised surface Dice.
+        prediction: Mask to score; nothing is computed outside its boxes and the reference's.
+        reference: Mask to score against, of the prediction's shape.
+        spacing_mm: Distances between voxels' centres along the array's axes, in mm.
+        numbers: Numbers in the masks that make up each class, by key; several for a region.
+        tolerances_mm: Tolerances of the normalised surface Dice, in mm.
 
     Returns:
         Scores of every class, by key.
 
     Raises:
-        ValueError: the shapes differ, or the spacing does not fit them.
+        ValueError: The shapes differ, or the spacing does not fit them.
     """
     shape = prediction.array.shape
     if shape != reference.array.shape:
@@ -164,7 +164,7 @@ def is_share(metric: str) -> bool:
 
 
 def metric_title(metric: str) -> str:
-    """For the heads of tables, such as `HD95 mm`."""
+    """Name for the heads of tables, such as `HD95 mm`."""
     name, _, unit = metric.partition("_")
     if name == NSD:
         return f"NSD {unit.removesuffix('mm')} mm"

@@ -18,12 +18,13 @@ class QualityRow(NamedTuple):
     """What a model thinks of its mask of a case.
 
     Attributes:
-        case: The case's name.
-        estimate: The Dice that is likely, mean over foreground classes; None: there was nothing to estimate it from.
+        case: Name of the case.
+        estimate: Dice that is likely, 0 to 1, mean over foreground classes; None: there was nothing to estimate it
+            from.
         flagged: Whether a person should look at the mask.
-        reason: Why it is flagged, or why there is no estimate, in words; empty: neither.
-        signals: What the estimate was made from.
-        dice: The true Dice, mean over foreground classes; None: the case has no reference.
+        reason: Reason why it is flagged, or why there is no estimate, in words; empty where neither is so.
+        signals: Signals that the estimate was made from.
+        dice: Dice against the reference, 0 to 1, mean over foreground classes; None where the case has no reference.
     """
 
     case: str

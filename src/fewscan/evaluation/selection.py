@@ -24,13 +24,14 @@ class Suggestion(NamedTuple):
     """A patient to label.
 
     Attributes:
-        patient: name of the patient.
-        cases: names of the patient's scans in the training split.
-        score: share, 0 to 1, of the uncertain patients' distance from the nearest example that this label takes away.
-        uncertainty: entropy in nats per pixel of predicted foreground, mean over the patient's scans; None where the
-            model is sure that all of them are background, which counts as the median.
-        distance: distance from the nearest patient labelled or suggested before; 1 is the median between two patients.
-        reason: why this patient, in words.
+        patient: Name of the patient.
+        cases: Names of the patient's scans in the training split.
+        score: Share, 0 to 1, of the uncertain patients' distance from the nearest example that this label takes away.
+        uncertainty: Entropy in nats per pixel of predicted foreground, mean over the patient's scans; None, which
+            counts as the median, where the model predicts background alone and is sure.
+        distance: Distance from the nearest patient labelled or suggested before, at least 0; 1 is the median between
+            two patients.
+        reason: Reason for this patient, in words.
 
     Examples:
         >>> import fewscan
@@ -51,11 +52,14 @@ class Choice(NamedTuple):
     """A patient that was chosen.
 
     Attributes:
-        number: of the patient.
-        score: share of the first sum of u_j δ_j that its label takes away; falls from choice to choice.
-        distance: from the nearest patient labelled or chosen before, 1 being the median between two patients.
-        nearest: number of that patient.
-        covers: unlabelled patients, itself included, that it is nearer to than any labelled or chosen before.
+        number: Number of the patient, from 0.
+        score: Share, 0 to 1, of the first sum of u_j δ_j that the patient's label takes away; falls from choice to
+            choice.
+        distance: Distance from the nearest patient labelled or chosen before, at least 0; 1 is the median between two
+            patients.
+        nearest: Number of the nearest patient labelled or chosen before.
+        covers: Number of unlabelled patients, itself included, that are nearer to the patient than to any labelled or
+            chosen before.
     """
 
     number: int
@@ -86,18 +90,22 @@ def choose(between: np.ndarray, weight: np.ndarray, labelled: np.ndarray, count:
     """Choose patients one after the other; the same arguments give the same choice, of equals the first.
 
     Args:
-        between: (p, p) distances.
-        weight: (p,) the u_j.
-        labelled: (p,) whether a patient is labelled; at least one is.
-        count: of choices, at most the patients that are not labelled.
+        between: Distances (p, p) between patients, at least 0, with zeros on the diagonal.
+        weight: Weights u (p,) of the patients, above 0.
+        labelled: Whether each patient is labelled, booleans (p,); at least one is.
+        count: Number of choices, at most that of the patients that are not labelled.
     """
     known = np.flatnonzero(labelled).tolist()
     is_open = ~labelled
+    # δ of the module, (p,). It falls with every choice; the sum over j stays over all patients unlabelled at first, of
+    # whom the chosen ones add nothing, as their δ is 0.
     nearest = between[:, known].min(axis=1)
     at_first = float((weight * nearest)[~labelled].sum())
     choices = []
     for _ in range(count):
+        # (j, i): by how much a label of patient i brings patient j nearer to an example.
         closer = np.maximum(nearest[:, None] - between, 0)
+        # A gain is never below 0, so that −1 keeps the labelled and the chosen out even where nothing gains any more.
         gains = np.where(is_open, (weight[:, None] * closer)[~labelled].sum(axis=0), -1.0)
         number = int(np.argmax(gains))
         score = float(gains[number]) / at_first if at_first > 0 else 0.0

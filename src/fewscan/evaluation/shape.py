@@ -31,13 +31,14 @@ LARGEST_SCORE = 10.0
 
 
 class Shape(NamedTuple):
-    """Of one class in one case; all are above 0.
+    """Measures of one class in one case; all are above 0.
 
     Attributes:
-        volume_ml: of all its voxels.
-        components: parts whose voxels touch by their faces, without those below a twentieth of the class.
-        extent: share of their bounding box that these parts fill: the less, the less compact.
-        slice_share: of the case's slices that show these parts.
+        volume_ml: Volume of all voxels of the class, in millilitres.
+        components: Number of parts whose voxels touch by their faces, without parts below a twentieth of the class; at
+            least 1.
+        extent: Share of their bounding box that these parts fill, up to 1: the less, the less compact.
+        slice_share: Share of the case's slices that show these parts, up to 1.
     """
 
     volume_ml: float
@@ -63,8 +64,8 @@ class Expected(StrictModel):
     """What a class looks like in the labelled cases.
 
     Attributes:
-        in_all: every labelled case shows the class.
-        ranges: by the names of `Shape`; none where no labelled case shows it.
+        in_all: Whether every labelled case shows the class.
+        ranges: Range of each measure, by its name in `Shape`; empty where no labelled case shows the class.
     """
 
     in_all: bool
@@ -82,9 +83,10 @@ class Outlier(NamedTuple):
     """How far a mask lies beyond the labelled cases.
 
     Attributes:
-        score: in spreads, of the measure and class that lie farthest out; 0: within all ranges; 10: as far or farther,
-            or a class is missing that every labelled case shows, or there is one that no labelled case shows.
-        reason: in words; empty for a score of 0.
+        score: Number of spreads by which the measure and class that lie farthest out lie beyond their range, 0 to 10: 0
+            within all ranges; 10 at ten spreads or more, where a class is missing that every labelled case shows, and
+            where there is one that no labelled case shows.
+        reason: Class, measure and range that gave the score, in words; empty for a score of 0.
     """
 
     score: float
@@ -97,10 +99,10 @@ def class_shapes(
     """Measure the classes 1 to n_classes − 1; None for one that is not there.
 
     Args:
-        mask: (z, y, x) integers.
-        spacing_mm: per array axis.
-        viewing_axis: The array axis that slices are counted along.
-        n_classes: background included.
+        mask: Numbers inside (z, y, x), integers.
+        spacing_mm: Distances between voxels' centres along (z, y, x), in mm.
+        viewing_axis: Array axis that slices are counted along, 0 to 2.
+        n_classes: Number of classes, background included.
     """
     boxes = ndimage.find_objects(mask, max_label=n_classes - 1)
     voxel_ml = math.prod(spacing_mm) / 1000
@@ -111,7 +113,7 @@ def class_shapes(
 
 
 def _shape(inside: np.ndarray, voxel_ml: float, viewing_axis: int, slices: int) -> Shape:
-    """Of a class within its bounding box."""
+    """Measure a class within its bounding box."""
     count = int(inside.sum())
     numbers, _ = ndimage.label(inside)
     sizes = np.bincount(numbers.ravel())[1:]
@@ -131,7 +133,7 @@ def expected_shapes(labelled: Sequence[Mapping[int, Shape | None]]) -> dict[int,
     taken for all.
 
     Args:
-        labelled: a mapping of `class_shapes` for every labelled case; at least one.
+        labelled: Results of `class_shapes` for the labelled cases, one for each; at least one.
     """
     expected = {}
     for k in labelled[0]:
@@ -154,9 +156,9 @@ def find_outlier(
     """The measure that lies farthest beyond the labelled cases, over all classes.
 
     Args:
-        shapes: of the mask.
-        expected: of the same classes.
-        class_names: by number, background included.
+        shapes: Shapes of the mask's classes, by number; None for a class that is not there.
+        expected: Expected looks of the mask's classes, by number.
+        class_names: Names of the classes in the order of their numbers, background first.
     """
     found = [_of_class(shapes[k], wanted, class_names[k]) for k, wanted in expected.items()]
     return max(found, key=lambda outlier: outlier.score)

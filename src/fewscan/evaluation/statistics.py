@@ -21,11 +21,11 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, f
     """95 % interval of the mean, by resampling the values: bias-corrected and accelerated (BCa, Efron 1987).
 
     Args:
-        values: one per case, in any unit.
-        seed: of the resampling; the interval of the same values is always the same.
+        values: Values of the cases, one for each, in any unit.
+        seed: Seed of the resampling, at least 0; equal values and seeds give equal intervals.
 
     Returns:
-        (lower, upper) in the unit of the values; None for fewer than two.
+        Lower and upper end, in the unit of the values; None for fewer than two values.
     """
     sample = np.asarray(values, dtype=float)
     if len(sample) < 2:
@@ -48,11 +48,12 @@ def bootstrap_intervals(columns: np.ndarray, seed: int = 0) -> list[tuple[float,
     """`bootstrap_interval` of many columns at once, whose cases are drawn together: seconds instead of minutes.
 
     Args:
-        columns: (cases, columns), NaN where a case has no value and adds nothing to the means that it is drawn for.
-        seed: of the resampling.
+        columns: Values (cases, columns), NaN where a case has no value and adds nothing to the means that it is drawn
+            for.
+        seed: Seed of the resampling, at least 0.
 
     Returns:
-        For each column (lower, upper) in its unit; None for fewer than two values.
+        Lower and upper end for each column, in its unit; None for a column of fewer than two values.
     """
     defined = ~np.isnan(columns)
     values = np.where(defined, columns, 0.0)
@@ -95,11 +96,11 @@ def wilcoxon_p(first: Sequence[float], second: Sequence[float]) -> float:
     """Two-sided p of the paired signed-rank test; cases without a difference are left out, as Wilcoxon did.
 
     Args:
-        first: one value per case.
-        second: of the same cases, in the same order.
+        first: Values of the cases, one for each.
+        second: Values to pair with the first ones, of the same cases in the same order.
 
     Raises:
-        ValueError: the two differ in length.
+        ValueError: The two sides differ in length.
     """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} values cannot be paired with {len(second)}")
@@ -113,7 +114,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down correction: p₍ᵢ₎ · (n − i), i = 0, 1, ... from the smallest on, never falling, at most 1.
 
     Args:
-        p_values: of all tests of one family.
+        p_values: Uncorrected p of all tests of one family, 0 to 1.
 
     Returns:
         Corrected values in the order of the arguments.

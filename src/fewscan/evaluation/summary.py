@@ -32,8 +32,8 @@ class Undefined(TypedDict):
     """How many values of each metric are undefined.
 
     Attributes:
-        mean: sum over the classes, by metric.
-        classes: number of cases, by class and metric.
+        mean: Number of undefined values over all classes and cases, by metric.
+        classes: Number of cases whose value is undefined, by class and metric.
     """
 
     mean: dict[str, int]
@@ -44,8 +44,8 @@ class CaseSpread(TypedDict):
     """How much the cases differ in a metric.
 
     Attributes:
-        sd: standard deviation over cases (n − 1); None for fewer than two values.
-        interval: lower and upper end of the 95 % bootstrap interval of the mean; None for fewer than two values.
+        sd: Standard deviation over cases (n − 1); None for fewer than two values.
+        interval: Lower and upper end of the 95 % bootstrap interval of the mean; None for fewer than two values.
     """
 
     sd: float | None
@@ -56,8 +56,8 @@ class Spread(TypedDict):
     """How much the cases differ.
 
     Attributes:
-        mean: spread of the cases' means over classes, by metric.
-        classes: spread over cases, by class and metric.
+        mean: Spread of the cases' means over classes, by metric.
+        classes: Spread over cases, by class and metric.
     """
 
     mean: dict[str, CaseSpread]
@@ -68,19 +68,20 @@ class Summary(TypedDict):
     """Scores of masks; what `summary.json` holds. A value of None is undefined, as are all of an absent class.
 
     Attributes:
-        rules: how a distance counts where exactly one mask is empty.
-        definitions: how each metric is computed, in words; under "rules", what the rules do.
-        n_cases: number of scored cases.
-        mean: mean over foreground classes, by metric.
-        classes: mean over cases, by class and metric.
-        cases: values by case, class and metric.
-        undefined: numbers of undefined values.
-        missed: cases whose mask lacks a class that the reference shows, by class.
-        absent: classes that no case shows, left out of every mean; not there in summaries of early versions.
-        spread: how much the cases differ.
-        missing: references without a prediction, scored as missed.
-        skipped: references without a prediction, left out.
-        without_reference: predictions without a reference, left out.
+        rules: Name of the rules for a distance where exactly one mask is empty: "strict" or another of `RULE_TEXT`.
+        definitions: Definition of each metric, in words, by its name; under "rules", what the rules do.
+        n_cases: Number of scored cases.
+        mean: Mean over foreground classes, by metric.
+        classes: Mean over cases, by class and metric.
+        cases: Values by case, class and metric.
+        undefined: Numbers of undefined values.
+        missed: Names of the cases whose mask lacks a class that the reference shows, by class.
+        absent: Names of the classes that no case shows, left out of every mean; not there in summaries of early
+            versions.
+        spread: Standard deviations and intervals over the cases, by metric and class.
+        missing: Names of references without a prediction, scored as missed.
+        skipped: Names of references without a prediction, left out.
+        without_reference: Names of predictions without a reference, left out.
     """
 
     rules: Rules
@@ -114,10 +115,10 @@ def summarise(
     nothing. Where no case shows any class, all count, and score 1.
 
     Args:
-        cases: scores by case and class number.
-        class_names: by class number; None: the numbers are the names.
+        cases: Scores of each class, by the case's name and the class number.
+        class_names: Names of the classes by their numbers; None: the numbers are the names.
         rules: `strict`, or `paper` to compare with published figures.
-        absent: the classes that no case shows, if they are not to be found among these cases.
+        absent: Names of the classes that no case shows; None: found among these cases.
 
     Returns:
         The summary, without "spread" and without what is known of folders alone.
@@ -164,9 +165,9 @@ def under_rules(summary: Summary, rules: Rules, absent: Collection[str] | None =
     """The summary of the same cases under other rules, from a `strict` one and without their masks.
 
     Args:
-        summary: also one of an earlier version.
-        rules: of the new one.
-        absent: classes that count as shown by no case; None: those of the summary.
+        summary: Summary under strict rules, of this or an earlier version.
+        rules: Name of the rules of the new summary.
+        absent: Names of the classes that count as shown by no case; None: those of the summary.
     """
     names = list(summary["classes"])
     cases = {
@@ -209,7 +210,7 @@ def mean_dice(summary: Summary) -> float:
     """Dice, mean over foreground classes and cases.
 
     Raises:
-        ValueError: no mask shows a class, and none was named, so there is no score.
+        ValueError: No mask shows a class, and none was named, so there is no score.
     """
     dice = summary["mean"]["dice"]
     if dice is None:

@@ -33,15 +33,15 @@ def crop_to_both(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.
 def surface_distances(
     from_surface: np.ndarray, to_surface: np.ndarray, spacings: Sequence[Sequence[float]]
 ) -> list[np.ndarray]:
-    """For every voxel of one surface, the distance to the nearest voxel of the other.
+    """Distance from every voxel of one surface to the nearest voxel of the other.
 
     Args:
-        from_surface: of any dimension.
-        to_surface: of the same shape; not empty.
-        spacings: per array axis, one set for every unit that is wanted.
+        from_surface: Surface whose voxels are measured from, booleans of any shape.
+        to_surface: Surface that is measured to, booleans of that shape, with at least one voxel.
+        spacings: Distances between voxels' centres along the axes, one set for every unit that is wanted.
 
     Returns:
-        For each spacing, the distances in its units.
+        Distances of the voxels of `from_surface` in row-major order, an array for each set of spacings, in its unit.
     """
     places, targets = np.argwhere(from_surface), np.argwhere(to_surface)
     # Where the surfaces meet there is nothing to look for.
@@ -61,7 +61,7 @@ def surface_distances(
 
 
 def _nearest(places: np.ndarray, targets: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """For each place the number of the nearest target.
+    """Number of the nearest target of each place.
 
     A tree of the surface's voxels, since distance transforms are of all voxels: three times the time, and memory that
     grows with the box and not with the surface.
