@@ -18,19 +18,19 @@ SHOWN_DISTANCES = {"hd95_mm": "HD95 mm", "asd_voxel": "ASD voxels"}
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under what the numbers of a report were made.
+    """Conditions under which the numbers of a report were made.
 
     Attributes:
-        dataset: its name.
-        split: what was scored: validation, or test and when.
-        n_cases: that were scored.
-        recipe: of all runs.
-        changes: `key=value`, to the recipe.
-        reference: the method that the others are tested against.
-        baseline: the method that sees no unlabelled scan.
-        missing: names of the runs that are not there.
-        version: of fewscan.
-        variants: what each row that is not a method as it is stands for.
+        dataset: Name of the data set.
+        split: Split whose cases were scored: validation, or test and when it was used.
+        n_cases: Number of cases that were scored.
+        recipe: Name of the recipe of all runs.
+        changes: Changes to the recipe, each `key=value`.
+        reference: Name of the method that the others are tested against.
+        baseline: Name of the method that sees no unlabelled scan.
+        missing: Names of the runs that are not there.
+        version: Version of fewscan.
+        variants: Names, methods and settings of the rows that are no method as it is, each as text.
     """
 
     dataset: str
@@ -154,9 +154,9 @@ def write_runs(path: Path, runs: Sequence[RunResult], part: str) -> None:
     """One row per run, case and class under strict rules; undefined values are empty.
 
     Args:
-        path: of the CSV file.
-        runs: to write.
-        part: of the split that was scored.
+        path: Path of the CSV file.
+        runs: Scored runs, of one split.
+        part: Name of the split that was scored.
     """
     runs = list(runs)
     # Runs that an earlier version scored have fewer metrics.

@@ -32,13 +32,13 @@ def save_overlay(
     """Draw up to five slices through the foreground.
 
     Args:
-        path: of the PNG.
-        image: (z, y, x).
-        prediction: label map of the image's shape.
-        reference: label map of the image's shape, or None.
-        class_names: background first.
-        title: above the picture.
-        slice_axis: the array axis that slices are cut along.
+        path: Path of the PNG.
+        image: Intensities (z, y, x).
+        prediction: Label map of the image's shape.
+        reference: Label map of the image's shape; None: there is none to compare with.
+        class_names: Names of the classes in the order of their numbers, background first.
+        title: Title above the picture.
+        slice_axis: Array axis that slices are cut along, 0 to 2.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D

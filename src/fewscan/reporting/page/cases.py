@@ -34,9 +34,9 @@ class CaseFiles:
     """A case that a page may show.
 
     Attributes:
-        image: the first channel.
-        reference: None where there is none.
-        scores: by class and metric, as in a summary; empty without reference.
+        image: Path of the scan's first channel.
+        reference: Path of the reference; None where there is none.
+        scores: Values by class and metric, as in a summary; empty without reference.
     """
 
     name: str
@@ -76,12 +76,13 @@ class Card:
     """A case on the page.
 
     Attributes:
-        thumbnail: SVG.
-        slice_number: of the most telling slice.
-        focus: the place to look at first, mm in NIfTI's convention.
-        volumes: name → base64 of a `.nii.gz`: image, prediction, and with a reference also reference, disagreement.
-        millilitres: predicted, by scored class or region.
-        coarser: every how many voxels were kept, (z, y, x).
+        thumbnail: Picture of the most telling slice, as SVG.
+        slice_number: Number of the most telling slice, from 0.
+        focus: Place to look at first, (x, y, z) in mm in NIfTI's convention.
+        volumes: Volumes as base64 of a `.nii.gz`, by name: image, prediction, and with a reference also reference and
+            disagreement.
+        millilitres: Volume of each predicted scored class or region, in millilitres, by its name.
+        coarser: Step (z, y, x) in voxels between those of the scan that the volumes keep; 1 keeps all.
     """
 
     files: CaseFiles
@@ -115,7 +116,7 @@ def make_cards(
     """Read the cases' files and make their cards, in the order given.
 
     Raises:
-        DataError: a file cannot be read, or the masks are not on the image's grid.
+        DataError: A file cannot be read, or the masks are not on the image's grid.
     """
     most = min(CASE_VOXELS, PAGE_VOXELS // max(1, len(cases)))
     cards = []
@@ -177,8 +178,8 @@ def telling_slice(masks: Mapping[str, np.ndarray], slice_axis: int) -> int:
     """The slice with most disagreement; where all agrees or nothing is known, that with most foreground.
 
     Args:
-        masks: by name, (z, y, x).
-        slice_axis: that slices are cut along.
+        masks: Masks (z, y, x) by name: prediction, and with a reference disagreement.
+        slice_axis: Array axis that slices are cut along, 0 to 2.
     """
     others = tuple(axis for axis in range(3) if axis != slice_axis)
     for name in ("disagreement", "prediction"):

@@ -31,12 +31,12 @@ class CropBox:
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        """To index an array with."""
+        """Slices that cut the box out of an array."""
         return tuple(slice(*edges) for edges in zip(self.start, self.stop, self.step, strict=True))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of what is left."""
+        """Numbers of voxels along the axes of what is left."""
         return tuple(len(range(*edges)) for edges in zip(self.start, self.stop, self.step, strict=True))
 
 
@@ -44,10 +44,10 @@ def choose_crop(shown: np.ndarray, spacing_mm: Sequence[float], most_voxels: int
     """The part around what is shown; coarser along its finest axis, again and again, until it is small enough.
 
     Args:
-        shown: boolean, of any dimension; where nothing is, everything is kept.
-        spacing_mm: per array axis.
-        most_voxels: of the result.
-        margin: share of the extent that is added on either side.
+        shown: Booleans of any shape, true where there is something to show; where nothing is, everything is kept.
+        spacing_mm: Distances between voxels' centres along the array's axes, in mm.
+        most_voxels: Largest number of voxels of the result, at least 1.
+        margin: Share of the extent that is added on either side, at least 0.
     """
     starts, stops = [], []
     for axis, side in enumerate(shown.shape):
@@ -66,9 +66,9 @@ def square(crop: CropBox, shape: Sequence[int], spacing_mm: Sequence[float]) -> 
     """A crop in a slice that is as high as wide in mm, as far as the slice reaches.
 
     Args:
-        crop: of two axes.
-        shape: of the slice.
-        spacing_mm: of its pixels.
+        crop: Crop in the slice, of two axes.
+        shape: Height and width of the slice in pixels.
+        spacing_mm: Distances between pixels' centres along the slice's two axes, in mm.
     """
     extents = [(stop - start) * mm for start, stop, mm in zip(crop.start, crop.stop, spacing_mm, strict=True)]
     starts, stops = list(crop.start), list(crop.stop)
@@ -84,9 +84,9 @@ def nifti_base64(array: np.ndarray, geometry: Geometry, crop: CropBox) -> str:
     """A cropped uint8 volume (z, y, x) as `.nii.gz`, in base64; it lies where it lay in the scan.
 
     Args:
-        array: already cropped.
-        geometry: of the whole scan.
-        crop: of the array in the scan.
+        array: Cropped volume (z, y, x), uint8.
+        geometry: Geometry of the whole scan.
+        crop: Place of the array in the scan.
     """
     import nibabel
 

@@ -110,10 +110,10 @@ class RunContents:
     """A run, as its folder tells it.
 
     Attributes:
-        splits: case names by role.
-        records: of metrics.jsonl.
-        summary: of the validation, strict rules.
-        quality: by case, of the validation.
+        splits: Names of the cases by role.
+        records: Records of metrics.jsonl, in order.
+        summary: Scores of the validation under strict rules; None where there are none.
+        quality: Quality of the validation's masks, by case.
     """
 
     folder: RunFolder
@@ -135,7 +135,7 @@ class RunContents:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Of the foreground."""
+        """Names of the foreground classes."""
         return self.plan.class_names[1:]
 
     @property
@@ -153,7 +153,7 @@ def read_run(folder: RunFolder) -> RunContents:
     """Read a run's folder.
 
     Raises:
-        DataError: it is not a run's, or a file of it cannot be understood.
+        DataError: The folder is not a run's, or one of its files cannot be understood.
     """
     if not folder.config.is_file():
         raise DataError.of(folder.path, f"holds no {folder.config.name}", "Give the folder of a `fewscan train` run")

@@ -53,13 +53,13 @@ def line_chart(
     """Lines over a common x, with a legend.
 
     Args:
-        lines: in a log chart, values that are not positive are left out.
-        label: what y is; also what a screen reader says.
-        x_label: what x is.
-        log: y is logarithmic.
-        y_range: None: that of the values.
-        marks: x of dotted vertical lines.
-        wide: as wide as two charts.
+        lines: Lines to draw; a log chart leaves out values that are not positive.
+        label: Name of the quantity along y, which a screen reader also says.
+        x_label: Name of the quantity along x.
+        log: Whether y is logarithmic.
+        y_range: Lowest and highest y of the chart; None: those of the values.
+        marks: Positions along x of dotted vertical lines.
+        wide: Whether the chart is as wide as two.
     """
     kept = [_positive(line) if log else line for line in lines]
     kept = [line for line in kept if len(line.xs)]
@@ -91,12 +91,13 @@ def scatter(
     """Points (x, y, colour, title).
 
     Args:
-        points: drawn small where there are many.
-        label: what y is.
-        x_label: what x is.
-        diagonal: both axes go from 0 to 1, with the line where they agree; else axes have no unit and one scale.
-        names: of the colours, for the legend.
-        crosses: large marks on top, with a title each.
+        points: Points to draw, small where there are more than 100.
+        label: Name of the quantity along y, which a screen reader also says.
+        x_label: Name of the quantity along x.
+        diagonal: Whether both axes go from 0 to 1, with the line where they agree; else axes have no unit and one
+            scale.
+        names: Names and numbers of the colours, for the legend.
+        crosses: Points that are drawn as large marks on top, with a title each.
     """
     everything = [*points, *crosses]
     if not everything:
@@ -120,9 +121,9 @@ def strips(rows: Sequence[tuple[str, int, Sequence[float]]], label: str, x_label
     """A row per class: every case's value between 0 and 1 as a dot, the mean as a bar.
 
     Args:
-        rows: name, colour, values.
-        label: what the chart shows.
-        x_label: what the values are.
+        rows: Name, number of the colour and values, 0 to 1, of each row.
+        label: Title of the chart, which a screen reader says.
+        x_label: Name of the quantity that the values are.
     """
     left, step = 110, 34
     height = step * len(rows) + BOTTOM

@@ -39,10 +39,10 @@ def verdict(
     """Four answers.
 
     Args:
-        run: with its validation, if there is one.
-        patients: case → patient, where it is known.
-        rival: None: there is none.
-        cases: on the page, worst first.
+        run: Contents of the run, with its validation if there is one.
+        patients: Patient of each case, by the case's name, where it is known.
+        rival: Supervised run to compare with; None: there is none.
+        cases: Cases on the page, worst first.
     """
     return [_good(run, patients), _fails(run, cases), _helped(run, rival, patients), _next(run, cases)]
 

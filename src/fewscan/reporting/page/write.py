@@ -27,13 +27,13 @@ class PageContents:
     """What a page is made of.
 
     Attributes:
-        run: its files.
-        cards: the cases shown, worst first.
-        left_out: cases that are not shown, worst first.
-        predictions: the folder of the masks; None: the cases are the validation's.
-        patients: case → patient, where it is known.
-        fingerprint: of the data set; None where it was not to be found.
-        rival: to compare with.
+        run: Contents of the run.
+        cards: Cases that are shown, worst first.
+        left_out: Cases that are not shown, worst first.
+        predictions: Folder of the masks; None: the cases are the validation's.
+        patients: Patient of each case, by the case's name, where it is known.
+        fingerprint: Fingerprint of the data set; None where the data set was not to be found.
+        rival: Supervised run to compare with; None: there is none.
     """
 
     run: RunContents
