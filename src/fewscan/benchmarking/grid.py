@@ -43,7 +43,7 @@ def parse_variant(text: str) -> Variant:
     """NAME=METHOD,key=value,... → a variant.
 
     Raises:
-        ConfigError: the text is of another form.
+        ConfigError: The text has another form.
     """
     match = VARIANT.fullmatch(text.strip())
     if match is None:
@@ -76,10 +76,10 @@ class Costs:
     """What a run took.
 
     Attributes:
-        seconds: wall clock, from start to exit; None of a run that was interrupted.
-        memory_gib: most resident memory of the process, 0 where the system does not tell; None of a run that was
-            interrupted.
-        device: it ran on.
+        seconds: Time by the clock on the wall, from start to exit, in s; None where the run was interrupted.
+        memory_gib: Most resident memory of the process, in GiB, 0 where the system does not tell; None where the run
+            was interrupted.
+        device: Name of the device that the run was on.
     """
 
     seconds: float | None
@@ -92,14 +92,14 @@ class Grid:
     """All runs of a benchmark.
 
     Attributes:
-        index: of the data set.
-        output: the benchmark's folder.
-        specs: in the order in which they are made.
-        recipe: of every run.
-        settings: `key=value` changes to it.
-        splits: by number of labelled patients.
-        cache: folder with a cache for every number of labelled patients.
-        variants: by name.
+        index: Cases of the data set.
+        output: Folder of the benchmark.
+        specs: Runs to make, in that order.
+        recipe: Name of the recipe of every run.
+        settings: Changes to the recipe in every run, each `key=value`.
+        splits: Split of the data set, by number of labelled patients.
+        cache: Folder with a cache for every number of labelled patients.
+        variants: Variants of methods, by name.
     """
 
     index: DatasetIndex
@@ -142,7 +142,7 @@ class Grid:
         }
 
     def arguments(self, spec: RunSpec, device: str) -> list[str]:
-        """Of `fewscan train`."""
+        """Arguments of `fewscan train` that make the run."""
         method, settings = self.recipe_of(spec.method)
         options = {
             "--output": self.folder(spec),
@@ -161,7 +161,8 @@ class Grid:
         """How far the run has come; finished is what also has its record.
 
         Raises:
-            ConfigError: it is there and was made from something else; it may have taken hours, so it is not removed.
+            ConfigError: A run is there that was made from something else; it may have taken hours, so it is not
+                removed.
         """
         run = self.folder(spec)
         if not run.path.exists():
@@ -206,10 +207,10 @@ class Grid:
         """Write the run's record, which makes it done.
 
         Args:
-            spec: that was trained.
-            costs: of it.
-            version: of fewscan.
-            finished: date and time, ISO 8601.
+            spec: Run that was trained.
+            costs: Costs of the run.
+            version: Version of fewscan.
+            finished: Date and time at the end, in ISO 8601.
         """
         run = self.folder(spec)
         record = {
@@ -254,8 +255,8 @@ def make_grid(
     """The grid of all combinations, variants after methods; one seed is done with before the next one begins.
 
     Raises:
-        ConfigError: a number of labelled patients cannot be met, two rows have one name, or there is nothing to run.
-        DataError: there are no held-out cases to score, or a test case has no label.
+        ConfigError: A number of labelled patients cannot be met, two rows have one name, or there is nothing to run.
+        DataError: No held-out cases are there to score, or a test case has no label.
     """
     rows = [*methods, *(variant.name for variant in variants)]
     folders = [_for_folders(name) for name in rows]

@@ -25,11 +25,11 @@ class BenchmarkRow(TypedDict):
     """A method with a number of labelled patients, over its seeds.
 
     Attributes:
-        method: name of the method, or of a variant.
-        labelled: number of labelled patients.
-        seeds: number of runs.
-        dice: mean Dice over foreground classes, cases and seeds.
-        dice_sd: standard deviation over seeds (n − 1); None of a single one.
+        method: Name of the method, or of its variant.
+        labelled: Number of labelled patients.
+        seeds: Number of runs.
+        dice: Dice, 0 to 1, mean over foreground classes, cases and seeds.
+        dice_sd: Standard deviation of the Dice over seeds (n − 1); None for a single seed.
     """
 
     method: str
@@ -44,10 +44,10 @@ class BenchmarkResult:
     """What a benchmark came to.
 
     Attributes:
-        output: folder of the benchmark.
-        arms: methods and numbers of labelled patients with their runs, as in the tables.
-        failed: names of the runs that failed this time; each has a log.
-        missing: names of all runs that are not there: failed, or still another process's.
+        output: Folder of the benchmark.
+        arms: Arms of the tables: each a method and a number of labelled patients, with its runs.
+        failed: Names of the runs that failed this time; each has a log.
+        missing: Names of all runs that are not there: failed, or still at work in another process.
 
     Examples:
         >>> import fewscan

@@ -30,14 +30,14 @@ class TrainingProcess:
     """A training process and the lock it works under.
 
     Attributes:
-        spec: being trained.
-        device: it runs on.
-        process: `fewscan train`.
-        log: what it says; beside the run's folder, which has to be empty or a run's at the start.
-        lock: given back when the process has ended.
-        started: of the monotonic clock, s.
-        goes_on: with a run that was interrupted, whose costs are not known.
-        memory_gib: most resident memory so far.
+        spec: Run that is being trained.
+        device: Name of the device that the process runs on.
+        process: Process of `fewscan train`.
+        log: Path of the process's output; beside the run's folder, which has to be empty or a run's at the start.
+        lock: Path of the lock, given back when the process has ended.
+        started: Time of the start by the monotonic clock, in s.
+        goes_on: Whether it goes on with a run that was interrupted, whose costs are not known.
+        memory_gib: Most resident memory so far, in GiB.
     """
 
     spec: RunSpec
@@ -72,10 +72,10 @@ class RunQueue:
     """Makes the runs of a grid that are not there yet and that no other process is making.
 
     Args:
-        grid: of the runs.
-        devices: one process at a time for each.
-        reporter: where to say what goes on.
-        after_run: called after every finished run.
+        grid: Grid of the runs.
+        devices: Names of devices, with one process at a time for each.
+        reporter: Place to say what goes on.
+        after_run: Function to call after every finished run.
     """
 
     def __init__(self, grid: Grid, devices: Sequence[str], reporter: Reporter, after_run: Callable[[], object]) -> None:

@@ -23,9 +23,9 @@ def score_test(grid: Grid, device: torch.device, reporter: Reporter) -> bool:
     The record is written before the first prediction. A retrained run is another run: it is recorded as another use.
 
     Args:
-        grid: all of whose runs are done.
-        device: to predict on.
-        reporter: where to say which run is at it.
+        grid: Grid whose runs are all done.
+        device: Device to predict on.
+        reporter: Place to say which run is at work.
 
     Returns:
         Whether all results are there; False where another process is at it.
