@@ -109,6 +109,7 @@ class Generators:
         mine = {"own": self.own.get_state(), "cpu": torch.get_rng_state()}
         if device.type == "cuda":
             mine["cuda"] = torch.cuda.get_rng_state(device)
+        # Gathered by name, kept by rank; cloned, as torch.save writes for a view all that it is a view of.
         gathered = {name: gather_over_ranks(state[None]) for name, state in mine.items()}
         first, *others = ({name: states[r].clone() for name, states in gathered.items()} for r in range(count()))
         return {"device": device.type, **first} | ({OTHERS: others} if others else {})

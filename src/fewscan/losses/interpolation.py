@@ -34,9 +34,9 @@ def gather_neighbourhoods(
     """The 3-wide windows of the upsampled, joined maps at chosen pixels.
 
     Args:
-        pyramid: maps (b, c_l, *space_l) of any resolution.
-        size: the full resolution.
-        pixels: flat positions in (b, *size).
+        pyramid: Maps (b, c_l, *space_l) of any resolution.
+        size: The full resolution.
+        pixels: Flat positions in (b, *size).
 
     Returns:
         (*n, t, Σ c_l), t = 3^ndim positions in row-major order, zero outside the image.
@@ -107,8 +107,8 @@ def mean_neighbourhoods(
     Σ_p mask(p) · up(f)(p + o) = ⟨f, upᵀ shift_o(mask)⟩: one inner product per window position o.
 
     Args:
-        pyramid: maps (b, c_l, *space_l).
-        masks: weights of the pixels, one mask per class; a mask that sums to nothing gives zeros.
+        pyramid: Maps (b, c_l, *space_l).
+        masks: Weights of the pixels, one mask per class; a mask that sums to nothing gives zeros.
 
     Returns:
         (k, t, Σ c_l), t = 3^ndim positions in row-major order; of several ranks, the mean over all their pixels.
@@ -142,11 +142,15 @@ def _pull_down(masks: Tensor, low: tuple[int, ...]) -> Tensor:
     """
     b, k, *space = masks.shape
     ndim = len(space)
+    # Shift and interpolation act on each axis by itself. One matrix for all axes, (3^ndim · pixels of low) × pixels,
+    # would take 576 MiB from 256² to 16² in float32; one per axis is 48 × 256.
     matrices = [shifted_interpolation(side, small, masks) for side, small in zip(space, low, strict=True)]
+    # The last axis is the one in memory order, and its product leaves 3 · low / side of the numbers: 3/16 at 1/16.
     pulled = masks.reshape(-1, space[-1]) @ rearrange(matrices[-1], "o s l -> s (o l)")
     for axis in reversed(range(ndim - 1)):
         pulled = pulled.reshape(-1, space[axis], math.prod(WINDOW * small for small in low[axis + 1 :]))
         pulled = rearrange(matrices[axis], "o s l -> (o l) s") @ pulled
+    # (b, k, window, place, window, place, ...), an axis after the other: the windows come first, then the places.
     pulled = pulled.reshape(b, k, *[side for small in low for side in (WINDOW, small)])
     windows = [2 + 2 * axis for axis in range(ndim)]
     return pulled.permute(0, 1, *windows, *[w + 1 for w in windows]).flatten(2, 1 + ndim).flatten(3)
