@@ -26,8 +26,8 @@ class Region:
     """What is scored under one name.
 
     Attributes:
-        name: name of the region in dataset.json.
-        numbers: numbers in masks that belong to the region.
+        name: Name of the region in dataset.json.
+        numbers: Numbers in masks that belong to the region.
     """
 
     name: str
@@ -41,10 +41,10 @@ class Classes:
     Inside, classes are numbered 0 to k − 1 in the order of their numbers in masks, and `IGNORED` is what has no label.
 
     Attributes:
-        names: class names by number inside, background first.
-        numbers: number in masks of each class, by number inside; rising from 0, perhaps with gaps.
-        ignored: number in masks of voxels that nobody has labelled: no loss, no score.
-        regions: regions of dataset.json, scored instead of the classes; empty: there are none.
+        names: Class names by number inside, background first.
+        numbers: Number in masks of each class, by number inside; rising from 0, perhaps with gaps.
+        ignored: Number in masks of voxels that nobody has labelled: no loss, no score.
+        regions: Regions of dataset.json, scored instead of the classes; empty: there are none.
     """
 
     names: tuple[str, ...]
@@ -81,8 +81,8 @@ class Classes:
         """A mask of integers with the numbers inside, uint8.
 
         Args:
-            mask: mask of any shape, with the user's numbers.
-            where: file of the mask, for the message.
+            mask: Mask of any shape, with the user's numbers.
+            where: File of the mask, for the message.
 
         Raises:
             DataError: it holds a number that is no class.
@@ -127,7 +127,7 @@ def parse_classes(labels: Any, file: str | Path = "dataset.json") -> Classes:
     {"0": "background", "1": "tumour"}. A background that is not named is added.
 
     Args:
-        labels: the value, as JSON gives it.
+        labels: The value, as JSON gives it.
         file: Where the value stands, for the message.
 
     Raises:

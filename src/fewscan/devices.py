@@ -42,11 +42,11 @@ def choose_own_device(name: str, local_rank: int) -> torch.device:
     """The device of one of several processes that train together: a GPU of its own, or the CPU that all share.
 
     Args:
-        name: auto, cpu or cuda.
-        local_rank: number of the process on this machine.
+        name: Auto, cpu or cuda.
+        local_rank: Number of the process on this machine.
 
     Raises:
-        ConfigError: a single GPU is named, there are too few, or it is neither CPU nor GPU.
+        ConfigError: A single GPU is named, there are too few, or it is neither CPU nor GPU.
     """
     gpus = torch.cuda.device_count()
     if name == "cpu" or (name == "auto" and not gpus):
@@ -71,7 +71,7 @@ def list_devices(names: str) -> list[str]:
         names: with commas between.
 
     Raises:
-        ConfigError: a name is no device's, or is given twice.
+        ConfigError: A name is no device's, or is given twice.
     """
     if names == "auto":
         return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
@@ -98,7 +98,7 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     Measured on two cores with AVX-512 BF16: forward and backward of the U-Net take 1.7 times as long in float32.
 
     Args:
-        name: auto, float32 or bfloat16; auto takes bfloat16 where the device has instructions for it.
+        name: Auto, float32 or bfloat16; auto takes bfloat16 where the device has instructions for it.
         device: Device that training runs on.
 
     Raises:

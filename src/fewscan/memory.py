@@ -25,9 +25,9 @@ class Files:
     """The names under which one version of control groups says what memory is allowed and used.
 
     Attributes:
-        limit: bytes that are allowed, or the word "max".
-        usage: bytes that are used, page cache included.
-        cache: lines of memory.stat: page cache, which the system gives up before it ends a process.
+        limit: Bytes that are allowed, or the word "max".
+        usage: Bytes that are used, page cache included.
+        cache: Lines of memory.stat: page cache, which the system gives up before it ends a process.
     """
 
     limit: str
@@ -57,7 +57,7 @@ def require_memory(path: Path, wanted: int) -> None:
 
     Args:
         path: of the scan.
-        wanted: bytes that it would take.
+        wanted: Bytes that it would take.
 
     Raises:
         DataError: there is less.

@@ -87,7 +87,7 @@ def read_names(path: Path) -> list[str]:
     """The lines of the file of `--labelled-list` that are not empty.
 
     Raises:
-        typer.BadParameter: the file cannot be read.
+        typer.BadParameter: The file cannot be read.
     """
     from fewscan.io.files import read_text
 
@@ -107,7 +107,7 @@ def split_numbers(text: str, option: str) -> list[int]:
     """The whole numbers between commas.
 
     Raises:
-        typer.BadParameter: a part is no whole number, or is negative.
+        typer.BadParameter: A part is no whole number, or is negative.
     """
     parts = split_commas(text)
     if not all(part.isdecimal() for part in parts):
@@ -119,7 +119,7 @@ def split_lengths(texts: Sequence[str], option: str) -> list[float]:
     """The lengths in mm of a repeated option, each with commas between.
 
     Raises:
-        typer.BadParameter: a part is no number.
+        typer.BadParameter: A part is no number.
     """
     try:
         return [float(part) for text in texts for part in split_commas(text)]

@@ -29,7 +29,7 @@ class DatasetIndex:
         root: its folder.
         name: as in dataset.json, else the folder's.
         channel_names: in the order of the files' channel numbers.
-        classes: their names and numbers, what is ignored, and regions.
+        classes: Their names and numbers, what is ignored, and regions.
         file_ending: of the scans.
         cases: sorted by name, labelled and unlabelled.
         task: Name in the registry of tasks.

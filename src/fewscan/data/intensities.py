@@ -32,8 +32,8 @@ class Scale(NamedTuple):
     Attributes:
         lower: of the clipping.
         upper: of the clipping.
-        centre: becomes 0.
-        unit: becomes 1.
+        centre: Becomes 0.
+        unit: Becomes 1.
     """
 
     lower: float

@@ -17,8 +17,8 @@ def wrong_channels(case: str, channels: Mapping[int, Path], n_channels: int, wan
     """A fault of files whose numbers are beyond the channels: such numbers may be the scans' own.
 
     Args:
-        case: the name without the numbers.
-        channels: the files by number.
+        case: The name without the numbers.
+        channels: The files by number.
         n_channels: how many there should be.
         wanted_by: what says so, such as "the model".
     """
@@ -45,7 +45,7 @@ def case_you_meant(name: str, known: Collection[str]) -> str:
 
     Args:
         name: that nothing has.
-        known: the names that there are.
+        known: The names that there are.
     """
     for meant in _without_ending_and_channel(name):
         if meant in known:
@@ -57,8 +57,8 @@ def remedy_of_unknown(name: str, known: Collection[str]) -> str:
     """What to do with a list that names what nothing has, without a full stop.
 
     Args:
-        name: the first of the names that nothing has.
-        known: the names that there are.
+        name: The first of the names that nothing has.
+        known: The names that there are.
     """
     hint = case_you_meant(name, known)
     return f"Remove or mend them.{hint}" if hint else "Remove or mend them"

@@ -31,7 +31,7 @@ def match_patients(pattern: object, cases: Sequence[str]) -> dict[str, str]:
 
     Args:
         pattern: of a user's file; searched for in every name.
-        cases: names.
+        cases: Names.
 
     Raises:
         DataError: it is no regular expression of one group, finds no patient in a name, or takes longer than 5 s.
@@ -72,7 +72,7 @@ def patients_of_table(table: Any, cases: Sequence[str]) -> tuple[dict[str, str],
 
     Args:
         table: what the file holds.
-        cases: names.
+        cases: Names.
 
     Returns:
         The patients, and notes: which cases are not listed.

@@ -23,11 +23,11 @@ class Patient:
     """What is particular to one patient; lengths in pixels, intensities in scanner units.
 
     Attributes:
-        size: height and width of the slices.
+        size: Height and width of the slices.
         centre: of the left ventricle, y and x.
         radius: of its cavity at the base, end-diastole.
-        wall: thickness of the myocardium.
-        angle: direction of the right ventricle, radians.
+        wall: Thickness of the myocardium.
+        angle: Direction of the right ventricle, radians.
         stretch: of the right ventricle, along its crescent.
         blood: intensity of both cavities.
         muscle: intensity of the myocardium.
@@ -51,17 +51,17 @@ def make_phantom(destination: Path, patients: int = 24, labelled: int = 3, valid
     Two frames per patient (relaxed, contracted), bias field, noise, other organs, 8 mm between slices of 1.5 mm pixels.
 
     Args:
-        destination: new or empty.
+        destination: New or empty.
         patients: in all.
-        labelled: training patients with labels, the first of `splits.json`.
-        validation: patients held out, with labels; the rest is unlabelled.
-        seed: decides everything.
+        labelled: Training patients with labels, the first of `splits.json`.
+        validation: Patients held out, with labels; the rest is unlabelled.
+        seed: Decides everything.
 
     Returns:
         The destination.
 
     Raises:
-        DataError: the destination is not empty.
+        DataError: The destination is not empty.
         ValueError: more labelled and validation patients than patients.
     """
     if not 1 <= labelled <= patients - validation:
@@ -129,8 +129,8 @@ def draw_label(patient: Patient, contraction: float) -> np.ndarray:
     """(z, y, x) uint8: RV 1, Myo 2, LV 3; smaller towards the apex, gone in the last slice.
 
     Args:
-        patient: shape and place.
-        contraction: cavity radius relative to end-diastole; the wall thickens as the cavity shrinks.
+        patient: Shape and place.
+        contraction: Cavity radius relative to end-diastole; the wall thickens as the cavity shrinks.
     """
     z, y, x = np.ogrid[:SLICES, : patient.size[0], : patient.size[1]]
     taper = np.sqrt(np.clip(1 - (z / (SLICES - 1)) ** 2, 0, None))

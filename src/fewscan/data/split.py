@@ -28,8 +28,8 @@ class Split:
 
     Attributes:
         train: in the order that decides who is labelled first.
-        val: labelled cases that training never sees.
-        test: cases that no training learns from and whose labels it never opens.
+        val: Labelled cases that training never sees.
+        test: Cases that no training learns from and whose labels it never opens.
         notes: what was decided, for the user.
     """
 
@@ -82,7 +82,7 @@ def split_of_run(path: Path, index: DatasetIndex) -> Split:
     """The split that a run's splits.json keeps; labels that were hidden from the run stay hidden.
 
     Raises:
-        DataError: the file is not a run's, or names cases that the data set does not have.
+        DataError: The file is not a run's, or names cases that the data set does not have.
     """
     names = read_json(path)
     parts = ("train_labelled", "train_unlabelled", "val", "test")
@@ -110,9 +110,9 @@ def make_split(index: DatasetIndex, labelled: int | None = None, labelled_list: 
     ten or more, the same for every run. Unlabelled cases train, but for those of held-out patients.
 
     Args:
-        index: the data set.
-        labelled: keep the labels of the first so many labelled patients of the training split.
-        labelled_list: keep the labels of these patients or cases.
+        index: The data set.
+        labelled: Keep the labels of the first so many labelled patients of the training split.
+        labelled_list: Keep the labels of these patients or cases.
 
     Raises:
         DataError: with every fault of the split: it names unknown cases, a case twice or validation cases without a

@@ -41,7 +41,7 @@ def passed_over(folder: Path, found: Sequence[Path]) -> Fault | None:
 
     Args:
         folder: where they are.
-        found: all that the folder shows.
+        found: All that the folder shows.
     """
     kinds = Counter(_kind(path) for path in found if scan_ending(path) is None)
     if not kinds:

@@ -25,7 +25,7 @@ class SynchronisedBatchNorm(_BatchNorm):
     """A batch normalisation, in 1D to 3D, whose batch is that of all ranks; running statistics are equal on them.
 
     Args:
-        norm: whose parameters and running statistics it takes over.
+        norm: Whose parameters and running statistics it takes over.
     """
 
     def __init__(self, norm: _BatchNorm) -> None:
@@ -39,7 +39,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         """(b, c, *space) → the same, normalised by channel.
 
         Raises:
-            FewscanError: another rank has gone.
+            FewscanError: Another rank has gone.
         """
         if not self.training and self.running_mean is not None:
             return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)

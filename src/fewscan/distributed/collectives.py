@@ -91,7 +91,7 @@ def sum_over_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:
     Gradients are summed over the ranks too: they are those of the sum of all ranks' losses.
 
     Raises:
-        FewscanError: another rank has gone.
+        FewscanError: Another rank has gone.
     """
     if _host is None:
         return tensors
@@ -126,7 +126,7 @@ def average_over_ranks(tensors: Iterable[Tensor]) -> None:
     """Set tensors of one dtype to their mean over the ranks, in place and without gradient; one exchange for all.
 
     Raises:
-        FewscanError: another rank has gone.
+        FewscanError: Another rank has gone.
     """
     if _host is None:
         return
@@ -138,7 +138,7 @@ def gather_over_ranks(tensor: Tensor) -> Tensor:
     """(b, ...) → (ranks · b, ...), in the order of the ranks, without gradient; of the same shape on every rank.
 
     Raises:
-        FewscanError: another rank has gone.
+        FewscanError: Another rank has gone.
     """
     if _host is None:
         return tensor

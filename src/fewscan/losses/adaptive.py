@@ -148,13 +148,13 @@ def adaptive_contrast(
     The mean over positives makes λ_a the weight of the centre against them however long the queue is.
 
     Args:
-        queries: embeddings φ_i, q of each class; gradient flows here.
-        keys: embeddings φ_j, m of each class from batch and queue; no gradient.
-        known: true for the keys that are there; the queue of a class may not be full yet.
-        centres: unit vectors ν, one for each class.
-        counted: classes whose queries count; they must have a key.
-        tau: temperature τ_sa > 0.
-        centre_weight: weight λ_a ≥ 0 of the centre against the positive keys.
+        queries: Embeddings φ_i, q of each class; gradient flows here.
+        keys: Embeddings φ_j, m of each class from batch and queue; no gradient.
+        known: True for the keys that are there; the queue of a class may not be full yet.
+        centres: Unit vectors ν, one for each class.
+        counted: Classes whose queries count; they must have a key.
+        tau: Temperature τ_sa > 0.
+        centre_weight: Weight λ_a ≥ 0 of the centre against the positive keys.
 
     Examples:
         >>> import torch

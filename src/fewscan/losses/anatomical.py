@@ -42,8 +42,8 @@ class Pool(NamedTuple):
     """The pixels that serve as negatives, and which of them each class uses.
 
     Attributes:
-        pixels: flat positions (s,) in (b, *space).
-        slots: numbers (k, n) in [0, s), the negatives of each class among the pixels.
+        pixels: Flat positions (s,) in (b, *space).
+        slots: Numbers (k, n) in [0, s), the negatives of each class among the pixels.
 
     Examples:
         >>> import torch
@@ -118,19 +118,19 @@ def anatomical_contrast(
     Of several ranks, prototypes are over all of them, while each draws queries and negatives from its own pixels.
 
     Args:
-        embed: the linear representation head at single pixels: windows (*n, t, c) → embeddings (*n, e).
-        pyramid: the decoder's maps (b, c_l, *space_l), coarsest first.
-        probs: class probabilities of the student.
-        labels: class numbers, labels of labelled images and pseudo-labels of the others.
-        valid: true for labelled pixels, and for unlabelled ones that the teacher is sure enough of.
-        contrast: numbers of queries and negatives, temperature and hardness.
-        generator: source of all draws, on the labels' device.
+        embed: The linear representation head at single pixels: windows (*n, t, c) → embeddings (*n, e).
+        pyramid: The decoder's maps (b, c_l, *space_l), coarsest first.
+        probs: Class probabilities of the student.
+        labels: Class numbers, labels of labelled images and pseudo-labels of the others.
+        valid: True for labelled pixels, and for unlabelled ones that the teacher is sure enough of.
+        contrast: Numbers of queries and negatives, temperature and hardness.
+        generator: Source of all draws, on the labels' device.
 
     Returns:
         The loss; 0, with a graph, where fewer than two classes are valid or no pixel is hard.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: The shapes do not belong together.
 
     Examples:
         >>> import torch

@@ -52,7 +52,7 @@ def mean_cosine_distance(embeddings: Float[Tensor, "b *p e"]) -> Float[Tensor, "
         1 − mean_{i≠j} cos(z_i, z_j) = b/(b − 1) · (1 − ‖mean_i z_i/‖z_i‖‖²)
 
     Args:
-        embeddings: embeddings (b, e) of b ≥ 2 images, or (b, p, e) of p places of each.
+        embeddings: Embeddings (b, e) of b ≥ 2 images, or (b, p, e) of p places of each.
 
     Examples:
         >>> import torch

@@ -25,7 +25,7 @@ def image_weighted_pseudo_loss(
     L = 1/b Σ_i [share of pixels of i with confidence ≥ threshold] · CE_i   (method section 3)
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: The shapes do not belong together.
 
     Examples:
         >>> import torch
@@ -52,7 +52,7 @@ def confident_pseudo_loss(
     The Dice term balances the classes: plain cross-entropy on pseudo-labels drowns in background.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: The shapes do not belong together.
 
     Examples:
         >>> import torch
@@ -75,7 +75,7 @@ def masked_pseudo_loss(
     """1/n Σ_i 1[confidence_i ≥ threshold] · CE_i over all n pixels, the unsure ones too (FixMatch, eq. 4).
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: The shapes do not belong together.
 
     Examples:
         >>> import torch
@@ -99,7 +99,7 @@ def confident_dice(
     """Soft Dice over the pixels with confidence ≥ threshold, as UniMatch's medical experiments take it.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: The shapes do not belong together.
 
     Examples:
         >>> import torch
@@ -124,16 +124,16 @@ def pasted_loss(
     """α L_sup over the image's pixels + β L_sup over the pasted ones (BCP, eq. 6 and 7).
 
     Args:
-        logits: logits of the image with the patch in it.
-        labels_image: labels or pseudo-labels of the image, counted where nothing was pasted.
-        labels_patch: labels or pseudo-labels of the patch, counted where it was pasted.
+        logits: Logits of the image with the patch in it.
+        labels_image: Labels or pseudo-labels of the image, counted where nothing was pasted.
+        labels_patch: Labels or pseudo-labels of the patch, counted where it was pasted.
         pasted: true for the pixels that were pasted.
-        weight_image: weight α ≥ 0 of the image's pixels.
-        weight_patch: weight β ≥ 0 of the pasted pixels.
-        weights: weights (b, *space) ≥ 0 of single pixels, on top of α and β; None: all alike.
+        weight_image: Weight α ≥ 0 of the image's pixels.
+        weight_patch: Weight β ≥ 0 of the pasted pixels.
+        weights: Weights (b, *space) ≥ 0 of single pixels, on top of α and β; None: all alike.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: The shapes do not belong together.
 
     Examples:
         >>> import torch
@@ -184,7 +184,7 @@ def pyramid_consistency(probs: Sequence[Float[Tensor, "b k *space"]]) -> Float[T
     The square is a mean over classes, as in the official code, and gradient flows through all of it, p̄ included.
 
     Args:
-        probs: class probabilities of S ≥ 2 scales, brought to one resolution.
+        probs: Class probabilities of S ≥ 2 scales, brought to one resolution.
 
     Examples:
         >>> import torch

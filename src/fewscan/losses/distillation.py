@@ -23,14 +23,14 @@ def anchor_distillation(
     location with the bank's entries of that location (section 2); the mean is over locations and images.
 
     Args:
-        student: embeddings z_s of the student; gradient flows here.
-        teacher: embeddings z_t of the teacher; no gradient.
-        anchors: embeddings a_1..a_m in the memory bank; no gradient.
-        tau_student: temperature τ_s > 0 of the student's distribution.
-        tau_teacher: temperature τ_t > 0 of the teacher's distribution.
+        student: Embeddings z_s of the student; gradient flows here.
+        teacher: Embeddings z_t of the teacher; no gradient.
+        anchors: Embeddings a_1..a_m in the memory bank; no gradient.
+        tau_student: Temperature τ_s > 0 of the student's distribution.
+        tau_teacher: Temperature τ_t > 0 of the teacher's distribution.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: The shapes do not belong together.
 
     Examples:
         >>> import torch

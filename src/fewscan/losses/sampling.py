@@ -53,9 +53,9 @@ def draw_true(masks: Bool[Tensor, "r n"], draws: int, generator: torch.Generator
     """Draw positions of true entries, uniformly and with replacement, row by row.
 
     Args:
-        masks: one mask per row.
-        draws: number of positions to draw in every row.
-        generator: source of all draws, on the masks' device.
+        masks: One mask per row.
+        draws: Number of positions to draw in every row.
+        generator: Source of all draws, on the masks' device.
 
     Returns:
         Positions in [0, n); meaningless (but in range) for rows with nothing true.

@@ -28,9 +28,9 @@ def known_labels(labels: Tensor, weights: Tensor | None, dtype: torch.dtype) -> 
     """Labels that are all classes, and the weights of the pixels, where `IGNORED` ones have none.
 
     Args:
-        labels: class numbers (b, *space), with `IGNORED` where nobody has labelled.
-        weights: weights (b, *space) ≥ 0 of the pixels; None: all alike.
-        dtype: type of the weights that are given back.
+        labels: Class numbers (b, *space), with `IGNORED` where nobody has labelled.
+        weights: Weights (b, *space) ≥ 0 of the pixels; None: all alike.
+        dtype: Type of the weights that are given back.
 
     Examples:
         >>> import torch
@@ -52,7 +52,7 @@ def cross_entropy(
     """Mean of −log p_y over labelled pixels, weighted where weights are given; 0 where they sum to nothing.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: The shapes do not belong together.
 
     Examples:
         >>> import torch
@@ -81,7 +81,7 @@ def soft_dice(
     are `IGNORED` have none.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: The shapes do not belong together.
 
     Examples:
         >>> import torch

@@ -65,7 +65,7 @@ def launched(device: str) -> Iterator[Launch]:
     Where the first one leaves before training, for good or by an error, so do the others.
 
     Args:
-        device: auto, cpu, cuda, ...; only a single process may be given a certain GPU.
+        device: Auto, cpu, cuda, ...; only a single process may be given a certain GPU.
 
     Raises:
         ConfigError: there is no such device here.

@@ -74,10 +74,10 @@ def alone(lock: Path, what: str) -> Iterator[None]:
 
     Args:
         lock: in a folder that is there.
-        what: works in the folder, for the message.
+        what: Works in the folder, for the message.
 
     Raises:
-        DataError: another one is at work there.
+        DataError: Another one is at work there.
     """
     with acquired(lock) as mine:
         if not mine:

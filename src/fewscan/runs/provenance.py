@@ -33,10 +33,10 @@ def write_provenance(
     Args:
         run: its folder, with the model.
         dataset: that it was trained on.
-        config: resolved settings of the training.
+        config: Resolved settings of the training.
         device: it ran on.
         started: `time.time()` at the start of this process's part of the training.
-        resumed_after: the update it went on after; None: it ran in one go.
+        resumed_after: The update it went on after; None: it ran in one go.
     """
     write_json(
         run.provenance,
@@ -64,7 +64,7 @@ def dataset_of(run: RunFolder, remedy: str = "Give its folder") -> Path:
     """The data set that a run was trained on.
 
     Raises:
-        DataError: the run does not say, or it is no longer there.
+        DataError: The run does not say, or it is no longer there.
     """
     path = run.provenance
     told = read_json(path).get("dataset") if path.is_file() else None

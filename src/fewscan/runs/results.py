@@ -23,7 +23,7 @@ class Evaluation:
     """Scores of masks against references.
 
     Attributes:
-        summary: scores of all cases, as `summary.json` holds them; see `fewscan.evaluation.summary.Summary`.
+        summary: Scores of all cases, as `summary.json` holds them; see `fewscan.evaluation.summary.Summary`.
 
     Examples:
         >>> import fewscan
@@ -68,8 +68,8 @@ class Predictions:
     """Masks that were written.
 
     Attributes:
-        folder: folder of the masks and their tables.
-        masks: path of the mask of each scan that was segmented.
+        folder: Folder of the masks and their tables.
+        masks: Path of the mask of each scan that was segmented.
 
     Examples:
         >>> import fewscan
@@ -99,7 +99,7 @@ class Run:
     """A finished training; may be handed to whatever takes a path.
 
     Attributes:
-        folder: folder of the run.
+        folder: Folder of the run.
 
     Examples:
         >>> import fewscan

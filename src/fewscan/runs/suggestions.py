@@ -22,7 +22,7 @@ def rank_patients(split: Split, described: dict[str, Description], count: int) -
 
     Raises:
         ConfigError: there are fewer than `count` of them.
-        DataError: no labelled scan could be described.
+        DataError: No labelled scan could be described.
     """
     cases = [case for case in split.train if case.name in described]
     scans: dict[str, list[str]] = {}

@@ -25,7 +25,7 @@ class Reporter:
     """Talks to the user on standard error: live bars on a terminal, elsewhere a plain line now and then.
 
     Args:
-        quiet: whether nothing is said.
+        quiet: Whether nothing is said.
 
     Examples:
         >>> import fewscan
@@ -59,7 +59,7 @@ class Reporter:
 
         Args:
             text: what is going on.
-            total: number of steps until it is done.
+            total: Number of steps until it is done.
         """
         with self.progress() as progress:
             task = progress.add_task(text, total=total)

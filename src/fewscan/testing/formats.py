@@ -49,7 +49,7 @@ class FormatContract:
     files of the format cannot hold; all others have to survive.
 
     Attributes:
-        scan_format: the format that is tested, under each of its endings.
+        scan_format: The format that is tested, under each of its endings.
 
     >>> from fewscan.io.nifti import Nifti
     >>> class TestNifti(FormatContract):
@@ -227,10 +227,10 @@ class Written:
     """A scan that was written.
 
     Attributes:
-        path: path of its file.
+        path: Path of its file.
         array: (z, y, x) values.
-        geometry: place of the voxels.
-        whole: all bytes of the file.
+        geometry: Place of the voxels.
+        whole: All bytes of the file.
     """
 
     path: Path
@@ -244,7 +244,7 @@ def grid_of(direction: tuple[float, ...], shape: tuple[int, int, int] = (5, 22, 
 
     Args:
         direction: 3×3 matrix in row-major order, as `Geometry` has it.
-        shape: numbers of voxels along (z, y, x).
+        shape: Numbers of voxels along (z, y, x).
     """
     return Geometry(shape, (7.5, 0.75, 1.25), (-12.5, 40.25, 101.0), direction)
 
@@ -268,8 +268,8 @@ def values(shape: tuple[int, int, int], kind: str) -> np.ndarray:
     """Make noise of a type of numbers, of both signs where the type has them.
 
     Args:
-        shape: numbers of voxels along (z, y, x).
-        kind: name of a NumPy type.
+        shape: Numbers of voxels along (z, y, x).
+        kind: Name of a NumPy type.
     """
     noise = np.random.default_rng(0).normal(100, 60, shape)
     return np.clip(noise, 0, 255).astype(kind) if kind == "uint8" else noise.astype(kind)
@@ -279,8 +279,8 @@ def assert_same_place(ours: Geometry, theirs: Geometry) -> None:
     """Assert that two grids have the same voxels, to the digits of a float32.
 
     Args:
-        ours: one grid.
-        theirs: the other one.
+        ours: One grid.
+        theirs: The other one.
     """
     assert ours.shape == theirs.shape
     assert np.allclose(ours.spacing_mm, theirs.spacing_mm, rtol=1e-5)
@@ -291,7 +291,7 @@ def read_or_refuse(path: Path) -> Scan | None:
     """Read a damaged file, and assert that it is a scan; None where it is refused as it has to be.
 
     Args:
-        path: path of the file.
+        path: Path of the file.
     """
     scan = None
     try:
@@ -312,8 +312,8 @@ def assert_names(error: DataError, path: Path) -> None:
     """Assert that an error says which file it is about, what is wrong and what to do.
 
     Args:
-        error: error that was raised.
-        path: path of the file.
+        error: Error that was raised.
+        path: Path of the file.
     """
     assert [fault.file for fault in error.faults] == [str(path)]
     assert all(fault.problem and fault.remedy for fault in error.faults)
@@ -324,7 +324,7 @@ def refused(path: Path) -> Iterator[None]:
     """Expect an error that names a file.
 
     Args:
-        path: path of the file.
+        path: Path of the file.
     """
     with pytest.raises(DataError) as caught:
         yield
@@ -336,7 +336,7 @@ def no_file_above(size: int) -> Iterator[None]:
     """Let the system refuse to write files beyond a size, as on a full disk; skip the test where it cannot.
 
     Args:
-        size: size from which on writing fails, in bytes.
+        size: Size from which on writing fails, in bytes.
     """
     resource = pytest.importorskip("resource", reason="this system limits no sizes of files")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -25,9 +25,9 @@ def convert(source: Path, destination: Path, progress: Progress = None) -> Path:
     The headers carry a unit sform while pixdim has the true spacing: pixdim is taken.
 
     Args:
-        source: the folder with the patients' folders (also one level down, as in `training/`).
-        destination: new or empty.
-        progress: called once per volume.
+        source: The folder with the patients' folders (also one level down, as in `training/`).
+        destination: New or empty.
+        progress: Called once per volume.
 
     Returns:
         The destination.

@@ -25,7 +25,7 @@ def new_dataset(destination: Path) -> Iterator[Path]:
     """A folder beside the destination with imagesTr/ and labelsTr/, renamed to it at the end.
 
     Raises:
-        DataError: the destination exists and is not empty, or cannot be made.
+        DataError: The destination exists and is not empty, or cannot be made.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise DataError.of(destination, "exists and is not empty", "Choose another destination, or remove it")
@@ -66,7 +66,7 @@ def scans_by_name(files: Iterable[Path]) -> dict[str, Path]:
     """The scans among files, by name without ending, in the order of their names; hidden ones are passed over.
 
     Raises:
-        DataError: two have one name.
+        DataError: Two have one name.
     """
     found: dict[str, Path] = {}
     for path in sorted(files):
@@ -97,7 +97,7 @@ def bring_in_label(label: Path, image: Geometry, target: Path) -> None:
     A label that lies elsewhere keeps its own geometry, so that `fewscan check` can say so.
 
     Raises:
-        DataError: the label cannot be read, or is not of whole numbers.
+        DataError: The label cannot be read, or is not of whole numbers.
     """
     scan = read_scan(label)
     numbers = whole_numbers(scan.array, label)
@@ -112,11 +112,11 @@ def whole_numbers(array: np.ndarray, where: Path) -> np.ndarray:
     """A label's numbers in a small type of integers that holds all of them.
 
     Args:
-        array: real numbers of any type.
+        array: Real numbers of any type.
         where: its file, for the message.
 
     Raises:
-        DataError: some are not whole, not finite or beyond any label.
+        DataError: Some are not whole, not finite or beyond any label.
     """
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():

@@ -22,12 +22,12 @@ def read_arrays(path: Path, names: Sequence[str], n_axes: int) -> list[np.ndarra
     """Read arrays of real numbers, all of one shape.
 
     Args:
-        path: a file.
+        path: A file.
         names: of the data sets in it.
         n_axes: that each has.
 
     Raises:
-        DataError: the file is no HDF5 file or damaged, lacks one, or has it elsewhere (links, external storage, virtual
+        DataError: The file is no HDF5 file or damaged, lacks one, or has it elsewhere (links, external storage, virtual
             data sets); one is no array of real numbers, of other axes, larger than its bytes can hold, or than memory.
     """
     import h5py

@@ -21,9 +21,9 @@ def convert(source: Path, destination: Path, progress: Progress = None) -> Path:
     """Bring in imagesTr/, labelsTr/ and, as unlabelled cases, imagesTs/; the files may be unpacked (`.nii`).
 
     Args:
-        source: the folder with dataset.json.
-        destination: new or empty.
-        progress: called once per volume.
+        source: The folder with dataset.json.
+        destination: New or empty.
+        progress: Called once per volume.
 
     Returns:
         The destination.

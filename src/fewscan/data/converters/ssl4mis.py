@@ -33,15 +33,15 @@ def convert(source: Path, destination: Path, progress: Progress = None) -> Path:
     keeps it. The h5 files have no spacing: it comes from `spacing.csv` (patient, sx, sy, sz in mm).
 
     Args:
-        source: the folder with the lists.
-        destination: new or empty.
-        progress: called once per volume.
+        source: The folder with the lists.
+        destination: New or empty.
+        progress: Called once per volume.
 
     Returns:
         The destination.
 
     Raises:
-        DataError: a file is missing or not as expected, a frame lacks a slice, or its pixels lie in another file.
+        DataError: A file is missing or not as expected, a frame lacks a slice, or its pixels lie in another file.
     """
     slices = _training_slices(source)
     val = _validation_frames(source, slices)
