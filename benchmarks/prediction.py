@@ -14,10 +14,10 @@ from benchmarks.results import Measured, Target
 from benchmarks.slices import write_volumes
 from fewscan.commands.predict import predict
 from fewscan.data.cases import Case
-from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.plans.kinds import make_plan
 from fewscan.data.split import make_split
+from fewscan.data.survey import survey_cases
 from fewscan.inference.model import ModelCard, save_model
 from fewscan.networks.segmenter import SegmentationNetwork, build_network
 from fewscan.terminal.console import Reporter
@@ -47,7 +47,8 @@ def measure(options: Options, reporter: Reporter) -> list[Measured]:
 def _untrained(folder: Path, index: DatasetIndex, cases: tuple[Case, ...], size: int, options: Options) -> Path:
     """A model folder with the recipe's network and fresh weights: as fast as a trained one."""
     config = options.config(size)
-    plan = make_plan(index, take_fingerprint(index, cases), config.plan, config.network.divisors)
+    fingerprint = survey_cases(index, cases).fingerprint(cases)
+    plan = make_plan(index, fingerprint, config.plan, config.network.divisors)
     torch.manual_seed(config.seed)
     network = build_network(len(plan.channel_names), len(plan.class_names), plan.ndim, config.network)
     card = ModelCard(

@@ -21,6 +21,7 @@ from scipy.stats import spearmanr
 from benchmarks.options import run_command
 from fewscan.data.index import read_dataset
 from fewscan.data.split import split_of_run
+from fewscan.data.survey import Survey
 from fewscan.evaluation.calibration import Signals, calibrate
 from fewscan.evaluation.quality_table import QualityRow, read_quality_table
 from fewscan.io.files import write_json
@@ -48,7 +49,7 @@ def main(
         if not table.is_file():
             _copy(run, copy)
             split = split_of_run(copy.splits, index)
-            validate_and_calibrate(copy, split, torch.device("cpu"), Reporter(quiet=True))
+            validate_and_calibrate(copy, split, Survey(), torch.device("cpu"), Reporter(quiet=True))
         patients = {case.name: case.patient for case in index.cases}
         figures[name] = {**figures_of(table), "signal_sets": compare_sets(table, patients)}
         reporter.say(f"{name}: {figures[name]}")

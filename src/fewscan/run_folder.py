@@ -119,6 +119,11 @@ class RunFolder(Folder):
     # While it trains.
 
     @property
+    def survey(self) -> Path:
+        """What one reading of every scan has found: faults, grids, labels, intensities, small pictures."""
+        return self.path / "survey.npz"
+
+    @property
     def lock(self) -> Path:
         """Who is at work here: machine and processes of a training."""
         return self.path / "train.lock"

@@ -16,7 +16,8 @@ from support.grids import grid_of, pretend
 def test_the_test_split_is_touched_once_by_a_run_and_every_touch_is_recorded(dataset, monkeypatch):
     scored = []
 
-    def validate(run, cases, device, reporter, folder):
+    def validate(run, cases, survey, device, reporter, folder):
+        assert not survey.cases
         assert (run.path.parents[1] / "test_used.json").is_file()
         assert [case.name for case in cases] == ["case_04"]
         assert folder == run.test

@@ -5,13 +5,13 @@ import pytest
 
 from fewscan.classes import IGNORED
 from fewscan.data.cache import build_cache, is_cache, read_cache, write_cache
-from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import read_dataset
 from fewscan.data.plans.slices.plan import SlicePlan
 from fewscan.data.plans.slices.planner import SliceSettings
 from fewscan.data.preprocess import load_canvas, load_labels
 from fewscan.data.split import make_split
 from fewscan.data.store import StoredCase
+from fewscan.data.survey import survey_cases
 from fewscan.errors import DataError
 from fewscan.io.scans import read_scan, write_scan
 from support.scans import BY_16, make_dataset
@@ -21,7 +21,8 @@ from support.scans import BY_16, make_dataset
 def prepared(tmp_path):
     index = read_dataset(make_dataset(tmp_path / "set", labelled=3, unlabelled=2, channels=2))
     split = make_split(index, labelled=2)
-    plan = SlicePlan.make(index, take_fingerprint(index, split.train), SliceSettings(size=32), BY_16)
+    fingerprint = survey_cases(index, split.train).fingerprint(split.train)
+    plan = SlicePlan.make(index, fingerprint, SliceSettings(size=32), BY_16)
     return split, plan, tmp_path / "cache"
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from fewscan.data.cases import Case
 from fewscan.data.ceiling import describe, measure_ceiling
+from fewscan.data.survey import Survey
 from fewscan.io.geometry import Geometry
 from fewscan.io.scans import write_scan
 from support.scans import slice_plan
@@ -20,7 +21,7 @@ def labelled_ball(folder, radius=9.0, shape=(5, 41, 33), name="ball"):
 
 def test_the_ceiling_of_kept_pixels_is_one_and_nothing_is_warned_of(tmp_path):
     plan = slice_plan((1.0, 1.0), (48, 48), classes=("background", "ball"))
-    ceiling = measure_ceiling([labelled_ball(tmp_path)], plan)
+    ceiling = measure_ceiling([labelled_ball(tmp_path)], plan, Survey())
     assert ceiling.dice == {"ball": 1.0}
     assert not ceiling.lost
     assert describe(ceiling, plan) == [
@@ -31,7 +32,7 @@ def test_the_ceiling_of_kept_pixels_is_one_and_nothing_is_warned_of(tmp_path):
 def test_coarse_pixels_and_classes_that_vanish_are_warned_of_with_the_remedy(tmp_path):
     plan = slice_plan((6.0, 6.0), (16, 16), classes=("background", "ball"))
     cases = [labelled_ball(tmp_path), labelled_ball(tmp_path, 1.0, name="speck")]
-    ceiling = measure_ceiling(cases, plan)
+    ceiling = measure_ceiling(cases, plan, Survey())
     assert ceiling.lost == {"ball": ["speck"]}
     assert 0.3 < ceiling.dice["ball"] < 0.5
     (_, warning) = describe(ceiling, plan)
@@ -42,7 +43,7 @@ def test_coarse_pixels_and_classes_that_vanish_are_warned_of_with_the_remedy(tmp
 
 def test_what_lies_outside_the_field_of_view_is_warned_of_with_its_own_remedy(tmp_path):
     plan = slice_plan((1.0, 1.0), (16, 16), classes=("background", "ball"))
-    ceiling = measure_ceiling([labelled_ball(tmp_path, 12.0)], plan)
+    ceiling = measure_ceiling([labelled_ball(tmp_path, 12.0)], plan, Survey())
     (_, warning) = describe(ceiling, plan)
     assert "--set plan.view=whole" in warning
     assert ceiling.outside["ball"] == pytest.approx(1 - 256 / 437, abs=0.02)

@@ -8,9 +8,9 @@ import pytest
 
 from fewscan.commands.check import check
 from fewscan.commands.train import train
-from fewscan.data.check import check_cases
 from fewscan.data.index import read_dataset
 from fewscan.data.split import make_split
+from fewscan.data.survey import list_faults, survey_cases
 from fewscan.errors import DataError
 from fewscan.io.scans import write_scan
 from support.scans import TINY, disc, geometry, make_dataset
@@ -217,8 +217,8 @@ def test_hidden_labels_are_not_opened(tmp_path):
     (root / "labelsTr" / "case_00.nii.gz").write_bytes(b"nonsense")
     index = read_dataset(root)
     hidden = [replace(case, label=None) for case in index.cases]
-    assert check_cases(index, hidden) == []
-    assert len(check_cases(index, index.cases)) == 1
+    assert list_faults(index, hidden, survey_cases(index, hidden)) == []
+    assert len(list_faults(index, index.cases, survey_cases(index, index.cases))) == 1
 
 
 def test_numbers_of_scans_are_not_taken_for_channels(tmp_path):

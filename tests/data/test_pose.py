@@ -1,14 +1,17 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewscan.data.fingerprint import take_fingerprint
+from fewscan.data.cases import Case
 from fewscan.data.index import read_dataset
 from fewscan.data.plans.kinds import make_plan
 from fewscan.data.plans.slices.planner import SliceSettings
-from fewscan.data.pose import SIDE, find_turns, quarter_turns, thumbnail
+from fewscan.data.pose import MOST_SCANS, SIDE, looked_at, quarter_turns, take_pictures, thumbnail
 from fewscan.data.split import make_split
+from fewscan.data.survey import survey_cases
 from fewscan.io.geometry import Geometry, Scan
 from fewscan.io.scans import read_scan, write_scan
 from support.scans import BY_16, make_dataset
@@ -25,8 +28,14 @@ def body(height=60, width=80, turns=0, spacing=2.0, seed=0) -> Scan:
     return Scan(volume.astype(np.float32), geometry)
 
 
+def seen(scan: Scan, axis: int, side_mm: float) -> np.ndarray:
+    """The thumbnail of a scan."""
+    height, width = np.delete(np.multiply(scan.geometry.shape, scan.geometry.spacing_mm), axis)
+    return thumbnail(take_pictures(scan.array)[axis], (height, width), side_mm)
+
+
 def thumbnails(turns):
-    return [thumbnail(body(turns=t, seed=n), 0, 160.0) for n, t in enumerate(turns)]
+    return [seen(body(turns=t, seed=n), 0, 160.0) for n, t in enumerate(turns)]
 
 
 @settings(max_examples=25, deadline=None)
@@ -46,10 +55,10 @@ def test_what_looks_alike_from_all_sides_or_is_empty_counts_as_upright():
     generator = np.random.default_rng(0)
     where = body(64, 64).geometry
     discs = [
-        thumbnail(Scan(np.stack([y**2 + x**2 < 400.0] * 6) + generator.normal(0, 0.1, (6, 64, 64)), where), 0, 128.0)
+        seen(Scan(np.stack([y**2 + x**2 < 400.0] * 6) + generator.normal(0, 0.1, (6, 64, 64)), where), 0, 128.0)
         for _ in range(5)
     ]
-    empty = thumbnail(Scan(np.zeros((6, 64, 64), np.float32), where), 0, 128.0)
+    empty = seen(Scan(np.zeros((6, 64, 64), np.float32), where), 0, 128.0)
     assert not empty.any()
     assert quarter_turns([*discs, empty], [0]).tolist() == [0] * 6
     assert quarter_turns([discs[0]], [0]).tolist() == [0]
@@ -58,15 +67,13 @@ def test_what_looks_alike_from_all_sides_or_is_empty_counts_as_upright():
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_thumbnails_do_not_depend_on_resolution_or_on_how_much_is_around(axis):
     coarse, fine = body(spacing=4.0), body(120, 160, spacing=2.0)
-    shown = [
-        thumbnail(Scan(np.moveaxis(s.array, 0, axis), _moved(s.geometry, axis)), axis, 320.0) for s in (coarse, fine)
-    ]
+    shown = [seen(Scan(np.moveaxis(s.array, 0, axis), _moved(s.geometry, axis)), axis, 320.0) for s in (coarse, fine)]
     assert shown[0].shape == (SIDE, SIDE)
     assert np.linalg.norm(shown[0]) == pytest.approx(1, abs=1e-5)
     assert float((shown[0] * shown[1]).sum()) > 0.97
     wide = np.pad(coarse.array, ((0, 0), (20, 20), (20, 20)))
     around = Geometry(wide.shape, coarse.geometry.spacing_mm, coarse.geometry.origin, coarse.geometry.direction)
-    assert float((thumbnail(Scan(wide, around), 0, 320.0) * shown[0]).sum()) > 0.97
+    assert float((seen(Scan(wide, around), 0, 320.0) * shown[0]).sum()) > 0.97
 
 
 def _moved(geometry: Geometry, axis: int) -> Geometry:
@@ -74,28 +81,22 @@ def _moved(geometry: Geometry, axis: int) -> Geometry:
     return Geometry(shape, spacing, geometry.origin, geometry.direction)
 
 
-def test_of_many_unlabelled_scans_some_are_looked_at_all_over_the_list(tmp_path, monkeypatch):
-    index = read_dataset(make_dataset(tmp_path / "set", labelled=2, unlabelled=7))
-    read = []
-
-    def watched(path):
-        read.append(path.name)
-        return read_scan(path)
-
-    steps = []
-    monkeypatch.setattr("fewscan.data.pose.MOST_SCANS", 5)
-    monkeypatch.setattr("fewscan.data.pose.read_scan", watched)
-    train = make_split(index).train
-    turns = find_turns(train, take_fingerprint(index, train), 0, lambda: steps.append(1))
-    assert read == [f"case_{number:02d}_0000.nii.gz" for number in (0, 1, 2, 4, 6)]
-    assert (len(turns), len(steps)) == (5, 9)
+def test_of_many_unlabelled_scans_some_are_looked_at_all_over_the_list():
+    labels = [Path("mask.nii.gz") if number in (3, 4) else None for number in range(4 * MOST_SCANS)]
+    cases = [Case(str(number), (Path("scan.nii.gz"),), label, "") for number, label in enumerate(labels)]
+    chosen = [int(case.name) for case in looked_at(cases)]
+    assert len(chosen) == MOST_SCANS
+    assert {3, 4} <= set(chosen)
+    assert max(np.diff(chosen[3:])) <= 5
+    assert chosen[-1] >= 4 * MOST_SCANS - 5
+    assert looked_at(cases[:9]) == tuple(cases[:9])
 
 
 def test_voxels_that_are_no_numbers_do_not_hide_the_pose():
     scans = [body(turns=turns, seed=turns) for turns in (0, 0, 0, 0, 1)]
     scans[4].array[:, 3, 4] = np.nan
     scans[0].array[2, 30, 30] = -np.inf
-    assert quarter_turns([thumbnail(scan, 0, 160.0) for scan in scans], [0]).tolist() == [0, 0, 0, 0, 3]
+    assert quarter_turns([seen(scan, 0, 160.0) for scan in scans], [0]).tolist() == [0, 0, 0, 0, 3]
 
 
 def test_the_plan_says_how_many_scans_lie_turned(tmp_path):
@@ -109,9 +110,9 @@ def test_the_plan_says_how_many_scans_lie_turned(tmp_path):
         write_scan(path, marked, scan.geometry)
     index = read_dataset(root)
     train = make_split(index).train
-    fingerprint = take_fingerprint(index, train)
-    turns = find_turns(train, fingerprint, 0)
+    survey = survey_cases(index, train)
+    turns = survey.turns(train, 0)
     assert [turn != 0 for turn in turns] == [False] * 5 + [True]
-    plan = make_plan(index, fingerprint, SliceSettings(), BY_16).with_turns(turns)
+    plan = make_plan(index, survey.fingerprint(train), SliceSettings(), BY_16).with_turns(turns)
     assert plan.turned == pytest.approx(1 / 6)
     assert plan.notes[-1] == "1 of 6 scans lie turned by 90°, 180° or 270° against the others"

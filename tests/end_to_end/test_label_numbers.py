@@ -12,12 +12,12 @@ from safetensors.numpy import load_file
 from fewscan import check, evaluate, predict, train
 from fewscan.classes import IGNORED
 from fewscan.data.cache import build_cache
-from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import read_dataset
 from fewscan.data.plans.kinds import make_plan
 from fewscan.data.plans.slices.planner import SliceSettings
 from fewscan.data.plans.slices.store import SliceStore
 from fewscan.data.split import make_split
+from fewscan.data.survey import Survey, survey_cases
 from fewscan.engine.validation import canvas_validation
 from fewscan.errors import DataError
 from fewscan.io.files import read_json
@@ -130,7 +130,7 @@ def test_the_numbers_of_classes_and_of_what_is_ignored_change_nothing_but_the_ma
 def prepare(root, folder):
     index = read_dataset(root)
     split = make_split(index)
-    fingerprint = take_fingerprint(index, split.train)
+    fingerprint = survey_cases(index, split.train).fingerprint(split.train)
     plan = make_plan(index, fingerprint, SliceSettings(size=32), BY_16)
     build_cache(split.train, plan, folder)
     return split, fingerprint, plan
@@ -183,7 +183,7 @@ def test_expected_shapes_are_of_cases_that_are_labelled_all_over(tmp_path):
     path = root / "labelsTr" / "case_00.nii.gz"
     scan = read_scan(path)
     write_scan(path, rings(1, 2, 3)(scan.array > 0), scan.geometry)
-    assert _expected(split.labelled, plan, Notes()) == _expected(split.labelled[1:], plan, Notes())
+    assert _expected(split.labelled, plan, Survey(), Notes()) == _expected(split.labelled[1:], plan, Survey(), Notes())
 
 
 def test_the_curve_of_validation_does_not_count_what_is_ignored(regions, tmp_path):

@@ -10,6 +10,7 @@ import torch
 
 from fewscan.data.cases import Case
 from fewscan.data.index import read_dataset
+from fewscan.data.survey import Survey
 from fewscan.evaluation.evaluate import evaluate_folders
 from fewscan.io.files import read_json
 from fewscan.run_folder import RunFolder
@@ -33,7 +34,7 @@ def cases(tmp_path: Path) -> tuple[Case, ...]:
 
 
 def test_scores_are_those_of_the_masks_that_are_written(run: RunFolder, cases: tuple[Case, ...]) -> None:
-    summary = validate_model(run, cases, CPU, Reporter(quiet=True), run.test)
+    summary = validate_model(run, cases, Survey(), CPU, Reporter(quiet=True), run.test)
     assert read_json(run.test.summary) == summary
     assert set(summary["cases"]) == {case.name for case in cases}
     label = cases[0].label
@@ -45,7 +46,7 @@ def test_scores_are_those_of_the_masks_that_are_written(run: RunFolder, cases: t
 
 
 def test_the_worst_the_median_and_the_best_case_are_drawn(run: RunFolder, cases: tuple[Case, ...]) -> None:
-    validate_model(run, cases, CPU, Reporter(quiet=True), run.validation)
+    validate_model(run, cases, Survey(), CPU, Reporter(quiet=True), run.validation)
     for rank in ("worst", "median", "best"):
         assert run.validation.overlay(rank).read_bytes().startswith(b"\x89PNG")
     masks = {run.validation.mask(case.name) for case in cases}
@@ -56,4 +57,4 @@ def test_the_worst_the_median_and_the_best_case_are_drawn(run: RunFolder, cases:
 def test_a_case_without_a_label_cannot_be_scored(run: RunFolder, cases: tuple[Case, ...]) -> None:
     bare = [replace(cases[0], label=None)]
     with pytest.raises(ValueError, match="validation case case_00 has no label"):
-        validate_model(run, bare, CPU, Reporter(quiet=True), run.validation)
+        validate_model(run, bare, Survey(), CPU, Reporter(quiet=True), run.validation)

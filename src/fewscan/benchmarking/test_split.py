@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from fewscan.benchmarking.grid import Grid
+from fewscan.data.survey import Survey
 from fewscan.io.files import read_json, write_json
 from fewscan.runs.lock import acquired
 from fewscan.runs.scoring import validate_model
@@ -37,7 +38,7 @@ def score_test(grid: Grid, device: torch.device, reporter: Reporter) -> bool:
                 run = grid.folder(spec)
                 if not run.test.summary.is_file():
                     reporter.say(f"test split: {spec}")
-                    validate_model(run, grid.split.test, device, Reporter(quiet=True), run.test)
+                    validate_model(run, grid.split.test, Survey(), device, Reporter(quiet=True), run.test)
         return mine
 
 

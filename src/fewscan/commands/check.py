@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fewscan.data.check import check_cases
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.split import Split, make_split
+from fewscan.data.survey import list_faults, survey_cases
 from fewscan.errors import DataError, Fault
 from fewscan.io.files import AnyPath
 from fewscan.terminal.console import Reporter
@@ -38,8 +38,8 @@ def check(dataset: AnyPath, *, reporter: Reporter | None = None) -> list[Fault]:
     for note in split.notes if split is not None else ():
         reporter.say(note)
     with reporter.bar("checking scans", len(index.cases)) as step:
-        faults += check_cases(index, index.cases, step, split.part_of if split is not None else None)
-    return faults
+        survey = survey_cases(index, index.cases, measured=(), pictured=(), progress=step)
+    return faults + list_faults(index, index.cases, survey, split.part_of if split is not None else None)
 
 
 def _check_split(index: DatasetIndex) -> tuple[Split | None, list[Fault]]:

@@ -51,7 +51,10 @@ def report(
     files = read_run(RunFolder(Path(run)))
     remedy = "Give its folder with --dataset" if predictions is None else "Give the scans with --images"
     data = find_data(
-        files, Path(dataset) if dataset is not None else None, None if predictions is not None and images else remedy
+        files,
+        Path(dataset) if dataset is not None else None,
+        None if predictions is not None and images else remedy,
+        reporter,
     )
     masks = PredictionFolder(Path(predictions)) if predictions is not None else None
     if masks is None:

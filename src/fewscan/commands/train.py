@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from fewscan.config import Config, load_config
-from fewscan.data.ceiling import describe, measure_ceiling
-from fewscan.data.check import check_cases, raise_on_faults
-from fewscan.data.fingerprint import take_fingerprint
-from fewscan.data.index import DatasetIndex, read_dataset
-from fewscan.data.plans.base import Plan
-from fewscan.data.plans.kinds import make_plan
-from fewscan.data.pose import find_turns
-from fewscan.data.split import Split, describe_split, make_split
+from fewscan.config import load_config
+from fewscan.data.index import read_dataset
+from fewscan.data.split import describe_split, make_split
+from fewscan.data.survey_file import find_survey, write_survey
 from fewscan.engine.callbacks import Callback
 from fewscan.engine.loop import check_batches
 from fewscan.engine.machine_errors import explained_training
@@ -23,6 +17,7 @@ from fewscan.run_folder import RunFolder
 from fewscan.runs.callbacks import check_users
 from fewscan.runs.job import Job, build_method, run_job, run_worker, seeded
 from fewscan.runs.launch import launched
+from fewscan.runs.planning import make_run_plan, survey_scans
 from fewscan.runs.results import Run
 from fewscan.runs.state import check_facts, check_free, find_state, locked, write_facts
 from fewscan.terminal.console import Reporter
@@ -99,63 +94,22 @@ def train(
             split = make_split(index, labelled, labelled_list)
             for line in describe_split(index.name, split):
                 reporter.say(line)
-            if state == "new":
-                _check_scans(reporter, index, split)
-                plan = _plan(reporter, index, split, config)
-                config = config.resolved(plan, launch.device)
-            else:
-                config, plan = check_facts(folder, config, split, index, launch.device)
+            begun = check_facts(folder, config, split, index, launch.device) if state != "new" else None
             if state == "finished":
                 reporter.say(f"the run in {folder} is finished, there is nothing left to do")
                 return Run(folder.path)
+            survey = survey_scans(reporter, index, split, find_survey(folder.survey, index))
+            if begun is None:
+                plan = make_run_plan(reporter, index, split, survey, config)
+                config = config.resolved(plan, launch.device)
+            else:
+                config, plan = begun
             # Before anything is written or preprocessed: what is wrong with them is put right by another setting.
             with seeded(config, launch.device):
                 check_batches(build_method(config, plan, launch.device), config.method)
-            if state == "new":
+            if begun is None:
                 write_facts(folder, config, plan, split, index)
+            write_survey(folder.survey, survey, index)
             remove_leftovers(folder.path)
-            run_job(Job(config, plan, index, split, folder, slices, reporter, callbacks), launch)
+            run_job(Job(config, plan, index, split, survey, folder, slices, reporter, callbacks), launch)
     return Run(folder.path)
-
-
-def _check_scans(reporter: Reporter, index: DatasetIndex, split: Split) -> None:
-    # Of test cases the images alone, to find scans of other parts among them.
-    test = (replace(case, label=None) for case in split.test)
-    cases = (*split.train, *split.val, *test)
-    with reporter.bar("checking scans", len(cases)) as step:
-        faults = check_cases(index, cases, step, split.part_of)
-    for fault in faults:
-        if not fault.fatal:
-            reporter.say(f"  worth a look: {fault}")
-    raise_on_faults(faults)
-
-
-def _label_notes(plan: Plan) -> list[str]:
-    """What of the labels is not as plain as 0, 1, 2, ..., in words."""
-    notes = []
-    if plan.regions:
-        names = ", ".join(f"{region.name} ({'+'.join(map(str, region.numbers))})" for region in plan.regions)
-        notes.append(f"regions are trained by their parts and scored as a whole: {names}")
-    if plan.ignored_number is not None:
-        notes.append(f"voxels of {plan.ignored_number} (ignore) have no loss and no score")
-    return notes
-
-
-def _plan(reporter: Reporter, index: DatasetIndex, split: Split, config: Config) -> Plan:
-    with reporter.bar("measuring", len(split.train)) as step:
-        fingerprint = take_fingerprint(index, split.train, step)
-    plan = make_plan(index, fingerprint, config.plan, config.network.divisors)
-    with reporter.bar("looking how scans lie", len(split.train)) as step:
-        plan = plan.with_turns(find_turns(split.train, fingerprint, plan.viewing_axis, step))
-    with reporter.bar("measuring what the canvas costs", len(split.labelled)) as step:
-        ceiling = measure_ceiling(split.labelled, plan, step)
-    plan = plan.model_copy(update={"ceiling": ceiling.dice, "notes": (*plan.notes, *describe(ceiling, plan))})
-    normalisation = ", ".join(
-        f"{name}: {how.scheme}" for name, how in zip(plan.channel_names, plan.normalisation, strict=True)
-    )
-    reporter.say(f"plan: {plan.describe()}; {normalisation}; classes {', '.join(plan.class_names)}")
-    for note in _label_notes(plan):
-        reporter.say(f"  {note}")
-    for note in plan.notes:
-        reporter.say(f"  {note}")
-    return plan

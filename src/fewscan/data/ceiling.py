@@ -12,8 +12,8 @@ from fewscan.data.assembler import largest
 from fewscan.data.cases import Case
 from fewscan.data.patches import cut
 from fewscan.data.plans.base import Plan
+from fewscan.data.survey import Survey
 from fewscan.io.geometry import Geometry
-from fewscan.io.scans import read_mask
 from fewscan.words import abbreviate
 
 # A class below it is warned of, with what to set.
@@ -50,12 +50,15 @@ def there_and_back(mask: np.ndarray, geometry: Geometry, plan: Plan) -> np.ndarr
     return assembler.finish().mask
 
 
-def measure_ceiling(cases: Sequence[Case], plan: Plan, progress: Callable[[], None] | None = None) -> Ceiling:
+def measure_ceiling(
+    cases: Sequence[Case], plan: Plan, survey: Survey, progress: Callable[[], None] | None = None
+) -> Ceiling:
     """Bring the labelled masks to the canvas and back.
 
     Args:
         cases: those with a label are measured.
         plan: of the canvas.
+        survey: gives the masks that it knows; the others are read.
         progress: called once per case.
 
     Raises:
@@ -67,16 +70,15 @@ def measure_ceiling(cases: Sequence[Case], plan: Plan, progress: Callable[[], No
     voxels, outside = np.zeros(len(names)), np.zeros(len(names))
     for case in cases:
         if case.label is not None:
-            scan = read_mask(case.label)
-            mask = plan.classes.to_inside(scan.array, case.label)
-            back = np.where(mask == IGNORED, IGNORED, there_and_back(mask, scan.geometry, plan))
+            mask, geometry = survey.labels(case, plan.classes)
+            back = np.where(mask == IGNORED, IGNORED, there_and_back(mask, geometry, plan))
             before, after, both = (_count(m, len(names)) for m in (mask, back, np.where(mask == back, mask, 0)))
             for k in np.flatnonzero(before):
                 dice.setdefault(names[k], []).append(float(2 * both[k] / (before[k] + after[k])))
                 if after[k] == 0:
                     lost.setdefault(names[k], []).append(case.name)
             voxels += before
-            outside += _count(np.where(plan.shows(scan.geometry), 0, mask), len(names))
+            outside += _count(np.where(plan.shows(geometry), 0, mask), len(names))
         if progress is not None:
             progress()
     return Ceiling(

@@ -1,15 +1,14 @@
-"""Every fault of a data set at once, each with its remedy."""
+"""Faults of scans and of data sets, each with its remedy: of what has been read, by whoever reads it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from fewscan.classes import Classes, describe
-from fewscan.data.cases import Case
 from fewscan.data.doubles import digest_of, find_doubles
 from fewscan.data.index import DatasetIndex
 from fewscan.data.intensities import lone_value
@@ -31,101 +30,72 @@ def raise_on_faults(faults: Iterable[Fault]) -> None:
         raise DataError(fatal)
 
 
-@dataclass(frozen=True)
-class Looked:
-    """What was seen of a scan's channels.
-
-    Attributes:
-        geometry: of the first channel that can be read.
-        digests: of the channels that show something; None where one cannot be read.
-    """
-
-    geometry: Geometry | None
-    digests: tuple[bytes, ...] | None
-
-
-def check_cases(
-    index: DatasetIndex,
-    cases: Sequence[Case],
-    progress: Callable[[], None] | None = None,
-    part_of: Mapping[str, str] | None = None,
-) -> list[Fault]:
-    """Read the images of cases, and those labels that a case has; no other label is opened.
+def check_images(images: Sequence[Path]) -> list[Fault]:
+    """Read one scan's channels and list their faults.
 
     Args:
-        index: the data set.
-        cases: of it.
-        progress: called once per case.
-        part_of: train, val or test by case name: the same scan in two parts is fatal, and so it is where no label of a
-            training case shows anything. None: nothing is known of parts.
+        images: Files of the scan, one per channel.
     """
-    faults: list[Fault] = []
-    digests: dict[str, tuple[bytes, ...]] = {}
-    shown: list[set[int] | None] = []
-    parts = part_of or {}
-    for case in cases:
-        looked = _check_images(case.images, faults)
-        if looked.digests:
-            digests[case.name] = looked.digests
-        if case.label is not None:
-            numbers = _check_label(case.label, looked.geometry, index.classes, faults)
-            if parts.get(case.name) == "train":
-                shown.append(numbers)
-        if progress is not None:
-            progress()
-    return [*faults, *_doubles(index, digests, parts), *_unseen(index, shown)]
+    check = ImagesCheck()
+    for path in images:
+        check.read(path)
+    return check.faults
 
 
-def _unseen(index: DatasetIndex, shown: Sequence[set[int] | None]) -> list[Fault]:
-    """Classes that no label of a training case shows; none where a label cannot be told, which is a fault already."""
-    known = [numbers for numbers in shown if numbers is not None]
-    if not shown or len(known) < len(shown):
-        return []
-    seen = set().union(*known)
-    classes = list(zip(index.classes.names, index.classes.numbers, strict=True))[1:]
-    unseen = [f"{name} ({number})" for name, number in classes if number not in seen]
-    if len(unseen) == len(classes):
-        problem = "none of the labelled training cases contains a foreground voxel"
-        return [Fault(str(index.root), problem, "Label at least one case, or name others with --labelled-list")]
-    if not unseen:
-        return []
-    problem = f"no labelled training case shows {abbreviate(unseen)}"
-    remedy = "It will not be learnt: label a case that shows it, or take it out"
-    return [Fault(str(index.root / "dataset.json"), problem, remedy, fatal=False)]
+class ImagesCheck:
+    """Reads the channels of one scan, one after the other, and checks each of them.
+
+    Attributes:
+        faults: Faults of the channels read so far.
+        geometry: Grid of the first channel that can be read; None: there is none so far.
+        digests: Digests of the voxels of the channels that show something; None where one cannot be read.
+    """
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self.geometry: Geometry | None = None
+        self.digests: tuple[bytes, ...] | None = ()
+        self._first = ""
+
+    def read(self, path: Path) -> Scan | None:
+        """Read the next channel and check it, alone and beside the first one.
+
+        Args:
+            path: File of the channel.
+
+        Returns:
+            The channel; None where it cannot be read.
+        """
+        scan = read_or_fault(path, self.faults)
+        if scan is None:
+            self.digests = None
+            return None
+        shows = _check_intensities(path, scan.array, self.faults)
+        if self.digests is not None and shows:
+            self.digests = (*self.digests, digest_of(scan.array))
+        self.faults += _odd_header(path, scan.geometry)
+        if self.geometry is None:
+            self.geometry, self._first = scan.geometry, path.name
+        else:
+            self.faults += _elsewhere(path, scan.geometry, self._first, self.geometry)
+        return scan
 
 
-def check_images(images: Sequence[Path]) -> list[Fault]:
-    """The faults of one scan's channels."""
-    faults: list[Fault] = []
-    _check_images(images, faults)
-    return faults
+def read_or_fault(path: Path, faults: list[Fault]) -> Scan | None:
+    """Read a scan, or add what is wrong with its file.
 
+    Args:
+        path: File of the scan.
+        faults: List that the file's faults are added to.
 
-def _read(path: Path, faults: list[Fault]) -> Scan | None:
+    Returns:
+        The scan; None where it cannot be read.
+    """
     try:
         return read_scan(path)
     except DataError as error:
         faults += error.faults
         return None
-
-
-def _check_images(images: Sequence[Path], faults: list[Fault]) -> Looked:
-    first: tuple[Path, Geometry] | None = None
-    digests: list[bytes] | None = []
-    for path in images:
-        scan = _read(path, faults)
-        if scan is None:
-            digests = None
-            continue
-        shows = _check_intensities(path, scan.array, faults)
-        if digests is not None and shows:
-            digests.append(digest_of(scan.array))
-        _check_header(path, scan.geometry, faults)
-        if first is None:
-            first = (path, scan.geometry)
-        else:
-            _compare(path, scan.geometry, first[0].name, first[1], faults)
-    return Looked(first[1] if first else None, tuple(digests) if digests is not None else None)
 
 
 def _check_intensities(path: Path, array: np.ndarray, faults: list[Fault]) -> bool:
@@ -150,12 +120,124 @@ def _check_intensities(path: Path, array: np.ndarray, faults: list[Fault]) -> bo
     return bool(lowest < highest)
 
 
-def _doubles(index: DatasetIndex, digests: Mapping[str, Sequence[bytes]], part_of: Mapping[str, str]) -> list[Fault]:
+def _count_not_finite(array: np.ndarray) -> int:
+    return int(array.size - np.isfinite(array).sum()) if np.issubdtype(array.dtype, np.floating) else 0
+
+
+def _odd_header(path: Path, geometry: Geometry) -> list[Fault]:
+    remedy = "Right if spacing and axes are as you know them; else mend the header"
+    return [Fault(str(path), note, remedy, False) for note in geometry.notes]
+
+
+def _elsewhere(path: Path, geometry: Geometry, other: str, expected: Geometry) -> list[Fault]:
+    """What says that the voxels do not lie where those of another file do."""
+    faults = []
+    for difference in differences(geometry, expected):
+        is_shape = difference.what == "shape"
+        remedy = (
+            "Bring both to one grid" if is_shape else "Resample one onto the other's grid, or copy the right header"
+        )
+        faults.append(Fault(str(path), f"{difference} of {other}", remedy))
+    return faults
+
+
+class Numbers(NamedTuple):
+    """What the voxels of a label were found to hold.
+
+    Attributes:
+        faults: What is wrong with them.
+        shown: Numbers that the label shows; None where there is a fault, and they cannot be told.
+    """
+
+    faults: tuple[Fault, ...]
+    shown: frozenset[int] | None
+
+
+def check_numbers(path: Path, array: np.ndarray, classes: Classes) -> Numbers:
+    """Check the values of a label.
+
+    Args:
+        path: File of the label, for the messages.
+        array: Values of its voxels, of any type.
+        classes: Classes of dataset.json.
+    """
+    if _count_not_finite(array):
+        return Numbers((Fault(str(path), "the label holds NaN or infinite values", "Save it as integers"),), None)
+    values = np.unique(array)
+    whole = np.rint(values)
+    if np.abs(values - whole).max() > LABEL_TOLERANCE:
+        odd = values[np.abs(values - whole) > LABEL_TOLERANCE][:5].tolist()
+        return Numbers((Fault(str(path), f"label values such as {odd} are not whole", "Save it as integers"),), None)
+    outside = classes.unknown(whole)
+    if outside:
+        problem = f"label values {outside[:5]} are not in dataset.json ({describe(classes)})"
+        return Numbers((Fault(str(path), problem, "Add the classes to dataset.json, or mend the label"),), None)
+    shown = frozenset(int(value) for value in whole)
+    if not whole.any():
+        problem, remedy = "the label is all background", "Right if nothing is there; else mend it"
+        return Numbers((Fault(str(path), problem, remedy, False),), shown)
+    return Numbers((), shown)
+
+
+def check_header(path: Path, geometry: Geometry, image: Geometry | None, classes: Classes) -> list[Fault]:
+    """Check what the header of a label says.
+
+    Args:
+        path: File of the label; the names that it gives its numbers are read from it.
+        geometry: Grid of the label.
+        image: Grid of its image; None: that cannot be read.
+        classes: Classes of dataset.json.
+
+    Raises:
+        DataError: The file cannot be read any more.
+    """
+    faults = _elsewhere(path, geometry, "its image", image) if image is not None else []
+    remedy = "Renumber the segments, or mend dataset.json"
+    named = contradictions(read_segments(path), classes)
+    return [
+        *faults,
+        *_odd_header(path, geometry),
+        *(Fault(str(path), said.text, remedy, said.swapped) for said in named),
+    ]
+
+
+def find_unseen(index: DatasetIndex, shown: Sequence[frozenset[int] | None]) -> list[Fault]:
+    """List classes that no label of a training case shows.
+
+    Args:
+        index: Data set with its classes.
+        shown: Numbers that each label of a training case shows; None where one cannot be told, which is a fault
+            already: nothing is listed then.
+    """
+    known = [numbers for numbers in shown if numbers is not None]
+    if not shown or len(known) < len(shown):
+        return []
+    seen: frozenset[int] = frozenset().union(*known)
+    classes = list(zip(index.classes.names, index.classes.numbers, strict=True))[1:]
+    unseen = [f"{name} ({number})" for name, number in classes if number not in seen]
+    if len(unseen) == len(classes):
+        problem = "none of the labelled training cases contains a foreground voxel"
+        return [Fault(str(index.root), problem, "Label at least one case, or name others with --labelled-list")]
+    if not unseen:
+        return []
+    problem = f"no labelled training case shows {abbreviate(unseen)}"
+    remedy = "It will not be learnt: label a case that shows it, or take it out"
+    return [Fault(str(index.root / "dataset.json"), problem, remedy, fatal=False)]
+
+
+def find_copies(index: DatasetIndex, digests: Mapping[str, Sequence[bytes]], parts: Mapping[str, str]) -> list[Fault]:
+    """List scans that are there more than once.
+
+    Args:
+        index: Data set with the scans' files.
+        digests: Digests of the channels, by case name.
+        parts: train, val or test by case name: the same scan in two of them is fatal.
+    """
     images = {case.name: case.images[0] for case in index.cases}
     faults = []
     for names in find_doubles(digests):
-        fatal = len({part_of[name] for name in names if name in part_of}) > 1
-        listed = abbreviate([f"{name} ({part_of[name]})" if name in part_of else name for name in names])
+        fatal = len({parts[name] for name in names if name in parts}) > 1
+        listed = abbreviate([f"{name} ({parts[name]})" if name in parts else name for name in names])
         remedy = (
             "Remove all but one, or put them into one part of the split, as scans of one patient"
             if fatal
@@ -163,52 +245,3 @@ def _doubles(index: DatasetIndex, digests: Mapping[str, Sequence[bytes]], part_o
         )
         faults.append(Fault(str(images[names[0]]), f"the same voxels are in the cases {listed}", remedy, fatal))
     return faults
-
-
-def _count_not_finite(array: np.ndarray) -> int:
-    return int(array.size - np.isfinite(array).sum()) if np.issubdtype(array.dtype, np.floating) else 0
-
-
-def _check_header(path: Path, geometry: Geometry, faults: list[Fault]) -> None:
-    remedy = "Right if spacing and axes are as you know them; else mend the header"
-    faults += [Fault(str(path), note, remedy, False) for note in geometry.notes]
-
-
-def _compare(path: Path, geometry: Geometry, other: str, expected: Geometry, faults: list[Fault]) -> None:
-    """Whether the voxels lie where those of another file do."""
-    for difference in differences(geometry, expected):
-        is_shape = difference.what == "shape"
-        remedy = (
-            "Bring both to one grid" if is_shape else "Resample one onto the other's grid, or copy the right header"
-        )
-        faults.append(Fault(str(path), f"{difference} of {other}", remedy))
-
-
-def _check_label(path: Path, geometry: Geometry | None, classes: Classes, faults: list[Fault]) -> set[int] | None:
-    """The numbers that a label shows; None where there is a fault, and they cannot be told."""
-    scan = _read(path, faults)
-    if scan is None:
-        return None
-    if geometry is not None:
-        _compare(path, scan.geometry, "its image", geometry, faults)
-    _check_header(path, scan.geometry, faults)
-    remedy = "Renumber the segments, or mend dataset.json"
-    faults += [
-        Fault(str(path), said.text, remedy, said.swapped) for said in contradictions(read_segments(path), classes)
-    ]
-    if _count_not_finite(scan.array):
-        faults.append(Fault(str(path), "the label holds NaN or infinite values", "Save it as integers"))
-        return None
-    values = np.unique(scan.array)
-    whole = np.rint(values)
-    if np.abs(values - whole).max() > LABEL_TOLERANCE:
-        odd = values[np.abs(values - whole) > LABEL_TOLERANCE][:5].tolist()
-        faults.append(Fault(str(path), f"label values such as {odd} are not whole", "Save it as integers"))
-        return None
-    outside = classes.unknown(whole)
-    if outside:
-        problem = f"label values {outside[:5]} are not in dataset.json ({describe(classes)})"
-        faults.append(Fault(str(path), problem, "Add the classes to dataset.json, or mend the label"))
-    elif not whole.any():
-        faults.append(Fault(str(path), "the label is all background", "Right if nothing is there; else mend it", False))
-    return None if outside else {int(value) for value in whole}

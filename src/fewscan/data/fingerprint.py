@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import UInt8
 
-from fewscan.classes import IGNORED
-from fewscan.data.cases import Case
-from fewscan.data.index import DatasetIndex
 from fewscan.io.geometry import Geometry
-from fewscan.io.scans import read_geometry, read_mask, read_scan
 
 INTENSITY_SAMPLES = 10_000
 
@@ -70,52 +66,44 @@ class Fingerprint:
         return np.asarray(2 * np.max(reach, axis=0))
 
 
-def take_fingerprint(
-    index: DatasetIndex,
-    cases: Sequence[Case],
-    progress: Callable[[], None] | None = None,
-) -> Fingerprint:
-    """Read the headers of all cases, and image and label of the labelled ones.
+def sample_intensities(values: np.ndarray, case: str) -> np.ndarray:
+    """Draw up to 10 000 values, by a generator of the case's own: the result depends on no other case.
 
     Args:
-        index: the data set.
-        cases: training cases; those with a label are the ones whose label may be read.
-        progress: called once per case.
+        values: Foreground values of one channel of a case.
+        case: Name of the case, which seeds the generator.
 
-    Raises:
-        DataError: a file cannot be read.
+    Returns:
+        float32; all values, in their order, where there are no more.
+
+    >>> sample_intensities(np.array([3, 1, 2]), "anna").tolist()
+    [3.0, 1.0, 2.0]
     """
-    generator = np.random.default_rng(0)
-    geometries, foregrounds = [], []
-    intensities: list[list[np.ndarray]] = [[] for _ in index.channel_names]
-    for case in cases:
-        geometries.append(read_geometry(case.images[0]))
-        if case.label is not None:
-            label = index.classes.to_inside(read_mask(case.label).array, case.label)
-            # Nobody knows what is there: it is no part of the anatomy, nor of its intensities.
-            label[label == IGNORED] = 0
-            mask = label > 0
-            if mask.any():
-                foregrounds.append(_foreground(label, geometries[-1], len(index.class_names)))
-                for values, path in zip(intensities, case.images, strict=True):
-                    values.append(_sample(read_scan(path).array[mask], generator))
-        if progress is not None:
-            progress()
-    joined = tuple(np.concatenate(v) if v else np.zeros(0, np.float32) for v in intensities)
-    return Fingerprint(tuple(geometries), tuple(foregrounds), joined, tuple(case.name for case in cases))
-
-
-def _sample(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     values = values.astype(np.float32)
-    return values if len(values) <= INTENSITY_SAMPLES else generator.choice(values, INTENSITY_SAMPLES)
+    if len(values) <= INTENSITY_SAMPLES:
+        return values
+    return np.random.default_rng(list(case.encode())).choice(values, INTENSITY_SAMPLES)
 
 
-def _foreground(label: np.ndarray, geometry: Geometry, n_classes: int) -> Foreground:
+def measure_foreground(label: UInt8[np.ndarray, "z y x"], geometry: Geometry, n_classes: int) -> Foreground | None:
+    """Measure where the anatomy of a case lies, and how much there is of each class.
+
+    Args:
+        label: Numbers inside; nothing is ignored.
+        geometry: Grid of the scan.
+        n_classes: Number of classes, background included.
+
+    Returns:
+        The anatomy; None where nothing is but background.
+    """
+    if not label.any():
+        return None
     lower, upper = [], []
     for axis, (side, spacing) in enumerate(zip(geometry.shape, geometry.spacing_mm, strict=True)):
         others = tuple(a for a in range(3) if a != axis)
-        (shown,) = np.nonzero((label > 0).any(axis=others))
+        (shown,) = np.nonzero(label.any(axis=others))
         lower.append(float((shown[0] - side / 2) * spacing))
         upper.append(float((shown[-1] + 1 - side / 2) * spacing))
-    voxels = np.bincount(label.ravel(), minlength=n_classes)
+    # Slice by slice: counting takes eight times the memory of what is counted.
+    voxels = np.sum([np.bincount(row.ravel(), minlength=n_classes) for row in label], axis=0)
     return Foreground((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]), tuple(int(v) for v in voxels))

@@ -68,10 +68,22 @@ def read_mask(path: Path) -> Scan:
             [2, 3]]], dtype=uint8)
     """
     scan = read_scan(path)
-    return Scan(_whole_numbers(path, scan.array), scan.geometry)
+    return Scan(whole_numbers(path, scan.array), scan.geometry)
 
 
-def _whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
+def whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
+    """Bring the values of a mask to the smallest type of integers that holds them.
+
+    Args:
+        path: path of the mask's file, for the message.
+        array: values of the mask, of any type.
+
+    Raises:
+        DataError: a value is NaN, infinite, not whole or beyond any label.
+
+    >>> whole_numbers(Path("mask.nii.gz"), np.array([[0.0, 2.001]])).tolist()
+    [[0, 2]]
+    """
     # NaN is the least and the greatest of what it is among.
     low, high = array.min(), array.max()
     if not (np.isfinite(low) and np.isfinite(high) and max(abs(float(low)), abs(float(high))) < LARGEST_LABEL):

@@ -17,6 +17,7 @@ from fewscan.data.index import DatasetIndex
 from fewscan.data.plans.base import Plan
 from fewscan.data.split import Split
 from fewscan.data.store import Store
+from fewscan.data.survey import Survey
 from fewscan.distributed.collectives import count
 from fewscan.distributed.torchrun import local_processes
 from fewscan.engine.alarms import alarms_of
@@ -55,6 +56,7 @@ class Job:
         plan: how scans become input.
         index: of the data set.
         split: who is labelled, unlabelled and held out.
+        survey: what one reading of the scans has found.
         run: where its files lie.
         cache: folder of the preprocessed scans.
         reporter: where to show what goes on.
@@ -65,6 +67,7 @@ class Job:
     plan: Plan
     index: DatasetIndex
     split: Split
+    survey: Survey
     run: RunFolder
     cache: Path
     reporter: Reporter
@@ -89,11 +92,11 @@ def run_job(job: Job, launch: Launch) -> None:
             _export(job, method)
             if val is not None:
                 save_embedding(run.embedding, method, val, job.plan.class_names)
-    validate_and_calibrate(run, job.split, where, job.reporter)
+    validate_and_calibrate(run, job.split, job.survey, where, job.reporter)
     resumed_after = saved.done if saved is not None else None
     write_provenance(run, job.index.root, job.config, where, started, resumed_after)
     if job.config.report.page:
-        write_report(run, DataOfRun(job.index, job.split), job.reporter, job.config.report.most_cases)
+        write_report(run, DataOfRun(job.index, job.split, job.survey), job.reporter, job.config.report.most_cases)
     checkpoints.remove()
     job.reporter.say(f"the model is {run.weights}; `fewscan predict {run} SCANS -o OUT` uses it")
 

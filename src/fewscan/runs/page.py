@@ -8,10 +8,11 @@ from pathlib import Path
 
 from fewscan.config import read_settings
 from fewscan.data.cases import collect_cases
-from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.split import Split, split_of_run
 from fewscan.data.strangers import list_folder
+from fewscan.data.survey import Survey, survey_cases
+from fewscan.data.survey_file import find_survey
 from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.quality_table import read_quality_table
 from fewscan.evaluation.summary import case_scores
@@ -33,10 +34,17 @@ ALIKE = ("seed", "plan", "network", "augmentation", "training", "stages")
 
 @dataclass(frozen=True)
 class DataOfRun:
-    """The data set that a run was trained on, and its cases by role."""
+    """The data set that a run was trained on.
+
+    Attributes:
+        index: Data set as it is now.
+        split: Cases of the run by role.
+        survey: What one reading of the training and validation scans has found.
+    """
 
     index: DatasetIndex
     split: Split
+    survey: Survey
 
 
 def write_report(run: RunFolder, data: DataOfRun, reporter: Reporter, most_cases: int) -> None:
@@ -92,7 +100,7 @@ def write_cases(
         left_out=ranked[most_cases:],
         predictions=predictions,
         patients={case.name: case.patient for case in data.index.cases} if data is not None else {},
-        fingerprint=take_fingerprint(data.index, data.split.train) if data is not None else None,
+        fingerprint=data.survey.fingerprint(data.split.train) if data is not None else None,
         rival=rival,
     )
     write_page(output, contents)
@@ -124,18 +132,20 @@ def validation_cases(files: RunContents, data: DataOfRun | None) -> list[CaseFil
             reference=by_name[name].label,
             scores=scores,
             quality=files.quality.get(name),
+            surveyed=found.label if (found := data.survey.of(by_name[name])) is not None else None,
         )
         for name, scores in case_scores(files.summary).items()
     ]
 
 
-def find_data(files: RunContents, dataset: Path | None, remedy: str | None) -> DataOfRun | None:
-    """Read the data set that a run was trained on.
+def find_data(files: RunContents, dataset: Path | None, remedy: str | None, reporter: Reporter) -> DataOfRun | None:
+    """Read the data set that a run was trained on; of its scans those alone that the run's survey does not know.
 
     Args:
         files: The run, as read from its folder.
         dataset: The data set's folder; None: where the run says that it was.
         remedy: What to say to do where the data set is gone; None: the page can do without it.
+        reporter: Where to show how far reading is.
 
     Raises:
         DataError: The data set is gone and needed, or is not the run's.
@@ -145,7 +155,11 @@ def find_data(files: RunContents, dataset: Path | None, remedy: str | None) -> D
         return None
     root = dataset if dataset is not None else dataset_of(files.folder, remedy or "Give its folder")
     index = read_dataset(root)
-    return DataOfRun(index, split_of_run(files.folder.splits, index))
+    split = split_of_run(files.folder.splits, index)
+    known = find_survey(files.folder.survey, index)
+    with reporter.bar("looking at the data set", len(split.train)) as step:
+        survey = survey_cases(index, split.train, known=known, progress=step)
+    return DataOfRun(index, split, Survey({**known.cases, **survey.cases}))
 
 
 def predicted_cases(

@@ -12,6 +12,7 @@ from fewscan.classes import IGNORED
 from fewscan.data.cases import Case
 from fewscan.data.plans.base import Plan
 from fewscan.data.split import Split
+from fewscan.data.survey import Survey
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Calibration, Estimate, calibrate
 from fewscan.evaluation.quality_table import QualityRow, write_quality_table
@@ -20,7 +21,6 @@ from fewscan.evaluation.summary import Summary, case_dice
 from fewscan.inference.model import ModelCard, load_second, read_card
 from fewscan.inference.quality import Assessment, QualityObserver
 from fewscan.io.files import read_json, write_json
-from fewscan.io.scans import read_mask
 from fewscan.run_folder import PredictionFolder, RunFolder
 from fewscan.runs.scoring import validate_model
 from fewscan.settings import StrictModel
@@ -143,12 +143,15 @@ def _summary_line(rows: Sequence[QualityRow]) -> str:
     return f"{len(flagged)} of {len(rows)} cases should be looked at{named}"
 
 
-def validate_and_calibrate(run: RunFolder, split: Split, device: torch.device, reporter: Reporter) -> None:
+def validate_and_calibrate(
+    run: RunFolder, split: Split, survey: Survey, device: torch.device, reporter: Reporter
+) -> None:
     """Score the validation cases and learn what quality looks like: `validation/`, `quality.json`.
 
     Args:
         run: holds the model.
         split: its cases.
+        survey: gives the labels that it knows; the others are read.
         device: to predict on.
         reporter: where to show what goes on.
 
@@ -157,28 +160,26 @@ def validate_and_calibrate(run: RunFolder, split: Split, device: torch.device, r
     """
     card = read_card(run.path)
     second = load_second(run.path, card, device)
-    expected = _expected(split.labelled, card.plan, reporter)
+    expected = _expected(split.labelled, card.plan, survey, reporter)
     calibrations: list[Calibration] = []
     if split.val:
         observer = QualityObserver(card.plan, second, expected)
-        summary = validate_model(run, split.val, device, reporter, run.validation, observer)
+        summary = validate_model(run, split.val, survey, device, reporter, run.validation, observer)
         found = {case.name: observer.take(case) for case in split.val}
         calibrations = _calibrate(run, split.val, found, summary, reporter)
     quality = QualityModel(two_networks=second is not None, expected=expected, calibrations=tuple(calibrations))
     write_json(run.quality, quality.model_dump(mode="json"))
 
 
-def _expected(labelled: Sequence[Case], plan: Plan, reporter: Reporter) -> dict[int, Expected] | None:
+def _expected(labelled: Sequence[Case], plan: Plan, survey: Survey, reporter: Reporter) -> dict[int, Expected] | None:
     """Of those cases that are labelled all over: of the others nobody knows the whole shapes."""
     shapes = []
     with reporter.bar("measuring labelled masks", len(labelled)) as step:
         for case in labelled:
-            if case.label is not None:
-                mask = read_mask(case.label)
-                inside = plan.classes.to_inside(mask.array, case.label)
-                if not (inside == IGNORED).any():
-                    spacing, axis = mask.geometry.spacing_mm, plan.viewing_axis_of(inside.shape)
-                    shapes.append(class_shapes(inside, spacing, axis, len(plan.class_names)))
+            inside, geometry = survey.labels(case, plan.classes)
+            if not (inside == IGNORED).any():
+                axis = plan.viewing_axis_of(inside.shape)
+                shapes.append(class_shapes(inside, geometry.spacing_mm, axis, len(plan.class_names)))
             step()
     if not shapes:
         reporter.say('quality: every labelled mask has voxels to "ignore", so no shapes are known and none is flagged')

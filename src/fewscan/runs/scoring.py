@@ -10,6 +10,7 @@ import torch
 from fewscan.classes import IGNORED
 from fewscan.data.cases import Case
 from fewscan.data.plans.base import Plan
+from fewscan.data.survey import Survey
 from fewscan.evaluation.evaluate import scored_names
 from fewscan.evaluation.summary import Summary, case_dice, spread, summarise, summary_table, write_csv
 from fewscan.inference.model import load_model
@@ -26,6 +27,7 @@ from fewscan.terminal.console import Reporter
 def validate_model(
     run: RunFolder,
     cases: Sequence[Case],
+    survey: Survey,
     device: torch.device,
     reporter: Reporter,
     folder: ScoresFolder,
@@ -33,8 +35,8 @@ def validate_model(
 ) -> Summary:
     """Predict held-out cases with the saved model, score them on their own grid, draw three of them.
 
-    Writes into `folder`, of the run, `CASE.nii.gz`, `summary.json`, `summary.csv` and overlays of the best, median and
-    worst case.
+    The labels are read for the scores, whatever the survey knows; the pictures take them from it. Writes into `folder`,
+    of the run, `CASE.nii.gz`, `summary.json`, `summary.csv` and overlays of the best, median and worst case.
     """
     part = folder.path.name
     network, card = load_model(run.path, device)
@@ -51,20 +53,19 @@ def validate_model(
     summary["spread"] = spread(summary)
     write_json(folder.summary, summary)
     write_csv(folder.table, summary)
-    _draw_cases(folder, cases, summary, plan)
+    _draw_cases(folder, cases, survey, summary, plan)
     reporter.say(summary_table(summary))
     return summary
 
 
-def _draw_cases(folder: ScoresFolder, cases: Sequence[Case], summary: Summary, plan: Plan) -> None:
+def _draw_cases(folder: ScoresFolder, cases: Sequence[Case], survey: Survey, summary: Summary, plan: Plan) -> None:
     dice = case_dice(summary)
     ranked = sorted(cases, key=lambda case: dice[case.name])
     chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
     for rank, case in chosen.items():
-        if case.label is None:
-            continue
-        paths = (folder.mask(case.name), case.label)
-        prediction, reference = (plan.classes.to_inside(read_mask(path).array, path) for path in paths)
+        path = folder.mask(case.name)
+        prediction = plan.classes.to_inside(read_mask(path).array, path)
+        reference = survey.labels(case, plan.classes).array
         save_overlay(
             folder.overlay(rank),
             read_scan(case.images[0]).array,

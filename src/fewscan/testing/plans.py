@@ -14,7 +14,6 @@ import torch
 from fewscan.classes import IGNORED
 from fewscan.data.assembler import Assembled, Decode, largest
 from fewscan.data.cache import write_cache
-from fewscan.data.fingerprint import take_fingerprint
 from fewscan.data.index import read_dataset
 from fewscan.data.patches import cut
 from fewscan.data.phantom import make_phantom
@@ -22,6 +21,7 @@ from fewscan.data.plans.base import Divisors, Plan, PlanSettings
 from fewscan.data.plans.kinds import PlanFile, make_plan
 from fewscan.data.split import make_split
 from fewscan.data.store import StoredCase
+from fewscan.data.survey import survey_cases
 from fewscan.io.geometry import Geometry
 from fewscan.registry import PLANS
 
@@ -107,7 +107,8 @@ class PlanContract:
 
     def test_a_plan_is_made_of_a_data_set_for_a_networks_stride(self, tmp_path: Path) -> None:
         index = read_dataset(make_phantom(tmp_path / "phantom", patients=3, labelled=2, validation=0))
-        fingerprint = take_fingerprint(index, make_split(index).train)
+        train = make_split(index).train
+        fingerprint = survey_cases(index, train).fingerprint(train)
         settings = self.settings.model_copy(update={"kind": self.plan.kind})
         plan = make_plan(index, fingerprint, settings, multiples_of(self.stride))
         assert type(plan) is type(self.plan)

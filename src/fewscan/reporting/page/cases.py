@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from fewscan.classes import IGNORED, Classes
 from fewscan.data.brightness import to_bytes
+from fewscan.data.survey import LabelSurvey
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Estimate
 from fewscan.evaluation.quality_table import QualityRow
@@ -37,6 +38,7 @@ class CaseFiles:
         image: Path of the scan's first channel.
         reference: Path of the reference; None where there is none.
         scores: Values by class and metric, as in a summary; empty without reference.
+        surveyed: Reference as a survey of the case's files, unchanged since, has kept it; None: the reference is read.
     """
 
     name: str
@@ -46,6 +48,7 @@ class CaseFiles:
     reference: Path | None
     scores: Mapping[str, Mapping[str, float | None]]
     quality: QualityRow | None
+    surveyed: LabelSurvey | None = None
 
     @property
     def dice(self) -> float | None:
@@ -130,7 +133,8 @@ def _make_card(case: CaseFiles, classes: Classes, slice_axis: int, most_voxels: 
     image = read_scan(case.image)
     masks = {"prediction": _read_labels(case.prediction, image.geometry, classes)}
     if case.reference is not None:
-        reference = _read_labels(case.reference, image.geometry, classes)
+        known = case.surveyed
+        reference = known.unpack().array if known else _read_labels(case.reference, image.geometry, classes)
         masks["reference"] = np.where(reference == IGNORED, 0, reference)
         masks["disagreement"] = disagreement(masks["prediction"], reference)
     shown = np.any([mask > 0 for mask in masks.values()], axis=0)

@@ -1,0 +1,366 @@
+"""What one reading of every scan finds: faults, grids, anatomy, intensities, and pictures that tell how scans lie.
+
+Check, plan, pose, the ceiling of the canvas, expected shapes and the page take it from here; beside it the cache alone
+reads a training scan whole. What is found of a case depends on no other case, and belongs to its files: where their
+size or time of change is another, it no longer counts. One scan is in memory at a time; of a case 27 KB of pictures are
+kept, of a labelled one also its mask, compressed (of ACDC 2 KB), and 40 KB of intensities per channel.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from fewscan.classes import IGNORED, Classes
+from fewscan.data.cases import Case
+from fewscan.data.check import (
+    ImagesCheck,
+    check_header,
+    check_numbers,
+    find_copies,
+    find_unseen,
+    raise_on_faults,
+    read_or_fault,
+)
+from fewscan.data.fingerprint import Fingerprint, Foreground, measure_foreground, sample_intensities
+from fewscan.data.index import DatasetIndex
+from fewscan.data.pose import Lying, Pictures, find_turns, looked_at, take_pictures
+from fewscan.errors import DataError, Fault
+from fewscan.io.geometry import Geometry
+from fewscan.io.scans import read_mask, whole_numbers
+
+Known = TypeVar("Known")
+
+
+class FileState(NamedTuple):
+    """By what a file is known again.
+
+    Attributes:
+        name: Name of the file, without its folder.
+        size: Size in bytes; -1: the file was not to be found.
+        changed_ns: Time of its last change in ns since 1970.
+    """
+
+    name: str
+    size: int
+    changed_ns: int
+
+
+class LabelMap(NamedTuple):
+    """A label as it counts inside.
+
+    Attributes:
+        array: Numbers inside, `IGNORED` where nobody has labelled.
+        geometry: Grid of the label.
+    """
+
+    array: UInt8[np.ndarray, "z y x"]
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
+class LabelSurvey:
+    """What is kept of a label without a fault.
+
+    Attributes:
+        geometry: Grid of the label.
+        foreground: Anatomy that it shows; None: it shows none.
+        intensities: Sample of the image's values in the foreground, by channel.
+        packed: Numbers inside, compressed by zlib, (z, y, x) uint8 in C order.
+    """
+
+    geometry: Geometry
+    foreground: Foreground | None
+    intensities: tuple[Float[np.ndarray, " n"], ...]
+    packed: bytes
+
+    def unpack(self) -> LabelMap:
+        """Give the label itself.
+
+        Raises:
+            ValueError: It is not what was packed.
+        """
+        size = math.prod(self.geometry.shape)
+        # No more than the label: a damaged file of a run must not fill the memory.
+        content = zlib.decompressobj().decompress(self.packed, size + 1)
+        if len(content) != size:
+            raise ValueError("a label has another size than its grid")
+        return LabelMap(np.frombuffer(content, np.uint8).reshape(self.geometry.shape), self.geometry)
+
+
+@dataclass(frozen=True)
+class CaseSurvey:
+    """What one reading of a case's files has found.
+
+    Attributes:
+        files: State of the files that were read, the images' first.
+        faults: What is wrong with them.
+        geometry: Grid of the scan; None: none of its images can be read.
+        digests: Digests of the channels that show something; None where one cannot be read.
+        shown: Numbers that the label shows; None: there is no label, or they cannot be told.
+        label: What was measured of the label; None: there is none, it has a fault, or nothing was to be measured.
+        pictures: Means of the middle slices along z, y and x; None: not wanted, or the scan has a fault.
+    """
+
+    files: tuple[FileState, ...]
+    faults: tuple[Fault, ...]
+    geometry: Geometry | None
+    digests: tuple[bytes, ...] | None
+    shown: frozenset[int] | None
+    label: LabelSurvey | None = None
+    pictures: Pictures | None = None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of a data set's scans; an empty one knows nothing.
+
+    Attributes:
+        cases: What was found, by case name.
+    """
+
+    cases: Mapping[str, CaseSurvey] = field(default_factory=dict)
+
+    def of(self, case: Case) -> CaseSurvey | None:
+        """Find what is known of a case, if its files are still those that were read.
+
+        Args:
+            case: Case with the files as they are wanted; a label that is hidden now was not to be read then.
+        """
+        found = self.cases.get(case.name)
+        return found if found is not None and found.files == file_states(case) else None
+
+    def labels(self, case: Case, classes: Classes) -> LabelMap:
+        """Give a case's label: as it was surveyed, else as its file holds it.
+
+        Args:
+            case: Case with a label.
+            classes: Classes of the survey, by whose numbers inside the label is wanted.
+
+        Raises:
+            DataError: The file cannot be read, or holds a number that is no class.
+            ValueError: The case has no label.
+        """
+        if case.label is None:
+            raise ValueError(f"case {case.name} has no label")
+        found = self.of(case)
+        if found is not None and found.label is not None:
+            return found.label.unpack()
+        mask = read_mask(case.label)
+        return LabelMap(classes.to_inside(mask.array, case.label), mask.geometry)
+
+    def fingerprint(self, cases: Sequence[Case]) -> Fingerprint:
+        """Join what planning needs to know.
+
+        Args:
+            cases: Training cases that were surveyed, with their labels measured.
+
+        Raises:
+            DataError: A case has a fatal fault.
+        """
+        found = [self.cases[case.name] for case in cases]
+        raise_on_faults(fault for each in found for fault in each.faults)
+        labels = [each.label for each in found if each.label is not None and each.label.foreground is not None]
+        channels = range(len(cases[0].images) if cases else 0)
+        samples = [[label.intensities[channel] for label in labels] for channel in channels]
+        return Fingerprint(
+            geometries=tuple(_known(each.geometry) for each in found),
+            foregrounds=tuple(_known(label.foreground) for label in labels),
+            intensities=tuple(np.concatenate(v) if v else np.zeros(0, np.float32) for v in samples),
+            names=tuple(case.name for case in cases),
+        )
+
+    def turns(self, cases: Sequence[Case], axis: int) -> tuple[int, ...]:
+        """Find how scans lie: quarter turns, within the slice, against most scans; see `data.pose`.
+
+        Args:
+            cases: Training cases that were surveyed without a fatal fault, with pictures of those that are looked at.
+            axis: Array axis that slices are cut along.
+
+        Returns:
+            0 to 3 quarter turns of each scan that `pose.looked_at` chooses.
+        """
+        grids = [_known(self.cases[case.name].geometry) for case in cases]
+        extents = np.array([np.multiply(grid.shape, grid.spacing_mm) for grid in grids])
+        side_mm = float(np.median(np.delete(extents, axis, axis=1).max(axis=1)))
+        found = [(self.cases[case.name], case.label is not None) for case in looked_at(cases)]
+        lying = [Lying(_known(each.pictures), _known(each.geometry), labelled) for each, labelled in found]
+        return find_turns(lying, axis, side_mm)
+
+
+def _known(value: Known | None) -> Known:
+    if value is None:
+        raise ValueError("a case was surveyed without all that is needed of it")
+    return value
+
+
+def file_states(case: Case) -> tuple[FileState, ...]:
+    """Look up size and time of change of a case's files, the images' first.
+
+    Args:
+        case: Case whose files need not all be there.
+    """
+    return tuple(_state(path) for path in (*case.images, *([case.label] if case.label is not None else [])))
+
+
+def _state(path: Path) -> FileState:
+    try:
+        found = path.stat()
+    except OSError:
+        # Reading it says what is wrong.
+        return FileState(path.name, -1, 0)
+    return FileState(path.name, found.st_size, found.st_mtime_ns)
+
+
+def survey_cases(
+    index: DatasetIndex,
+    cases: Sequence[Case],
+    *,
+    measured: Collection[str] | None = None,
+    pictured: Collection[str] | None = None,
+    known: Survey | None = None,
+    progress: Callable[[], None] | None = None,
+) -> Survey:
+    """Read the images of cases, and those labels that a case has, once each; no other label is opened.
+
+    Args:
+        index: Data set with the classes.
+        cases: Cases of it; a label that is hidden is None.
+        measured: Names of the cases whose labels are measured and kept; None: those of all cases.
+        pictured: Names of the cases that pictures are taken of; None: all that `pose.looked_at` chooses.
+        known: Earlier survey of the same classes; what it knows of files that have not changed is taken over.
+        progress: Function that is called once per case.
+    """
+    names = {case.name for case in cases}
+    measured = names if measured is None else measured
+    pictured = {case.name for case in looked_at(cases)} if pictured is None else pictured
+    found = {}
+    for case in cases:
+        before = known.of(case) if known is not None else None
+        wants = (case.name in measured and case.label is not None, case.name in pictured)
+        if before is not None and _suffices(before, *wants):
+            found[case.name] = before
+        else:
+            found[case.name] = survey_case(case, index.classes, measured=wants[0], pictured=wants[1])
+        if progress is not None:
+            progress()
+    return Survey(found)
+
+
+def _suffices(found: CaseSurvey, measured: bool, pictured: bool) -> bool:
+    return (found.label is not None or not measured) and (found.pictures is not None or not pictured)
+
+
+def survey_case(case: Case, classes: Classes, *, measured: bool = True, pictured: bool = True) -> CaseSurvey:
+    """Read the files of a case once.
+
+    Args:
+        case: Case whose label is None where it must not be read.
+        classes: Classes of dataset.json.
+        measured: Whether the label is measured and kept.
+        pictured: Whether pictures are taken of the first channel.
+    """
+    # Before they are read: what is written to meanwhile is surveyed again.
+    files = file_states(case)
+    label = _LabelInWork(case.label, classes, measured) if case.label is not None else None
+    check = ImagesCheck()
+    intensities, pictures = [], None
+    for number, path in enumerate(case.images):
+        before = len(check.faults)
+        scan = check.read(path)
+        if scan is None or any(fault.fatal for fault in check.faults[before:]):
+            continue
+        if label is not None and label.covers(scan.array):
+            intensities.append(sample_intensities(scan.array[label.foreground], case.name))
+        if pictured and number == 0:
+            pictures = take_pictures(scan.array)
+    faults = [*check.faults, *(label.faults(check.geometry) if label is not None else [])]
+    sound = check.geometry is not None and not any(fault.fatal for fault in faults)
+    return CaseSurvey(
+        files=files,
+        faults=tuple(faults),
+        geometry=check.geometry,
+        digests=check.digests,
+        shown=label.shown if label is not None else None,
+        label=label.pack(_known(check.geometry), tuple(intensities)) if label is not None and sound else None,
+        pictures=pictures,
+    )
+
+
+class _LabelInWork:
+    """A label that has been read, while its image is; what is not needed of it is not kept.
+
+    Args:
+        path: File of the label.
+        classes: Classes of dataset.json.
+        measured: Whether more than faults is wanted.
+    """
+
+    def __init__(self, path: Path, classes: Classes, measured: bool) -> None:
+        self.path, self.classes = path, classes
+        self.shown: frozenset[int] | None = None
+        self._inside: np.ndarray | None = None
+        self._faults: list[Fault] = []
+        scan = read_or_fault(path, self._faults)
+        self._geometry = scan.geometry if scan is not None else None
+        if scan is not None:
+            numbers = check_numbers(path, scan.array, classes)
+            self.shown = numbers.shown
+            self._faults += numbers.faults
+            if measured and numbers.shown is not None:
+                self._inside = classes.to_inside(whole_numbers(path, scan.array), path)
+
+    @property
+    def foreground(self) -> np.ndarray:
+        """Where a class is labelled: nobody knows what is where voxels are ignored."""
+        inside = _known(self._inside)
+        return np.asarray((inside > 0) & (inside != IGNORED))
+
+    def covers(self, image: np.ndarray) -> bool:
+        """Whether there is something to measure of an image."""
+        return self._inside is not None and self._inside.shape == image.shape
+
+    def faults(self, image: Geometry | None) -> list[Fault]:
+        """All that is wrong, its place beside the image's among it."""
+        if self._geometry is None:
+            return self._faults
+        try:
+            return [*check_header(self.path, self._geometry, image, self.classes), *self._faults]
+        except DataError as error:
+            return [*self._faults, *error.faults]
+
+    def pack(self, image: Geometry, intensities: tuple[np.ndarray, ...]) -> LabelSurvey | None:
+        """What is kept; None where nothing was to be measured."""
+        if self._inside is None:
+            return None
+        anatomy = np.where(self._inside == IGNORED, 0, self._inside)
+        foreground = measure_foreground(anatomy, image, len(self.classes.names))
+        packed = zlib.compress(self._inside.tobytes(), 1)
+        return LabelSurvey(_known(self._geometry), foreground, intensities if foreground else (), packed)
+
+
+def list_faults(
+    index: DatasetIndex, cases: Sequence[Case], survey: Survey, part_of: Mapping[str, str] | None = None
+) -> list[Fault]:
+    """List the faults of cases, and those that show when cases are compared.
+
+    Args:
+        index: Data set of the cases.
+        cases: Cases that were surveyed.
+        survey: Survey of them.
+        part_of: train, val or test by case name: the same scan in two parts is fatal, and so it is where no label of a
+            training case shows anything. None: nothing is known of parts.
+    """
+    parts = part_of or {}
+    found = {case.name: survey.cases[case.name] for case in cases}
+    digests = {name: each.digests for name, each in found.items() if each.digests}
+    shown = [found[case.name].shown for case in cases if case.label is not None and parts.get(case.name) == "train"]
+    own = [fault for each in found.values() for fault in each.faults]
+    return [*own, *find_copies(index, digests, parts), *find_unseen(index, shown)]

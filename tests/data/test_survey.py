@@ -1,0 +1,180 @@
+"""What one reading of a data set's scans finds, and what is kept of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fewscan.classes import IGNORED
+from fewscan.data.fingerprint import INTENSITY_SAMPLES
+from fewscan.data.index import DatasetIndex, read_dataset
+from fewscan.data.survey import Survey, list_faults, survey_case, survey_cases
+from fewscan.data.survey_file import find_survey, write_survey
+from fewscan.errors import DataError
+from fewscan.io.scans import read_mask, read_scan, write_scan
+from support.scans import disc, geometry, make_dataset
+
+LARGE = (4, 90, 90)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> DatasetIndex:
+    return read_dataset(make_dataset(tmp_path / "set", labelled=2, unlabelled=1, channels=2))
+
+
+def assert_same(ours: Survey, theirs: Survey) -> None:
+    assert list(ours.cases) == list(theirs.cases)
+    for name, found in ours.cases.items():
+        other = theirs.cases[name]
+        assert replace(found, label=None, pictures=None) == replace(other, label=None, pictures=None)
+        pairs = list(zip(found.pictures or (), other.pictures or (), strict=True))
+        assert (found.label is None) == (other.label is None)
+        if found.label is not None and other.label is not None:
+            assert found.label.geometry == other.label.geometry
+            assert (found.label.foreground, found.label.packed) == (other.label.foreground, other.label.packed)
+            pairs += zip(found.label.intensities, other.label.intensities, strict=True)
+        assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in pairs)
+
+
+def test_a_survey_finds_what_the_files_hold(index: DatasetIndex) -> None:
+    survey = survey_cases(index, index.cases)
+    fingerprint = survey.fingerprint(index.cases)
+    assert fingerprint.names == ("case_00", "case_01", "case_02")
+    assert list(fingerprint.geometries) == [read_scan(case.images[0]).geometry for case in index.cases]
+    labels = [read_mask(case.label).array for case in index.cases if case.label is not None]
+    assert [f.voxels for f in fingerprint.foregrounds] == [tuple(np.bincount(label.ravel())) for label in labels]
+    for channel, values in enumerate(fingerprint.intensities):
+        images = [read_scan(case.images[channel]).array for case in index.cases[:2]]
+        assert np.array_equal(values, np.concatenate([i[k > 0] for i, k in zip(images, labels, strict=True)]))
+    assert list_faults(index, index.cases, survey) == []
+
+
+def test_what_is_found_of_a_case_depends_on_no_other_and_not_on_their_order(index: DatasetIndex) -> None:
+    for case in index.cases:
+        where = geometry(LARGE)
+        for path in case.images:
+            write_scan(path, np.random.default_rng(3).normal(size=LARGE).astype(np.float32), where)
+        if case.label is not None:
+            write_scan(case.label, disc(LARGE, radius=40), where)
+    forwards, backwards = survey_cases(index, index.cases), survey_cases(index, index.cases[::-1])
+    lone = Survey({case.name: survey_case(case, index.classes) for case in index.cases})
+    assert_same(forwards, lone)
+    assert_same(Survey(dict(reversed(backwards.cases.items()))), lone)
+    first, second = (forwards.cases[name].label for name in ("case_00", "case_01"))
+    assert first is not None
+    assert second is not None
+    assert [len(values) for values in (*first.intensities, *second.intensities)] == [INTENSITY_SAMPLES] * 4
+    assert not np.array_equal(first.intensities[0], second.intensities[0])
+
+
+def test_labels_are_kept_as_they_are_with_what_is_ignored(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "set", labels={"background": 0, "disc": 5, "ignore": 9})
+    mask = disc((4, 20, 24), value=5)
+    mask[0], mask[1, :3] = 9, 9
+    write_scan(root / "labelsTr" / "case_00.nii.gz", mask, geometry())
+    write_scan(root / "labelsTr" / "case_01.nii.gz", disc((4, 20, 24), value=5), geometry())
+    write_scan(root / "labelsTr" / "case_02.nii.gz", np.where(disc((4, 20, 24)), 9, 0).astype(np.uint8), geometry())
+    index = read_dataset(root)
+    survey = survey_cases(index, index.cases)
+    for case in index.labelled:
+        kept, read = survey.labels(case, index.classes), Survey().labels(case, index.classes)
+        assert np.array_equal(kept.array, read.array)
+        assert kept.geometry == read.geometry
+    inside = survey.labels(index.cases[0], index.classes).array
+    assert np.unique(inside).tolist() == [0, 1, IGNORED]
+    ignored = survey.cases["case_02"].label
+    assert ignored is not None
+    assert ignored.foreground is None
+    assert len(survey.fingerprint(index.cases).foregrounds) == 2
+
+
+def test_a_survey_survives_its_file_and_a_move_of_the_data_set(index: DatasetIndex, tmp_path: Path) -> None:
+    write_scan(index.cases[2].images[0], np.ones((4, 20, 24), np.float32), geometry())
+    survey = survey_cases(index, index.cases)
+    path = tmp_path / "survey.npz"
+    write_survey(path, survey, index)
+    assert_same(find_survey(path, index), survey)
+    moved = read_dataset(index.root.rename(tmp_path / "moved"))
+    found = find_survey(path, moved)
+    assert all(found.of(case) is not None for case in moved.cases)
+    (fault,) = list_faults(moved, moved.cases, found)
+    assert fault.file == str(moved.cases[2].images[0])
+
+
+def test_only_changed_files_are_surveyed_again(index: DatasetIndex) -> None:
+    before = survey_cases(index, index.cases)
+    for path, change in ((index.cases[0].images[1], b"other"), (index.labelled[1].label, b"")):
+        assert path is not None
+        path.write_bytes(path.read_bytes() + change)
+        os.utime(path, ns=(1, 1))
+    after = survey_cases(index, index.cases, known=before)
+    assert [after.cases[case.name] is before.cases[case.name] for case in index.cases] == [False, False, True]
+    assert before.of(index.cases[0]) is None
+    hidden = replace(index.cases[1], label=None)
+    assert after.of(index.cases[1]) is not None
+    assert after.of(hidden) is None
+
+
+def test_what_was_not_measured_before_is_read_again(index: DatasetIndex) -> None:
+    bare = survey_cases(index, index.cases, measured=(), pictured=())
+    assert all(found.label is None and found.pictures is None for found in bare.cases.values())
+    assert_same(survey_cases(index, index.cases, known=bare), survey_cases(index, index.cases))
+    again = survey_cases(index, index.cases, measured=(), pictured=(), known=bare)
+    assert all(again.cases[name] is found for name, found in bare.cases.items())
+
+
+def test_a_survey_of_other_classes_does_not_count(index: DatasetIndex, tmp_path: Path) -> None:
+    path = tmp_path / "survey.npz"
+    assert not find_survey(path, index).cases
+    write_survey(path, survey_cases(index, index.cases), index)
+    description = json.loads((index.root / "dataset.json").read_text())
+    description["labels"]["tumour"] = 2
+    (index.root / "dataset.json").write_text(json.dumps(description))
+    assert not find_survey(path, read_dataset(index.root)).cases
+
+
+@pytest.mark.parametrize("damage", ["nothing", "text", "cut", "other", "pickle"])
+def test_a_damaged_file_of_a_survey_is_named_with_what_to_do(index: DatasetIndex, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "survey.npz"
+    write_survey(path, survey_cases(index, index.cases), index)
+    whole = path.read_bytes()
+    if damage in ("other", "pickle"):
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        if damage == "other":
+            members["0/picture1.npy"] = members["0/intensities0.npy"]
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        if damage == "pickle":
+            np.savez(path, **{"survey.json": np.array([{}], dtype=object)})
+    else:
+        path.write_bytes({"nothing": b"", "text": b"no survey", "cut": whole[: len(whole) // 2]}[damage])
+    with pytest.raises(DataError, match=r"survey\.npz: not a survey of fewscan: .*Remove it: the scans are read again"):
+        find_survey(path, index)
+
+
+def test_a_kept_label_of_another_size_is_refused(index: DatasetIndex) -> None:
+    label = survey_case(index.cases[0], index.classes).label
+    assert label is not None
+    for shape in ((4, 20, 23), (4, 20, 25)):
+        with pytest.raises(ValueError, match="another size than its grid"):
+            replace(label, geometry=geometry(shape)).unpack()
+
+
+def test_cases_with_a_fatal_fault_have_no_fingerprint(index: DatasetIndex) -> None:
+    index.cases[0].images[0].write_bytes(b"nonsense")
+    assert index.cases[1].label is not None
+    write_scan(index.cases[1].label, disc((4, 20, 25)), geometry((4, 20, 25)))
+    survey = survey_cases(index, index.cases)
+    assert survey.cases["case_00"].label is None
+    assert survey.cases["case_01"].label is None
+    with pytest.raises(DataError) as error:
+        survey.fingerprint(index.cases)
+    assert len(error.value.faults) == 2
