@@ -159,7 +159,20 @@ def _window(
                 f"plan.voxels={voxels}: the network's smallest input is {_by(size, 'd')} voxels. "
                 f"Set plan.voxels={math.prod(size)} or more, or give the network fewer levels."
             )
-    return size
+    return _extended(size, field, spacing, voxels, divisors)
+
+
+def _extended(size: Shape, field: Shape, spacing: tuple[float, float, float], voxels: int, divisors: Divisors) -> Shape:
+    """Make a window longer along single axes, the shortest in mm first, while that is affordable and shows more."""
+    while True:
+        for axis in np.argsort(np.multiply(size, spacing), kind="stable").tolist():
+            first, second, third = (side + int(number == axis) for number, side in enumerate(size))
+            longer = _rounded((first, second, third), spacing, divisors)
+            if size[axis] < field[axis] and math.prod(longer) <= voxels:
+                size = longer
+                break
+        else:
+            return size
 
 
 def _growing(coarsest: float) -> list[float]:
