@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +13,10 @@ from fewscan.classes import IGNORED
 from fewscan.data.fingerprint import INTENSITY_SAMPLES
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.survey import Survey, list_faults, survey_case, survey_cases
-from fewscan.data.survey_file import find_survey, write_survey
 from fewscan.errors import DataError
 from fewscan.io.scans import read_mask, read_scan, write_scan
 from support.scans import disc, geometry, make_dataset
+from support.surveys import assert_same
 
 LARGE = (4, 90, 90)
 
@@ -26,20 +24,6 @@ LARGE = (4, 90, 90)
 @pytest.fixture
 def index(tmp_path: Path) -> DatasetIndex:
     return read_dataset(make_dataset(tmp_path / "set", labelled=2, unlabelled=1, channels=2))
-
-
-def assert_same(ours: Survey, theirs: Survey) -> None:
-    assert list(ours.cases) == list(theirs.cases)
-    for name, found in ours.cases.items():
-        other = theirs.cases[name]
-        assert replace(found, label=None, pictures=None) == replace(other, label=None, pictures=None)
-        pairs = list(zip(found.pictures or (), other.pictures or (), strict=True))
-        assert (found.label is None) == (other.label is None)
-        if found.label is not None and other.label is not None:
-            assert found.label.geometry == other.label.geometry
-            assert (found.label.foreground, found.label.packed) == (other.label.foreground, other.label.packed)
-            pairs += zip(found.label.intensities, other.label.intensities, strict=True)
-        assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in pairs)
 
 
 def test_a_survey_finds_what_the_files_hold(index: DatasetIndex) -> None:
@@ -94,19 +78,6 @@ def test_labels_are_kept_as_they_are_with_what_is_ignored(tmp_path: Path) -> Non
     assert len(survey.fingerprint(index.cases).foregrounds) == 2
 
 
-def test_a_survey_survives_its_file_and_a_move_of_the_data_set(index: DatasetIndex, tmp_path: Path) -> None:
-    write_scan(index.cases[2].images[0], np.ones((4, 20, 24), np.float32), geometry())
-    survey = survey_cases(index, index.cases)
-    path = tmp_path / "survey.npz"
-    write_survey(path, survey, index)
-    assert_same(find_survey(path, index), survey)
-    moved = read_dataset(index.root.rename(tmp_path / "moved"))
-    found = find_survey(path, moved)
-    assert all(found.of(case) is not None for case in moved.cases)
-    (fault,) = list_faults(moved, moved.cases, found)
-    assert fault.file == str(moved.cases[2].images[0])
-
-
 def test_only_changed_files_are_surveyed_again(index: DatasetIndex) -> None:
     before = survey_cases(index, index.cases)
     for path, change in ((index.cases[0].images[1], b"other"), (index.labelled[1].label, b"")):
@@ -127,37 +98,6 @@ def test_what_was_not_measured_before_is_read_again(index: DatasetIndex) -> None
     assert_same(survey_cases(index, index.cases, known=bare), survey_cases(index, index.cases))
     again = survey_cases(index, index.cases, measured=(), pictured=(), known=bare)
     assert all(again.cases[name] is found for name, found in bare.cases.items())
-
-
-def test_a_survey_of_other_classes_does_not_count(index: DatasetIndex, tmp_path: Path) -> None:
-    path = tmp_path / "survey.npz"
-    assert not find_survey(path, index).cases
-    write_survey(path, survey_cases(index, index.cases), index)
-    description = json.loads((index.root / "dataset.json").read_text())
-    description["labels"]["tumour"] = 2
-    (index.root / "dataset.json").write_text(json.dumps(description))
-    assert not find_survey(path, read_dataset(index.root)).cases
-
-
-@pytest.mark.parametrize("damage", ["nothing", "text", "cut", "other", "pickle"])
-def test_a_damaged_file_of_a_survey_is_named_with_what_to_do(index: DatasetIndex, tmp_path: Path, damage: str) -> None:
-    path = tmp_path / "survey.npz"
-    write_survey(path, survey_cases(index, index.cases), index)
-    whole = path.read_bytes()
-    if damage in ("other", "pickle"):
-        with zipfile.ZipFile(path) as archive:
-            members = {name: archive.read(name) for name in archive.namelist()}
-        if damage == "other":
-            members["0/picture1.npy"] = members["0/intensities0.npy"]
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, content in members.items():
-                archive.writestr(name, content)
-        if damage == "pickle":
-            np.savez(path, **{"survey.json": np.array([{}], dtype=object)})
-    else:
-        path.write_bytes({"nothing": b"", "text": b"no survey", "cut": whole[: len(whole) // 2]}[damage])
-    with pytest.raises(DataError, match=r"survey\.npz: not a survey of fewscan: .*Remove it: the scans are read again"):
-        find_survey(path, index)
 
 
 def test_a_kept_label_of_another_size_is_refused(index: DatasetIndex) -> None:
