@@ -1,4 +1,4 @@
-"""The method and the network of the how-to pages keep their contracts, tested as the pages say."""
+"""The method, the network and the plan of the how-to pages keep their contracts, tested as the pages say."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ def contracts_of(page: str, name: str) -> dict[str, type]:
     return {key: thing for key, thing in vars(found).items() if key.startswith("Test")}
 
 
-CONTRACTS = {**contracts_of("add-a-method.md", "self_training"), **contracts_of("add-a-network.md", "dilated")}
+CONTRACTS = {
+    **contracts_of("add-a-method.md", "self_training"),
+    **contracts_of("add-a-network.md", "dilated"),
+    **contracts_of("add-a-plan.md", "block"),
+}
 globals().update(CONTRACTS)
 
 
 def test_the_pages_have_a_test_each() -> None:
-    assert set(CONTRACTS) == {"TestSelfTraining", "TestDilated"}
+    assert set(CONTRACTS) == {"TestSelfTraining", "TestDilated", "TestBlock"}

@@ -1,4 +1,4 @@
-"""A method and a network from outside fewscan, one file each, from the command line to masks."""
+"""A method, a network and a plan from outside fewscan, one file each, from the command line to masks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fewscan.io.files import read_json
 from support.scans import TINY, make_held_out
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
-METHOD, NETWORK = "self_training:SelfTraining", "dilated:Dilated"
+METHOD, NETWORK, PLAN = "self_training:SelfTraining", "dilated:Dilated", "block:Block"
 SHORT = (
     "plan.size=32",
     "training.updates=6",
@@ -108,6 +108,38 @@ def test_a_network_is_trained_by_a_method_and_predicts_where_it_is_named(dataset
     assert (tmp_path / "masks" / "case_00.nii.gz").is_file()
     suggested = run(code, "suggest", tmp_path / "run", "-n", 1, "--device", "cpu", "--network", NETWORK)
     assert suggested.returncode == 0, suggested.stderr
+
+
+def test_a_plan_is_trained_with_resumed_and_predicts_where_it_is_named(dataset: Path, tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    write_file("add-a-plan.md", code / "block.py")
+    # Ends the process after the third update, as a cut of power does.
+    (code / "cut.py").write_text(
+        "import os, sys\nimport fewscan\n\n\nclass Cut(fewscan.Callback):\n"
+        "    def on_update(self, info):\n        if info.update == 2:\n            os._exit(9)\n\n\n"
+        "fewscan.train(sys.argv[1], sys.argv[2], method='mean_teacher', recipe='quick', device='cpu',\n"
+        "    settings=sys.argv[3:], callbacks=[Cut()])\n",
+        encoding="utf-8",
+    )
+    texts = [f"plan.kind={PLAN}", "plan.side=16", "network.channels=[4,8]", "network.dropout=[0,0]"]
+    texts += ["training.updates=5", "training.labelled=2", "training.unlabelled=2", "checkpoint.every=2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(fewscan.__file__).parents[1])}
+    command = [sys.executable, "cut.py", dataset, tmp_path / "run", *texts]
+    assert subprocess.run(command, cwd=code, env=environment, check=False).returncode == 9
+    train = ("train", dataset, "-o", tmp_path / "run", "--method", "mean_teacher", "--recipe", "quick")
+    done = run(code, *train, "--device", "cpu", "--resume", *settings(*texts))
+    assert done.returncode == 0, done.stderr
+    assert "update 2" in done.stdout + done.stderr
+    assert read_json(tmp_path / "run" / "model.json")["plan"]["kind"] == PLAN
+    scan = dataset / "imagesTr" / "case_00_0000.nii.gz"
+    predict = ("predict", tmp_path / "run", scan, "-o", tmp_path / "masks", "--device", "cpu")
+    refused = run(code, *predict)
+    assert refused.returncode == 2
+    assert f"--plan {PLAN}" in refused.stderr
+    predicted = run(code, *predict, "--plan", PLAN)
+    assert predicted.returncode == 0, predicted.stderr
+    assert (tmp_path / "masks" / "case_00.nii.gz").is_file()
 
 
 def test_a_method_is_compared_in_a_benchmark(dataset: Path, tmp_path: Path) -> None:

@@ -85,8 +85,8 @@ def disc(shape, radius=5, value=1) -> np.ndarray:
     return np.broadcast_to(inside * value, shape).astype(np.uint8)
 
 
-def make_dataset(root: Path, labelled=3, unlabelled=2, channels=1, ending=".nii.gz", **meta) -> Path:
-    """Discs in noise: case_00 ... labelled ones first."""
+def make_dataset(root: Path, labelled=3, unlabelled=2, channels=1, ending=".nii.gz", where=None, **meta) -> Path:
+    """Discs in noise: case_00 ... labelled ones first; where None: four thick slices."""
     generator = np.random.default_rng(0)
     (root / "imagesTr").mkdir(parents=True)
     (root / "labelsTr").mkdir()
@@ -99,7 +99,7 @@ def make_dataset(root: Path, labelled=3, unlabelled=2, channels=1, ending=".nii.
     }
     (root / "dataset.json").write_text(json.dumps(description))
     for number in range(labelled + unlabelled):
-        where = geometry()
+        where = where or geometry()
         mask = disc(where.shape)
         for c in range(channels):
             image = generator.normal(size=where.shape).astype(np.float32) + 4 * mask
@@ -109,9 +109,9 @@ def make_dataset(root: Path, labelled=3, unlabelled=2, channels=1, ending=".nii.
     return root
 
 
-def make_held_out(root: Path) -> Path:
+def make_held_out(root: Path, where=None) -> Path:
     """Four labelled cases, the last of them held out, and two unlabelled ones."""
-    make_dataset(root, labelled=4, unlabelled=2)
+    make_dataset(root, labelled=4, unlabelled=2, where=where)
     names = [f"case_{i:02d}" for i in range(4)]
     (root / "splits.json").write_text(json.dumps({"train": names[:3], "val": names[3:]}))
     return root

@@ -9,7 +9,7 @@ import io
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -126,6 +126,13 @@ def train(
     ] = None,
     recipe: Recipe = "auto",
     settings: Settings = None,
+    dims: Annotated[
+        Literal["auto", "2", "3"] | None,
+        typer.Option(
+            help="2: slices; 3: volumes; auto: whichever suits spacings and shapes of the scans; by default slices, or "
+            "what plan.kind is set to."
+        ),
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     cache: Cache = None,
@@ -151,6 +158,7 @@ def train(
         labelled_list=names,
         recipe=recipe,
         settings=settings or (),
+        dims={"2": 2, "3": 3, "auto": "auto", None: None}[dims],
         seed=seed,
         device=device,
         cache=cache,

@@ -15,6 +15,7 @@ from fewscan.engine.machine_errors import explained_training
 from fewscan.io.files import AnyPath, remove_leftovers
 from fewscan.run_folder import RunFolder
 from fewscan.runs.callbacks import check_users
+from fewscan.runs.dims import Dims, choose_settings, load_choices, settings_of_run
 from fewscan.runs.job import Job, build_method, run_job, run_worker, seeded
 from fewscan.runs.launch import launched
 from fewscan.runs.planning import make_run_plan, survey_scans
@@ -32,6 +33,7 @@ def train(
     labelled_list: Sequence[str] | None = None,
     recipe: str = "auto",
     settings: Sequence[str] = (),
+    dims: Dims | None = None,
     seed: int = 0,
     device: str = "auto",
     cache: AnyPath | None = None,
@@ -53,6 +55,8 @@ def train(
         labelled_list: patients or cases whose labels are kept; None: as `labelled` says.
         recipe: set of settings to start from: auto (chosen by the device), paper (as published) or quick.
         settings: changes to the recipe, each `key=value`.
+        dims: axes of the network's input: 2, slices; 3, volumes; auto, whichever suits spacings and shapes of the
+            scans; None: as `plan.kind` says, which is slices unless it is set.
         seed: seed, 0 or more, of initial weights, order of slices, augmentation and dropout.
         device: where to compute: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
         cache: folder for the preprocessed slices, which runs may share; None: `cache/` in the run.
@@ -86,20 +90,24 @@ def train(
         if launch.is_worker:
             run_worker(launch, folder, slices)
             return Run(folder.path)
-        config = load_config(recipe, settings, launch.device.type, method=method, seed=seed)
+        kind = launch.device.type
+        choices = load_choices(dims, lambda plan: load_config(recipe, settings, kind, plan, method=method, seed=seed))
         check_free(folder)
-        with explained_training(config), locked(folder):
+        with explained_training(choices[0]), locked(folder):
             state = find_state(folder, resume)
             index = read_dataset(Path(dataset))
             split = make_split(index, labelled, labelled_list)
             for line in describe_split(index.name, split):
                 reporter.say(line)
-            begun = check_facts(folder, config, split, index, launch.device) if state != "new" else None
+            begun = None
+            if state != "new":
+                begun = check_facts(folder, settings_of_run(choices, folder), split, index, launch.device)
             if state == "finished":
                 reporter.say(f"the run in {folder} is finished, there is nothing left to do")
                 return Run(folder.path)
             survey = survey_scans(reporter, index, split, find_survey(folder.survey, index))
             if begun is None:
+                config = choose_settings(dims, choices, survey.fingerprint(split.train), reporter)
                 plan = make_run_plan(reporter, index, split, survey, config)
                 config = config.resolved(plan, launch.device)
             else:

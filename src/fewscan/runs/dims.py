@@ -1,0 +1,91 @@
+"""Slices or volumes: settings for each kind of plan that may be chosen, and the choice once the scans are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from fewscan.config import Config, read_settings
+from fewscan.data.fingerprint import Fingerprint
+from fewscan.data.plans.choice import choose_kind
+from fewscan.errors import ConfigError
+from fewscan.run_folder import RunFolder
+from fewscan.terminal.console import Reporter
+
+Dims = Literal["auto", 2, 3]
+KINDS: dict[int, str] = {2: "slices", 3: "volumes"}
+
+
+def load_choices(dims: Dims | None, load: Callable[[str | None], Config]) -> list[Config]:
+    """Read and check the settings of every kind of plan that may be chosen, before any work is done.
+
+    Args:
+        dims: Axes of the network's input, or auto, which leaves it to the data; None leaves it to `plan.kind`.
+        load: Function from a kind of plan, None for that of the recipe, to the settings.
+
+    Returns:
+        The settings, one for each kind; where a setting is of one kind alone, the other one is no choice.
+
+    Raises:
+        ConfigError: A setting is unknown or out of its range, or names another kind of plan than `dims`.
+    """
+    if dims is None:
+        return [load(None)]
+    if dims != "auto":
+        if dims not in KINDS:
+            raise ConfigError(f"dims={dims}: there are auto, 2 and 3. Choose one of them.")
+        config = load(KINDS[dims])
+        if config.plan.kind != KINDS[dims]:
+            raise ConfigError(
+                f"dims={dims} is plan.kind={KINDS[dims]}, and plan.kind={config.plan.kind} was set. "
+                "Give one of the two."
+            )
+        return [config]
+    found: dict[str, Config] = {}
+    faults = []
+    for kind in KINDS.values():
+        try:
+            config = load(kind)
+        except ConfigError as error:
+            faults.append(error)
+        else:
+            found[config.plan.kind] = config
+    if not found:
+        raise faults[0]
+    return list(found.values())
+
+
+def settings_of_run(choices: Sequence[Config], run: RunFolder) -> Config:
+    """Give the settings with the kind of plan that a run was started with; the first ones where there are none.
+
+    Args:
+        choices: Settings by `load_choices`.
+        run: Folder of an unfinished or finished run.
+
+    Raises:
+        DataError: The run's settings cannot be read.
+    """
+    plan = read_settings(run.config).get("plan")
+    kind = plan.get("kind") if isinstance(plan, dict) else None
+    return next((config for config in choices if config.plan.kind == kind), choices[0])
+
+
+def choose_settings(
+    dims: Dims | None, choices: Sequence[Config], fingerprint: Fingerprint, reporter: Reporter
+) -> Config:
+    """Choose the settings whose kind of plan suits a data set; where it was left to the data, say why.
+
+    Args:
+        dims: Axes of the network's input, or auto; None leaves it to `plan.kind`.
+        choices: Settings by `load_choices`.
+        fingerprint: Shapes and spacings of the training cases.
+        reporter: Where the reason is said.
+    """
+    if dims != "auto":
+        return choices[0]
+    if len(choices) == 1:
+        reporter.say(f"{choices[0].plan.kind}: settings of that kind of plan were given")
+        return choices[0]
+    choice = choose_kind(fingerprint)
+    reporter.say(choice.reason)
+    return next(config for config in choices if config.plan.kind == choice.kind)
