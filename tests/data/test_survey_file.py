@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,8 @@ def test_a_damaged_file_of_a_survey_is_named_with_what_to_do(index: DatasetIndex
             for name, content in members.items():
                 archive.writestr(name, content)
         if damage == "pickle":
-            np.savez(path, **{"survey.json": np.array([{}], dtype=object)})
+            pickled: dict[str, Any] = {"survey.json": np.array([{}], dtype=object)}
+            np.savez(path, **pickled)
     else:
         path.write_bytes({"nothing": b"", "text": b"no survey", "cut": whole[: len(whole) // 2]}[damage])
     with pytest.raises(DataError, match=r"survey\.npz: not a survey of fewscan: .*Remove it: the scans are read again"):
