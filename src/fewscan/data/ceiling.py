@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,6 @@ import numpy as np
 from fewscan.classes import IGNORED
 from fewscan.data.assembler import largest
 from fewscan.data.cases import Case
-from fewscan.data.patches import cut
 from fewscan.data.plans.base import Plan
 from fewscan.data.survey import Survey
 from fewscan.io.geometry import Geometry
@@ -18,8 +18,8 @@ from fewscan.words import abbreviate
 
 # A class below it is warned of, with what to set.
 GOOD = 0.98
-# Patches at a time: 30 classes of 512 × 512 pixels take 0.5 GiB.
-BLOCK = 16
+# Pixels or voxels of patches at a time: 30 classes of them take 0.5 GiB.
+PIXELS = 16 * 512 * 512
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,13 @@ class Ceiling:
 
 def there_and_back(mask: np.ndarray, geometry: Geometry, plan: Plan) -> np.ndarray:
     """A mask (z, y, x) of numbers inside, brought to the canvas and back to its own grid."""
-    canvas = plan.labels_to_canvas(mask, geometry)
+    answers = plan.answers(mask, geometry)
     assembler = plan.assembler(geometry, largest)
     starts = plan.starts(plan.canvas_shape(geometry))
-    classes = np.arange(len(plan.class_names)).reshape(-1, *(1,) * plan.ndim)
-    for first in range(0, len(starts), BLOCK):
-        block = starts[first : first + BLOCK]
-        labels = cut(canvas[None], block, plan.size)
-        assembler.add((labels == classes).astype(np.float32), block)
+    at_a_time = max(1, PIXELS // math.prod(plan.size))
+    for first in range(0, len(starts), at_a_time):
+        block = starts[first : first + at_a_time]
+        assembler.add(answers(block), block)
     return assembler.finish().mask
 
 

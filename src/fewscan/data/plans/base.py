@@ -18,7 +18,7 @@ from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, Region
 from fewscan.data.assembler import Assembler, Decode
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import SEMANTIC, DatasetIndex
-from fewscan.data.patches import extents
+from fewscan.data.patches import cut, extents
 from fewscan.data.store import Store
 from fewscan.io.geometry import Geometry
 from fewscan.settings import Positive, Settings, Share, StrictModel
@@ -29,6 +29,8 @@ Scheme = Literal["zscore", "minmax", "ct"]
 Number = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
 Side = Annotated[int, Field(ge=1, le=1 << 14)]
 Shape = tuple[int, int, int]
+# First voxels of patches (b, 3) → their class probabilities (b, k, *size).
+Answers = Callable[[np.ndarray], np.ndarray]
 # Sides of a network's input in pixels or voxels, sides of one of those in mm (None: alike) → what the network needs the
 # former to be multiples of.
 Divisors = Callable[[tuple[int, ...], tuple[float, ...] | None], tuple[int, ...]]
@@ -226,6 +228,20 @@ class Plan(StrictModel, ABC):
         Returns:
             Numbers inside, and `IGNORED`, of the shape `canvas_shape(geometry)`; background beyond the scan.
         """
+
+    def answers(self, mask: UInt8[np.ndarray, "z y x"], geometry: Geometry) -> Answers:
+        """Give what a network without mistakes says of patches of a scan: 1 for the class on the canvas.
+
+        Args:
+            mask: Numbers inside on the scan's grid; left as it is.
+            geometry: Grid of the scan.
+
+        Returns:
+            Function from the first voxels of patches to their class probabilities.
+        """
+        canvas = self.labels_to_canvas(mask, geometry)[None]
+        classes = np.arange(len(self.class_names)).reshape(-1, *(1,) * self.ndim)
+        return lambda starts: (cut(canvas, starts, self.size) == classes).astype(np.float32)
 
     @abstractmethod
     def starts(self, canvas_shape: Shape) -> Int[np.ndarray, "p 3"]:

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fewscan.classes import IGNORED
+from fewscan.data.assembler import largest
 from fewscan.data.ceiling import there_and_back
+from fewscan.data.patches import cut
 from fewscan.data.resample import voxel_map, voxels_filled
 from fewscan.io.geometry import Geometry
 from fewscan.testing.plans import dice, draw
@@ -61,6 +63,23 @@ def test_labels_of_the_scans_own_voxels_come_back_as_they_were(classes):
     mask = np.minimum(drawn.mask, classes)
     plan = volume_plan(size=(16, 24, 24), view=(40, 40, 40), classes=CLASSES)
     assert np.array_equal(there_and_back(mask, drawn.geometry, plan), mask)
+
+
+def test_shares_of_classes_keep_what_hard_labels_lose_in_large_voxels():
+    drawn = draw((40, 44, 48), (1.0, 1.0, 1.0))
+    mask = (drawn.mask > 0).astype(np.uint8)
+    plan = volume_plan((2.0, 2.0, 2.0), (16, 16, 16), (30, 30, 30))
+    starts = plan.starts(plan.canvas_shape(drawn.geometry))
+    shares = plan.answers(mask, drawn.geometry)(starts)
+    assert np.allclose(shares.sum(axis=1), 1, atol=1e-5)
+    hard = cut(plan.labels_to_canvas(mask, drawn.geometry)[None], starts, plan.size)[:, 0]
+    clear = abs(shares[:, 1] - 0.5) > 1e-3
+    assert np.array_equal((shares[:, 1] > 0.5)[clear], hard[clear] == 1)
+    by_shares = dice(there_and_back(mask, drawn.geometry, plan) > 0, mask > 0)
+    assembler = plan.assembler(drawn.geometry, largest)
+    assembler.add(np.stack([hard == 0, hard == 1], axis=1).astype(np.float32), starts)
+    assert by_shares > dice(assembler.finish().mask > 0, mask > 0)
+    assert by_shares > 0.98
 
 
 def test_turned_scans_are_taken_as_they_lie_in_their_file():

@@ -16,7 +16,7 @@ from fewscan.classes import IGNORED
 from fewscan.data.assembler import Decode
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
-from fewscan.data.plans.base import Divisors, Plan, PlanSettings, Shape, Side, common_fields
+from fewscan.data.plans.base import Answers, Divisors, Plan, PlanSettings, Shape, Side, common_fields
 from fewscan.data.plans.volumes.assembler import VolumeAssembler
 from fewscan.data.plans.volumes.planner import VolumeSettings, choose_view
 from fewscan.data.plans.volumes.store import VolumeStore
@@ -141,6 +141,27 @@ class VolumePlan(Plan):
         # The rest of a voxel within the scan is background; beyond the scan there is nothing else.
         canvas[1 - others >= largest] = 0
         return canvas
+
+    def answers(self, mask: UInt8[np.ndarray, "z y x"], geometry: Geometry) -> Answers:
+        """Give the share of each class in every voxel: what large voxels keep of a mask, and a network can learn."""
+        matrices = [m.to_canvas() for m in self.axis_maps(geometry)]
+
+        def shares(starts: np.ndarray) -> np.ndarray:
+            windows = [[m[at : at + side] for m, at, side in zip(matrices, s, self.size, strict=True)] for s in starts]
+            return np.stack([self._shares(mask, window) for window in windows])
+
+        return shares
+
+    def _shares(self, mask: UInt8[np.ndarray, "z y x"], matrices: list[np.ndarray]) -> Float[np.ndarray, "k d h w"]:
+        shares = np.zeros((len(self.class_names), *self.size), np.float32)
+        box = tuple(_reach(matrix.T) for matrix in matrices)
+        seen = mask[box]
+        matrices = [matrix[:, along] for matrix, along in zip(matrices, box, strict=True)]
+        shown = np.flatnonzero(np.bincount(seen.ravel(), minlength=len(shares))[: len(shares)])
+        for number in shown[shown > 0].tolist():
+            shares[number] = resample_volume(seen, matrices, _shares_of(number))
+        shares[0] = 1 - shares.sum(axis=0)
+        return shares
 
     def starts(self, canvas_shape: Shape) -> Int[np.ndarray, "p 3"]:
         """Windows that overlap by half or more, evenly apart."""
