@@ -99,7 +99,7 @@ class Config(Settings):
         "action", description="Name of a registered method, or `package.module:Class` of one from outside."
     )
     seed: CountOrZero = Field(
-        0, description="Seed, 0 or more, of initial weights, order of slices, augmentation and dropout."
+        0, description="Seed, 0 or more, of initial weights, order of patches, augmentation and dropout."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",

@@ -17,7 +17,7 @@ class PseudoLabelled(NamedTuple):
     """Images with what the teacher believes of them.
 
     Attributes:
-        images: (b, c, *space).
+        images: Images (b, c, *space).
         labels: (b, *space) pseudo-labels.
         confidence: (b, *space) in [0, 1].
 

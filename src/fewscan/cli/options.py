@@ -53,7 +53,7 @@ Device = Annotated[
 ]
 Cache = Annotated[
     Path | None,
-    typer.Option(help="Folder for the preprocessed slices, which runs may share; by default cache/ in the output."),
+    typer.Option(help="Folder for the preprocessed scans, which runs may share; by default cache/ in the output."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]

@@ -47,7 +47,7 @@ def benchmark(
         settings: changes to the recipe for all runs, each `key=value`.
         reference: name of the method or variant that the others are tested against.
         device: where to train: auto (every GPU, else the CPU), or names with commas between; a process on each.
-        cache: folder for the preprocessed slices; None: `cache/` in the output.
+        cache: folder for the preprocessed scans; None: `cache/` in the output.
         reporter: where progress and decisions are shown; None: nowhere.
         variants: methods with other settings, rows of their own in the tables, each `NAME=METHOD,key=value,...`.
 

@@ -59,7 +59,7 @@ def train(
             scans; None: as `plan.kind` says, which is slices unless it is set.
         seed: seed, 0 or more, of initial weights, order of slices, augmentation and dropout.
         device: where to compute: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
-        cache: folder for the preprocessed slices, which runs may share; None: `cache/` in the run.
+        cache: folder for the preprocessed scans, which runs may share; None: `cache/` in the run.
         reporter: where progress and decisions are shown; None: nowhere.
         resume: whether to go on with an unfinished run from its last checkpoint; without one, a new run starts.
         callbacks: callbacks to be told how training goes on, after the run's own; see `fewscan.Callback`.

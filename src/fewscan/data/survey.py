@@ -355,7 +355,7 @@ def list_faults(
     Args:
         index: Data set of the cases.
         cases: Cases that were surveyed.
-        survey: Survey of them.
+        survey: Survey of the cases.
         part_of: train, val or test by case name: the same scan in two parts is fatal, and so it is where no label of a
             training case shows anything. None: nothing is known of parts.
     """

@@ -87,9 +87,9 @@ class Generators:
     Every rank has its own; those of rank 0 start as the ones of a single process do.
 
     Args:
-        own: the training's.
-        seed: of the run.
-        done: updates so far.
+        own: Generator of the training, on its device.
+        seed: Seed of the run, 0 or more.
+        done: Number of updates so far.
     """
 
     def __init__(self, own: torch.Generator, seed: int, done: int) -> None:

@@ -1,4 +1,4 @@
-"""Clean statistics for a trained method's networks: those of training slices as they are, not as training sees them.
+"""Clean statistics for a trained method's networks: those of training patches as they are, not as training sees them.
 
 Training normalises by batches of strongly augmented, mixed, labelled and unlabelled images, which no scan looks like;
 their running statistics are what prediction would normalise by.

@@ -90,11 +90,11 @@ class TrainingSettings(Settings):
         description="Number of updates of the weights in the whole training, stages of pre-training included."
     )
     labelled: CountOrZero = Field(
-        description="Number of labelled slices in a batch, which all processes share; stages of pre-training "
+        description="Number of labelled patches in a batch, which all processes share; stages of pre-training "
         "have their own."
     )
     unlabelled: CountOrZero = Field(
-        description="Number of unlabelled slices in a batch, which all processes share; stages of "
+        description="Number of unlabelled patches in a batch, which all processes share; stages of "
         "pre-training have their own."
     )
 

@@ -146,7 +146,8 @@ class RepresentationHead(nn.Module):
         in_channels: channels of the joined pyramid.
         embedding: D, channels out.
         ndim: 2 or 3.
-        precision: of the arithmetic; embeddings have the weights' own. None: that too.
+        precision: Type in which convolutions work, such as torch.bfloat16; None: the weights' own,
+            which embeddings have in any case.
     """
 
     def __init__(

@@ -59,7 +59,7 @@ class Job:
         survey: what one reading of the scans has found.
         run: where its files lie.
         cache: folder of the preprocessed scans.
-        reporter: where to show what goes on.
+        reporter: Where progress and decisions are shown.
         callbacks: Callbacks of the user's, told of the training beside the run's own.
     """
 

@@ -41,8 +41,8 @@ class PlanSettings(Settings):
 
     kind: str = Field(
         "auto",
-        description="Name in the registry of plans, or `package.module:Class` of one from outside; auto: what suits "
-        "the data set best of fewscan's own, which today is slices.",
+        description="Name in the registry of plans, or `package.module:Class` of one from outside; auto: "
+        "slices, unless `dims` chooses otherwise.",
     )
     normalisation: Literal["auto", "zscore", "minmax", "ct"] = Field(
         "auto",

@@ -18,7 +18,7 @@ from fewscan.registry import PLANS
 from fewscan.settings import PartSettings
 
 AUTO = "auto"
-# Plans of before there were kinds do not say theirs.
+# Plans of before there were kinds do not say theirs; and what is taken where nobody chooses, see `runs.dims`.
 FIRST_KIND = "slices"
 
 
@@ -45,7 +45,7 @@ def settings_class(kind: str) -> type[PlanSettings]:
     """The class of the settings of a kind of plan.
 
     Args:
-        kind: Name of a kind that is known in this process; auto: the settings of all kinds that it chooses from.
+        kind: Name of a kind that is known in this process; auto: that of slices.
 
     Raises:
         ConfigError: No plan of this kind is known in this process.
