@@ -25,7 +25,7 @@ class SynchronisedBatchNorm(_BatchNorm):
     """A batch normalisation, in 1D to 3D, whose batch is that of all ranks; running statistics are equal on them.
 
     Args:
-        norm: Whose parameters and running statistics it takes over.
+        norm: Batch normalisation whose parameters and running statistics are taken over.
     """
 
     def __init__(self, norm: _BatchNorm) -> None:

@@ -40,7 +40,7 @@ def joined(device: torch.device) -> Iterator[None]:
     """Join the other ranks, as the environment variables of torchrun say, and leave them at the end.
 
     Args:
-        device: this rank's own; NCCL connects GPUs, gloo the rest.
+        device: Device of this rank; NCCL connects GPUs, gloo the rest.
     """
     global _host
     on_gpu = device.type == "cuda"

@@ -150,7 +150,7 @@ def adaptive_contrast(
     Args:
         queries: Embeddings φ_i, q of each class; gradient flows here.
         keys: Embeddings φ_j, m of each class from batch and queue; no gradient.
-        known: True for the keys that are there; the queue of a class may not be full yet.
+        known: Booleans, true for the keys that are there; the queue of a class may not be full yet.
         centres: Unit vectors ν, one for each class.
         counted: Classes whose queries count; they must have a key.
         tau: Temperature τ_sa > 0.

@@ -122,7 +122,7 @@ def anatomical_contrast(
         pyramid: The decoder's maps (b, c_l, *space_l), coarsest first.
         probs: Class probabilities of the student.
         labels: Class numbers, labels of labelled images and pseudo-labels of the others.
-        valid: True for labelled pixels, and for unlabelled ones that the teacher is sure enough of.
+        valid: Booleans, true for labelled pixels, and for unlabelled ones that the teacher is sure enough of.
         contrast: Numbers of queries and negatives, temperature and hardness.
         generator: Source of all draws, on the labels' device.
 

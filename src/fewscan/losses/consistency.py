@@ -127,7 +127,7 @@ def pasted_loss(
         logits: Logits of the image with the patch in it.
         labels_image: Labels or pseudo-labels of the image, counted where nothing was pasted.
         labels_patch: Labels or pseudo-labels of the patch, counted where it was pasted.
-        pasted: true for the pixels that were pasted.
+        pasted: Booleans, true for the pixels that were pasted.
         weight_image: Weight α ≥ 0 of the image's pixels.
         weight_patch: Weight β ≥ 0 of the pasted pixels.
         weights: Weights (b, *space) ≥ 0 of single pixels, on top of α and β; None: all alike.

@@ -157,7 +157,7 @@ def _pull_down(masks: Tensor, low: tuple[int, ...]) -> Tensor:
 
 
 def _inner_products_same_size(maps: Tensor, masks: Tensor) -> Tensor:
-    """At full resolution the adjoint is the identity, and what is left is the weight gradient of a convolution."""
+    """The same at full resolution: the adjoint is the identity, and what is left a convolution's weight gradient."""
     ndim = masks.ndim - 2
     shape = (masks.shape[1], maps.shape[1], *[WINDOW] * ndim)
     weight_gradient: Callable[..., Tensor] = conv2d_weight if ndim == 2 else conv3d_weight
