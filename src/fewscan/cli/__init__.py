@@ -189,7 +189,7 @@ def predict(
         bool,
         typer.Option(
             "--save-probabilities",
-            help="Also write each scan's probabilities, CASE.npz: classes, then the mask's axes, float16.",
+            help="Write each scan's probabilities too, CASE.npz: classes, then the mask's axes, float16.",
         ),
     ] = False,
     quality: Annotated[
@@ -279,9 +279,7 @@ def evaluate(
     ] = "strict",
     missing: Annotated[
         str,
-        typer.Option(
-            help="What to do with references that have no prediction: score (as missed), or skip (leave them out)."
-        ),
+        typer.Option(help="Treatment of references without a prediction: score (as missed), or skip (leave them out)."),
     ] = "score",
     tolerance: Annotated[
         list[str] | None,
@@ -330,7 +328,7 @@ def report(
     ] = None,
     images: Annotated[
         list[Path] | None,
-        typer.Option(help="Scan of a mask, or a folder of them; may be repeated; by default the data set's."),
+        typer.Option(help="Scan of a mask, or a folder of scans; may be repeated; by default the data set's."),
     ] = None,
     dataset: Annotated[Path | None, typer.Option(help="Folder of the run's data set, if it was moved.")] = None,
     compare: Annotated[
@@ -391,7 +389,7 @@ def benchmark(
     device: Annotated[
         str,
         typer.Option(
-            help="Where to train: auto (every GPU, else the CPU), or names with commas between; a process on each."
+            help="Devices to train on: auto (every GPU, else the CPU), or names with commas between; a process on each."
         ),
     ] = "auto",
     cache: Cache = None,

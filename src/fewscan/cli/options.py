@@ -49,7 +49,7 @@ Seed = Annotated[
     typer.Option(min=0, help="Seed of all that is random: initial weights, order of slices, augmentation, dropout."),
 ]
 Device = Annotated[
-    str, typer.Option(help="Where to compute: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...")
+    str, typer.Option(help="Device to compute on: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...")
 ]
 Cache = Annotated[
     Path | None,
@@ -75,7 +75,7 @@ def choose(text: str, choices: Sequence[Choice], option: str) -> Choice:
     """The choice that a text names.
 
     Raises:
-        typer.BadParameter: it names none.
+        typer.BadParameter: The text names none of the choices.
     """
     for choice in choices:
         if text == choice:

@@ -58,8 +58,8 @@ class Reporter:
         """Show a bar; the function that is given moves it on by one.
 
         Args:
-            text: what is going on.
-            total: Number of steps until it is done.
+            text: Words that say what is going on.
+            total: Number of steps until all is done.
         """
         with self.progress() as progress:
             task = progress.add_task(text, total=total)

@@ -24,7 +24,7 @@ class TrainingView:
     """Shows loss terms, validation Dice, speed and the time left.
 
     Args:
-        reporter: Where to show them.
+        reporter: Place to show the training.
     """
 
     def __init__(self, reporter: Reporter) -> None:
