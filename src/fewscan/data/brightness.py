@@ -15,7 +15,7 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
         image: Numbers of any shape; where all are alike, all are black.
 
     Returns:
-        uint8, of the same shape.
+        Grey levels of the image's shape, uint8.
 
     >>> to_bytes(np.linspace(-1000, 1000, 201)).tolist()[::50]
     [0, 63, 128, 192, 255]

@@ -19,10 +19,10 @@ class Case:
     """One scan: a file per channel, and its mask where there is one.
 
     Attributes:
-        name: The file name without channel number and ending; unique in its data set.
-        images: One file per channel, in channel order.
-        label: The mask file; None for an unlabelled case, and for one whose label is hidden.
-        patient: Cases of one patient are never separated by a split.
+        name: Name of the case's files without channel number and ending; unique in its data set.
+        images: Paths of the case's files, one per channel, in channel order.
+        label: Path of the mask; None for an unlabelled case, and for one whose label is hidden.
+        patient: Patient of the case; a split never separates the cases of a patient.
     """
 
     name: str
@@ -43,7 +43,7 @@ def collect_cases(inputs: Sequence[Path], n_channels: int) -> list[Case]:
     A file named CASE_0000 is a channel of CASE; where the model has one channel, any other name is a case too.
 
     Raises:
-        DataError: A path does not exist, there is nothing to predict, channels are missing or two cases share a name.
+        DataError: A path does not exist, no scans are there, channels are missing or two cases share a name.
     """
     files = [file for path in inputs for file in _scans(path)]
     groups: dict[str, dict[int, Path]] = defaultdict(dict)

@@ -26,14 +26,14 @@ class DatasetIndex:
     """The cases of a data set.
 
     Attributes:
-        root: its folder.
-        name: as in dataset.json, else the folder's.
-        channel_names: in the order of the files' channel numbers.
-        classes: Their names and numbers, what is ignored, and regions.
-        file_ending: of the scans.
-        cases: sorted by name, labelled and unlabelled.
+        root: Folder of the data set.
+        name: Name in dataset.json, or else the folder's.
+        channel_names: Names of the channels, in the order of the files' channel numbers.
+        classes: Names and numbers of the classes, the ignored number, and the regions.
+        file_ending: Ending of the scans, with its point.
+        cases: Labelled and unlabelled cases, sorted by name.
         task: Name in the registry of tasks.
-        notes: in words, what the user should know of how the files were understood.
+        notes: Sentences for the user that say how the files were understood.
     """
 
     root: Path
@@ -47,7 +47,7 @@ class DatasetIndex:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """By number inside, background first."""
+        """Names of the classes by number inside, background first."""
         return self.classes.names
 
     @property
@@ -69,7 +69,7 @@ def read_dataset(root: Path) -> DatasetIndex:
     `patients.json` ({case: patient}); else every case is a patient, as one is that the table does not list.
 
     Raises:
-        DataError: with every fault that was found.
+        DataError: The folder is no data set of that layout; every fault at once.
     """
     meta = _read_description(root)
     _refuse_decathlon(root, meta)

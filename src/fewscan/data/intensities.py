@@ -30,10 +30,10 @@ class Scale(NamedTuple):
     """How intensities become comparable: clip, subtract `centre`, divide by `unit`.
 
     Attributes:
-        lower: of the clipping.
-        upper: of the clipping.
-        centre: Becomes 0.
-        unit: Becomes 1.
+        lower: Lower end of the clipping.
+        upper: Upper end of the clipping.
+        centre: Intensity that becomes 0.
+        unit: Difference of intensities, above 0, that becomes 1.
     """
 
     lower: float
@@ -83,7 +83,7 @@ def minmax(volume: np.ndarray) -> np.ndarray:
 
 
 def _deviation(centred: np.ndarray, lower: float, upper: float) -> float:
-    """Of values without their mean; half of the range where their squares are beyond the numbers of float32."""
+    """Deviation of values without their mean; half the range where their squares are beyond the numbers of float32."""
     with np.errstate(over="ignore", under="ignore"):
         deviation = float(np.sqrt(np.square(centred).mean()))
     return deviation if 0 < deviation < np.inf else (upper - lower) / 2
@@ -106,7 +106,7 @@ def _full_range(content: np.ndarray, volume: np.ndarray) -> Scale:
 
 
 def _range(content: np.ndarray, volume: np.ndarray) -> tuple[float, float]:
-    """Of the content; where that is of one value, of all."""
+    """Lowest and highest value of the content; of the whole scan where the content is of one value."""
     found = content if content.min() < content.max() else volume
     return float(found.min()), float(found.max())
 

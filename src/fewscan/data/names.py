@@ -17,10 +17,10 @@ def wrong_channels(case: str, channels: Mapping[int, Path], n_channels: int, wan
     """A fault of files whose numbers are beyond the channels: such numbers may be the scans' own.
 
     Args:
-        case: The name without the numbers.
-        channels: The files by number.
-        n_channels: how many there should be.
-        wanted_by: what says so, such as "the model".
+        case: Name of the case, without channel numbers.
+        channels: Paths of the case's files, by channel number.
+        n_channels: Number of channels that there should be, at least 1.
+        wanted_by: Words for what says so, such as "the model".
     """
     beyond = [channels[i] for i in sorted(channels) if i >= n_channels]
     if not beyond:
@@ -44,8 +44,8 @@ def case_you_meant(name: str, known: Collection[str]) -> str:
     """A sentence to add to a message, or nothing: the known name that a name without ending or channel is, or is like.
 
     Args:
-        name: that nothing has.
-        known: The names that there are.
+        name: Name that no case has.
+        known: Names that there are.
     """
     for meant in _without_ending_and_channel(name):
         if meant in known:
@@ -57,8 +57,8 @@ def remedy_of_unknown(name: str, known: Collection[str]) -> str:
     """What to do with a list that names what nothing has, without a full stop.
 
     Args:
-        name: The first of the names that nothing has.
-        known: The names that there are.
+        name: First of the names that no case has.
+        known: Names that there are.
     """
     hint = case_you_meant(name, known)
     return f"Remove or mend them.{hint}" if hint else "Remove or mend them"

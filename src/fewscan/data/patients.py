@@ -30,11 +30,12 @@ def match_patients(pattern: object, cases: Sequence[str]) -> dict[str, str]:
     """The patient of each case: what the pattern's one group finds in the name.
 
     Args:
-        pattern: of a user's file; searched for in every name.
-        cases: Names.
+        pattern: Regular expression of a user's file, searched for in every name.
+        cases: Names of the cases.
 
     Raises:
-        DataError: it is no regular expression of one group, finds no patient in a name, or takes longer than 5 s.
+        DataError: The pattern is no regular expression of one group, finds no patient in a name, or takes longer than 5
+            s.
     """
     try:
         expression = re.compile(pattern)  # type: ignore[call-overload]
@@ -71,14 +72,14 @@ def patients_of_table(table: Any, cases: Sequence[str]) -> tuple[dict[str, str],
     """The patient of each case by patients.json; a case that it does not list is its own patient.
 
     Args:
-        table: what the file holds.
-        cases: Names.
+        table: Content of the file.
+        cases: Names of the cases.
 
     Returns:
         The patients, and notes: which cases are not listed.
 
     Raises:
-        DataError: with every fault, a line each: it is no object of texts, names cases that do not exist or lists none.
+        DataError: The table is no object of texts, names cases that do not exist or lists none; every fault at once.
     """
     if not isinstance(table, Mapping):
         raise DataError.of(TABLE, "must hold an object", "Write it as {case: patient}")

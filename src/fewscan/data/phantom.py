@@ -23,15 +23,15 @@ class Patient:
     """What is particular to one patient; lengths in pixels, intensities in scanner units.
 
     Attributes:
-        size: Height and width of the slices.
-        centre: of the left ventricle, y and x.
-        radius: of its cavity at the base, end-diastole.
-        wall: Thickness of the myocardium.
-        angle: Direction of the right ventricle, radians.
-        stretch: of the right ventricle, along its crescent.
-        blood: intensity of both cavities.
-        muscle: intensity of the myocardium.
-        gain: of the scanner.
+        size: Height and width of the slices in pixels.
+        centre: Place of the left ventricle's centre, y and x, in pixels.
+        radius: Radius of the left ventricle's cavity at the base, end-diastole, in pixels.
+        wall: Thickness of the myocardium in pixels.
+        angle: Direction of the right ventricle, in radians.
+        stretch: Factor, above 0, of the right ventricle's length along its crescent.
+        blood: Intensity of both cavities.
+        muscle: Intensity of the myocardium.
+        gain: Factor, above 0, of the scanner on all intensities.
     """
 
     size: tuple[int, int]
@@ -51,18 +51,18 @@ def make_phantom(destination: Path, patients: int = 24, labelled: int = 3, valid
     Two frames per patient (relaxed, contracted), bias field, noise, other organs, 8 mm between slices of 1.5 mm pixels.
 
     Args:
-        destination: New or empty.
-        patients: in all.
-        labelled: Training patients with labels, the first of `splits.json`.
-        validation: Patients held out, with labels; the rest is unlabelled.
-        seed: Decides everything.
+        destination: Folder for the data set, new or empty.
+        patients: Number of patients in all.
+        labelled: Number of training patients with labels, at least 1: the first of `splits.json`.
+        validation: Number of patients held out, with labels; the rest is unlabelled.
+        seed: Seed of all that is random, at least 0.
 
     Returns:
         The destination.
 
     Raises:
         DataError: The destination is not empty.
-        ValueError: more labelled and validation patients than patients.
+        ValueError: The labelled and validation patients are more than the patients, or no patient is labelled.
     """
     if not 1 <= labelled <= patients - validation:
         raise ValueError(f"{labelled} labelled and {validation} validation patients of {patients}")

@@ -27,10 +27,10 @@ class Split:
     """Cases by role; a hidden label is gone: `label` is None from here on.
 
     Attributes:
-        train: in the order that decides who is labelled first.
+        train: Training cases, in the order that decides which patients are labelled first.
         val: Labelled cases that training never sees.
-        test: Cases that no training learns from and whose labels it never opens.
-        notes: what was decided, for the user.
+        test: Cases that no training learns from and whose labels training never opens.
+        notes: Sentences for the user that say what was decided.
     """
 
     train: tuple[Case, ...]
@@ -110,13 +110,13 @@ def make_split(index: DatasetIndex, labelled: int | None = None, labelled_list: 
     ten or more, the same for every run. Unlabelled cases train, but for those of held-out patients.
 
     Args:
-        index: The data set.
-        labelled: Keep the labels of the first so many labelled patients of the training split.
-        labelled_list: Keep the labels of these patients or cases.
+        index: Data set to split.
+        labelled: Number of labelled patients, the first of the training part, whose labels are kept; None: any number.
+        labelled_list: Names of the patients or cases whose labels are kept; None: all.
 
     Raises:
-        DataError: with every fault of the split: it names unknown cases, a case twice or validation cases without a
-            label, separates a patient, or leaves no label to train with.
+        DataError: The split names unknown cases, a case twice or validation cases without a label, separates a patient,
+            or leaves no label to train with; every fault at once.
         ConfigError: `labelled` or `labelled_list` cannot be met.
     """
     where, names, notes = _named_split(index)

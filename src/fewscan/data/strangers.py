@@ -28,7 +28,7 @@ def list_folder(folder: Path) -> list[Path]:
     """What a folder shows, by name; hidden files are left out.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: The folder cannot be read.
     """
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
@@ -37,11 +37,11 @@ def list_folder(folder: Path) -> list[Path]:
 
 
 def passed_over(folder: Path, found: Sequence[Path]) -> Fault | None:
-    """Those files of a folder that are no scans, worth a look; None where there are none.
+    """A fault, not fatal, of the files of a folder that are no scans; None where there are none.
 
     Args:
-        folder: where they are.
-        found: All that the folder shows.
+        folder: Folder of the files.
+        found: Paths of all that the folder shows.
     """
     kinds = Counter(_kind(path) for path in found if scan_ending(path) is None)
     if not kinds:

@@ -25,15 +25,15 @@ def convert(source: Path, destination: Path, progress: Progress = None) -> Path:
     The headers carry a unit sform while pixdim has the true spacing: pixdim is taken.
 
     Args:
-        source: The folder with the patients' folders (also one level down, as in `training/`).
-        destination: New or empty.
-        progress: Called once per volume.
+        source: Folder with the patients' folders (also one level down, as in `training/`).
+        destination: Folder for the data set, new or empty.
+        progress: Function to call once per case.
 
     Returns:
         The destination.
 
     Raises:
-        DataError: there are no such files, a frame is there twice, a mask has no frame, or a file cannot be read.
+        DataError: No such files are there, a frame is there twice, a mask has no frame, or a file cannot be read.
     """
     found = scans_by_name(path for path in source.rglob("patient*") if _is_wanted(path.relative_to(source)))
     images = {name: path for name, path in found.items() if not name.endswith(LABEL)}

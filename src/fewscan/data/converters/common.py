@@ -50,12 +50,12 @@ def require(path: Path, what: str, remedy: str) -> Path:
     """The path, if it exists.
 
     Args:
-        path: of a file.
-        what: what is missing without it, for the message.
-        remedy: what to do where it does not exist, for the message.
+        path: Path of a file or folder that has to be there.
+        what: Words for the error: what is missing without the path.
+        remedy: Words for the error: what to do where the path does not exist.
 
     Raises:
-        DataError: it does not.
+        DataError: The path does not exist.
     """
     if not path.exists():
         raise DataError.of(path, f"missing, {what}", remedy)
@@ -82,7 +82,7 @@ def check_labels(source: Path, labels: Mapping[str, Path], images: Collection[st
     """Refuse labels that no image belongs to.
 
     Raises:
-        DataError: there are such.
+        DataError: A label has no image.
     """
     alone = [str(path) for case, path in labels.items() if case not in images]
     if alone:
@@ -113,7 +113,7 @@ def whole_numbers(array: np.ndarray, where: Path) -> np.ndarray:
 
     Args:
         array: Real numbers of any type.
-        where: its file, for the message.
+        where: Path of the label, for the error.
 
     Raises:
         DataError: Some are not whole, not finite or beyond any label.

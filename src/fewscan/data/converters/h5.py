@@ -22,13 +22,14 @@ def read_arrays(path: Path, names: Sequence[str], n_axes: int) -> list[np.ndarra
     """Read arrays of real numbers, all of one shape.
 
     Args:
-        path: A file.
-        names: of the data sets in it.
-        n_axes: that each has.
+        path: Path of an HDF5 file.
+        names: Names of the data sets to read from the file.
+        n_axes: Number of axes that each array has.
 
     Raises:
-        DataError: The file is no HDF5 file or damaged, lacks one, or has it elsewhere (links, external storage, virtual
-            data sets); one is no array of real numbers, of other axes, larger than its bytes can hold, or than memory.
+        DataError: The file is no HDF5 file or damaged, lacks an array, or has it elsewhere (links, external storage,
+            virtual data sets); or an array is not of real numbers, has other axes, or is larger than its bytes can
+            hold, or than memory.
     """
     import h5py
 

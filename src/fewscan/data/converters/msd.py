@@ -21,15 +21,15 @@ def convert(source: Path, destination: Path, progress: Progress = None) -> Path:
     """Bring in imagesTr/, labelsTr/ and, as unlabelled cases, imagesTs/; the files may be unpacked (`.nii`).
 
     Args:
-        source: The folder with dataset.json.
-        destination: New or empty.
-        progress: Called once per volume.
+        source: Folder with dataset.json.
+        destination: Folder for the data set, new or empty.
+        progress: Function to call once per case.
 
     Returns:
         The destination.
 
     Raises:
-        DataError: there are no scans, labels and images do not belong together, or a file cannot be read.
+        DataError: No scans are there, labels and images do not belong together, or a file cannot be read.
     """
     meta = read_json(require(source / "dataset.json", "a Decathlon folder has one", "Give a Decathlon folder"))
     if not isinstance(meta, dict):

@@ -33,9 +33,9 @@ def convert(source: Path, destination: Path, progress: Progress = None) -> Path:
     keeps it. The h5 files have no spacing: it comes from `spacing.csv` (patient, sx, sy, sz in mm).
 
     Args:
-        source: The folder with the lists.
-        destination: New or empty.
-        progress: Called once per volume.
+        source: Folder with the lists.
+        destination: Folder for the data set, new or empty.
+        progress: Function to call once per case.
 
     Returns:
         The destination.
@@ -127,7 +127,7 @@ def _training_slices(source: Path) -> dict[str, list[str]]:
     """Frame → names of its slices in their order; frames by their patient's place in the list, then by name.
 
     Raises:
-        DataError: there are no slices, a name is odd, or a frame lacks a slice or has one twice.
+        DataError: No slices are there, a name is odd, or a frame lacks a slice or has one twice.
     """
     path = source / "train_slices.list"
     found: dict[str, dict[int, str]] = defaultdict(dict)
