@@ -22,7 +22,7 @@ class Conditions:
 
     Attributes:
         dataset: Name of the data set.
-        split: Split whose cases were scored: validation, or test and when it was used.
+        split: Part of the split whose cases were scored: validation, or test and when it was used.
         n_cases: Number of cases that were scored.
         recipe: Name of the recipe of all runs.
         changes: Changes to the recipe, each `key=value`.
@@ -155,8 +155,8 @@ def write_runs(path: Path, runs: Sequence[RunResult], part: str) -> None:
 
     Args:
         path: Path of the CSV file.
-        runs: Scored runs, of one split.
-        part: Name of the split that was scored.
+        runs: Scored runs, all on one part of the split.
+        part: Part of the split that was scored, "validation" or "test".
     """
     runs = list(runs)
     # Runs that an earlier version scored have fewer metrics.

@@ -30,7 +30,7 @@ class Launch:
     """A process among those that train together; alone, it is the first.
 
     Args:
-        device: this process's own.
+        device: Device of this process.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -65,11 +65,11 @@ def launched(device: str) -> Iterator[Launch]:
     Where the first one leaves before training, for good or by an error, so do the others.
 
     Args:
-        device: Auto, cpu, cuda, ...; only a single process may be given a certain GPU.
+        device: Name of the device: "auto", "cpu", "cuda", ...; only a single process may be given a certain GPU.
 
     Raises:
-        ConfigError: there is no such device here.
-        FewscanError: what the processes do together has failed; all but the first say which they are.
+        ConfigError: No such device is here.
+        FewscanError: A step that the processes do together has failed; all but the first say which they are.
     """
     if processes() == 1:
         yield Launch(choose_device(device))

@@ -73,11 +73,11 @@ def alone(lock: Path, what: str) -> Iterator[None]:
     """Keep others out of the lock's folder.
 
     Args:
-        lock: in a folder that is there.
-        what: Works in the folder, for the message.
+        lock: Path of the lock, in a folder that is there.
+        what: Words for the error: what is at work in the folder where the lock is held.
 
     Raises:
-        DataError: Another one is at work there.
+        DataError: The lock is another process's.
     """
     with acquired(lock) as mine:
         if not mine:

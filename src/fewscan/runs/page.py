@@ -77,14 +77,14 @@ def write_cases(
     """Write a page of cases, the worst first.
 
     Args:
-        files: The run, as read from its folder.
-        cases: The validation's, or predicted ones.
-        data: What the run was trained on; None: the page says nothing of the data set.
-        predictions: The folder of predicted masks, for the page's head; None: the cases are the validation's.
-        rival: A supervised run to compare with; None: there is none.
-        output: The HTML file to write.
-        most_cases: How many cases are drawn; the others are only named.
-        reporter: Where to show progress.
+        files: Contents of the run's folder.
+        cases: Cases of the validation, or predicted ones.
+        data: Data set that the run was trained on; None: the page has nothing on a data set.
+        predictions: Folder of the predicted masks, for the page's head; None: the cases are the validation's.
+        rival: Supervised run to compare with; None: there is none.
+        output: Path of the HTML file to write.
+        most_cases: Number of cases that are drawn at most; the others are only named.
+        reporter: Place to show progress.
 
     Raises:
         DataError: A scan or a mask cannot be read, or lies elsewhere than its image.
@@ -142,10 +142,10 @@ def find_data(files: RunContents, dataset: Path | None, remedy: str | None, repo
     """Read the data set that a run was trained on; of its scans those alone that the run's survey does not know.
 
     Args:
-        files: The run, as read from its folder.
-        dataset: The data set's folder; None: where the run says that it was.
-        remedy: What to say to do where the data set is gone; None: the page can do without it.
-        reporter: Where to show how far reading is.
+        files: Contents of the run's folder.
+        dataset: Folder of the data set; None: the one that the run was trained from.
+        remedy: Words for the error: what to do where the data set is gone; None: the page can do without the data set.
+        reporter: Place to show how far reading is.
 
     Raises:
         DataError: The data set is gone and needed, or is not the run's.
@@ -168,13 +168,13 @@ def predicted_cases(
     """Find the image of every mask in a folder; there are no references.
 
     Args:
-        files: The run that made the masks.
-        folder: What `fewscan predict` wrote.
-        images: Scans, or folders of them; empty: they are looked for in the data set.
-        data: What the run was trained on, if it was found.
+        files: Contents of the folder of the run that made the masks.
+        folder: Folder that `fewscan predict` wrote.
+        images: Paths of scans, or of folders of scans; empty: those of the data set.
+        data: Data set that the run was trained on; None: it was not found.
 
     Raises:
-        DataError: There is no folder, no mask in it, or a mask without an image.
+        DataError: The folder or its masks are not there, or a mask has no image.
     """
     if not folder.path.is_dir():
         raise DataError.of(folder.path, "there is no such folder", "Give the folder that `fewscan predict` wrote")

@@ -31,12 +31,12 @@ def write_provenance(
     """Write `provenance.json` of a trained run.
 
     Args:
-        run: its folder, with the model.
-        dataset: that it was trained on.
+        run: Folder of the run, with the model.
+        dataset: Folder of the data set that the run was trained on.
         config: Resolved settings of the training.
-        device: it ran on.
-        started: `time.time()` at the start of this process's part of the training.
-        resumed_after: The update it went on after; None: it ran in one go.
+        device: Device that the run was trained on.
+        started: Time of the start of this process's part of the training, by `time.time()`, in s.
+        resumed_after: Number of the update that training went on after; None: it ran in one go.
     """
     write_json(
         run.provenance,

@@ -21,7 +21,7 @@ def rank_patients(split: Split, described: dict[str, Description], count: int) -
     """Choose among the patients none of whose scans is labelled.
 
     Raises:
-        ConfigError: there are fewer than `count` of them.
+        ConfigError: The patients without a label are fewer than `count`, or `count` is below 1.
         DataError: No labelled scan could be described.
     """
     cases = [case for case in split.train if case.name in described]
@@ -88,7 +88,7 @@ def labelled_names(split: Split) -> list[str]:
 
 
 def suggestion_table(suggestions: Sequence[Suggestion]) -> Table:
-    """For the terminal, without the reasons: they would be squeezed into a column."""
+    """A table for the terminal, without the reasons: they would be squeezed into a column."""
     from rich.table import Table
 
     table = Table(title="label these next")

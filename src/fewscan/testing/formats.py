@@ -49,7 +49,7 @@ class FormatContract:
     files of the format cannot hold; all others have to survive.
 
     Attributes:
-        scan_format: The format that is tested, under each of its endings.
+        scan_format: Format that is tested, under each of its endings.
 
     >>> from fewscan.io.nifti import Nifti
     >>> class TestNifti(FormatContract):
@@ -253,7 +253,7 @@ def stored_as(orientation: Orientation) -> Geometry:
     """Make the turned grid as a file holds it that stores its axes in another order.
 
     Args:
-        orientation: how the file's order becomes the canonical one.
+        orientation: Order and directions of the file's axes, as they become the canonical ones.
     """
     grid = grid_of(TURNED)
     back = np.argsort(orientation.order)
@@ -279,8 +279,8 @@ def assert_same_place(ours: Geometry, theirs: Geometry) -> None:
     """Assert that two grids have the same voxels, to the digits of a float32.
 
     Args:
-        ours: One grid.
-        theirs: The other one.
+        ours: Grid to compare.
+        theirs: Grid to compare with.
     """
     assert ours.shape == theirs.shape
     assert np.allclose(ours.spacing_mm, theirs.spacing_mm, rtol=1e-5)

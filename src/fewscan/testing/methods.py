@@ -37,7 +37,7 @@ def make_spec(
     """What a small method is built from: one channel, three classes, six updates.
 
     Args:
-        size: Sides of the images, 2 or 3 of them.
+        size: Sides of the images in pixels, two or three numbers.
         network: Settings of the segmentation network.
         training: Length and batch of the training.
     """
@@ -49,7 +49,7 @@ def draw_batch(stage: Stage, size: tuple[int, ...], seed: int = 0) -> Batch:
 
     Args:
         stage: Stage whose numbers of labelled and unlabelled images the batch has.
-        size: Sides of the images, 2 or 3 of them.
+        size: Sides of the images in pixels, two or three numbers.
         seed: Seed of the batch, at least 0.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -257,7 +257,7 @@ class MethodContract:
 
 
 def _leave(images: Tensor, labels: Tensor, _generator: torch.Generator) -> tuple[Tensor, Target]:
-    """In the place of a view: nothing is moved, so that pixels of labels are pixels of logits."""
+    """Take the place of a view and move nothing, so that pixels of labels are pixels of logits."""
     return images, Target(labels)
 
 

@@ -258,7 +258,7 @@ def multiples_of(step: int) -> Divisors:
     """What a network needs whose sides are multiples of one number along every axis, whatever they are.
 
     Args:
-        step: The number.
+        step: Number that all sides are multiples of, at least 1.
     """
     return lambda sides, _: (step,) * len(sides)
 

@@ -28,7 +28,7 @@ class TaskContract(ABC):
 
     Attributes:
         name: Name in `registry.TASKS`.
-        sizes: Sides of the labels that are tried, 2 or 3 of them.
+        sizes: Sides of the labels that are tried, each two or three numbers.
     """
 
     name: ClassVar[str]
