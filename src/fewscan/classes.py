@@ -82,10 +82,10 @@ class Classes:
 
         Args:
             mask: Mask of any shape, with the user's numbers.
-            where: File of the mask, for the message.
+            where: Path of the mask, for the error.
 
         Raises:
-            DataError: it holds a number that is no class.
+            DataError: The mask holds a number that is no class.
         """
         if mask.size == 0:
             return mask.astype(np.uint8)
@@ -127,11 +127,11 @@ def parse_classes(labels: Any, file: str | Path = "dataset.json") -> Classes:
     {"0": "background", "1": "tumour"}. A background that is not named is added.
 
     Args:
-        labels: The value, as JSON gives it.
-        file: Where the value stands, for the message.
+        labels: Value of "labels", as JSON gives it.
+        file: Path of the file that has the value, for the error.
 
     Raises:
-        DataError: it cannot be understood, with what to write.
+        DataError: The value cannot be understood; the error says what to write.
 
     >>> classes = parse_classes({"0": "background", "2": "tumour"})
     >>> classes.names, classes.numbers

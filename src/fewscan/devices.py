@@ -15,7 +15,7 @@ def choose_device(name: str) -> torch.device:
     """The named device; "auto" takes a GPU where there is one.
 
     Raises:
-        ConfigError: there is no such device here.
+        ConfigError: No such device is here.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -42,11 +42,11 @@ def choose_own_device(name: str, local_rank: int) -> torch.device:
     """The device of one of several processes that train together: a GPU of its own, or the CPU that all share.
 
     Args:
-        name: Auto, cpu or cuda.
-        local_rank: Number of the process on this machine.
+        name: Name of a kind of device: "auto", "cpu" or "cuda".
+        local_rank: Number of the process on this machine, from 0.
 
     Raises:
-        ConfigError: A single GPU is named, there are too few, or it is neither CPU nor GPU.
+        ConfigError: The name is that of a single GPU or of another kind of device, or the machine has too few GPUs.
     """
     gpus = torch.cuda.device_count()
     if name == "cpu" or (name == "auto" and not gpus):
@@ -68,10 +68,10 @@ def list_devices(names: str) -> list[str]:
     None is opened: a process that only waits for others should hold no memory of a GPU.
 
     Args:
-        names: with commas between.
+        names: Names of devices with commas between, or "auto".
 
     Raises:
-        ConfigError: A name is no device's, or is given twice.
+        ConfigError: A name is no device's here, or is given twice.
     """
     if names == "auto":
         return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
@@ -98,11 +98,12 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     Measured on two cores with AVX-512 BF16: forward and backward of the U-Net take 1.7 times as long in float32.
 
     Args:
-        name: Auto, float32 or bfloat16; auto takes bfloat16 where the device has instructions for it.
+        name: Name of the precision: "float32", "bfloat16", or "auto", which takes bfloat16 where the device has
+            instructions for it.
         device: Device that training runs on.
 
     Raises:
-        ConfigError: It is bfloat16, and the device cannot compute in it, not even slowly.
+        ConfigError: The precision is bfloat16, and the device cannot compute in it, not even slowly.
     """
     if name == "auto":
         return "bfloat16" if _has_bfloat16(device) else "float32"

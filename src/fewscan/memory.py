@@ -25,9 +25,9 @@ class Files:
     """The names under which one version of control groups says what memory is allowed and used.
 
     Attributes:
-        limit: Bytes that are allowed, or the word "max".
-        usage: Bytes that are used, page cache included.
-        cache: Lines of memory.stat: page cache, which the system gives up before it ends a process.
+        limit: Name of the file with the number of bytes that are allowed, or the word "max".
+        usage: Name of the file with the number of bytes that are used, page cache included.
+        cache: Names of the lines of memory.stat for the page cache, which the system gives up before it ends a process.
     """
 
     limit: str
@@ -47,7 +47,7 @@ def available_bytes(root: Path = ROOT) -> int:
     """Memory that this process may still take without being ended for it; page cache counts as free.
 
     Args:
-        root: of the file system that has proc/ and sys/; another one in tests.
+        root: Root of the file system that has proc/ and sys/; another one in tests.
     """
     return max(0, min((_machine_bytes(root), *_group_bytes(root))))
 
@@ -56,11 +56,11 @@ def require_memory(path: Path, wanted: int) -> None:
     """Refuse a scan that memory does not suffice for, before any is taken.
 
     Args:
-        path: of the scan.
-        wanted: Bytes that it would take.
+        path: Path of the scan.
+        wanted: Size of what reading the scan would take, in bytes.
 
     Raises:
-        DataError: there is less.
+        DataError: Less memory is free.
     """
     # The files of the system take 0.2 ms to read; nothing small is worth that.
     if wanted > RESERVE and wanted > (free := available_bytes() - RESERVE):
@@ -83,7 +83,7 @@ def _machine_bytes(root: Path) -> int:
 
 
 def _mac_bytes() -> int:
-    """Of macOS, which has no files that say it: free pages and those that it gives up first; else all of the memory."""
+    """Free memory of macOS, which no file says: free pages and those that it gives up first; else all of the memory."""
     try:
         said = subprocess.run(["vm_stat"], capture_output=True, text=True, check=True, timeout=5).stdout
         pages = re.findall(r"^Pages (?:free|inactive|speculative|purgeable): +(\d+)\.$", said, re.MULTILINE)

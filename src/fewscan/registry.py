@@ -36,7 +36,7 @@ class Registry:
     Args:
         kind: Word for one part in messages, such as "method".
         group: Group of entry points under which installed packages offer parts, such as "fewscan.methods".
-        table: fewscan's own parts, names → "module:attribute".
+        table: Targets "module:attribute" of fewscan's own parts, by their names.
         base: "module:Class" that every part has to be derived from; None: a part may be anything.
     """
 
@@ -72,7 +72,7 @@ class Registry:
         raise ConfigError(self._unknown(name))
 
     def load(self, name: str) -> Any:
-        """As `find`, and import `package.module:Class` too, which is then known by that name.
+        """Do as `find`, and import `package.module:Class` too, which is then known by that name.
 
         For names that the user of this process has given, never for those of a file. The module may lie in the current
         folder: it is searched last, and for this import only.
@@ -100,7 +100,7 @@ class Registry:
 
         Args:
             name: New name, without a colon.
-            part: What the name stands for, or "module:attribute", which is imported when it is asked for.
+            part: Part that the name stands for, or "module:attribute", which is imported when it is asked for.
 
         Returns:
             The part.
