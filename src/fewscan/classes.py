@@ -23,7 +23,7 @@ EXAMPLE = 'Write them as {"background": 0, "tumour": 1}'
 
 @dataclass(frozen=True)
 class Region:
-    """What is scored under one name.
+    """Numbers in masks that are scored together under one name.
 
     Attributes:
         name: Name of the region in dataset.json.
@@ -59,7 +59,7 @@ class Classes:
 
     @property
     def scored(self) -> tuple[Region, ...]:
-        """What scores are given for: the regions, else every class but the background."""
+        """Regions that are scored: those of dataset.json, else every class but the background."""
         pairs = zip(self.names[1:], self.numbers[1:], strict=True)
         return self.regions or tuple(Region(name, (number,)) for name, number in pairs)
 

@@ -68,7 +68,7 @@ def require_memory(path: Path, wanted: int) -> None:
 
 
 def too_large(path: Path, wanted: int, free: int | None = None) -> DataError:
-    """What to say of a scan that memory does not suffice for."""
+    """The error of a scan that memory does not suffice for."""
     left = "" if free is None else f", {free / 2**30:.1f} GiB are free"
     return DataError.of(
         path, f"too large for this machine's memory: reading it takes {wanted / 2**30:.1f} GiB{left}", WHAT_HELPS

@@ -73,7 +73,7 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Costs:
-    """What a run took.
+    """Time and memory that a run took.
 
     Attributes:
         seconds: Time by the clock on the wall, from start to exit, in s; None where the run was interrupted.
@@ -130,7 +130,7 @@ class Grid:
         return (variant.method, (*self.settings, *variant.settings)) if variant else (name, self.settings)
 
     def request(self, spec: RunSpec) -> dict[str, Any]:
-        """What decides a run's result; written into its record and compared with it."""
+        """All that decides a run's result; written into its record and compared with it."""
         method, settings = self.recipe_of(spec.method)
         return {
             "dataset": self.index.name,
@@ -224,7 +224,7 @@ class Grid:
         write_json(run.record, record)
 
     def record(self, spec: RunSpec) -> dict[str, Any]:
-        """What `finish` wrote."""
+        """The run's record, as `finish` wrote it."""
         return with_names_of_now(read_json(self.folder(spec).record))
 
     def result(self, spec: RunSpec, tested: bool) -> RunResult:

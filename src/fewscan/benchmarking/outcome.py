@@ -41,7 +41,7 @@ class BenchmarkRow(TypedDict):
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """What a benchmark came to.
+    """Result of a benchmark.
 
     Attributes:
         output: Folder of the benchmark.

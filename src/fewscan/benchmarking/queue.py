@@ -50,7 +50,7 @@ class TrainingProcess:
     memory_gib: float = 0.0
 
     def poll(self) -> Costs | None:
-        """What the run took, once it has ended."""
+        """Costs of the run once it has ended; None before."""
         # Not what wait4 reports: there Linux counts what this process held when it started the child.
         self.memory_gib = most_resident_gib(self.process.pid) or self.memory_gib
         if self.process.poll() is None:

@@ -43,7 +43,7 @@ def score_test(grid: Grid, device: torch.device, reporter: Reporter) -> bool:
 
 
 def test_text(output: Path) -> str:
-    """What the tables say about the test split."""
+    """Words of the tables about the test split."""
     dates = [(use["date"], len(use["runs"])) for use in _test_uses(output)]
     if len(dates) == 1:
         return f"test (touched once, on {dates[0][0]}, after all training)"

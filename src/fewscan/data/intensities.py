@@ -27,7 +27,7 @@ Box = tuple[slice, ...]
 
 
 class Scale(NamedTuple):
-    """How intensities become comparable: clip, subtract `centre`, divide by `unit`.
+    """Scale that makes intensities comparable: clip, subtract `centre`, divide by `unit`.
 
     Attributes:
         lower: Lower end of the clipping.
@@ -112,7 +112,7 @@ def _range(content: np.ndarray, volume: np.ndarray) -> tuple[float, float]:
 
 
 def border_of(volume: np.ndarray) -> np.ndarray | None:
-    """Where a scan (z, y, x) is border, as a mask; None where it has none.
+    """Mask of the border of a scan (z, y, x); None where it has none.
 
     The border is every outer slice, along any axis, of the one value that fills it, as padding leaves it; and of what
     is inside, all voxels of the value that fills its corners, if they are at least an eighth of it, as masking, turning

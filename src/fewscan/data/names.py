@@ -54,7 +54,7 @@ def case_you_meant(name: str, known: Collection[str]) -> str:
 
 
 def remedy_of_unknown(name: str, known: Collection[str]) -> str:
-    """What to do with a list that names what nothing has, without a full stop.
+    """The remedy for a list with names that no case has, without a full stop.
 
     Args:
         name: First of the names that no case has.

@@ -20,7 +20,7 @@ CLASSES = {"background": 0, "RV": 1, "Myo": 2, "LV": 3}
 
 @dataclass(frozen=True)
 class Patient:
-    """What is particular to one patient; lengths in pixels, intensities in scanner units.
+    """Shape and intensities of one patient; lengths in pixels, intensities in scanner units.
 
     Attributes:
         size: Height and width of the slices in pixels.

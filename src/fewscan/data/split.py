@@ -60,7 +60,7 @@ class Split:
 
 
 def describe_split(name: str, split: Split) -> list[str]:
-    """What a user should know of a split, a line each.
+    """List what a user should know of a split, a line each.
 
     Args:
         name: The data set's.
@@ -222,7 +222,7 @@ def _bare_validation(where: Path, val: Sequence[Case]) -> list[Fault]:
 
 
 def _separated(where: Path, listed: Mapping[str, Sequence[Case]]) -> list[Fault]:
-    """Patients in several parts; a case that itself is in several is told elsewhere."""
+    """Faults of patients in several parts; a case that is in several itself has a fault of its own."""
     counts = Counter(name for cases in listed.values() for name in {case.name for case in cases})
     first: dict[str, str] = {}
     apart: dict[str, str] = {}

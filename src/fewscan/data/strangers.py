@@ -25,7 +25,7 @@ REMEDIES = {
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """What a folder shows, by name; hidden files are left out.
+    """List a folder by name, without hidden files.
 
     Raises:
         DataError: The folder cannot be read.
@@ -52,14 +52,14 @@ def passed_over(folder: Path, found: Sequence[Path]) -> Fault | None:
 
 
 def remedy(kinds: Iterable[str]) -> str:
-    """What to do with files of these kinds, without a full stop."""
+    """The remedy for files of these kinds, without a full stop."""
     known = list(dict.fromkeys(REMEDIES[kind] for kind in kinds if kind in REMEDIES))
     text = "; ".join(known) or f"scans end in {', '.join(scan_endings())}"
     return f"{text[0].upper()}{text[1:]}"
 
 
 def remedy_of(path: Path, otherwise: str | None = None) -> str:
-    """What to do with one file that is no scan that can be read; `otherwise` where its kind is not known."""
+    """The remedy for one file that is no scan that can be read; `otherwise` where its kind is not known."""
     kind = _kind(path)
     return remedy([kind]) if otherwise is None or (scan_ending(path) is None and kind in REMEDIES) else otherwise
 

@@ -54,7 +54,7 @@ def joined(device: torch.device) -> Iterator[None]:
 
 
 def count() -> int:
-    """How many ranks there are."""
+    """Number of ranks."""
     return 1 if _host is None else dist.get_world_size()
 
 

@@ -6,7 +6,7 @@ import os
 
 
 def processes() -> int:
-    """How many processes torchrun has started, on all machines; 1 without it."""
+    """Number of processes that torchrun has started, on all machines; 1 without it."""
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
@@ -16,5 +16,5 @@ def local_number() -> int:
 
 
 def local_processes() -> int:
-    """How many of the processes are on this machine."""
+    """Number of those processes on this machine."""
     return int(os.environ["LOCAL_WORLD_SIZE"]) if processes() > 1 else 1

@@ -86,7 +86,7 @@ class Arm:
 
 
 def group_runs(runs: Sequence[RunResult]) -> list[Arm]:
-    """Settings by number of labelled patients; methods in the order in which they first appear."""
+    """Arms by number of labelled patients; methods in the order in which they first appear."""
     runs = _of_same_classes(runs)
     keys = sorted(dict.fromkeys((run.method, run.labelled) for run in runs), key=lambda key: key[1])
     return [

@@ -36,7 +36,7 @@ SMALLEST_ENTROPY = 1e-4
 
 
 class Signals(NamedTuple):
-    """What a prediction says of itself; None is not to be had.
+    """Signals of quality that a prediction gives without a reference; None: not to be had.
 
     Attributes:
         entropy: Entropy of the network's probabilities, in nats, summed over the scan per pixel of predicted

@@ -23,7 +23,7 @@ from fewscan.words import abbreviate
 
 @dataclass(frozen=True)
 class Pairs:
-    """What is to be compared with what.
+    """Predictions paired with their references.
 
     Attributes:
         both: Case → (prediction, reference).
@@ -117,7 +117,7 @@ def score_files(
 def _score(
     prediction: Path | None, reference: Path, classes: Classes | None, tolerances_mm: Sequence[float]
 ) -> dict[int, Scores]:
-    """Without a prediction: of one that shows nothing; without classes: of the numbers that either shows."""
+    """Score a pair, a missing prediction as an empty one; without classes, score the numbers that either shows."""
     truth = read_mask(reference)
     theirs = _labels(truth.array, reference, classes, is_reference=True)
     mask = np.zeros_like(truth.array) if prediction is None else _brought_over(prediction, reference, truth.geometry)

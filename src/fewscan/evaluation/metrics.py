@@ -154,12 +154,12 @@ def absent(tolerances_mm: Sequence[float] = TOLERANCES_MM) -> Scores:
 
 
 def is_distance(metric: str) -> bool:
-    """Whether it is one in mm or voxels; a missed structure has none."""
+    """Whether a metric is a distance, in mm or voxels, which a missed structure has not."""
     return metric.partition("_")[0] in DISTANCES
 
 
 def is_share(metric: str) -> bool:
-    """Whether it is a share, from 0 to 1."""
+    """Whether a metric is a share, from 0 to 1."""
     return metric in OVERLAPS or metric.startswith(f"{NSD}_")
 
 

@@ -15,7 +15,7 @@ DICE = "dice"
 
 
 class QualityRow(NamedTuple):
-    """What a model thinks of its mask of a case.
+    """A model's own estimate of its mask of a case.
 
     Attributes:
         case: Name of the case.

@@ -55,13 +55,13 @@ class Range(StrictModel):
     spread: Positive
 
     def excess(self, value: float) -> float:
-        """How many spreads the value lies below the lowest or above the highest; 0 between them, 10 at most."""
+        """Number of spreads that a value lies below the lowest or above the highest; 0 between them, 10 at most."""
         beyond = max(math.log(self.lowest / value), math.log(value / self.highest), 0.0)
         return min(beyond / self.spread, LARGEST_SCORE)
 
 
 class Expected(StrictModel):
-    """What a class looks like in the labelled cases.
+    """Looks of a class in the labelled cases.
 
     Attributes:
         in_all: Whether every labelled case shows the class.
@@ -80,7 +80,7 @@ class Expected(StrictModel):
 
 
 class Outlier(NamedTuple):
-    """How far a mask lies beyond the labelled cases.
+    """Distance of a mask from the looks of the labelled cases.
 
     Attributes:
         score: Number of spreads by which the measure and class that lie farthest out lie beyond their range, 0 to 10: 0
@@ -126,7 +126,7 @@ def _shape(inside: np.ndarray, voxel_ml: float, viewing_axis: int, slices: int) 
 
 
 def expected_shapes(labelled: Sequence[Mapping[int, Shape | None]]) -> dict[int, Expected]:
-    """What the labelled cases' classes look like.
+    """Measure how the labelled cases' classes look.
 
     A spread is s with s² = (n (1.4826 MAD)² + n₀ s₀²) / (n + n₀), of natural logarithms, over the n cases that show
     the class; n₀ = 4 cases' worth of a spread s₀ that is common between patients keeps one or two cases from being

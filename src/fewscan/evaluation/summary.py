@@ -29,7 +29,7 @@ Values = dict[str, float | None]
 
 
 class Undefined(TypedDict):
-    """How many values of each metric are undefined.
+    """Numbers of undefined values of each metric.
 
     Attributes:
         mean: Number of undefined values over all classes and cases, by metric.
@@ -41,7 +41,7 @@ class Undefined(TypedDict):
 
 
 class CaseSpread(TypedDict):
-    """How much the cases differ in a metric.
+    """Differences between cases in a metric.
 
     Attributes:
         sd: Standard deviation over cases (n − 1); None for fewer than two values.
@@ -272,7 +272,7 @@ def _rows(summary: Summary) -> Iterator[tuple[object, ...]]:
 
 
 def remarks(summary: Summary) -> list[str]:
-    """What a reader of the means has to know, in sentences: missing, left out and absent ones, by name."""
+    """List what a reader of the means has to know, in sentences: missing, left out and absent ones, by name."""
     missing, skipped = summary.get("missing", ()), summary.get("skipped", ())
     unpaired, absent = summary.get("without_reference", ()), absent_classes(summary)
     texts = []

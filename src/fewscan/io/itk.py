@@ -159,7 +159,7 @@ def itk_geometry(path: Path, reader: Any, notes: tuple[str, ...]) -> Geometry:
     """Take from a header where a scan lies.
 
     Args:
-        path: Path of the file, for errors.
+        path: Path of the file, for the error.
         reader: SimpleITK reader that has read the header.
         notes: Sentences that say what the header lacks, and what was assumed.
 

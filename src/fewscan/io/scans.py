@@ -75,11 +75,11 @@ def whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
     """Bring the values of a mask to the smallest type of integers that holds them.
 
     Args:
-        path: path of the mask's file, for the message.
-        array: values of the mask, of any type.
+        path: Path of the mask's file, for the error.
+        array: Values of the mask, of any type.
 
     Raises:
-        DataError: a value is NaN, infinite, not whole or beyond any label.
+        DataError: A value is NaN, infinite, not whole or beyond any label.
 
     >>> whole_numbers(Path("mask.nii.gz"), np.array([[0.0, 2.001]])).tolist()
     [[0, 2]]

@@ -59,11 +59,11 @@ class Pool(NamedTuple):
 
 
 class Pixels(NamedTuple):
-    """Which pixels take part, flat over (b, *space), one row per class.
+    """Masks of the pixels that take part, flat over (b, *space), one row per class.
 
     Attributes:
-        valid: booleans (k, n), true for the valid pixels of each class.
-        hard: booleans (k, n), true for the valid pixels that are hard.
+        valid: Booleans (k, n), true for the valid pixels of each class.
+        hard: Booleans (k, n), true for the valid pixels that are hard.
 
     Examples:
         >>> import torch

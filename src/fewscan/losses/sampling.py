@@ -10,7 +10,7 @@ from fewscan.distributed.collectives import sum_over_ranks
 
 
 def class_masks(labels: Int[Tensor, b * space], n_classes: int) -> Bool[Tensor, "{n_classes} n"]:
-    """Which pixels, flat over (b, *space), are of each class.
+    """Masks of the pixels of each class, flat over (b, *space).
 
     Examples:
         >>> import torch

@@ -13,7 +13,7 @@ def class_colour(number: int) -> str:
 
 
 class LineStyle(NamedTuple):
-    """How a line is drawn, in matplotlib's words."""
+    """Look of a line, in matplotlib's words."""
 
     color: str
     linestyle: str

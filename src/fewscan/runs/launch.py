@@ -19,7 +19,7 @@ from fewscan.errors import FewscanError, Interrupted
 
 
 class WorkerStart(BaseModel):
-    """What a rank has to know to train with the others; the preprocessed scans and the checkpoint it reads itself."""
+    """Message that lets a rank train with the others; the preprocessed scans and the checkpoint it reads itself."""
 
     config: Config
     plan: AnyPlan

@@ -39,7 +39,7 @@ class DataOfRun:
     Attributes:
         index: Data set as it is now.
         split: Cases of the run by role.
-        survey: What one reading of the training and validation scans has found.
+        survey: Survey of the training and validation scans, each read once.
     """
 
     index: DatasetIndex
@@ -150,8 +150,8 @@ def find_data(files: RunContents, dataset: Path | None, remedy: str | None, repo
     Raises:
         DataError: The data set is gone and needed, or is not the run's.
     """
-    told = files.provenance.dataset if files.provenance is not None else None
-    if dataset is None and remedy is None and (told is None or not told.is_dir()):
+    recorded = files.provenance.dataset if files.provenance is not None else None
+    if dataset is None and remedy is None and (recorded is None or not recorded.is_dir()):
         return None
     root = dataset if dataset is not None else dataset_of(files.folder, remedy or "Give its folder")
     index = read_dataset(root)

@@ -67,12 +67,12 @@ def dataset_of(run: RunFolder, remedy: str = "Give its folder") -> Path:
         DataError: The run does not say, or it is no longer there.
     """
     path = run.provenance
-    told = read_json(path).get("dataset") if path.is_file() else None
-    if not isinstance(told, str):
+    recorded = read_json(path).get("dataset") if path.is_file() else None
+    if not isinstance(recorded, str):
         raise DataError.of(run.path, "the run does not say where its data set is", remedy)
-    if not Path(told).is_dir():
-        raise DataError.of(run.path, f"its data set is no longer in {told}", remedy)
-    return Path(told)
+    if not Path(recorded).is_dir():
+        raise DataError.of(run.path, f"its data set is no longer in {recorded}", remedy)
+    return Path(recorded)
 
 
 def _command() -> str:

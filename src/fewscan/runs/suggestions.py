@@ -1,4 +1,4 @@
-"""Which unlabelled patients to label next, told from what the model makes of all training scans."""
+"""Which unlabelled patients to label next, by what the model makes of all training scans."""
 
 from __future__ import annotations
 

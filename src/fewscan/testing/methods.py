@@ -34,7 +34,7 @@ def make_spec(
     network: NetworkSettings = SMALL_NETWORK,
     training: TrainingSettings = TRAINING,
 ) -> ModelSpec:
-    """What a small method is built from: one channel, three classes, six updates.
+    """Specification of a small method: one channel, three classes, six updates.
 
     Args:
         size: Sides of the images in pixels, two or three numbers.

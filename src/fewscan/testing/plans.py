@@ -255,7 +255,7 @@ class PlanContract:
 
 
 def multiples_of(step: int) -> Divisors:
-    """What a network needs whose sides are multiples of one number along every axis, whatever they are.
+    """Divisors of a network whose sides are multiples of one number along every axis, whatever the sides are.
 
     Args:
         step: Number that all sides are multiples of, at least 1.

@@ -57,7 +57,7 @@ class CaseFiles:
 
     @property
     def standing(self) -> tuple[bool, float, str]:
-        """What to sort by, worst first: true Dice, else estimated, else the name."""
+        """Key to sort by, worst first: true Dice, else estimated, else the name."""
         known = self.dice
         if known is None and self.estimate is not None:
             known = self.estimate.dice
@@ -98,7 +98,7 @@ class Card:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the page's script needs to know."""
+        """Facts of the case that the page's script needs."""
         files = self.files
         dice = {name: scores["dice"] for name, scores in files.scores.items()}
         return {

@@ -65,7 +65,7 @@ class Embedding(BaseModel):
 
 
 class ScoresRead(BaseModel):
-    """What the page takes from validation/summary.json, see `evaluation.summary.summarise`."""
+    """Parts that the page takes from validation/summary.json, see `evaluation.summary.summarise`."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -75,7 +75,7 @@ class ScoresRead(BaseModel):
 
 
 class Hardware(BaseModel):
-    """What a run was made on."""
+    """Machine that a run was made on."""
 
     model_config = ConfigDict(frozen=True)
 

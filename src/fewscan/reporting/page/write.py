@@ -24,7 +24,7 @@ from fewscan.version import VERSION
 
 @dataclass(frozen=True)
 class PageContents:
-    """What a page is made of.
+    """Contents of a page.
 
     Attributes:
         run: Contents of the run.
