@@ -129,8 +129,8 @@ def train(
     dims: Annotated[
         Literal["auto", "2", "3"] | None,
         typer.Option(
-            help="2: slices; 3: volumes; auto: whichever suits spacings and shapes of the scans; by default slices, or "
-            "what plan.kind is set to."
+            help="Dimensions of the network: 2 (slices), 3 (volumes), or auto (whichever suits spacings and shapes of "
+            "the scans); by default slices, or what plan.kind is set to."
         ),
     ] = None,
     seed: Seed = 0,
