@@ -126,6 +126,26 @@ def resize_linear(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(maps, size=size, mode=LINEAR_MODE[maps.ndim - 2], align_corners=True)
 
 
+class Decoder(nn.Module):
+    """A decoder beside a network's own, on the same encoder's levels.
+
+    Args:
+        blocks: Blocks from level to level, coarsest first, each called with the coarser map and the skip.
+        classifier: Module from the finest map to logits.
+        precision: Type in which convolutions work, such as torch.bfloat16; None: that of the levels.
+    """
+
+    def __init__(self, blocks: nn.ModuleList, classifier: nn.Module, precision: torch.dtype | None) -> None:
+        super().__init__()
+        self.precision = precision
+        self.decoder = blocks
+        self.classifier = classifier
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """Levels, finest first → logits (b, k, *space)."""
+        return run_decoder(self.decoder, self.classifier, levels, self.precision)[0]
+
+
 def run_decoder(
     blocks: nn.ModuleList, classifier: nn.Module, levels: Sequence[Tensor], precision: torch.dtype | None
 ) -> tuple[Tensor, list[Tensor]]:

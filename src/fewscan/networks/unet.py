@@ -16,6 +16,7 @@ from fewscan.errors import ConfigError
 from fewscan.networks.blocks import (
     ConvBlock,
     Convolution,
+    Decoder,
     MaxPool,
     NormalisationName,
     TransposedConvolution,
@@ -261,26 +262,6 @@ def make_classifier(channels: int, n_classes: int, ndim: int) -> nn.Module:
     return Convolution[ndim](channels, n_classes, kernel_size=width, padding=width // 2)
 
 
-class Decoder(nn.Module):
-    """A decoder beside that of a U-Net, on the same encoder's levels.
-
-    Args:
-        network: U-Net whose levels it reads; no part of it is kept.
-        upsampling: How maps become finer from level to level.
-    """
-
-    def __init__(self, network: UNet, upsampling: Upsampling = "linear") -> None:
-        super().__init__()
-        settings, ndim = network.settings, network.ndim
-        self.precision = network.precision
-        self.decoder = make_blocks(settings, ndim, upsampling)
-        self.classifier = make_classifier(settings.channels[0], network.n_classes, ndim)
-
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """Levels, finest first → logits (b, k, *space)."""
-        return run_decoder(self.decoder, self.classifier, levels, self.precision)[0]
-
-
 class UNet(SegmentationNetwork):
     """Encoder and decoder with skip connections, 2D or 3D, for any input size.
 
@@ -330,4 +311,6 @@ class UNet(SegmentationNetwork):
 
     def make_decoder(self, upsampling: Upsampling = "linear") -> Decoder:
         """Another decoder for this encoder, with fresh weights; it is not part of the U-Net."""
-        return Decoder(self, upsampling)
+        blocks = make_blocks(self.settings, self.ndim, upsampling)
+        classifier = make_classifier(self.settings.channels[0], self.n_classes, self.ndim)
+        return Decoder(blocks, classifier, self.precision)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fewscan.networks.blocks import (
     ChannelDropout,
     Convolution,
+    Decoder,
     NormalisationName,
     TransposedConvolution,
     Upsampling,
@@ -115,25 +116,6 @@ def _make_classifier(settings: VNetSettings, n_classes: int, ndim: int) -> nn.Se
     )
 
 
-class Decoder(nn.Module):
-    """A decoder beside that of a V-Net, on the same encoder's levels.
-
-    Args:
-        network: V-Net whose levels it reads; no part of it is kept.
-        upsampling: How maps become finer from level to level.
-    """
-
-    def __init__(self, network: VNet, upsampling: Upsampling) -> None:
-        super().__init__()
-        self.precision = network.precision
-        self.decoder = _make_blocks(network.settings, network.ndim, upsampling)
-        self.classifier = _make_classifier(network.settings, network.n_classes, network.ndim)
-
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """Levels, finest first → logits (b, k, *space)."""
-        return run_decoder(self.decoder, self.classifier, levels, self.precision)[0]
-
-
 class VNet(SegmentationNetwork):
     """Encoder and decoder with added skips, convolutions in place of pooling and of interpolation.
 
@@ -189,4 +171,5 @@ class VNet(SegmentationNetwork):
 
     def make_decoder(self, upsampling: Upsampling = "linear") -> Decoder:
         """Another decoder for this encoder, with fresh weights; it is not part of the V-Net."""
-        return Decoder(self, upsampling)
+        blocks = _make_blocks(self.settings, self.ndim, upsampling)
+        return Decoder(blocks, _make_classifier(self.settings, self.n_classes, self.ndim), self.precision)
