@@ -20,7 +20,7 @@ from fewscan.data.plans.base import Plan
 from fewscan.data.plans.slices.store import SliceStore
 from fewscan.data.store import Store
 from fewscan.engine.batches import Batches
-from fewscan.engine.loop import weighted_sum
+from fewscan.engine.loop import take_step
 from fewscan.methods.base import StepInfo
 from fewscan.optimiser import make_optimiser, set_learning_rate
 from fewscan.registry import METHODS
@@ -105,12 +105,7 @@ class Training:
         batch = self.batches.draw(self.stage)
         info = StepInfo(self.generator, self.update, self.stage.updates)
         with dense_steps(self.method) if self.dense else nullcontext():
-            terms = self.method(batch, info)
-        loss = weighted_sum(terms, self.method.weights(info))
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
-        self.method.after_update(info)
+            terms, _ = take_step(self.method, self.optimiser, self.config.optimiser, batch, info)
         self.update += 1
         return {name: term.detach() for name, term in terms.items()}
 
