@@ -76,9 +76,7 @@ def cache_key(cases: Sequence[Case], plan: Plan) -> str:
         plan: Plan that they are preprocessed by.
     """
     facts: list[object] = [CACHE_VERSION, plan.model_dump(mode="json", exclude={"notes", "ceiling"})]
-    for case in cases:
-        files = [*case.images, *([case.label] if case.label else [])]
-        facts.append([(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
+    facts += [[(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in case.files] for case in cases]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

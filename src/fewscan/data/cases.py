@@ -30,6 +30,11 @@ class Case:
     label: Path | None
     patient: str
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Paths of all files of the case, the images' first, and the label's where it may be read."""
+        return (*self.images, *([self.label] if self.label is not None else []))
+
 
 def notes_on_folders(inputs: Sequence[Path]) -> list[Fault]:
     """The files of each folder that are no scans."""

@@ -208,7 +208,7 @@ def file_states(case: Case) -> tuple[FileState, ...]:
     Args:
         case: Case whose files need not all be there.
     """
-    return tuple(_state(path) for path in (*case.images, *([case.label] if case.label is not None else [])))
+    return tuple(_state(path) for path in case.files)
 
 
 def _state(path: Path) -> FileState:

@@ -132,7 +132,7 @@ def check_facts(
 def list_files(index: DatasetIndex, split: Split) -> dict[str, list[int]]:
     """Size and time of change (ns) of every file that training and validation read, by its path in the data set."""
     cases = (*split.train, *split.val)
-    paths = [path for case in cases for path in (*case.images, *([case.label] if case.label else []))]
+    paths = [path for case in cases for path in case.files]
     facts = {path: path.stat() for path in sorted(paths)}
     return {
         path.relative_to(index.root).as_posix(): [found.st_size, found.st_mtime_ns] for path, found in facts.items()
