@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewscan.classes import IGNORED
+from fewscan.classes import IGNORED, count_numbers
 from fewscan.data.assembler import largest
 from fewscan.data.cases import Case
 from fewscan.data.plans.base import Plan
@@ -88,9 +88,8 @@ def measure_ceiling(
 
 
 def _count(mask: np.ndarray, classes: int) -> np.ndarray:
-    """Voxels of the classes 1 to `classes`; slice by slice, since counting takes eight times the memory of a mask."""
-    counts = [np.bincount(row.ravel(), minlength=classes + 1)[1 : classes + 1] for row in mask]
-    return np.sum(counts, axis=0)
+    """Voxels of the classes 1 to `classes`."""
+    return count_numbers(mask, classes + 1)[1 : classes + 1]
 
 
 def describe(ceiling: Ceiling, plan: Plan) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
+from fewscan.classes import count_numbers
 from fewscan.io.geometry import Geometry
 
 INTENSITY_SAMPLES = 10_000
@@ -104,6 +105,5 @@ def measure_foreground(label: UInt8[np.ndarray, "z y x"], geometry: Geometry, n_
         (shown,) = np.nonzero(label.any(axis=others))
         lower.append(float((shown[0] - side / 2) * spacing))
         upper.append(float((shown[-1] + 1 - side / 2) * spacing))
-    # Slice by slice: counting takes eight times the memory of what is counted.
-    voxels = np.sum([np.bincount(row.ravel(), minlength=n_classes) for row in label], axis=0)
+    voxels = count_numbers(label, n_classes)
     return Foreground((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]), tuple(int(v) for v in voxels))

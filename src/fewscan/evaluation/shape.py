@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import model_validator
 from scipy import ndimage
 
+from fewscan.classes import Classes, count_numbers
 from fewscan.settings import Positive, StrictModel
 
 UNITS = {"volume_ml": " ml", "components": "", "extent": "", "slice_share": ""}
@@ -177,3 +178,21 @@ def _of_class(shape: Shape | None, wanted: Expected, name: str) -> Outlier:
         text = f"{name}: {WORDS[measure]} {value:.3g}{unit}, labelled {known.lowest:.3g} to {known.highest:.3g}{unit}"
         found.append(Outlier(score, text if score else ""))
     return max(found, key=lambda outlier: outlier.score)
+
+
+def region_volumes_ml(mask: np.ndarray, spacing_mm: Sequence[float], classes: Classes) -> dict[str, float]:
+    """Measure the volume, in millilitres, of every scored class or region of a mask.
+
+    Args:
+        mask: Numbers inside (z, y, x), without ignored voxels.
+        spacing_mm: Sides of a voxel.
+        classes: Classes of the mask.
+
+    >>> region_volumes_ml(np.ones((1, 10, 10), np.uint8), (1, 2, 5), Classes.consecutive(("background", "LV")))
+    {'LV': 1.0}
+    """
+    counts, voxel_ml = count_numbers(mask, len(classes.names)), math.prod(spacing_mm) / 1000
+    return {
+        region.name: float(np.take(counts, numbers).sum()) * voxel_ml
+        for region, numbers in zip(classes.scored, classes.parts, strict=True)
+    }

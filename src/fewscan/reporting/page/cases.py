@@ -16,6 +16,7 @@ from fewscan.data.survey import LabelSurvey
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Estimate
 from fewscan.evaluation.quality_table import QualityRow
+from fewscan.evaluation.shape import region_volumes_ml
 from fewscan.evaluation.summary import mean_of_defined
 from fewscan.io.geometry import Geometry
 from fewscan.io.orientation import upright
@@ -142,18 +143,13 @@ def _make_card(case: CaseFiles, classes: Classes, slice_axis: int, most_voxels: 
     grey = to_bytes(image.array[crop.slices])
     volumes = {"image": grey} | {name: mask[crop.slices] for name, mask in masks.items()}
     number = telling_slice(masks, slice_axis)
-    voxel_ml = float(np.prod(image.geometry.spacing_mm)) / 1000
-    counts = np.bincount(masks["prediction"].ravel(), minlength=len(classes.names))
     return Card(
         files=case,
         thumbnail=_thumbnail(case, image.array, masks, image.geometry, slice_axis, number),
         slice_number=number,
         focus=_focus(masks, image.geometry, slice_axis),
         volumes={name: nifti_base64(volume, image.geometry, crop) for name, volume in volumes.items()},
-        millilitres={
-            region.name: float(counts[list(numbers)].sum()) * voxel_ml
-            for region, numbers in zip(classes.scored, classes.parts, strict=True)
-        },
+        millilitres=region_volumes_ml(masks["prediction"], image.geometry.spacing_mm, classes),
         coarser=crop.step,
     )
 
