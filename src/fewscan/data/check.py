@@ -201,6 +201,16 @@ def check_header(path: Path, geometry: Geometry, image: Geometry | None, classes
     ]
 
 
+def no_foreground(index: DatasetIndex) -> Fault:
+    """Say that no label of a training case shows anything.
+
+    Args:
+        index: Data set of the labels.
+    """
+    problem = "none of the labelled training cases contains a foreground voxel"
+    return Fault(str(index.root), problem, "Label at least one case, or name others with --labelled-list")
+
+
 def find_unseen(index: DatasetIndex, shown: Sequence[frozenset[int] | None]) -> list[Fault]:
     """List classes that no label of a training case shows.
 
@@ -216,8 +226,7 @@ def find_unseen(index: DatasetIndex, shown: Sequence[frozenset[int] | None]) -> 
     classes = list(zip(index.classes.names, index.classes.numbers, strict=True))[1:]
     unseen = [f"{name} ({number})" for name, number in classes if number not in seen]
     if len(unseen) == len(classes):
-        problem = "none of the labelled training cases contains a foreground voxel"
-        return [Fault(str(index.root), problem, "Label at least one case, or name others with --labelled-list")]
+        return [no_foreground(index)]
     if not unseen:
         return []
     problem = f"no labelled training case shows {abbreviate(unseen)}"

@@ -16,10 +16,12 @@ from pydantic import Field, model_validator
 
 from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, Region
 from fewscan.data.assembler import Assembler, Decode
+from fewscan.data.check import no_foreground
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import SEMANTIC, DatasetIndex
 from fewscan.data.patches import cut, extents
 from fewscan.data.store import Store
+from fewscan.errors import DataError
 from fewscan.io.geometry import Geometry
 from fewscan.settings import Positive, Settings, Share, StrictModel
 
@@ -343,6 +345,32 @@ def round_up(sides: tuple[int, ...], spacing_mm: tuple[float, ...] | None, divis
         if rounded == sides:
             return sides
         sides = rounded
+
+
+def field_of_view_mm(
+    index: DatasetIndex, fingerprint: Fingerprint, margin: float | None
+) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, " 3"]]:
+    """Measure how far a network has to see, and how far scans reach, around the centre of a scan.
+
+    Args:
+        index: Data set, for the message.
+        fingerprint: Shapes, spacings and anatomy of its training cases.
+        margin: Margin around the labelled foreground as a share of its extent; with n labelled cases it is
+            margin · (1 + 2/n), since few cases say little about the others. None: all of the scans is wanted.
+
+    Returns:
+        Field of view and scans' extent along each array axis.
+
+    Raises:
+        DataError: No labelled case shows any foreground.
+    """
+    if not fingerprint.foregrounds:
+        raise DataError([no_foreground(index)])
+    extent = fingerprint.largest_extent_mm
+    if margin is None:
+        return extent, extent
+    wanted = fingerprint.anatomy_mm * (1 + margin * (1 + 2 / len(fingerprint.foregrounds)))
+    return np.minimum(extent, wanted), extent
 
 
 def common_fields(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSettings) -> dict[str, Any]:

@@ -6,12 +6,12 @@ import math
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
-from fewscan.data.plans.base import Divisors, PlanSettings, round_up
-from fewscan.errors import DataError
+from fewscan.data.plans.base import Divisors, PlanSettings, field_of_view_mm, round_up
 from fewscan.io.orientation import SLICE_AXES
 from fewscan.settings import NonNegative
 from fewscan.words import abbreviate
@@ -78,19 +78,17 @@ def choose_view(index: DatasetIndex, fingerprint: Fingerprint, settings: SliceSe
     Raises:
         DataError: No labelled case shows any foreground.
     """
-    if not fingerprint.foregrounds:
-        raise DataError.of(
-            index.root,
-            "none of the labelled training cases contains a foreground voxel",
-            "Label at least one case, or name others with --labelled-list",
-        )
+    margin = settings.margin if settings.view == "anatomy" else None
+    view, extent = field_of_view_mm(index, fingerprint, margin)
     axis, why = choose_slice_axis(fingerprint, settings)
     if settings.view == "stretch":
         height, width = round_up((settings.size, settings.size), None, divisors)
         size, spacing = (height, width), None
         notes = [f"slices are resized to {height}×{width} pixels whatever their spacing"]
     else:
-        size, spacing, notes = _fit_view(fingerprint, settings, axis, divisors)
+        seen, reached = np.delete(view, axis), np.delete(extent, axis)
+        native = float(np.delete(fingerprint.median_spacing_mm, axis).min())
+        size, spacing, notes = _fit_view(seen, reached, native, settings.size, divisors)
     return View(axis, size, spacing, (why, *_cut_across(fingerprint, axis), *notes))
 
 
@@ -131,16 +129,10 @@ def _cut_across(fingerprint: Fingerprint, axis: int) -> list[str]:
 
 
 def _fit_view(
-    fingerprint: Fingerprint, settings: SliceSettings, axis: int, divisors: Divisors
+    view: Float[np.ndarray, " 2"], extent: Float[np.ndarray, " 2"], native: float, longest: int, divisors: Divisors
 ) -> tuple[tuple[int, int], tuple[float, float], list[str]]:
-    in_plane = [a for a in range(3) if a != axis]
-    extent = fingerprint.largest_extent_mm[in_plane]
-    view = extent
-    if settings.view == "anatomy":
-        margin = settings.margin * (1 + 2 / len(fingerprint.foregrounds))
-        view = np.minimum(extent, fingerprint.anatomy_mm[in_plane] * (1 + margin))
-    native = float(fingerprint.median_spacing_mm[in_plane].min())
-    pixel = max(float(view.max()) / settings.size, native)
+    """Size of slices, of their pixels, and why: pixels as small as the scans' own, or as the longest side allows."""
+    pixel = max(float(view.max()) / longest, native)
     needed = tuple(max(1, math.ceil(v / pixel - 1e-6)) for v in view)
     height, width = round_up(needed, (pixel, pixel), divisors)
     notes = [

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
-from fewscan.data.plans.base import Divisors, PlanSettings, Shape, round_up
-from fewscan.errors import ConfigError, DataError
+from fewscan.data.plans.base import Divisors, PlanSettings, Shape, field_of_view_mm, round_up
+from fewscan.errors import ConfigError
 from fewscan.settings import NonNegative, Share
 
 # nnU-Net's rule: an axis so much coarser than the others, with so many voxels fewer, gets a spacing of its own.
@@ -86,17 +86,8 @@ def choose_view(index: DatasetIndex, fingerprint: Fingerprint, settings: VolumeS
         DataError: No labelled case shows any foreground.
         ConfigError: The smallest patch of the network has more voxels than there may be.
     """
-    if not fingerprint.foregrounds:
-        raise DataError.of(
-            index.root,
-            "none of the labelled training cases contains a foreground voxel",
-            "Label at least one case, or name others with --labelled-list",
-        )
-    extent = fingerprint.largest_extent_mm
-    view = extent
-    if settings.view == "anatomy":
-        margin = settings.margin * (1 + 2 / len(fingerprint.foregrounds))
-        view = np.minimum(extent, fingerprint.anatomy_mm * (1 + margin))
+    margin = settings.margin if settings.view == "anatomy" else None
+    view, extent = field_of_view_mm(index, fingerprint, margin)
     native = native_spacing(fingerprint)
     seen = (
         f"field of view {_by(view, '.0f')} mm around the centre of the scan (scans reach {_by(extent, '.0f')} mm); "
