@@ -49,7 +49,7 @@ def scans(folder, sizes, side=12):
 
 
 def assess(cases, folder, network, second=None, expected=None, views=()):
-    observer = QualityObserver(PLAN, second, expected, averaged=bool(views))
+    observer = QualityObserver(PLAN, second, expected)
     job = predict_cases(Predictor((network,), views), PLAN, cases, folder, CPU, observer=observer)
     return {case.name: observer.take(case) for case, _ in job}
 

@@ -81,6 +81,6 @@ def predict(
             device=where,
             tta=tta,
             save_probabilities=save_probabilities,
-            assessor=QualityAssessor(source, card, where, tta, reporter) if quality else None,
+            assessor=QualityAssessor(source, card, where, reporter) if quality else None,
             reporter=reporter,
         )

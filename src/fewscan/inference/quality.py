@@ -72,7 +72,6 @@ class QualityObserver:
         plan: of the model.
         second: the method's other network, on the device; None: no agreement between networks.
         expected: shapes of the labelled cases; None: no outliers.
-        averaged: whether the prediction is averaged over views.
     """
 
     def __init__(
@@ -80,12 +79,10 @@ class QualityObserver:
         plan: Plan,
         second: SegmentationNetwork | None = None,
         expected: Mapping[int, Expected] | None = None,
-        averaged: bool = False,
     ) -> None:
         self.plan = plan
         self.second = second
         self.expected = expected
-        self.averaged = averaged
         views = augmentation_views(False, plan.ndim, plan.turning_planes)
         self._view = next((view for view in views if view.degrees), None)
         self._tallies: defaultdict[str, _Tally] = defaultdict(_Tally)
@@ -113,7 +110,7 @@ class QualityObserver:
     def on_block(self, predictor: Predictor, block: ScanBlock, probs: Tensor) -> None:
         """Sum up the entropy, and compare with the other network and the turned view."""
         plain = replace(predictor, views=())
-        if self.averaged:
+        if predictor.views:
             probs = plain.probabilities(block.images)
         mask, shares = probs.argmax(dim=1), block.voxel_shares()
         shows = (mask > 0).flatten(1).any(dim=1)

@@ -77,16 +77,13 @@ class QualityAssessor:
         run: the model's folder.
         card: of the model.
         device: of the network.
-        averaged: whether the prediction is averaged over views.
         reporter: where to speak.
 
     Raises:
         DataError: a file of the run is damaged.
     """
 
-    def __init__(
-        self, run: RunFolder, card: ModelCard, device: torch.device, averaged: bool, reporter: Reporter
-    ) -> None:
+    def __init__(self, run: RunFolder, card: ModelCard, device: torch.device, reporter: Reporter) -> None:
         self.quality = read_quality_model(run)
         self.reporter = reporter
         self.rows: list[QualityRow] = []
@@ -94,7 +91,7 @@ class QualityAssessor:
         expected = self.quality.expected if self.quality is not None else None
         if expected is not None and sorted(expected) != list(range(1, len(card.plan.class_names))):
             raise DataError.of(run.quality, "is of other classes than model.json", "Take all files from the same run")
-        self.observer = QualityObserver(card.plan, second, expected, averaged)
+        self.observer = QualityObserver(card.plan, second, expected)
         if self.quality is None:
             reporter.say(f"{run.quality} is not there: signals of quality, but no estimate and no outliers")
         elif not self.quality.calibrations:
