@@ -8,22 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fewscan.data.assembler import Assembled
 from fewscan.data.cases import Case
 from fewscan.data.patches import Patches, Pool, cut, overlap, voxel_shares
 from fewscan.data.plans.base import Plan
 from fewscan.data.preprocess import load_canvas
 from fewscan.errors import DataError
-from fewscan.io.endings import scan_ending
-from fewscan.io.files import atomic_path
-from fewscan.io.geometry import MARK
-from fewscan.io.scans import write_scan
 from fewscan.memory import WHAT_HELPS
 from fewscan.tasks.base import task_of
 
@@ -93,18 +87,6 @@ class ScanInWork:
     def take(self, first: int, probs: np.ndarray) -> None:
         """Take in the probabilities (b, k, *size) of the patches from number `first` on."""
         self.assembler.add(probs, self.starts[first : first + len(probs)])
-
-    def write(self, found: Assembled, destination: Path, ending: str | None) -> Path:
-        """Write `CASE` + ending, the image's own where it is None, and `CASE.npz` where probabilities were kept.
-
-        The mask has the numbers of the training's masks; the probabilities are in the order of the class names.
-        """
-        path = destination / f"{self.case.name}{ending or scan_ending(self.case.images[0])}"
-        write_scan(path, self.plan.classes.from_inside(found.mask), self.geometry, predicted=True)
-        if found.probabilities is not None:
-            with atomic_path(destination / f"{self.case.name}.npz") as beside:
-                np.savez_compressed(beside, probabilities=found.probabilities, **{MARK: True})
-        return path
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,10 @@ from fewscan.data.plans.base import Plan
 from fewscan.errors import DataError, WriteError
 from fewscan.inference.batches import Piece, Refusal, ScanBlock, ScanInWork, read_ahead, scan_blocks
 from fewscan.inference.predictor import Predictor
-from fewscan.io.files import make_folder
-from fewscan.io.geometry import Geometry
+from fewscan.io.endings import scan_ending
+from fewscan.io.files import atomic_path, make_folder
+from fewscan.io.geometry import MARK, Geometry
+from fewscan.io.scans import write_scan
 
 # Blocks that wait for resampling and writing before the network waits for them.
 WAITING_BLOCKS = 4
@@ -79,7 +81,7 @@ def predict_cases(
     def write(scan: ScanInWork, found: Assembled) -> Path:
         if observer is not None:
             observer.on_mask(scan.case, found.mask, scan.geometry)
-        return scan.write(found, destination, ending)
+        return _write(scan, found, destination, ending)
 
     def finish(piece: Piece, probs: np.ndarray) -> Path | ScanInWork | None:
         piece.scan.take(piece.first, probs)
@@ -126,3 +128,17 @@ def _look_around(predictor: Predictor, scan: ScanInWork, device: torch.device, k
         for piece, probs in block.split(predictor.probabilities(block.images).cpu().numpy()):
             whole.take(piece.first, probs)
     return whole
+
+
+def _write(scan: ScanInWork, found: Assembled, destination: Path, ending: str | None) -> Path:
+    """Write `CASE` + ending, the image's own where it is None, and `CASE.npz` where probabilities were kept.
+
+    The mask has the numbers of the training's masks; the probabilities are in the order of the class names.
+    """
+    case = scan.case
+    path = destination / f"{case.name}{ending or scan_ending(case.images[0])}"
+    write_scan(path, scan.plan.classes.from_inside(found.mask), scan.geometry, predicted=True)
+    if found.probabilities is not None:
+        with atomic_path(destination / f"{case.name}.npz") as beside:
+            np.savez_compressed(beside, probabilities=found.probabilities, **{MARK: True})
+    return path
