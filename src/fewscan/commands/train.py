@@ -57,7 +57,7 @@ def train(
         settings: changes to the recipe, each `key=value`.
         dims: axes of the network's input: 2, slices; 3, volumes; auto, whichever suits spacings and shapes of the
             scans; None: as `plan.kind` says, which is slices unless it is set.
-        seed: seed, 0 or more, of initial weights, order of slices, augmentation and dropout.
+        seed: seed, 0 or more, of initial weights, order of patches, augmentation and dropout.
         device: where to compute: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
         cache: folder for the preprocessed scans, which runs may share; None: `cache/` in the run.
         reporter: where progress and decisions are shown; None: nowhere.
@@ -85,10 +85,10 @@ def train(
     check_users(callbacks)
     reporter = reporter or Reporter(quiet=True)
     folder = RunFolder(Path(output))
-    slices = Path(cache) if cache is not None else folder.cache
+    canvases = Path(cache) if cache is not None else folder.cache
     with launched(device) as launch:
         if launch.is_worker:
-            run_worker(launch, folder, slices)
+            run_worker(launch, folder, canvases)
             return Run(folder.path)
         kind = launch.device.type
         choices = load_choices(dims, lambda plan: load_config(recipe, settings, kind, plan, method=method, seed=seed))
@@ -119,5 +119,5 @@ def train(
                 write_facts(folder, config, plan, split, index)
             write_survey(folder.survey, survey, index)
             remove_leftovers(folder.path)
-            run_job(Job(config, plan, index, split, survey, folder, slices, reporter, callbacks), launch)
+            run_job(Job(config, plan, index, split, survey, folder, canvases, reporter, callbacks), launch)
     return Run(folder.path)
