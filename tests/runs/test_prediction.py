@@ -153,7 +153,7 @@ def test_a_mask_that_cannot_be_written_leaves_out_its_scan_alone(run, tmp_path, 
             raise DataError.of(path, "its axes cannot be held", "Save the scan as .nii.gz")
         write_scan(path, *arguments, **options)
 
-    monkeypatch.setattr("fewscan.inference.batches.write_scan", write)
+    monkeypatch.setattr("fewscan.inference.predict.write_scan", write)
     with pytest.raises(DataError, match="no mask for 1 of the scans"):
         predict(run, [tmp_path / "in"], tmp_path / "out")
     assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "failed.json", "quality.csv", "volumes.csv"]
