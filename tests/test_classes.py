@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -19,18 +21,18 @@ from fewscan.errors import DataError
         ({"air": 0, "2": 1, "1": 2}, ("air", "2", "1")),
     ],
 )
-def test_every_spelling_of_consecutive_classes_is_read(labels, names):
+def test_every_spelling_of_consecutive_classes_is_read(labels, names) -> None:
     assert parse_classes(labels) == Classes.consecutive(names)
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_more_than_ten_classes_keep_the_order_of_their_numbers(turned):
+def test_more_than_ten_classes_keep_the_order_of_their_numbers(turned) -> None:
     pairs = {f"organ {i}": i for i in range(40)}
     labels = {str(i): name for name, i in pairs.items()} if turned else pairs
     assert parse_classes(labels).names == tuple(pairs)
 
 
-def test_numbers_with_gaps_are_consecutive_inside_and_come_back():
+def test_numbers_with_gaps_are_consecutive_inside_and_come_back() -> None:
     classes = parse_classes({"0": "background", "500": "right", "7": "left"})
     assert classes.names == ("background", "left", "right")
     mask = np.array([[0, 7], [500, 7]])
@@ -42,7 +44,7 @@ def test_numbers_with_gaps_are_consecutive_inside_and_come_back():
     assert [part.numbers for part in classes.scored] == [(7,), (500,)]
 
 
-def test_ignore_is_no_class():
+def test_ignore_is_no_class() -> None:
     classes = parse_classes({"background": 0, "organ": 1, "ignore": 2})
     assert (classes.names, classes.ignored) == (("background", "organ"), 2)
     assert classes.to_inside(np.array([0, 1, 2]), "a.nii").tolist() == [0, 1, IGNORED]
@@ -50,7 +52,7 @@ def test_ignore_is_no_class():
     assert parse_classes({"0": "background", "1": "organ", "9": "Ignore"}).ignored == 9
 
 
-def test_regions_are_trained_by_their_parts():
+def test_regions_are_trained_by_their_parts() -> None:
     labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3, "ignore": 4}
     classes = parse_classes(labels)
     assert classes.names == ("background", "label 1", "label 2", "enhancing")
@@ -90,24 +92,24 @@ def test_regions_are_trained_by_their_parts():
         ({str(i): f"s{i}" for i in range(256)}, "has 256 classes, more than 255"),
     ],
 )
-def test_what_cannot_be_understood_is_refused_with_words(labels, words):
+def test_what_cannot_be_understood_is_refused_with_words(labels, words) -> None:
     with pytest.raises(DataError, match=words) as error:
         parse_classes(labels)
     assert str(error.value).startswith("dataset.json: ")
 
 
 @pytest.mark.parametrize("value", [-1, 3, 70_000])
-def test_a_number_that_is_no_class_is_refused(value):
+def test_a_number_that_is_no_class_is_refused(value) -> None:
     with pytest.raises(DataError, match=rf"a\.nii: label values \[{value}\] are no classes \(0 to 1\)"):
         Classes.consecutive(("background", "organ")).to_inside(np.array([0, 1, value]), "a.nii")
 
 
-def test_numbers_are_described():
+def test_numbers_are_described() -> None:
     assert describe(Classes.consecutive(("background", "a", "b"))) == "0 to 2"
     assert describe(parse_classes({"a": 1, "b": 5, "ignore": 9})) == "0, 1, 5, 9"
     assert describe(parse_classes({f"a{i}": 2 * i for i in range(1, 30)})).endswith("18, ... 58")
 
 
-def test_what_is_wrong_is_told_of_the_file_that_was_read(tmp_path):
+def test_what_is_wrong_is_told_of_the_file_that_was_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf'^{tmp_path}/dataset\.json: no "labels"'):
         parse_classes(None, tmp_path / "dataset.json")

@@ -20,7 +20,7 @@ from support.scans import PLAN
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("method", METHODS.built_in)
-def test_recipes_are_valid_and_survive_saving(recipe, device, method):
+def test_recipes_are_valid_and_survive_saving(recipe, device, method) -> None:
     config = load_config(recipe, (), device, method=method, seed=3)
     saved = yaml.safe_load(config.to_yaml())
     again = Config.model_validate(saved)
@@ -29,7 +29,7 @@ def test_recipes_are_valid_and_survive_saving(recipe, device, method):
     assert saved["seed"] == 3
 
 
-def test_paper_recipe_is_the_published_one():
+def test_paper_recipe_is_the_published_one() -> None:
     config = load_config("paper")
     assert (config.plan.size, config.plan.view, config.plan.normalisation) == (256, "stretch", "minmax")
     assert (config.optimiser.learning_rate, config.optimiser.weight_decay) == (0.01, 1e-4)
@@ -50,11 +50,11 @@ def test_paper_recipe_is_the_published_one():
     assert {key: getattr(settings, key) for key in published} == published
 
 
-def test_auto_depends_on_the_device():
+def test_auto_depends_on_the_device() -> None:
     assert load_config("auto", (), "cpu").plan.size < load_config("auto", (), "cuda").plan.size
 
 
-def test_recipes_have_settings_for_each_kind_of_plan_and_device_below_the_users_own():
+def test_recipes_have_settings_for_each_kind_of_plan_and_device_below_the_users_own() -> None:
     for recipe, device in (("quick", "cpu"), ("quick", "cuda"), ("auto", "cpu")):
         config = load_config(recipe, ["plan.kind=volumes"], device)
         assert config.plan.kind == "volumes"
@@ -73,12 +73,12 @@ def test_recipes_have_settings_for_each_kind_of_plan_and_device_below_the_users_
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("method", METHODS.built_in)
-def test_recipes_for_volumes_are_valid_for_every_method(recipe, device, method):
+def test_recipes_for_volumes_are_valid_for_every_method(recipe, device, method) -> None:
     config = load_config(recipe, (), device, plan_kind="volumes", method=method)
     assert Config.model_validate(yaml.safe_load(config.to_yaml())).plan == config.plan
 
 
-def test_assignments():
+def test_assignments() -> None:
     config = load_config("quick", ["optimiser.learning_rate=0.5", "methods.action.use_anco=false", "plan.view=whole"])
     assert config.optimiser.learning_rate == 0.5
     assert config.method_settings().use_anco is False
@@ -97,12 +97,12 @@ def test_assignments():
         (["plan.size=[1"], "cannot be read as a value"),
     ],
 )
-def test_bad_settings_are_named(assignments, message):
+def test_bad_settings_are_named(assignments, message) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config("quick", assignments, seed=0)
 
 
-def test_unknown_names():
+def test_unknown_names() -> None:
     with pytest.raises(ConfigError, match="no recipe named 'quik'"):
         recipe_text("quik")
     with pytest.raises(ConfigError, match=r"no method named 'actoin'. Did you mean action"):
@@ -116,7 +116,7 @@ def models(model: type[BaseModel]):
             yield from models(field.annotation)
 
 
-def test_every_setting_is_read_somewhere():
+def test_every_setting_is_read_somewhere() -> None:
     source = Path(fewscan.__file__).parent
     read = {
         node.attr
@@ -139,7 +139,7 @@ def test_every_setting_is_read_somewhere():
 FRAGMENT = re.compile(r"(of|at|in|as|by|for|from|between|that|those|which|also|it|its|and|or)\b", re.IGNORECASE)
 
 
-def test_every_description_of_a_setting_is_a_phrase_that_stands_alone():
+def test_every_description_of_a_setting_is_a_phrase_that_stands_alone() -> None:
     parts = [registry.find(name).Settings for registry in (METHODS, NETWORKS, PLANS) for name in registry.built_in]
     fields = {
         f"{model.__name__}.{name}": field
@@ -172,18 +172,18 @@ def test_every_description_of_a_setting_is_a_phrase_that_stands_alone():
         ("methods.action.pretraining.global.update=3", "methods.action.pretraining.global.updates"),
     ],
 )
-def test_a_setting_that_is_none_names_the_nearest(assignment, meant):
+def test_a_setting_that_is_none_names_the_nearest(assignment, meant) -> None:
     with pytest.raises(ConfigError, match=rf"Did you mean {re.escape(meant)}\?"):
         load_config("quick", [assignment])
 
 
-def test_sections_of_methods_that_are_not_chosen_are_checked_too():
+def test_sections_of_methods_that_are_not_chosen_are_checked_too() -> None:
     for setting in ("methods.fixmatch.speed", "methods.action.quries", "methods.action.pretraining.local.update"):
         with pytest.raises(ConfigError, match=rf"{re.escape(setting)}: Extra inputs are not permitted"):
             load_config("quick", [f"{setting}=3"], method="supervised")
 
 
-def test_a_runs_settings_may_begin_with_a_byte_order_mark_and_are_plain(tmp_path):
+def test_a_runs_settings_may_begin_with_a_byte_order_mark_and_are_plain(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("method: action\n", encoding="utf-8-sig")
     assert read_settings(path) == {"method": "action"}
@@ -232,7 +232,7 @@ class Deeper(SlicePlan):
 
 
 @pytest.fixture
-def outside(tmp_path, monkeypatch):
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The name of a module in the current folder; forgotten afterwards."""
     name = f"outside_{tmp_path.name}"
     (tmp_path / f"{name}.py").write_text(OUTSIDE)
@@ -246,7 +246,7 @@ def outside(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_network_from_outside_has_its_own_settings_in_any_recipe(outside, recipe):
+def test_a_network_from_outside_has_its_own_settings_in_any_recipe(outside, recipe) -> None:
     config = load_config(recipe, ["network.width=4", f"network.kind={outside}:Own"])
     assert config.network.model_dump() == {"kind": f"{outside}:Own", "width": 4}
     assert config.network.stride == 3
@@ -258,7 +258,7 @@ def test_a_network_from_outside_has_its_own_settings_in_any_recipe(outside, reci
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_plan_from_outside_has_its_own_settings_and_those_that_it_inherits(outside, recipe):
+def test_a_plan_from_outside_has_its_own_settings_and_those_that_it_inherits(outside, recipe) -> None:
     usual = load_config(recipe).plan.model_dump()
     deep = load_config(recipe, ["plan.depth=4", f"plan.kind={outside}:Deep"])
     shared = {"kind": f"{outside}:Deep", "normalisation": usual["normalisation"], "depth": 4}
@@ -272,7 +272,7 @@ def test_a_plan_from_outside_has_its_own_settings_and_those_that_it_inherits(out
         load_config(recipe, [f"plan.kind={outside}:Deep", "plan.size=64"])
 
 
-def test_a_method_from_outside_has_a_section_of_its_name(outside):
+def test_a_method_from_outside_has_a_section_of_its_name(outside) -> None:
     name = f"{outside}:Mine"
     config = load_config("quick", [f"methods.{name}.momentum=0.5"], method=name)
     assert config.method_settings().momentum == 0.5
@@ -284,7 +284,7 @@ def test_a_method_from_outside_has_a_section_of_its_name(outside):
         load_config("quick", ["methods." + f"{outside}:Mime.momentum=0.5"])
 
 
-def test_settings_that_are_only_read_import_nothing(outside):
+def test_settings_that_are_only_read_import_nothing(outside) -> None:
     saved = yaml.safe_load(load_config("quick").to_yaml())
     for section, name in (("network", "Own"), ("plan", "Deep")):
         with pytest.raises(ConfigError, match="not known in this process"):
@@ -304,12 +304,12 @@ def test_settings_that_are_only_read_import_nothing(outside):
         ("stages=3", "stages: is now training, and methods.action.pretraining or"),
     ],
 )
-def test_settings_of_older_versions_are_refused_with_their_new_names(assignment, told):
+def test_settings_of_older_versions_are_refused_with_their_new_names(assignment, told) -> None:
     with pytest.raises(ConfigError, match=re.escape(told)):
         load_config("quick", [assignment])
 
 
-def test_every_new_name_of_a_setting_is_one():
+def test_every_new_name_of_a_setting_is_one() -> None:
     trees = [yaml.safe_load(load_config("quick", method=method).to_yaml()) for method in ("action", "action_pp")]
     known = [f"{name}." for tree in trees for name in leaves(tree)]
     words = {word for text in RENAMED.values() for word in re.findall(r"(?:training|methods)(?:\.[a-z_]+)*", text)}
@@ -319,7 +319,7 @@ def test_every_new_name_of_a_setting_is_one():
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_every_method_trains_for_equally_many_updates(recipe, device):
+def test_every_method_trains_for_equally_many_updates(recipe, device) -> None:
     lengths = {}
     for name in METHODS.built_in:
         config = load_config(recipe, (), device, method=name)
@@ -328,8 +328,8 @@ def test_every_method_trains_for_equally_many_updates(recipe, device):
     assert set(lengths.values()) == {config.training.updates}
 
 
-def test_what_is_left_to_the_device_and_the_plan_is_decided_once(monkeypatch):
-    def be_on_a_machine(*, with_bfloat16):
+def test_what_is_left_to_the_device_and_the_plan_is_decided_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def be_on_a_machine(*, with_bfloat16) -> None:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": with_bfloat16})
 
     be_on_a_machine(with_bfloat16=True)
@@ -343,7 +343,7 @@ def test_what_is_left_to_the_device_and_the_plan_is_decided_once(monkeypatch):
     assert config.resolved(PLAN, cpu).precision == "float32"
 
 
-def test_pretraining_is_a_part_of_the_training():
+def test_pretraining_is_a_part_of_the_training() -> None:
     longer = ["training.updates=5", "methods.action.pretraining.local.updates=6"]
     with pytest.raises(ConfigError, match=r"methods\.action\.pretraining: .*0 \+ 6 updates.*training\.updates=5"):
         load_config("quick", longer)

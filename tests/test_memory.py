@@ -5,6 +5,7 @@ import os
 import subprocess
 import zlib
 from pathlib import Path
+from typing import NoReturn
 
 import nibabel
 import numpy as np
@@ -33,7 +34,7 @@ def machine(root, cgroup="", mounts="", left=8 * GIB):
     return root
 
 
-def group(folder, names, limit, usage, inactive=0, active=0):
+def group(folder, names, limit, usage, inactive=0, active=0) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in zip(names[:2], (limit, usage), strict=True):
         (folder / name).write_text(f"{value}\n")
@@ -44,17 +45,17 @@ MOUNT_1 = "33 24 0:28 {root} /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup
 MOUNT_2 = "30 24 0:26 {root} /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgroup2 rw\n"
 
 
-def test_without_containers_it_is_what_the_machine_has_page_cache_included(tmp_path):
+def test_without_containers_it_is_what_the_machine_has_page_cache_included(tmp_path: Path) -> None:
     assert available_bytes(machine(tmp_path)) == 8 * GIB
 
 
-def test_of_version_1_the_limit_less_what_is_used_without_page_cache(tmp_path):
+def test_of_version_1_the_limit_less_what_is_used_without_page_cache(tmp_path: Path) -> None:
     root = machine(tmp_path, "9:cpu:/\n4:memory:/job\n0::/\n", MOUNT_1.format(root="/"))
     group(root / "sys/fs/cgroup/memory/job", V1, 2 * GIB, 1536 * MIB, 512 * MIB, 256 * MIB)
     assert available_bytes(root) == 2 * GIB - 768 * MIB
 
 
-def test_of_version_2_the_narrowest_of_nested_groups(tmp_path):
+def test_of_version_2_the_narrowest_of_nested_groups(tmp_path: Path) -> None:
     root = machine(tmp_path, "0::/user/job/step\n", MOUNT_2.format(root="/"))
     groups = root / "sys/fs/cgroup"
     group(groups / "user/job/step", V2, "max", 100 * MIB)
@@ -74,20 +75,20 @@ def test_of_version_2_the_narrowest_of_nested_groups(tmp_path):
         ("0::/../elsewhere\n", MOUNT_2.format(root="/"), "sys/fs/cgroup", V2),
     ],
 )
-def test_a_container_that_sees_its_own_group_as_the_topmost(tmp_path, cgroup, mount, folder, names):
+def test_a_container_that_sees_its_own_group_as_the_topmost(tmp_path: Path, cgroup, mount, folder, names) -> None:
     root = machine(tmp_path, cgroup, mount)
     group(root / folder, names, GIB, 300 * MIB)
     assert available_bytes(root) == 724 * MIB
 
 
-def test_a_group_of_both_versions_at_once_and_a_limit_that_is_none(tmp_path):
+def test_a_group_of_both_versions_at_once_and_a_limit_that_is_none(tmp_path: Path) -> None:
     root = machine(tmp_path, "4:cpu,memory:/a\n0::/b\n", MOUNT_1.format(root="/") + MOUNT_2.format(root="/"))
     group(root / "sys/fs/cgroup/memory/a", V1, 9223372036854771712, GIB)
     group(root / "sys/fs/cgroup/b", V2, "max", GIB)
     assert available_bytes(root) == 8 * GIB
 
 
-def test_more_used_than_allowed_leaves_nothing(tmp_path):
+def test_more_used_than_allowed_leaves_nothing(tmp_path: Path) -> None:
     root = machine(tmp_path, "0::/\n", MOUNT_2.format(root="/"))
     group(root / "sys/fs/cgroup", V2, GIB, GIB + MIB)
     assert available_bytes(root) == 0
@@ -103,7 +104,7 @@ Pages purgeable:                            100.
 """
 
 
-def test_macos_has_neither_avphys_pages_nor_proc(tmp_path, monkeypatch):
+def test_macos_has_neither_avphys_pages_nor_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.sysconf
 
     def sysconf(name):
@@ -117,7 +118,7 @@ def test_macos_has_neither_avphys_pages_nor_proc(tmp_path, monkeypatch):
     assert available_bytes(tmp_path) == 16384 * 40600
     assert free_bytes(torch.device("cpu")) > 0
 
-    def missing(*_, **__):
+    def missing(*_, **__) -> NoReturn:
         raise FileNotFoundError("vm_stat")
 
     monkeypatch.setattr(subprocess, "run", missing)
@@ -128,7 +129,7 @@ def _zeros(packer, count):
     return b"".join(packer.compress(bytes(MIB)) for _ in range(count)) + packer.flush()
 
 
-def _large(path: Path, mebibytes=128):
+def _large(path: Path, mebibytes=128) -> None:
     """A scan of zeros that packs well, in the format of the name."""
     sides = f"1024 1024 {mebibytes}"
     if path.name.endswith(".nii.gz"):
@@ -145,7 +146,9 @@ def _large(path: Path, mebibytes=128):
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
-def test_an_archive_that_unpacks_beyond_what_is_left_is_refused_before_it_is_read(tmp_path, monkeypatch, ending):
+def test_an_archive_that_unpacks_beyond_what_is_left_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending
+) -> None:
     path = tmp_path / f"zeros{ending}"
     _large(path)
     assert path.stat().st_size < MIB
@@ -157,7 +160,7 @@ def test_an_archive_that_unpacks_beyond_what_is_left_is_refused_before_it_is_rea
     assert "Crop it" in fault.remedy
 
 
-def test_a_small_scan_is_read_whatever_is_left(tmp_path, monkeypatch):
+def test_a_small_scan_is_read_whatever_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nibabel.save(nibabel.Nifti1Image(np.ones((8, 8, 8), np.uint8), np.eye(4)), tmp_path / "a.nii.gz")
     monkeypatch.setattr(memory, "available_bytes", lambda: 0)
     assert read_scan(tmp_path / "a.nii.gz").array.sum() == 512

@@ -13,7 +13,7 @@ def network() -> nn.Module:
     return module
 
 
-def test_adamw_shrinks_matrices_and_leaves_biases_and_normalisations_alone():
+def test_adamw_shrinks_matrices_and_leaves_biases_and_normalisations_alone() -> None:
     module = network()
     optimiser = make_optimiser(module, OptimiserSettings(kind="adamw", learning_rate=0.1, weight_decay=0.5))
     before = {name: weight.clone() for name, weight in module.named_parameters()}
@@ -26,7 +26,7 @@ def test_adamw_shrinks_matrices_and_leaves_biases_and_normalisations_alone():
         torch.testing.assert_close(after[name], before[name])
 
 
-def test_the_first_step_of_adamw_is_as_long_as_the_rate_whatever_the_gradient():
+def test_the_first_step_of_adamw_is_as_long_as_the_rate_whatever_the_gradient() -> None:
     weight = nn.Parameter(torch.tensor([1.0, 1.0]))
     module = nn.Module()
     module.weight = weight
@@ -36,7 +36,7 @@ def test_the_first_step_of_adamw_is_as_long_as_the_rate_whatever_the_gradient():
     torch.testing.assert_close(weight.detach(), torch.tensor([0.9, 1.1]), atol=1e-5, rtol=0)
 
 
-def test_sgd_counts_the_penalty_with_the_gradient():
+def test_sgd_counts_the_penalty_with_the_gradient() -> None:
     weight = nn.Parameter(torch.tensor([2.0]))
     module = nn.Module()
     module.weight = weight
@@ -47,14 +47,14 @@ def test_sgd_counts_the_penalty_with_the_gradient():
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
-def test_what_takes_no_gradient_is_not_given_to_the_optimiser(kind):
+def test_what_takes_no_gradient_is_not_given_to_the_optimiser(kind) -> None:
     module = network()
     optimiser = make_optimiser(module, OptimiserSettings(kind=kind))
     given = {id(weight) for group in optimiser.param_groups for weight in group["params"]}
     assert given == {id(weight) for weight in module.parameters() if weight.requires_grad}
 
 
-def test_rate_warms_up_and_decays_in_all_groups():
+def test_rate_warms_up_and_decays_in_all_groups() -> None:
     settings = OptimiserSettings(kind="adamw", learning_rate=0.01, warm_up=4)
     optimiser = make_optimiser(network(), settings)
     rates = [set_learning_rate(optimiser, settings, update, 100) for update in range(100)]
@@ -64,7 +64,7 @@ def test_rate_warms_up_and_decays_in_all_groups():
 
 
 @pytest.mark.parametrize(("clip", "norm"), [(0.0, 5.0), (1.0, 1.0), (10.0, 5.0)])
-def test_a_long_gradient_is_shortened_to_the_norm_and_a_short_one_is_left(clip, norm):
+def test_a_long_gradient_is_shortened_to_the_norm_and_a_short_one_is_left(clip, norm) -> None:
     weights = [nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))]
     weights[0].grad, weights[1].grad = torch.tensor([3.0]), torch.tensor([-4.0])
     clip_gradients(weights, OptimiserSettings(clip=clip))

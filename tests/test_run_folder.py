@@ -11,7 +11,7 @@ from fewscan.run_folder import PredictionFolder, RunFolder
 
 
 @pytest.fixture
-def run(tmp_path) -> RunFolder:
+def run(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path)
 
 
@@ -21,11 +21,11 @@ def leave(*paths: Path) -> None:
         path.touch()
 
 
-def test_a_folder_that_is_not_there_and_an_empty_one_are_new(tmp_path):
+def test_a_folder_that_is_not_there_and_an_empty_one_are_new(tmp_path: Path) -> None:
     assert RunFolder(tmp_path / "nowhere").state == RunFolder(tmp_path).state == "new"
 
 
-def test_a_run_begins_when_all_that_it_is_made_from_is_written(run):
+def test_a_run_begins_when_all_that_it_is_made_from_is_written(run) -> None:
     for path in run.facts[:-1]:
         leave(path)
         assert run.state == "new"
@@ -33,14 +33,14 @@ def test_a_run_begins_when_all_that_it_is_made_from_is_written(run):
     assert run.state == "unfinished"
 
 
-def test_a_run_with_checkpoints_is_unfinished_whatever_else_is_there(run):
+def test_a_run_with_checkpoints_is_unfinished_whatever_else_is_there(run) -> None:
     leave(run.config, run.checkpoints / "000000040.ckpt", run.checkpoints / "000000120.ckpt")
     assert (run.state, run.updates_done) == ("unfinished", 120)
     leave(run.weights, run.card)
     assert run.state == "unfinished"
 
 
-def test_a_run_is_finished_with_its_model_and_without_checkpoints(run):
+def test_a_run_is_finished_with_its_model_and_without_checkpoints(run) -> None:
     leave(*run.facts, run.weights, run.card)
     assert (run.state, run.updates_done) == ("finished", 0)
     for needed in (run.weights, run.card):
@@ -51,7 +51,7 @@ def test_a_run_is_finished_with_its_model_and_without_checkpoints(run):
     assert run.state == "new"
 
 
-def test_all_files_lie_in_the_folder_under_names_of_their_own(run):
+def test_all_files_lie_in_the_folder_under_names_of_their_own(run) -> None:
     names = [name for name, member in vars(RunFolder).items() if isinstance(member, property)]
     found = [getattr(run, name) for name in names if name not in ("state", "updates_done", "facts")]
     paths = [getattr(place, "path", place) for place in found]
@@ -59,7 +59,7 @@ def test_all_files_lie_in_the_folder_under_names_of_their_own(run):
     assert len(set(paths)) == len(paths) > 20
 
 
-def test_a_mask_has_the_ending_of_its_scan_and_held_out_masks_have_one(run, tmp_path):
+def test_a_mask_has_the_ending_of_its_scan_and_held_out_masks_have_one(run, tmp_path: Path) -> None:
     case = Case("heart", (tmp_path / "heart_0000.nrrd",), None, "heart")
     folder = PredictionFolder(tmp_path / "out")
     assert folder.mask(case) == tmp_path / "out" / "heart.nrrd"

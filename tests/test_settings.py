@@ -38,7 +38,7 @@ class Bounds(Settings):
         ("count_or_zero", 0),
     ],
 )
-def test_bounds_include_their_edges(name, value):
+def test_bounds_include_their_edges(name, value) -> None:
     assert getattr(Bounds(**{name: value}), name) == value
 
 
@@ -54,12 +54,12 @@ def test_bounds_include_their_edges(name, value):
         *[(name, no_number) for name in list(Bounds.model_fields)[:5] for no_number in (math.inf, math.nan)],
     ],
 )
-def test_bounds_refuse_what_lies_beyond_and_what_is_no_number(name, value):
+def test_bounds_refuse_what_lies_beyond_and_what_is_no_number(name, value) -> None:
     with pytest.raises(ValidationError, match=name):
         Bounds(**{name: value})
 
 
-def test_settings_do_not_change_and_have_no_other_fields():
+def test_settings_do_not_change_and_have_no_other_fields() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Bounds().share = 0.1
     with pytest.raises(ValidationError, match="shares"):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def command(*arguments, **environment):
     )  # fmt: skip
 
 
-def test_version_and_short_help():
+def test_version_and_short_help() -> None:
     assert command("--version").stdout == f"fewscan {fewscan.__version__}\n"
     for arguments in (["-h"], ["predict", "-h"], ["train", "--help"]):
         done = command(*arguments)
@@ -35,7 +36,7 @@ def test_version_and_short_help():
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "ascii:strict"])
-def test_a_log_of_any_encoding_ends_with_exit_code_0(tmp_path, encoding):
+def test_a_log_of_any_encoding_ends_with_exit_code_0(tmp_path: Path, encoding) -> None:
     for folder in ("masks", "references"):
         (tmp_path / folder).mkdir()
         write_scan(tmp_path / folder / "größe→.nii.gz", disc((4, 20, 24)), geometry())
@@ -47,7 +48,7 @@ def test_a_log_of_any_encoding_ends_with_exit_code_0(tmp_path, encoding):
 
 
 @pytest.mark.parametrize("name", ["[/x]", "a[bold]b", ":smile:", "[link=http://x]y"])
-def test_names_that_look_like_markup_are_shown_as_they_are(name):
+def test_names_that_look_like_markup_are_shown_as_they_are(name) -> None:
     console = plain_console()
     suggestion = Suggestion(patient=name, cases=("a",), score=1.0, uncertainty=1.0, distance=1.0, reason="")
     with console.capture() as shown:
@@ -60,12 +61,12 @@ def test_names_that_look_like_markup_are_shown_as_they_are(name):
     ("name", "words"),
     [("mps", "no GPU of Apple's"), ("cuda:7", "NVIDIA GPUs on this machine"), ("abacus", "knows no such device")],
 )
-def test_a_device_that_is_not_there_is_refused_in_words_of_ones_own(name, words):
+def test_a_device_that_is_not_there_is_refused_in_words_of_ones_own(name, words) -> None:
     with pytest.raises(ConfigError, match=rf"--device {name}: not to be had here: .*{words}.* Try --device cpu"):
         choose_device(name)
 
 
-def test_a_device_without_doubles_gets_none(monkeypatch):
+def test_a_device_without_doubles_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finest(torch.device("cpu")) == torch.float64
     assert finest(torch.device("mps")) == torch.float32
     monkeypatch.setattr("fewscan.losses.sampling.finest", lambda _: torch.float32)

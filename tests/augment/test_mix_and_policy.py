@@ -8,7 +8,7 @@ from fewscan.augment.spatial import SpatialSettings
 from fewscan.augment.targets import Target
 
 
-def samples(generator, size=(12, 10), b=4, n_classes=3):
+def samples(generator: torch.Generator, size=(12, 10), b=4, n_classes=3):
     """Image, label and confidence that can be told from each other: each is a function of the same number."""
     labels = torch.randint(n_classes, (b, *size), generator=generator)
     code = labels.float() + 10 * torch.arange(1.0, b + 1).reshape(b, *[1] * len(size))
@@ -17,7 +17,7 @@ def samples(generator, size=(12, 10), b=4, n_classes=3):
 
 @pytest.mark.parametrize("name", ["cutmix", "classmix"])
 @pytest.mark.parametrize("size", [(12, 10), (4, 6, 5)])
-def test_mixing_moves_image_label_and_confidence_alike(name, size, generator):
+def test_mixing_moves_image_label_and_confidence_alike(name, size, generator: torch.Generator) -> None:
     before = samples(generator, size)
     mixed = mix(before, name, 3, generator)
     assert torch.allclose(mixed.images[:, 0], mixed.confidence * 100)
@@ -27,7 +27,7 @@ def test_mixing_moves_image_label_and_confidence_alike(name, size, generator):
         assert set(row.tolist()) == {i + 1, (i - 1) % 4 + 1}
 
 
-def test_cutout_takes_image_and_confidence_and_leaves_labels(generator):
+def test_cutout_takes_image_and_confidence_and_leaves_labels(generator: torch.Generator) -> None:
     before = samples(generator)
     cut = mix(before, "cutout", 3, generator)
     holes = cut.confidence == 0
@@ -36,20 +36,20 @@ def test_cutout_takes_image_and_confidence_and_leaves_labels(generator):
     assert torch.equal(cut.images[:, 0][~holes], before.images[:, 0][~holes])
 
 
-def test_none_and_probability_zero_change_nothing(generator):
+def test_none_and_probability_zero_change_nothing(generator: torch.Generator) -> None:
     before = samples(generator)
     assert mix(before, "none", 3, generator) is before
     after = mix(before, "cutmix", 3, generator, probability=0.0)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_boxes_cover_the_promised_share(generator):
+def test_boxes_cover_the_promised_share(generator: torch.Generator) -> None:
     shares = box_mask(300, (40, 40), generator).float().mean((1, 2))
     assert float(shares.min()) > 0.05
     assert float(shares.max()) < 0.5
 
 
-def test_class_mask_holds_half_of_the_classes_shown(generator):
+def test_class_mask_holds_half_of_the_classes_shown(generator: torch.Generator) -> None:
     labels = torch.tensor([[[0, 0, 1, 2]], [[2, 2, 2, 2]]])
     mask = class_mask(labels, 4, generator)
     assert len(labels[0][mask[0]].unique()) == 2
@@ -59,7 +59,7 @@ def test_class_mask_holds_half_of_the_classes_shown(generator):
     assert mask[1].all()
 
 
-def test_labelled_images_and_labels_share_their_grid(generator):
+def test_labelled_images_and_labels_share_their_grid(generator: torch.Generator) -> None:
     spatial = SpatialSettings(rotation_degrees=30, flip=0.5, scale=0.3, shift=0.1)
     from fewscan.augment.intensity import IntensitySettings
 
@@ -72,7 +72,7 @@ def test_labelled_images_and_labels_share_their_grid(generator):
     assert weights is None
 
 
-def test_pseudo_labels_and_confidence_follow_the_strong_view(generator):
+def test_pseudo_labels_and_confidence_follow_the_strong_view(generator: torch.Generator) -> None:
     from fewscan.augment.intensity import IntensitySettings
 
     settings = AugmentationSettings(intensity=IntensitySettings(probability=0), strong_deformation=0.1, mix="cutmix")
@@ -88,7 +88,7 @@ def test_pseudo_labels_and_confidence_follow_the_strong_view(generator):
 
 
 @pytest.mark.parametrize("size", [(24, 30), (9, 12, 15)])
-def test_fixed_boxes_have_the_sides_asked_for_and_lie_anywhere(size, generator):
+def test_fixed_boxes_have_the_sides_asked_for_and_lie_anywhere(size, generator: torch.Generator) -> None:
     masks = fixed_box_mask(50, size, 2 / 3, generator)
     corners = set()
     for mask in masks:
@@ -100,7 +100,7 @@ def test_fixed_boxes_have_the_sides_asked_for_and_lie_anywhere(size, generator):
     assert len(corners) > 20
 
 
-def test_mixup_is_the_formula(generator):
+def test_mixup_is_the_formula(generator: torch.Generator) -> None:
     values = torch.randn(3, 2, 4, 5, generator=generator, dtype=torch.float64)
     shares = torch.tensor([0.2, 0.5, 1.0], dtype=torch.float64)
     mixed = blend_neighbour(values, shares)
@@ -108,14 +108,14 @@ def test_mixup_is_the_formula(generator):
         assert torch.allclose(mixed[i], share * values[i] + (1 - share) * values[i - 1])
 
 
-def test_beta_draws_have_the_moments_of_the_distribution(generator):
+def test_beta_draws_have_the_moments_of_the_distribution(generator: torch.Generator) -> None:
     draws = beta(0.2, 20_000, generator)
     assert float(draws.mean()) == pytest.approx(0.5, abs=0.01)
     assert float(draws.var()) == pytest.approx(1 / (4 * 1.4), rel=0.03)
     assert ((draws >= 0) & (draws <= 1)).all()
 
 
-def test_weak_views_of_labelled_images_move_images_and_labels_alike(generator):
+def test_weak_views_of_labelled_images_move_images_and_labels_alike(generator: torch.Generator) -> None:
     augment = Augmentation(AugmentationSettings())
     labels = torch.zeros(2, 24, 20, dtype=torch.long)
     labels[:, 4:12, 3:15] = 1
@@ -127,7 +127,7 @@ def test_weak_views_of_labelled_images_move_images_and_labels_alike(generator):
     assert weights is None
 
 
-def test_labels_are_encoded_after_they_were_moved(generator):
+def test_labels_are_encoded_after_they_were_moved(generator: torch.Generator) -> None:
     """A border of one pixel stays one pixel wide, however the labels under it are scaled."""
 
     def top_row(labels):

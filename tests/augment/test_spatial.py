@@ -10,7 +10,7 @@ NOTHING = SpatialSettings(rotation_degrees=0, scale=0, shift=0)
 
 
 @pytest.mark.parametrize("size", [(8, 6), (1, 5), (4, 6, 5)])
-def test_no_strength_changes_nothing(size, generator):
+def test_no_strength_changes_nothing(size, generator: torch.Generator) -> None:
     images = torch.randn(2, 3, *size, generator=generator)
     labels = torch.randint(4, (2, *size), generator=generator)
     grid = sample_grid(NOTHING, 2, size, generator)
@@ -21,7 +21,7 @@ def test_no_strength_changes_nothing(size, generator):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (6, 9), (4, 4, 4)])
-def test_flips_and_quarter_turns_move_image_and_label_alike_and_lose_nothing(size, generator):
+def test_flips_and_quarter_turns_move_image_and_label_alike_and_lose_nothing(size, generator: torch.Generator) -> None:
     strong = NOTHING.model_copy(update={"flip": 0.5, "quarter_turns": True})
     labels = torch.randint(5, (6, *size), generator=generator)
     grid = sample_grid(strong, 6, size, generator)
@@ -31,7 +31,7 @@ def test_flips_and_quarter_turns_move_image_and_label_alike_and_lose_nothing(siz
     assert not torch.equal(warped, labels)
 
 
-def test_rotation_is_rigid_in_pixels_on_oblong_images():
+def test_rotation_is_rigid_in_pixels_on_oblong_images() -> None:
     # A quarter turn by rotation alone: a bar of 3×9 pixels becomes one of 9×3, whatever the image's aspect.
     image = torch.zeros(1, 1, 21, 41)
     image[..., 9:12, 16:25] = 1
@@ -46,7 +46,7 @@ def test_rotation_is_rigid_in_pixels_on_oblong_images():
     assert best > 24
 
 
-def test_a_turn_is_by_any_angle_and_as_frequent_as_asked_for():
+def test_a_turn_is_by_any_angle_and_as_frequent_as_asked_for() -> None:
     # Where the first axis points to after the rotation tells the angle.
     turned = NOTHING.model_copy(update={"turn": 0.25})
     grid = sample_grid(turned, 4000, (9, 9), torch.Generator().manual_seed(0))
@@ -61,15 +61,15 @@ def test_a_turn_is_by_any_angle_and_as_frequent_as_asked_for():
 @pytest.mark.parametrize(
     ("asked", "turned", "got"), [(None, 0.0, 0.0), (None, 0.01, 0.0), (0.0, 0.5, 0.0), (0.7, 0.0, 0.7)]
 )
-def test_turning_is_decided_by_the_data_set_unless_it_is_set(asked, turned, got):
+def test_turning_is_decided_by_the_data_set_unless_it_is_set(asked, turned, got) -> None:
     assert SpatialSettings(turn=asked).resolved(turned).turn == got
 
 
-def test_turned_scans_turn_the_training_images():
+def test_turned_scans_turn_the_training_images() -> None:
     assert SpatialSettings().resolved(0.2).turn > 0
 
 
-def test_without_turns_the_draws_are_those_of_before_there_were_any():
+def test_without_turns_the_draws_are_those_of_before_there_were_any() -> None:
     grids = [
         sample_grid(SpatialSettings(turn=turn), 3, (8, 8), torch.Generator().manual_seed(0)) for turn in (None, 0.0)
     ]
@@ -78,7 +78,7 @@ def test_without_turns_the_draws_are_those_of_before_there_were_any():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 12))
-def test_any_draw_keeps_values_and_inputs(seed, height, width):
+def test_any_draw_keeps_values_and_inputs(seed, height, width) -> None:
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(3, (2, height, width), generator=generator)
     images = torch.randn(2, 1, height, width, generator=generator)
@@ -93,20 +93,20 @@ def test_any_draw_keeps_values_and_inputs(seed, height, width):
     assert torch.equal(before[1], images)
 
 
-def test_same_generator_same_grid_and_images_differ_from_each_other():
+def test_same_generator_same_grid_and_images_differ_from_each_other() -> None:
     strong = SpatialSettings(deformation=0.03)
     first, second = (sample_grid(strong, 3, (8, 8), torch.Generator().manual_seed(4)) for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.allclose(first[0], first[1])
 
 
-def test_nothing_is_known_beyond_the_border():
+def test_nothing_is_known_beyond_the_border() -> None:
     far = torch.full((1, 4, 4, 2), 3.0)
     assert not warp_confidence(torch.ones(1, 4, 4), far).any()
     assert not warp_labels(torch.ones(1, 4, 4, dtype=torch.long), far).any()
 
 
-def test_beyond_the_border_is_background_but_for_what_is_ignored():
+def test_beyond_the_border_is_background_but_for_what_is_ignored() -> None:
     labels = torch.tensor([[[1, 1], [IGNORED, IGNORED]]])
     grid = torch.nn.functional.affine_grid(3 * torch.eye(2, 3)[None], [1, 1, 6, 6], align_corners=False)
     # The image is the middle third of the view.

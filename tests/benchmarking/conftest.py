@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from fewscan.io.files import write_json
@@ -9,7 +11,7 @@ from support.scans import make_dataset
 
 
 @pytest.fixture
-def dataset(tmp_path):
+def dataset(tmp_path: Path):
     root = make_dataset(tmp_path / "set", labelled=5, unlabelled=1)
     names = [f"case_{i:02d}" for i in range(5)]
     write_json(root / "splits.json", {"train": names[:3], "val": names[3:4], "test": names[4:]})

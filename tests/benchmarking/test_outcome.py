@@ -8,7 +8,7 @@ from support.grids import made_up_run
 from support.pages import Cells
 
 
-def test_a_benchmark_shows_its_rows():
+def test_a_benchmark_shows_its_rows() -> None:
     runs = [made_up_run("a<b", (5, 5), 1, seed) for seed in (0, 1)] + [made_up_run("action", (10, 10), 1, 0)]
     result = BenchmarkResult(None, tuple(group_runs(runs)), (), ("ict-01-s0",))
     cells = Cells(result._repr_html_()).cells

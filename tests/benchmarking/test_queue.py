@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -20,12 +21,12 @@ from support.terminals import Notes
 
 
 @pytest.fixture
-def refusing(monkeypatch):
+def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every run ends at once, for want of an option."""
     monkeypatch.setattr(Grid, "arguments", lambda *_: ["--nonsense"])
 
 
-def test_a_failing_run_is_reported_with_its_log_and_the_others_go_on(dataset, refusing):
+def test_a_failing_run_is_reported_with_its_log_and_the_others_go_on(dataset, refusing) -> None:
     grid = grid_of(dataset, labelled=(1,))
     failed = RunQueue(grid, ["cpu", "cuda:0"], Reporter(quiet=True), lambda: None).run()
     assert sorted(spec.name for spec in failed) == sorted(spec.name for spec in grid.specs)
@@ -35,7 +36,7 @@ def test_a_failing_run_is_reported_with_its_log_and_the_others_go_on(dataset, re
     assert not list((grid.output / "runs").glob("*.lock"))
 
 
-def test_runs_of_another_process_are_left_to_it(dataset, refusing):
+def test_runs_of_another_process_are_left_to_it(dataset, refusing) -> None:
     grid = grid_of(dataset, labelled=(1,))
     for spec in grid.specs[1:]:
         assert acquire(grid.lock(spec))
@@ -48,7 +49,9 @@ def test_runs_of_another_process_are_left_to_it(dataset, refusing):
     assert all(grid.lock(spec).exists() for spec in grid.specs[1:])
 
 
-def test_a_run_that_another_process_gave_up_is_made_after_all(dataset, refusing, monkeypatch):
+def test_a_run_that_another_process_gave_up_is_made_after_all(
+    dataset, refusing, monkeypatch: pytest.MonkeyPatch
+) -> None:
     grid = grid_of(dataset, labelled=(1,))
     held = grid.lock(grid.specs[0])
     assert acquire(held)
@@ -58,7 +61,7 @@ def test_a_run_that_another_process_gave_up_is_made_after_all(dataset, refusing,
     assert [spec.name for spec in queue.run()] == [spec.name for spec in (*grid.specs[1:], grid.specs[0])]
 
 
-def test_the_memory_of_a_run_is_its_own(tmp_path):
+def test_the_memory_of_a_run_is_its_own(tmp_path: Path) -> None:
     held = bytearray(b"x" * (300 << 20))
     code = "import time; held = bytearray(b'x' * (100 << 20)); time.sleep(0.5)"
     process = subprocess.Popen([sys.executable, "-c", code])
@@ -71,7 +74,7 @@ def test_the_memory_of_a_run_is_its_own(tmp_path):
     assert 0.5 < costs.seconds < 30
 
 
-def test_time_left_goes_by_the_method_and_is_shared_by_the_devices(dataset):
+def test_time_left_goes_by_the_method_and_is_shared_by_the_devices(dataset) -> None:
     grid = grid_of(dataset)
     assert time_left(grid, grid.specs, 1) is None
     pretend(grid, grid.specs[0])
@@ -82,7 +85,9 @@ def test_time_left_goes_by_the_method_and_is_shared_by_the_devices(dataset):
     assert time_left(grid, coming, 2) == (10 + 30 + 20) / 2
 
 
-def test_a_training_that_the_system_kills_is_told_and_made_anew_next_time(dataset, tmp_path, monkeypatch):
+def test_a_training_that_the_system_kills_is_told_and_made_anew_next_time(
+    dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start = subprocess.Popen
     suicide = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
     monkeypatch.setattr("fewscan.benchmarking.queue.subprocess.Popen", lambda _, **named: start(suicide, **named))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from fewscan.benchmarking.grid import RunSpec
 from fewscan.benchmarking.test_split import score_test
 from fewscan.benchmarking.test_split import test_text as text_of_test
@@ -13,10 +15,12 @@ from fewscan.terminal.console import Reporter
 from support.grids import grid_of, pretend
 
 
-def test_the_test_split_is_touched_once_by_a_run_and_every_touch_is_recorded(dataset, monkeypatch):
+def test_the_test_split_is_touched_once_by_a_run_and_every_touch_is_recorded(
+    dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scored = []
 
-    def validate(run, cases, survey, device, reporter, folder):
+    def validate(run, cases, survey, device, reporter, folder) -> None:
         assert not survey.cases
         assert (run.path.parents[1] / "test_used.json").is_file()
         assert [case.name for case in cases] == ["case_04"]

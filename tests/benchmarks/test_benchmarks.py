@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ MIB = 2**20
 
 
 @pytest.fixture
-def options(tmp_path):
+def options(tmp_path: Path):
     settings = (
         "network.channels=[4,6,8]",
         "network.dropout=[0,0,0]",
@@ -45,14 +46,14 @@ def check(measured):
 
 
 @pytest.fixture
-def no_other_process(monkeypatch):
+def no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fresh process takes seconds to import PyTorch; here the numbers do not matter."""
     for module in (steps, memory, evaluation, volumes):
         monkeypatch.setattr(module, "alone", lambda _threads, function, *args: function(*args))
 
 
 @pytest.mark.usefixtures("no_other_process")
-def test_steps(options):
+def test_steps(options) -> None:
     options = replace(options, repetitions=1)
     rows = check(steps.measure(options, QUIET))
     assert {name.split()[0] for name in rows} == set(METHODS.built_in)
@@ -63,7 +64,7 @@ def test_steps(options):
     json.dumps(report(list(rows.values()), options), allow_nan=False)
 
 
-def test_dense_and_floor_steps_are_other_steps(options):
+def test_dense_and_floor_steps_are_other_steps(options) -> None:
     terms = {}
     for kind in ("ours", "floor", "dense"):
         training = steps.Training.of(steps.Variant("action", "anatomical", SIZE, kind), options)
@@ -77,7 +78,7 @@ def test_dense_and_floor_steps_are_other_steps(options):
 
 
 @pytest.mark.usefixtures("no_other_process")
-def test_volumes(options, monkeypatch):
+def test_volumes(options, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volumes, "DENSE_WARM_UP_PATCH", (8, 16, 16))
     options = replace(options, repetitions=1)
     rows = check(volumes.measure(options, QUIET, patch=(8, 24, 16)))
@@ -88,7 +89,7 @@ def test_volumes(options, monkeypatch):
     json.dumps(report(list(rows.values()), options), allow_nan=False)
 
 
-def test_every_class_has_hard_queries_in_every_batch(options):
+def test_every_class_has_hard_queries_in_every_batch(options) -> None:
     training = steps.Training.of(steps.Variant("action", "anatomical", SIZE), options)
     for _ in range(10):
         batch = training.batches.draw(training.stage)
@@ -97,7 +98,7 @@ def test_every_class_has_hard_queries_in_every_batch(options):
         assert hard.any(1).all()
 
 
-def test_classes_are_imbalanced_as_in_acdc(options):
+def test_classes_are_imbalanced_as_in_acdc(options) -> None:
     training = steps.Training.of(steps.Variant("action", "anatomical", 128), options)
     labels = training.store.labels(training.store.labelled[:])
     shares = torch.bincount(labels.flatten()) / labels.numel()
@@ -105,14 +106,14 @@ def test_classes_are_imbalanced_as_in_acdc(options):
     assert ((shares[1:] > 0.003) & (shares[1:] < 0.04)).all()
 
 
-def test_augmentation(options):
+def test_augmentation(options) -> None:
     rows = check(augmentation.measure(options, QUIET))
     assert len(rows) == 4
     share = rows[f"all of a fine-tuning step {SIZE}²"].figures["% of the step"]
     assert 0 < share < 100
 
 
-def test_prediction(options, tmp_path):
+def test_prediction(options, tmp_path: Path) -> None:
     data = write_volumes(tmp_path / "data", 2, (36, 40))
     (row,) = check(prediction.measure(replace(options, data=data), QUIET)).values()
     assert 0 < row.figures["% in the network"] < 100
@@ -122,7 +123,7 @@ def test_prediction(options, tmp_path):
 
 
 @pytest.mark.usefixtures("no_other_process")
-def test_evaluation(options, monkeypatch):
+def test_evaluation(options, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "SHAPE", (50, 36, 40))
     (row,) = check(evaluation.measure(options, QUIET)).values()
     assert [target.what for target in row.targets] == ["CPU", "peak"]
@@ -132,14 +133,14 @@ def test_evaluation(options, monkeypatch):
 
 
 @pytest.mark.usefixtures("no_other_process")
-def test_memory(options):
+def test_memory(options) -> None:
     few, many = check(memory.measure(options, QUIET)).values()
     assert many.figures["cache GiB"] > 2 * few.figures["cache GiB"]
     assert few.figures["anonymous GiB"] == pytest.approx(many.figures["anonymous GiB"], rel=0.1)
     assert [target.what for target in many.targets] == ["anonymous, 10 N / N"]
 
 
-def test_reliability(options):
+def test_reliability(options) -> None:
     rows = check(reliability.measure(options, QUIET))
     assert set(rows) == {f"{name} {SIZE}²" for name in ("step", "deterministic step", "checkpoint", "alarms")}
     saved = rows[f"checkpoint {SIZE}²"]
@@ -147,7 +148,7 @@ def test_reliability(options):
     assert saved.figures["every s"] <= 600
 
 
-def test_tasks_take_turns_and_the_warm_up_does_not_count():
+def test_tasks_take_turns_and_the_warm_up_does_not_count() -> None:
     calls = []
     tasks = {name: lambda name=name: calls.append(name) for name in "ab"}
     seconds = interleave(tasks, 1, 2, lambda: None)
@@ -155,13 +156,13 @@ def test_tasks_take_turns_and_the_warm_up_does_not_count():
     assert [len(values) for values in seconds.values()] == [2, 2]
 
 
-def test_stopwatch_counts_nested_calls_once():
+def test_stopwatch_counts_nested_calls_once() -> None:
     class Work:
-        def outer(self):
+        def outer(self) -> None:
             time.sleep(0.01)
             self.inner()
 
-        def inner(self):
+        def inner(self) -> None:
             time.sleep(0.02)
 
     watch = Stopwatch(lambda: None)
@@ -171,7 +172,7 @@ def test_stopwatch_counts_nested_calls_once():
     assert 0.03 <= watch.seconds < 0.06
 
 
-def test_peak_of_another_process_is_its_own():
+def test_peak_of_another_process_is_its_own() -> None:
     held = np.ones(400 * MIB // 8)
     assert alone(1, memory_bytes, "VmHWM") < memory_bytes("VmHWM") - 200 * MIB
     assert held.all()
@@ -180,5 +181,5 @@ def test_peak_of_another_process_is_its_own():
 @pytest.mark.parametrize(
     ("sense", "value", "met"), [("at most", 2, True), ("at most", 2.1, False), ("at least", 1.9, False)]
 )
-def test_targets(sense, value, met):
+def test_targets(sense, value, met) -> None:
     assert Target("time", value, sense, 2, "s").met is met

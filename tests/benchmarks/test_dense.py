@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def head():
 
 
 @pytest.fixture
-def maps(generator):
+def maps(generator: torch.Generator):
     """Pyramid, probabilities, labels and valid pixels; one class is rare."""
     pyramid = [
         torch.randn(2, channels, *size, generator=generator, dtype=torch.float64)
@@ -47,7 +48,7 @@ def draws(loss, head, direction, count):
     return torch.stack(rows)
 
 
-def test_dense_and_ours_agree_in_expectation(head, maps, generator):
+def test_dense_and_ours_agree_in_expectation(head, maps, generator: torch.Generator) -> None:
     shared = (head.embed, *maps, CONTRAST, generator)
     direction = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in head.parameters()]
     ours = draws(partial(anatomical_contrast, *shared), head, direction, 600)
@@ -57,7 +58,7 @@ def test_dense_and_ours_agree_in_expectation(head, maps, generator):
     assert error[0] < 0.01 * dense[:, 0].mean()
 
 
-def test_every_pixel_is_embedded_as_ours_are(head, maps):
+def test_every_pixel_is_embedded_as_ours_are(head, maps) -> None:
     pyramid = maps[0]
     pixels = torch.arange(2 * math.prod(SIZE))
     assert torch.allclose(
@@ -65,7 +66,7 @@ def test_every_pixel_is_embedded_as_ours_are(head, maps):
     )
 
 
-def test_gradient_is_the_queries_alone(head, maps, generator):
+def test_gradient_is_the_queries_alone(head, maps, generator: torch.Generator) -> None:
     pyramid, probs, labels, valid = maps
     pyramid = [level.requires_grad_() for level in pyramid]
     probs = torch.where(labels[:, None] == 1, probs, 1.0)  # class 1 alone has hard pixels
@@ -76,14 +77,14 @@ def test_gradient_is_the_queries_alone(head, maps, generator):
     assert not pyramid[1].grad[~near.expand_as(pyramid[1])].any()
 
 
-def test_nothing_to_contrast_is_zero_with_a_graph(head, maps, generator):
+def test_nothing_to_contrast_is_zero_with_a_graph(head, maps, generator: torch.Generator) -> None:
     pyramid, probs, labels, valid = maps
     loss = dense_contrast(head, head.embed, pyramid, probs, torch.zeros_like(labels), valid, CONTRAST, generator)
     loss.backward()
     assert float(loss.detach()) == 0
 
 
-def test_a_method_without_a_head_has_no_dense_step(tmp_path):
+def test_a_method_without_a_head_has_no_dense_step(tmp_path: Path) -> None:
     training = Training.of(Variant("supervised", "supervised", 32), Options(tmp_path, threads=1))
     with pytest.raises(TypeError, match="no representation head"), dense_steps(training.method):
         pass

@@ -1,6 +1,7 @@
 """What the two comparisons make of known tables."""
 
 import csv
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from fewscan.evaluation.quality_table import COLUMNS
 
 
 @pytest.fixture
-def table(tmp_path):
+def table(tmp_path: Path):
     """Ten cases from Dice 0.5 to 0.95, estimated 0.01 too high; the worst two are flagged, and one good outlier."""
     path = tmp_path / "quality.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -25,7 +26,7 @@ def table(tmp_path):
     return path
 
 
-def test_figures_of_a_table(table):
+def test_figures_of_a_table(table) -> None:
     figures = figures_of(table)
     assert figures["spearman"] == {
         "dice_estimate": 1.0,
@@ -40,14 +41,14 @@ def test_figures_of_a_table(table):
     assert (figures["outliers"], figures["worst_in_outliers"]) == (1, 0)
 
 
-def test_sets_of_signals_that_are_there_are_compared(table):
+def test_sets_of_signals_that_are_there_are_compared(table) -> None:
     found = compare_sets(table, {f"case_{i}": str(i) for i in range(10)})
     assert "entropy agreement_tta" in found
     assert not any("agreement_teacher" in names for names in found)
     assert found["agreement_tta"]["spearman"] == 1
 
 
-def test_suggested_against_random():
+def test_suggested_against_random() -> None:
     results = [{"dice": {"start": 0.4, "suggested": 0.6 + i / 100, "random": 0.5}} for i in range(6)]
     compared = compare(results)
     assert compared["suggested_minus_random"] == pytest.approx(0.125)

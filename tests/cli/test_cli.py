@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,11 +16,11 @@ from support.scans import TINY, make_held_out
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def dataset(tmp_path_factory: pytest.TempPathFactory):
     return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
-def test_exit_codes(dataset, tmp_path):
+def test_exit_codes(dataset, tmp_path: Path) -> None:
     assert command("check", dataset).returncode == 0
     root = shutil.copytree(dataset, tmp_path / "set")
     (root / "labelsTr" / "case_00.nii.gz").write_bytes(b"")
@@ -34,7 +35,7 @@ def test_exit_codes(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["train", "benchmark"])
-def test_help_imports_nothing_heavy(name):
+def test_help_imports_nothing_heavy(name) -> None:
     code = f"import sys; sys.argv = ['fewscan', '{name}', '--help']\nfrom fewscan.cli import main\ntry: main()\n"
     code += "except SystemExit: print(sorted({'torch', 'numpy', 'SimpleITK', 'scipy'} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -42,7 +43,7 @@ def test_help_imports_nothing_heavy(name):
     assert "--labelled" in shown
 
 
-def test_json_is_all_that_standard_output_holds(dataset, tmp_path):
+def test_json_is_all_that_standard_output_holds(dataset, tmp_path: Path) -> None:
     model = save_untrained(tmp_path)
     assert printed("check", dataset) == []
     masks = printed("predict", model, dataset / "imagesTr" / "case_03_0000.nii.gz", "-o", tmp_path / "masks")

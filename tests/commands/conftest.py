@@ -9,10 +9,10 @@ from support.scans import TINY, make_held_out
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory):
+def dataset(tmp_path_factory: pytest.TempPathFactory):
     return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
 @pytest.fixture(scope="session")
-def run(dataset, tmp_path_factory):
+def run(dataset, tmp_path_factory: pytest.TempPathFactory):
     return fewscan.train(dataset, tmp_path_factory.mktemp("runs") / "run", recipe="quick", settings=TINY).folder

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def times(output, pattern):
     return {path: path.stat().st_mtime_ns for path in sorted(output.glob(pattern))}
 
 
-def test_a_grid_is_made_left_alone_and_mended(tmp_path):
+def test_a_grid_is_made_left_alone_and_mended(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "set", labelled=4, unlabelled=2)
     names = [f"case_{i:02d}" for i in range(4)]
     write_json(dataset / "splits.json", {"train": names[:2], "val": names[2:3], "test": names[3:]})
@@ -76,7 +77,7 @@ def test_a_grid_is_made_left_alone_and_mended(tmp_path):
     assert "Scored: test (touched 2 times" in (output / "results.md").read_text()
 
 
-def test_a_variant_is_a_row_of_its_own(tmp_path):
+def test_a_variant_is_a_row_of_its_own(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "set", labelled=3, unlabelled=2)
     names = [f"case_{i:02d}" for i in range(3)]
     write_json(dataset / "splits.json", {"train": names[:2], "val": names[2:]})
@@ -105,7 +106,9 @@ def test_a_variant_is_a_row_of_its_own(tmp_path):
     assert "| bare | 1 |" in report
 
 
-def test_what_is_missing_at_the_end_is_named(tmp_path, capsys, monkeypatch):
+def test_what_is_missing_at_the_end_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fewscan.commands.benchmark.RunQueue.run", lambda _: [])
     dataset = make_held_out(tmp_path / "set")
     result = fewscan.benchmark(
@@ -125,7 +128,7 @@ def test_what_is_missing_at_the_end_is_named(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_benchmark_leaves_no_training_behind(tmp_path, number, code):
+def test_a_stopped_benchmark_leaves_no_training_behind(tmp_path: Path, number, code) -> None:
     dataset = make_held_out(tmp_path / "set")
     endless = [part for setting in (*TINY, "training.updates=100000") for part in ("--set", setting)]
     options = ["-o", str(tmp_path / "out"), "--labelled", "1", "--recipe", "quick", "--device", "cpu", *endless]
@@ -148,7 +151,7 @@ def test_a_stopped_benchmark_leaves_no_training_behind(tmp_path, number, code):
     assert not lock.exists()
 
 
-def test_a_killed_benchmark_loses_nothing_and_repeats_nothing(tmp_path):
+def test_a_killed_benchmark_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
     dataset = make_held_out(tmp_path / "set")
     settings = (*TINY, "training.updates=66", "checkpoint.every=2")
     changes = [part for setting in settings for part in ("--set", setting)]
@@ -179,7 +182,7 @@ def test_a_killed_benchmark_loses_nothing_and_repeats_nothing(tmp_path):
 
 
 @pytest.fixture
-def called(monkeypatch):
+def called(monkeypatch: pytest.MonkeyPatch):
     """What the command hands to the function, which does nothing and says that a run failed."""
     calls = []
 
@@ -191,7 +194,7 @@ def called(monkeypatch):
     return calls
 
 
-def test_the_command_splits_lists_and_fails_where_a_run_failed(called):
+def test_the_command_splits_lists_and_fails_where_a_run_failed(called) -> None:
     options = ["--methods", "action,ict", "--labelled", "1, 3", "--seeds", "4", "--set", "a=1", "--set", "b=2", "-q"]
     assert CliRunner().invoke(app, ["benchmark", "set", "-o", "out", *options]).exit_code == 1
     expected = {
@@ -206,7 +209,7 @@ def test_the_command_splits_lists_and_fails_where_a_run_failed(called):
     assert len(called) == 1
 
 
-def test_wrong_arguments_are_refused_before_anything_is_written(tmp_path):
+def test_wrong_arguments_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "set", labelled=4)
     names = [f"case_{i:02d}" for i in range(4)]
     write_json(dataset / "splits.json", {"train": names[:3], "val": names[3:]})

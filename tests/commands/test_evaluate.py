@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import fewscan
 from fewscan.io.files import read_json
 
 
-def test_evaluate_of_the_predictions(dataset, run, tmp_path):
+def test_evaluate_of_the_predictions(dataset, run, tmp_path: Path) -> None:
     fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], output=tmp_path / "out")
     summary = fewscan.evaluate(
         tmp_path / "out", dataset / "labelsTr", output=tmp_path / "summary.json", missing="skip"

@@ -1,5 +1,7 @@
 """The cache: every case in its place, built once, and none where it is not complete."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ from support.scans import BY_16, make_dataset
 
 
 @pytest.fixture
-def prepared(tmp_path):
+def prepared(tmp_path: Path):
     index = read_dataset(make_dataset(tmp_path / "set", labelled=3, unlabelled=2, channels=2))
     split = make_split(index, labelled=2)
     fingerprint = survey_cases(index, split.train).fingerprint(split.train)
@@ -26,7 +28,7 @@ def prepared(tmp_path):
     return split, plan, tmp_path / "cache"
 
 
-def test_every_case_lies_where_the_shapes_before_it_say(prepared):
+def test_every_case_lies_where_the_shapes_before_it_say(prepared) -> None:
     split, plan, folder = prepared
     build_cache(split.train, plan, folder)
     cache, image, label = read_cache(folder), 0, 0
@@ -44,7 +46,7 @@ def test_every_case_lies_where_the_shapes_before_it_say(prepared):
     assert (len(cache.images), len(cache.labels)) == (image, label)
 
 
-def test_canvases_of_any_shape_are_kept_and_planes_without_a_label_are_found(tmp_path):
+def test_canvases_of_any_shape_are_kept_and_planes_without_a_label_are_found(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     shapes = [(2, 3, 4), (5, 1, 2), (1, 7, 3)]
     cases = [StoredCase(f"c{n}", f"p{n}", shape, n != 1) for n, shape in enumerate(shapes)]
@@ -59,7 +61,7 @@ def test_canvases_of_any_shape_are_kept_and_planes_without_a_label_are_found(tmp
     assert np.array_equal(cache.labels, np.concatenate([labels[0].ravel(), labels[2].ravel()]))
 
 
-def test_a_cache_is_kept_while_nothing_changes_and_replaced_when_something_does(prepared):
+def test_a_cache_is_kept_while_nothing_changes_and_replaced_when_something_does(prepared) -> None:
     split, plan, folder = prepared
     build_cache(split.train, plan, folder)
     before = (folder / "images.npy").stat().st_mtime_ns
@@ -70,7 +72,7 @@ def test_a_cache_is_kept_while_nothing_changes_and_replaced_when_something_does(
     assert sorted(path.name for path in folder.iterdir()) == ["cache.json", "images.npy", "labels.npy"]
 
 
-def test_a_scan_that_changes_while_it_is_read_leaves_no_cache(prepared, monkeypatch):
+def test_a_scan_that_changes_while_it_is_read_leaves_no_cache(prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     split, plan, folder = prepared
 
     def load(images, plan):
@@ -83,7 +85,7 @@ def test_a_scan_that_changes_while_it_is_read_leaves_no_cache(prepared, monkeypa
     assert not is_cache(folder)
 
 
-def test_a_label_on_another_grid_than_its_image_leaves_no_cache(prepared):
+def test_a_label_on_another_grid_than_its_image_leaves_no_cache(prepared) -> None:
     split, plan, folder = prepared
     path = split.labelled[1].label
     scan = read_scan(path)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from fewscan.data.cases import collect_cases
 from fewscan.errors import DataError
 
 
-def test_inputs_that_make_no_cases_are_refused_together(tmp_path):
+def test_inputs_that_make_no_cases_are_refused_together(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no such file or folder"):
         collect_cases([tmp_path / "missing"], 1)
     with pytest.raises(DataError, match="no scans there"):
@@ -32,7 +34,7 @@ def test_inputs_that_make_no_cases_are_refused_together(tmp_path):
         (("patient_2019",), 1, "patient_2019_0000;"),
     ],
 )
-def test_numbers_that_are_no_channels_may_be_the_scans_own(tmp_path, names, channels, advice):
+def test_numbers_that_are_no_channels_may_be_the_scans_own(tmp_path: Path, names, channels, advice) -> None:
     for name in names:
         (tmp_path / f"{name}.nii.gz").touch()
     with pytest.raises(DataError, match=r"Where the number is the scan's own, add the channel's: ") as error:

@@ -1,5 +1,7 @@
 """The labelled masks to the canvas and back: what it costs, and what to do."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,7 @@ def labelled_ball(folder, radius=9.0, shape=(5, 41, 33), name="ball"):
     return Case(name, (folder / "none.nii.gz",), folder / f"{name}.nii.gz", name)
 
 
-def test_the_ceiling_of_kept_pixels_is_one_and_nothing_is_warned_of(tmp_path):
+def test_the_ceiling_of_kept_pixels_is_one_and_nothing_is_warned_of(tmp_path: Path) -> None:
     plan = slice_plan((1.0, 1.0), (48, 48), classes=("background", "ball"))
     ceiling = measure_ceiling([labelled_ball(tmp_path)], plan, Survey())
     assert ceiling.dice == {"ball": 1.0}
@@ -29,7 +31,7 @@ def test_the_ceiling_of_kept_pixels_is_one_and_nothing_is_warned_of(tmp_path):
     ]
 
 
-def test_coarse_pixels_and_classes_that_vanish_are_warned_of_with_the_remedy(tmp_path):
+def test_coarse_pixels_and_classes_that_vanish_are_warned_of_with_the_remedy(tmp_path: Path) -> None:
     plan = slice_plan((6.0, 6.0), (16, 16), classes=("background", "ball"))
     cases = [labelled_ball(tmp_path), labelled_ball(tmp_path, 1.0, name="speck")]
     ceiling = measure_ceiling(cases, plan, Survey())
@@ -41,7 +43,7 @@ def test_coarse_pixels_and_classes_that_vanish_are_warned_of_with_the_remedy(tmp
     assert "--set plan.size=32" in warning
 
 
-def test_what_lies_outside_the_field_of_view_is_warned_of_with_its_own_remedy(tmp_path):
+def test_what_lies_outside_the_field_of_view_is_warned_of_with_its_own_remedy(tmp_path: Path) -> None:
     plan = slice_plan((1.0, 1.0), (16, 16), classes=("background", "ball"))
     ceiling = measure_ceiling([labelled_ball(tmp_path, 12.0)], plan, Survey())
     (_, warning) = describe(ceiling, plan)

@@ -1,6 +1,7 @@
 import csv
 import gzip
 import json
+from pathlib import Path
 
 import h5py
 import nibabel
@@ -18,7 +19,7 @@ from support.scans import as_stored
 
 
 @pytest.fixture
-def h5_layout(tmp_path):
+def h5_layout(tmp_path: Path):
     """Two training patients, 11 slices in one frame (so that 10 sorts after 2), one validation volume."""
     root = tmp_path / "acdc"
     (root / "data" / "slices").mkdir(parents=True)
@@ -42,7 +43,7 @@ def h5_layout(tmp_path):
     return root
 
 
-def test_ssl4mis_rebuilds_volumes_spacing_and_order(h5_layout, tmp_path):
+def test_ssl4mis_rebuilds_volumes_spacing_and_order(h5_layout, tmp_path: Path) -> None:
     root = convert("ssl4mis", h5_layout, destination=tmp_path / "out")
     scan = read_scan(root / "imagesTr" / "patient002_frame01_0000.nii.gz")
     assert scan.array[:, 0, 0].tolist() == list(range(11))
@@ -55,7 +56,7 @@ def test_ssl4mis_rebuilds_volumes_spacing_and_order(h5_layout, tmp_path):
     assert not any(fault.fatal for fault in check(root))
 
 
-def test_ssl4mis_needs_spacing_and_leaves_nothing_behind(h5_layout, tmp_path):
+def test_ssl4mis_needs_spacing_and_leaves_nothing_behind(h5_layout, tmp_path: Path) -> None:
     (h5_layout / "data" / "slices" / "patient002_frame01_slice_4.h5").unlink()
     before = set(tmp_path.iterdir())
     with pytest.raises(DataError, match=r"slice_4\.h5: missing"):
@@ -66,7 +67,7 @@ def test_ssl4mis_needs_spacing_and_leaves_nothing_behind(h5_layout, tmp_path):
     assert set(tmp_path.iterdir()) == before
 
 
-def test_nothing_is_written_over(h5_layout, tmp_path):
+def test_nothing_is_written_over(h5_layout, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("keep")
     with pytest.raises(DataError, match="exists and is not empty"):
@@ -74,7 +75,7 @@ def test_nothing_is_written_over(h5_layout, tmp_path):
     assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
 
 
-def test_raw_acdc_takes_spacing_from_pixdim(tmp_path):
+def test_raw_acdc_takes_spacing_from_pixdim(tmp_path: Path) -> None:
     folder = tmp_path / "raw" / "training" / "patient001"
     folder.mkdir(parents=True)
     for name in ("patient001_frame01", "patient001_frame01_gt", "patient001_frame12"):
@@ -90,7 +91,7 @@ def test_raw_acdc_takes_spacing_from_pixdim(tmp_path):
     assert {case.patient for case in index.cases} == {"patient001"}
 
 
-def test_msd_splits_channels(tmp_path):
+def test_msd_splits_channels(tmp_path: Path) -> None:
     root = tmp_path / "Task"
     for folder in ("imagesTr", "labelsTr", "imagesTs"):
         (root / folder).mkdir(parents=True)
@@ -114,7 +115,7 @@ AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
 MSD_META = {"name": "T", "modality": {"0": "MRI"}, "labels": {"0": "background", "1": "organ"}}
 
 
-def save(path, array, affine=AFFINE):
+def save(path, array, affine=AFFINE) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = nibabel.Nifti1Image(array, affine)
     # nibabel knows endings in lower case alone.
@@ -147,7 +148,7 @@ def stored_otherwise(array, order, flips):
     return np.ascontiguousarray(np.flip(array, flips).transpose(order)), affine
 
 
-def test_a_label_of_one_frame_is_that_frame(tmp_path):
+def test_a_label_of_one_frame_is_that_frame(tmp_path: Path) -> None:
     _, label = scan_and_label()
     root = convert("msd", msd_folder(tmp_path / "msd", label[..., None]), destination=tmp_path / "out")
     assert np.array_equal(np.asarray(nibabel.load(root / "labelsTr" / "a.nii.gz").dataobj).squeeze(), label)
@@ -155,7 +156,7 @@ def test_a_label_of_one_frame_is_that_frame(tmp_path):
 
 
 @pytest.mark.parametrize(("order", "flips"), [((0, 1, 2), (0,)), ((1, 2, 0), (1,)), ((2, 1, 0), (0, 2))])
-def test_a_label_stored_in_another_order_lies_on_the_organ(tmp_path, order, flips):
+def test_a_label_stored_in_another_order_lies_on_the_organ(tmp_path: Path, order, flips) -> None:
     image, label = scan_and_label()
     root = convert(
         "msd", msd_folder(tmp_path / "msd", *stored_otherwise(label, order, flips)), destination=tmp_path / "out"
@@ -167,7 +168,7 @@ def test_a_label_stored_in_another_order_lies_on_the_organ(tmp_path, order, flip
     assert check(root) == []
 
 
-def test_a_label_that_lies_elsewhere_keeps_its_place_and_check_says_so(tmp_path):
+def test_a_label_that_lies_elsewhere_keeps_its_place_and_check_says_so(tmp_path: Path) -> None:
     moved = AFFINE.copy()
     moved[2, 3] = 30
     root = convert("msd", msd_folder(tmp_path / "msd", scan_and_label()[1], moved), destination=tmp_path / "out")
@@ -180,7 +181,7 @@ def test_a_label_that_lies_elsewhere_keeps_its_place_and_check_says_so(tmp_path)
 @pytest.mark.parametrize(
     ("kind", "number"), [(np.int16, 257), (np.int16, 256), (np.int16, -1), (np.int32, 70_000), (np.float32, 300)]
 )
-def test_label_numbers_come_through_and_check_names_those_that_are_no_class(tmp_path, kind, number):
+def test_label_numbers_come_through_and_check_names_those_that_are_no_class(tmp_path: Path, kind, number) -> None:
     label = scan_and_label()[1].astype(kind)
     label[-1] = number
     root = convert("msd", msd_folder(tmp_path / "msd", label), destination=tmp_path / "out")
@@ -192,7 +193,7 @@ def test_label_numbers_come_through_and_check_names_those_that_are_no_class(tmp_
 @pytest.mark.parametrize(
     ("value", "problem"), [(0.5, r"\[0\.5\] are not whole"), (np.nan, "NaN"), (4e9, "beyond any label")]
 )
-def test_labels_that_are_no_whole_numbers_are_refused_by_name(tmp_path, value, problem):
+def test_labels_that_are_no_whole_numbers_are_refused_by_name(tmp_path: Path, value, problem) -> None:
     label = scan_and_label()[1].astype(np.float32)
     label[-1] = value
     with pytest.raises(DataError, match=rf"labelsTr/a\.nii\.gz: .*{problem}"):
@@ -212,14 +213,14 @@ def test_labels_that_are_no_whole_numbers_are_refused_by_name(tmp_path, value, p
         ([1.004, 0], np.uint8),
     ],
 )
-def test_labels_are_kept_in_a_small_type_that_holds_them(values, kind):
+def test_labels_are_kept_in_a_small_type_that_holds_them(values, kind) -> None:
     numbers = whole_numbers(np.array(values), "label")
     assert numbers.dtype == kind
     assert numbers.tolist() == [round(float(value)) for value in values]
 
 
 @pytest.mark.parametrize("ending", [".nii", ".NII.GZ", ".Nii"])
-def test_msd_takes_unpacked_files_and_endings_in_capitals(tmp_path, ending):
+def test_msd_takes_unpacked_files_and_endings_in_capitals(tmp_path: Path, ending) -> None:
     source = msd_folder(tmp_path / "msd", ending=ending)
     (source / "imagesTr" / "._a.nii.gz").write_bytes(b"of a Mac")
     (source / "labelsTr" / "._a.nii.gz").write_bytes(b"of a Mac")
@@ -228,7 +229,7 @@ def test_msd_takes_unpacked_files_and_endings_in_capitals(tmp_path, ending):
     assert check(root) == []
 
 
-def test_msd_keeps_gaps_between_label_numbers(tmp_path):
+def test_msd_keeps_gaps_between_label_numbers(tmp_path: Path) -> None:
     label = scan_and_label()[1] * 4
     meta = MSD_META | {"labels": {"0": "background", "4": "organ", "2": "tumour"}}
     root = convert("msd", msd_folder(tmp_path / "msd", label, meta=meta), destination=tmp_path / "out")
@@ -236,13 +237,13 @@ def test_msd_keeps_gaps_between_label_numbers(tmp_path):
     assert np.unique(read_scan(root / "labelsTr" / "a.nii.gz").array).tolist() == [0, 4]
 
 
-def test_msd_takes_labels_whichever_way_round_they_are_written(tmp_path):
+def test_msd_takes_labels_whichever_way_round_they_are_written(tmp_path: Path) -> None:
     meta = MSD_META | {"labels": {"organ": 1, "ignore": 3}}
     root = convert("msd", msd_folder(tmp_path / "msd", meta=meta), destination=tmp_path / "out")
     assert read_json(root / "dataset.json")["labels"] == {"background": 0, "organ": 1, "ignore": 3}
 
 
-def spoil(source, how):
+def spoil(source, how) -> None:
     """A Decathlon folder with one thing wrong."""
     image, label = scan_and_label()
     if how == "empty":
@@ -283,7 +284,7 @@ def spoil(source, how):
         ("list", "must hold an object"),
     ],
 )
-def test_decathlon_folders_that_are_none_are_refused_and_nothing_is_left_behind(tmp_path, how, problem):
+def test_decathlon_folders_that_are_none_are_refused_and_nothing_is_left_behind(tmp_path: Path, how, problem) -> None:
     source = msd_folder(tmp_path / "msd")
     spoil(source, how)
     with pytest.raises(DataError, match=problem):
@@ -299,7 +300,7 @@ def acdc_folder(root, label=None, affine=AFFINE, ending=".nii.gz"):
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".NII"])
-def test_acdc_takes_unpacked_files_and_labels_in_another_order(tmp_path, ending):
+def test_acdc_takes_unpacked_files_and_labels_in_another_order(tmp_path: Path, ending) -> None:
     _, label = scan_and_label()
     turned, affine = stored_otherwise(label, (1, 0, 2), (1,))
     source = acdc_folder(tmp_path / "raw", turned, affine, ending)
@@ -316,7 +317,7 @@ def test_acdc_takes_unpacked_files_and_labels_in_another_order(tmp_path, ending)
     assert not any(fault.fatal for fault in check(root))
 
 
-def test_acdc_label_numbers_and_shapes_are_left_to_check(tmp_path):
+def test_acdc_label_numbers_and_shapes_are_left_to_check(tmp_path: Path) -> None:
     label = np.full((6, 5, 4), 258, np.int16)
     root = convert("acdc", acdc_folder(tmp_path / "raw", label), destination=tmp_path / "out")
     assert "label values [258]" in check(root)[0].problem
@@ -324,7 +325,7 @@ def test_acdc_label_numbers_and_shapes_are_left_to_check(tmp_path):
     assert check(root)[0].problem.startswith("shape (4, 3, 6)")
 
 
-def test_acdc_frames_that_are_there_twice_and_masks_without_a_frame_are_refused(tmp_path):
+def test_acdc_frames_that_are_there_twice_and_masks_without_a_frame_are_refused(tmp_path: Path) -> None:
     source = acdc_folder(tmp_path / "raw")
     image, _ = scan_and_label()
     save(source / "copy" / "patient001_frame01.nii", image)
@@ -338,7 +339,7 @@ def test_acdc_frames_that_are_there_twice_and_masks_without_a_frame_are_refused(
         convert("acdc", source / "copy", destination=tmp_path / "out")
 
 
-def test_a_destination_within_the_source_is_no_source(tmp_path):
+def test_a_destination_within_the_source_is_no_source(tmp_path: Path) -> None:
     source = acdc_folder(tmp_path / "raw")
     convert("acdc", source, destination=source / "out")
     with pytest.raises(DataError, match=r"has the name of"):
@@ -347,7 +348,7 @@ def test_a_destination_within_the_source_is_no_source(tmp_path):
     assert [case.name for case in read_dataset(root).cases] == ["a"]
 
 
-def rewrite(path, content):
+def rewrite(path, content) -> None:
     path.write_text("\n".join(content) + "\n")
 
 
@@ -368,14 +369,14 @@ def rewrite(path, content):
         (lambda _: [], "names no slices"),
     ],
 )
-def test_lists_of_slices_with_gaps_or_doubles_are_refused_by_name(h5_layout, tmp_path, change, problem):
+def test_lists_of_slices_with_gaps_or_doubles_are_refused_by_name(h5_layout, tmp_path: Path, change, problem) -> None:
     path = h5_layout / "train_slices.list"
     rewrite(path, change(path.read_text().split()))
     with pytest.raises(DataError, match=problem):
         convert("ssl4mis", h5_layout, destination=tmp_path / "out")
 
 
-def test_slices_may_be_numbered_from_one(h5_layout, tmp_path):
+def test_slices_may_be_numbered_from_one(h5_layout, tmp_path: Path) -> None:
     path = h5_layout / "train_slices.list"
     rewrite(path, [name for name in path.read_text().split() if not name.endswith("_slice_0")])
     root = convert("ssl4mis", h5_layout, destination=tmp_path / "out")
@@ -391,7 +392,7 @@ def test_slices_may_be_numbered_from_one(h5_layout, tmp_path):
         ("patient007_frame02", r"patient007_frame02\.h5: missing"),
     ],
 )
-def test_lists_of_volumes_that_do_not_fit_are_refused(h5_layout, tmp_path, name, problem):
+def test_lists_of_volumes_that_do_not_fit_are_refused(h5_layout, tmp_path: Path, name, problem) -> None:
     rewrite(h5_layout / "val.list", [name])
     with pytest.raises(DataError, match=problem):
         convert("ssl4mis", h5_layout, destination=tmp_path / "out")
@@ -406,13 +407,13 @@ def test_lists_of_volumes_that_do_not_fit_are_refused(h5_layout, tmp_path, name,
         (["patient007,1,1"], "must have the columns"),
     ],
 )
-def test_spacings_that_cannot_be_are_refused(h5_layout, tmp_path, rows, problem):
+def test_spacings_that_cannot_be_are_refused(h5_layout, tmp_path: Path, rows, problem) -> None:
     rewrite(h5_layout / "spacing.csv", ["patient,sx,sy,sz", *rows])
     with pytest.raises(DataError, match=rf"spacing\.csv: .*{problem}"):
         convert("ssl4mis", h5_layout, destination=tmp_path / "out")
 
 
-def test_lists_with_a_byte_order_mark_are_read(h5_layout, tmp_path):
+def test_lists_with_a_byte_order_mark_are_read(h5_layout, tmp_path: Path) -> None:
     for name in ("train_slices.list", "val.list", "spacing.csv"):
         path = h5_layout / name
         path.write_text(path.read_text(), encoding="utf-8-sig")
@@ -438,7 +439,7 @@ def elsewhere(file, name, secret):
 
 @pytest.mark.parametrize("name", ["image", "label"])
 @pytest.mark.parametrize("way", range(6))
-def test_pixels_that_lie_elsewhere_are_refused(h5_layout, tmp_path, name, way):
+def test_pixels_that_lie_elsewhere_are_refused(h5_layout, tmp_path: Path, name, way) -> None:
     path = h5_layout / "data" / "slices" / "patient007_frame01_slice_1.h5"
     with h5py.File(path, "w") as file:
         file["other"] = file["image" if name == "label" else "label"] = np.zeros((6, 5), np.uint8)
@@ -462,7 +463,7 @@ ODD_ARRAYS = {
 
 @pytest.mark.parametrize("name", ["image", "label"])
 @pytest.mark.parametrize("what", [*ODD_ARRAYS, "a group", "a type", "nothing", "150 GB of nothing", "150 GB of little"])
-def test_arrays_that_are_no_slice_are_refused_by_name(h5_layout, tmp_path, name, what):
+def test_arrays_that_are_no_slice_are_refused_by_name(h5_layout, tmp_path: Path, name, what) -> None:
     path = h5_layout / "data" / "slices" / "patient007_frame01_slice_1.h5"
     with h5py.File(path, "w") as file:
         file["image" if name == "label" else "label"] = np.zeros((6, 5), np.uint8)
@@ -480,7 +481,7 @@ def test_arrays_that_are_no_slice_are_refused_by_name(h5_layout, tmp_path, name,
         convert("ssl4mis", h5_layout, destination=tmp_path / "out")
 
 
-def test_an_h5_label_keeps_its_numbers_and_those_that_are_not_whole_are_refused(h5_layout, tmp_path):
+def test_an_h5_label_keeps_its_numbers_and_those_that_are_not_whole_are_refused(h5_layout, tmp_path: Path) -> None:
     path = h5_layout / "data" / "patient005_frame02.h5"
     label = np.zeros((3, 6, 5), np.int32)
     label[1] = 259
@@ -495,12 +496,12 @@ def test_an_h5_label_keeps_its_numbers_and_those_that_are_not_whole_are_refused(
         convert("ssl4mis", h5_layout, destination=tmp_path / "other")
 
 
-def test_unknown_layout(tmp_path):
+def test_unknown_layout(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no converter named 'msdd'.*Did you mean msd"):
         convert("msdd", tmp_path, destination=tmp_path / "out")
 
 
-def test_real_acdc(real_data, tmp_path):
+def test_real_acdc(real_data: Path, tmp_path: Path) -> None:
     root = convert("ssl4mis", real_data / "acdc", destination=tmp_path / "acdc")
     splits = read_json(root / "splits.json")
     patients = list(dict.fromkeys(name.split("_")[0] for name in splits["train"]))

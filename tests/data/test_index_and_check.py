@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from support.scans import TINY, disc, geometry, make_dataset
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
-def test_a_sound_data_set(tmp_path, ending):
+def test_a_sound_data_set(tmp_path: Path, ending) -> None:
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=1, channels=2, ending=ending)
     index = read_dataset(root)
     assert [case.name for case in index.labelled] == ["case_00", "case_01"]
@@ -35,7 +36,7 @@ def with_extra_scan(root):
     return root
 
 
-def test_unlabelled_folder_and_patients(tmp_path):
+def test_unlabelled_folder_and_patients(tmp_path: Path) -> None:
     root = with_extra_scan(make_dataset(tmp_path / "set", unlabelled=0, patient_pattern=r"^(?:case_)?(\d|extra)"))
     index = read_dataset(root)
     assert [case.name for case in index.unlabelled] == ["extra"]
@@ -47,7 +48,7 @@ def test_unlabelled_folder_and_patients(tmp_path):
     assert not index.notes
 
 
-def test_cases_that_the_table_of_patients_does_not_list_are_patients_of_their_own_and_named(tmp_path):
+def test_cases_that_the_table_of_patients_does_not_list_are_patients_of_their_own_and_named(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", labelled=3, unlabelled=1)
     (root / "patients.json").write_text(json.dumps({"case_01": "x[/y]"}))
     index = read_dataset(root)
@@ -67,7 +68,7 @@ def test_cases_that_the_table_of_patients_does_not_list_are_patients_of_their_ow
         (r"(\d*)$", "1 of the 4 names: extra"),
     ],
 )
-def test_a_pattern_that_finds_no_patient_in_some_names_is_refused(tmp_path, pattern, unmatched):
+def test_a_pattern_that_finds_no_patient_in_some_names_is_refused(tmp_path: Path, pattern, unmatched) -> None:
     root = with_extra_scan(make_dataset(tmp_path / "set", unlabelled=0, patient_pattern=pattern))
     with pytest.raises(DataError, match=f"finds no patient in {unmatched}"):
         read_dataset(root)
@@ -86,7 +87,7 @@ def test_a_pattern_that_finds_no_patient_in_some_names_is_refused(tmp_path, patt
         (["case_00", "case_01"], "must hold an object"),
     ],
 )
-def test_a_table_of_patients_that_does_not_fit_is_refused(tmp_path, table, problem):
+def test_a_table_of_patients_that_does_not_fit_is_refused(tmp_path: Path, table, problem) -> None:
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0)
     (root / "patients.json").write_text(json.dumps(table))
     with pytest.raises(DataError, match=problem):
@@ -101,7 +102,7 @@ def test_a_table_of_patients_that_does_not_fit_is_refused(tmp_path, table, probl
         ("splits.json", '{"train": ["case_00"], "train": ["case_01"]}'),
     ],
 )
-def test_a_file_that_says_two_things_of_one_name_is_refused(tmp_path, file, text):
+def test_a_file_that_says_two_things_of_one_name_is_refused(tmp_path: Path, file, text) -> None:
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0)
     (root / file).write_text(text)
     (fault,) = check(root)
@@ -109,7 +110,7 @@ def test_a_file_that_says_two_things_of_one_name_is_refused(tmp_path, file, text
     assert re.search(r'"(case_00|disc|train)" is in it twice', fault.problem)
 
 
-def test_a_data_set_names_its_task_and_else_is_for_semantic_segmentation(tmp_path):
+def test_a_data_set_names_its_task_and_else_is_for_semantic_segmentation(tmp_path: Path) -> None:
     assert read_dataset(make_dataset(tmp_path / "unnamed")).task == "semantic"
     assert read_dataset(make_dataset(tmp_path / "named", task="semantic")).task == "semantic"
     for number, task in enumerate(("knots", ["semantic"], None, 3)):
@@ -117,7 +118,7 @@ def test_a_data_set_names_its_task_and_else_is_for_semantic_segmentation(tmp_pat
             read_dataset(make_dataset(tmp_path / str(number), task=task))
 
 
-def test_a_broken_table_of_patients_is_told_with_the_other_faults(tmp_path):
+def test_a_broken_table_of_patients_is_told_with_the_other_faults(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0)
     (root / "patients.json").write_text("{")
     (root / "imagesTr" / "case_01_0000.nii.gz").unlink()
@@ -126,7 +127,7 @@ def test_a_broken_table_of_patients_is_told_with_the_other_faults(tmp_path):
     assert any("not a JSON file" in problem for problem in problems)
 
 
-def test_a_pattern_that_never_ends_is_given_up(tmp_path, monkeypatch):
+def test_a_pattern_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fewscan.data.patients.LONGEST_SECONDS", 1.0)
     root = make_dataset(tmp_path / "set", unlabelled=0, patient_pattern="^((?:a+)+)$")
     (root / "imagesUn").mkdir()
@@ -135,7 +136,7 @@ def test_a_pattern_that_never_ends_is_given_up(tmp_path, monkeypatch):
         read_dataset(root)
 
 
-def test_all_structural_faults_at_once(tmp_path):
+def test_all_structural_faults_at_once(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", channels=2, patient_pattern="(", labels={"background": 0, "disc": 1.5})
     (root / "imagesTr" / "case_01_0001.nii.gz").unlink()
     (root / "imagesTr" / "case_00_0000.nii.gz").rename(root / "imagesTr" / "nonumber.nii.gz")
@@ -154,7 +155,7 @@ def test_all_structural_faults_at_once(tmp_path):
     assert len(check(root)) == len(str(error.value).splitlines())
 
 
-def test_missing_description(tmp_path):
+def test_missing_description(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"dataset\.json: missing"):
         read_dataset(tmp_path)
 
@@ -185,7 +186,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_faulty_files_are_found(tmp_path, name):
+def test_faulty_files_are_found(tmp_path: Path, name) -> None:
     file, array, where, problem = FAULTS[name]
     root = make_dataset(tmp_path / "set")
     write_scan(root / file, array, where)
@@ -196,7 +197,7 @@ def test_faulty_files_are_found(tmp_path, name):
     assert faults[0].remedy
 
 
-def test_unreadable_channel_and_lesser_worries(tmp_path):
+def test_unreadable_channel_and_lesser_worries(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set")
     (root / "imagesTr" / "case_00_0000.nii.gz").write_bytes(b"nonsense")
     write_scan(root / "imagesTr" / "case_03_0000.nii.gz", np.ones((4, 20, 24), np.float32), geometry())
@@ -205,14 +206,14 @@ def test_unreadable_channel_and_lesser_worries(tmp_path):
     assert faults == {("case_00_0000.nii.gz", True), ("case_03_0000.nii.gz", False), ("case_01.nii.gz", False)}
 
 
-def test_nearly_whole_float_labels_are_legal(tmp_path):
+def test_nearly_whole_float_labels_are_legal(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set")
     label = disc((4, 20, 24)).astype(np.float32) * 0.9999
     write_scan(root / "labelsTr" / "case_00.nii.gz", label, geometry())
     assert check(root) == []
 
 
-def test_hidden_labels_are_not_opened(tmp_path):
+def test_hidden_labels_are_not_opened(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set")
     (root / "labelsTr" / "case_00.nii.gz").write_bytes(b"nonsense")
     index = read_dataset(root)
@@ -221,7 +222,7 @@ def test_hidden_labels_are_not_opened(tmp_path):
     assert len(list_faults(index, index.cases, survey_cases(index, index.cases))) == 1
 
 
-def test_numbers_of_scans_are_not_taken_for_channels(tmp_path):
+def test_numbers_of_scans_are_not_taken_for_channels(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", labelled=1, unlabelled=0)
     (root / "imagesTr" / "case_00_0000.nii.gz").rename(root / "imagesTr" / "scan_0001.nii.gz")
     (root / "labelsTr" / "case_00.nii.gz").unlink()
@@ -231,11 +232,11 @@ def test_numbers_of_scans_are_not_taken_for_channels(tmp_path):
     assert "scan_0001_0000 and scan_0002_0000" in fault.remedy
 
 
-def copy_case(root, source, target, ending=".nii.gz"):
+def copy_case(root, source, target, ending=".nii.gz") -> None:
     shutil.copy(root / "imagesTr" / f"{source}_0000.nii.gz", root / "imagesTr" / f"{target}_0000{ending}")
 
 
-def test_the_same_scan_in_two_parts_is_an_error_and_within_training_worth_a_look(tmp_path):
+def test_the_same_scan_in_two_parts_is_an_error_and_within_training_worth_a_look(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", labelled=3, unlabelled=1)
     (root / "splits.json").write_text(json.dumps({"train": ["case_00", "case_01"], "val": ["case_02"]}))
     assert check(root) == []
@@ -249,7 +250,7 @@ def test_the_same_scan_in_two_parts_is_an_error_and_within_training_worth_a_look
     assert "the cases again (train), case_02 (val)" in fault.problem
 
 
-def test_a_training_refuses_a_scan_that_is_also_held_out_and_opens_no_test_label(tmp_path):
+def test_a_training_refuses_a_scan_that_is_also_held_out_and_opens_no_test_label(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", labelled=3, unlabelled=1)
     (root / "splits.json").write_text(json.dumps({"train": ["case_00", "case_01"], "test": ["case_02"]}))
     copy_case(root, "case_02", "case_03")
@@ -261,7 +262,7 @@ def test_a_training_refuses_a_scan_that_is_also_held_out_and_opens_no_test_label
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_a_copy_stored_in_another_type_is_the_same_scan(tmp_path):
+def test_a_copy_stored_in_another_type_is_the_same_scan(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0)
     image = np.random.default_rng(2).integers(0, 99, (4, 20, 24))
     for case, kind in (("case_00", np.int16), ("case_01", np.float64)):
@@ -270,7 +271,7 @@ def test_a_copy_stored_in_another_type_is_the_same_scan(tmp_path):
     assert "case_00 (train), case_01 (train)" in fault.problem
 
 
-def test_scans_of_several_channels_are_the_same_only_if_all_channels_are(tmp_path):
+def test_scans_of_several_channels_are_the_same_only_if_all_channels_are(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0, channels=2)
     first, second = (root / "imagesTr" / f"case_{n}_0000.nii.gz" for n in ("00", "01"))
     shutil.copy(first, second)
@@ -279,14 +280,14 @@ def test_scans_of_several_channels_are_the_same_only_if_all_channels_are(tmp_pat
     assert len(check(root)) == 1
 
 
-def test_scans_of_one_value_are_not_called_copies(tmp_path):
+def test_scans_of_one_value_are_not_called_copies(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0)
     for case in ("case_00", "case_01"):
         write_scan(root / "imagesTr" / f"{case}_0000.nii.gz", np.ones((4, 20, 24), np.float32), geometry())
     assert ["same value" in fault.problem for fault in check(root)] == [True, True]
 
 
-def test_check_says_what_training_refuses_of_the_split_beside_what_is_wrong_with_scans(tmp_path):
+def test_check_says_what_training_refuses_of_the_split_beside_what_is_wrong_with_scans(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=1)
     (root / "splits.json").write_text(json.dumps({"train": ["case_00", "ghost"], "val": ["case_01", "case_02"]}))
     (root / "imagesTr" / "case_00_0000.nii.gz").write_bytes(b"nonsense")
@@ -296,7 +297,7 @@ def test_check_says_what_training_refuses_of_the_split_beside_what_is_wrong_with
     assert "case_00_0000.nii.gz: cannot be read" in problems
 
 
-def test_check_says_that_no_training_label_shows_anything(tmp_path):
+def test_check_says_that_no_training_label_shows_anything(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", labelled=3, unlabelled=0)
     (root / "splits.json").write_text(json.dumps({"train": ["case_00", "case_01"], "val": ["case_02"]}))
     for case in ("case_00", "case_01"):
@@ -305,7 +306,7 @@ def test_check_says_that_no_training_label_shows_anything(tmp_path):
     assert fault.problem == "none of the labelled training cases contains a foreground voxel"
 
 
-def test_test_cases_without_a_label_are_worth_a_look(tmp_path):
+def test_test_cases_without_a_label_are_worth_a_look(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=1)
     (root / "splits.json").write_text(json.dumps({"train": ["case_00", "case_01"], "test": ["case_02"]}))
     (fault,) = check(root)
@@ -317,7 +318,7 @@ def test_test_cases_without_a_label_are_worth_a_look(tmp_path):
     [("IM1.dcm", "dcm2niix"), ("a.png", "stack pictures"), ("a.mgz", "mri_convert"), ("a.txt", "Convert or remove it")],
 )
 @pytest.mark.parametrize("folder", ["imagesTr", "labelsTr"])
-def test_files_that_are_no_scans_say_what_to_do_with_their_kind(tmp_path, folder, name, words):
+def test_files_that_are_no_scans_say_what_to_do_with_their_kind(tmp_path: Path, folder, name, words) -> None:
     root = make_dataset(tmp_path / "set")
     (root / folder / name).touch()
     (fault,) = check(root)
@@ -326,20 +327,20 @@ def test_files_that_are_no_scans_say_what_to_do_with_their_kind(tmp_path, folder
 
 
 @pytest.mark.parametrize("ending", [".png", ".dcm"])
-def test_a_data_set_of_pictures_says_what_to_do(tmp_path, ending):
+def test_a_data_set_of_pictures_says_what_to_do(tmp_path: Path, ending) -> None:
     root = make_dataset(tmp_path / "set", file_ending=ending)
     with pytest.raises(DataError, match=r'"file_ending" .* cannot be read\. (Stack|Convert)'):
         read_dataset(root)
 
 
-def test_a_label_named_like_a_channel_says_its_right_name(tmp_path):
+def test_a_label_named_like_a_channel_says_its_right_name(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set")
     (root / "labelsTr/case_00.nii.gz").rename(root / "labelsTr/case_00_0000.nii.gz")
     with pytest.raises(DataError, match=r"labels have no channel number\. Rename it to case_00\.nii\.gz"):
         read_dataset(root)
 
 
-def test_a_decathlon_folder_says_how_to_convert_it(tmp_path):
+def test_a_decathlon_folder_says_how_to_convert_it(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "Task04", modality={"0": "MRI"})
     for path in list((root / "imagesTr").iterdir()):
         path.rename(path.with_name(path.name.replace("_0000", "")))

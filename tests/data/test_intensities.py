@@ -1,5 +1,7 @@
 """Intensities: borders do not count, nothing is clipped away, and ordinary scans are measured as a whole."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -37,7 +39,7 @@ def whole(volume, scheme):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.uint8])
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
-def test_an_ordinary_scan_is_measured_as_a_whole_in_any_order_of_storage(dtype, scheme, order):
+def test_an_ordinary_scan_is_measured_as_a_whole_in_any_order_of_storage(dtype, scheme, order) -> None:
     volume = scan().astype(dtype)
     stored = np.asfortranarray(volume.transpose(order)).transpose(np.argsort(order))
     before = stored.copy()
@@ -58,7 +60,7 @@ PADS = [
 @pytest.mark.parametrize("scheme", [*SCHEMES, "ct"])
 @pytest.mark.parametrize("value", [0, -1024, 100, 4000, 1e6])
 @pytest.mark.parametrize("pads", PADS)
-def test_padding_changes_nothing_inside(scheme, value, pads):
+def test_padding_changes_nothing_inside(scheme, value, pads) -> None:
     volume = scan()
     inner = tuple(slice(a, a + side) for (a, _), side in zip(pads, volume.shape, strict=True))
     padded = normalise(np.pad(volume, pads, constant_values=value), how(scheme))
@@ -78,7 +80,9 @@ def test_padding_changes_nothing_inside(scheme, value, pads):
     value=st.integers(0, 3),
     seed=st.integers(0, 1000),
 )
-def test_padding_a_scan_of_few_levels_by_a_value_that_it_holds_changes_nothing_inside(shape, pads, levels, value, seed):
+def test_padding_a_scan_of_few_levels_by_a_value_that_it_holds_changes_nothing_inside(
+    shape, pads, levels, value, seed
+) -> None:
     volume = np.random.default_rng(seed).integers(0, levels, shape).astype(np.float32)
     padded = np.pad(volume, pads, constant_values=value)
     inner = tuple(slice(a, a + side) for (a, _), side in zip(pads, shape, strict=True))
@@ -101,7 +105,7 @@ def body(margin, value=0.0, shape=(5, 60, 60), radius=25):
 
 @pytest.mark.parametrize("value", [0, -1024, 5000])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_air_around_a_body_does_not_count_however_much_it_is(value, scheme):
+def test_air_around_a_body_does_not_count_however_much_it_is(value, scheme) -> None:
     found = []
     for margin in (0, 3, 40):
         volume, inside = body(margin, value)
@@ -113,7 +117,7 @@ def test_air_around_a_body_does_not_count_however_much_it_is(value, scheme):
         assert found[0].std() == pytest.approx(1, abs=1e-4)
 
 
-def test_a_scan_turned_within_the_slice_has_the_same_mean_and_deviation_as_before():
+def test_a_scan_turned_within_the_slice_has_the_same_mean_and_deviation_as_before() -> None:
     from scipy.ndimage import rotate
 
     volume = np.random.default_rng(0).normal(300, 40, (4, 64, 64)).astype(np.float32)
@@ -122,7 +126,7 @@ def test_a_scan_turned_within_the_slice_has_the_same_mean_and_deviation_as_befor
     assert (found.mean(), found.std()) == (pytest.approx(0, abs=1e-4), pytest.approx(1, abs=1e-4))
 
 
-def test_a_black_that_is_also_anatomy_is_no_border_where_the_corners_are_not_filled_by_it():
+def test_a_black_that_is_also_anatomy_is_no_border_where_the_corners_are_not_filled_by_it() -> None:
     generator = np.random.default_rng(0)
     noisy = generator.integers(0, 256, (8, 40, 40)) * (generator.random((8, 40, 40)) < 0.4)
     # Half of all voxels are 0, and so is every corner.
@@ -137,7 +141,7 @@ def test_a_black_that_is_also_anatomy_is_no_border_where_the_corners_are_not_fil
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("shape", [(40, 48, 48), (1, 100, 100)])
 @pytest.mark.parametrize("kind", ["block", "noisy block", "disc", "dark", "scattered", "at the border"])
-def test_what_is_rare_is_still_there(scheme, shape, kind):
+def test_what_is_rare_is_still_there(scheme, shape, kind) -> None:
     volume = np.zeros(shape, np.float32)
     if kind == "scattered":
         volume.ravel()[:: volume.size // 40] = 500
@@ -156,7 +160,7 @@ def test_what_is_rare_is_still_there(scheme, shape, kind):
     assert abs(found[rare].mean() - found[~rare].mean()) > (2 if scheme == "zscore" else 0.5) - 1e-6
 
 
-def test_a_channel_of_a_mask_stays_one():
+def test_a_channel_of_a_mask_stays_one() -> None:
     mask = disc((4, 60, 60), radius=10)
     assert set(np.unique(normalise(mask, how("zscore")))) == {-1, 1}
     assert set(np.unique(normalise(mask, how("minmax")))) == {0, 1}
@@ -164,20 +168,20 @@ def test_a_channel_of_a_mask_stays_one():
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("value", [0, 0.1, 1000.1, -3e17])
-def test_a_constant_scan_becomes_exactly_zero(scheme, value):
+def test_a_constant_scan_becomes_exactly_zero(scheme, value) -> None:
     assert not normalise(np.full((7, 50, 50), value), how(scheme)).any()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("factor", [1e-30, 1e-9, 1e15])
-def test_values_of_any_size_are_brought_to_the_same(scheme, factor):
+def test_values_of_any_size_are_brought_to_the_same(scheme, factor) -> None:
     found, wanted = (normalise(scan().astype(np.float64) * f, how(scheme)) for f in (factor, 1))
     if factor != 1e-30:
         np.testing.assert_allclose(found, wanted, atol=1e-3)
     assert np.ptp(found) >= 1
 
 
-def test_nearly_nothing_is_noted_and_an_ordinary_scan_is_not(tmp_path):
+def test_nearly_nothing_is_noted_and_an_ordinary_scan_is_not(tmp_path: Path) -> None:
     ordinary, bordered = scan(), body(10)[0]
     rare = np.zeros((6, 40, 40), np.float32)
     rare[2, 3:6, 3:6] = 7
@@ -193,7 +197,7 @@ def test_nearly_nothing_is_noted_and_an_ordinary_scan_is_not(tmp_path):
     assert str(fault).startswith(f"{path}: nearly all that it shows has the value 0, 9 voxels beside it another. Right")
 
 
-def test_train_check_and_predict_say_that_a_scan_shows_nearly_nothing(tmp_path):
+def test_train_check_and_predict_say_that_a_scan_shows_nearly_nothing(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=1)
     rare = np.zeros((4, 20, 24), np.float32)
     rare[1, 3, 4:9] = 100 + np.arange(5)

@@ -15,7 +15,7 @@ def rows(patches):
     return np.column_stack((patches.case, patches.start)).tolist()
 
 
-def test_parts_come_one_after_the_other_and_each_patch_once_in_order():
+def test_parts_come_one_after_the_other_and_each_patch_once_in_order() -> None:
     first, second = some((2, 0, 0, 1), (0, 5, 0, 0)), some((0, 5, 0, 0), (0, 0, 0, 9))
     joined = Patches.concatenate([first, second])
     assert len(joined) == 4
@@ -26,7 +26,7 @@ def test_parts_come_one_after_the_other_and_each_patch_once_in_order():
 
 
 @pytest.mark.parametrize("size", [(5, 4), (2, 3, 4), (6, 5, 4)])
-def test_patches_are_cut_where_they_begin_and_are_copies(size):
+def test_patches_are_cut_where_they_begin_and_are_copies(size) -> None:
     canvas = np.random.default_rng(0).normal(size=(2, 6, 5, 4)).astype(np.float32)
     sides = extents(size)
     room = [side - own + 1 for side, own in zip(canvas.shape[1:], sides, strict=True)]
@@ -47,7 +47,7 @@ def test_patches_are_cut_where_they_begin_and_are_copies(size):
         ((2, 2, 2), (4, 2, 2), [(0, 0, 0), (2, 0, 0)]),
     ],
 )
-def test_over_all_patches_the_shares_of_every_voxel_are_one(size, shape, starts):
+def test_over_all_patches_the_shares_of_every_voxel_are_one(size, shape, starts) -> None:
     starts, total = np.array(starts), np.zeros(shape)
     for number in range(len(starts)):
         (share,) = voxel_shares(starts[number : number + 1], starts, size)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,11 +11,11 @@ from fewscan.io.scans import read_scan
 
 
 @pytest.fixture(scope="module")
-def phantom(tmp_path_factory):
+def phantom(tmp_path_factory: pytest.TempPathFactory):
     return make_phantom(tmp_path_factory.mktemp("data") / "phantom", patients=6, labelled=2, validation=1, seed=4)
 
 
-def test_it_is_a_sound_data_set_with_few_labels(phantom):
+def test_it_is_a_sound_data_set_with_few_labels(phantom) -> None:
     assert check(phantom) == []
     split = make_split(read_dataset(phantom))
     assert [case.patient for case in split.labelled] == ["patient001"] * 2 + ["patient002"] * 2
@@ -21,7 +23,7 @@ def test_it_is_a_sound_data_set_with_few_labels(phantom):
     assert {case.patient for case in split.val} == {"patient006"}
 
 
-def test_classes_are_nested_imbalanced_and_gone_at_the_apex(phantom):
+def test_classes_are_nested_imbalanced_and_gone_at_the_apex(phantom) -> None:
     label = read_scan(phantom / "labelsTr" / "patient001_frame01.nii.gz")
     assert label.geometry.spacing_mm == pytest.approx((8.0, 1.5, 1.5))
     shares = np.bincount(label.array.ravel(), minlength=4) / label.array.size
@@ -35,7 +37,7 @@ def test_classes_are_nested_imbalanced_and_gone_at_the_apex(phantom):
             assert set(np.unique(np.roll(label.array, step, axis)[cavity])) <= {2, 3}
 
 
-def test_the_seed_decides_and_noise_differs_between_patients(phantom, tmp_path):
+def test_the_seed_decides_and_noise_differs_between_patients(phantom, tmp_path: Path) -> None:
     again = make_phantom(tmp_path / "again", patients=6, labelled=2, validation=1, seed=4)
     other = make_phantom(tmp_path / "other", patients=6, labelled=2, validation=1, seed=5)
     name = "imagesTr/patient001_frame01_0000.nii.gz"
@@ -46,6 +48,6 @@ def test_the_seed_decides_and_noise_differs_between_patients(phantom, tmp_path):
     )
 
 
-def test_numbers_must_fit(tmp_path):
+def test_numbers_must_fit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="2 labelled and 5 validation patients of 6"):
         make_phantom(tmp_path / "new", patients=6, labelled=2, validation=5)

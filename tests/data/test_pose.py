@@ -40,17 +40,17 @@ def thumbnails(turns):
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=0, max_size=4), st.integers(0, 3))
-def test_turned_scans_are_found_whatever_most_of_them_are(few, most):
+def test_turned_scans_are_found_whatever_most_of_them_are(few, most) -> None:
     turns = np.array([0] * 6 + few)
     # np.rot90 of a scan by t is undone by 4 − t more quarter turns.
     assert quarter_turns(thumbnails((turns + most) % 4), range(3)).tolist() == ((4 - turns) % 4).tolist()
 
 
-def test_the_labelled_scans_may_be_the_turned_ones():
+def test_the_labelled_scans_may_be_the_turned_ones() -> None:
     assert quarter_turns(thumbnails([1, 0, 0, 0, 0, 0]), [0]).tolist() == [3, 0, 0, 0, 0, 0]
 
 
-def test_what_looks_alike_from_all_sides_or_is_empty_counts_as_upright():
+def test_what_looks_alike_from_all_sides_or_is_empty_counts_as_upright() -> None:
     y, x = np.mgrid[:64, :64] - 31.5
     generator = np.random.default_rng(0)
     where = body(64, 64).geometry
@@ -65,7 +65,7 @@ def test_what_looks_alike_from_all_sides_or_is_empty_counts_as_upright():
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_thumbnails_do_not_depend_on_resolution_or_on_how_much_is_around(axis):
+def test_thumbnails_do_not_depend_on_resolution_or_on_how_much_is_around(axis) -> None:
     coarse, fine = body(spacing=4.0), body(120, 160, spacing=2.0)
     shown = [seen(Scan(np.moveaxis(s.array, 0, axis), _moved(s.geometry, axis)), axis, 320.0) for s in (coarse, fine)]
     assert shown[0].shape == (SIDE, SIDE)
@@ -81,7 +81,7 @@ def _moved(geometry: Geometry, axis: int) -> Geometry:
     return Geometry(shape, spacing, geometry.origin, geometry.direction)
 
 
-def test_of_many_unlabelled_scans_some_are_looked_at_all_over_the_list():
+def test_of_many_unlabelled_scans_some_are_looked_at_all_over_the_list() -> None:
     labels = [Path("mask.nii.gz") if number in (3, 4) else None for number in range(4 * MOST_SCANS)]
     cases = [Case(str(number), (Path("scan.nii.gz"),), label, "") for number, label in enumerate(labels)]
     chosen = [int(case.name) for case in looked_at(cases)]
@@ -92,14 +92,14 @@ def test_of_many_unlabelled_scans_some_are_looked_at_all_over_the_list():
     assert looked_at(cases[:9]) == tuple(cases[:9])
 
 
-def test_voxels_that_are_no_numbers_do_not_hide_the_pose():
+def test_voxels_that_are_no_numbers_do_not_hide_the_pose() -> None:
     scans = [body(turns=turns, seed=turns) for turns in (0, 0, 0, 0, 1)]
     scans[4].array[:, 3, 4] = np.nan
     scans[0].array[2, 30, 30] = -np.inf
     assert quarter_turns([seen(scan, 0, 160.0) for scan in scans], [0]).tolist() == [0, 0, 0, 0, 3]
 
 
-def test_the_plan_says_how_many_scans_lie_turned(tmp_path):
+def test_the_plan_says_how_many_scans_lie_turned(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=4)
     for number, path in enumerate(sorted((root / "imagesTr").iterdir())):
         scan = read_scan(path)

@@ -24,7 +24,7 @@ def orders(count, seed):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 9), st.lists(st.integers(0, 12), max_size=8), st.integers(0, 5))
-def test_passes_go_through_everything_and_a_state_brings_them_back(count, batches, seed):
+def test_passes_go_through_everything_and_a_state_brings_them_back(count, batches, seed) -> None:
     sampler = EpochSampler(pool(count), seed)
     drawn = np.concatenate([sampler.draw(b).case for b in batches]) if batches else np.zeros(0, int)
     passes = orders(count, seed)
@@ -35,13 +35,13 @@ def test_passes_go_through_everything_and_a_state_brings_them_back(count, batche
     assert np.array_equal(resumed.draw(25).case, sampler.draw(25).case)
 
 
-def test_the_state_of_many_patches_is_as_small_as_that_of_few():
+def test_the_state_of_many_patches_is_as_small_as_that_of_few() -> None:
     few, many = (EpochSampler(pool(count), 0) for count in (2, 20_000))
     few.draw(1)
     many.draw(15_000)
     assert len(json.dumps(many.state_dict())) < len(json.dumps(few.state_dict())) + 10
 
 
-def test_nothing_to_draw_from():
+def test_nothing_to_draw_from() -> None:
     with pytest.raises(ValueError, match="nothing to draw"):
         EpochSampler(pool(0), 0)

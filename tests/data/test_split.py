@@ -22,11 +22,11 @@ def index_of(root, labelled, unlabelled=2, frames=2):
     return DatasetIndex(Path(root), "set", ("MRI",), Classes.consecutive(("background", "a")), ".nii.gz", tuple(cases))
 
 
-def write_split(root, **parts):
+def write_split(root, **parts) -> None:
     (root / "splits.json").write_text(json.dumps(parts))
 
 
-def test_labels_beyond_the_first_patients_are_gone(tmp_path):
+def test_labels_beyond_the_first_patients_are_gone(tmp_path: Path) -> None:
     write_split(tmp_path, train=["p03_f0", "p03_f1", "p01_f0", "p01_f1", "p00_f0"], val=["p02_f0"])
     split = make_split(index_of(tmp_path, 4), labelled=1)
     assert [case.name for case in split.labelled] == ["p03_f0", "p03_f1"]
@@ -36,7 +36,7 @@ def test_labels_beyond_the_first_patients_are_gone(tmp_path):
     assert split.to_json()["val"] == ["p02_f0"]
 
 
-def test_lists_of_patients_or_cases(tmp_path):
+def test_lists_of_patients_or_cases(tmp_path: Path) -> None:
     write_split(tmp_path, train=["p00_f0", "p00_f1", "p01_f0", "p01_f1"], val=[])
     names = [case.name for case in make_split(index_of(tmp_path, 2), labelled_list=["p01", "p00_f1"]).labelled]
     assert names == ["p00_f1", "p01_f0", "p01_f1"]
@@ -46,7 +46,7 @@ def test_lists_of_patients_or_cases(tmp_path):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 40), st.integers(0, 5), st.integers(1, 3))
-def test_default_split_never_separates_a_patient(labelled, unlabelled, frames):
+def test_default_split_never_separates_a_patient(labelled, unlabelled, frames) -> None:
     index = index_of("/nowhere", labelled, unlabelled, frames)
     split = make_split(index)
     train, val = ({case.patient for case in part} for part in (split.train, split.val))
@@ -56,7 +56,7 @@ def test_default_split_never_separates_a_patient(labelled, unlabelled, frames):
     assert make_split(index) == split
 
 
-def test_nnunet_folds(tmp_path):
+def test_nnunet_folds(tmp_path: Path) -> None:
     folds = [{"train": ["p00_f0"], "val": ["p01_f0"]}, {"train": ["p01_f0"], "val": ["p00_f0"]}]
     (tmp_path / "splits_final.json").write_text(json.dumps(folds))
     split = make_split(index_of(tmp_path, 2, 0))
@@ -89,20 +89,20 @@ def test_nnunet_folds(tmp_path):
         ({"train": ["p00_f0"], "validation": ["p01_f0"]}, '"validation" is no part of a split'),
     ],
 )
-def test_bad_splits(tmp_path, parts, message):
+def test_bad_splits(tmp_path: Path, parts, message) -> None:
     write_split(tmp_path, **parts)
     with pytest.raises(DataError, match=message):
         make_split(index_of(tmp_path, 2))
 
 
 @pytest.mark.parametrize("wanted", [0, 3])
-def test_impossible_numbers_of_labels(tmp_path, wanted):
+def test_impossible_numbers_of_labels(tmp_path: Path, wanted) -> None:
     write_split(tmp_path, train=["p00_f0", "p01_f0"], val=[])
     with pytest.raises(ConfigError, match=r"must be 1 to 2"):
         make_split(index_of(tmp_path, 2), labelled=wanted)
 
 
-def test_every_fault_of_a_split_is_told_at_once(tmp_path):
+def test_every_fault_of_a_split_is_told_at_once(tmp_path: Path) -> None:
     write_split(tmp_path, train=["p00_f0", "p00_f0", "ghost"], val=["p01_f0", "p03_f0"], test=["p01_f1"])
     with pytest.raises(DataError) as error:
         make_split(index_of(tmp_path, 2))
@@ -113,7 +113,7 @@ def test_every_fault_of_a_split_is_told_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("content", [[], {}, {"train": ["p00_f0"], "val": []}, "text", None, [None], [["p00_f0"]]])
-def test_folds_that_are_none_are_refused(tmp_path, content):
+def test_folds_that_are_none_are_refused(tmp_path: Path, content) -> None:
     (tmp_path / "splits_final.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"splits_final\.json: must be"):
         make_split(index_of(tmp_path, 2, 0))
@@ -126,7 +126,7 @@ def index_with_twins(root, patients=10):
     return replace(index, cases=tuple(cases))
 
 
-def test_unlabelled_scans_of_held_out_patients_are_left_out_of_training_and_said(tmp_path):
+def test_unlabelled_scans_of_held_out_patients_are_left_out_of_training_and_said(tmp_path: Path) -> None:
     write_split(tmp_path, train=["p00_f0", "p01_f0"], val=["p02_f0"], test=["p03_f0"])
     split = make_split(index_with_twins(tmp_path, 4))
     assert [case.name for case in split.train] == ["p00_f0", "p01_f0", "p00_f1", "p01_f1"]
@@ -134,7 +134,7 @@ def test_unlabelled_scans_of_held_out_patients_are_left_out_of_training_and_said
     assert "2 unlabelled scans of held-out patients are left out of training: p02_f1, p03_f1" in split.notes
 
 
-def test_the_default_split_leaves_them_out_too():
+def test_the_default_split_leaves_them_out_too() -> None:
     split = make_split(index_with_twins("/nowhere"))
     held_out = {case.patient for case in split.val}
     assert len(held_out) == 2
@@ -143,19 +143,19 @@ def test_the_default_split_leaves_them_out_too():
     assert any(note.startswith("2 unlabelled scans of held-out patients") for note in split.notes)
 
 
-def test_an_unlabelled_scan_of_a_held_out_patient_that_is_listed_for_training_is_refused(tmp_path):
+def test_an_unlabelled_scan_of_a_held_out_patient_that_is_listed_for_training_is_refused(tmp_path: Path) -> None:
     write_split(tmp_path, train=["p00_f0", "p01_f1"], val=["p01_f0"])
     with pytest.raises(DataError, match="patient p01 is in train and in val"):
         make_split(index_with_twins(tmp_path, 2))
 
 
-def test_a_name_twice_in_the_list_of_labelled_ones_is_refused(tmp_path):
+def test_a_name_twice_in_the_list_of_labelled_ones_is_refused(tmp_path: Path) -> None:
     write_split(tmp_path, train=["p00_f0", "p01_f0"], val=[])
     with pytest.raises(ConfigError, match="names p00 more than once"):
         make_split(index_of(tmp_path, 2), labelled_list=["p00", "p01_f0", "p00"])
 
 
-def test_a_split_is_described_by_its_counts_notes_and_whether_anything_is_unlabelled(tmp_path):
+def test_a_split_is_described_by_its_counts_notes_and_whether_anything_is_unlabelled(tmp_path: Path) -> None:
     write_split(tmp_path, train=["p00_f0", "p00_f1", "p01_f0", "p02_f0"], val=["p03_f0"])
     split = replace(make_split(index_of(tmp_path, 4, 0), 1), notes=("a note",))
     assert describe_split("Hearts", split) == [

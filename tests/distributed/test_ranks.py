@@ -25,7 +25,7 @@ SCRIPT = TESTS / "support" / "two_ranks.py"
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
+def two(tmp_path_factory: pytest.TempPathFactory):
     """What each of two ranks has come to."""
     folder = tmp_path_factory.mktemp("two")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", SCRIPT, folder]
@@ -48,7 +48,7 @@ def one():
     return of
 
 
-def check_close(found, wanted, what):
+def check_close(found, wanted, what) -> None:
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         torch.testing.assert_close(
@@ -57,7 +57,7 @@ def check_close(found, wanted, what):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_terms_and_gradients_are_those_of_one_process(two, one, name):
+def test_terms_and_gradients_are_those_of_one_process(two, one, name) -> None:
     for rank in two:
         for what in ("terms", "gradients"):
             check_close(rank[name][what], one(name)[what], what)
@@ -66,21 +66,21 @@ def test_terms_and_gradients_are_those_of_one_process(two, one, name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_statistics_banks_queues_and_means_are_those_of_one_process(two, one, name):
+def test_statistics_banks_queues_and_means_are_those_of_one_process(two, one, name) -> None:
     for rank in two:
         check_close(rank[name]["first"], one(name)["first"], "buffers after a step")
         check_close(rank[name]["last"], one(name)["last"], "state after some updates")
 
 
 @pytest.mark.parametrize("name", [*CASES, "fit action", "fit action_pp"])
-def test_ranks_stay_equal_to_the_last_bit(two, name):
+def test_ranks_stay_equal_to_the_last_bit(two, name) -> None:
     first, second = (rank[name]["state" if name.startswith("fit") else "last"] for rank in two)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 @pytest.mark.parametrize("name", ["fit action", "fit action_pp"])
-def test_ranks_share_batches_without_overlap_and_log_the_same(two, name):
+def test_ranks_share_batches_without_overlap_and_log_the_same(two, name) -> None:
     whole = SpiedStore()
     batches = Batches(whole, seed=0)
     for stage in build(name.removeprefix("fit ")).stages():
@@ -93,7 +93,7 @@ def test_ranks_share_batches_without_overlap_and_log_the_same(two, name):
 
 
 @pytest.mark.parametrize("at", [2, 8])
-def test_a_signal_to_one_rank_stops_both_and_they_go_on_exactly(two, at):
+def test_a_signal_to_one_rank_stops_both_and_they_go_on_exactly(two, at) -> None:
     for rank in two:
         broken, whole = rank[f"broken {at}"], rank["fit action"]
         assert f"Stopped by SIGTERM after update {at} of 9." in broken["said"]
@@ -102,7 +102,7 @@ def test_a_signal_to_one_rank_stops_both_and_they_go_on_exactly(two, at):
         assert all(torch.equal(broken["state"][key], value) for key, value in whole["state"].items())
 
 
-def test_what_a_phase_adds_is_one_on_both_ranks_and_goes_on_exactly(two):
+def test_what_a_phase_adds_is_one_on_both_ranks_and_goes_on_exactly(two) -> None:
     first, second = (rank["phases"] for rank in two)
     assert {"sites.here.weight", "sites.there.weight"} < first["state"].keys()
     for other in (second, *(rank["broken phases"] for rank in two)):
@@ -112,7 +112,7 @@ def test_what_a_phase_adds_is_one_on_both_ranks_and_goes_on_exactly(two):
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.03)])
-def test_batch_normalisation_is_that_of_the_whole_batch(two, precision, tolerance):
+def test_batch_normalisation_is_that_of_the_whole_batch(two, precision, tolerance) -> None:
     wanted = run_norm(precision)
     parts = [rank[f"norm {precision}"] for rank in two]
     for name, value in wanted.items():
@@ -122,19 +122,19 @@ def test_batch_normalisation_is_that_of_the_whole_batch(two, precision, toleranc
         assert shared or torch.equal(parts[0][name], parts[1][name])
 
 
-def test_one_rank_alone_has_the_clean_statistics_of_one_process(two):
+def test_one_rank_alone_has_the_clean_statistics_of_one_process(two) -> None:
     check_close(two[0]["clean"]["clean"], run_clean()["clean"], "clean statistics")
     for rank in two:
         check_close(rank["clean"]["after"], run_clean()["after"], "buffers afterwards")
 
 
-def test_what_is_drawn_differs_and_what_is_told_does_not(two):
+def test_what_is_drawn_differs_and_what_is_told_does_not(two) -> None:
     assert not torch.equal(two[0]["draws"], two[1]["draws"])
     assert [rank["text"] for rank in two] == ["ψ", "ψ"]
     assert [rank["largest"] for rank in two] == [(1, 0), (1, 0)]
 
 
-def test_on_one_process_nothing_is_touched():
+def test_on_one_process_nothing_is_touched() -> None:
     tensor = torch.ones(2)
     assert ranks.sum_over_ranks(tensor)[0] is tensor
     assert ranks.gather_over_ranks(tensor) is tensor
@@ -169,14 +169,16 @@ def test_on_one_process_nothing_is_touched():
         ("supervised", {}, {"labelled": 1, "unlabelled": 4}, r"training\.labelled: 1 is too few.* Set it to 2 or more"),
     ],
 )
-def test_batches_that_ranks_cannot_share_are_refused(monkeypatch, method, settings, change, message):
+def test_batches_that_ranks_cannot_share_are_refused(
+    monkeypatch: pytest.MonkeyPatch, method, settings, change, message
+) -> None:
     monkeypatch.setattr("fewscan.engine.loop.count", lambda: 2)
     built = build_small(method, training=TrainingSettings(updates=6, **change), **settings)
     with pytest.raises(ConfigError, match=message):
         check_batches(built, method)
 
 
-def test_every_rank_takes_a_device_of_its_own(monkeypatch):
+def test_every_rank_takes_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_own_device("cpu", 1) == torch.device("cpu")
     with pytest.raises(ConfigError, match=r"--device cuda:0: each of several processes takes a device of its own"):
         choose_own_device("cuda:0", 0)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -63,12 +64,12 @@ REGIONS = {"background": 0, "whole": [40, 300], "core": [300], "ignore": 7}
 
 
 @pytest.fixture(scope="module")
-def regions(tmp_path_factory):
+def regions(tmp_path_factory: pytest.TempPathFactory):
     return make(tmp_path_factory.mktemp("regions") / "set", REGIONS, rings(40, 300, 7))
 
 
 @pytest.fixture(scope="module")
-def run(regions, tmp_path_factory):
+def run(regions, tmp_path_factory: pytest.TempPathFactory):
     said = Notes()
     folder = tmp_path_factory.mktemp("run") / "run"
     train(
@@ -77,7 +78,7 @@ def run(regions, tmp_path_factory):
     return folder, "\n".join(said.lines)
 
 
-def test_regions_are_trained_by_their_parts_and_scored_by_their_names(run):
+def test_regions_are_trained_by_their_parts_and_scored_by_their_names(run) -> None:
     folder, said = run
     plan = read_json(folder / "plan.json")
     assert plan["class_names"] == ["background", "label 40", "core"]
@@ -96,7 +97,7 @@ def test_regions_are_trained_by_their_parts_and_scored_by_their_names(run):
     assert set(data["cases"][0]["ml"]) == set(data["cases"][0]["hd95"]) == {"whole", "core"}
 
 
-def test_masks_carry_the_numbers_of_the_labels_and_evaluate_knows_them(run, regions, tmp_path):
+def test_masks_carry_the_numbers_of_the_labels_and_evaluate_knows_them(run, regions, tmp_path: Path) -> None:
     folder, _ = run
     masks = folder / "validation"
     found = evaluate(masks / "case_03.nii.gz", regions / "labelsTr" / "case_03.nii.gz").summary
@@ -107,13 +108,13 @@ def test_masks_carry_the_numbers_of_the_labels_and_evaluate_knows_them(run, regi
     assert set(np.unique(mask)) <= {0, 40, 300}
 
 
-def test_no_shape_is_expected_where_every_label_is_ignored_in_part(run):
+def test_no_shape_is_expected_where_every_label_is_ignored_in_part(run) -> None:
     folder, said = run
     assert read_json(folder / "quality.json")["expected"] is None
     assert 'every labelled mask has voxels to "ignore"' in said
 
 
-def test_the_numbers_of_classes_and_of_what_is_ignored_change_nothing_but_the_masks(tmp_path):
+def test_the_numbers_of_classes_and_of_what_is_ignored_change_nothing_but_the_masks(tmp_path: Path) -> None:
     weights, masks = [], []
     for name, (organ, core, ignored) in {"plain": (1, 2, 3), "gaps": (7, 90, 255)}.items():
         labels = {"background": 0, "organ": organ, "core": core, "ignore": ignored}
@@ -142,7 +143,7 @@ def places(pool):
     return list(zip(slices.case.tolist(), slices.start[:, 0].tolist(), strict=True))
 
 
-def test_wholly_ignored_slices_are_unlabelled_ones(regions, tmp_path):
+def test_wholly_ignored_slices_are_unlabelled_ones(regions, tmp_path: Path) -> None:
     _, _, plan = prepare(regions, tmp_path)
     store = SliceStore(tmp_path, CPU)
     slices = [[(case, n) for n in range(4)] for case in range(4)]
@@ -154,14 +155,14 @@ def test_wholly_ignored_slices_are_unlabelled_ones(regions, tmp_path):
     assert plan.classes == read_dataset(regions).classes
 
 
-def test_where_every_scan_is_labelled_all_slices_serve_as_unlabelled(regions, tmp_path):
+def test_where_every_scan_is_labelled_all_slices_serve_as_unlabelled(regions, tmp_path: Path) -> None:
     split, _, plan = prepare(regions, tmp_path / "all")
     build_cache(split.labelled, plan, tmp_path / "labelled")
     store = SliceStore(tmp_path / "labelled", CPU)
     assert (len(store.labelled), len(store.unlabelled)) == (9, 12)
 
 
-def test_what_is_ignored_is_no_part_of_the_anatomy_and_its_intensities(tmp_path):
+def test_what_is_ignored_is_no_part_of_the_anatomy_and_its_intensities(tmp_path: Path) -> None:
     labels = {"background": 0, "organ": 1, "core": 2, "ignore": 3}
     whole, part = (make(tmp_path / name, labels, rings(1, 2, n)) for name, n in (("whole", None), ("part", 3)))
     for path in (part / "imagesTr").iterdir():
@@ -176,7 +177,7 @@ def test_what_is_ignored_is_no_part_of_the_anatomy_and_its_intensities(tmp_path)
     assert partly.intensities[0].max() < 100
 
 
-def test_expected_shapes_are_of_cases_that_are_labelled_all_over(tmp_path):
+def test_expected_shapes_are_of_cases_that_are_labelled_all_over(tmp_path: Path) -> None:
     labels = {"background": 0, "organ": 1, "core": 2, "ignore": 3}
     root = make(tmp_path / "set", labels, rings(1, 2))
     split, _, plan = prepare(root, tmp_path / "cache")
@@ -186,7 +187,7 @@ def test_expected_shapes_are_of_cases_that_are_labelled_all_over(tmp_path):
     assert _expected(split.labelled, plan, Survey(), Notes()) == _expected(split.labelled[1:], plan, Survey(), Notes())
 
 
-def test_the_curve_of_validation_does_not_count_what_is_ignored(regions, tmp_path):
+def test_the_curve_of_validation_does_not_count_what_is_ignored(regions, tmp_path: Path) -> None:
     split, _, plan = prepare(regions, tmp_path)
 
     class Knows(torch.nn.Module):
@@ -204,7 +205,7 @@ def test_the_curve_of_validation_does_not_count_what_is_ignored(regions, tmp_pat
     assert reading == {"dice": 1, "classes": {"whole": 1, "core": 1}}
 
 
-def test_classes_that_no_labelled_training_case_shows_are_named(tmp_path):
+def test_classes_that_no_labelled_training_case_shows_are_named(tmp_path: Path) -> None:
     labels = {"background": 0, "organ": 1, "core": 2, "cyst": 5, "ignore": 9}
     root = make(tmp_path / "set", labels, rings(1, 2, 9))
     where = root / "labelsTr" / "case_03.nii.gz"
@@ -225,7 +226,7 @@ def test_classes_that_no_labelled_training_case_shows_are_named(tmp_path):
     assert "no labelled training case shows cyst (5)" in "\n".join(said.lines)
 
 
-def test_a_run_does_not_go_on_with_other_numbers(run, regions, tmp_path):
+def test_a_run_does_not_go_on_with_other_numbers(run, regions, tmp_path: Path) -> None:
     folder, _ = run
     path = folder / "plan.json"
     _check_plan(path, _read_plan(path), read_dataset(regions))

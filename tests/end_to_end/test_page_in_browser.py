@@ -33,7 +33,7 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def report(tmp_path_factory: pytest.TempPathFactory):
     """The page of a run with masks that are known: that of case_04 is the worst."""
     folder = tmp_path_factory.mktemp("page")
     dataset = make_dataset(folder / "set", labelled=6, unlabelled=1)
@@ -56,7 +56,7 @@ BOTH = pytest.mark.parametrize("page", [(1440, 850, "light"), (400, 850, "dark")
 
 
 @pytest.fixture
-def page(browser, report, request):
+def page(browser, report, request: pytest.FixtureRequest):
     """The page, open; it fails the test if anything was asked of a network, or any error was logged."""
     # Software draws every pixel: where the size does not matter, it is small.
     width, height, scheme = getattr(request, "param", (720, 560, "dark"))
@@ -74,7 +74,7 @@ def page(browser, report, request):
     assert not errors
 
 
-def ready(page, name):
+def ready(page, name) -> None:
     """Wait until the viewer shows a case."""
     page.wait_for_selector(f'#viewer[data-state="ready"] #viewer-name:text-is("{name}")')
 
@@ -110,7 +110,7 @@ def shown(page):
 
 
 @BOTH
-def test_the_list_is_sorted_and_filtered(page):
+def test_the_list_is_sorted_and_filtered(page) -> None:
     assert shown(page) == ["case_04", "case_05", "case_03"]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.fill("#filter-dice", "0.9")
@@ -125,7 +125,7 @@ def test_the_list_is_sorted_and_filtered(page):
 
 
 @BOTH
-def test_the_worst_case_opens_and_its_mask_can_be_turned_off(page):
+def test_the_worst_case_opens_and_its_mask_can_be_turned_off(page) -> None:
     page.click("#cards li button")
     ready(page, "case_04")
     assert page.inner_text("#viewer-message") == ""
@@ -140,7 +140,7 @@ def test_the_worst_case_opens_and_its_mask_can_be_turned_off(page):
     assert changed(page, without) == with_mask
 
 
-def test_disagreement_and_other_views(page):
+def test_disagreement_and_other_views(page) -> None:
     page.click("#cards li button")
     ready(page, "case_04")
     before = settled(page)
@@ -154,7 +154,7 @@ def test_disagreement_and_other_views(page):
     assert not page.is_checked("#show-image")
 
 
-def test_charts_tell_the_values_under_the_pointer(page):
+def test_charts_tell_the_values_under_the_pointer(page) -> None:
     chart = page.locator("#training figure").first
     chart.locator("svg").hover()
     assert chart.locator(".at").inner_text().startswith("at ")
@@ -163,7 +163,7 @@ def test_charts_tell_the_values_under_the_pointer(page):
     assert chart.locator(".at").inner_text() == ""
 
 
-def test_the_canvases_move_together(page):
+def test_the_canvases_move_together(page) -> None:
     page.click("#cards li button")
     ready(page, "case_04")
     before = settled(page, "reference")
@@ -172,7 +172,7 @@ def test_the_canvases_move_together(page):
     changed(page, before, "reference")
 
 
-def test_the_keyboard_is_enough(page):
+def test_the_keyboard_is_enough(page) -> None:
     page.focus("#cards li button")
     page.keyboard.press("Enter")
     ready(page, "case_04")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ LENGTHS = (
 
 
 @pytest.mark.slow
-def test_action_learns_the_phantom(tmp_path):
+def test_action_learns_the_phantom(tmp_path: Path) -> None:
     dataset = make_phantom(tmp_path / "phantom", patients=8, labelled=2, validation=2)
     settings = (*LENGTHS, "plan.size=64", "logging.validate_every=0", "optimiser.learning_rate=0.03")
     run = fewscan.train(dataset, tmp_path / "run", recipe="quick", settings=settings).folder
@@ -34,7 +35,7 @@ def test_action_learns_the_phantom(tmp_path):
 
 
 @pytest.mark.slow
-def test_hippocampus_from_one_label(real_data, tmp_path):
+def test_hippocampus_from_one_label(real_data: Path, tmp_path: Path) -> None:
     source = real_data / "Dataset004_Hippocampus"
     names = sorted(p.name.removesuffix(".nii.gz") for p in (source / "labelsTr").glob("*.nii.gz"))[:6]
     root = tmp_path / "few"

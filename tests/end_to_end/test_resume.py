@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -29,7 +31,7 @@ RESULT = (
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def dataset(tmp_path_factory: pytest.TempPathFactory):
     return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
@@ -47,7 +49,7 @@ def start(dataset, run, *more, method="action"):
     )
 
 
-def wait_for(process, run, updates):
+def wait_for(process, run, updates) -> None:
     """Until a checkpoint of so many updates is there."""
     until = time.monotonic() + 120
     while updates_done(run / "checkpoints") < updates:
@@ -66,13 +68,13 @@ def is_same(run, other):
 
 
 @pytest.fixture(scope="module")
-def whole(dataset, tmp_path_factory):
+def whole(dataset, tmp_path_factory: pytest.TempPathFactory):
     run = tmp_path_factory.mktemp("whole") / "run"
     return fewscan.train(dataset, run, recipe="quick", settings=LONG, device="cpu").folder
 
 
 @pytest.fixture(scope="module")
-def killed(dataset, tmp_path_factory):
+def killed(dataset, tmp_path_factory: pytest.TempPathFactory):
     """A run that was killed while it trained."""
     run = tmp_path_factory.mktemp("killed") / "run"
     process = start(dataset, run)
@@ -83,7 +85,7 @@ def killed(dataset, tmp_path_factory):
 
 
 @pytest.fixture
-def unfinished(killed, tmp_path):
+def unfinished(killed, tmp_path: Path):
     return shutil.copytree(killed, tmp_path / "run")
 
 
@@ -92,7 +94,7 @@ def go_on(dataset, run, **more):
     return fewscan.train(dataset, run, **{**arguments, **more}).folder
 
 
-def test_a_killed_run_goes_on_to_the_same_weights_and_leaves_nothing_behind(dataset, whole, unfinished):
+def test_a_killed_run_goes_on_to_the_same_weights_and_leaves_nothing_behind(dataset, whole, unfinished) -> None:
     assert not (unfinished / "model.safetensors").exists()
     assert (unfinished / "train.lock").is_file()
     for leftover in (".metrics.jsonl.abcd_123.jsonl", "checkpoints/.000000008.ckpt.a1b2c3d4.ckpt"):
@@ -105,7 +107,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_leaves_nothing_behind(data
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_says_how_to_go_on_and_is_the_exit_code(dataset, whole, tmp_path, number, code):
+def test_a_signal_saves_says_how_to_go_on_and_is_the_exit_code(dataset, whole, tmp_path: Path, number, code) -> None:
     run = tmp_path / "run"
     process = start(dataset, run, "--quiet")
     wait_for(process, run, 12)
@@ -121,8 +123,8 @@ def test_a_signal_saves_says_how_to_go_on_and_is_the_exit_code(dataset, whole, t
 
 
 @pytest.mark.parametrize(("method", "at"), [("action", 2), ("action_pp", 5), ("mc_net", 4), ("cps", 8), ("bcp", 1)])
-def test_methods_go_on_to_the_same_model(dataset, tmp_path, monkeypatch, method, at):
-    def signal_at(view, done, total, stage):
+def test_methods_go_on_to_the_same_model(dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method, at) -> None:
+    def signal_at(view, done, total, stage) -> None:
         if done == at:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -137,11 +139,13 @@ def test_methods_go_on_to_the_same_model(dataset, tmp_path, monkeypatch, method,
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_run_goes_on_in_its_own_precision_or_not_at_all(dataset, tmp_path, monkeypatch, fast):
-    def be_on_a_machine(*, with_bfloat16):
+def test_a_run_goes_on_in_its_own_precision_or_not_at_all(
+    dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast
+) -> None:
+    def be_on_a_machine(*, with_bfloat16) -> None:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": with_bfloat16})
 
-    def signal_at(view, done, total, stage):
+    def signal_at(view, done, total, stage) -> None:
         if done == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -171,7 +175,7 @@ def test_a_run_goes_on_in_its_own_precision_or_not_at_all(dataset, tmp_path, mon
     assert read_json(run / "provenance.json")["precision"] == here
 
 
-def test_a_damaged_newest_checkpoint_is_noticed_and_the_one_before_used(dataset, whole, unfinished):
+def test_a_damaged_newest_checkpoint_is_noticed_and_the_one_before_used(dataset, whole, unfinished) -> None:
     # Killed before it removed what is too old, a run has more than two.
     *_, older, newest = checkpoint_files(unfinished / "checkpoints")
     newest.write_bytes(newest.read_bytes()[:1000])
@@ -183,7 +187,7 @@ def test_a_damaged_newest_checkpoint_is_noticed_and_the_one_before_used(dataset,
     assert is_same(unfinished, whole)
 
 
-def test_without_resume_a_run_is_refused_by_its_state(dataset, whole, unfinished):
+def test_without_resume_a_run_is_refused_by_its_state(dataset, whole, unfinished) -> None:
     at = updates_done(unfinished / "checkpoints")
     with pytest.raises(DataError, match=rf"the run there is unfinished, at update {at}\. Go on with --resume"):
         go_on(dataset, unfinished, resume=False)
@@ -191,7 +195,7 @@ def test_without_resume_a_run_is_refused_by_its_state(dataset, whole, unfinished
         go_on(dataset, whole, resume=False)
 
 
-def test_a_finished_run_is_left_as_it_is(dataset, whole):
+def test_a_finished_run_is_left_as_it_is(dataset, whole) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     assert go_on(dataset, whole) == whole
     assert before == {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
@@ -206,13 +210,13 @@ def test_a_finished_run_is_left_as_it_is(dataset, whole):
         ({"labelled": 1}, "3 cases as train labelled, now 1; other: case_01, case_02"),
     ],
 )
-def test_other_settings_are_refused_by_name(dataset, unfinished, change, message):
+def test_other_settings_are_refused_by_name(dataset, unfinished, change, message) -> None:
     with pytest.raises(ConfigError, match=f"the run was made with\n(.*\n)*  {message}"):
         go_on(dataset, unfinished, **change)
     assert checkpoint_files(unfinished / "checkpoints")
 
 
-def test_a_changed_data_set_is_refused_by_file(dataset, unfinished, tmp_path):
+def test_a_changed_data_set_is_refused_by_file(dataset, unfinished, tmp_path: Path) -> None:
     root = shutil.copytree(dataset, tmp_path / "set")
     os.utime(root / "imagesTr" / "case_01_0000.nii.gz", (1, 1))
     with pytest.raises(DataError, match=r"has changed .*: imagesTr/case_01_0000\.nii\.gz\. Bring"):
@@ -224,18 +228,18 @@ def test_a_changed_data_set_is_refused_by_file(dataset, unfinished, tmp_path):
         go_on(renamed, unfinished)
 
 
-def test_a_run_without_its_facts_is_refused(dataset, unfinished):
+def test_a_run_without_its_facts_is_refused(dataset, unfinished) -> None:
     (unfinished / "files.json").unlink()
     with pytest.raises(DataError, match=r"files\.json: cannot be read"):
         go_on(dataset, unfinished)
 
 
-def test_a_moved_data_set_and_another_cache_make_no_difference(dataset, whole, unfinished, tmp_path):
+def test_a_moved_data_set_and_another_cache_make_no_difference(dataset, whole, unfinished, tmp_path: Path) -> None:
     go_on(shutil.copytree(dataset, tmp_path / "moved"), unfinished, cache=tmp_path / "cache")
     assert is_same(unfinished, whole)
 
 
-def test_resume_starts_where_nothing_is(dataset, whole, tmp_path):
+def test_resume_starts_where_nothing_is(dataset, whole, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert is_same(go_on(dataset, tmp_path / "empty"), whole)
     (tmp_path / "other").mkdir()
@@ -244,7 +248,7 @@ def test_resume_starts_where_nothing_is(dataset, whole, tmp_path):
         go_on(dataset, tmp_path / "other")
 
 
-def test_one_training_at_a_time(dataset, unfinished, tmp_path):
+def test_one_training_at_a_time(dataset, unfinished, tmp_path: Path) -> None:
     lock = unfinished / "train.lock"
     lock.unlink()
     with (
@@ -264,7 +268,7 @@ def test_one_training_at_a_time(dataset, unfinished, tmp_path):
         go_on(dataset, new, resume=False)
 
 
-def test_a_run_stopped_before_its_facts_were_written_starts_anew(dataset, whole, tmp_path):
+def test_a_run_stopped_before_its_facts_were_written_starts_anew(dataset, whole, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     shutil.copy(whole / "config.yaml", run)
@@ -273,8 +277,10 @@ def test_a_run_stopped_before_its_facts_were_written_starts_anew(dataset, whole,
     assert is_same(go_on(dataset, run), whole)
 
 
-def test_a_run_stopped_after_training_is_validated_and_finished(dataset, whole, tmp_path, monkeypatch):
-    def stop(*_, **__):
+def test_a_run_stopped_after_training_is_validated_and_finished(
+    dataset, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_, **__) -> NoReturn:
         raise Interrupted(signal.SIGTERM, "stopped")
 
     run = tmp_path / "run"
@@ -289,11 +295,11 @@ def test_a_run_stopped_after_training_is_validated_and_finished(dataset, whole, 
     assert not (run / "checkpoints").exists()
 
 
-def test_checkpoint_settings_are_in_the_config(whole):
+def test_checkpoint_settings_are_in_the_config(whole) -> None:
     assert yaml.safe_load((whole / "config.yaml").read_text())["checkpoint"] == {"every": 2, "minutes": 10.0}
 
 
-def test_the_command_passes_resume_on(monkeypatch):
+def test_the_command_passes_resume_on(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr("fewscan.commands.train.train", lambda *_, **options: calls.append(options))
     for more in ((), ("--resume",)):

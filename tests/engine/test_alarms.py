@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,11 +55,11 @@ def update(number, method=METHOD, **changes):
     return update_of(method, STAGE, **{**given, **changes})
 
 
-def read(alarms, number):
+def read(alarms, number) -> None:
     alarms.on_record({"update": number, "stage": STAGE.name, "terms": {}})
 
 
-def reading(alarms, number=OLD, updates=3, **diagnostics):
+def reading(alarms, number=OLD, updates=3, **diagnostics) -> None:
     for last in range(updates):
         alarms.on_update(update(number, diagnostics=diagnostics, is_log_due=last == updates - 1))
     read(alarms, number)
@@ -71,7 +72,7 @@ def background(share):
 class Breaks:
     """Makes the terms of a method infinite from an update on."""
 
-    def __init__(self, method, at):
+    def __init__(self, method, at) -> None:
         self.method, self.at = method, at
         method.register_forward_hook(self.after)
         self.calls = 0
@@ -82,7 +83,7 @@ class Breaks:
 
 
 @pytest.mark.parametrize("every", [1, 2])
-def test_what_is_not_finite_stops_training_by_update_and_case_and_is_never_saved(tmp_path, every):
+def test_what_is_not_finite_stops_training_by_update_and_case_and_is_never_saved(tmp_path: Path, every) -> None:
     config = config_of(every=100, validate_every=0)
     method = build("supervised")
     Breaks(method, at=4)
@@ -102,7 +103,7 @@ def test_what_is_not_finite_stops_training_by_update_and_case_and_is_never_saved
 class Odd(Store):
     """Two channels; what is done to the images of the slices 1 and 7 to 11."""
 
-    def __init__(self, change):
+    def __init__(self, change) -> None:
         super().__init__(n_slices=(6, 6))
         self._images = torch.cat((self._images, self._images), dim=1)
         change(self._images)
@@ -119,7 +120,7 @@ class Odd(Store):
         (lambda x: x, ["weights"], "so it is not the scans: train anew in another folder with a lower optimiser."),
     ],
 )
-def test_a_stop_sends_to_the_scan_that_is_odd_or_away_from_the_scans(told, change, broken, said):
+def test_a_stop_sends_to_the_scan_that_is_odd_or_away_from_the_scans(told, change, broken, said) -> None:
     store = Odd(change)
     alarms = told.alarms(store)
     method = build("supervised")
@@ -134,7 +135,7 @@ def test_a_stop_sends_to_the_scan_that_is_odd_or_away_from_the_scans(told, chang
     assert f"update 5: {', '.join(broken)}" in str(error.value)
 
 
-def test_a_batch_that_validation_would_forget_is_checked_too():
+def test_a_batch_that_validation_would_forget_is_checked_too() -> None:
     config = config_of(every=100, validate_every=1)
     method = build("supervised")
     Breaks(method, at=2)
@@ -144,7 +145,7 @@ def test_a_batch_that_validation_would_forget_is_checked_too():
     assert len(validated) == 1
 
 
-def test_weights_that_are_not_finite_are_not_saved(told):
+def test_weights_that_are_not_finite_are_not_saved(told) -> None:
     method = build("supervised")
     alarms = told.alarms()
     # A line of the log is due at the same update.
@@ -156,7 +157,7 @@ def test_weights_that_are_not_finite_are_not_saved(told):
         alarms.on_checkpoint(info)
 
 
-def test_pseudo_labels_of_one_class_are_told_once_when_they_stay(told):
+def test_pseudo_labels_of_one_class_are_told_once_when_they_stay(told) -> None:
     alarms = told.alarms()
     for _ in range(READINGS - 1):
         reading(alarms, pseudo_labels=background(0.999))
@@ -171,14 +172,14 @@ def test_pseudo_labels_of_one_class_are_told_once_when_they_stay(told):
     assert "pseudo-labels show 0.10% of the pixels, the labels" in told[0]["message"]
 
 
-def test_one_foreground_class_everywhere_is_collapse_too(told):
+def test_one_foreground_class_everywhere_is_collapse_too(told) -> None:
     alarms = told.alarms()
     for _ in range(READINGS):
         reading(alarms, pseudo_labels=torch.tensor([0.0005, 0.999, 0.0005]))
     assert told.names == [PSEUDO_LABELS]
 
 
-def test_a_young_network_may_see_background_everywhere_and_small_organs_are_no_collapse(told):
+def test_a_young_network_may_see_background_everywhere_and_small_organs_are_no_collapse(told) -> None:
     alarms = told.alarms()
     for _ in range(2 * READINGS):
         reading(alarms, number=50, pseudo_labels=background(1.0))
@@ -190,7 +191,7 @@ def test_a_young_network_may_see_background_everywhere_and_small_organs_are_no_c
     assert told == []
 
 
-def test_embeddings_that_are_all_alike_are_told(told):
+def test_embeddings_that_are_all_alike_are_told(told) -> None:
     alarms = told.alarms()
     for _ in range(READINGS):
         reading(alarms, **{"global": torch.tensor(0.001), "local": torch.tensor(0.4)})
@@ -198,7 +199,7 @@ def test_embeddings_that_are_all_alike_are_told(told):
     assert "mean cosine 0.999" in told[0]["message"]
 
 
-def test_a_teacher_that_stays_behind_is_told(told):
+def test_a_teacher_that_stays_behind_is_told(told) -> None:
     alarms = told.alarms()
     behind = {"teacher": {"dice": 0.70}, "student": {"dice": 0.75}}
     near = {"teacher": {"dice": 0.74}, "student": {"dice": 0.75}}
@@ -210,8 +211,8 @@ def test_a_teacher_that_stays_behind_is_told(told):
 
 
 @pytest.mark.parametrize("at", [0, 1, 4, READINGS - 1, READINGS + 2])
-def test_a_state_that_was_saved_tells_the_same(told, at):
-    def go_through(first, last, alarms):
+def test_a_state_that_was_saved_tells_the_same(told, at) -> None:
+    def go_through(first, last, alarms) -> None:
         for number in range(first, last):
             alarms.on_update(update(OLD, done=number, diagnostics={PSEUDO_LABELS: background(0.999)}))
             if number % 2:
@@ -231,7 +232,9 @@ def test_a_state_that_was_saved_tells_the_same(told, at):
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 5])
-def test_a_training_that_was_stopped_tells_the_same_in_its_log(tmp_path, monkeypatch, at):
+def test_a_training_that_was_stopped_tells_the_same_in_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at
+) -> None:
     for name, value in {"READINGS": 3, "VALIDATIONS": 2, "YOUNG": 0, "LEAST_OF_LABELS": 100}.items():
         monkeypatch.setattr(f"fewscan.engine.alarms.{name}", value)
 
@@ -252,7 +255,7 @@ def test_a_training_that_was_stopped_tells_the_same_in_its_log(tmp_path, monkeyp
     assert train(tmp_path / "broken") == whole
 
 
-def test_alarms_are_found_in_a_log():
+def test_alarms_are_found_in_a_log() -> None:
     records = [{"update": 1, "terms": {}}, {"update": 2, "alarm": "teacher_behind", "message": ""}]
     assert alarms_of(records) == records[1:]
 
@@ -266,7 +269,7 @@ def diagnostics_of(name, stage):
 
 
 @pytest.mark.parametrize("name", METHODS.built_in)
-def test_methods_with_unlabelled_images_notice_what_they_take_them_for(name):
+def test_methods_with_unlabelled_images_notice_what_they_take_them_for(name) -> None:
     stage = build(name).stages()[-1].name
     diagnostics = diagnostics_of(name, stage)
     assert (PSEUDO_LABELS in diagnostics) == (name != "supervised")
@@ -276,13 +279,13 @@ def test_methods_with_unlabelled_images_notice_what_they_take_them_for(name):
 
 
 @pytest.mark.parametrize("name", ["action", "action_pp"])
-def test_the_heads_are_watched_in_every_stage(name):
+def test_the_heads_are_watched_in_every_stage(name) -> None:
     assert set(diagnostics_of(name, "global")) == {"global"}
     assert set(diagnostics_of(name, "local")) == {"global", "local"}
     assert set(diagnostics_of(name, "anatomical")) == {PSEUDO_LABELS, "pixels"}
 
 
-def test_spread_is_one_minus_the_mean_cosine(generator):
+def test_spread_is_one_minus_the_mean_cosine(generator: torch.Generator) -> None:
     z = torch.randn(5, 3, 7, generator=generator)
     cosines = torch.nn.functional.cosine_similarity(z[:, None], z[None], dim=-1)
     others = ~torch.eye(5, dtype=torch.bool)
@@ -293,7 +296,7 @@ def test_spread_is_one_minus_the_mean_cosine(generator):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_shares_are_those_of_a_count(size, generator):
+def test_shares_are_those_of_a_count(size, generator: torch.Generator) -> None:
     labels = torch.randint(3, (2, *size), generator=generator)
     seen = subsample_pixels(labels, channel_axes=0)
     assert seen.shape == (2, *(math.ceil(side / 4) for side in size))

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def timeless(records):
 
 
 @pytest.mark.parametrize("name", METHODS.built_in)
-def test_every_method_goes_on_exactly_from_every_stage(tmp_path, name):
+def test_every_method_goes_on_exactly_from_every_stage(tmp_path: Path, name) -> None:
     whole, records = train(tmp_path / "whole", name, Stopper())
     for at in STOPS:
         folder = tmp_path / str(at)
@@ -72,7 +73,7 @@ def test_every_method_goes_on_exactly_from_every_stage(tmp_path, name):
         assert read_log(folder / "metrics.jsonl") == resumed_records
 
 
-def test_momentum_goes_on(tmp_path):
+def test_momentum_goes_on(tmp_path: Path) -> None:
     train(tmp_path / "whole", "supervised", Stopper())
     stop_and_go_on(tmp_path / "broken", "supervised", 5)
     whole, broken = (
@@ -84,7 +85,9 @@ def test_momentum_goes_on(tmp_path):
     assert whole.parts["batches"] == broken.parts["batches"]
 
 
-def test_checkpoints_are_saved_by_count_by_clock_and_at_stage_ends(tmp_path, monkeypatch):
+def test_checkpoints_are_saved_by_count_by_clock_and_at_stage_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     saved = []
     monkeypatch.setattr(Checkpoints, "save", lambda _, checkpoint: saved.append(checkpoint.done))
     train(tmp_path, "action", Stopper())
@@ -97,7 +100,7 @@ def test_checkpoints_are_saved_by_count_by_clock_and_at_stage_ends(tmp_path, mon
     assert saved == [1, 2, 3, 4, 5, 6]
 
 
-def test_two_checkpoints_are_kept_and_removed_at_the_end(tmp_path):
+def test_two_checkpoints_are_kept_and_removed_at_the_end(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "checkpoints", NEVER)
     for done in range(4):
         checkpoints.save(Checkpoint(0, 0, done, done, [], {"method": {"weight": torch.full((3,), float(done))}}))
@@ -110,14 +113,14 @@ def test_two_checkpoints_are_kept_and_removed_at_the_end(tmp_path):
 
 
 @pytest.fixture
-def two(tmp_path):
+def two(tmp_path: Path):
     checkpoints = Checkpoints(tmp_path / "checkpoints", NEVER)
     for done in (1, 2):
         checkpoints.save(Checkpoint(0, 0, done, done, [], {"method": {"weight": torch.ones(100)}}))
     return checkpoints
 
 
-def damage(path, kind):
+def damage(path, kind) -> None:
     content = bytearray(path.read_bytes())
     if kind == "torn":
         content = content[: len(content) // 2]
@@ -131,7 +134,7 @@ def damage(path, kind):
 
 
 @pytest.mark.parametrize("kind", ["torn", "flipped", "empty", "nonsense"])
-def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(two, kind):
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(two, kind) -> None:
     older, newer = checkpoint_files(two.folder)
     damage(newer, kind)
     said = []
@@ -144,8 +147,8 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(two, kind):
         two.newest(said.append)
 
 
-def test_what_is_written_badly_is_noticed_and_the_older_ones_stay(two, monkeypatch):
-    def write_badly(path, checkpoint):
+def test_what_is_written_badly_is_noticed_and_the_older_ones_stay(two, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_badly(path, checkpoint) -> None:
         write_checkpoint(path, checkpoint)
         damage(path, "flipped")
 
@@ -156,7 +159,7 @@ def test_what_is_written_badly_is_noticed_and_the_older_ones_stay(two, monkeypat
     assert two.newest(print).done == 2
 
 
-def test_another_format_is_refused_by_name(two):
+def test_another_format_is_refused_by_name(two) -> None:
     newer = checkpoint_files(two.folder)[-1]
     newer.write_bytes(newer.read_bytes().replace(b'"format": %d' % FORMAT, b'"format": 99', 1))
     with pytest.raises(
@@ -165,7 +168,7 @@ def test_another_format_is_refused_by_name(two):
         two.newest(print)
 
 
-def test_nothing_is_unpickled(tmp_path):
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "sprung"),))
@@ -177,7 +180,7 @@ def test_nothing_is_unpickled(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_a_checkpoint_of_another_device_is_refused(tmp_path):
+def test_a_checkpoint_of_another_device_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train(tmp_path, "supervised", Stopper(1))
     (path,) = checkpoint_files(tmp_path / "checkpoints")
@@ -188,7 +191,7 @@ def test_a_checkpoint_of_another_device_is_refused(tmp_path):
         train(tmp_path, "supervised", Stopper())
 
 
-def test_the_second_signal_leaves_at_once_and_handlers_come_back():
+def test_the_second_signal_leaves_at_once_and_handlers_come_back() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with watch_signals() as interrupt:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -199,10 +202,10 @@ def test_the_second_signal_leaves_at_once_and_handlers_come_back():
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_other_threads_leave_signals_alone():
+def test_other_threads_leave_signals_alone() -> None:
     found = []
 
-    def look():
+    def look() -> None:
         with watch_signals():
             found.append(signal.getsignal(signal.SIGTERM))
 

@@ -1,6 +1,8 @@
 """Clean statistics: what they are, where they come from, and that nothing of them is left behind."""
 
 import copy
+from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -20,17 +22,17 @@ from support.trainings import update_of
 class Slices(Store):
     """A labelled case and an unlabelled one; the labels are not to be read."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(n_slices=(6, 6))
 
-    def labels(self, patches):
+    def labels(self, patches) -> NoReturn:
         raise AssertionError(patches)
 
 
 class Layers(SegmentationNetwork):
     """Nothing but layers one after the other."""
 
-    def __init__(self, *layers):
+    def __init__(self, *layers) -> None:
         super().__init__(1, 2, 2, UNetSettings())
         self.layers = nn.Sequential(*layers)
         self.pyramid_channels = (1,)
@@ -44,7 +46,7 @@ class Layers(SegmentationNetwork):
     def decode(self, levels):
         return levels[-1], levels
 
-    def make_decoder(self, upsampling="linear"):
+    def make_decoder(self, upsampling="linear") -> NoReturn:
         raise AssertionError(upsampling)
 
 
@@ -52,7 +54,7 @@ def images(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def test_statistics_are_the_means_over_the_batches_of_a_network_without_dropout():
+def test_statistics_are_the_means_over_the_batches_of_a_network_without_dropout() -> None:
     network = Layers(nn.Dropout(0.9), nn.BatchNorm2d(2), nn.Conv2d(2, 3, 1), nn.Dropout(0.9), nn.BatchNorm2d(3))
     network.train()
     network(images(4, 2, 5, 6) * 9 - 40)
@@ -67,7 +69,7 @@ def test_statistics_are_the_means_over_the_batches_of_a_network_without_dropout(
         assert [int(network[i].num_batches_tracked) for i in (1, 4)] == [2, 2]
 
 
-def test_afterwards_everything_is_as_it_was_also_after_an_error():
+def test_afterwards_everything_is_as_it_was_also_after_an_error() -> None:
     network = build("action").student
     network.precision = torch.bfloat16
     network(images(2, 1, 16, 24))
@@ -88,7 +90,7 @@ def test_afterwards_everything_is_as_it_was_also_after_an_error():
     assert {m.momentum for m in network.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
 
 
-def test_a_network_in_low_precision_is_estimated_as_it_will_predict():
+def test_a_network_in_low_precision_is_estimated_as_it_will_predict() -> None:
     found = []
     for precision in (None, torch.bfloat16):
         network = build("supervised").student
@@ -98,7 +100,7 @@ def test_a_network_in_low_precision_is_estimated_as_it_will_predict():
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
-def test_networks_without_running_statistics_are_left_alone():
+def test_networks_without_running_statistics_are_left_alone() -> None:
     network = Layers(nn.Conv2d(1, 2, 1), nn.InstanceNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False))
 
     def never():
@@ -110,7 +112,7 @@ def test_networks_without_running_statistics_are_left_alone():
 
 
 @pytest.mark.parametrize("name", METHODS.built_in)
-def test_every_networks_statistics_are_of_all_training_slices_and_no_label(name):
+def test_every_networks_statistics_are_of_all_training_slices_and_no_label(name) -> None:
     method, store = build(name), Slices()
     before = copy.deepcopy(method.state_dict())
     state = torch.get_rng_state()
@@ -129,7 +131,7 @@ def test_every_networks_statistics_are_of_all_training_slices_and_no_label(name)
 
 
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 319, 320, 321, 5000])
-def test_slices_are_spread_evenly_each_once_in_batches_that_spread_too(count):
+def test_slices_are_spread_evenly_each_once_in_batches_that_spread_too(count) -> None:
     batches = spread_batches(count)
     sizes = [len(batch) for batch in batches]
     chosen = np.sort(np.concatenate(batches))
@@ -143,7 +145,7 @@ def test_slices_are_spread_evenly_each_once_in_batches_that_spread_too(count):
     assert all(batch[0] <= count / 16 and batch[-1] >= count - 1 - count / 16 for batch in batches)
 
 
-def test_the_last_picture_of_the_gallery_is_of_the_network_that_is_exported(tmp_path):
+def test_the_last_picture_of_the_gallery_is_of_the_network_that_is_exported(tmp_path: Path) -> None:
     method, store = build("action"), Slices()
     for name, clean in (("raw", False), ("clean", True)):
         gallery = Gallery(tmp_path / name, store, clean)

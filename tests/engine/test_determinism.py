@@ -24,7 +24,7 @@ def train(name, wanted=True):
 
 
 @pytest.mark.parametrize("name", METHODS.built_in)
-def test_every_method_comes_to_the_same_weights_twice(name):
+def test_every_method_comes_to_the_same_weights_twice(name) -> None:
     first, second = train(name), train(name)
     assert all(torch.equal(value, second[key]) for key, value in first.items())
 
@@ -41,7 +41,9 @@ def facts():
 
 @pytest.mark.parametrize("workspace", [None, ":16:8"])
 @pytest.mark.parametrize("benchmark", [False, True])
-def test_it_is_on_while_training_and_all_is_as_before_afterwards(monkeypatch, workspace, benchmark):
+def test_it_is_on_while_training_and_all_is_as_before_afterwards(
+    monkeypatch: pytest.MonkeyPatch, workspace, benchmark
+) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", benchmark)
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     if workspace is not None:
@@ -59,7 +61,7 @@ def test_it_is_on_while_training_and_all_is_as_before_afterwards(monkeypatch, wo
         assert facts() == before
 
 
-def test_a_step_without_a_deterministic_algorithm_is_named():
+def test_a_step_without_a_deterministic_algorithm_is_named() -> None:
     message = r"deterministic=true: put_ .* Train with deterministic=false"
     with pytest.raises(FewscanError, match=message), determinism(True, CPU):
         torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2), accumulate=False)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def clusters(each=40):
     return lengths * (directions[classes] + 0.05 * generator.normal(size=(len(classes), 7))), classes
 
 
-def test_directions_decide_and_not_lengths():
+def test_directions_decide_and_not_lengths() -> None:
     embeddings, classes = clusters()
     found = describe(embeddings, classes, NAMES)
     relation = np.array(found["relation"])
@@ -36,7 +37,7 @@ def test_directions_decide_and_not_lengths():
     assert np.allclose(turned["points"], points, atol=1e-3)
 
 
-def test_a_class_without_pixels_has_no_mean():
+def test_a_class_without_pixels_has_no_mean() -> None:
     embeddings, classes = clusters()
     found = describe(embeddings[classes != 1], classes[classes != 1], NAMES)
     assert found["prototypes"][1] is None
@@ -45,7 +46,7 @@ def test_a_class_without_pixels_has_no_mean():
 
 
 @pytest.mark.parametrize(("method", "space"), [("action", "representation head"), ("mean_teacher", "decoder")])
-def test_the_method_is_left_alone(tmp_path, method, space):
+def test_the_method_is_left_alone(tmp_path: Path, method, space) -> None:
     built = build(method)
     before = {name: value.clone() for name, value in built.state_dict().items()}
     modes = [module.training for module in built.modules()]
@@ -63,6 +64,6 @@ def test_the_method_is_left_alone(tmp_path, method, space):
     assert set(found["classes"]) == {0, 1, 2}
 
 
-def test_a_head_that_is_not_trained_is_not_used():
+def test_a_head_that_is_not_trained_is_not_used() -> None:
     assert build("action", use_anco=False).representation_head() is None
     assert build("action_pp").representation_head() is not None

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ def trained(folder, method="action", watched=True, unlabelled=6):
 
 
 @pytest.mark.parametrize("method", ["action", "supervised", "cps"])
-def test_watching_changes_nothing(tmp_path, method):
+def test_watching_changes_nothing(tmp_path: Path, method) -> None:
     (tmp_path / "alone").mkdir()
     watched, records = trained(tmp_path, method)
     alone, others = trained(tmp_path / "alone", method, watched=False)
@@ -31,7 +33,7 @@ def test_watching_changes_nothing(tmp_path, method):
     assert [r["terms"] for r in records] == [r["terms"] for r in others]
 
 
-def test_what_is_saved_and_when(tmp_path):
+def test_what_is_saved_and_when(tmp_path: Path) -> None:
     built, _ = trained(tmp_path)
     files = sorted(path.name for path in (tmp_path / "gallery").iterdir())
     assert files == ["010.npz", "050.npz", "100.npz"]
@@ -51,7 +53,7 @@ def test_what_is_saved_and_when(tmp_path):
     assert last["images"].max() == 255
 
 
-def test_a_second_training_writes_the_same_bytes(tmp_path):
+def test_a_second_training_writes_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     trained(tmp_path)
     trained(tmp_path / "again")
@@ -59,14 +61,14 @@ def test_a_second_training_writes_the_same_bytes(tmp_path):
         assert path.read_bytes() == (tmp_path / "again" / "gallery" / path.name).read_bytes()
 
 
-def test_without_unlabelled_cases_the_labelled_ones_are_shown(tmp_path):
+def test_without_unlabelled_cases_the_labelled_ones_are_shown(tmp_path: Path) -> None:
     trained(tmp_path, "supervised", unlabelled=0)
     moment = np.load(tmp_path / "gallery" / "100.npz")
     assert list(moment["cases"]) == ["case_00", "case_01", "case_02"]
     assert str(moment["network"]) == "student"
 
 
-def test_a_folder_that_was_removed_does_not_come_back(tmp_path):
+def test_a_folder_that_was_removed_does_not_come_back(tmp_path: Path) -> None:
     gallery = Gallery(tmp_path / "gone" / "gallery", slices())
     method = build("action")
     with pytest.raises(WriteError, match="gallery: cannot be written: No such file or directory"):

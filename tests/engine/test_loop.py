@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,13 +16,13 @@ from support.trainings import config_of, told, train
 
 
 class Listener(Callback):
-    def __init__(self):
+    def __init__(self) -> None:
         self.updates, self.records = [], []
 
-    def on_update(self, info):
+    def on_update(self, info) -> None:
         self.updates.append((info.done, info.total, info.stage.name))
 
-    def on_record(self, record):
+    def on_record(self, record) -> None:
         self.records.append(record)
 
 
@@ -32,14 +33,14 @@ class Undemanding(Supervised):
         return (Stage("idle", 2, 0, 0),)
 
 
-def run(tmp_path, method="action", store=None, validate=None, **logging):
+def run(tmp_path: Path, method="action", store=None, validate=None, **logging):
     torch.manual_seed(0)
     built, listener = build(method), Listener()
     train(built, config_of(**logging), told(tmp_path / "metrics.jsonl", validate, listener), store=store)
     return built, listener, [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_stages_follow_each_other_and_are_logged(tmp_path):
+def test_stages_follow_each_other_and_are_logged(tmp_path: Path) -> None:
     _, listener, lines = run(tmp_path, every=1)
     assert [stage for _, _, stage in listener.updates] == ["global"] * 2 + ["local"] * 2 + ["anatomical"] * 2
     assert [done for done, total, _ in listener.updates if total == 6] == [1, 2, 3, 4, 5, 6]
@@ -54,7 +55,7 @@ def test_stages_follow_each_other_and_are_logged(tmp_path):
     assert all(line["images_per_second"] > 0 for line in lines)
 
 
-def test_validation_is_called_in_time_and_at_the_end_and_leaves_training_mode(tmp_path):
+def test_validation_is_called_in_time_and_at_the_end_and_leaves_training_mode(tmp_path: Path) -> None:
     def validate(method):
         method.eval()
         return {"student": {"dice": 0.5, "classes": {}}}
@@ -65,7 +66,7 @@ def test_validation_is_called_in_time_and_at_the_end_and_leaves_training_mode(tm
 
 
 @pytest.mark.parametrize("method", ["action", "supervised"])
-def test_same_seed_same_weights(tmp_path, method):
+def test_same_seed_same_weights(tmp_path: Path, method) -> None:
     first, _, _ = run(tmp_path, method)
     second, _, _ = run(tmp_path, method)
     assert all(
@@ -73,7 +74,7 @@ def test_same_seed_same_weights(tmp_path, method):
     )
 
 
-def test_training_moves_the_student_and_the_teacher_after_it(tmp_path):
+def test_training_moves_the_student_and_the_teacher_after_it(tmp_path: Path) -> None:
     torch.manual_seed(0)
     fresh = build("action")
     trained, _, _ = run(tmp_path)
@@ -82,18 +83,18 @@ def test_training_moves_the_student_and_the_teacher_after_it(tmp_path):
         assert not torch.equal(before, after)
 
 
-def test_a_loss_that_is_not_finite_stops_training_by_name(tmp_path):
+def test_a_loss_that_is_not_finite_stops_training_by_name(tmp_path: Path) -> None:
     with pytest.raises(FewscanError, match=r"not finite at update 1: .*sup.* of the cases case_0\d, case_"):
         run(tmp_path, "supervised", Store(broken=True), every=1)
 
 
-def test_labelled_slices_stand_in_where_nothing_is_unlabelled():
+def test_labelled_slices_stand_in_where_nothing_is_unlabelled() -> None:
     batches = Batches(Store(unlabelled=0), seed=0)
     drawn = batches.draw(build("action").stages()[2])
     assert drawn.images_unlabelled.shape == (2, 1, *SIZES[0])
 
 
-def test_batches_that_cannot_work_are_refused():
+def test_batches_that_cannot_work_are_refused() -> None:
     lonely = build("action", pretraining={"global": {"updates": 2, "unlabelled": 1}})
     with pytest.raises(
         ConfigError, match=r"^methods\.mine\.pretraining\.global\.unlabelled: 1 is too few: stage global"
@@ -107,10 +108,10 @@ def test_batches_that_cannot_work_are_refused():
         check_batches(Undemanding(lonely.spec, Undemanding.Settings()), "mine")
 
 
-def test_batches_of_stages_without_updates_may_be_any():
+def test_batches_of_stages_without_updates_may_be_any() -> None:
     check_batches(build("action", pretraining={"global": {"updates": 0, "unlabelled": 0}}), "action")
 
 
-def test_weights_multiply_their_terms_and_others_count_as_they_are():
+def test_weights_multiply_their_terms_and_others_count_as_they_are() -> None:
     terms = {"sup": torch.tensor(2.0), "unsup": torch.tensor(10.0)}
     assert float(weighted_sum(terms, {"unsup": 0.1, "anco": 5.0})) == pytest.approx(3.0)

@@ -4,6 +4,8 @@ import json
 import pkgutil
 import shutil
 import time
+from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -32,7 +34,7 @@ SETTINGS = (
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def dataset(tmp_path_factory: pytest.TempPathFactory):
     return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
@@ -42,7 +44,7 @@ def go_on(dataset, run, **more):
 
 
 @pytest.fixture(scope="module")
-def whole(dataset, tmp_path_factory):
+def whole(dataset, tmp_path_factory: pytest.TempPathFactory):
     return go_on(dataset, tmp_path_factory.mktemp("whole") / "run")
 
 
@@ -61,12 +63,12 @@ def is_same(run, whole):
 
 
 @pytest.fixture
-def disk(tmp_path):
+def disk(tmp_path: Path):
     with mounted(tmp_path / "disk", "size=24m") as folder:
         yield folder
 
 
-def before_call(monkeypatch, target, number, action):
+def before_call(monkeypatch: pytest.MonkeyPatch, target, number, action) -> None:
     """Do something before the n-th call of a function."""
     module, _, name = target.rpartition(".")
     owner = pkgutil.resolve_name(module)
@@ -93,8 +95,8 @@ WRITES = {
 
 @pytest.mark.parametrize(("target", "number", "file"), WRITES.values(), ids=WRITES)
 def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
-    dataset, whole, disk, monkeypatch, target, number, file
-):
+    dataset, whole, disk, monkeypatch: pytest.MonkeyPatch, target, number, file
+) -> None:
     run, ballast = disk / "run", []
     # The log is small: no checkpoint may need room before it does.
     more = ("checkpoint.every=0",) if file == "metrics.jsonl" else ()
@@ -114,7 +116,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
     assert is_same(run, whole)
 
 
-def test_a_read_only_disk_is_refused_at_once(dataset, whole, disk, tmp_path):
+def test_a_read_only_disk_is_refused_at_once(dataset, whole, disk, tmp_path: Path) -> None:
     shutil.copytree(whole, disk / "done")
     remount(disk, "ro")
     with pytest.raises(DataError, match="Read-only file system"):
@@ -129,7 +131,7 @@ def test_a_read_only_disk_is_refused_at_once(dataset, whole, disk, tmp_path):
         go_on(dataset, tmp_path / "run", cache=disk / "cache")
 
 
-def test_a_disk_that_becomes_read_only_while_training(dataset, whole, disk, monkeypatch):
+def test_a_disk_that_becomes_read_only_while_training(dataset, whole, disk, monkeypatch: pytest.MonkeyPatch) -> None:
     run = disk / "run"
     with monkeypatch.context() as patch:
         before_call(patch, "fewscan.engine.checkpoint.write_checkpoint", 3, lambda: remount(disk, "ro"))
@@ -142,7 +144,7 @@ def test_a_disk_that_becomes_read_only_while_training(dataset, whole, disk, monk
     assert is_same(run, whole)
 
 
-def test_a_run_that_is_removed_while_training(dataset, tmp_path, monkeypatch):
+def test_a_run_that_is_removed_while_training(dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     before_call(monkeypatch, "fewscan.terminal.dashboard.TrainingView.show_update", 5, lambda: shutil.rmtree(run))
     with pytest.raises(DataError, match=r"metrics\.jsonl: cannot be written: No such file.*Its folder is gone"):
@@ -150,15 +152,15 @@ def test_a_run_that_is_removed_while_training(dataset, tmp_path, monkeypatch):
     assert not run.exists()
 
 
-def ask_too_much_of_torch():
+def ask_too_much_of_torch() -> None:
     torch.empty(2**60)
 
 
-def ask_too_much_of_numpy():
+def ask_too_much_of_numpy() -> None:
     np.empty(2**60, np.uint8)
 
 
-def run_out_of_a_gpu():
+def run_out_of_a_gpu() -> NoReturn:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has ...")
 
 
@@ -166,7 +168,9 @@ def run_out_of_a_gpu():
     ("ask", "where"),
     [(ask_too_much_of_torch, "this machine"), (ask_too_much_of_numpy, "this machine"), (run_out_of_a_gpu, "the GPU")],
 )
-def test_too_little_memory_says_what_to_lower_and_the_run_goes_on(dataset, whole, tmp_path, monkeypatch, ask, where):
+def test_too_little_memory_says_what_to_lower_and_the_run_goes_on(
+    dataset, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask, where
+) -> None:
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         before_call(patch, "fewscan.engine.loop.weighted_sum", 15, ask)
@@ -192,7 +196,7 @@ def test_too_little_memory_says_what_to_lower_and_the_run_goes_on(dataset, whole
         ),
     ],
 )
-def test_what_to_lower_are_the_batches_that_the_method_draws(method, settings, lower):
+def test_what_to_lower_are_the_batches_that_the_method_draws(method, settings, lower) -> None:
     config = load_config("quick", (*settings, "precision=bfloat16"), method=method)
     built = METHODS.find(method)(make_spec(training=config.training), config.method_settings())
     with pytest.raises(FewscanError) as error, explained_training(config, built.stages()):
@@ -200,7 +204,7 @@ def test_what_to_lower_are_the_batches_that_the_method_draws(method, settings, l
     assert f"Lower {lower}, and train anew" in str(error.value)
 
 
-def test_without_a_method_the_slices_are_what_to_lower():
+def test_without_a_method_the_slices_are_what_to_lower() -> None:
     with (
         pytest.raises(
             FewscanError, match=r"Lower plan\.size=128, or set precision=bfloat16 \(now float32\), and train"
@@ -210,32 +214,34 @@ def test_without_a_method_the_slices_are_what_to_lower():
         raise MemoryError
 
 
-def test_too_little_memory_while_predicting(dataset, whole, tmp_path, monkeypatch):
+def test_too_little_memory_while_predicting(dataset, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before_call(monkeypatch, "fewscan.inference.batches.load_canvas", 2, ask_too_much_of_torch)
     with pytest.raises(FewscanError, match=r"is not enough\. Predict without --tta"):
         fewscan.predict(whole, [dataset / "imagesTr"], output=tmp_path / "out", device="cpu")
 
 
-def test_other_errors_are_left_alone():
+def test_other_errors_are_left_alone() -> None:
     with pytest.raises(RuntimeError, match="shape"), explained_memory(""):
         raise RuntimeError("a shape is wrong")
 
 
-def test_a_wall_clock_that_goes_back_changes_nothing(dataset, whole, tmp_path, monkeypatch):
+def test_a_wall_clock_that_goes_back_changes_nothing(
+    dataset, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seconds = iter(range(10**9, 0, -3600))
     monkeypatch.setattr(time, "time", lambda: float(next(seconds)))
     run = go_on(dataset, tmp_path / "run", settings=(*SETTINGS, "checkpoint.minutes=0.001"))
     assert is_same(run, whole)
 
 
-def test_a_deterministic_training_ends_in_the_same_bytes_twice(dataset, tmp_path):
+def test_a_deterministic_training_ends_in_the_same_bytes_twice(dataset, tmp_path: Path) -> None:
     settings = (*SETTINGS, "deterministic=true")
     first, second = (go_on(dataset, tmp_path / name, settings=settings) for name in ("first", "second"))
     assert is_same(first, second)
     assert read_json(first / "alarms.json") == [line for line in records(first) if "alarm" in line]
 
 
-def test_another_number_of_threads_is_told(dataset, tmp_path, monkeypatch):
+def test_another_number_of_threads_is_told(dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         before_call(patch, "fewscan.engine.loop.weighted_sum", 12, run_out_of_a_gpu)

@@ -28,7 +28,7 @@ def canvases():
 
 
 @pytest.mark.parametrize("window", WINDOWS)
-def test_a_voxel_that_lies_in_several_patches_counts_once(window):
+def test_a_voxel_that_lies_in_several_patches_counts_once(window) -> None:
     images, labels = zip(*canvases(), strict=True)
     plan = window_plan(*window)
     validate = canvas_validation(WindowStore(plan, list(images), list(labels)), plan)
@@ -43,5 +43,5 @@ def test_a_voxel_that_lies_in_several_patches_counts_once(window):
     assert torch.is_grad_enabled()
 
 
-def test_without_validation_cases_there_is_no_validation():
+def test_without_validation_cases_there_is_no_validation() -> None:
     assert canvas_validation(None, window_plan(*WINDOWS[0])) is None

@@ -7,7 +7,7 @@ from fewscan.evaluation.summary import summarise, under_rules
 from support.grids import made_up_run, square
 
 
-def test_other_rules_from_a_strict_summary_are_those_from_the_masks():
+def test_other_rules_from_a_strict_summary_are_those_from_the_masks() -> None:
     pairs = {"hit": (square(8), square(10)), "miss": (square(0), square(10)), "ghost": (square(8), square(0))}
     cases = {
         name: {1: class_metrics(*pair, (2.0, 2.0)), 2: class_metrics(*pair, (1.0, 1.0))} for name, pair in pairs.items()
@@ -19,7 +19,7 @@ def test_other_rules_from_a_strict_summary_are_those_from_the_masks():
     assert under_rules(strict, "strict") == strict
 
 
-def test_settings_average_over_seeds_and_keep_cases_apart():
+def test_settings_average_over_seeds_and_keep_cases_apart() -> None:
     runs = [made_up_run("b", (10, 10), labelled=7), made_up_run("a", (10, 5)), made_up_run("a", (5, 5), seed=1)]
     first, second = group_runs(runs)
     assert (first.method, first.labelled, len(first.runs)) == ("a", 3, 2)
@@ -32,7 +32,7 @@ def test_settings_average_over_seeds_and_keep_cases_apart():
     assert np.mean(list(first.case_dice.values())) == pytest.approx(np.mean(first.seed_dice))
 
 
-def test_distances_under_both_rules():
+def test_distances_under_both_rules() -> None:
     (arm,) = group_runs([made_up_run("a", (8, 0)), made_up_run("a", (0, 0), seed=1)])
     strict, undefined = arm.distance("hd95_mm", "strict")
     paper, none = arm.distance("hd95_mm", "paper")
@@ -42,7 +42,7 @@ def test_distances_under_both_rules():
     assert group_runs([made_up_run("a", (0,))])[0].distance("asd_voxel", "strict") == (None, 2)
 
 
-def test_tests_are_paired_and_corrected_over_the_methods():
+def test_tests_are_paired_and_corrected_over_the_methods() -> None:
     worse, better = (4, 5, 6, 7, 8), (6, 7, 8, 9, 10)
     arms = group_runs([made_up_run("reference", worse), made_up_run("good", better), made_up_run("same", worse)])
     assert corrected_p(arms, "reference") == pytest.approx({"good": 2 * 2 / 32, "same": 1.0})
@@ -50,7 +50,7 @@ def test_tests_are_paired_and_corrected_over_the_methods():
     assert min(differences(arms[1], arms[0])) > 0
 
 
-def test_runs_are_compared_over_the_same_classes():
+def test_runs_are_compared_over_the_same_classes() -> None:
     nothing, ghost = square(0), square(2)
 
     def run(method, prediction):
@@ -73,7 +73,7 @@ def test_runs_are_compared_over_the_same_classes():
     assert min(differences(arms["clean"], arms["haunted"])) == 0
 
 
-def test_a_summary_of_an_earlier_version_is_still_read():
+def test_a_summary_of_an_earlier_version_is_still_read() -> None:
     strict = summarise({"x": {1: class_metrics(square(8), square(10), (2.0, 2.0))}}, ("background", "a"))
     old = ("dice", "jaccard", "hd95_mm", "asd_mm", "assd_mm", "hd95_voxel", "asd_voxel", "assd_voxel")
     earlier = {key: value for key, value in strict.items() if key != "absent"}

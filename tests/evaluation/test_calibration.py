@@ -26,7 +26,7 @@ def made_up(count=30, seed=0, noise=0.1):
     return signals, dict(zip(cases, dice.tolist(), strict=True)), {c: f"patient_{i // 2}" for i, c in enumerate(cases)}
 
 
-def test_estimates_follow_the_dice_and_stay_inside_their_interval():
+def test_estimates_follow_the_dice_and_stay_inside_their_interval() -> None:
     signals, dice, patients = made_up()
     calibration, estimates = calibrate(signals, dice, patients, USED)
     assert calibration.spearman > 0.9
@@ -35,7 +35,7 @@ def test_estimates_follow_the_dice_and_stay_inside_their_interval():
     assert np.mean(errors) < 0.03
 
 
-def test_eight_in_ten_new_cases_lie_inside_the_interval():
+def test_eight_in_ten_new_cases_lie_inside_the_interval() -> None:
     inside = []
     for seed in range(20):
         calibration, _ = calibrate(*made_up(20, seed, noise=0.4), USED)
@@ -46,7 +46,7 @@ def test_eight_in_ten_new_cases_lie_inside_the_interval():
     assert 0.72 < np.mean(inside) < 0.9
 
 
-def test_the_fit_is_the_least_of_its_formula():
+def test_the_fit_is_the_least_of_its_formula() -> None:
     signals, dice, patients = made_up(noise=0.5)
     calibration, _ = calibrate(signals, dice, patients, USED)
     rows = np.array([[np.log(s.entropy), np.log(1 - s.agreement_tta)] for s in signals.values()])
@@ -60,7 +60,7 @@ def test_the_fit_is_the_least_of_its_formula():
     assert (calibration.intercept, *calibration.weights) == pytest.approx(found, abs=1e-4)
 
 
-def test_a_case_does_not_see_its_own_patient():
+def test_a_case_does_not_see_its_own_patient() -> None:
     signals, dice, patients = made_up()
     _, before = calibrate(signals, dice, patients, USED)
     changed = {**dice, "case_00": 0.01, "case_01": 0.02}
@@ -70,27 +70,27 @@ def test_a_case_does_not_see_its_own_patient():
     assert before["case_02"] != after["case_02"]
 
 
-def test_no_signal_may_speak_for_doubt():
+def test_no_signal_may_speak_for_doubt() -> None:
     signals, dice, patients = made_up()
     upside_down = {case: 1 - value for case, value in dice.items()}
     calibration, _ = calibrate(signals, upside_down, patients, USED)
     assert calibration.weights == (0.0, 0.0)
 
 
-def test_more_doubt_never_means_a_higher_estimate():
+def test_more_doubt_never_means_a_higher_estimate() -> None:
     calibration, _ = calibrate(*made_up(noise=0.5), USED)
     for worse in (Signals(2.0, None, 0.7, None), Signals(1.0, None, 0.4, None)):
         assert calibration.estimate(worse).dice < calibration.estimate(Signals(1.0, None, 0.7, None)).dice
 
 
-def test_perfect_and_hopeless_cases_stay_between_0_and_1():
+def test_perfect_and_hopeless_cases_stay_between_0_and_1() -> None:
     calibration, _ = calibrate(*made_up(), USED)
     for signals in (Signals(0.0, None, 1.0, None), Signals(50.0, None, 0.0, None)):
         low, high = calibration.estimate(signals).low, calibration.estimate(signals).high
         assert 0 <= low <= high <= 1
 
 
-def test_a_missing_signal_means_no_estimate():
+def test_a_missing_signal_means_no_estimate() -> None:
     calibration, _ = calibrate(*made_up(), USED)
     assert calibration.estimate(Signals(1.0, None, None, None)) is None
     signals, dice, patients = made_up()
@@ -100,13 +100,13 @@ def test_a_missing_signal_means_no_estimate():
 
 
 @pytest.mark.parametrize(("cases", "patients"), [(7, 7), (12, 4), (0, 0)])
-def test_too_little_is_no_calibration(cases, patients):
+def test_too_little_is_no_calibration(cases, patients) -> None:
     signals, dice, _ = made_up(20)
     few = {case: signals[case] for case in list(signals)[:cases]}
     assert calibrate(few, dice, {case: str(i % patients) for i, case in enumerate(few)}, USED) is None
 
 
-def test_cases_that_are_all_alike_are_estimated_all_alike():
+def test_cases_that_are_all_alike_are_estimated_all_alike() -> None:
     cases = [f"case_{i}" for i in range(10)]
     same = dict.fromkeys(cases, Signals(1.0, None, 0.9, 0.0))
     calibration, estimates = calibrate(same, dict.fromkeys(cases, 0.8), {c: c for c in cases}, USED)
@@ -119,7 +119,7 @@ def test_cases_that_are_all_alike_are_estimated_all_alike():
     "change",
     [{"weights": [-1, 0]}, {"scales": [0, 1]}, {"weights": [1]}, {"signals": ["mood", "entropy"]}, {"margin": None}],
 )
-def test_a_spoilt_calibration_is_refused(change):
+def test_a_spoilt_calibration_is_refused(change) -> None:
     calibration, _ = calibrate(*made_up(), USED)
     kept = calibration.model_dump(mode="json")
     assert Calibration.model_validate(kept) == calibration

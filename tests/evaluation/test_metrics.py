@@ -47,7 +47,7 @@ def pairs(draw):
 
 @settings(max_examples=300, deadline=None)
 @given(pairs())
-def test_equal_to_medpy(pair):
+def test_equal_to_medpy(pair) -> None:
     prediction, reference, spacing = pair
     if not (prediction.any() and reference.any()):
         return
@@ -57,7 +57,7 @@ def test_equal_to_medpy(pair):
     assert not ours.missed
 
 
-def test_equal_to_medpy_on_a_larger_volume_with_smooth_shapes():
+def test_equal_to_medpy_on_a_larger_volume_with_smooth_shapes() -> None:
     noise = np.random.default_rng(0).normal(size=(2, 12, 60, 50))
     prediction, reference = (ndimage.gaussian_filter(n, 3) > 0.01 for n in noise)
     spacing = (8.0, 1.25, 1.5)
@@ -65,14 +65,14 @@ def test_equal_to_medpy_on_a_larger_volume_with_smooth_shapes():
     assert {name: ours[name] for name in theirs} == pytest.approx(theirs, abs=1e-6)
 
 
-def test_hand_value():
+def test_hand_value() -> None:
     prediction, reference = np.zeros((1, 1, 9), bool), np.zeros((1, 1, 9), bool)
     prediction[..., 2], reference[..., 6] = True, True
     scores = class_metrics(prediction, reference, (5.0, 1.0, 0.5)).values
     assert (scores["asd_mm"], scores["asd_voxel"], scores["dice"]) == (2.0, 4.0, 0.0)
 
 
-def test_asd_goes_from_prediction_to_reference():
+def test_asd_goes_from_prediction_to_reference() -> None:
     reference = np.zeros((1, 20), bool)
     reference[0, 2:18] = True
     prediction = np.zeros((1, 20), bool)
@@ -85,7 +85,7 @@ def test_asd_goes_from_prediction_to_reference():
 ONES = {"dice", "jaccard", "sensitivity", "precision", "nsd_1mm", "nsd_2mm"}
 
 
-def test_empties():
+def test_empties() -> None:
     empty, some = np.zeros((3, 4), bool), np.ones((3, 4), bool)
     both = class_metrics(empty, empty, (10.0, 100.0))
     assert both.values == {m: 1.0 if m in ONES else 0.0 for m in METRICS}
@@ -100,7 +100,7 @@ def test_empties():
     assert ghost.shown
 
 
-def test_a_case_without_prediction_finds_nothing_at_all():
+def test_a_case_without_prediction_finds_nothing_at_all() -> None:
     empty, some = np.zeros((3, 4), bool), np.ones((3, 4), bool)
     missed = class_metrics(empty, some, (1.0, 1.0))
     assert not_predicted(missed) == missed
@@ -127,7 +127,7 @@ def brute_nsd(prediction, reference, spacing, tolerance):
     return near.mean()
 
 
-def test_nsd_is_the_share_of_both_surfaces_within_the_tolerance():
+def test_nsd_is_the_share_of_both_surfaces_within_the_tolerance() -> None:
     noise = np.random.default_rng(1).normal(size=(2, 7, 12, 11))
     prediction, reference = (ndimage.gaussian_filter(n, 1.5) > 0.05 for n in noise)
     spacing = (2.3, 0.7, 0.9)
@@ -137,13 +137,13 @@ def test_nsd_is_the_share_of_both_surfaces_within_the_tolerance():
     assert 0 < scores["nsd_0.5mm"] < scores["nsd_1mm"] < scores["nsd_3mm"] < 1
 
 
-def test_a_tolerance_of_whole_steps_is_kept_where_the_spacing_was_rounded():
+def test_a_tolerance_of_whole_steps_is_kept_where_the_spacing_was_rounded() -> None:
     prediction, reference = np.zeros((20, 3), bool), np.zeros((20, 3), bool)
     prediction[2, 1], reference[12, 1] = True, True
     assert class_metrics(prediction, reference, (float(np.float32(0.1)), 1.0)).values["nsd_1mm"] == 1.0
 
 
-def test_of_one_slice_only_the_outline_is_surface():
+def test_of_one_slice_only_the_outline_is_surface() -> None:
     flat = np.zeros((9, 9), bool)
     flat[2:7, 2:7] = True
     moved = np.roll(flat, 2, axis=0)
@@ -159,7 +159,7 @@ def test_of_one_slice_only_the_outline_is_surface():
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_a_case_scores_as_its_classes_one_by_one(data):
+def test_a_case_scores_as_its_classes_one_by_one(data) -> None:
     shape = data.draw(SHAPES)
     drawn = [data.draw(hnp.arrays(np.uint8, shape, elements=st.sampled_from([0, 0, 0, 1, 2, 7]))) for _ in range(2)]
     spacing = [data.draw(st.floats(0.3, 8)) for _ in shape]
@@ -169,7 +169,7 @@ def test_a_case_scores_as_its_classes_one_by_one(data):
         assert scores[key] == class_metrics(*(np.isin(labels, parts) for labels in drawn), spacing)
 
 
-def test_classes_are_scored_apart_and_shapes_checked():
+def test_classes_are_scored_apart_and_shapes_checked() -> None:
     reference = np.array([[0, 1, 1, 2]])
     numbers = {1: (1,), 2: (2,), 3: (3,)}
     scores = case_metrics(*maps(np.array([[0, 1, 2, 2]]), reference), (1.0, 1.0), numbers)

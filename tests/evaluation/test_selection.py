@@ -15,7 +15,7 @@ def clusters():
     return centres + generator.normal(scale=0.3, size=(12, 2)), np.arange(12) == 0
 
 
-def test_every_cluster_without_a_label_gets_one():
+def test_every_cluster_without_a_label_gets_one() -> None:
     points, labelled = clusters()
     choices = choose(distances(points), np.ones(12), labelled, 2)
     assert {choice.number // 4 for choice in choices} == {1, 2}
@@ -23,14 +23,14 @@ def test_every_cluster_without_a_label_gets_one():
     assert choices[0].nearest // 4 == 0
 
 
-def test_the_uncertain_cluster_comes_first():
+def test_the_uncertain_cluster_comes_first() -> None:
     points, labelled = clusters()
     for first in (1, 2):
         weight = np.where(np.arange(12) // 4 == first, 2.0, 0.5)
         assert choose(distances(points), weight, labelled, 1)[0].number // 4 == first
 
 
-def test_the_first_choice_is_the_best_of_all():
+def test_the_first_choice_is_the_best_of_all() -> None:
     generator = np.random.default_rng(3)
     points, weight = generator.normal(size=(15, 3)), generator.uniform(0.5, 2, 15)
     labelled = np.arange(15) < 2
@@ -45,7 +45,7 @@ def test_the_first_choice_is_the_best_of_all():
     assert choice.score == pytest.approx(1 - remaining[choice.number] / left([0, 1]))
 
 
-def test_scores_fall_and_all_of_them_leave_nothing():
+def test_scores_fall_and_all_of_them_leave_nothing() -> None:
     points, labelled = clusters()
     choices = choose(distances(points), np.ones(12), labelled, 11)
     scores = [choice.score for choice in choices]
@@ -54,19 +54,19 @@ def test_scores_fall_and_all_of_them_leave_nothing():
     assert sorted(choice.number for choice in choices) == list(range(1, 12))
 
 
-def test_the_usual_distance_is_1_whatever_the_units():
+def test_the_usual_distance_is_1_whatever_the_units() -> None:
     points, _ = clusters()
     assert np.allclose(distances(points), distances(points * [1000, 0.01]))
     assert np.median(distances(points)[np.triu_indices(12, 1)]) == pytest.approx(1)
     assert np.allclose(distances(np.column_stack((points, np.ones(12)))), distances(points))
 
 
-def test_patients_that_are_all_alike_are_taken_in_order():
+def test_patients_that_are_all_alike_are_taken_in_order() -> None:
     between = distances(np.ones((4, 3)))
     choices = choose(between, np.ones(4), np.arange(4) == 2, 3)
     assert [choice.number for choice in choices] == [0, 1, 3]
 
 
-def test_weights_are_relative_and_limited():
+def test_weights_are_relative_and_limited() -> None:
     assert weights(np.array([1.0, 2.0, 3.0, 100.0, 0.1])).tolist() == [0.5, 1.0, 1.5, 2.0, 0.5]
     assert weights(np.zeros(3)).tolist() == [1, 1, 1]

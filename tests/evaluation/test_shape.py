@@ -19,17 +19,17 @@ def shapes(mask, axis=0):
     return class_shapes(mask, SPACING, axis, len(NAMES))
 
 
-def test_a_box_is_measured_by_hand():
+def test_a_box_is_measured_by_hand() -> None:
     found = shapes(box_mask())
     assert found[1] == pytest.approx((3 * 36 * 10 / 1000, 1, 1.0, 3 / 6))
     assert found[2] is None
 
 
-def test_slices_are_counted_along_their_axis():
+def test_slices_are_counted_along_their_axis() -> None:
     assert shapes(box_mask(), axis=2)[1].slice_share == pytest.approx(6 / 20)
 
 
-def test_specks_change_the_volume_alone():
+def test_specks_change_the_volume_alone() -> None:
     speckled = box_mask()
     speckled[5, 18, 18] = 1
     clean, dirty = shapes(box_mask())[1], shapes(speckled)[1]
@@ -37,7 +37,7 @@ def test_specks_change_the_volume_alone():
     assert dirty.volume_ml == pytest.approx(clean.volume_ml + 0.01)
 
 
-def test_parts_are_counted_and_a_sparse_shape_fills_little_of_its_box():
+def test_parts_are_counted_and_a_sparse_shape_fills_little_of_its_box() -> None:
     two = box_mask()
     two[1:4, 14:18, 14:18] = 1
     found = shapes(two)[1]
@@ -45,7 +45,7 @@ def test_parts_are_counted_and_a_sparse_shape_fills_little_of_its_box():
     assert found.extent == pytest.approx((108 + 48) / (3 * 14 * 14))
 
 
-def test_dust_alone_is_still_measured():
+def test_dust_alone_is_still_measured() -> None:
     dust = np.zeros((6, 20, 20), np.uint8)
     dust[::2, ::4, ::4] = 1
     found = shapes(dust)[1]
@@ -54,14 +54,14 @@ def test_dust_alone_is_still_measured():
 
 
 @pytest.mark.parametrize("labelled", [1, 2, 7])
-def test_what_was_labelled_is_no_outlier(labelled):
+def test_what_was_labelled_is_no_outlier(labelled) -> None:
     masks = [shapes(box_mask(side)) for side in range(4, 4 + labelled)]
     expected = expected_shapes(masks)
     for mask in masks:
         assert find_outlier(mask, expected, NAMES) == (0.0, "")
 
 
-def test_one_labelled_case_is_not_taken_for_all():
+def test_one_labelled_case_is_not_taken_for_all() -> None:
     expected = expected_shapes([shapes(box_mask(6))])
     alike, tiny = (find_outlier(shapes(box_mask(side)), expected, NAMES) for side in (7, 1))
     assert 0 < alike.score < 1
@@ -69,7 +69,7 @@ def test_one_labelled_case_is_not_taken_for_all():
     assert tiny.reason == "box: volume 0.03 ml, labelled 1.08 to 1.08 ml"
 
 
-def test_more_labelled_cases_that_agree_make_the_range_tighter():
+def test_more_labelled_cases_that_agree_make_the_range_tighter() -> None:
     scores = [
         find_outlier(shapes(box_mask(9)), expected_shapes([shapes(box_mask(6))] * count), NAMES).score
         for count in (1, 4, 20)
@@ -78,7 +78,7 @@ def test_more_labelled_cases_that_agree_make_the_range_tighter():
     assert scores[0] < scores[-1]
 
 
-def test_classes_that_are_missing_or_new_are_said():
+def test_classes_that_are_missing_or_new_are_said() -> None:
     expected = expected_shapes([shapes(box_mask())])
     empty, new = np.zeros((6, 20, 20), np.uint8), box_mask()
     new[4:, 10:, 10:] = 2
@@ -86,6 +86,6 @@ def test_classes_that_are_missing_or_new_are_said():
     assert find_outlier(shapes(new), expected, NAMES) == (LARGEST_SCORE, "other is there, no labelled case has it")
 
 
-def test_a_class_that_some_labelled_cases_lack_may_be_missing():
+def test_a_class_that_some_labelled_cases_lack_may_be_missing() -> None:
     expected = expected_shapes([shapes(box_mask()), shapes(np.zeros((6, 20, 20), np.uint8))])
     assert find_outlier(shapes(np.zeros((6, 20, 20), np.uint8)), expected, NAMES).score == 0

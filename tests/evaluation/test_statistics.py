@@ -8,23 +8,23 @@ from fewscan.evaluation.statistics import bootstrap_interval, bootstrap_interval
 NORMAL = np.random.default_rng(1).normal(0.8, 0.1, size=60)
 
 
-def test_spread_over_seeds_by_hand():
+def test_spread_over_seeds_by_hand() -> None:
     assert mean_and_sd([1.0, 2.0, 6.0]) == pytest.approx((3.0, 7**0.5))
     assert mean_and_sd([0.5]) == (0.5, None)
 
 
-def test_interval_is_that_of_plain_resampling_where_nothing_is_skewed():
+def test_interval_is_that_of_plain_resampling_where_nothing_is_skewed() -> None:
     draws = np.random.default_rng(2).choice(NORMAL, size=(20000, len(NORMAL))).mean(axis=1)
     assert bootstrap_interval(NORMAL) == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=0.003)
 
 
-def test_interval_is_wider_towards_the_bad_cases():
+def test_interval_is_wider_towards_the_bad_cases() -> None:
     dice = [0.9] * 18 + [0.2, 0.3]
     low, high = bootstrap_interval(dice)
     assert np.mean(dice) - low > 1.5 * (high - np.mean(dice))
 
 
-def test_interval_repeats_and_copes_with_little():
+def test_interval_repeats_and_copes_with_little() -> None:
     assert bootstrap_interval(NORMAL) == bootstrap_interval(NORMAL)
     assert bootstrap_interval([0.7] * 5) == (0.7, 0.7)
     assert bootstrap_interval([0.7]) is None
@@ -32,14 +32,14 @@ def test_interval_repeats_and_copes_with_little():
     assert 0.6 <= low < high <= 0.8
 
 
-def test_wilcoxon_by_hand():
+def test_wilcoxon_by_hand() -> None:
     # Five gains out of five: one of the 32 sign patterns, on either side.
     assert wilcoxon_p([1, 2, 3, 4, 5], [0.9, 1.8, 2.7, 3.6, 4.5]) == pytest.approx(2 / 32)
     # The smallest of five lost: rank sums 14 and 1; four of 32 patterns are as far out.
     assert wilcoxon_p([0.9, 2, 3, 4, 5], [1, 1.8, 2.7, 3.6, 4.5]) == pytest.approx(4 / 32)
 
 
-def test_wilcoxon_leaves_out_cases_without_a_difference():
+def test_wilcoxon_leaves_out_cases_without_a_difference() -> None:
     assert wilcoxon_p([0.5, 0.6], [0.5, 0.6]) == 1.0
     gains = [0.1, 0.2, 0.3, 0.4, 0.5]
     assert wilcoxon_p([*gains, 0.0, 0.0], [0.0] * 7) == pytest.approx(wilcoxon_p(gains, [0.0] * 5))
@@ -47,7 +47,7 @@ def test_wilcoxon_leaves_out_cases_without_a_difference():
         wilcoxon_p([1, 2], [1])
 
 
-def test_holm_by_hand():
+def test_holm_by_hand() -> None:
     # 4 × 0.005, 3 × 0.01, 2 × 0.03, then 1 × 0.04, which may not fall below its predecessor.
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.7, 0.6]) == [1.0, 1.0]
@@ -55,12 +55,12 @@ def test_holm_by_hand():
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_lies_between_nothing_and_bonferroni(p_values):
+def test_holm_lies_between_nothing_and_bonferroni(p_values) -> None:
     for plain, corrected in zip(p_values, holm(p_values), strict=True):
         assert plain <= corrected <= min(1.0, plain * len(p_values)) or corrected == max(holm(p_values))
 
 
-def test_intervals_of_many_columns_are_those_of_each():
+def test_intervals_of_many_columns_are_those_of_each() -> None:
     generator = np.random.default_rng(3)
     columns = np.stack((generator.normal(size=25), generator.exponential(size=25), np.full(25, 2.0)), axis=1)
     for found, column in zip(bootstrap_intervals(columns), columns.T, strict=True):
@@ -68,7 +68,7 @@ def test_intervals_of_many_columns_are_those_of_each():
         assert found == pytest.approx(own, abs=0.03 * max(own[1] - own[0], 1e-9))
 
 
-def test_an_interval_is_of_the_values_that_are_there():
+def test_an_interval_is_of_the_values_that_are_there() -> None:
     columns = np.array([[0.1, np.nan], [0.4, np.nan], [0.3, 0.5], [0.9, np.nan]])
     first, second = bootstrap_intervals(columns)
     assert 0.1 <= first[0] < columns[:, 0].mean() < first[1] <= 0.9

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def scores(prediction, reference):
     return class_metrics(prediction, reference, (2.0, 2.0))
 
 
-def test_undefined_distances_are_left_out_and_counted():
+def test_undefined_distances_are_left_out_and_counted() -> None:
     summary = summarise(
         {"a": {1: scores(SOME, SOME), 2: scores(SOME, SOME)}, "b": {1: scores(EMPTY, SOME), 2: scores(SOME, EMPTY)}},
         ("background", "one", "two"),
@@ -46,7 +47,7 @@ def test_undefined_distances_are_left_out_and_counted():
     assert "(2)" in "".join(str(cell) for column in summary_table(summary).columns for cell in column.cells)
 
 
-def test_paper_rules_flatter_a_miss_but_never_a_false_positive():
+def test_paper_rules_flatter_a_miss_but_never_a_false_positive() -> None:
     far = SOME.copy()
     far[:2] = False
     cases = {"a": {1: scores(far, SOME)}, "miss": {1: scores(EMPTY, SOME)}, "ghost": {1: scores(SOME, EMPTY)}}
@@ -57,14 +58,14 @@ def test_paper_rules_flatter_a_miss_but_never_a_false_positive():
     assert paper["mean"]["assd_mm"] == pytest.approx(strict["mean"]["assd_mm"] / 2)
 
 
-def test_nothing_defined_is_null():
+def test_nothing_defined_is_null() -> None:
     summary = summarise({"a": {1: scores(EMPTY, SOME)}}, None)
     assert summary["mean"]["hd95_mm"] is None
     json.dumps(summary, allow_nan=False)
 
 
 @pytest.fixture
-def folders(tmp_path):
+def folders(tmp_path: Path):
     root = make_dataset(tmp_path / "set", labelled=3)
     predictions = tmp_path / "predictions"
     predictions.mkdir()
@@ -73,7 +74,7 @@ def folders(tmp_path):
     return predictions, root / "labelsTr"
 
 
-def test_folders_are_paired_by_name_and_written(folders, tmp_path):
+def test_folders_are_paired_by_name_and_written(folders, tmp_path: Path) -> None:
     predictions, references = folders
     summary = evaluate(predictions, references, output=tmp_path / "new" / "summary.json", missing="skip").summary
     assert summary["cases"]["case_00"]["disc"]["dice"] == 1.0
@@ -85,12 +86,12 @@ def test_folders_are_paired_by_name_and_written(folders, tmp_path):
     assert evaluate(predictions / "case_00.nii.gz", references / "case_00.nii.gz").summary["n_cases"] == 1
 
 
-def describe_labels(root, labels):
+def describe_labels(root, labels) -> None:
     meta = json.loads((root / "dataset.json").read_text())
     (root / "dataset.json").write_text(json.dumps({**meta, "labels": labels}))
 
 
-def test_the_numbers_and_names_of_dataset_json_are_those_of_the_scores(folders):
+def test_the_numbers_and_names_of_dataset_json_are_those_of_the_scores(folders) -> None:
     predictions, references = folders
     for path in (*predictions.iterdir(), *references.iterdir()):
         write_scan(path, 40 * read_scan(path).array, geometry())
@@ -98,7 +99,7 @@ def test_the_numbers_and_names_of_dataset_json_are_those_of_the_scores(folders):
     assert evaluate(predictions, references).summary["cases"]["case_00"]["disc"]["dice"] == 1.0
 
 
-def test_what_is_ignored_in_a_reference_has_no_score(folders):
+def test_what_is_ignored_in_a_reference_has_no_score(folders) -> None:
     predictions, references = folders
     describe_labels(references.parent, {"background": 0, "disc": 1, "ignore": 2})
     path = references / "case_01.nii.gz"
@@ -111,7 +112,7 @@ def test_what_is_ignored_in_a_reference_has_no_score(folders):
     assert (score["dice"], score["hd95_mm"]) == (1.0, 0.0)
 
 
-def test_regions_are_scored_as_a_whole(folders):
+def test_regions_are_scored_as_a_whole(folders) -> None:
     predictions, references = folders
     describe_labels(references.parent, {"background": 0, "both": [1, 2], "two": 2})
     for folder, first in ((predictions, 1), (references, 2)):
@@ -124,13 +125,13 @@ def test_regions_are_scored_as_a_whole(folders):
     assert summary["cases"]["case_00"]["two"]["dice"] == 0.0
 
 
-def test_numbers_where_there_are_no_names(folders):
+def test_numbers_where_there_are_no_names(folders) -> None:
     predictions, references = folders
     (references.parent / "dataset.json").unlink()
     assert set(evaluate(predictions, references).classes) == {"1"}
 
 
-def test_misfits_are_listed_before_anything_is_scored(folders):
+def test_misfits_are_listed_before_anything_is_scored(folders) -> None:
     predictions, references = folders
     write_scan(predictions / "case_00.nii.gz", disc((4, 20, 20)), geometry((4, 20, 20)))
     write_scan(predictions / "case_01.nii.gz", disc((4, 20, 24)), geometry(spacing=(5.0, 1.5, 2.0)))
@@ -146,7 +147,7 @@ def test_misfits_are_listed_before_anything_is_scored(folders):
         evaluate(predictions / "nowhere", references)
 
 
-def test_references_without_a_prediction_score_as_missed_and_are_named(folders):
+def test_references_without_a_prediction_score_as_missed_and_are_named(folders) -> None:
     predictions, references = folders
     scores = evaluate(predictions, references)
     summary = scores.summary
@@ -164,7 +165,7 @@ def test_references_without_a_prediction_score_as_missed_and_are_named(folders):
     assert "1 reference without a prediction, left out: case_02" in shown(skipped)
 
 
-def test_exit_code_is_1_where_a_reference_has_no_prediction(folders):
+def test_exit_code_is_1_where_a_reference_has_no_prediction(folders) -> None:
     arguments = ["evaluate", *map(str, folders)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1
@@ -175,7 +176,7 @@ def test_exit_code_is_1_where_a_reference_has_no_prediction(folders):
     assert CliRunner().invoke(app, arguments).exit_code == 0
 
 
-def test_predictions_without_a_reference_are_left_out_and_named(folders):
+def test_predictions_without_a_reference_are_left_out_and_named(folders) -> None:
     predictions, references = folders
     write_scan(predictions / "ghost.nii.gz", disc((4, 20, 24)), geometry())
     summary = evaluate(predictions, references, missing="skip").summary
@@ -184,7 +185,7 @@ def test_predictions_without_a_reference_are_left_out_and_named(folders):
     assert "1 prediction without a reference, left out: ghost" in shown(summary)
 
 
-def test_hidden_files_are_no_masks_and_a_case_is_there_once(folders):
+def test_hidden_files_are_no_masks_and_a_case_is_there_once(folders) -> None:
     predictions, references = folders
     (predictions / "._case_00.nii.gz").write_bytes(b"Mac OS X")
     evaluate(predictions, references)
@@ -205,7 +206,9 @@ def test_hidden_files_are_no_masks_and_a_case_is_there_once(folders):
         ((0, np.inf), "NaN, infinite or huge"),
     ],
 )
-def test_numbers_that_are_no_classes_are_refused_in_either_mask_and_all_at_once(where, values, message, tmp_path):
+def test_numbers_that_are_no_classes_are_refused_in_either_mask_and_all_at_once(
+    where, values, message, tmp_path: Path
+) -> None:
     good = {"a": disc((4, 20, 24)), "b": disc((4, 20, 24))}
     bad = {case: np.where(mask, *values[::-1]).astype(np.float32) for case, mask in good.items()}
     for folder in "pr":
@@ -240,7 +243,7 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize("how", SPELLINGS)
-def test_names_come_from_every_spelling_of_the_classes(how, tmp_path):
+def test_names_come_from_every_spelling_of_the_classes(how, tmp_path: Path) -> None:
     labels, expected = SPELLINGS[how]
     expected = {name: k for name, k in expected.items() if k}
     reference = np.zeros((2, 8, 40), np.uint8)
@@ -254,7 +257,7 @@ def test_names_come_from_every_spelling_of_the_classes(how, tmp_path):
     }
 
 
-def test_regions_are_scored_as_regions_and_what_is_to_be_ignored_is_not(tmp_path):
+def test_regions_are_scored_as_regions_and_what_is_to_be_ignored_is_not(tmp_path: Path) -> None:
     labels = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
     reference = np.array([[[0, 1, 1, 2, 2, 3, 3, 0]]], np.uint8)
     prediction = np.array([[[0, 1, 2, 2, 2, 2, 1, 0]]], np.uint8)
@@ -264,7 +267,7 @@ def test_regions_are_scored_as_regions_and_what_is_to_be_ignored_is_not(tmp_path
         pair(tmp_path, reference, reference, labels)
 
 
-def test_without_names_the_numbers_that_occur_are_the_classes(tmp_path):
+def test_without_names_the_numbers_that_occur_are_the_classes(tmp_path: Path) -> None:
     reference, prediction = np.zeros((2, 3, 8, 8), np.uint8)
     reference[:, :, :4], prediction[:, :, 2:6] = 255, 255
     prediction[:, 0, 0] = 7
@@ -276,7 +279,7 @@ def test_without_names_the_numbers_that_occur_are_the_classes(tmp_path):
         pair(tmp_path, np.arange(320, dtype=np.uint16).reshape(1, 16, 20), np.ones((1, 16, 20), np.uint8))
 
 
-def test_a_class_that_no_case_shows_is_in_no_mean_and_said(tmp_path):
+def test_a_class_that_no_case_shows_is_in_no_mean_and_said(tmp_path: Path) -> None:
     reference, prediction = np.zeros((2, 3, 8, 8), np.uint8)
     reference[:, :, :4], prediction[:, :, 2:6] = 1, 1
     labels = {"background": 0, "organ": 1, "cyst": 2, "tumour": 3}
@@ -291,7 +294,7 @@ def test_a_class_that_no_case_shows_is_in_no_mean_and_said(tmp_path):
     assert pair(tmp_path, prediction, reference, labels)["absent"] == ["tumour"]
 
 
-def test_without_names_and_without_anything_shown_there_is_nothing_to_score_and_it_is_said(tmp_path):
+def test_without_names_and_without_anything_shown_there_is_nothing_to_score_and_it_is_said(tmp_path: Path) -> None:
     for folder in ("p", "r"):
         (tmp_path / folder).mkdir()
         write_scan(tmp_path / folder / "a.nii.gz", np.zeros((4, 20, 24), np.uint8), geometry())
@@ -301,13 +304,13 @@ def test_without_names_and_without_anything_shown_there_is_nothing_to_score_and_
     assert "there is nothing to score" in " ".join(shown(summary).split())
 
 
-def test_masks_that_are_all_empty_agree(tmp_path):
+def test_masks_that_are_all_empty_agree(tmp_path: Path) -> None:
     empty = np.zeros((2, 8, 8), np.uint8)
     summary = pair(tmp_path, empty, empty, {"background": 0, "organ": 1})
     assert (summary["mean"]["dice"], summary["absent"]) == (1.0, [])
 
 
-def test_a_mask_elsewhere_is_refused_and_one_in_another_order_is_brought_over(tmp_path):
+def test_a_mask_elsewhere_is_refused_and_one_in_another_order_is_brought_over(tmp_path: Path) -> None:
     half_way = np.radians(45.0001), np.radians(44.9999)
     masks, grids = [], []
     reference = disc((3, 12, 16), 4)
@@ -325,7 +328,7 @@ def test_a_mask_elsewhere_is_refused_and_one_in_another_order_is_brought_over(tm
         evaluate(tmp_path / "p", tmp_path / "r")
 
 
-def test_two_data_sets_with_other_numbers_are_not_compared(tmp_path):
+def test_two_data_sets_with_other_numbers_are_not_compared(tmp_path: Path) -> None:
     mask = disc((2, 8, 8), 3)
     pair(tmp_path, mask, mask, {"background": 0, "organ": 1, "tumour": 2})
     (tmp_path / "p" / "dataset.json").write_text('{"labels": {"background": 0, "tumour": 1, "organ": 2}}')
@@ -333,7 +336,7 @@ def test_two_data_sets_with_other_numbers_are_not_compared(tmp_path):
         evaluate(tmp_path / "p", tmp_path / "r")
 
 
-def test_the_spread_over_cases_stands_beside_the_means(folders):
+def test_the_spread_over_cases_stands_beside_the_means(folders) -> None:
     predictions, references = folders
     summary = evaluate(predictions, references).summary
     dice = [classes["disc"]["dice"] for classes in summary["cases"].values()]
@@ -346,7 +349,7 @@ def test_the_spread_over_cases_stands_beside_the_means(folders):
     assert one["spread"]["mean"]["dice"] == {"sd": None, "interval": None}
 
 
-def test_tolerances_are_the_users(folders):
+def test_tolerances_are_the_users(folders) -> None:
     arguments = ["evaluate", *map(str, folders), "--missing", "skip", "--json"]
     result = CliRunner().invoke(app, [*arguments, "--tolerance", "3,0.5", "--tolerance", "1"])
     names = [name for name in json.loads(result.stdout)["mean"] if name.startswith("nsd")]
@@ -356,7 +359,7 @@ def test_tolerances_are_the_users(folders):
         evaluate(*folders, tolerances_mm=(-1.0,))
 
 
-def test_a_table_of_80_columns_cuts_no_name(tmp_path):
+def test_a_table_of_80_columns_cuts_no_name(tmp_path: Path) -> None:
     names = ["gluteus_maximus_left [part of it]", "inferior_vena_cava_and_its_branches", "aorta"]
     reference = np.zeros((2, 8, 40), np.uint8)
     for number in range(1, 4):

@@ -18,6 +18,6 @@ settings.register_profile(
 
 
 @pytest.fixture(autouse=True, scope="session")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory):
     """One folder for all inputs: making a new one takes longer than reading what lies in it."""
     return tmp_path_factory.mktemp("fuzz")

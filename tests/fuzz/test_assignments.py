@@ -1,5 +1,7 @@
 """Whatever is given to --set: a configuration, or a ConfigError."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,7 +48,7 @@ TEXTS = st.one_of(
 
 @PROFILE
 @given(assignments=st.lists(TEXTS, min_size=1, max_size=3))
-def test_any_assignment_makes_a_configuration_or_an_error_of_its_own(assignments):
+def test_any_assignment_makes_a_configuration_or_an_error_of_its_own(assignments) -> None:
     try:
         config = load_config("quick", assignments)
     except ConfigError:
@@ -67,24 +69,24 @@ def test_any_assignment_makes_a_configuration_or_an_error_of_its_own(assignments
         "{<<: *x}",
     ],
 )
-def test_tags_and_references_are_refused(value):
+def test_tags_and_references_are_refused(value) -> None:
     with pytest.raises(ConfigError, match=r"--set seed=.*(tags|cannot be read)"):
         load_config("quick", [f"seed={value}"])
 
 
-def test_a_tag_runs_nothing(tmp_path):
+def test_a_tag_runs_nothing(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     with pytest.raises(ConfigError, match="tags and references are not read"):
         load_config("quick", [f"seed=!!python/object/apply:os.mkdir ['{mark}']"])
     assert not mark.exists()
 
 
-def test_references_that_grow_without_end_are_refused_at_once():
+def test_references_that_grow_without_end_are_refused_at_once() -> None:
     bomb = "{a: &a [x, x], b: &b [*a, *a], c: &c [*b, *b], d: [" + ", ".join(["*c"] * 9) + "]}"
     with pytest.raises(ConfigError, match="tags and references are not read"):
         load_config("quick", [f"methods.action={bomb}"])
 
 
-def test_depth_without_end_is_refused():
+def test_depth_without_end_is_refused() -> None:
     with pytest.raises(ConfigError, match="nested too deeply"):
         load_config("quick", ["seed=" + "[" * 20_000])

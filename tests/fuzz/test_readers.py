@@ -32,7 +32,7 @@ SEEDS = {
 }
 
 
-def read_everything(path):
+def read_everything(path) -> None:
     """What is read must be what a scan is; what is refused must be named."""
     refusal = ""
     try:
@@ -55,7 +55,7 @@ def read_everything(path):
 @pytest.mark.parametrize("ending", SEEDS)
 @PROFILE
 @given(data=st.data())
-def test_scans(folder, ending, data):
+def test_scans(folder, ending, data) -> None:
     path = folder / f"scan{ending}"
     path.write_bytes(data.draw(mutated(SEEDS[ending])))
     read_everything(path)
@@ -63,7 +63,7 @@ def test_scans(folder, ending, data):
 
 @PROFILE
 @given(raw=mutated(SEEDS[".nii"]))
-def test_packed_scans(folder, raw):
+def test_packed_scans(folder, raw) -> None:
     path = folder / "inner.nii.gz"
     path.write_bytes(gzip.compress(raw, 1))
     read_everything(path)
@@ -71,7 +71,7 @@ def test_packed_scans(folder, raw):
 
 @PROFILE
 @given(raw=mutated([gzip.compress(seed) for seed in SEEDS[".nii"]]))
-def test_broken_gzip(folder, raw):
+def test_broken_gzip(folder, raw) -> None:
     path = folder / "outer.nii.gz"
     path.write_bytes(raw)
     read_everything(path)
@@ -109,7 +109,7 @@ SPLITS = st.one_of(OPTIONAL, PARTS.map(lambda value: json.dumps(value).encode())
 
 @PROFILE
 @given(description=DESCRIPTIONS, patients=OPTIONAL, splits=SPLITS, final=OPTIONAL)
-def test_data_sets(folder, description, patients, splits, final):
+def test_data_sets(folder, description, patients, splits, final) -> None:
     root = folder / "set"
     shutil.rmtree(root, ignore_errors=True)
     (root / "imagesTr").mkdir(parents=True)

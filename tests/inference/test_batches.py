@@ -1,6 +1,7 @@
 """Batches: full but the last, over scans, bounded by voxels."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def scans(folder, slices):
         yield ScanInWork(Case(name, (folder / f"{name}.nii.gz",), None, name), slice_plan(), False)
 
 
-def test_batches_are_full_but_the_last_and_span_scans(tmp_path):
+def test_batches_are_full_but_the_last_and_span_scans(tmp_path: Path) -> None:
     blocks = list(scan_blocks(scans(tmp_path, {"a": 3, "b": 37, "c": 2, "d": 14, "e": 2}), CPU))
     assert [len(block.images) for block in blocks] == [MOST_PATCHES] * 3 + [58 - 3 * MOST_PATCHES]
     assert [piece.scan.case.name for block in blocks for piece in block.pieces if piece.is_last] == list("abcde")
@@ -38,14 +39,14 @@ def test_batches_are_full_but_the_last_and_span_scans(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (256, 256), (320, 320), (96, 96, 48), (160, 160, 96), (512, 512, 64)])
-def test_a_batch_holds_no_more_patches_and_voxels_than_its_bounds_and_at_least_one_patch(size):
+def test_a_batch_holds_no_more_patches_and_voxels_than_its_bounds_and_at_least_one_patch(size) -> None:
     most, voxels = patches_per_batch(size), math.prod(size)
     assert 1 <= most <= MOST_PATCHES
     assert most == 1 or most * voxels <= MOST_VOXELS
     assert most == MOST_PATCHES or (most + 1) * voxels > MOST_VOXELS
 
 
-def test_scans_with_and_without_overlapping_patches_share_a_batch(tmp_path):
+def test_scans_with_and_without_overlapping_patches_share_a_batch(tmp_path: Path) -> None:
     plan = window_plan((8, 16, 16), (4, 8, 8))
     cases = [smooth_scan(tmp_path, "small", (8, 16, 16)), smooth_scan(tmp_path, "large", (10, 16, 20))]
     (block,) = scan_blocks((ScanInWork(case, plan, False) for case in cases), CPU)

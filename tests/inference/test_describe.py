@@ -1,5 +1,7 @@
 """Descriptions of scans: by hand, whatever the patches, and of scans that show nothing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -25,7 +27,7 @@ def describe(cases, plan, *networks, refused=None):
     return describe_cases(Predictor(networks), plan, cases, CPU, nothing, on_refusal.__setitem__)
 
 
-def test_a_description_is_the_mean_of_the_bottleneck_and_the_entropy_per_foreground(tmp_path):
+def test_a_description_is_the_mean_of_the_bottleneck_and_the_entropy_per_foreground(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = UNet(1, 2, 2, UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))).eval()
     case = smooth_scan(tmp_path, shape=(20, 32, 32))
@@ -40,7 +42,7 @@ def test_a_description_is_the_mean_of_the_bottleneck_and_the_entropy_per_foregro
 
 
 @pytest.mark.parametrize(("size", "step"), [((8, 22, 26), (3, 22, 26)), ((10, 14, 16), (4, 5, 6))])
-def test_patches_that_overlap_describe_the_scan_as_one_patch_does(tmp_path, size, step):
+def test_patches_that_overlap_describe_the_scan_as_one_patch_does(tmp_path: Path, size, step) -> None:
     case = smooth_scan(tmp_path)
     (whole,), (cut,) = (
         describe([case], window_plan(*w), Voxelwise()).values() for w in (((14, 22, 26),) * 2, (size, step))
@@ -49,7 +51,7 @@ def test_patches_that_overlap_describe_the_scan_as_one_patch_does(tmp_path, size
     assert cut.entropy == pytest.approx(whole.entropy, rel=1e-5)
 
 
-def test_coarse_maps_are_weighed_by_the_voxels_that_they_span():
+def test_coarse_maps_are_weighed_by_the_voxels_that_they_span() -> None:
     maps, shares = torch.rand(1, 2, 2, 3), torch.rand(1, 4, 6)
     pooled, weights = pool(maps, shares)
     coarse = shares.reshape(2, 2, 3, 2).mean(dim=(1, 3))
@@ -57,14 +59,14 @@ def test_coarse_maps_are_weighed_by_the_voxels_that_they_span():
     assert np.allclose(weights, shares.mean())
 
 
-def test_a_scan_that_is_background_for_certain_has_features_and_no_entropy(tmp_path):
+def test_a_scan_that_is_background_for_certain_has_features_and_no_entropy(tmp_path: Path) -> None:
     case = smooth_scan(tmp_path)
     found = describe([case], window_plan((14, 22, 26), (14, 22, 26)), Voxelwise(1000.0))["a"]
     assert found.entropy is None
     assert np.isfinite(found.features).all()
 
 
-def test_a_scan_that_cannot_be_read_is_left_out(tmp_path):
+def test_a_scan_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     cases, refused = [smooth_scan(tmp_path, name) for name in "ab"], {}
     cases[0].images[0].write_bytes(b"")
     found = describe(cases, window_plan((14, 22, 26), (14, 22, 26)), Voxelwise(), refused=refused)

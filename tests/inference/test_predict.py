@@ -1,5 +1,7 @@
 """Predictions lie on the source grid, whatever that is."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -48,7 +50,7 @@ def dice(a, b):
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_masks_lie_on_the_oblique_source_grid(tmp_path, ending, axis):
+def test_masks_lie_on_the_oblique_source_grid(tmp_path: Path, ending, axis) -> None:
     where = oblique((14, 24, 19))
     image = blob(where)
     path = tmp_path / f"scan{ending}"
@@ -67,7 +69,7 @@ def test_masks_lie_on_the_oblique_source_grid(tmp_path, ending, axis):
 class Bright(nn.Module):
     """What is brighter than half is class 1; counts the pixels that it was shown."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.pixels = 0
 
@@ -92,7 +94,7 @@ def predict_one(case, network, plan, folder, views=(), **options):
     return read_scan(written).array, cut_off
 
 
-def test_what_the_canvas_does_not_show_is_background_and_costs_nothing(tmp_path):
+def test_what_the_canvas_does_not_show_is_background_and_costs_nothing(tmp_path: Path) -> None:
     case, inside = disc_at(tmp_path, 20)
     network = Bright()
     mask, cut_off = predict_one(case, network, slice_plan(size=(16, 16)), tmp_path, save_probabilities=True)
@@ -106,7 +108,7 @@ def test_what_the_canvas_does_not_show_is_background_and_costs_nothing(tmp_path)
 
 @pytest.mark.parametrize("column", [27, 12, 33, 4])
 @pytest.mark.parametrize("views", [0, 3])
-def test_anatomy_at_the_edge_of_the_canvas_or_beyond_it_is_found_whole(tmp_path, column, views):
+def test_anatomy_at_the_edge_of_the_canvas_or_beyond_it_is_found_whole(tmp_path: Path, column, views) -> None:
     case, inside = disc_at(tmp_path, column)
     plan = slice_plan(size=(16, 16))
     flips = augmentation_views(False, 2, plan.turning_planes)[:views]
@@ -115,7 +117,7 @@ def test_anatomy_at_the_edge_of_the_canvas_or_beyond_it_is_found_whole(tmp_path,
     assert cut_off == [case]
 
 
-def test_a_scan_that_the_canvas_holds_is_looked_at_once(tmp_path):
+def test_a_scan_that_the_canvas_holds_is_looked_at_once(tmp_path: Path) -> None:
     case, inside = disc_at(tmp_path, 2, 16, 16)
     network = Bright()
     mask, cut_off = predict_one(case, network, slice_plan(size=(16, 16)), tmp_path)
@@ -124,7 +126,7 @@ def test_a_scan_that_the_canvas_holds_is_looked_at_once(tmp_path):
     assert not cut_off
 
 
-def test_everywhere_bright_is_bright_everywhere(tmp_path):
+def test_everywhere_bright_is_bright_everywhere(tmp_path: Path) -> None:
     case, _ = disc_at(tmp_path, 20)
     mask, cut_off = predict_one(case, AllBright(), slice_plan(size=(16, 16)), tmp_path)
     assert mask.all()
@@ -132,7 +134,7 @@ def test_everywhere_bright_is_bright_everywhere(tmp_path):
 
 
 @pytest.mark.parametrize("thin", [0, 1, 2])
-def test_a_scan_of_one_slice_is_one_slice_whatever_way_it_lies(tmp_path, thin):
+def test_a_scan_of_one_slice_is_one_slice_whatever_way_it_lies(tmp_path: Path, thin) -> None:
     shape = np.insert([24, 20], thin, 1)
     where = geometry(tuple(int(side) for side in shape), (1.0, 1.0, 1.0))
     image = np.zeros(where.shape, np.float32)
@@ -154,7 +156,7 @@ def blobs(folder, slices):
     return cases
 
 
-def test_batches_span_scans_and_every_scan_gets_its_own_slices(tmp_path):
+def test_batches_span_scans_and_every_scan_gets_its_own_slices(tmp_path: Path) -> None:
     cases = blobs(tmp_path, {"a": 3, "b": 37, "c": 2, "d": 14, "e": 2})
     done = list(predict_cases(Predictor((Threshold(),)), slice_plan(), cases, tmp_path / "out", CPU))
     assert [case for case, _ in done] == cases
@@ -162,7 +164,7 @@ def test_batches_span_scans_and_every_scan_gets_its_own_slices(tmp_path):
         assert np.array_equal(read_scan(path).array == 1, read_scan(case.images[0]).array > 50)
 
 
-def test_a_scan_that_breaks_is_named_and_those_before_it_are_written(tmp_path):
+def test_a_scan_that_breaks_is_named_and_those_before_it_are_written(tmp_path: Path) -> None:
     cases = blobs(tmp_path, {"a": 20, "b": 20, "c": 20})
     cases[2].images[0].write_bytes(b"")
     with pytest.raises(DataError, match=r"c\.nii\.gz: the file is empty"):
@@ -171,7 +173,7 @@ def test_a_scan_that_breaks_is_named_and_those_before_it_are_written(tmp_path):
 
 
 @pytest.mark.parametrize("broken", ["a", "b", "c", "abc"])
-def test_a_scan_that_breaks_in_between_is_left_out_where_that_is_wanted(tmp_path, broken):
+def test_a_scan_that_breaks_in_between_is_left_out_where_that_is_wanted(tmp_path: Path, broken) -> None:
     cases = blobs(tmp_path, {"a": 20, "b": 20, "c": 20})
     for case in cases:
         if case.name in broken:
@@ -193,7 +195,7 @@ def saved(folder):
     return network, card
 
 
-def test_model_survives_saving(tmp_path):
+def test_model_survives_saving(tmp_path: Path) -> None:
     network, card = saved(tmp_path)
     loaded, again = load_model(tmp_path, CPU)
     assert again == card
@@ -202,7 +204,7 @@ def test_model_survives_saving(tmp_path):
     assert not loaded.training
 
 
-def test_what_is_no_model_is_refused(tmp_path):
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"model\.json: not there. Give the folder of a finished"):
         load_model(tmp_path, CPU)
     saved(tmp_path)

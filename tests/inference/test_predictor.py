@@ -28,7 +28,7 @@ def network(seed=0, ndim=2):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (24, 40), (16, 24, 20)])
-def test_probabilities_of_views_are_turned_back(size):
+def test_probabilities_of_views_are_turned_back(size) -> None:
     images = torch.zeros(1, 1, *size)
     images[(0, 0, *(slice(side // 4, side // 2 + 1) for side in size))] = 1
     plain = Predictor((Threshold(),)).probabilities(images)
@@ -40,7 +40,7 @@ def test_probabilities_of_views_are_turned_back(size):
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_networks_are_averaged_with_and_without_views(ndim):
+def test_networks_are_averaged_with_and_without_views(ndim) -> None:
     networks = (network(0, ndim), network(1, ndim))
     images = torch.randn(2, 1, *(8, 16, 8)[:ndim])
     for views in ((), augmentation_views(True, ndim, PLANES[ndim])):
@@ -55,7 +55,7 @@ def test_networks_are_averaged_with_and_without_views(ndim):
     assert torch.allclose(maps, wanted, atol=1e-6)
 
 
-def test_networks_in_training_predict_in_evaluation_mode_and_train_on():
+def test_networks_in_training_predict_in_evaluation_mode_and_train_on() -> None:
     trained = network().train()
     list(trained.modules())[3].eval()
     images = torch.randn(2, 1, 16, 16)
@@ -76,14 +76,14 @@ def test_networks_in_training_predict_in_evaluation_mode_and_train_on():
     assert torch.equal(torch.get_rng_state(), drawn)
 
 
-def test_gradients_go_on_between_the_blocks_of_a_store():
+def test_gradients_go_on_between_the_blocks_of_a_store() -> None:
     store = Store()
     for block in Predictor((network(),)).over_store(store, store.patches):
         assert torch.is_grad_enabled()
         assert not block.probs.requires_grad
 
 
-def test_a_store_is_predicted_patch_by_patch_in_its_order():
+def test_a_store_is_predicted_patch_by_patch_in_its_order() -> None:
     store, predictor = Store(40), Predictor((network(),))
     blocks = list(predictor.over_store(store, store.patches))
     assert len(blocks) > 1

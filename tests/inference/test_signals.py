@@ -1,6 +1,7 @@
 """Signals of quality: by hand, whatever the batches, and without a trace in the masks."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ SPACING = (5.0, 1.0, 1.0)
 class Threshold(nn.Module):
     """What is brighter is class 1, with the same certainty everywhere."""
 
-    def __init__(self, brighter=0.5, certainty=20.0, shift=0):
+    def __init__(self, brighter=0.5, certainty=20.0, shift=0) -> None:
         super().__init__()
         self.brighter, self.certainty, self.shift = brighter, certainty, shift
 
@@ -59,13 +60,13 @@ def random_network(seed):
     return UNet(1, 2, 2, UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))).eval()
 
 
-def test_a_second_network_that_sees_the_box_elsewhere_agrees_by_its_overlap(tmp_path):
+def test_a_second_network_that_sees_the_box_elsewhere_agrees_by_its_overlap(tmp_path: Path) -> None:
     found = assess(scans(tmp_path, {"a": 6}), tmp_path / "out", Threshold(), Threshold(shift=3))["a"].signals
     assert found.agreement_teacher == pytest.approx(9 / 12)
     assert found.outlier is None
 
 
-def test_a_network_that_turns_with_the_image_agrees_with_itself(tmp_path):
+def test_a_network_that_turns_with_the_image_agrees_with_itself(tmp_path: Path) -> None:
     cases = scans(tmp_path, {"a": 6})
     # Ten pixels to the right of a box are elsewhere in a turned image: 1.7 pixels off when turned back.
     turning, other = (assess(cases, tmp_path / "out", Threshold(shift=s))["a"].signals for s in (0, 10))
@@ -73,7 +74,7 @@ def test_a_network_that_turns_with_the_image_agrees_with_itself(tmp_path):
     assert 0.7 < other.agreement_tta < 0.95
 
 
-def test_entropy_is_per_pixel_of_foreground():
+def test_entropy_is_per_pixel_of_foreground() -> None:
     probs = torch.zeros(1, 2, 4, 4)
     probs[:, 0] = 1
     probs[0, :, 0, 0] = torch.tensor([0.0, 1.0])
@@ -82,7 +83,7 @@ def test_entropy_is_per_pixel_of_foreground():
     assert (entropy, foreground) == pytest.approx((math.log(2), 1.5))
 
 
-def test_doubt_raises_the_entropy_and_background_does_not_dilute_it(tmp_path):
+def test_doubt_raises_the_entropy_and_background_does_not_dilute_it(tmp_path: Path) -> None:
     sure, unsure = (
         assess(scans(tmp_path, {"a": 6}), tmp_path / "out", Threshold(certainty=c))["a"].signals.entropy
         for c in (10.0, 1.5)
@@ -92,7 +93,7 @@ def test_doubt_raises_the_entropy_and_background_does_not_dilute_it(tmp_path):
     assert longer.signals.entropy == sure
 
 
-def test_batches_that_span_scans_change_no_signal(tmp_path):
+def test_batches_that_span_scans_change_no_signal(tmp_path: Path) -> None:
     cases = scans(tmp_path, {"a": 5, "b": MOST_PATCHES + 4, "c": 3, "d": 9})
     network, second = random_network(0), random_network(1)
     together = assess(cases, tmp_path / "out", network, second)
@@ -101,14 +102,14 @@ def test_batches_that_span_scans_change_no_signal(tmp_path):
         assert together[case.name].signals[:3] == pytest.approx(alone[:3], rel=1e-5)
 
 
-def test_masks_are_the_same_bytes_with_and_without_an_observer(tmp_path):
+def test_masks_are_the_same_bytes_with_and_without_an_observer(tmp_path: Path) -> None:
     cases, network = scans(tmp_path, {"a": 5, "b": 20}), random_network(0)
     assess(cases, tmp_path / "watched", network, random_network(1), expected_of(6))
     for case, path in predict_cases(Predictor((network,)), PLAN, cases, tmp_path / "alone", CPU):
         assert path.read_bytes() == (tmp_path / "watched" / f"{case.name}.nii.gz").read_bytes()
 
 
-def test_signals_are_those_of_the_canvas_as_it_is_where_views_are_averaged(tmp_path):
+def test_signals_are_those_of_the_canvas_as_it_is_where_views_are_averaged(tmp_path: Path) -> None:
     cases, network = scans(tmp_path, {"a": 5}), random_network(0)
     plain = assess(cases, tmp_path / "out", network)["a"]
     averaged = assess(cases, tmp_path / "out", network, views=augmentation_views(True, 2, PLAN.turning_planes))["a"]
@@ -116,12 +117,12 @@ def test_signals_are_those_of_the_canvas_as_it_is_where_views_are_averaged(tmp_p
 
 
 @pytest.mark.parametrize("count", [3, 4])
-def test_one_slice_with_foreground_is_enough_to_compare(tmp_path, count):
+def test_one_slice_with_foreground_is_enough_to_compare(tmp_path: Path, count) -> None:
     signals = assess(scans(tmp_path, {"a": count}), tmp_path / "out", Threshold(), Threshold())["a"].signals
     assert signals.agreement_teacher == 1
 
 
-def test_nothing_segmented_is_nothing_compared(tmp_path):
+def test_nothing_segmented_is_nothing_compared(tmp_path: Path) -> None:
     found = assess(scans(tmp_path, {"a": 5}), tmp_path / "out", Threshold(2.0), Threshold(), expected_of(12))["a"]
     assert (found.signals.agreement_teacher, found.signals.agreement_tta) == (None, None)
     assert found.signals.outlier == 10
@@ -134,7 +135,7 @@ def expected_of(side):
     return expected_shapes([class_shapes(mask, SPACING, 0, 2)])
 
 
-def test_a_mask_of_an_odd_size_is_an_outlier(tmp_path):
+def test_a_mask_of_an_odd_size_is_an_outlier(tmp_path: Path) -> None:
     cases = scans(tmp_path, {"a": 6})
     usual, odd = (assess(cases, tmp_path / "out", Threshold(), None, expected_of(side))["a"] for side in (12, 3))
     assert (usual.signals.outlier, usual.outlier_reason) == (0, "")
@@ -143,7 +144,7 @@ def test_a_mask_of_an_odd_size_is_an_outlier(tmp_path):
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_voxels_count_for_their_shares(ndim):
+def test_voxels_count_for_their_shares(ndim) -> None:
     generator = torch.Generator().manual_seed(0)
     size = (4, 5, 6)[:ndim]
     probs = torch.rand(2, 3, *size, generator=generator).softmax(dim=1)
@@ -164,7 +165,7 @@ def test_voxels_count_for_their_shares(ndim):
         assert found[number, 1, 1].item() == pytest.approx(float(total), rel=1e-5)
 
 
-def test_overlaps_are_counted_per_class_and_slice():
+def test_overlaps_are_counted_per_class_and_slice() -> None:
     first = torch.tensor([[[0, 1], [2, 2]], [[1, 1], [0, 0]]])
     second = torch.tensor([[[0, 1], [1, 2]], [[0, 0], [0, 0]]])
     assert mask_overlaps(first, second, [[1], [2]]).tolist() == [[[1, 3], [1, 3]], [[0, 2], [0, 0]]]
@@ -179,7 +180,7 @@ def assess_windows(case, folder, plan, middle):
 
 
 @pytest.mark.parametrize(("size", "step"), [((8, 22, 26), (3, 22, 26)), ((10, 14, 16), (4, 5, 6))])
-def test_patches_that_overlap_give_the_signals_of_the_scan_in_one(tmp_path, size, step):
+def test_patches_that_overlap_give_the_signals_of_the_scan_in_one(tmp_path: Path, size, step) -> None:
     case = smooth_scan(tmp_path)
     # The second network sees less than the first one, so that every patch that shows its foreground is looked at.
     plans = (window_plan(WHOLE, WHOLE), window_plan(size, step))
@@ -191,7 +192,7 @@ def test_patches_that_overlap_give_the_signals_of_the_scan_in_one(tmp_path, size
     assert cut.agreement_tta == pytest.approx(whole.agreement_tta, abs=0.03)
 
 
-def test_a_volume_that_has_no_plane_to_turn_in_has_no_agreement_with_a_turned_view(tmp_path):
+def test_a_volume_that_has_no_plane_to_turn_in_has_no_agreement_with_a_turned_view(tmp_path: Path) -> None:
     plan = window_plan(WHOLE, WHOLE, (4.0, 2.0, 1.0))
     found = assess_windows(smooth_scan(tmp_path), tmp_path / "out", plan, 0.6)
     assert found.agreement_tta is None

@@ -19,7 +19,7 @@ def box(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_what_is_turned_and_turned_back_lies_where_it_was(size):
+def test_what_is_turned_and_turned_back_lies_where_it_was(size) -> None:
     images = box(size)
     planes = [plane for plane in PLANES if max(plane) < len(size)]
     for view in augmentation_views(True, len(size), planes):
@@ -31,7 +31,7 @@ def test_what_is_turned_and_turned_back_lies_where_it_was(size):
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_views_of_no_rotation_are_the_flips_of_every_axis(ndim):
+def test_views_of_no_rotation_are_the_flips_of_every_axis(ndim) -> None:
     images = torch.rand(2, 3, *(4, 6, 8)[:ndim])
     unturned = [view for view in augmentation_views(True, ndim, PLANES[:1]) if view.degrees == 0]
     flipped = {tuple(turn(images, view).flatten().round(decimals=4).tolist()) for view in unturned}
@@ -42,7 +42,7 @@ def test_views_of_no_rotation_are_the_flips_of_every_axis(ndim):
     assert flipped == wanted
 
 
-def test_a_rotation_turns_its_own_plane_by_its_angle_and_no_other():
+def test_a_rotation_turns_its_own_plane_by_its_angle_and_no_other() -> None:
     size = (5, 41, 61)
     images = torch.zeros(1, 1, *size)
     # In slice 1 alone, 20 voxels to the right of the middle.
@@ -53,14 +53,14 @@ def test_a_rotation_turns_its_own_plane_by_its_angle_and_no_other():
     assert (abs(row - 20), column - 30) == (10, 17)
 
 
-def test_what_a_view_does_not_show_comes_back_as_nothing():
+def test_what_a_view_does_not_show_comes_back_as_nothing() -> None:
     ones = torch.ones(1, 2, 32, 32)
     back = turn_back(ones, View(10.0, (0, 1), (1.0, 1.0)))
     assert back[0, :, 16, 16].allclose(torch.ones(2))
     assert back[0, :, 0, 0].abs().max() == 0
 
 
-def test_without_a_plane_to_turn_in_a_volume_is_looked_at_as_it_is_and_flipped():
+def test_without_a_plane_to_turn_in_a_volume_is_looked_at_as_it_is_and_flipped() -> None:
     (still,) = augmentation_views(False, 3, [])
     images = torch.rand(1, 1, 4, 6, 8)
     assert torch.allclose(turn(images, still), images, atol=1e-5)
@@ -71,7 +71,7 @@ def test_without_a_plane_to_turn_in_a_volume_is_looked_at_as_it_is_and_flipped()
 
 @pytest.mark.parametrize(("ndim", "planes"), [(2, [(0, 1)]), (3, [(1, 2)]), (3, PLANES)])
 @pytest.mark.parametrize("flips", [False, True])
-def test_the_first_view_is_turned_and_not_flipped_and_none_comes_twice(ndim, planes, flips):
+def test_the_first_view_is_turned_and_not_flipped_and_none_comes_twice(ndim, planes, flips) -> None:
     views = augmentation_views(flips, ndim, planes)
     assert views[0].degrees != 0
     assert views[0].signs == (1.0,) * ndim

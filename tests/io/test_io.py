@@ -1,5 +1,6 @@
 import gzip
 import os
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -17,7 +18,7 @@ from support.small_disks import mounted
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
 @pytest.mark.parametrize("where", [geometry(), oblique()], ids=["plain", "oblique"])
-def test_array_and_geometry_survive(tmp_path, ending, where):
+def test_array_and_geometry_survive(tmp_path: Path, ending, where) -> None:
     array = np.random.default_rng(0).integers(0, 5, where.shape).astype(np.uint8)
     path = tmp_path / f"a b ü{ending}"
     write_scan(path, array, where)
@@ -31,13 +32,13 @@ def test_array_and_geometry_survive(tmp_path, ending, where):
         assert np.allclose(read.direction, where.direction, atol=1e-5)
 
 
-def test_affine_is_nibabels(tmp_path):
+def test_affine_is_nibabels(tmp_path: Path) -> None:
     where = oblique()
     write_scan(tmp_path / "scan.nii.gz", np.zeros(where.shape, np.uint8), where)
     assert np.allclose(nibabel.load(tmp_path / "scan.nii.gz").affine, where.affine_ras, atol=1e-4)
 
 
-def test_sheared_affine_is_read_and_survives_writing(tmp_path):
+def test_sheared_affine_is_read_and_survives_writing(tmp_path: Path) -> None:
     affine = np.array([[1.0, 0.4, 0, 5], [0, 2, 0, 6], [0, 0.1, 3, 7], [0, 0, 0, 1]])
     array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / "sheared.nii.gz")
@@ -47,7 +48,7 @@ def test_sheared_affine_is_read_and_survives_writing(tmp_path):
     assert np.allclose(nibabel.load(tmp_path / "mask.nii.gz").affine, affine, atol=1e-5)
 
 
-def test_2d_image_is_one_slice_and_4d_of_one_frame_that_frame(tmp_path):
+def test_2d_image_is_one_slice_and_4d_of_one_frame_that_frame(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(np.ones((5, 6), np.float32)), str(tmp_path / "flat.nrrd"))
     assert read_scan(tmp_path / "flat.nrrd").array.shape == (1, 5, 6)
     nibabel.save(nibabel.Nifti1Image(np.ones((4, 5, 6, 1), np.float32), np.eye(4)), tmp_path / "one.nii")
@@ -57,7 +58,7 @@ def test_2d_image_is_one_slice_and_4d_of_one_frame_that_frame(tmp_path):
         read_scan(tmp_path / "three.nii")
 
 
-def test_bad_files_are_named(tmp_path):
+def test_bad_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no\.nii\.gz: there is no such file"):
         read_scan(tmp_path / "no.nii.gz")
     (tmp_path / "empty.nii.gz").touch()
@@ -76,7 +77,7 @@ def test_bad_files_are_named(tmp_path):
         read_scan(tmp_path / "cut.nii.gz")
 
 
-def test_gzip_of_several_members_is_whole(tmp_path):
+def test_gzip_of_several_members_is_whole(tmp_path: Path) -> None:
     array = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
     nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "plain.nii")
     raw = (tmp_path / "plain.nii").read_bytes()
@@ -87,13 +88,13 @@ def test_gzip_of_several_members_is_whole(tmp_path):
         read_scan(tmp_path / "cut.nii")
 
 
-def test_nothing_is_written_over_by_a_failure(tmp_path):
+def test_nothing_is_written_over_by_a_failure(tmp_path: Path) -> None:
     path = tmp_path / "value.json"
     write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="JSON"):
         write_json(path, {"a": float("nan")})
 
-    def fail_half_way():
+    def fail_half_way() -> None:
         with atomic_path(path) as beside:
             beside.write_text("half")
             raise RuntimeError("stop")
@@ -106,17 +107,17 @@ def test_nothing_is_written_over_by_a_failure(tmp_path):
         write_json(tmp_path / "missing" / "value.json", {})
 
 
-def test_shape_must_be_the_geometrys(tmp_path):
+def test_shape_must_be_the_geometrys(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has shape"):
         write_scan(tmp_path / "a.nii.gz", np.zeros((2, 2, 2), np.uint8), geometry())
 
 
-def test_endings(tmp_path):
+def test_endings(tmp_path: Path) -> None:
     assert scan_ending(tmp_path / "A.NII.GZ") == ".nii.gz"
     assert scan_ending(tmp_path / "a.gz") is None
 
 
-def test_leftovers_of_killed_writes_are_removed_and_nothing_else(tmp_path):
+def test_leftovers_of_killed_writes_are_removed_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir()
     kept = {tmp_path / name for name in (".hidden", ".gitignore", "model.json", ".config.yaml.swp", "inner/a.nii.gz")}
     killed = []
@@ -131,7 +132,7 @@ def test_leftovers_of_killed_writes_are_removed_and_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
 @pytest.mark.parametrize("sheared", [False, True])
-def test_a_scan_that_does_not_fit_on_the_disk_is_no_file_at_all(tmp_path, ending, sheared):
+def test_a_scan_that_does_not_fit_on_the_disk_is_no_file_at_all(tmp_path: Path, ending, sheared) -> None:
     if sheared and ending not in (".nii", ".nii.gz"):
         pytest.skip("only NIfTI holds sheared axes")
     direction = (1.0, 0.3, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0) if sheared else IDENTITY
@@ -147,7 +148,7 @@ def test_a_scan_that_does_not_fit_on_the_disk_is_no_file_at_all(tmp_path, ending
         assert np.array_equal(read_scan(disk / f"mask{ending}").array, noise[:1])
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(WriteError, match="inner: cannot be written: Not a directory"):
         make_folder(tmp_path / "file" / "inner")
@@ -155,7 +156,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 @pytest.mark.parametrize(("decimals", "noted"), [(2, True), (3, True), (8, False)])
 @pytest.mark.parametrize("ending", [".mha", ".nrrd"])
-def test_axes_that_were_rounded_become_the_nearest_at_right_angles(tmp_path, ending, decimals, noted):
+def test_axes_that_were_rounded_become_the_nearest_at_right_angles(tmp_path: Path, ending, decimals, noted) -> None:
     angle = np.deg2rad(17)
     cosine, sine = round(float(np.cos(angle)), decimals), round(float(np.sin(angle)), decimals)
     path = tmp_path / f"scan{ending}"
@@ -172,7 +173,7 @@ def test_axes_that_were_rounded_become_the_nearest_at_right_angles(tmp_path, end
     assert np.allclose(read_geometry(tmp_path / f"mask{ending}").direction, scan.geometry.direction, atol=1e-6)
 
 
-def test_axes_far_from_right_angles_are_still_refused(tmp_path):
+def test_axes_far_from_right_angles_are_still_refused(tmp_path: Path) -> None:
     (tmp_path / "scan.mha").write_bytes(mha(TransformMatrix="1 0 0 0.1 0.995 0 0 0 1"))
     with pytest.raises(DataError, match="not at right angles"):
         read_scan(tmp_path / "scan.mha")
@@ -180,7 +181,7 @@ def test_axes_far_from_right_angles_are_still_refused(tmp_path):
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
 @pytest.mark.parametrize("sheared", [False, True])
-def test_predicted_masks_are_marked_and_no_other_scan_is(tmp_path, ending, sheared):
+def test_predicted_masks_are_marked_and_no_other_scan_is(tmp_path: Path, ending, sheared) -> None:
     if sheared and ending not in (".nii", ".nii.gz"):
         pytest.skip("only NIfTI holds sheared axes")
     direction = (1.0, 0.3, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0) if sheared else IDENTITY
@@ -196,7 +197,7 @@ def test_predicted_masks_are_marked_and_no_other_scan_is(tmp_path, ending, shear
     assert not is_ours(tmp_path / f"noise{ending}")
 
 
-def test_what_is_no_mask_is_not_ours(tmp_path):
+def test_what_is_no_mask_is_not_ours(tmp_path: Path) -> None:
     for name, content in (("a.nii", b"fewscan"), ("b.nrrd", b"fewscan"), ("c.mha", b""), ("d.npz", b"PK"), ("e", b"x")):
         (tmp_path / name).write_bytes(content)
         assert not is_ours(tmp_path / name)
@@ -207,7 +208,7 @@ def test_what_is_no_mask_is_not_ours(tmp_path):
 
 
 @pytest.mark.parametrize("umask", [0o077, 0o027, 0o022])
-def test_who_may_read_what_is_written_is_what_the_umask_says(tmp_path, umask):
+def test_who_may_read_what_is_written_is_what_the_umask_says(tmp_path: Path, umask) -> None:
     before = os.umask(umask)
     try:
         write_json(tmp_path / "a.json", {})
@@ -219,20 +220,20 @@ def test_who_may_read_what_is_written_is_what_the_umask_says(tmp_path, umask):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_text_may_begin_with_a_byte_order_mark(tmp_path, encoding):
+def test_text_may_begin_with_a_byte_order_mark(tmp_path: Path, encoding) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"Größe": 1}', encoding=encoding)
     assert read_json(path) == {"Größe": 1}
     assert read_text(path) == '{"Größe": 1}'
 
 
-def test_text_of_another_encoding_is_refused_by_name(tmp_path):
+def test_text_of_another_encoding_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes('{"Größe": 1}'.encode("latin-1"))
     with pytest.raises(DataError, match=r"a\.json: is not UTF-8 text: .* Save it as UTF-8"):
         read_json(tmp_path / "a.json")
 
 
-def test_a_name_that_is_not_utf_8_is_refused_and_can_be_written_down(tmp_path):
+def test_a_name_that_is_not_utf_8_is_refused_and_can_be_written_down(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.nii.gz")
     write_scan(tmp_path / "a.nii.gz", np.zeros((4, 20, 24), np.uint8), geometry())
     (tmp_path / "a.nii.gz").rename(tmp_path / name)
@@ -245,7 +246,7 @@ def test_a_name_that_is_not_utf_8_is_refused_and_can_be_written_down(tmp_path):
     assert (tmp_path / "list.txt").read_bytes() == b"caf\\udce9.nii.gz"
 
 
-def test_a_link_to_a_scan_is_followed(tmp_path):
+def test_a_link_to_a_scan_is_followed(tmp_path: Path) -> None:
     write_scan(tmp_path / "a.nii.gz", np.ones((4, 20, 24), np.uint8), geometry())
     (tmp_path / "link.nii.gz").symlink_to(tmp_path / "a.nii.gz")
     assert read_scan(tmp_path / "link.nii.gz").array.sum() == 1920

@@ -5,6 +5,7 @@ import re
 import resource
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def by_name(odd):
 
 
 @pytest.mark.parametrize("odd", READ, ids=by_name)
-def test_read_right(tmp_path, odd):
+def test_read_right(tmp_path: Path, odd) -> None:
     path, expected = tmp_path / odd.name, odd.expected
     odd.make(path)
     scan = read_scan(path)
@@ -47,7 +48,7 @@ def test_read_right(tmp_path, odd):
 
 
 @pytest.mark.parametrize("odd", REFUSED, ids=by_name)
-def test_refused_by_name_with_fault_and_remedy(tmp_path, odd):
+def test_refused_by_name_with_fault_and_remedy(tmp_path: Path, odd) -> None:
     path = tmp_path / odd.name
     odd.make(path)
     fault, remedy = odd.expected
@@ -61,7 +62,7 @@ def test_refused_by_name_with_fault_and_remedy(tmp_path, odd):
     assert found.remedy
 
 
-def test_a_header_alone_never_takes_the_memory_it_asks_for(tmp_path):
+def test_a_header_alone_never_takes_the_memory_it_asks_for(tmp_path: Path) -> None:
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     for odd in ODD:
         if odd.name.startswith("absurd"):
@@ -73,22 +74,22 @@ def test_a_header_alone_never_takes_the_memory_it_asks_for(tmp_path):
     assert time.monotonic() - start < 10
 
 
-def test_there_are_many_and_each_has_its_own_name():
+def test_there_are_many_and_each_has_its_own_name() -> None:
     assert len(ODD) >= 60
     assert len({odd.name for odd in ODD}) == len(ODD)
 
 
-def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     holding(nifti())(tmp_path / "locked.nii")
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(DataError, match=r"locked\.nii: you may not read this file. Change its permissions"):
         read_scan(tmp_path / "locked.nii")
 
 
-def test_a_file_locked_in_between(tmp_path, monkeypatch):
+def test_a_file_locked_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     holding(nifti())(tmp_path / "locked.nii")
 
-    def refuse(*_):
+    def refuse(*_) -> NoReturn:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
@@ -96,7 +97,7 @@ def test_a_file_locked_in_between(tmp_path, monkeypatch):
         read_scan(tmp_path / "locked.nii")
 
 
-def test_values_too_large_to_compute_with(tmp_path):
+def test_values_too_large_to_compute_with(tmp_path: Path) -> None:
     write_scan(tmp_path / "large.nii", disc((4, 20, 24)) * 1e200, geometry())
     (fault,) = check_images([tmp_path / "large.nii"])
     assert "from 0 to 1e+200, too large to compute with. Divide them" in str(fault)
@@ -104,7 +105,7 @@ def test_values_too_large_to_compute_with(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e12])
-def test_masks_that_no_integers_can_hold_are_not_scored(tmp_path, value):
+def test_masks_that_no_integers_can_hold_are_not_scored(tmp_path: Path, value) -> None:
     for name, number in (("sound.nii", 1.0), ("odd.nii", value)):
         write_scan(tmp_path / name, np.full((4, 20, 24), number, np.float32), geometry())
     for pair in (("sound.nii", "odd.nii"), ("odd.nii", "sound.nii")):
@@ -131,7 +132,7 @@ LABELS = {
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_odd_labels(tmp_path, name):
+def test_odd_labels(tmp_path: Path, name) -> None:
     array, problem = LABELS[name]
     root = make_dataset(tmp_path / "set", labelled=1, unlabelled=0)
     path = root / "labelsTr" / "case_00.nii.gz"
@@ -147,7 +148,7 @@ def test_odd_labels(tmp_path, name):
         assert fault.remedy
 
 
-def test_a_class_that_no_label_has_is_no_fault(tmp_path):
+def test_a_class_that_no_label_has_is_no_fault(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", labels={"background": 0, "absent": 1, "disc": 2})
     write_scan(root / "labelsTr" / "case_00.nii.gz", label(2, np.uint8), geometry())
     assert check(root) == []

@@ -1,5 +1,7 @@
 """The same scan in any of the 48 orders of storage is one scan inside, and its masks lie where it lies."""
 
+from pathlib import Path
+
 import nibabel
 import numpy as np
 import pytest
@@ -31,7 +33,9 @@ def scans(draw):
 
 @RARE
 @given(scans(), st.sampled_from(ORDERS), st.sampled_from([nibabel.Nifti1Image, nibabel.Nifti2Image]))
-def test_the_order_of_storage_changes_nothing_inside(tmp_path_factory, scan, order, kind):
+def test_the_order_of_storage_changes_nothing_inside(
+    tmp_path_factory: pytest.TempPathFactory, scan, order, kind
+) -> None:
     folder = tmp_path_factory.mktemp("orders")
     array, affine = scan
     nibabel.save(nibabel.Nifti1Image(array, affine), folder / "one.nii")
@@ -45,7 +49,9 @@ def test_the_order_of_storage_changes_nothing_inside(tmp_path_factory, scan, ord
 
 @RARE
 @given(scans(), st.sampled_from([".nii.gz", ".nii"]))
-def test_each_voxel_lies_where_nibabel_puts_it_and_a_mask_where_the_scan_does(tmp_path_factory, scan, ending):
+def test_each_voxel_lies_where_nibabel_puts_it_and_a_mask_where_the_scan_does(
+    tmp_path_factory: pytest.TempPathFactory, scan, ending
+) -> None:
     folder = tmp_path_factory.mktemp("places")
     array, affine = scan
     nibabel.save(nibabel.Nifti1Image(array, affine), folder / "scan.nii")
@@ -63,7 +69,7 @@ def test_each_voxel_lies_where_nibabel_puts_it_and_a_mask_where_the_scan_does(tm
 
 @pytest.mark.parametrize("ending", [".nrrd", ".mha", ".nii.gz"])
 @pytest.mark.parametrize("order", ORDERS[::7])
-def test_orders_of_other_formats_are_one_scan_too(tmp_path, ending, order):
+def test_orders_of_other_formats_are_one_scan_too(tmp_path: Path, ending, order) -> None:
     array = np.random.default_rng(0).permutation(60).reshape(3, 4, 5).astype(np.int16)
     affine = np.eye(4)
     affine[:3, :3] = axes_of("oblique", 3) * (0.7, 1.2, 5.0)
@@ -94,7 +100,7 @@ def saved(path, shape, **fields):
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 2), (4, 3, 2, 1), (4, 3), (4, 3, 1), (4,), (4, 3, 2, 1, 1)])
-def test_a_mask_has_the_dimensions_the_forms_the_codes_and_the_units_of_its_scan(tmp_path, shape):
+def test_a_mask_has_the_dimensions_the_forms_the_codes_and_the_units_of_its_scan(tmp_path: Path, shape) -> None:
     moved = {"qoffset_x": 7.0, "sform_code": 4, "qform_code": 2, "xyzt_units": 3, "intent_name": b"of J. Doe"}
     path = saved(tmp_path / "scan.nii.gz", shape, descrip=b"Doe^John 1970", aux_file=b"doe.txt", **moved)
     scan = read_scan(path)
@@ -112,7 +118,7 @@ def test_a_mask_has_the_dimensions_the_forms_the_codes_and_the_units_of_its_scan
 
 @pytest.mark.parametrize("ending", [".nrrd", ".mha"])
 @pytest.mark.parametrize("shape", [(5, 6), (4, 5, 6), (1, 4, 5, 6)])
-def test_masks_of_flat_scans_and_of_one_frame_are_so_in_other_formats_too(tmp_path, ending, shape):
+def test_masks_of_flat_scans_and_of_one_frame_are_so_in_other_formats_too(tmp_path: Path, ending, shape) -> None:
     image = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=shape).astype(np.float32), isVector=False)
     image.SetMetaData("PatientName", "Doe")
     sitk.WriteImage(image, str(tmp_path / f"scan{ending}"))
@@ -124,7 +130,7 @@ def test_masks_of_flat_scans_and_of_one_frame_are_so_in_other_formats_too(tmp_pa
     assert b"fewscan" in (tmp_path / f"mask{ending}").read_bytes()
 
 
-def test_raw_acdc_headers_stay_as_they_are(tmp_path):
+def test_raw_acdc_headers_stay_as_they_are(tmp_path: Path) -> None:
     # A unit sform and no qform code beside the true spacing in pixdim.
     image = nibabel.Nifti1Image(np.zeros((4, 3, 2), np.int16), np.eye(4))
     image.set_qform(None, code=0)
@@ -138,7 +144,7 @@ def test_raw_acdc_headers_stay_as_they_are(tmp_path):
     assert np.allclose(mask.header["pixdim"][1:4], (1.5625, 1.5625, 10.0))
 
 
-def test_there_and_back_in_every_order():
+def test_there_and_back_in_every_order() -> None:
     array = np.arange(24).reshape(2, 3, 4)
     for order, signs in ORDERS:
         way = Orientation(order, tuple(sign < 0 for sign in signs))
@@ -146,6 +152,6 @@ def test_there_and_back_in_every_order():
         assert way.to_canonical(array).shape == tuple(array.shape[axis] for axis in order)
 
 
-def test_itks_own_axes_are_canonical():
+def test_itks_own_axes_are_canonical() -> None:
     assert nearest_orientation(np.eye(3)) == Orientation()
     assert nearest_orientation(np.diag([-2.0, -3.0, 4.0])) == Orientation((0, 1, 2), (False, True, True))

@@ -30,7 +30,7 @@ def stored(array, grid, order, signs):
 
 
 @pytest.mark.parametrize("grid", [geometry((3, 4, 5)), oblique((3, 4, 5)), oblique((4, 1, 6)), oblique((5, 5, 5))])
-def test_any_order_of_the_same_voxels_is_brought_over(grid):
+def test_any_order_of_the_same_voxels_is_brought_over(grid) -> None:
     array = np.arange(np.prod(grid.shape)).reshape(grid.shape)
     for order, signs in product(permutations(range(3)), product((1, -1), repeat=3)):
         other = stored(array, grid, order, signs)
@@ -38,7 +38,7 @@ def test_any_order_of_the_same_voxels_is_brought_over(grid):
         np.testing.assert_array_equal(order_back.bring(other.array), array)
 
 
-def test_another_place_is_not_brought_over():
+def test_another_place_is_not_brought_over() -> None:
     grid = oblique((4, 5, 6))
     x, y, z = grid.origin
     for other in (
@@ -54,7 +54,7 @@ def whats(ours, theirs):
     return [difference.what for difference in differences(ours, theirs)]
 
 
-def test_what_differs_is_named():
+def test_what_differs_is_named() -> None:
     grid = geometry()
     turned = (0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
     assert whats(grid, grid) == []
@@ -65,7 +65,7 @@ def test_what_differs_is_named():
     assert whats(replace(grid, origin=(0.0, 0.0, 9.0), direction=turned), grid) == ["origin", "direction"]
 
 
-def test_small_differences_that_add_up_are_a_difference():
+def test_small_differences_that_add_up_are_a_difference() -> None:
     grid = geometry((4, 200, 200), spacing=(1.0, 1.0, 1.0))
     spacing, origin = (1.0, 1.0, 1.0004), (1.08, -2.0, 3.0)
     assert whats(replace(grid, spacing_mm=spacing), grid) == whats(replace(grid, origin=origin), grid) == []
@@ -73,7 +73,7 @@ def test_small_differences_that_add_up_are_a_difference():
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_the_tolerance_goes_with_the_voxels(scale):
+def test_the_tolerance_goes_with_the_voxels(scale) -> None:
     def scaled(spacing, origin):
         return geometry((8, 9, 10), tuple(scale * s for s in spacing), tuple(scale * o for o in origin))
 
@@ -84,5 +84,5 @@ def test_the_tolerance_goes_with_the_voxels(scale):
     assert whats(scaled((4.0, 1.0, 1.0), (0.2, 0.0, 0.0)), grid) == ["origin"]
 
 
-def test_one_slice_has_no_spacing_to_compare():
+def test_one_slice_has_no_spacing_to_compare() -> None:
     assert whats(geometry((1, 8, 8), (5.0, 1.0, 1.0)), geometry((1, 8, 8), (1.0, 1.0, 1.0))) == []

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -24,7 +26,7 @@ def write(path, names):
 
 
 @pytest.mark.parametrize("ending", [".nrrd", ".mha"])
-def test_names_of_segments_are_read_from_the_header(ending, tmp_path):
+def test_names_of_segments_are_read_from_the_header(ending, tmp_path: Path) -> None:
     names = {1: "left kidney", 14: "a: b=c"}
     assert read_segments(write(tmp_path / f"a{ending}", names)) == names
     assert read_segments(write(tmp_path / f"b{ending}", {})) == {}
@@ -42,11 +44,11 @@ def test_names_of_segments_are_read_from_the_header(ending, tmp_path):
         ({0: "tumour"}, [True]),
     ],
 )
-def test_only_other_names_contradict(segments, swapped):
+def test_only_other_names_contradict(segments, swapped) -> None:
     assert [each.swapped for each in contradictions(segments, CLASSES)] == swapped
 
 
-def test_check_and_evaluate_refuse_swapped_names(tmp_path):
+def test_check_and_evaluate_refuse_swapped_names(tmp_path: Path) -> None:
     labels = {"background": 0, "disc": 1, "rim": 2}
     root = make_dataset(tmp_path / "set", labelled=1, unlabelled=0, ending=".nrrd", labels=labels)
     write(root / "labelsTr" / "case_00.nrrd", {1: "rim"})

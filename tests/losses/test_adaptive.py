@@ -17,7 +17,7 @@ from fewscan.losses.adaptive import (
 
 
 @pytest.mark.parametrize(("n_classes", "embedding"), [(2, 1), (3, 2), (4, 128), (9, 8)])
-def test_simplex_centres_are_unit_and_all_equally_far(n_classes, embedding):
+def test_simplex_centres_are_unit_and_all_equally_far(n_classes, embedding) -> None:
     centres = uniform_centres(n_classes, embedding, 0.1)
     assert centres.shape == (n_classes, embedding)
     cosines = centres @ centres.T
@@ -26,27 +26,27 @@ def test_simplex_centres_are_unit_and_all_equally_far(n_classes, embedding):
 
 
 @pytest.mark.parametrize("tau", [0.1, 1.0])
-def test_the_simplex_is_what_the_general_search_finds(tau):
+def test_the_simplex_is_what_the_general_search_finds(tau) -> None:
     found, closed = spread_centres(4, 5, tau), simplex_centres(4, 5)
     assert float(centre_energy(found, tau)) == pytest.approx(float(centre_energy(closed, tau)), rel=1e-8)
 
 
 @pytest.mark.parametrize("n_classes", [4, 5, 7])
-def test_on_a_circle_centres_are_a_regular_polygon(n_classes):
+def test_on_a_circle_centres_are_a_regular_polygon(n_classes) -> None:
     centres = uniform_centres(n_classes, 2, 0.1)
     angles = torch.atan2(centres[:, 1], centres[:, 0]).sort().values
     gaps = torch.cat((angles.diff(), angles[:1] + 2 * math.pi - angles[-1:]))
     assert torch.allclose(gaps, torch.full_like(gaps, 2 * math.pi / n_classes), atol=1e-3)
 
 
-def test_energy_is_the_formula(generator):
+def test_energy_is_the_formula(generator: torch.Generator) -> None:
     centres = F.normalize(torch.randn(4, 3, generator=generator, dtype=torch.float64), dim=1)
     expected = sum(math.log(sum(math.exp(float(a @ b) / 0.3) for b in centres)) for a in centres)
     assert float(centre_energy(centres, 0.3)) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_assignment_is_the_best_of_all(seed):
+def test_assignment_is_the_best_of_all(seed) -> None:
     generator = torch.Generator().manual_seed(seed)
     means, centres = (torch.randn(5, 6, generator=generator, dtype=torch.float64) for _ in range(2))
 
@@ -57,7 +57,7 @@ def test_assignment_is_the_best_of_all(seed):
     assert tuple(found.tolist()) == min(permutations(range(5)), key=cost)
 
 
-def test_means_move_for_present_classes_alone(generator):
+def test_means_move_for_present_classes_alone(generator: torch.Generator) -> None:
     means = F.normalize(torch.randn(3, 4, generator=generator, dtype=torch.float64), dim=1)
     embeddings = 5 * torch.randn(3, 6, 4, generator=generator, dtype=torch.float64)
     moved = move_means(means, embeddings, torch.tensor([True, False, True]), 0.9)
@@ -68,7 +68,7 @@ def test_means_move_for_present_classes_alone(generator):
 
 
 class Scene:
-    def __init__(self, generator):
+    def __init__(self, generator: torch.Generator) -> None:
         self.queries, self.keys = (torch.randn(3, n, 5, generator=generator, dtype=torch.float64) for n in (4, 6))
         self.known = torch.rand(3, 6, generator=generator) < 0.7
         self.known[:, 0] = True
@@ -91,13 +91,13 @@ class Scene:
         return sum(losses) / len(losses)
 
 
-def test_contrast_is_the_formula(generator):
+def test_contrast_is_the_formula(generator: torch.Generator) -> None:
     scene = Scene(generator)
     for tau, weight in ((0.4, 0.2), (1.0, 0.0), (0.1, 3.0)):
         assert float(scene.loss(tau, weight)) == pytest.approx(scene.slow(tau, weight), rel=1e-12)
 
 
-def test_the_weight_of_the_centre_does_not_depend_on_the_number_of_keys(generator):
+def test_the_weight_of_the_centre_does_not_depend_on_the_number_of_keys(generator: torch.Generator) -> None:
     scene = Scene(generator)
     share = float(scene.loss(weight=1.0) - scene.loss(weight=0.0))
     scene.keys = scene.keys.repeat(1, 10, 1)
@@ -106,7 +106,7 @@ def test_the_weight_of_the_centre_does_not_depend_on_the_number_of_keys(generato
     assert float(scene.loss(weight=1.0) - scene.loss(weight=0.0)) == pytest.approx(share + math.log(10), rel=1e-9)
 
 
-def test_gradient_reaches_the_queries_of_counted_classes_alone(generator):
+def test_gradient_reaches_the_queries_of_counted_classes_alone(generator: torch.Generator) -> None:
     scene = Scene(generator)
     scene.queries.requires_grad_()
     scene.keys.requires_grad_()
@@ -119,7 +119,7 @@ def test_gradient_reaches_the_queries_of_counted_classes_alone(generator):
     )
 
 
-def test_nothing_to_contrast_is_zero_with_a_graph(generator):
+def test_nothing_to_contrast_is_zero_with_a_graph(generator: torch.Generator) -> None:
     scene = Scene(generator)
     scene.known[:] = False
     scene.counted[:] = False

@@ -22,7 +22,7 @@ CONTRAST = Contrast(queries=4, negatives=6, tau=0.5, hard_below=0.9)
 class Scene:
     """A small batch, and the dense map of embeddings that the fast path must never need."""
 
-    def __init__(self, generator, n_classes=3, size=SIZE):
+    def __init__(self, generator: torch.Generator, n_classes=3, size=SIZE) -> None:
         mode = "bilinear" if len(size) == 2 else "trilinear"
         low = tuple(side // 2 for side in size)
         self.size = size
@@ -39,13 +39,13 @@ class Scene:
         dense = self.head.conv_pointwise(self.head.conv_spatial(torch.cat((up, self.pyramid[1]), 1)))
         self.embeddings = dense.movedim(1, -1).flatten(0, len(size)).detach()
 
-    def loss(self, generator, contrast=CONTRAST):
+    def loss(self, generator: torch.Generator, contrast=CONTRAST):
         return anatomical_contrast(
             self.head.embed, self.pyramid, self.probs, self.labels, self.valid, contrast, generator
         )
 
 
-def dense_draw(scene, generator, contrast=CONTRAST):
+def dense_draw(scene, generator: torch.Generator, contrast=CONTRAST):
     """One draw of L_anco from the dense map, every query with negatives of its own, written from the formula."""
     labels, valid = scene.labels.flatten(), scene.valid.flatten()
     probs = scene.probs.movedim(1, 0).flatten(1)
@@ -74,7 +74,7 @@ def dense_draw(scene, generator, contrast=CONTRAST):
     return sum(losses) / len(losses) if losses else 0.0
 
 
-def test_expected_value_is_the_dense_ones(generator):
+def test_expected_value_is_the_dense_ones(generator: torch.Generator) -> None:
     scene = Scene(generator)
     with torch.no_grad():
         ours = torch.stack([scene.loss(generator) for _ in range(3000)])
@@ -84,7 +84,7 @@ def test_expected_value_is_the_dense_ones(generator):
     assert error < 0.02 * float(dense.mean())
 
 
-def test_infonce_is_the_formula(generator):
+def test_infonce_is_the_formula(generator: torch.Generator) -> None:
     q, n = (torch.randn(2, count, 5, generator=generator, dtype=torch.float64) for count in (3, 4))
     prototypes = torch.randn(2, 5, generator=generator, dtype=torch.float64)
     expected = []
@@ -100,14 +100,14 @@ def test_infonce_is_the_formula(generator):
 
 
 @pytest.mark.parametrize("size", [SIZE, (4, 6, 5)])
-def test_prototypes_are_mean_embeddings(size, generator):
+def test_prototypes_are_mean_embeddings(size, generator: torch.Generator) -> None:
     scene = Scene(generator, size=size)
     valid = select_pixels(scene.probs, scene.labels, scene.valid, 0.9).valid
     expected = torch.stack([scene.embeddings[mask].mean(0) for mask in valid])
     assert torch.allclose(class_prototypes(scene.head.embed, scene.pyramid, valid, size), expected)
 
 
-def test_hard_pixels_are_valid_and_unsure():
+def test_hard_pixels_are_valid_and_unsure() -> None:
     probs = torch.tensor([[[[0.95, 0.2, 0.99]], [[0.05, 0.8, 0.01]]]])
     labels = torch.tensor([[[0, 1, 0]]])
     pixels = select_pixels(probs, labels, torch.tensor([[[True, True, False]]]), 0.9)
@@ -115,7 +115,7 @@ def test_hard_pixels_are_valid_and_unsure():
     assert pixels.hard.tolist() == [[False, False, False], [False, True, False]]
 
 
-def test_gradient_flows_through_queries_alone(generator):
+def test_gradient_flows_through_queries_alone(generator: torch.Generator) -> None:
     scene = Scene(generator)
     scene.pyramid = [maps.requires_grad_() for maps in scene.pyramid]
     scene.loss(generator).backward()
@@ -127,7 +127,7 @@ def test_gradient_flows_through_queries_alone(generator):
 
 
 @pytest.mark.parametrize("case", ["one class", "nothing valid", "nothing hard"])
-def test_nothing_to_contrast_is_zero_with_a_graph(case, generator):
+def test_nothing_to_contrast_is_zero_with_a_graph(case, generator: torch.Generator) -> None:
     scene = Scene(generator)
     if case == "one class":
         scene.labels.zero_()
@@ -141,7 +141,9 @@ def test_nothing_to_contrast_is_zero_with_a_graph(case, generator):
     assert all(torch.isfinite(p.grad).all() for p in scene.head.parameters())
 
 
-def test_one_pixel_of_a_class_is_legal_and_a_class_without_hard_pixels_does_not_count(generator):
+def test_one_pixel_of_a_class_is_legal_and_a_class_without_hard_pixels_does_not_count(
+    generator: torch.Generator,
+) -> None:
     scene = Scene(generator, n_classes=2)
     scene.labels.zero_()
     scene.labels[0, 3, 3] = 1
@@ -155,19 +157,19 @@ def test_one_pixel_of_a_class_is_legal_and_a_class_without_hard_pixels_does_not_
 
 
 @pytest.mark.usefixtures("no_shape_hook")
-def test_shapes_are_checked(generator):
+def test_shapes_are_checked(generator: torch.Generator) -> None:
     scene = Scene(generator)
     scene.valid = scene.valid[:, :-1]
     with pytest.raises(ValueError, match="same pixels"):
         scene.loss(generator)
 
 
-def test_draws_are_numbered_alike_in_all_rows_and_once_in_each():
+def test_draws_are_numbered_alike_in_all_rows_and_once_in_each() -> None:
     classes = torch.tensor([[1, 2, 1, 1], [2, 2, 0, 2]])
     assert number_draws(classes, 3).tolist() == [[4, 8, 5, 6], [8, 9, 0, 10]]
 
 
-def test_classes_share_negatives_and_draw_them_from_others_by_their_likeness(generator):
+def test_classes_share_negatives_and_draw_them_from_others_by_their_likeness(generator: torch.Generator) -> None:
     prototypes = torch.tensor([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.2]])
     labels = torch.arange(300) % 3
     valid = (labels == torch.arange(3)[:, None]) & (torch.arange(300) < 240)

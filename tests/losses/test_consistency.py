@@ -18,13 +18,13 @@ from fewscan.losses.segmentation import supervised_loss
 
 
 @pytest.fixture
-def pseudo(generator):
+def pseudo(generator: torch.Generator):
     logits = torch.randn(3, 4, 6, 5, generator=generator, dtype=torch.float64)
     labels = torch.randint(4, (3, 6, 5), generator=generator)
     return logits, labels, torch.rand(3, 6, 5, generator=generator, dtype=torch.float64)
 
 
-def test_published_form_weights_each_image_by_its_share_of_confident_pixels(pseudo):
+def test_published_form_weights_each_image_by_its_share_of_confident_pixels(pseudo) -> None:
     logits, labels, confidence = pseudo
     expected = 0.0
     for i in range(3):
@@ -35,7 +35,7 @@ def test_published_form_weights_each_image_by_its_share_of_confident_pixels(pseu
     assert float(image_weighted_pseudo_loss(*pseudo, 0.7)) == pytest.approx(expected / 3, rel=1e-12)
 
 
-def test_confident_form_sees_confident_pixels_alone(pseudo, generator):
+def test_confident_form_sees_confident_pixels_alone(pseudo, generator: torch.Generator) -> None:
     logits, labels, confidence = pseudo
     loss = confident_pseudo_loss(logits, labels, confidence, 0.7)
     unsure = confidence < 0.7
@@ -46,7 +46,7 @@ def test_confident_form_sees_confident_pixels_alone(pseudo, generator):
 
 
 @pytest.mark.parametrize("loss", [image_weighted_pseudo_loss, confident_pseudo_loss])
-def test_gradients_and_no_confidence(loss, pseudo):
+def test_gradients_and_no_confidence(loss, pseudo) -> None:
     logits, labels, confidence = pseudo
     logits.requires_grad_()
     torch.autograd.gradcheck(lambda x: loss(x, labels, confidence, 0.5), logits)
@@ -56,14 +56,14 @@ def test_gradients_and_no_confidence(loss, pseudo):
     assert not logits.grad.any()
 
 
-def test_fixmatch_divides_by_all_pixels(pseudo):
+def test_fixmatch_divides_by_all_pixels(pseudo) -> None:
     logits, labels, confidence = pseudo
     losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     expected = sum(float(v) for v, c in zip(losses.flatten(), confidence.flatten(), strict=True) if c >= 0.7) / 90
     assert float(masked_pseudo_loss(*pseudo, 0.7)) == pytest.approx(expected, rel=1e-12)
 
 
-def test_confident_dice_is_the_formula_over_confident_pixels(pseudo):
+def test_confident_dice_is_the_formula_over_confident_pixels(pseudo) -> None:
     logits, labels, confidence = pseudo
     probs, sure = logits.softmax(1), confidence >= 0.7
     dice = []
@@ -73,7 +73,7 @@ def test_confident_dice_is_the_formula_over_confident_pixels(pseudo):
     assert float(confident_dice(*pseudo, 0.7)) == pytest.approx(1 - sum(dice) / 4, rel=1e-12)
 
 
-def test_pasted_loss_is_two_supervised_losses(pseudo, generator):
+def test_pasted_loss_is_two_supervised_losses(pseudo, generator: torch.Generator) -> None:
     logits, labels, confidence = pseudo
     others = torch.randint(4, labels.shape, generator=generator)
     box = confidence < 0.4
@@ -85,7 +85,7 @@ def test_pasted_loss_is_two_supervised_losses(pseudo, generator):
 
 
 @pytest.fixture
-def probs(generator):
+def probs(generator: torch.Generator):
     return [(2 * torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)).softmax(1) for _ in range(3)]
 
 
@@ -93,7 +93,7 @@ def pixels(maps):
     return [maps[b, :, y, x].tolist() for b in range(2) for y in range(4) for x in range(5)]
 
 
-def test_mse_is_the_formula_and_leaves_the_target_alone(probs, generator):
+def test_mse_is_the_formula_and_leaves_the_target_alone(probs, generator: torch.Generator) -> None:
     p, q = probs[0].clone().requires_grad_(), probs[1].clone().requires_grad_()
     weights = (torch.rand(2, 4, 5, generator=generator) < 0.5).double()
     squares = [
@@ -109,7 +109,7 @@ def test_mse_is_the_formula_and_leaves_the_target_alone(probs, generator):
     assert float(probability_mse(p.detach(), q, torch.zeros_like(weights))) == 0
 
 
-def test_pyramid_consistency_is_the_formula(probs):
+def test_pyramid_consistency_is_the_formula(probs) -> None:
     terms = []
     for s in range(3):
         squares, shares, divergences = [], [], []
@@ -125,7 +125,7 @@ def test_pyramid_consistency_is_the_formula(probs):
     assert float(pyramid_consistency([probs[0]] * 2)) == pytest.approx(0, abs=1e-12)
 
 
-def test_sharpening_and_mutual_consistency_are_the_formula(probs):
+def test_sharpening_and_mutual_consistency_are_the_formula(probs) -> None:
     def slow(values):
         powers = [v ** (1 / 0.1) for v in values]
         return [v / sum(powers) for v in powers]
@@ -143,7 +143,7 @@ def test_sharpening_and_mutual_consistency_are_the_formula(probs):
 
 
 @pytest.mark.parametrize("loss", [pyramid_consistency, lambda probs: mutual_consistency(probs, 0.1)])
-def test_probabilities_of_zero_have_finite_losses_and_gradients(loss):
+def test_probabilities_of_zero_have_finite_losses_and_gradients(loss) -> None:
     logits = torch.tensor([[500.0, -500.0], [-500.0, 500.0]]).reshape(2, 2, 1, 1).requires_grad_()
     value = loss([logits.softmax(1), logits.flip(0).softmax(1)])
     value.backward()

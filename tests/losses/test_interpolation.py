@@ -13,7 +13,7 @@ CASES = [
 ]
 
 
-def pyramid_and_windows(size, levels, generator):
+def pyramid_and_windows(size, levels, generator: torch.Generator):
     """Low-resolution maps, and the dense windows they stand for: (b·space, t, c)."""
     pyramid = [torch.randn(2, 3, *level, generator=generator, dtype=torch.float64) for level in levels]
     mode = "bilinear" if len(size) == 2 else "trilinear"
@@ -26,14 +26,14 @@ def pyramid_and_windows(size, levels, generator):
 
 
 @pytest.mark.parametrize(("size", "levels"), CASES)
-def test_windows_at_pixels_are_those_of_the_dense_map(size, levels, generator):
+def test_windows_at_pixels_are_those_of_the_dense_map(size, levels, generator: torch.Generator) -> None:
     pyramid, windows = pyramid_and_windows(size, levels, generator)
     pixels = torch.randint(len(windows), (4, 11), generator=generator)
     assert torch.allclose(gather_neighbourhoods(pyramid, size, pixels), windows[pixels])
 
 
 @pytest.mark.parametrize(("size", "levels"), CASES)
-def test_mean_windows_are_those_of_the_dense_map(size, levels, generator):
+def test_mean_windows_are_those_of_the_dense_map(size, levels, generator: torch.Generator) -> None:
     pyramid, windows = pyramid_and_windows(size, levels, generator)
     masks = torch.rand(2, 3, *size, generator=generator, dtype=torch.float64) < torch.tensor([0.5, 0.1, 0.0]).reshape(
         1, 3, *[1] * len(size)
@@ -45,14 +45,14 @@ def test_mean_windows_are_those_of_the_dense_map(size, levels, generator):
     assert not means[2].any()
 
 
-def test_gradient_of_gathering(generator):
+def test_gradient_of_gathering(generator: torch.Generator) -> None:
     maps = torch.randn(1, 2, 3, 2, generator=generator, dtype=torch.float64, requires_grad=True)
     pixels = torch.tensor([0, 7, 23])
     torch.autograd.gradcheck(lambda m: gather_neighbourhoods([m], (6, 4), pixels), maps)
 
 
 @pytest.mark.parametrize("side", [256, 301])
-def test_windows_in_low_precision_lie_where_they_do_in_high_precision(side, generator):
+def test_windows_in_low_precision_lie_where_they_do_in_high_precision(side, generator: torch.Generator) -> None:
     # bfloat16 cannot tell position 255 from 256: only the values may be rounded, not where they are.
     size, levels = (side, 16), [(16, 4), (128, 8), (side, 16)]
     pyramid = [torch.randn(1, 3, *level, generator=generator).bfloat16() for level in levels]

@@ -37,33 +37,33 @@ def slow_dice(logits, labels, weights, smooth=1e-5):
 
 
 @pytest.fixture
-def maps(generator):
+def maps(generator: torch.Generator):
     logits = torch.randn(2, 3, 5, 4, generator=generator, dtype=torch.float64)
     labels = torch.randint(3, (2, 5, 4), generator=generator)
     weights = (torch.rand(2, 5, 4, generator=generator) < 0.6).double()
     return logits, labels, weights
 
 
-def test_supervised_loss_is_the_formula(maps):
+def test_supervised_loss_is_the_formula(maps) -> None:
     logits, labels, _ = maps
     ones = torch.ones_like(labels, dtype=torch.float64)
     expected = 0.5 * (slow_cross_entropy(logits, labels, ones) + slow_dice(logits, labels, ones))
     assert float(supervised_loss(logits, labels)) == pytest.approx(expected, rel=1e-12)
 
 
-def test_weights_leave_pixels_out(maps):
+def test_weights_leave_pixels_out(maps) -> None:
     logits, labels, weights = maps
     assert float(cross_entropy(logits, labels, weights)) == pytest.approx(slow_cross_entropy(*maps), rel=1e-12)
     assert float(soft_dice(logits, labels, weights)) == pytest.approx(slow_dice(*maps), rel=1e-9)
 
 
-def test_weights_of_one_change_nothing(maps):
+def test_weights_of_one_change_nothing(maps) -> None:
     logits, labels, _ = maps
     ones = torch.ones_like(labels, dtype=torch.float64)
     assert torch.allclose(supervised_loss(logits, labels, ones), supervised_loss(logits, labels))
 
 
-def test_nothing_weighted_is_finite_and_without_gradient(maps):
+def test_nothing_weighted_is_finite_and_without_gradient(maps) -> None:
     logits, labels, weights = maps
     logits.requires_grad_()
     loss = supervised_loss(logits, labels, torch.zeros_like(weights))
@@ -72,24 +72,24 @@ def test_nothing_weighted_is_finite_and_without_gradient(maps):
     assert not logits.grad.any()
 
 
-def test_gradient(maps):
+def test_gradient(maps) -> None:
     logits, labels, weights = maps
     torch.autograd.gradcheck(lambda x: supervised_loss(x, labels, weights), logits.requires_grad_())
 
 
-def test_3d_and_perfect_prediction(generator):
+def test_3d_and_perfect_prediction(generator: torch.Generator) -> None:
     labels = torch.randint(2, (1, 4, 3, 5), generator=generator)
     logits = 100.0 * torch.nn.functional.one_hot(labels, 2).movedim(-1, 1).double()
     assert float(supervised_loss(logits, labels)) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.usefixtures("no_shape_hook")
-def test_shapes_are_checked():
+def test_shapes_are_checked() -> None:
     with pytest.raises(ValueError, match="labels have shape"):
         supervised_loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 5, dtype=torch.long))
 
 
-def test_ignored_pixels_are_those_of_weight_nothing(maps):
+def test_ignored_pixels_are_those_of_weight_nothing(maps) -> None:
     logits, labels, weights = maps
     ignored = labels.masked_fill(weights == 0, IGNORED)
     assert float(cross_entropy(logits, ignored)) == pytest.approx(slow_cross_entropy(*maps), rel=1e-12)
@@ -99,7 +99,7 @@ def test_ignored_pixels_are_those_of_weight_nothing(maps):
     assert float(supervised_loss(logits, ignored, ones)) == pytest.approx(float(supervised_loss(*maps)), rel=1e-12)
 
 
-def test_ignored_pixels_take_no_gradient_and_all_ignored_is_no_loss(maps):
+def test_ignored_pixels_take_no_gradient_and_all_ignored_is_no_loss(maps) -> None:
     logits, labels, weights = maps
     logits.requires_grad_()
     ignored = labels.masked_fill(weights == 0, IGNORED)

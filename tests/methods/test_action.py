@@ -10,18 +10,18 @@ def run_step(stage, **settings):
     return {k: float(v.detach()) for k, v in method(batch, step_info()).items()}
 
 
-def test_terms_of_every_stage():
+def test_terms_of_every_stage() -> None:
     assert set(run_step("global")) == {"global"}
     assert set(run_step("local")) == {"sup", "global", "local"}
     assert set(run_step("anatomical")) == {"sup", "unsup", "anco"}
 
 
-def test_switches_leave_out_their_term_and_nothing_else():
+def test_switches_leave_out_their_term_and_nothing_else() -> None:
     assert set(run_step("anatomical", use_unsup=False)) == {"sup", "anco"}
     assert set(run_step("anatomical", use_anco=False)) == {"sup", "unsup"}
 
 
-def test_stages_of_no_updates_are_left_out_by_the_loop():
+def test_stages_of_no_updates_are_left_out_by_the_loop() -> None:
     method = build("action", pretraining={"global": {"updates": 0}, "local": {"updates": 2}})
     assert [stage.updates for stage in method.stages()] == [0, 2, 4]
 
@@ -40,7 +40,7 @@ def test_stages_of_no_updates_are_left_out_by_the_loop():
         ("anatomical", {"teacher_statistics": "own"}),
     ],
 )
-def test_every_switch_changes_the_step(stage, setting):
+def test_every_switch_changes_the_step(stage, setting) -> None:
     base = {"confident_from": 0.0} if "unsup_form" in setting else {}
     if "valid_from" in setting:
         # With averaged statistics a teacher without training is never sure.
@@ -48,7 +48,7 @@ def test_every_switch_changes_the_step(stage, setting):
     assert run_step(stage, **{**base, **setting}) != run_step(stage, **base)
 
 
-def test_views_are_those_asked_for():
+def test_views_are_those_asked_for() -> None:
     images = torch.randn(2, 1, *SIZES[0])
     for teacher, student in (("weak", "strong"), ("strong", "weak"), ("weak", "weak"), ("strong", "strong")):
         method = build("action", view_teacher=teacher, view_student=student)
@@ -60,7 +60,7 @@ def test_views_are_those_asked_for():
             assert not torch.equal(seen_teacher, seen_student)
 
 
-def test_anchors_are_other_images_and_the_batch_joins_the_bank_afterwards():
+def test_anchors_are_other_images_and_the_batch_joins_the_bank_afterwards() -> None:
     method, batch = start("action", SIZES[0], "global")
     before = method.bank_global.entries.clone()
     method(batch, step_info())
@@ -68,19 +68,19 @@ def test_anchors_are_other_images_and_the_batch_joins_the_bank_afterwards():
     assert changed.tolist() == [True, True] + [False] * 34
 
 
-def test_bank_of_locations_has_a_place_for_every_patch():
+def test_bank_of_locations_has_a_place_for_every_patch() -> None:
     method = build("action")
     patches = method.regions.cut(torch.zeros(1, 1, *SIZES[0]))
     assert method.bank_local.entries.shape[:2] == (36, patches.shape[1])
 
 
-def test_stage_one_runs_the_encoder_alone():
+def test_stage_one_runs_the_encoder_alone() -> None:
     method, batch = start("action", SIZES[0], "global")
     method(batch, step_info())["global"].backward()
     assert all(p.grad is None for p in method.student.decoder.parameters())
 
 
-def test_teacher_follows_the_student_with_its_heads():
+def test_teacher_follows_the_student_with_its_heads() -> None:
     method = build("action", momentum=0.5)
     with torch.no_grad():
         for parameter in method.parameters():
@@ -97,7 +97,7 @@ def test_teacher_follows_the_student_with_its_heads():
         assert torch.allclose(teacher.weight, (old + student.weight) / 2)
 
 
-def test_weights_ramp_up():
+def test_weights_ramp_up() -> None:
     method, _ = start("action", SIZES[0], "anatomical", ramp_up=0.5, lambda_unsup=2.0)
     rising = [method.weights(step_info(update))["unsup"] for update in range(10)]
     assert rising == sorted(rising)
@@ -106,7 +106,7 @@ def test_weights_ramp_up():
     assert method.weights(step_info())["anco"] == 0.01
 
 
-def test_pseudo_labels_are_the_teachers_and_made_without_dropout():
+def test_pseudo_labels_are_the_teachers_and_made_without_dropout() -> None:
     method, batch = start("action", SIZES[0], "anatomical", view_student="weak")
     first, second = (method._pseudo_labelled(batch.images_unlabelled, step_info().generator) for _ in range(2))
     assert torch.equal(first.labels, second.labels)
@@ -119,6 +119,6 @@ def test_pseudo_labels_are_the_teachers_and_made_without_dropout():
     assert torch.equal(first.labels, third.labels)
 
 
-def test_prediction_network_is_the_one_chosen():
+def test_prediction_network_is_the_one_chosen() -> None:
     assert next(iter(build("action", predict_with="student").networks())) == "student"
     assert next(iter(build("action", predict_with="teacher").networks())) == "teacher"

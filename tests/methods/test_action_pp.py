@@ -11,14 +11,14 @@ from support.steps import build, start
 SMALL = {"queries": 8, "keys": 4, "queue": 6, "representation": 5}
 
 
-def test_terms_of_every_stage():
+def test_terms_of_every_stage() -> None:
     expected = {"global": {"global"}, "local": {"sup", "global", "local"}, "anatomical": {"sup", "unsup", "aaco"}}
     for stage, names in expected.items():
         method, batch = start("action_pp", SIZES[0], stage, **SMALL)
         assert set(method(batch, step_info())) == names
 
 
-def test_temperature_swings_once_a_stage_and_reaches_the_distillation():
+def test_temperature_swings_once_a_stage_and_reaches_the_distillation() -> None:
     method = build("action_pp", period=1.0)
     temperatures = [method.temperatures(step_info(update)) for update in range(10)]
     assert temperatures[0].student == pytest.approx(1.0)
@@ -32,14 +32,14 @@ def test_temperature_swings_once_a_stage_and_reaches_the_distillation():
     assert losses[0] != losses[1]
 
 
-def test_centres_are_a_simplex_and_are_not_trained():
+def test_centres_are_a_simplex_and_are_not_trained() -> None:
     method = build("action_pp")
     cosines = method.centres @ method.centres.T
     assert torch.allclose(cosines, torch.full((3, 3), -0.5).fill_diagonal_(1.0), atol=1e-6)
     assert "centres" in dict(method.named_buffers())
 
 
-def test_centres_are_assigned_to_the_nearest_means_every_so_often():
+def test_centres_are_assigned_to_the_nearest_means_every_so_often() -> None:
     method, _ = start("action_pp", SIZES[0], "anatomical", assign_every=5)
     order = torch.tensor([2, 0, 1])
     method.means.copy_(method.centres[order] + 0.01)
@@ -49,7 +49,7 @@ def test_centres_are_assigned_to_the_nearest_means_every_so_often():
     assert method.assignment.tolist() == order.tolist()
 
 
-def test_the_term_is_the_contrast_of_dense_embeddings(monkeypatch):
+def test_the_term_is_the_contrast_of_dense_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sampled windows through the head give what the dense head gives at those pixels; keys are the teacher's."""
     seen = {}
 
@@ -84,13 +84,13 @@ def test_the_term_is_the_contrast_of_dense_embeddings(monkeypatch):
     assert torch.allclose(method.means, 0.1 * moved, atol=1e-6)
 
 
-def test_keys_are_of_their_class(monkeypatch):
+def test_keys_are_of_their_class(monkeypatch: pytest.MonkeyPatch) -> None:
     """A head that sees nothing but the class: every key of the queue must be its own class's."""
     method, batch = start("action_pp", SIZES[0], "anatomical", **SMALL)
     calls = []
     embed = action_pp._embed
 
-    def spy(head, pyramid, labels, n_classes, pixels, generator):
+    def spy(head, pyramid, labels, n_classes, pixels, generator: torch.Generator):
         calls.append(labels)
         one_hot = F.one_hot(labels, n_classes).movedim(-1, 1).float()
         del head, pyramid
@@ -107,7 +107,7 @@ def test_keys_are_of_their_class(monkeypatch):
         assert method.queue.entries[c, :4].argmax(-1).tolist() == [c] * 4
 
 
-def test_an_absent_class_keeps_its_mean_and_its_keys():
+def test_an_absent_class_keeps_its_mean_and_its_keys() -> None:
     method, batch = start("action_pp", SIZES[0], "anatomical", **SMALL)
     method(batch, step_info())
     means, entries = method.means.clone(), method.queue.entries.clone()
@@ -119,7 +119,7 @@ def test_an_absent_class_keeps_its_mean_and_its_keys():
     assert not torch.equal(method.means[0], means[0])
 
 
-def test_representation_teacher_follows():
+def test_representation_teacher_follows() -> None:
     method, _ = start("action_pp", SIZES[0], "anatomical", momentum=0.5)
     with torch.no_grad():
         method.represent.conv_pointwise.weight.add_(1.0)

@@ -19,7 +19,7 @@ SIZE = SIZES[0]
 class Spy:
     """Calls a function and remembers what it was given and gave."""
 
-    def __init__(self, monkeypatch, where, name):
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, where, name) -> None:
         self.function = getattr(where, name)
         self.calls = []
         monkeypatch.setattr(where, name, self)
@@ -39,7 +39,7 @@ def values(terms):
 
 
 @pytest.mark.parametrize("name", ["entropy", "mean_teacher", "ua_mt", "ict", "cct", "cps", "urpc", "mc_net"])
-def test_weight_of_the_unlabelled_rises_to_a_tenth_over_the_whole_training(name):
+def test_weight_of_the_unlabelled_rises_to_a_tenth_over_the_whole_training(name) -> None:
     method = build(name)
     rising = [method.weights(step_info(update))["unsup"] for update in range(10)]
     assert rising == sorted(rising)
@@ -47,7 +47,7 @@ def test_weight_of_the_unlabelled_rises_to_a_tenth_over_the_whole_training(name)
     assert build(name, ramp_up=0.0).weights(step_info())["unsup"] == 0.1
 
 
-def test_published_settings():
+def test_published_settings() -> None:
     assert build("ua_mt").settings.passes == 8
     assert build("ict").settings.alpha == 0.2
     assert build("mc_net").settings.temperature == 0.1
@@ -60,7 +60,7 @@ def test_published_settings():
         assert build(name).settings.momentum == 0.99
 
 
-def test_entropy_falls_when_it_alone_is_trained():
+def test_entropy_falls_when_it_alone_is_trained() -> None:
     method, batch = begin("entropy")
     optimiser = torch.optim.SGD(method.parameters(), lr=0.5)
     readings = []
@@ -73,7 +73,9 @@ def test_entropy_falls_when_it_alone_is_trained():
     assert readings[-1] < readings[0] <= 1
 
 
-def test_mean_teacher_compares_the_strong_view_with_the_teachers_weak_one_pixel_by_pixel(monkeypatch):
+def test_mean_teacher_compares_the_strong_view_with_the_teachers_weak_one_pixel_by_pixel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     method, batch = begin("mean_teacher")
     mse = Spy(monkeypatch, mean_teacher, "probability_mse")
     joint = Spy(monkeypatch, mean_teacher, "joint_logits")
@@ -90,7 +92,7 @@ def test_mean_teacher_compares_the_strong_view_with_the_teachers_weak_one_pixel_
     assert term == pytest.approx(slow / probs.numel(), rel=1e-4)
 
 
-def test_uncertainty_is_the_entropy_of_the_mean_of_noisy_passes(monkeypatch):
+def test_uncertainty_is_the_entropy_of_the_mean_of_noisy_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     method, batch = begin("ua_mt", passes=3, noise=0.1)
     passes = Spy(monkeypatch, method, "teacher_probs")
     found = method.uncertainty(batch.images_unlabelled, step_info().generator)
@@ -102,14 +104,14 @@ def test_uncertainty_is_the_entropy_of_the_mean_of_noisy_passes(monkeypatch):
     assert torch.allclose(found, -(mean * mean.log()).sum(1), atol=1e-5)
 
 
-def test_dropout_is_on_in_the_passes_that_estimate_uncertainty_alone():
+def test_dropout_is_on_in_the_passes_that_estimate_uncertainty_alone() -> None:
     method, batch = begin("ua_mt", passes=1, noise=0.0)
     first, second = (method.uncertainty(batch.images_unlabelled, step_info().generator) for _ in range(2))
     assert not torch.equal(first, second)
     assert torch.equal(method.teacher_probs(batch.images_unlabelled), method.teacher_probs(batch.images_unlabelled))
 
 
-def test_uncertain_pixels_do_not_count(monkeypatch):
+def test_uncertain_pixels_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     method, batch = begin("ua_mt")
     mse = Spy(monkeypatch, ua_mt, "probability_mse")
     doubt = torch.linspace(0, math.log(N_CLASSES), 2 * SIZE[0] * SIZE[1]).reshape(2, *SIZE)
@@ -123,7 +125,7 @@ def test_uncertain_pixels_do_not_count(monkeypatch):
     assert method.threshold(step_info(10)) == pytest.approx(math.log(N_CLASSES))
 
 
-def test_ict_mixes_images_and_predictions_alike(monkeypatch):
+def test_ict_mixes_images_and_predictions_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     method, batch = begin("ict")
     shares = torch.tensor([0.3, 0.8])
     monkeypatch.setattr(ict, "beta", lambda *_: shares)
@@ -139,7 +141,7 @@ def test_ict_mixes_images_and_predictions_alike(monkeypatch):
     assert torch.allclose(targets.sum(1), torch.ones(2, *SIZE), atol=1e-5)
 
 
-def test_cct_pulls_auxiliary_decoders_to_the_main_one_which_is_not_moved(monkeypatch):
+def test_cct_pulls_auxiliary_decoders_to_the_main_one_which_is_not_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     method, batch = begin("cct")
     mse = Spy(monkeypatch, cct, "probability_mse")
     terms = method(batch, step_info())
@@ -152,7 +154,7 @@ def test_cct_pulls_auxiliary_decoders_to_the_main_one_which_is_not_moved(monkeyp
     assert all(p.grad is not None for p in method.auxiliary.parameters())
 
 
-def test_cct_perturbs_features_in_three_ways():
+def test_cct_perturbs_features_in_three_ways() -> None:
     method = build("cct")
     levels = [torch.rand(2, 4, 8, 8) + 0.1, torch.rand(2, 6, 4, 4) + 0.1]
     noisy, dropped, faded = method.perturb(levels, step_info().generator)
@@ -164,7 +166,7 @@ def test_cct_perturbs_features_in_three_ways():
         assert torch.equal(c.movedim(1, -1)[~blank], level.movedim(1, -1)[~blank])
 
 
-def test_cps_teaches_each_network_by_the_others_pseudo_labels():
+def test_cps_teaches_each_network_by_the_others_pseudo_labels() -> None:
     method, batch = begin("cps")
     assert list(method.networks()) == ["student", "second"]
     assert not torch.equal(method.student.classifier.weight, method.second.classifier.weight)
@@ -185,7 +187,7 @@ def test_cps_teaches_each_network_by_the_others_pseudo_labels():
         assert torch.allclose(torch.autograd.grad(term, weights, retain_graph=True)[0], expected, atol=1e-5)
 
 
-def test_urpc_has_a_prediction_for_every_level_and_exports_the_finest(monkeypatch):
+def test_urpc_has_a_prediction_for_every_level_and_exports_the_finest(monkeypatch: pytest.MonkeyPatch) -> None:
     method, batch = begin("urpc")
     spy = Spy(monkeypatch, urpc, "pyramid_consistency")
     sups = Spy(monkeypatch, urpc, "supervised_loss")
@@ -197,7 +199,7 @@ def test_urpc_has_a_prediction_for_every_level_and_exports_the_finest(monkeypatc
     assert list(method.networks()) == ["student"]
 
 
-def test_mc_net_has_decoders_that_upsample_differently_on_one_encoder(monkeypatch):
+def test_mc_net_has_decoders_that_upsample_differently_on_one_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     method, batch = begin("mc_net")
     assert [d.decoder[0].upsampling for d in method.others] == ["transposed", "nearest"]
     assert len(build("mc_net", decoders=2).others) == 1
@@ -210,7 +212,7 @@ def test_mc_net_has_decoders_that_upsample_differently_on_one_encoder(monkeypatc
     assert terms["unsup"] == pytest.approx(float(mutual_consistency(probs, 0.1).detach()), rel=1e-5)
 
 
-def test_fixmatch_learns_from_its_own_sure_pseudo_labels(monkeypatch):
+def test_fixmatch_learns_from_its_own_sure_pseudo_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     method, batch = begin("fixmatch", confident_from=0.4)
     spy = Spy(monkeypatch, fixmatch, "masked_pseudo_loss")
     term = values(method(batch, step_info()))["unsup"]
@@ -223,7 +225,7 @@ def test_fixmatch_learns_from_its_own_sure_pseudo_labels(monkeypatch):
     assert list(method.networks()) == ["student"]
 
 
-def test_pseudo_labels_are_the_networks_argmax_and_largest_probability():
+def test_pseudo_labels_are_the_networks_argmax_and_largest_probability() -> None:
     method, batch = begin("fixmatch")
     network = method.student.eval()
     pseudo = predict_pseudo_labels(network, batch.images_unlabelled)
@@ -233,7 +235,7 @@ def test_pseudo_labels_are_the_networks_argmax_and_largest_probability():
     assert not pseudo.confidence.requires_grad
 
 
-def test_unimatch_has_two_strong_streams_and_one_of_dropped_features(monkeypatch):
+def test_unimatch_has_two_strong_streams_and_one_of_dropped_features(monkeypatch: pytest.MonkeyPatch) -> None:
     method, batch = begin("unimatch", confident_from=0.4)
     spy = Spy(monkeypatch, unimatch, "confident_dice")
     terms = values(method(batch, step_info()))
@@ -253,13 +255,13 @@ def test_unimatch_has_two_strong_streams_and_one_of_dropped_features(monkeypatch
     assert torch.equal(plain.dropped_logits(images, step_info().generator), method.student(images))
 
 
-def test_bcp_splits_the_updates_between_its_stages():
+def test_bcp_splits_the_updates_between_its_stages() -> None:
     method = build("bcp", pretraining=0.25)
     lengths = {stage.name: stage.updates for stage in method.stages()}
     assert lengths == {"copy_paste": round(0.25 * 6), "self_training": 6 - round(0.25 * 6)}
 
 
-def test_bcp_pastes_labelled_boxes_into_their_neighbours(monkeypatch):
+def test_bcp_pastes_labelled_boxes_into_their_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     method, batch = begin("bcp", "copy_paste")
     spy = Spy(monkeypatch, bcp, "pasted_loss")
     student = Spy(monkeypatch, method.student, "forward")
@@ -276,7 +278,7 @@ def test_bcp_pastes_labelled_boxes_into_their_neighbours(monkeypatch):
     assert term == pytest.approx(float(parts.detach()), rel=1e-5)
 
 
-def test_bcp_pastes_both_ways_and_weighs_pseudo_labels_by_half(monkeypatch):
+def test_bcp_pastes_both_ways_and_weighs_pseudo_labels_by_half(monkeypatch: pytest.MonkeyPatch) -> None:
     method, batch = begin("bcp", "self_training")
     spy = Spy(monkeypatch, bcp, "pasted_loss")
     joint = Spy(monkeypatch, bcp, "joint_logits")
@@ -296,7 +298,7 @@ def test_bcp_pastes_both_ways_and_weighs_pseudo_labels_by_half(monkeypatch):
     assert not torch.isin(inward.movedim(1, -1)[~box], images).any()
 
 
-def test_bcp_pairs_batches_of_unequal_sizes():
+def test_bcp_pairs_batches_of_unequal_sizes() -> None:
     method, batch = begin("bcp", "self_training")
     for labelled, unlabelled in ((2, 1), (1, 2)):
         uneven = batch._replace(
@@ -308,7 +310,7 @@ def test_bcp_pairs_batches_of_unequal_sizes():
 
 
 @pytest.mark.parametrize("name", ["mean_teacher", "ua_mt", "ict", "bcp"])
-def test_teachers_are_averaged_and_exported_when_asked_for(name):
+def test_teachers_are_averaged_and_exported_when_asked_for(name) -> None:
     method = build(name, momentum=0.5, predict_with="student")
     assert next(iter(method.networks())) == "student"
     before = method.teacher.classifier.weight.clone()

@@ -16,14 +16,14 @@ from fewscan.networks.heads import GlobalProjector, LocalProjector, Regions, Rep
         (3, 8, 4, [0]),
     ],
 )
-def test_patches_reach_every_border(side, patch, stride, starts):
+def test_patches_reach_every_border(side, patch, stride, starts) -> None:
     maps = torch.arange(float(side)).expand(1, 1, 2, side)
     patches = cut_patches(maps, patch, stride)
     assert [int(p[0, 0, 0]) for p in patches[0]] == starts
     assert patches.unique().tolist() == list(range(side))
 
 
-def test_patches_are_not_mixed_between_images(generator):
+def test_patches_are_not_mixed_between_images(generator: torch.Generator) -> None:
     maps = torch.randn(3, 2, 8, 6, generator=generator)
     patches = cut_patches(maps, 4, 2)
     assert patches.shape == (3, 6, 2, 4, 4)
@@ -33,7 +33,7 @@ def test_patches_are_not_mixed_between_images(generator):
 
 
 @pytest.mark.parametrize("size", [(16, 32, 24), (48, 8, 16)])
-def test_places_of_volumes_are_half_of_each_side_and_a_quarter_apart(size, generator):
+def test_places_of_volumes_are_half_of_each_side_and_a_quarter_apart(size, generator: torch.Generator) -> None:
     maps = torch.randn(2, 3, *size, generator=generator)
     found = Regions.of(size).cut(maps)
     assert found.shape == (2, 27, 3, 4, 4, 4)
@@ -45,7 +45,7 @@ def test_places_of_volumes_are_half_of_each_side_and_a_quarter_apart(size, gener
 
 
 @pytest.mark.parametrize("size", [(30, 22, 50), (7, 9, 5)])
-def test_every_voxel_is_in_a_place(size):
+def test_every_voxel_is_in_a_place(size) -> None:
     maps = torch.zeros(1, 1, *size, requires_grad=True)
     cut = Regions.of(size).cut(maps)
     assert cut.shape[1] == 27
@@ -53,14 +53,14 @@ def test_every_voxel_is_in_a_place(size):
     assert (maps.grad > 0).all()
 
 
-def test_places_of_slices_are_those_of_the_paper():
+def test_places_of_slices_are_those_of_the_paper() -> None:
     regions = Regions.of((256, 256))
     assert (regions.patch, regions.stride, regions.pooled) == (64, 32, 8)
     assert regions.cut(torch.zeros(1, 2, 256, 256)).shape == (1, 49, 2, 64, 64)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_local_embeddings_belong_to_their_patch(ndim, generator):
+def test_local_embeddings_belong_to_their_patch(ndim, generator: torch.Generator) -> None:
     project = LocalProjector(3, ndim, pooled=2)
     patches = torch.randn(2, 4, 3, *[4] * ndim, generator=generator)
     swapped = torch.stack((patches[1], patches[0]))
@@ -69,7 +69,7 @@ def test_local_embeddings_belong_to_their_patch(ndim, generator):
     assert torch.allclose(out_swapped, torch.stack((out[1], out[0])), atol=1e-5)
 
 
-def test_embeddings_of_alike_images_are_not_parallel(generator):
+def test_embeddings_of_alike_images_are_not_parallel(generator: torch.Generator) -> None:
     # Without the centring the cosine of these is above 0.99 and there is nothing to distil.
     bottleneck = 5 + 0.1 * torch.randn(8, 16, 4, 4, generator=generator)
     z = torch.nn.functional.normalize(GlobalProjector(16, 32)(bottleneck), dim=-1)
@@ -77,7 +77,7 @@ def test_embeddings_of_alike_images_are_not_parallel(generator):
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_representation_head_at_pixels_is_the_dense_head(ndim, generator):
+def test_representation_head_at_pixels_is_the_dense_head(ndim, generator: torch.Generator) -> None:
     head = RepresentationHead(3, 5, ndim).double()
     maps = torch.randn(1, 3, *[3] * ndim, generator=generator, dtype=torch.float64)
     window = maps.flatten(2).movedim(1, -1)

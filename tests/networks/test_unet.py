@@ -40,14 +40,14 @@ class TestUNetByGroups(NetworkContract):
     settings = SMALL.model_copy(update={"normalisation": "group"})
 
 
-def test_published_size():
+def test_published_size() -> None:
     network = UNet(1, 4)
     assert sum(p.numel() for p in network.parameters()) == 1_813_764
     assert sum(network.pyramid_channels) == 496
 
 
 @pytest.mark.parametrize("size", [(16, 16), (13, 7), (5, 5), (9, 6, 11)])
-def test_logits_have_the_images_size_and_the_pyramid_goes_from_coarse_to_fine(size):
+def test_logits_have_the_images_size_and_the_pyramid_goes_from_coarse_to_fine(size) -> None:
     network = UNet(2, 3, len(size), SMALL).eval()
     logits, pyramid = network.logits_and_pyramid(torch.randn(2, 2, *size))
     assert logits.shape == (2, 3, *size)
@@ -57,7 +57,7 @@ def test_logits_have_the_images_size_and_the_pyramid_goes_from_coarse_to_fine(si
 
 
 @pytest.mark.parametrize("size", [(16, 16), (8, 8, 8)])
-def test_lower_precision_is_near_and_logits_are_the_images(size):
+def test_lower_precision_is_near_and_logits_are_the_images(size) -> None:
     torch.manual_seed(0)
     exact = UNet(1, 3, len(size), UNetSettings(channels=(4, 6, 8), dropout=(0, 0, 0)))
     near = UNet(1, 3, len(size), UNetSettings(channels=(4, 6, 8), dropout=(0, 0, 0)), torch.bfloat16)
@@ -78,7 +78,7 @@ def test_lower_precision_is_near_and_logits_are_the_images(size):
 @pytest.mark.parametrize("upsampling", ["linear", "nearest", "transposed"])
 @pytest.mark.parametrize("size", [(16, 16), (13, 7), (9, 6, 11)])
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
-def test_another_decoder_reads_the_same_encoder(upsampling, size, precision):
+def test_another_decoder_reads_the_same_encoder(upsampling, size, precision) -> None:
     network = UNet(1, 3, len(size), SMALL, precision)
     decoder = network.make_decoder(upsampling)
     logits = decoder(network.encode(torch.randn(2, 1, *size)))
@@ -90,7 +90,7 @@ def test_another_decoder_reads_the_same_encoder(upsampling, size, precision):
     assert not any(name.startswith("decoder.decoder") for name in network.state_dict())
 
 
-def test_decoding_what_was_encoded_is_the_forward_pass():
+def test_decoding_what_was_encoded_is_the_forward_pass() -> None:
     network = UNet(1, 3, 2, SMALL).eval()
     images = torch.randn(2, 1, 12, 9)
     logits, pyramid = network.decode(network.encode(images))
@@ -128,7 +128,9 @@ PLANNED = [
 
 
 @pytest.mark.parametrize(("size", "spacing", "most", "strides", "kernels"), PLANNED)
-def test_axes_are_halved_while_they_have_eight_voxels_that_are_not_twice_as_long(size, spacing, most, strides, kernels):
+def test_axes_are_halved_while_they_have_eight_voxels_that_are_not_twice_as_long(
+    size, spacing, most, strides, kernels
+) -> None:
     open_settings = UNetSettings(channels=(4,) * (most + 1), dropout=(0.1,) * (most + 1))
     fitted = open_settings.fitted(size, spacing)
     assert (fitted.strides, fitted.kernels) == (strides, kernels)
@@ -142,7 +144,7 @@ def test_axes_are_halved_while_they_have_eight_voxels_that_are_not_twice_as_long
 
 @pytest.mark.parametrize("side", range(4, 40))
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0)])
-def test_sides_rounded_up_to_their_divisors_have_the_same_divisors(side, spacing):
+def test_sides_rounded_up_to_their_divisors_have_the_same_divisors(side, spacing) -> None:
     settings, size = UNetSettings(), (side, 30, 11)
     divisors = settings.divisors(size, spacing)
     rounded = tuple(-(-side // divisor) * divisor for side, divisor in zip(size, divisors, strict=True))
@@ -150,17 +152,17 @@ def test_sides_rounded_up_to_their_divisors_have_the_same_divisors(side, spacing
     assert settings.fitted(rounded, spacing) == settings.fitted(size, spacing)
 
 
-def test_in_two_dimensions_every_axis_is_halved():
+def test_in_two_dimensions_every_axis_is_halved() -> None:
     settings = UNetSettings()
     assert settings.fitted((256, 192), (1.5, 1.5)) is settings
     assert settings.divisors((256, 192), None) == (16, 16)
 
 
-def test_voxels_of_unknown_size_are_cubes():
+def test_voxels_of_unknown_size_are_cubes() -> None:
     assert UNetSettings().fitted((64, 64, 32), None) == UNetSettings().fitted((64, 64, 32), (2.0, 2.0, 2.0))
 
 
-def test_what_the_user_has_set_is_left():
+def test_what_the_user_has_set_is_left() -> None:
     chosen = UNetSettings(channels=(4, 8), dropout=(0, 0), strides=((1, 2, 2),))
     fitted = chosen.fitted((64, 64, 64), (1.0, 1.0, 1.0))
     assert fitted.strides == ((1, 2, 2),)
@@ -170,7 +172,7 @@ def test_what_the_user_has_set_is_left():
     assert chosen.fitted((12, 12, 12), None).kernels == kernels[:2]
 
 
-def test_levels_and_axes_have_to_agree():
+def test_levels_and_axes_have_to_agree() -> None:
     with pytest.raises(ValidationError, match="give 4 of strides"):
         UNetSettings(strides=((2, 2, 2),))
     with pytest.raises(ValidationError, match="2 numbers for every level, or 3"):
@@ -182,7 +184,7 @@ def test_levels_and_axes_have_to_agree():
 
 @pytest.mark.parametrize("size", [(6, 5), (4, 5, 6)])
 @pytest.mark.parametrize(("normalisation", "groups"), [("instance", 12), ("group", 4)])
-def test_images_are_normalised_by_themselves(normalisation, groups, size, generator):
+def test_images_are_normalised_by_themselves(normalisation, groups, size, generator: torch.Generator) -> None:
     norm = make_norm(normalisation, 12, len(size))
     with torch.no_grad():
         norm.weight.copy_(torch.randn(12, generator=generator))

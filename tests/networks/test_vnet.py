@@ -15,7 +15,7 @@ class TestVNet(NetworkContract):
     settings = VNetSettings(width=2)
 
 
-def test_published_size():
+def test_published_size() -> None:
     network = VNet(1, 2)
     kernels = sum(p.numel() for p in network.parameters() if p.ndim == 5)
     assert kernels == 9_440_464
@@ -25,7 +25,7 @@ def test_published_size():
     assert network.settings.divisors((112, 112, 80), (0.6, 0.6, 0.6)) == (16, 16, 16)
 
 
-def test_convolutions_of_the_levels_are_those_of_the_literature():
+def test_convolutions_of_the_levels_are_those_of_the_literature() -> None:
     def wide(part):
         return sum(isinstance(m, nn.Conv3d) and m.kernel_size == (3, 3, 3) for m in part.modules())
 
@@ -34,7 +34,7 @@ def test_convolutions_of_the_levels_are_those_of_the_literature():
     assert [wide(block) for block in network.decoder] == [3, 3, 2, 1]
 
 
-def test_skips_are_added():
+def test_skips_are_added() -> None:
     network = VNet(1, 2, 3, VNetSettings(width=2)).eval()
     levels = network.encode(torch.randn(1, 1, 16, 16, 16))
     # What the finest block convolves is the sum: nothing that is added to one and taken from the other is seen.
@@ -46,12 +46,12 @@ def test_skips_are_added():
 
 
 @pytest.mark.parametrize("normalisation", ["instance", "group"])
-def test_other_normalisations_have_no_running_statistics(normalisation):
+def test_other_normalisations_have_no_running_statistics(normalisation) -> None:
     network = VNet(1, 2, 3, VNetSettings(width=4, normalisation=normalisation))
     assert not list(network.buffers())
     assert network(torch.randn(1, 1, 16, 16, 32)).shape == (1, 2, 16, 16, 32)
 
 
-def test_a_recipe_is_given_the_vnet_by_its_kind():
+def test_a_recipe_is_given_the_vnet_by_its_kind() -> None:
     config = load_config("quick", ["network.kind=vnet", "network.width=4"])
     assert isinstance(build_network(1, 2, 3, config.network), VNet)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from matplotlib.image import imread
 
@@ -21,7 +23,7 @@ def different(a, b):
     return float(np.abs(imread(a) - imread(b)).max()) > 0.2
 
 
-def test_curves_show_terms_and_validation(tmp_path):
+def test_curves_show_terms_and_validation(tmp_path: Path) -> None:
     save_progress(tmp_path / "a.png", TRAINING)
     save_progress(tmp_path / "b.png", [*TRAINING, *VALIDATION])
     save_progress(tmp_path / "c.png", [*TRAINING[:2], {**TRAINING[2], "terms": {"sup": 9.0}}, *VALIDATION])
@@ -29,7 +31,7 @@ def test_curves_show_terms_and_validation(tmp_path):
     assert different(tmp_path / "b.png", tmp_path / "c.png")
 
 
-def test_curves_of_terms_that_are_zero_or_missing(tmp_path):
+def test_curves_of_terms_that_are_zero_or_missing(tmp_path: Path) -> None:
     save_progress(tmp_path / "none.png", [])
     save_progress(tmp_path / "zero.png", [{**TRAINING[0], "terms": {"anco": 0.0}}])
     assert different(tmp_path / "none.png", tmp_path / "zero.png")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -13,7 +15,7 @@ from support.grids import RUNS, made_up_run
 
 
 @pytest.mark.parametrize("save", [save_dice, save_labelled, save_costs])
-def test_figures_show_their_numbers(tmp_path, save):
+def test_figures_show_their_numbers(tmp_path: Path, save) -> None:
     arms = group_runs(RUNS)
     other = group_runs([*RUNS[:-1], made_up_run("action", (1, 1, 1, 1, 1), 3, 1, seconds=9000.0)])
     save(tmp_path / "a.png", arms)
@@ -23,14 +25,14 @@ def test_figures_show_their_numbers(tmp_path, save):
     assert imread(tmp_path / "lone.png").size > 0
 
 
-def test_a_method_whose_runs_were_interrupted_has_no_known_cost():
+def test_a_method_whose_runs_were_interrupted_has_no_known_cost() -> None:
     interrupted = made_up_run("ict", (6, 7, 8, 9, 10), 1, 0, seconds=None)
     axis = Figure().subplots()
     draw_cost(axis, group_runs([RUNS[0], interrupted]), "seconds")
     assert [text.get_text() for text in axis.texts] == ["1.00", "not known"]
 
 
-def test_the_spread_is_drawn_over_seeds_and_not_of_one():
+def test_the_spread_is_drawn_over_seeds_and_not_of_one() -> None:
     seeds = ((1, 0), (3, 0), (3, 1))
     rows = [(method, labelled, seed) for method in ("supervised", "action") for labelled, seed in seeds]
     runs = [made_up_run(method, [6 + seed] * 5, labelled, seed) for method, labelled, seed in rows]

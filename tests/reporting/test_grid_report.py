@@ -1,4 +1,5 @@
 import csv
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ def cells(report, method):
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
-def test_the_report_has_a_row_per_method_and_count():
+def test_the_report_has_a_row_per_method_and_count() -> None:
     report = grid_report(group_runs(RUNS), CONDITIONS)
     assert "## 1 labelled patient\n" in report
     assert "## 3 labelled patients\n" in report
@@ -34,7 +35,7 @@ def test_the_report_has_a_row_per_method_and_count():
     assert low < mean < high
 
 
-def test_both_rules_stand_side_by_side_with_what_is_undefined():
+def test_both_rules_stand_side_by_side_with_what_is_undefined() -> None:
     report = grid_report(group_runs(RUNS), CONDITIONS)
     heads, row = cells(report, "method")[0], cells(report, "supervised")[0]
     strict, paper = (row[heads.index(f"HD95 mm, {rules}")] for rules in ("strict", "paper"))
@@ -46,7 +47,7 @@ def test_both_rules_stand_side_by_side_with_what_is_undefined():
         assert text in report
 
 
-def test_the_report_says_under_what_it_was_made():
+def test_the_report_says_under_what_it_was_made() -> None:
     report = grid_report(group_runs(RUNS), CONDITIONS)
     assert "Scored: validation; cases: 5. Weights: the last of every run; no checkpoint was chosen." in report
     assert "Seeds: 0, 1. Recipe: `quick`, with `plan.size=32`." in report
@@ -56,12 +57,12 @@ def test_the_report_says_under_what_it_was_made():
     assert "Nothing to compare" in alone
 
 
-def test_one_seed_has_no_spread():
+def test_one_seed_has_no_spread() -> None:
     report = grid_report(group_runs(RUNS[:2]), CONDITIONS)
     assert "±" not in cells(report, "action")[0][2]
 
 
-def test_the_csv_has_a_row_per_run_case_and_class(tmp_path):
+def test_the_csv_has_a_row_per_run_case_and_class(tmp_path: Path) -> None:
     write_runs(tmp_path / "results.csv", RUNS, "validation")
     rows = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
     assert len(rows) == len(RUNS) * 5 * 2

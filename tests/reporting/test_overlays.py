@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.image import imread
@@ -14,7 +16,7 @@ def different(a, b):
 
 
 @pytest.mark.parametrize("axis", [0, 2])
-def test_overlays_show_what_is_there(tmp_path, axis):
+def test_overlays_show_what_is_there(tmp_path: Path, axis) -> None:
     image = np.random.default_rng(0).normal(size=(6, 30, 40))
     mask = np.zeros(image.shape, np.uint8)
     mask[1:5, 8:16, 10:20] = 1
@@ -48,7 +50,7 @@ def test_overlays_show_what_is_there(tmp_path, axis):
     assert imread(tmp_path / "empty.png").size > 0
 
 
-def test_slices_are_chosen_through_the_foreground():
+def test_slices_are_chosen_through_the_foreground() -> None:
     foreground = np.zeros((20, 2, 2), bool)
     foreground[4:15] = True
     assert choose_slices(foreground) == [4, 6, 9, 12, 14]

@@ -15,7 +15,7 @@ HELD_OUT = [f"case_{i:02d}" for i in range(3, 13)]
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory):
+def dataset(tmp_path_factory: pytest.TempPathFactory):
     root = make_dataset(tmp_path_factory.mktemp("data") / "set", labelled=13, unlabelled=2)
     write_json(root / "splits.json", {"train": [f"case_{i:02d}" for i in range(3)], "val": HELD_OUT})
     return root
@@ -27,6 +27,6 @@ def heard():
 
 
 @pytest.fixture(scope="session")
-def run(dataset, heard, tmp_path_factory):
+def run(dataset, heard, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     return fewscan.train(dataset, folder, labelled=1, recipe="quick", settings=SETTINGS, reporter=heard).folder

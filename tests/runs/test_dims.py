@@ -1,5 +1,7 @@
 """Slices or volumes: by the user's word or by the data, known again when a run goes on."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -31,11 +33,11 @@ def fingerprint(spacing):
 
 
 @pytest.mark.parametrize(("dims", "kinds"), [(None, ["auto"]), (2, ["slices"]), (3, ["volumes"])])
-def test_what_was_asked_for_is_the_only_choice(dims, kinds):
+def test_what_was_asked_for_is_the_only_choice(dims, kinds) -> None:
     assert [config.plan.kind for config in choices(dims)] == kinds
 
 
-def test_auto_leaves_it_to_the_scans():
+def test_auto_leaves_it_to_the_scans() -> None:
     both = choices("auto")
     assert [config.plan.kind for config in both] == ["slices", "volumes"]
     for spacing, kind in (((1.0, 1.0, 1.0), "volumes"), ((9.0, 1.0, 1.0), "slices")):
@@ -46,7 +48,7 @@ def test_auto_leaves_it_to_the_scans():
     assert chosen.training.labelled == 4
 
 
-def test_a_setting_of_one_kind_leaves_no_choice():
+def test_a_setting_of_one_kind_leaves_no_choice() -> None:
     (config,) = choices("auto", "plan.size=64")
     assert config.plan.kind == "slices"
     said = Notes()
@@ -58,7 +60,7 @@ def test_a_setting_of_one_kind_leaves_no_choice():
     assert config.plan.kind == "volumes"
 
 
-def test_what_is_wrong_is_found_before_any_scan_is_read():
+def test_what_is_wrong_is_found_before_any_scan_is_read() -> None:
     with pytest.raises(ConfigError, match="learning_rate"):
         choices("auto", "optimiser.learning_rate=-1")
     with pytest.raises(ConfigError, match=r"dims=3 is plan\.kind=volumes, and plan\.kind=slices was set"):
@@ -70,13 +72,13 @@ def test_what_is_wrong_is_found_before_any_scan_is_read():
 class PowerCut(fewscan.Callback):
     """Ends a training after its third update."""
 
-    def on_update(self, info):
+    def on_update(self, info) -> None:
         if info.update == 2:
             raise ConnectionError("power cut")
 
 
 @pytest.mark.parametrize("voxels", [4096, 20_000])
-def test_volumes_and_windows_are_trained_resumed_and_predicted_with(tmp_path, voxels):
+def test_volumes_and_windows_are_trained_resumed_and_predicted_with(tmp_path: Path, voxels) -> None:
     root = make_held_out(tmp_path / "set", geometry((12, 28, 30), (1.5, 1.5, 1.2)))
     said = Notes()
     short = (*SHORT, f"plan.voxels={voxels}", "plan.view=whole", "plan.coarsest=1", "checkpoint.every=2")

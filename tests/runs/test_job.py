@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def test_a_method_is_built_from_settings_that_leave_nothing_open() -> None:
 def test_a_device_that_cannot_compute_as_the_first_process_does_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object) -> NoReturn:
         raise RuntimeError("not implemented for 'BFloat16'")
 
     class Told(Launch):

@@ -36,7 +36,7 @@ RESULT = ("config.yaml", "plan.json", "splits.json", "files.json", "model.safete
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def dataset(tmp_path_factory: pytest.TempPathFactory):
     return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
@@ -71,7 +71,7 @@ def finish(process):
     return said
 
 
-def wait_for(process, run, updates):
+def wait_for(process, run, updates) -> None:
     until = time.monotonic() + 300
     while updates_done(run / "checkpoints") < updates:
         assert process.poll() is None, process.stderr.read()
@@ -96,7 +96,7 @@ def is_same(run, other):
     return records(run) == records(other) and files[0] == files[1]
 
 
-def test_stopped_by_torchrun_and_gone_on_with_on_two_ranks_is_the_unbroken_run(dataset, tmp_path):
+def test_stopped_by_torchrun_and_gone_on_with_on_two_ranks_is_the_unbroken_run(dataset, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     process = start(dataset, whole)
     said = finish(process)
@@ -122,7 +122,7 @@ def test_stopped_by_torchrun_and_gone_on_with_on_two_ranks_is_the_unbroken_run(d
     assert is_same(broken, whole)
 
 
-def test_a_killed_rank_ends_the_others_and_one_process_goes_on(dataset, tmp_path):
+def test_a_killed_rank_ends_the_others_and_one_process_goes_on(dataset, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(dataset, run)
     wait_for(process, run, 5)
@@ -139,7 +139,7 @@ def test_a_killed_rank_ends_the_others_and_one_process_goes_on(dataset, tmp_path
     assert not (run / "train.lock").exists()
 
 
-def test_what_the_first_process_refuses_ends_all_and_is_said_once(dataset, tmp_path):
+def test_what_the_first_process_refuses_ends_all_and_is_said_once(dataset, tmp_path: Path) -> None:
     process = start(dataset, tmp_path / "run", "--set", "methods.action.pretraining.local.labelled=3")
     said = finish(process)
     assert process.returncode != 0
@@ -150,7 +150,7 @@ def test_what_the_first_process_refuses_ends_all_and_is_said_once(dataset, tmp_p
 
 
 @pytest.mark.parametrize("command", ["check", "predict", "evaluate", "benchmark", "demo", "convert"])
-def test_other_commands_are_refused_under_torchrun(monkeypatch, command):
+def test_other_commands_are_refused_under_torchrun(monkeypatch: pytest.MonkeyPatch, command) -> None:
     for name, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     result = CliRunner().invoke(app, [command, "a", "b"])
@@ -158,7 +158,7 @@ def test_other_commands_are_refused_under_torchrun(monkeypatch, command):
     assert str(result.exception) == f"torchrun: fewscan {command} is one process. Start it without torchrun."
 
 
-def test_torchrun_with_one_process_is_no_other_training(monkeypatch):
+def test_torchrun_with_one_process_is_no_other_training(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="There is no recipe"):

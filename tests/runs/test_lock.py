@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -21,7 +23,7 @@ def dead_pid() -> int:
     return process.pid
 
 
-def test_a_lock_belongs_to_one(tmp_path):
+def test_a_lock_belongs_to_one(tmp_path: Path) -> None:
     lock = tmp_path / "run.lock"
     with acquired(lock) as mine:
         assert mine
@@ -35,7 +37,7 @@ def test_a_lock_belongs_to_one(tmp_path):
         acquire(tmp_path / "nowhere" / "run.lock")
 
 
-def test_a_dead_lock_is_taken_over_on_this_machine_alone(tmp_path):
+def test_a_dead_lock_is_taken_over_on_this_machine_alone(tmp_path: Path) -> None:
     lock = tmp_path / "run.lock"
     write_json(lock, {"host": "elsewhere", "pids": [dead_pid()]})
     assert not acquire(lock)
@@ -52,7 +54,7 @@ def test_a_dead_lock_is_taken_over_on_this_machine_alone(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_killed_while_it_takes_a_dead_lock_over_leaves_the_lock_to_the_next(tmp_path):
+def test_a_process_killed_while_it_takes_a_dead_lock_over_leaves_the_lock_to_the_next(tmp_path: Path) -> None:
     lock = tmp_path / "run.lock"
     write_json(lock, {"host": socket.gethostname(), "pids": [dead_pid()]})
     code = f"""
@@ -70,7 +72,7 @@ lock.acquire(Path({str(lock)!r}))
     assert list(tmp_path.iterdir()) == [lock]
 
 
-def test_one_of_many_takes_a_dead_lock_over(tmp_path):
+def test_one_of_many_takes_a_dead_lock_over(tmp_path: Path) -> None:
     lock = tmp_path / "run.lock"
     write_json(lock, {"host": socket.gethostname(), "pids": [dead_pid()]})
     code = f"""
@@ -92,8 +94,10 @@ sys.stdin.readline()
     assert sorted(said) == ["False", "False", "False", "True"]
 
 
-def test_a_lock_is_made_with_its_holders_where_files_cannot_be_linked_too(tmp_path, monkeypatch):
-    def refuse(source, destination):
+def test_a_lock_is_made_with_its_holders_where_files_cannot_be_linked_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source, destination) -> NoReturn:
         raise OSError(errno.EPERM, "no links here")
 
     monkeypatch.setattr(os, "link", refuse)

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ HELD_OUT = [f"case_{i:02d}" for i in range(3, 13)]
 
 
 @pytest.fixture
-def copy(run, tmp_path):
+def copy(run, tmp_path: Path):
     return shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
 
 
@@ -30,7 +31,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_training_leaves_what_quality_needs(run, heard):
+def test_training_leaves_what_quality_needs(run, heard) -> None:
     quality = read_quality_model(RunFolder(run))
     assert quality.two_networks
     assert set(quality.expected) == {1}
@@ -47,7 +48,7 @@ def test_training_leaves_what_quality_needs(run, heard):
     assert any("rank correlation (Spearman)" in line and "10 validation cases" in line for line in heard.lines)
 
 
-def test_the_second_network_is_kept_and_is_another(run, dataset, tmp_path):
+def test_the_second_network_is_kept_and_is_another(run, dataset, tmp_path: Path) -> None:
     network, card = load_model(run, CPU)
     second = load_second(run, card, CPU)
     assert any(not torch.equal(a, b) for a, b in zip(network.parameters(), second.parameters(), strict=True))
@@ -58,7 +59,7 @@ def test_the_second_network_is_kept_and_is_another(run, dataset, tmp_path):
     assert all(row["agreement_teacher"] == "" for row in rows_of(lone / "validation" / "quality.csv"))
 
 
-def test_predict_writes_a_table_and_the_same_masks_as_without(run, dataset, tmp_path):
+def test_predict_writes_a_table_and_the_same_masks_as_without(run, dataset, tmp_path: Path) -> None:
     with_table = fewscan.predict(run, [dataset / "imagesTr"], output=tmp_path / "with")
     without = fewscan.predict(run, [dataset / "imagesTr"], output=tmp_path / "without", quality=False)
     assert [path.read_bytes() for path in with_table] == [path.read_bytes() for path in without]
@@ -72,7 +73,7 @@ def test_predict_writes_a_table_and_the_same_masks_as_without(run, dataset, tmp_
     assert not (tmp_path / "with" / "quality.csv").exists()
 
 
-def test_signals_of_a_case_are_those_of_its_validation(run, dataset, tmp_path):
+def test_signals_of_a_case_are_those_of_its_validation(run, dataset, tmp_path: Path) -> None:
     fewscan.predict(run, [dataset / "imagesTr" / "case_05_0000.nii.gz"], output=tmp_path)
     (row,) = rows_of(tmp_path / "quality.csv")
     (validated,) = (r for r in rows_of(run / "validation" / "quality.csv") if r["case"] == "case_05")
@@ -80,7 +81,7 @@ def test_signals_of_a_case_are_those_of_its_validation(run, dataset, tmp_path):
         assert float(row[name] or -1) == pytest.approx(float(validated[name] or -1), abs=2e-4)
 
 
-def test_what_a_run_lacks_is_said_and_left_empty(copy, dataset, tmp_path):
+def test_what_a_run_lacks_is_said_and_left_empty(copy, dataset, tmp_path: Path) -> None:
     scan = dataset / "imagesTr" / "case_05_0000.nii.gz"
     (copy / "second.safetensors").unlink()
     heard = Notes()
@@ -106,14 +107,14 @@ def test_what_a_run_lacks_is_said_and_left_empty(copy, dataset, tmp_path):
         ({"expected": {}}, "of other classes than model.json"),
     ],
 )
-def test_a_spoilt_quality_file_is_refused_by_name(copy, dataset, tmp_path, change, message):
+def test_a_spoilt_quality_file_is_refused_by_name(copy, dataset, tmp_path: Path, change, message) -> None:
     write_json(copy / "quality.json", {**read_json(copy / "quality.json"), **change})
     with pytest.raises(DataError, match=rf"quality\.json: .*{message}|quality\.json: is {message}"):
         fewscan.predict(copy, [dataset / "imagesTr"], output=tmp_path / "out")
     assert fewscan.predict(copy, [dataset / "imagesTr" / "case_05_0000.nii.gz"], output=tmp_path / "out", quality=False)
 
 
-def test_without_validation_there_are_outliers_and_no_estimate(tmp_path):
+def test_without_validation_there_are_outliers_and_no_estimate(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", labelled=1, unlabelled=2)
     run = fewscan.train(root, tmp_path / "run", recipe="quick", settings=TINY).folder
     assert read_quality_model(RunFolder(run)).calibrations == ()

@@ -8,20 +8,20 @@ from html.parser import HTMLParser
 class Cells(HTMLParser):
     """The texts of all cells, and the tags that are open at the end."""
 
-    def __init__(self, page):
+    def __init__(self, page) -> None:
         super().__init__()
         self.cells, self.open, self.pictures = [], [], 0
         self.feed(page)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag, attrs) -> None:
         if tag == "img":
             self.pictures += dict(attrs)["src"].startswith("data:image/png;base64,iVBOR")
         else:
             self.open.append(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag) -> None:
         assert self.open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data) -> None:
         if self.open and self.open[-1] in ("td", "th"):
             self.cells.append(data)

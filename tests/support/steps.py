@@ -54,7 +54,7 @@ class Store(stores.Store):
         n_slices: Slices of each case; the labelled cases have six in all. None: one each.
     """
 
-    def __init__(self, unlabelled=6, broken=False, n_slices=None):
+    def __init__(self, unlabelled=6, broken=False, n_slices=None) -> None:
         generator = torch.Generator().manual_seed(0)
         self.device = torch.device("cpu")
         self.patch = (1, *SIZES[0])

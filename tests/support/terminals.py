@@ -10,11 +10,11 @@ from fewscan.terminal.console import Reporter
 class Notes(Reporter):
     """Shows nothing, and keeps what is said."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(quiet=True)
         self.lines = []
 
-    def say(self, what):
+    def say(self, what) -> None:
         self.lines.append(str(what))
 
 

@@ -81,7 +81,7 @@ class Still:
         return weak._replace(images=self.strong(weak.images))
 
 
-def every_true(masks, draws, generator):
+def every_true(masks, draws, generator: torch.Generator):
     """In place of `draw_true`, for masks that are true in equally many places: all of them."""
     return masks.nonzero()[:, 1].reshape(len(masks), -1)
 
@@ -155,7 +155,7 @@ def run_norm(precision):
 class SpiedStore(Store):
     """Remembers which slices were asked for, each a case of its own."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.asked = []
 
@@ -222,7 +222,7 @@ def run_clean():
     return {"clean": found, "after": dict(method.named_buffers())}
 
 
-def main(folder):
+def main(folder) -> None:
     with ranks.joined(torch.device("cpu")):
         found = {name: run_case(name) for name in CASES}
         found |= {f"fit {name}": run_fit(name) for name in ("action", "action_pp")}

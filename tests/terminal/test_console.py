@@ -3,7 +3,7 @@ import re
 from support.terminals import reporter_on, shown
 
 
-def test_bars_say_when_they_are_done_where_there_is_no_terminal():
+def test_bars_say_when_they_are_done_where_there_is_no_terminal() -> None:
     reporter = reporter_on(terminal=False)
     with reporter.bar("checking scans", 3) as step:
         for _ in range(3):
@@ -11,14 +11,14 @@ def test_bars_say_when_they_are_done_where_there_is_no_terminal():
     assert shown(reporter) == "checking scans: 3 done\n"
 
 
-def test_a_quiet_bar_shows_nothing():
+def test_a_quiet_bar_shows_nothing() -> None:
     quiet = reporter_on(terminal=True, quiet=True)
     with quiet.bar("checking", 3) as step:
         step()
     assert shown(quiet) == ""
 
 
-def test_numbers_come_before_bars_on_a_narrow_terminal():
+def test_numbers_come_before_bars_on_a_narrow_terminal() -> None:
     reporter = reporter_on(terminal=True, width=48)
     with reporter.bar("preprocessing validation scans", 36) as step:
         for _ in range(36):

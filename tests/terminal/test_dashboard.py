@@ -13,7 +13,7 @@ def dice_record(update, dice=0.5):
     return {"update": update, "stage": "local", "validation": {"teacher": {"dice": dice, "classes": {}}}}
 
 
-def train_with(view, updates=1000, every=10):
+def train_with(view, updates=1000, every=10) -> None:
     with view:
         for update in range(1, updates + 1):
             view.show_update(update, updates, "global")
@@ -29,7 +29,7 @@ def drawn(view):
     return capture.get().splitlines()
 
 
-def test_plain_lines_now_and_then_where_there_is_no_terminal():
+def test_plain_lines_now_and_then_where_there_is_no_terminal() -> None:
     reporter = reporter_on(terminal=False)
     train_with(TrainingView(reporter))
     lines = shown(reporter).splitlines()
@@ -38,7 +38,7 @@ def test_plain_lines_now_and_then_where_there_is_no_terminal():
     assert lines[1].endswith("left")
 
 
-def test_a_board_on_a_terminal_and_nothing_when_quiet():
+def test_a_board_on_a_terminal_and_nothing_when_quiet() -> None:
     reporter = reporter_on(terminal=True)
     train_with(TrainingView(reporter), updates=20)
     assert "20/20" in shown(reporter)
@@ -48,7 +48,7 @@ def test_a_board_on_a_terminal_and_nothing_when_quiet():
     assert shown(quiet) == ""
 
 
-def test_a_validation_is_said_and_what_a_user_measures_is_not():
+def test_a_validation_is_said_and_what_a_user_measures_is_not() -> None:
     reporter = reporter_on(terminal=False)
     with TrainingView(reporter) as view:
         view.show_record(dice_record(5))
@@ -57,7 +57,7 @@ def test_a_validation_is_said_and_what_a_user_measures_is_not():
     assert "update 5: validation Dice on the canvas: teacher 0.500" in shown(reporter)
 
 
-def test_the_board_shows_losses_and_validation_of_a_resumed_training_too():
+def test_the_board_shows_losses_and_validation_of_a_resumed_training_too() -> None:
     records = [terms_record(10, 2.0), dice_record(10, 0.7), terms_record(20, 1.0), dice_record(20, 0.6)]
     view = TrainingView(reporter_on(terminal=False))
     view.remember(records)
@@ -67,7 +67,7 @@ def test_the_board_shows_losses_and_validation_of_a_resumed_training_too():
 
 
 @pytest.mark.parametrize("width", [12, 20, 40, 59])
-def test_on_a_narrow_terminal_lines_are_broken_and_nothing_is_lost(width):
+def test_on_a_narrow_terminal_lines_are_broken_and_nothing_is_lost(width) -> None:
     records = [terms_record(10), terms_record(20), dice_record(20)]
     view = TrainingView(reporter_on(terminal=False, width=width))
     view.remember(records)
@@ -79,14 +79,14 @@ def test_on_a_narrow_terminal_lines_are_broken_and_nothing_is_lost(width):
     assert "validation Dice, teacher: 0.500" in text
 
 
-def test_an_alarm_is_said_as_it_is():
+def test_an_alarm_is_said_as_it_is() -> None:
     reporter = reporter_on(terminal=False)
     with TrainingView(reporter) as view:
         view.show_record({"update": 7, "stage": "local", "alarm": "not_finite", "message": "Stopped: [/case] is odd."})
     assert shown(reporter) == "update 7: Stopped: [/case] is odd.\n"
 
 
-def test_a_sparkline_runs_from_the_lowest_to_the_highest_value():
+def test_a_sparkline_runs_from_the_lowest_to_the_highest_value() -> None:
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8) == "▁▂▃▄▅▆▇█"
     assert sparkline([0, 0, 7, 7], 2) == "▁█"
     assert sparkline([3, 3, 3], 8) == "▅▅▅"

@@ -64,12 +64,12 @@ def row(name, shape, spacing, reach):
 
 
 @pytest.mark.parametrize("data_set", SETS, ids=[name for name, *_ in SETS])
-def test_the_page_has_the_plan_that_a_data_set_gets(data_set):
+def test_the_page_has_the_plan_that_a_data_set_gets(data_set) -> None:
     assert row(*data_set) in PAGE.read_text("utf-8").splitlines()
 
 
 @pytest.mark.parametrize("data_set", SETS, ids=[name for name, *_ in SETS])
-def test_patches_are_affordable_and_what_the_network_can_be_given(data_set):
+def test_patches_are_affordable_and_what_the_network_can_be_given(data_set) -> None:
     plan = plan_of(*data_set)
     if plan.ndim == 2:
         return
@@ -100,7 +100,7 @@ def test_patches_are_affordable_and_what_the_network_can_be_given(data_set):
         ((40, 40, 1), (1.0, 1.0, 1.0), "slices", "1 of them (sagittal)"),
     ],
 )
-def test_the_kind_follows_the_spacing_and_the_number_of_slices(shape, spacing, kind, words):
+def test_the_kind_follows_the_spacing_and_the_number_of_slices(shape, spacing, kind, words) -> None:
     choice = choose_kind(fingerprint(shape, spacing, (5.0, 5.0, 5.0)))
     assert choice.kind == kind
     assert words in choice.reason

@@ -26,19 +26,19 @@ def registered():
     PLANS.unregister("other")
 
 
-def test_a_plan_says_its_kind_in_its_file():
+def test_a_plan_says_its_kind_in_its_file() -> None:
     written = json.loads(PlanFile(slice_plan()).model_dump_json())
     assert written["kind"] == "slices"
     assert PlanFile.model_validate(written).root == slice_plan()
 
 
-def test_a_plan_of_before_there_were_kinds_is_one_of_slices():
+def test_a_plan_of_before_there_were_kinds_is_one_of_slices() -> None:
     written = {name: value for name, value in slice_plan().model_dump(mode="json").items() if name != "kind"}
     assert PlanFile.model_validate(written).root == slice_plan()
 
 
 @pytest.mark.usefixtures("registered")
-def test_a_registered_plan_is_written_and_read_with_the_fields_of_its_own_class():
+def test_a_registered_plan_is_written_and_read_with_the_fields_of_its_own_class() -> None:
     plan = OtherPlan(**{**slice_plan().model_dump(), "kind": "other", "depth": 7})
     read = PlanFile.model_validate_json(PlanFile(plan).model_dump_json()).root
     assert type(read) is OtherPlan
@@ -46,7 +46,7 @@ def test_a_registered_plan_is_written_and_read_with_the_fields_of_its_own_class(
 
 
 @pytest.mark.parametrize("kind", ["slicess", "json.tool:main", "other", "", 3, None, ["slices"]])
-def test_a_kind_that_nobody_has_registered_is_refused_and_nothing_is_imported(kind):
+def test_a_kind_that_nobody_has_registered_is_refused_and_nothing_is_imported(kind) -> None:
     before = set(sys.modules)
     with pytest.raises(ValidationError, match="kind"):
         PlanFile.model_validate({**slice_plan().model_dump(mode="json"), "kind": kind})
@@ -54,6 +54,6 @@ def test_a_kind_that_nobody_has_registered_is_refused_and_nothing_is_imported(ki
 
 
 @pytest.mark.parametrize("value", [None, 3, "slices", []])
-def test_what_is_no_table_is_refused(value):
+def test_what_is_no_table_is_refused(value) -> None:
     with pytest.raises(ValidationError):
         PlanFile.model_validate(value)

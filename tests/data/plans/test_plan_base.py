@@ -12,7 +12,7 @@ def numbered(**changes):
     return slice_plan(classes=("background", "a", "b"), **changes)
 
 
-def test_a_plan_without_numbers_is_of_consecutive_classes_and_numbers_survive_the_file():
+def test_a_plan_without_numbers_is_of_consecutive_classes_and_numbers_survive_the_file() -> None:
     assert numbered().classes == Classes.consecutive(("background", "a", "b"))
     regions = ({"name": "both", "numbers": (3, 500)},)
     plan = numbered(class_numbers=(0, 3, 500), ignored_number=4, regions=regions)
@@ -35,7 +35,7 @@ def test_a_plan_without_numbers_is_of_consecutive_classes_and_numbers_survive_th
         {"regions": ({"name": "other", "numbers": (1, 7)},)},
     ],
 )
-def test_numbers_that_do_not_fit_the_classes_are_refused(changes):
+def test_numbers_that_do_not_fit_the_classes_are_refused(changes) -> None:
     with pytest.raises(ValueError, match=r"numbers|regions|ignored_number"):
         numbered(**changes)
 
@@ -49,16 +49,16 @@ def test_numbers_that_do_not_fit_the_classes_are_refused(changes):
         ((4.0, 2.0, 1.0), ()),
     ],
 )
-def test_volumes_are_turned_in_planes_in_which_voxels_are_about_as_long_as_wide(spacing, planes):
+def test_volumes_are_turned_in_planes_in_which_voxels_are_about_as_long_as_wide(spacing, planes) -> None:
     assert window_plan((8, 8, 8), (8, 8, 8), spacing).turning_planes == planes
 
 
-def test_a_plan_of_before_there_were_tasks_is_semantic():
+def test_a_plan_of_before_there_were_tasks_is_semantic() -> None:
     plan = slice_plan()
     told = plan.model_dump(mode="json")
     assert told.pop("task") == "semantic"
     assert PlanFile.model_validate(told).root == plan
 
 
-def test_slices_are_turned_in_their_plane_whatever_their_pixels():
+def test_slices_are_turned_in_their_plane_whatever_their_pixels() -> None:
     assert all(slice_plan(spacing=spacing).turning_planes == ((0, 1),) for spacing in (None, (1.0, 1.0), (3.0, 1.0)))

@@ -7,7 +7,7 @@ import numpy as np
 from fewscan.reporting.page.charts import heat, tint
 
 
-def test_pseudo_labels_are_tinted_and_doubt_is_bright():
+def test_pseudo_labels_are_tinted_and_doubt_is_bright() -> None:
     image, labels = np.full((2, 2), 100, np.uint8), np.array([[0, 1], [2, 0]], np.uint8)
     picture = tint(image, labels)
     assert (picture[0, 0] == 100).all()

@@ -6,6 +6,7 @@ import base64
 import gzip
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -26,7 +27,7 @@ def load(base64_text):
     return nibabel.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(base64_text)))
 
 
-def test_where_masks_disagree():
+def test_where_masks_disagree() -> None:
     prediction, reference = np.array([0, 1, 0, 2, 1]), np.array([0, 1, 2, 0, 2])
     assert disagreement(prediction, reference).tolist() == [0, 0, 1, 2, 3]
     assert not disagreement(prediction, np.full(5, IGNORED)).any()
@@ -40,7 +41,7 @@ def test_where_masks_disagree():
     assert telling_slice({"prediction": wrong * 0}, 1) == 2
 
 
-def case_files(tmp_path, shape=(4, 20, 24), label=1):
+def case_files(tmp_path: Path, shape=(4, 20, 24), label=1):
     where = oblique(shape)
     write_scan(tmp_path / "image.nii.gz", disc(shape).astype(np.float32), where)
     write_scan(tmp_path / "mask.nii.gz", disc(shape, 4, label), where)
@@ -49,7 +50,7 @@ def case_files(tmp_path, shape=(4, 20, 24), label=1):
     return CaseFiles("<case>", "p", *paths, {"a": {"dice": 0.5, "hd95_mm": None}}, None)
 
 
-def test_a_card_shows_the_case(tmp_path):
+def test_a_card_shows_the_case(tmp_path: Path) -> None:
     (card,) = make_cards([case_files(tmp_path)], Classes.consecutive(NAMES), 0, lambda: None)
     assert list(card.volumes) == ["image", "prediction", "reference", "disagreement"]
     masks = {name: np.asarray(load(text).dataobj) for name, text in card.volumes.items()}
@@ -66,7 +67,7 @@ def test_a_card_shows_the_case(tmp_path):
     assert voxel[2] == pytest.approx(card.slice_number, abs=0.01)
 
 
-def test_a_card_of_regions_has_their_volumes_and_shows_nothing_of_what_is_ignored(tmp_path):
+def test_a_card_of_regions_has_their_volumes_and_shows_nothing_of_what_is_ignored(tmp_path: Path) -> None:
     files = case_files(tmp_path)
     classes = parse_classes({"background": 0, "both": [1, 5], "five": 5, "ignore": 9})
     mask = disc((4, 20, 24), 4)
@@ -85,7 +86,7 @@ def volume_of(card, name):
     return np.asarray(nibabel.Nifti1Image.from_bytes(content).dataobj)
 
 
-def test_masks_that_do_not_fit_are_refused(tmp_path):
+def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     files = case_files(tmp_path, label=3)
     with pytest.raises(DataError, match=r"mask\.nii\.gz: label values \[3\] are no classes \(0 to 2\)"):
         make_cards([files], Classes.consecutive(NAMES), 0, lambda: None)
@@ -100,7 +101,7 @@ def test_masks_that_do_not_fit_are_refused(tmp_path):
         make_cards([files], Classes.consecutive(NAMES), 0, lambda: None)
 
 
-def test_worst_first_then_by_estimate_then_by_name(tmp_path):
+def test_worst_first_then_by_estimate_then_by_name(tmp_path: Path) -> None:
     def case(name, dice=None, estimate=None):
         expected = Estimate(estimate, 0.0, 1.0) if estimate is not None else None
         quality = QualityRow(name, expected, False, "", Signals(None, None, None, None))

@@ -22,7 +22,7 @@ def load(base64_text):
     return nibabel.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(base64_text)))
 
 
-def test_a_cut_and_coarser_volume_lies_where_it_lay():
+def test_a_cut_and_coarser_volume_lies_where_it_lay() -> None:
     where = oblique((9, 40, 36))
     shown = np.zeros(where.shape, bool)
     shown[4, 20:24, 10:20] = True
@@ -38,7 +38,7 @@ def test_a_cut_and_coarser_volume_lies_where_it_lay():
         assert image.dataobj[index] == volume[tuple(voxel[::-1])]
 
 
-def test_a_window_holds_what_is_shown_with_a_margin():
+def test_a_window_holds_what_is_shown_with_a_margin() -> None:
     shown = np.zeros((50, 60), bool)
     shown[20:30, 0:20] = True
     crop = choose_crop(shown, (1, 1), 10**6)
@@ -52,14 +52,14 @@ def test_a_window_holds_what_is_shown_with_a_margin():
     assert flat.shape == (50, 30)
 
 
-def test_pictures_come_back_as_they_were():
+def test_pictures_come_back_as_they_were() -> None:
     grey = np.arange(48, dtype=np.uint8).reshape(6, 8)
     assert np.array_equal(np.rint(255 * decoded(png_uri(grey))), grey)
     colour = np.random.default_rng(0).integers(0, 255, (5, 7, 3), dtype=np.uint8)
     assert np.array_equal(np.rint(255 * decoded(png_uri(colour))), colour)
 
 
-def test_an_outline_goes_around_also_at_the_border():
+def test_an_outline_goes_around_also_at_the_border() -> None:
     mask = np.zeros((6, 6), bool)
     assert outline(mask) == ""
     mask[:2, :3] = True

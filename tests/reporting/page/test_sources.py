@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from fewscan.reporting.page.sources import Embedding, ScoresRead, _read_as, _rea
 from fewscan.run_folder import RunFolder
 
 
-def test_what_is_no_run_is_refused(tmp_path):
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no config\.yaml"):
         read_run(RunFolder(tmp_path))
     (tmp_path / "config.yaml").write_text("[1")
@@ -39,7 +40,7 @@ EMBEDDING = {
 }
 
 
-def test_an_embedding_whose_lists_fit_is_read(tmp_path):
+def test_an_embedding_whose_lists_fit_is_read(tmp_path: Path) -> None:
     (tmp_path / "embedding.json").write_text(json.dumps(EMBEDDING))
     assert _read_as(Embedding, tmp_path / "embedding.json").classes == (0, 1, 1)
 
@@ -55,21 +56,21 @@ def test_an_embedding_whose_lists_fit_is_read(tmp_path):
         {"points": "far"},
     ],
 )
-def test_an_embedding_whose_lists_do_not_fit_is_refused(tmp_path, change):
+def test_an_embedding_whose_lists_do_not_fit_is_refused(tmp_path: Path, change) -> None:
     (tmp_path / "embedding.json").write_text(json.dumps(copy.deepcopy(EMBEDDING) | change))
     with pytest.raises(DataError, match=r"embedding\.json: not what fewscan writes there\. Restore it"):
         _read_as(Embedding, tmp_path / "embedding.json")
 
 
 @pytest.mark.parametrize("content", [[], {"cases": {"a": 3}}, {"mean": {"dice": "x"}, "classes": {}, "cases": {}}])
-def test_a_summary_of_another_form_is_refused(tmp_path, content):
+def test_a_summary_of_another_form_is_refused(tmp_path: Path, content) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"summary\.json: not what fewscan writes there"):
         _read_as(ScoresRead, tmp_path / "summary.json")
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04bad", b"", b"\x93NUMPY", b"text"])
-def test_a_picture_of_training_that_is_none_is_refused(tmp_path, content):
+def test_a_picture_of_training_that_is_none_is_refused(tmp_path: Path, content) -> None:
     (tmp_path / "1.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"1\.npz: not a picture of training"):
         _read_moment(tmp_path / "1.npz")

@@ -16,7 +16,7 @@ def parsed(chart):
     return ET.fromstring(str(chart))
 
 
-def test_charts_are_xml_and_escape_names():
+def test_charts_are_xml_and_escape_names() -> None:
     line = Line("<em>&", [0, 10, 20], [0.0, 0.5, 20.0], colour=9, dashed=True)
     other = Line("other", [0, 20], [1.0, 2.0], dots=True)
     charts = [
@@ -32,12 +32,12 @@ def test_charts_are_xml_and_escape_names():
         assert not {"em", "s", "u", "a"} & {element.tag for element in parsed(chart).iter()}
 
 
-def test_charts_of_nothing_say_so():
+def test_charts_of_nothing_say_so() -> None:
     assert "Nothing to draw: losses" in line_chart([Line("a", [1], [0.0])], "losses", "x", log=True)
     assert "Nothing to draw" in scatter([], "y", "x")
 
 
-def test_axes_and_their_ticks():
+def test_axes_and_their_ticks() -> None:
     axis = Axis(0, 100, 10, 110)
     assert [axis(v) for v in (0, 50, 100)] == [10, 60, 110]
     assert axis.ticks() == [0, 20, 40, 60, 80, 100]

@@ -7,7 +7,7 @@ import re
 from importlib import resources
 
 
-def test_the_viewer_is_the_one_that_was_fetched():
+def test_the_viewer_is_the_one_that_was_fetched() -> None:
     vendor = resources.files("fewscan.reporting.page") / "vendor"
     code = (vendor / "niivue.umd.js").read_bytes()
     assert hashlib.sha256(code).hexdigest() == (vendor / "niivue.umd.js.sha256").read_text().split()[0]

@@ -28,7 +28,7 @@ def index_of(channel="MRI"):
     return DatasetIndex(Path("set"), "set", (channel,), Classes.consecutive(("background", "a")), ".nii.gz", ())
 
 
-def test_view_holds_the_labelled_anatomy_with_a_margin():
+def test_view_holds_the_labelled_anatomy_with_a_margin() -> None:
     plan = SlicePlan.make(index_of(), fingerprint_of(), SliceSettings(size=64, margin=0.25), BY_16)
     assert plan.slice_axis == 0
     covered = [side * pixel for side, pixel in zip(plan.size, plan.spacing_mm, strict=True)]
@@ -38,7 +38,7 @@ def test_view_holds_the_labelled_anatomy_with_a_margin():
     assert few.spacing_mm[0] > plan.spacing_mm[0]
 
 
-def test_pixels_are_never_finer_than_the_scans_and_sides_are_multiples_of_the_stride():
+def test_pixels_are_never_finer_than_the_scans_and_sides_are_multiples_of_the_stride() -> None:
     plan = SlicePlan.make(
         index_of(), fingerprint_of((30, 35, 50), (1.0, 1.0, 1.0), 17.0), SliceSettings(size=256), BY_16
     )
@@ -64,28 +64,28 @@ def axis_and_note(spacing, choice="auto", shape=(30, 35, 50)):
         ((0.5, 3.0, 3.0), 0, "axial: a tie"),
     ],
 )
-def test_slices_are_cut_where_voxels_are_clearly_longest_and_a_tie_is_called_one(spacing, axis, words):
+def test_slices_are_cut_where_voxels_are_clearly_longest_and_a_tie_is_called_one(spacing, axis, words) -> None:
     found, note = axis_and_note(spacing)
     assert found == axis
     assert words in note
 
 
 @pytest.mark.parametrize(("choice", "axis"), [("axial", 0), ("coronal", 1), ("sagittal", 2)])
-def test_the_user_may_choose_the_direction_of_slices(choice, axis):
+def test_the_user_may_choose_the_direction_of_slices(choice, axis) -> None:
     found, note = axis_and_note((8.0, 1.5, 1.5), choice)
     assert found == axis
     assert choice in note
 
 
 @pytest.mark.parametrize("thin", [0, 1, 2])
-def test_flat_scans_are_one_slice_however_thick_their_header_says_they_are(thin):
+def test_flat_scans_are_one_slice_however_thick_their_header_says_they_are(thin) -> None:
     shape = tuple(int(side) for side in np.insert([96, 80], thin, 1))
     found, note = axis_and_note((2.0, 2.0, 1.0), shape=shape)
     assert found == thin
     assert "every scan is one" in note
 
 
-def test_scans_that_are_cut_across_their_thick_slices_are_named():
+def test_scans_that_are_cut_across_their_thick_slices_are_named() -> None:
     usual = fingerprint_of()
     odd = Geometry((200, 10, 220), (1.5, 10.0, 1.5), (0.0, 0.0, 0.0), usual.geometries[0].direction)
     mixed = replace(usual, geometries=(*usual.geometries[:3], odd))
@@ -96,7 +96,7 @@ def test_scans_that_are_cut_across_their_thick_slices_are_named():
     )
 
 
-def test_stretch_and_whole():
+def test_stretch_and_whole() -> None:
     assert (
         SlicePlan.make(index_of(), fingerprint_of(), SliceSettings(size=64, view="stretch"), BY_16).spacing_mm is None
     )
@@ -104,7 +104,7 @@ def test_stretch_and_whole():
     assert whole.size[1] * whole.spacing_mm[1] >= 220 * 1.5
 
 
-def test_ct_is_normalised_by_the_labelled_foreground():
+def test_ct_is_normalised_by_the_labelled_foreground() -> None:
     plan = SlicePlan.make(index_of("CT"), fingerprint_of(), SliceSettings(), BY_16)
     how = plan.normalisation[0]
     assert (how.scheme, how.ct.lower, how.ct.upper) == ("ct", pytest.approx(-98), pytest.approx(298))

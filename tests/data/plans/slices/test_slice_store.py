@@ -1,5 +1,7 @@
 """Slices from the cache: what was written, in memory or memory-mapped, and no hidden label."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ CASES = [StoredCase(f"c{n}", f"p{n}", (count, 4, 6), n in (0, 2)) for n, count i
 
 
 @pytest.fixture
-def written(tmp_path):
+def written(tmp_path: Path):
     """Three cases of two channels, of which one has no label, and a slice of another has none on any pixel."""
     generator = np.random.default_rng(0)
     images = [generator.normal(size=(2, *case.shape)).astype(np.float16) for case in CASES]
@@ -29,7 +31,7 @@ def places(patches):
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_slices_are_those_that_were_written_in_the_order_that_was_asked_for(written, resident):
+def test_slices_are_those_that_were_written_in_the_order_that_was_asked_for(written, resident) -> None:
     folder, images, labels = written
     store = SliceStore(folder, CPU, resident)
     patches = store.patches[np.array([9, 0, 4, 2, 9])]
@@ -43,7 +45,7 @@ def test_slices_are_those_that_were_written_in_the_order_that_was_asked_for(writ
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_a_hidden_label_is_not_given_and_a_slice_without_any_is_unlabelled(written, resident):
+def test_a_hidden_label_is_not_given_and_a_slice_without_any_is_unlabelled(written, resident) -> None:
     store = SliceStore(written[0], CPU, resident)
     assert places(store.labelled[:]) == [(0, 0), (0, 1), (0, 2), (2, 0)]
     assert places(store.unlabelled[:]) == [(1, 0), (1, 1), (1, 2), (1, 3), (1, 4), (2, 1)]
@@ -53,7 +55,7 @@ def test_a_hidden_label_is_not_given_and_a_slice_without_any_is_unlabelled(writt
             store.labels(hidden)
 
 
-def test_where_every_case_is_labelled_all_slices_serve_as_unlabelled(tmp_path):
+def test_where_every_case_is_labelled_all_slices_serve_as_unlabelled(tmp_path: Path) -> None:
     cases = [case._replace(labelled=True) for case in CASES]
     empty = np.zeros((2, 5, 4, 6), np.float32)
     write_cache(tmp_path, cases, 2, lambda n: (empty[:, : cases[n].shape[0]], empty[0, : cases[n].shape[0]]))
@@ -61,14 +63,14 @@ def test_where_every_case_is_labelled_all_slices_serve_as_unlabelled(tmp_path):
     assert len(store.labelled) == len(store.unlabelled) == len(store.patches) == 10
 
 
-def test_no_slices_make_an_empty_batch(written):
+def test_no_slices_make_an_empty_batch(written) -> None:
     store = SliceStore(written[0], CPU)
     assert store.images(store.patches[:0]).shape == (0, 2, 4, 6)
     assert store.labels(store.patches[:0]).shape == (0, 4, 6)
     assert len(store.sampler(labelled=False, seed=0).draw(0)) == 0
 
 
-def test_the_middle_of_a_case_is_its_middle_slice(written):
+def test_the_middle_of_a_case_is_its_middle_slice(written) -> None:
     store = SliceStore(written[0], CPU)
     assert places(store.middles([1, 2, 0])) == [(1, 2), (2, 1), (0, 1)]
     assert store.patch == (1, 4, 6)

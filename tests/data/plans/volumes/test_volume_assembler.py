@@ -42,7 +42,7 @@ def keep(found):
     return decode
 
 
-def test_a_scan_of_one_patch_is_what_one_pass_says_of_it():
+def test_a_scan_of_one_patch_is_what_one_pass_says_of_it() -> None:
     plan, where = volume_plan(size=(16, 24, 16), classes=CLASSES), geometry((16, 24, 16))
     probs, found = smooth((16, 24, 16)), []
     mask = assembled(plan, where, probs, keep(found)).mask
@@ -51,14 +51,14 @@ def test_a_scan_of_one_patch_is_what_one_pass_says_of_it():
 
 
 @pytest.mark.parametrize("shape", [(16, 24, 16), (17, 24, 40), (61, 75, 33), (80, 25, 90)])
-def test_windows_of_known_probabilities_give_them_back(shape):
+def test_windows_of_known_probabilities_give_them_back(shape) -> None:
     plan, where = volume_plan(size=(16, 24, 16), view=(90, 90, 90), classes=CLASSES), geometry(shape)
     probs, found = smooth(shape), []
     assembled(plan, where, probs, keep(found))
     assert np.abs(np.concatenate(found, axis=2)[0] - probs).max() <= 2e-6
 
 
-def test_windows_that_disagree_are_weighted_by_a_bell():
+def test_windows_that_disagree_are_weighted_by_a_bell() -> None:
     plan, where = volume_plan(size=(1, 1, 16), view=(1, 1, 24), classes=CLASSES), geometry((1, 1, 24))
     found = []
     assembler = plan.assembler(where, keep(found))
@@ -74,7 +74,7 @@ def test_windows_that_disagree_are_weighted_by_a_bell():
 
 
 @pytest.mark.parametrize(("canvas", "side"), [(48, 48), (49, 48), (100, 48), (375, 64), (7, 1), (9, 2), (31, 5)])
-def test_windows_overlap_by_half_or_more_evenly_and_share_every_voxel(canvas, side):
+def test_windows_overlap_by_half_or_more_evenly_and_share_every_voxel(canvas, side) -> None:
     starts = axis_starts(canvas, side)
     assert starts[0] == 0
     assert starts[-1] == canvas - side
@@ -89,7 +89,7 @@ def test_windows_overlap_by_half_or_more_evenly_and_share_every_voxel(canvas, si
     assert np.allclose(total, 1, atol=1e-6)
 
 
-def test_probabilities_and_not_masks_come_back_to_the_grid_of_the_scan():
+def test_probabilities_and_not_masks_come_back_to_the_grid_of_the_scan() -> None:
     plan, where = volume_plan((2.0, 2.0, 2.0), (8, 8, 8), classes=("background", "a")), geometry((16, 16, 16))
     ramp = np.broadcast_to(np.linspace(0, 1, 8, dtype=np.float32), (8, 8, 8))
     found = assembled(plan, where, np.stack([1 - ramp, ramp]))
@@ -98,7 +98,7 @@ def test_probabilities_and_not_masks_come_back_to_the_grid_of_the_scan():
     assert found.mask[8, 8].tolist() == [0] * 8 + [1] * 8
 
 
-def test_no_more_is_held_than_windows_still_come_to():
+def test_no_more_is_held_than_windows_still_come_to() -> None:
     plan, where = volume_plan(size=(8, 16, 16), view=(200, 16, 16), classes=CLASSES), geometry((200, 16, 16))
     assembler, most = plan.assembler(where, largest), 0
     for start in plan.starts((200, 16, 16)):
@@ -108,14 +108,14 @@ def test_no_more_is_held_than_windows_still_come_to():
     assembler.finish()
 
 
-def test_the_order_of_windows_changes_no_more_than_rounding():
+def test_the_order_of_windows_changes_no_more_than_rounding() -> None:
     plan, where = volume_plan(size=(16, 24, 16), view=(90, 90, 90), classes=CLASSES), geometry((61, 50, 40))
     probs, found = smooth((61, 50, 40)), []
     assembled(plan, where, probs, keep(found), order=lambda n: np.random.default_rng(1).permutation(n))
     assert np.abs(np.concatenate(found, axis=2)[0] - probs).max() <= 2e-6
 
 
-def test_a_mask_without_all_windows_is_refused():
+def test_a_mask_without_all_windows_is_refused() -> None:
     plan, where = volume_plan(size=(8, 8, 8), view=(20, 8, 8)), geometry((20, 8, 8))
     assembler = plan.assembler(where, largest)
     with pytest.raises(ValueError, match="windows"):
@@ -136,7 +136,7 @@ def ball(centre, radius, side=16):
     return (distance < radius**2).astype(np.float32)
 
 
-def test_a_mask_is_cut_off_where_it_meets_a_face_beyond_which_the_scan_goes_on():
+def test_a_mask_is_cut_off_where_it_meets_a_face_beyond_which_the_scan_goes_on() -> None:
     assert not cut_off(ball((8, 8, 8), 5))
     for axis in range(3):
         for place in (0, 15):
@@ -153,5 +153,5 @@ def test_a_mask_is_cut_off_where_it_meets_a_face_beyond_which_the_scan_goes_on()
     assert not cut_off(speck)
 
 
-def test_an_assembler_is_the_plans_own():
+def test_an_assembler_is_the_plans_own() -> None:
     assert isinstance(volume_plan().assembler(geometry((16, 24, 24)), largest), VolumeAssembler)

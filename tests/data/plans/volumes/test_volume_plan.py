@@ -20,7 +20,7 @@ CLASSES = ("background", "shell", "core")
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.floats(0.3, 4))
-def test_a_canvas_that_is_large_enough_shows_all_of_a_scan_in_whole_voxels(more, source, scale):
+def test_a_canvas_that_is_large_enough_shows_all_of_a_scan_in_whole_voxels(more, source, scale) -> None:
     filled = voxels_filled(source, scale)
     along = voxel_map(filled + more - 1, source, scale)
     assert along.to_source().any(axis=1).all()
@@ -29,7 +29,7 @@ def test_a_canvas_that_is_large_enough_shows_all_of_a_scan_in_whole_voxels(more,
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 60), st.floats(0.3, 4))
-def test_a_larger_canvas_shows_the_same_voxels_and_more(canvas, more, source, scale):
+def test_a_larger_canvas_shows_the_same_voxels_and_more(canvas, more, source, scale) -> None:
     small, large = voxel_map(canvas, source, scale).to_canvas(), voxel_map(canvas + more, source, scale).to_canvas()
     filled = voxels_filled(source, scale)
     shift = next(
@@ -46,7 +46,7 @@ def test_a_larger_canvas_shows_the_same_voxels_and_more(canvas, more, source, sc
     st.tuples(st.floats(0.5, 4), st.floats(0.5, 4), st.floats(0.5, 4)),
     st.tuples(st.booleans(), st.booleans(), st.booleans()),
 )
-def test_flipped_scans_give_flipped_masks(shape, spacing, flips):
+def test_flipped_scans_give_flipped_masks(shape, spacing, flips) -> None:
     """Where a scan fills the canvas evenly on both sides; the odd voxel of a canvas lies on one side of all scans."""
     drawn = draw(shape, spacing)
     plan = volume_plan((1.0, 1.0, 1.0), (8, 8, 8), (100, 100, 100), classes=CLASSES)
@@ -58,14 +58,14 @@ def test_flipped_scans_give_flipped_masks(shape, spacing, flips):
 
 
 @pytest.mark.parametrize("classes", [1, 2])
-def test_labels_of_the_scans_own_voxels_come_back_as_they_were(classes):
+def test_labels_of_the_scans_own_voxels_come_back_as_they_were(classes) -> None:
     drawn = draw((13, 17, 22), (1.0, 1.0, 1.0))
     mask = np.minimum(drawn.mask, classes)
     plan = volume_plan(size=(16, 24, 24), view=(40, 40, 40), classes=CLASSES)
     assert np.array_equal(there_and_back(mask, drawn.geometry, plan), mask)
 
 
-def test_shares_of_classes_keep_what_hard_labels_lose_in_large_voxels():
+def test_shares_of_classes_keep_what_hard_labels_lose_in_large_voxels() -> None:
     drawn = draw((40, 44, 48), (1.0, 1.0, 1.0))
     mask = (drawn.mask > 0).astype(np.uint8)
     plan = volume_plan((2.0, 2.0, 2.0), (16, 16, 16), (30, 30, 30))
@@ -82,7 +82,7 @@ def test_shares_of_classes_keep_what_hard_labels_lose_in_large_voxels():
     assert by_shares > 0.98
 
 
-def test_turned_scans_are_taken_as_they_lie_in_their_file():
+def test_turned_scans_are_taken_as_they_lie_in_their_file() -> None:
     where = oblique((9, 22, 18))
     plain = Geometry(where.shape, where.spacing_mm, (0.0, 0.0, 0.0), IDENTITY)
     plan = volume_plan((2.0, 1.0, 1.0), (8, 16, 16), (60, 60, 60))
@@ -92,7 +92,7 @@ def test_turned_scans_are_taken_as_they_lie_in_their_file():
 
 @pytest.mark.parametrize("thin", [0, 1, 2])
 @pytest.mark.parametrize("thickness", [0.5, 1.0, 3.0, 10.0])
-def test_a_scan_of_one_slice_is_not_lost_between_voxels(thin, thickness):
+def test_a_scan_of_one_slice_is_not_lost_between_voxels(thin, thickness) -> None:
     shape, spacing = np.insert([33, 28], thin, 1), np.insert([1.0, 1.0], thin, thickness)
     drawn = draw(tuple(shape.tolist()), tuple(spacing.tolist()))
     plan = volume_plan((1.0, 1.0, 1.0), (8, 40, 40), classes=CLASSES)
@@ -100,7 +100,7 @@ def test_a_scan_of_one_slice_is_not_lost_between_voxels(thin, thickness):
     assert dice(there_and_back(drawn.mask, drawn.geometry, plan) > 0, drawn.mask > 0) > 0.99
 
 
-def test_a_constant_slope_stays_one_where_voxels_grow():
+def test_a_constant_slope_stays_one_where_voxels_grow() -> None:
     where = Geometry((40, 40, 40), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY)
     z, y, x = np.meshgrid(*[np.arange(40.0)] * 3, indexing="ij")
     canvas = volume_plan((2.0, 2.0, 2.0), (20, 20, 20)).to_canvas((z + 2 * y + 3 * x).astype(np.float32), where)
@@ -109,7 +109,7 @@ def test_a_constant_slope_stays_one_where_voxels_grow():
         assert np.allclose(np.diff(inner, axis=axis), slope, atol=1e-3)
 
 
-def test_beyond_the_scan_images_are_dark_and_labels_background():
+def test_beyond_the_scan_images_are_dark_and_labels_background() -> None:
     drawn = draw((5, 20, 20), (1.0, 1.0, 1.0))
     plan = volume_plan(size=(16, 24, 24), classes=CLASSES)
     image = plan.to_canvas(drawn.mask.astype(np.float32) + 7, drawn.geometry)
@@ -121,19 +121,19 @@ def test_beyond_the_scan_images_are_dark_and_labels_background():
     assert (labels == IGNORED).sum() == 2 * 20 * 20
 
 
-def test_canvases_are_the_scan_within_the_field_of_view_and_the_patch():
+def test_canvases_are_the_scan_within_the_field_of_view_and_the_patch() -> None:
     plan = volume_plan((1.0, 1.0, 1.0), (16, 16, 16), (32, 32, 20))
     for shape, canvas in (((8, 8, 8), (16, 16, 16)), ((20, 40, 18), (20, 32, 18)), ((99, 99, 99), (32, 32, 20))):
         assert plan.canvas_shape(Geometry(shape, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY)) == canvas
 
 
-def test_a_field_of_view_smaller_than_a_patch_is_refused():
+def test_a_field_of_view_smaller_than_a_patch_is_refused() -> None:
     plan = volume_plan(size=(16, 16, 16))
     with pytest.raises(ValidationError, match="field_of_view"):
         type(plan).model_validate({**plan.model_dump(), "field_of_view": (16, 16, 15)})
 
 
-def test_words_tell_windows_from_volumes():
+def test_words_tell_windows_from_volumes() -> None:
     one, windows = volume_plan(size=(16, 24, 24)), volume_plan(size=(16, 24, 24), view=(16, 24, 60))
     assert one.describe() == "3D volumes of 16×24×24 voxels"
     assert windows.describe() == "3D windows of 16×24×24 voxels"
