@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from fewscan.benchmarking.grid import Costs, Grid, RunSpec, make_grid
 from fewscan.data.index import read_dataset
 from fewscan.evaluation.arms import RunResult
-from fewscan.evaluation.metrics import class_metrics
+from fewscan.evaluation.metrics import Scores, class_metrics
 from fewscan.evaluation.summary import summarise
 from fewscan.io.files import write_json
 
@@ -17,20 +18,22 @@ SIDE = 12
 COSTS = Costs(90.0, 1.5, "cpu")
 
 
-def square(side) -> np.ndarray:
+def square(side: int) -> np.ndarray:
     mask = np.zeros((SIDE, SIDE), bool)
     mask[:side, :side] = True
     return mask
 
 
-def made_up_run(method, sides, labelled=3, seed=0, seconds=60.0) -> RunResult:
+def made_up_run(
+    method: str, sides: Sequence[int], labelled: int = 3, seed: int = 0, seconds: float | None = 60.0
+) -> RunResult:
     """One square of 10 × 10 as reference of both classes; `sides` are those of the prediction, per case."""
     scores = class_of_sides(sides)
     summary = summarise(scores, ("background", "RV", "LV"))
     return RunResult(method, labelled, seed, summary, seconds, 1.5, 40.0)
 
 
-def class_of_sides(sides) -> dict:
+def class_of_sides(sides: Sequence[int]) -> dict[str, dict[int, Scores]]:
     return {
         f"case_{number}": {k: class_metrics(square(side), square(10), (2.0, 2.0)) for k in (1, 2)}
         for number, side in enumerate(sides)
@@ -45,7 +48,12 @@ RUNS = [
 ]
 
 
-def grid_of(dataset: Path, settings=("a=1",), labelled=(1, 2), methods=("supervised", "action")) -> Grid:
+def grid_of(
+    dataset: Path,
+    settings: Sequence[str] = ("a=1",),
+    labelled: Sequence[int] = (1, 2),
+    methods: Sequence[str] = ("supervised", "action"),
+) -> Grid:
     """A benchmark beside the data set, two seeds of each."""
     index = read_dataset(dataset)
     grid = make_grid(

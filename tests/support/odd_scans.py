@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -59,7 +60,7 @@ class Odd:
 def nifti(
     array: np.ndarray = STORED,
     affine: np.ndarray = PLAIN,
-    kind: type = nibabel.Nifti1Image,
+    kind: type[nibabel.Nifti1Image] = nibabel.Nifti1Image,
     order: str = "<",
     qform: np.ndarray | None = None,
     q_code: int = 1,
@@ -87,7 +88,7 @@ def _put(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def plain(**options: object) -> Callable[[Path], None]:
+def plain(**options: Any) -> Callable[[Path], None]:
     return holding(nifti(**options))
 
 

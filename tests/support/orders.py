@@ -22,7 +22,9 @@ def axes_of(kind: str, seed: int) -> np.ndarray:
     }[kind]
 
 
-def stored_in(order: tuple[int, ...], signs: tuple[int, ...], array: np.ndarray, affine: np.ndarray):
+def stored_in(
+    order: tuple[int, ...], signs: tuple[int, ...], array: np.ndarray, affine: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Array (x, y, z) and affine of the same scan, stored in another order of its axes."""
     moves = np.stack((np.argsort(order), np.array(signs)[np.argsort(order)]), axis=1)
     turned = nibabel.orientations.apply_orientation(array, moves)

@@ -8,20 +8,22 @@ from html.parser import HTMLParser
 class Cells(HTMLParser):
     """The texts of all cells, and the tags that are open at the end."""
 
-    def __init__(self, page) -> None:
+    def __init__(self, page: str) -> None:
         super().__init__()
-        self.cells, self.open, self.pictures = [], [], 0
+        self.cells: list[str] = []
+        self.open: list[str] = []
+        self.pictures = 0
         self.feed(page)
 
-    def handle_starttag(self, tag, attrs) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "img":
-            self.pictures += dict(attrs)["src"].startswith("data:image/png;base64,iVBOR")
+            self.pictures += (dict(attrs)["src"] or "").startswith("data:image/png;base64,iVBOR")
         else:
             self.open.append(tag)
 
-    def handle_endtag(self, tag) -> None:
+    def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
-    def handle_data(self, data) -> None:
+    def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] in ("td", "th"):
             self.cells.append(data)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fewscan.data.plans.base import Normalisation
+from fewscan.data.plans.base import Normalisation, Shape
 from fewscan.data.plans.slices.plan import SlicePlan
 from fewscan.data.plans.volumes.plan import VolumePlan
 from fewscan.io.geometry import Geometry, Scan
@@ -29,7 +30,13 @@ TINY = (
 )
 
 
-def slice_plan(spacing=(1.0, 1.0), size=(32, 32), slice_axis=0, classes=("background", "bright"), **changes):
+def slice_plan(
+    spacing: tuple[float, float] | None = (1.0, 1.0),
+    size: tuple[int, int] = (32, 32),
+    slice_axis: int = 0,
+    classes: tuple[str, ...] = ("background", "bright"),
+    **changes: Any,
+) -> SlicePlan:
     """A plan of one channel from 0 to 1; spacing None: slices are stretched."""
     return SlicePlan(
         dataset="test",
@@ -43,7 +50,13 @@ def slice_plan(spacing=(1.0, 1.0), size=(32, 32), slice_axis=0, classes=("backgr
     )
 
 
-def volume_plan(spacing=(1.0, 1.0, 1.0), size=(16, 24, 24), view=None, classes=("background", "bright"), **changes):
+def volume_plan(
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    size: Shape = (16, 24, 24),
+    view: Shape | None = None,
+    classes: tuple[str, ...] = ("background", "bright"),
+    **changes: Any,
+) -> VolumePlan:
     """A plan of one channel from 0 to 1; view None: every canvas is one patch."""
     return VolumePlan(
         dataset="test",
@@ -61,11 +74,16 @@ def volume_plan(spacing=(1.0, 1.0, 1.0), size=(16, 24, 24), view=None, classes=(
 PLAN = slice_plan()
 
 
-def geometry(shape=(4, 20, 24), spacing=(5.0, 1.5, 1.2), origin=(1.0, -2.0, 3.0), direction=IDENTITY) -> Geometry:
+def geometry(
+    shape: Shape = (4, 20, 24),
+    spacing: tuple[float, float, float] = (5.0, 1.5, 1.2),
+    origin: tuple[float, float, float] = (1.0, -2.0, 3.0),
+    direction: tuple[float, ...] = IDENTITY,
+) -> Geometry:
     return Geometry(shape, spacing, origin, direction)
 
 
-def oblique(shape=(5, 22, 18)) -> Geometry:
+def oblique(shape: Shape = (5, 22, 18)) -> Geometry:
     """Anisotropic, turned about two axes, away from the origin."""
     a, b = 0.4, -0.3
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
@@ -75,17 +93,27 @@ def oblique(shape=(5, 22, 18)) -> Geometry:
 
 def as_stored(scan: Scan) -> np.ndarray:
     """The array in the order of axes that the scan's file has."""
-    return scan.geometry.stored.orientation.to_stored(scan.array)
+    stored = scan.geometry.stored
+    assert stored is not None
+    return stored.orientation.to_stored(scan.array)
 
 
-def disc(shape, radius=5, value=1) -> np.ndarray:
+def disc(shape: Shape, radius: float = 5, value: int = 1) -> np.ndarray:
     """A disc in the middle of every slice."""
     y, x = np.ogrid[: shape[1], : shape[2]]
     inside = (y - shape[1] / 2) ** 2 + (x - shape[2] / 2) ** 2 < radius**2
     return np.broadcast_to(inside * value, shape).astype(np.uint8)
 
 
-def make_dataset(root: Path, labelled=3, unlabelled=2, channels=1, ending=".nii.gz", where=None, **meta) -> Path:
+def make_dataset(
+    root: Path,
+    labelled: int = 3,
+    unlabelled: int = 2,
+    channels: int = 1,
+    ending: str = ".nii.gz",
+    where: Geometry | None = None,
+    **meta: object,
+) -> Path:
     """Discs in noise: case_00 ... labelled ones first; where None: four thick slices."""
     generator = np.random.default_rng(0)
     (root / "imagesTr").mkdir(parents=True)
@@ -109,7 +137,7 @@ def make_dataset(root: Path, labelled=3, unlabelled=2, channels=1, ending=".nii.
     return root
 
 
-def make_held_out(root: Path, where=None) -> Path:
+def make_held_out(root: Path, where: Geometry | None = None) -> Path:
     """Four labelled cases, the last of them held out, and two unlabelled ones."""
     make_dataset(root, labelled=4, unlabelled=2, where=where)
     names = [f"case_{i:02d}" for i in range(4)]

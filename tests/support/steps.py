@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fewscan.data import store as stores
 from fewscan.data.patches import Patches
 from fewscan.data.sampler import EpochSampler
 from fewscan.methods.action_base import ActionBaseSettings
-from fewscan.methods.base import MethodSettings, TrainingSettings
+from fewscan.methods.base import Batch, Method, MethodSettings, TrainingSettings
 from fewscan.registry import METHODS
 from fewscan.testing.methods import SIZES, TRAINING, draw_batch, make_spec
 
@@ -23,22 +25,26 @@ def make_pretraining(training: TrainingSettings) -> dict[str, dict[str, int]]:
 
 
 PRETRAINING = make_pretraining(TRAINING)
+HEIGHT, WIDTH = SIZES[0]
 
 
-def settings_for(kind, training, **settings) -> MethodSettings:
+def settings_for(kind: type[Method], training: TrainingSettings, **settings: Any) -> MethodSettings:
     """Settings of a class of methods, with pre-training where it has stages for that."""
     if issubclass(kind.Settings, ActionBaseSettings):
         settings = {"pretraining": make_pretraining(training), **settings}
     return kind.Settings(**settings)
 
 
-def build(name, size=SIZES[0], seed=0, training=TRAINING, **settings):
+def build(
+    name: str, size: tuple[int, ...] = SIZES[0], seed: int = 0, training: TrainingSettings = TRAINING, **settings: Any
+) -> Any:
+    """A method in training mode; what it has beside the interface is known to the tests alone."""
     torch.manual_seed(seed)
     kind = METHODS.find(name)
     return kind(make_spec(size, training=training), settings_for(kind, training, **settings)).train()
 
 
-def start(name, size, stage_name, **settings):
+def start(name: str, size: tuple[int, ...], stage_name: str, **settings: Any) -> tuple[Any, Batch]:
     method = build(name, size, **settings)
     stage = next(s for s in method.stages() if s.name == stage_name)
     method.start_stage(stage)
@@ -54,10 +60,10 @@ class Store(stores.Store):
         n_slices: Slices of each case; the labelled cases have six in all. None: one each.
     """
 
-    def __init__(self, unlabelled=6, broken=False, n_slices=None) -> None:
+    def __init__(self, unlabelled: int = 6, broken: bool = False, n_slices: tuple[int, ...] | None = None) -> None:
         generator = torch.Generator().manual_seed(0)
         self.device = torch.device("cpu")
-        self.patch = (1, *SIZES[0])
+        self.patch = (1, HEIGHT, WIDTH)
         self._labels = torch.randint(3, (6, *SIZES[0]), generator=generator)
         self._images = torch.randn(6 + unlabelled, 1, *SIZES[0], generator=generator)
         if broken:
@@ -65,34 +71,34 @@ class Store(stores.Store):
         n_slices = n_slices or (1,) * len(self._images)
         self._first = np.cumsum([0, *n_slices])
         self.cases = [
-            stores.StoredCase(f"case_{number:02d}", f"patient_{number:02d}", (count, *SIZES[0]), first < 6)
+            stores.StoredCase(f"case_{number:02d}", f"patient_{number:02d}", (count, HEIGHT, WIDTH), first < 6)
             for number, (first, count) in enumerate(zip(self._first, n_slices, strict=False))
         ]
         places = [(case, n, 0, 0) for case, count in enumerate(n_slices) for n in range(count)]
         self._patches = Patches(np.array(places)[:, 0], np.array(places)[:, 1:])
 
     @property
-    def patches(self):
+    def patches(self) -> Patches:
         return self._patches
 
     @property
-    def labelled(self):
+    def labelled(self) -> Patches:
         return self._patches[:6]
 
     @property
-    def unlabelled(self):
+    def unlabelled(self) -> Patches:
         return self._patches[6:] if len(self._patches) > 6 else self._patches
 
-    def _rows(self, patches):
+    def _rows(self, patches: Patches) -> Tensor:
         return torch.from_numpy(self._first[patches.case] + patches.start[:, 0])
 
-    def images(self, patches):
+    def images(self, patches: Patches) -> Tensor:
         return self._images[self._rows(patches)]
 
-    def labels(self, patches):
+    def labels(self, patches: Patches) -> Tensor:
         if not all(self.cases[case].labelled for case in patches.case):
             raise ValueError("a hidden label")
         return self._labels[self._rows(patches)]
 
-    def sampler(self, labelled, seed):
+    def sampler(self, labelled: bool, seed: int) -> EpochSampler:
         return EpochSampler(self.labelled if labelled else self.unlabelled, seed)

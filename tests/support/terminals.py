@@ -2,7 +2,7 @@
 
 import io
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from fewscan.terminal.console import Reporter
 
@@ -12,17 +12,19 @@ class Notes(Reporter):
 
     def __init__(self) -> None:
         super().__init__(quiet=True)
-        self.lines = []
+        self.lines: list[str] = []
 
-    def say(self, what) -> None:
+    def say(self, what: RenderableType) -> None:
         self.lines.append(str(what))
 
 
-def reporter_on(terminal, quiet=False, width=100):
+def reporter_on(terminal: bool, quiet: bool = False, width: int = 100) -> Reporter:
     reporter = Reporter(quiet)
     reporter._console = Console(file=io.StringIO(), force_terminal=terminal, width=width, quiet=quiet, highlight=False)
     return reporter
 
 
-def shown(reporter):
-    return reporter.console.file.getvalue()
+def shown(reporter: Reporter) -> str:
+    file = reporter.console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from fewscan.augment.mix import PseudoLabelled
 from fewscan.augment.policy import AugmentationSettings
 from fewscan.augment.targets import Target
 from fewscan.config import CheckpointSettings
+from fewscan.data.patches import Patches
 from fewscan.distributed import collectives as ranks
 from fewscan.distributed.batchnorm import synchronise
 from fewscan.engine.checkpoint import Checkpoints, Generators
@@ -24,7 +28,7 @@ from fewscan.engine.loop import average_gradients, broadcast_initial_state, fit,
 from fewscan.engine.phases import LoopSettings
 from fewscan.engine.statistics import clean_statistics
 from fewscan.errors import Interrupted
-from fewscan.methods.base import Batch, ModelSpec, TrainingSettings
+from fewscan.methods.base import Batch, ModelSpec, Stage, TrainingSettings
 from fewscan.networks.unet import UNetSettings
 from fewscan.optimiser import OptimiserSettings, make_optimiser
 from fewscan.registry import METHODS
@@ -43,7 +47,7 @@ ACTION = {"use_anco": False, **SMALL, **SURE}
 PLUS = {"queue": 600, **SMALL, "assign_every": 1, **SURE}
 
 # Everything but what is drawn: those methods are left out whose steps draw more than can be turned off.
-CASES = {
+CASES: dict[str, tuple[str, str, Mapping[str, Any]]] = {
     "supervised": ("supervised", "supervised", {}),
     "mean_teacher": ("mean_teacher", "semi", {}),
     "mean_teacher, averaged": ("mean_teacher", "semi", {"teacher_statistics": "averaged"}),
@@ -64,29 +68,29 @@ CASES = {
 class Still:
     """Views that nothing is drawn for."""
 
-    def labelled(self, images, labels, *_):
+    def labelled(self, images: Tensor, labels: Tensor, *_: object) -> tuple[Tensor, Target]:
         return images, Target(labels)
 
     weak_labelled = labelled
 
-    def weak(self, images, *_):
+    def weak(self, images: Tensor, *_: object) -> Tensor:
         return images
 
-    def strong(self, images, *_):
+    def strong(self, images: Tensor, *_: object) -> Tensor:
         return images + 0.3 * images.sin()
 
     intensity = strong
 
-    def strong_with_labels(self, weak, *_):
+    def strong_with_labels(self, weak: PseudoLabelled, *_: object) -> PseudoLabelled:
         return weak._replace(images=self.strong(weak.images))
 
 
-def every_true(masks, draws, generator: torch.Generator):
+def every_true(masks: Tensor, draws: int, generator: torch.Generator) -> Tensor:
     """In place of `draw_true`, for masks that are true in equally many places: all of them."""
     return masks.nonzero()[:, 1].reshape(len(masks), -1)
 
 
-def build(name, dropout=0.0, **settings):
+def build(name: str, dropout: float = 0.0, **settings: Any) -> Any:
     torch.manual_seed(0)
     network = UNetSettings(channels=(4, 6, 8), dropout=(dropout,) * 3)
     kind = METHODS.find(name)
@@ -94,7 +98,7 @@ def build(name, dropout=0.0, **settings):
     return kind(spec, settings_for(kind, TRAINING, **settings))
 
 
-def share_of_batch(stage):
+def share_of_batch(stage: Stage) -> Batch:
     """This rank's images; every image has its classes in other places, and equally many pixels of each."""
     generator = torch.Generator().manual_seed(3)
     n = stage.labelled
@@ -106,7 +110,7 @@ def share_of_batch(stage):
     return Batch(images[own], labels[own], unlabelled[own_unlabelled])
 
 
-def run_case(name):
+def run_case(name: str) -> dict[str, Any]:
     """Terms and gradients of the first update, the state after it and after some more."""
     method_name, stage_name, settings = CASES[name]
     method = build(method_name, **settings).double()
@@ -135,20 +139,22 @@ def run_case(name):
     return {**found, "last": method.state_dict()}
 
 
-def run_norm(precision):
+def run_norm(precision: torch.dtype) -> dict[str, Any]:
     """Output, gradients and running statistics of a batch normalisation of a large mean, in training and after it."""
     generator = torch.Generator().manual_seed(0)
     x = (100 + torch.randn(4, 3, 5, 6, generator=generator)).to(precision)
     slope = torch.randn(4, 3, 5, 6, generator=generator).to(precision)
     own = ranks.own_share(np.arange(4))
-    net = nn.Sequential(nn.BatchNorm2d(3))
-    torch.nn.init.uniform_(net[0].weight, generator=generator)
+    norm = nn.BatchNorm2d(3)
+    net = nn.Sequential(norm)
+    torch.nn.init.uniform_(norm.weight, generator=generator)
     if ranks.count() > 1:
         synchronise(net)
     x = x[own].requires_grad_()
     y = net(x)
     (y * slope[own]).sum().backward()
-    weights = ranks.sum_over_ranks(net[0].weight.grad, net[0].bias.grad)
+    gradients = [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
+    weights = ranks.sum_over_ranks(*gradients)
     return {"y": y.detach(), "x": x.grad, "weights": torch.stack(weights), **net.state_dict(), "eval": net.eval()(x)}
 
 
@@ -157,14 +163,14 @@ class SpiedStore(Store):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked = []
+        self.asked: list[list[int]] = []
 
-    def images(self, patches):
+    def images(self, patches: Patches) -> Tensor:
         self.asked.append(patches.case.tolist())
         return super().images(patches)
 
 
-def run_fit(name):
+def run_fit(name: str) -> dict[str, Any]:
     """A short training with all that is drawn; what it came to."""
     method, store = build(name, dropout=0.3, **SMALL), SpiedStore()
     if ranks.rank() > 0:
@@ -174,7 +180,7 @@ def run_fit(name):
     return {"state": method.state_dict(), "asked": store.asked, "losses": [record["loss"] for record in records]}
 
 
-def run_broken(name, folder, at):
+def run_broken(name: str, folder: Path, at: int) -> dict[str, Any]:
     """The same training, stopped after an update by a signal that the last rank alone has got, then gone on with."""
     checkpoints = Checkpoints(folder / f"{name} {at}", CheckpointSettings(every=0, minutes=0))
     stopper = Stopper(at if ranks.rank() == ranks.count() - 1 else None)
@@ -183,6 +189,7 @@ def run_broken(name, folder, at):
     except Interrupted as stop:
         ranks.largest_over_ranks(0)
         saved = checkpoints.newest(print)
+        assert saved is not None
         method = build(name, dropout=0.3, **SMALL)
         records = train(method, CONFIG, told(), checkpoints=checkpoints, resume=saved)
         losses = [record["loss"] for record in records]
@@ -190,7 +197,7 @@ def run_broken(name, folder, at):
     raise AssertionError("nothing was stopped")
 
 
-def run_phases(folder, at=None):
+def run_phases(folder: Path, at: int | None = None) -> dict[str, Any]:
     """A training of two phases, the second of which adds what is drawn; stopped if wanted, and gone on with."""
     checkpoints = Checkpoints(folder / "phases", CheckpointSettings(every=0, minutes=0))
     settings = LoopSettings.of(CONFIG)
@@ -208,7 +215,7 @@ def run_phases(folder, at=None):
     return {"state": method.state_dict(), "losses": [record["loss"] for record in records]}
 
 
-def run_clean():
+def run_clean() -> dict[str, Any]:
     """Clean statistics as the first rank has them, the others do not wait for it; all buffers afterwards."""
     method = build("action", **SMALL).double()
     store = Store()
@@ -222,9 +229,9 @@ def run_clean():
     return {"clean": found, "after": dict(method.named_buffers())}
 
 
-def main(folder) -> None:
+def main(folder: Path) -> None:
     with ranks.joined(torch.device("cpu")):
-        found = {name: run_case(name) for name in CASES}
+        found: dict[str, Any] = {name: run_case(name) for name in CASES}
         found |= {f"fit {name}": run_fit(name) for name in ("action", "action_pp")}
         found |= {f"broken {at}": run_broken("action", folder, at) for at in (2, 8)}
         found |= {f"norm {precision}": run_norm(precision) for precision in (torch.float32, torch.bfloat16)}
