@@ -3,12 +3,22 @@ import torch
 import torch.nn.functional as F
 
 from fewscan.losses.adaptive import adaptive_contrast
-from fewscan.methods import action_pp
+from fewscan.losses.sampling import class_masks, draw_true
+from fewscan.methods.semi import predict_pseudo_labels
 from fewscan.networks.blocks import resize_linear
 from fewscan.testing.methods import N_CLASSES, SIZES, step_info
 from support.steps import build, start
 
 SMALL = {"queries": 8, "keys": 4, "queue": 6, "representation": 5}
+
+
+def begin():
+    """The method at the start of stage iii without dropout, and a batch: a step is decided by its generator alone."""
+    method, batch = start("action_pp", SIZES[0], "anatomical", **SMALL)
+    for module in method.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return method, batch
 
 
 def test_terms_of_every_stage() -> None:
@@ -49,62 +59,54 @@ def test_centres_are_assigned_to_the_nearest_means_every_so_often() -> None:
     assert method.assignment.tolist() == order.tolist()
 
 
-def test_the_term_is_the_contrast_of_dense_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
+def passes_by_hand(method, batch):
+    """The student's and the teacher's pyramid with their labels in the step of `step_info()`, and its generator."""
+    generator = step_info().generator
+    images, target = method.augment.labelled(batch.images_labelled, batch.labels, generator)
+    pseudo = predict_pseudo_labels(method.teacher, method.augment.weak(batch.images_unlabelled, generator))
+    strong = method.augment.strong_with_labels(pseudo, N_CLASSES, generator)
+    _, pyramid = method.student.logits_and_pyramid(torch.cat((images, strong.images)))
+    weak, target_weak = method.augment.weak_labelled(batch.images_labelled, batch.labels, generator)
+    _, pyramid_weak = method.teacher.logits_and_pyramid(weak)
+    return ([maps[: len(images)] for maps in pyramid], target.labels), (pyramid_weak, target_weak.labels), generator
+
+
+def dense(head, pyramid):
+    """The head over whole maps: an embedding (n, e) for every pixel."""
+    joined = torch.cat([resize_linear(maps, SIZES[0]) for maps in pyramid], dim=1)
+    return head.conv_pointwise(head.conv_spatial(joined)).movedim(1, -1).flatten(0, 2).detach()
+
+
+def test_the_term_is_the_contrast_of_dense_embeddings() -> None:
     """Sampled windows through the head give what the dense head gives at those pixels; keys are the teacher's."""
-    seen = {}
-
-    def spy(queries, keys, known, centres, counted, tau, weight):
-        seen.update(queries=queries, keys=keys.clone(), known=known.clone(), centres=centres, tau=tau, weight=weight)
-        return adaptive_contrast(queries, keys, known, centres, counted, tau, weight)
-
-    drawn = []
-    draw = action_pp.draw_true
-    monkeypatch.setattr(action_pp, "adaptive_contrast", spy)
-    monkeypatch.setattr(action_pp, "draw_true", lambda *args: drawn.append(draw(*args)) or drawn[-1])
-    method, batch = start("action_pp", SIZES[0], "anatomical", **SMALL)
-    passes = {}
-    for name in ("student", "teacher"):
-        network = getattr(method, name)
-        forward = network.logits_and_pyramid
-        monkeypatch.setattr(
-            network, "logits_and_pyramid", lambda images, n=name, f=forward: passes.setdefault(n, f(images))
-        )
-    method(batch, step_info())
-    pixels_keys, pixels_queries = drawn
-    for name, head, pixels, found in (
-        ("student", method.represent, pixels_queries, seen["queries"]),
-        ("teacher", method.represent_teacher, pixels_keys, seen["keys"][:, :4]),
-    ):
-        joined = torch.cat([resize_linear(maps[:2], SIZES[0]) for maps in passes[name][1]], dim=1)
-        dense = head.conv_pointwise(head.conv_spatial(joined)).movedim(1, -1).flatten(0, 2)
-        assert torch.allclose(found, dense[pixels], atol=1e-4)
-    assert seen["known"].tolist() == [[True] * 4 + [False] * 2] * N_CLASSES
-    assert (seen["tau"], seen["weight"]) == (pytest.approx(1.0), 0.2)
-    moved = F.normalize(F.normalize(seen["queries"].detach(), dim=-1).mean(1), dim=-1)
+    method, batch = begin()
+    term = method(batch, step_info())["aaco"]
+    (pyramid, labels), (pyramid_weak, labels_weak), generator = passes_by_hand(method, batch)
+    pixels_keys = draw_true(class_masks(labels_weak, N_CLASSES), 4, generator)
+    pixels_queries = draw_true(class_masks(labels, N_CLASSES), 8, generator)
+    keys = dense(method.represent_teacher, pyramid_weak)[pixels_keys]
+    queries = dense(method.represent, pyramid)[pixels_queries]
+    assert torch.allclose(method.queue.entries, F.pad(keys, (0, 0, 0, 2)), atol=1e-4)
+    assert method.queue.known.tolist() == [[True] * 4 + [False] * 2] * N_CLASSES
+    known = counted = torch.ones(N_CLASSES, 4, dtype=torch.bool)
+    expected = adaptive_contrast(queries, keys, known, method.centres, counted[:, 0], 1.0, 0.2)
+    assert float(term.detach()) == pytest.approx(float(expected), rel=1e-4)
+    moved = F.normalize(F.normalize(queries, dim=-1).mean(1), dim=-1)
     assert torch.allclose(method.means, 0.1 * moved, atol=1e-6)
 
 
-def test_keys_are_of_their_class(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A head that sees nothing but the class: every key of the queue must be its own class's."""
-    method, batch = start("action_pp", SIZES[0], "anatomical", **SMALL)
-    calls = []
-    embed = action_pp._embed
-
-    def spy(head, pyramid, labels, n_classes, pixels, generator: torch.Generator):
-        calls.append(labels)
-        one_hot = F.one_hot(labels, n_classes).movedim(-1, 1).float()
-        del head, pyramid
-        return embed(Centre(), [one_hot], labels, n_classes, pixels, generator)
-
-    class Centre:
-        def embed(self, windows):
-            return F.pad(windows[..., 4, :], (0, 2))
-
-    monkeypatch.setattr(action_pp, "_embed", spy)
+def test_keys_are_of_their_class() -> None:
+    method, batch = begin()
     method(batch, step_info())
-    assert len(calls) == 2
+    _, (pyramid, labels), _ = passes_by_hand(method, batch)
+    embeddings = dense(method.represent_teacher, pyramid)
     for c in range(N_CLASSES):
-        assert method.queue.entries[c, :4].argmax(-1).tolist() == [c] * 4
+        to_class, to_others = (
+            (method.queue.entries[c, :4, None] - embeddings[mask]).norm(dim=-1).amin(1)
+            for mask in (labels.flatten() == c, labels.flatten() != c)
+        )
+        assert (to_class < 1e-5).all()
+        assert (to_others > to_class).all()
 
 
 def test_an_absent_class_keeps_its_mean_and_its_keys() -> None:

@@ -1,4 +1,4 @@
-"""What is essential to each of the rivals, against a version by hand."""
+"""What is essential to each of the rivals, against a version by hand that draws as the step does."""
 
 import math
 
@@ -6,36 +6,50 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from fewscan.augment.mix import fixed_box_mask
+from fewscan.augment.random import beta
 from fewscan.losses.consistency import mutual_consistency, pyramid_consistency
 from fewscan.losses.segmentation import soft_dice, supervised_loss
-from fewscan.methods import bcp, cct, fixmatch, ict, mc_net, mean_teacher, ua_mt, unimatch, urpc
 from fewscan.methods.semi import predict_pseudo_labels
+from fewscan.networks.modes import evaluating, labelling
 from fewscan.testing.methods import N_CLASSES, SIZES, step_info
 from support.steps import build, start
 
 SIZE = SIZES[0]
 
 
-class Spy:
-    """Calls a function and remembers what it was given and gave."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, where, name) -> None:
-        self.function = getattr(where, name)
-        self.calls = []
-        monkeypatch.setattr(where, name, self)
-
-    def __call__(self, *args, **kwargs):
-        result = self.function(*args, **kwargs)
-        self.calls.append((args, result))
-        return result
-
-
 def begin(name, stage="semi", **settings):
-    return start(name, SIZE, stage, **settings)
+    """A method without dropout at the start of a stage, and a batch: a step is decided by its generator alone."""
+    method, batch = start(name, SIZE, stage, **settings)
+    for module in method.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return method, batch
+
+
+def value(term):
+    return float(term.detach())
 
 
 def values(terms):
-    return {name: float(term.detach()) for name, term in terms.items()}
+    return {name: value(term) for name, term in terms.items()}
+
+
+def by_hand(method, batch):
+    """The labelled images and labels of the step of `step_info()`, and the generator as it is after them."""
+    generator = step_info().generator
+    images, target = method.augment.labelled(batch.images_labelled, batch.labels, generator)
+    return images, target.labels, generator
+
+
+def together(network, *groups):
+    """Logits of several groups of images, normalised as one batch."""
+    return network(torch.cat(groups)).split([len(group) for group in groups])
+
+
+def mean_square(probs, targets):
+    pairs = zip(probs.flatten().tolist(), targets.flatten().tolist(), strict=True)
+    return sum((p - q) ** 2 for p, q in pairs) / probs.numel()
 
 
 @pytest.mark.parametrize("name", ["entropy", "mean_teacher", "ua_mt", "ict", "cct", "cps", "urpc", "mc_net"])
@@ -73,81 +87,88 @@ def test_entropy_falls_when_it_alone_is_trained() -> None:
     assert readings[-1] < readings[0] <= 1
 
 
-def test_mean_teacher_compares_the_strong_view_with_the_teachers_weak_one_pixel_by_pixel(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_mean_teacher_compares_the_strong_view_with_the_teachers_weak_one_pixel_by_pixel() -> None:
     method, batch = begin("mean_teacher")
-    mse = Spy(monkeypatch, mean_teacher, "probability_mse")
-    joint = Spy(monkeypatch, mean_teacher, "joint_logits")
-    term = values(method(batch, step_info()))["unsup"]
-    (probs, targets), _ = mse.calls[0]
-    assert probs.requires_grad
-    assert not targets.requires_grad
-    generator = step_info().generator
-    method.augment.labelled(batch.images_labelled, batch.labels, generator)
+    terms = method(batch, step_info())
+    images, labels, generator = by_hand(method, batch)
     weak = method.augment.weak(batch.images_unlabelled, generator)
-    assert torch.allclose(targets, method.teacher(weak).softmax(1), atol=1e-6)
-    assert torch.equal(joint.calls[0][0][2], method.augment.intensity(weak, generator))
-    slow = sum((p - q) ** 2 for p, q in zip(probs.flatten().tolist(), targets.flatten().tolist(), strict=True))
-    assert term == pytest.approx(slow / probs.numel(), rel=1e-4)
+    logits, strong = together(method.student, images, method.augment.intensity(weak, generator))
+    expected = mean_square(strong.softmax(1), method.teacher(weak).softmax(1))
+    supervised = value(supervised_loss(logits, labels))
+    assert values(terms) == pytest.approx({"sup": supervised, "unsup": expected}, rel=1e-4)
+    terms["unsup"].backward()
+    assert all(weight.grad is None for weight in method.teacher.parameters())
 
 
-def test_uncertainty_is_the_entropy_of_the_mean_of_noisy_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    method, batch = begin("ua_mt", passes=3, noise=0.1)
-    passes = Spy(monkeypatch, method, "teacher_probs")
-    found = method.uncertainty(batch.images_unlabelled, step_info().generator)
-    assert len(passes.calls) == 3
-    noises = [args[0] - batch.images_unlabelled for args, _ in passes.calls]
-    assert all(0 < noise.abs().max() <= 0.2 + 1e-6 for noise in noises)
-    assert not torch.equal(noises[0], noises[1])
-    mean = torch.stack([probs for _, probs in passes.calls]).mean(0)
+def doubting(**settings):
+    """A teacher that is sure of some pixels: fresh weights doubt all of them alike."""
+    method, batch = begin("ua_mt", **settings)
+    with torch.no_grad():
+        method.teacher.classifier.weight.mul_(100)
+    return method, batch
+
+
+def test_uncertainty_is_the_entropy_of_the_mean_of_noisy_passes() -> None:
+    method, batch = doubting(passes=3, noise=0.1)
+    images = batch.images_unlabelled
+    found = method.uncertainty(images, step_info().generator)
+    generator = step_info().generator
+    with evaluating(method.teacher):
+        noises = [0.1 * torch.randn(images.shape, generator=generator).clamp(-2, 2) for _ in range(3)]
+        mean = torch.stack([method.teacher(images + noise).softmax(1) for noise in noises]).mean(0)
     assert torch.allclose(found, -(mean * mean.log()).sum(1), atol=1e-5)
 
 
 def test_dropout_is_on_in_the_passes_that_estimate_uncertainty_alone() -> None:
-    method, batch = begin("ua_mt", passes=1, noise=0.0)
+    method, batch = start("ua_mt", SIZE, "semi", passes=1, noise=0.0)
     first, second = (method.uncertainty(batch.images_unlabelled, step_info().generator) for _ in range(2))
     assert not torch.equal(first, second)
     assert torch.equal(method.teacher_probs(batch.images_unlabelled), method.teacher_probs(batch.images_unlabelled))
 
 
-def test_uncertain_pixels_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    method, batch = begin("ua_mt")
-    mse = Spy(monkeypatch, ua_mt, "probability_mse")
-    doubt = torch.linspace(0, math.log(N_CLASSES), 2 * SIZE[0] * SIZE[1]).reshape(2, *SIZE)
-    monkeypatch.setattr(method, "uncertainty", lambda *_: doubt)
+def test_uncertain_pixels_do_not_count() -> None:
+    method, batch = doubting()
     term = values(method(batch, step_info()))["unsup"]
-    (probs, targets, weights), _ = mse.calls[0]
+    # Another one, whose running statistics no step has moved.
+    method, batch = doubting()
+    images, _, generator = by_hand(method, batch)
+    weak = method.augment.weak(batch.images_unlabelled, generator)
+    _, strong = together(method.student, images, method.augment.intensity(weak, generator))
     limit = (0.75 + 0.25 * math.exp(-5)) * math.log(N_CLASSES)
-    assert torch.equal(weights.bool(), doubt < limit)
-    squares = (probs - targets).square().mean(1)
-    assert term == pytest.approx(float(squares[doubt < limit].mean().detach()), rel=1e-5)
+    sure = method.uncertainty(weak, generator) < limit
+    assert 0.1 < sure.float().mean() < 0.9
+    squares = (strong.softmax(1) - method.teacher(weak).softmax(1)).square().mean(1)
+    assert term == pytest.approx(value(squares[sure].mean()), rel=1e-4)
     assert method.threshold(step_info(10)) == pytest.approx(math.log(N_CLASSES))
 
 
-def test_ict_mixes_images_and_predictions_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    method, batch = begin("ict")
-    shares = torch.tensor([0.3, 0.8])
-    monkeypatch.setattr(ict, "beta", lambda *_: shares)
-    joint = Spy(monkeypatch, ict, "joint_logits")
-    mse = Spy(monkeypatch, ict, "probability_mse")
-    teacher = Spy(monkeypatch, method, "teacher_probs")
-    method(batch, step_info())
-    ((weak,), probs) = teacher.calls[0]
-    mixed, targets = joint.calls[0][0][2], mse.calls[0][0][1]
-    for i, share in enumerate(shares):
-        assert torch.allclose(mixed[i], share * weak[i] + (1 - share) * weak[1 - i], atol=1e-6)
-        assert torch.allclose(targets[i], share * probs[i] + (1 - share) * probs[1 - i], atol=1e-6)
-    assert torch.allclose(targets.sum(1), torch.ones(2, *SIZE), atol=1e-5)
+def test_ict_mixes_images_and_predictions_alike() -> None:
+    method, batch = begin("ict", alpha=2.0)
+    term = values(method(batch, step_info()))["unsup"]
+    images, _, generator = by_hand(method, batch)
+    weak = method.augment.weak(batch.images_unlabelled, generator)
+    shares = beta(2.0, 2, generator).tolist()
+    assert all(0.05 < share < 0.95 for share in shares)
+    probs = method.teacher(weak).softmax(1)
+    mixed, targets = (
+        torch.stack([share * values[i] + (1 - share) * values[1 - i] for i, share in enumerate(shares)])
+        for values in (weak, probs)
+    )
+    _, logits = together(method.student, images, mixed)
+    assert term == pytest.approx(mean_square(logits.softmax(1), targets), rel=1e-4)
 
 
-def test_cct_pulls_auxiliary_decoders_to_the_main_one_which_is_not_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cct_pulls_auxiliary_decoders_to_the_main_one_which_is_not_moved() -> None:
     method, batch = begin("cct")
-    mse = Spy(monkeypatch, cct, "probability_mse")
     terms = method(batch, step_info())
-    assert len(mse.calls) == 3
-    mean = sum(float((p - q).square().mean().detach()) for (p, q), _ in mse.calls) / 3
-    assert values(terms)["unsup"] == pytest.approx(mean, rel=1e-5)
+    images, _, generator = by_hand(method, batch)
+    levels = method.student.encode(torch.cat((images, method.augment.weak(batch.images_unlabelled, generator))))
+    targets = method.student.decode(levels)[0][len(images) :].softmax(1)
+    perturbed = method.perturb([maps[len(images) :] for maps in levels], generator)
+    assert len(method.auxiliary) == 3
+    others = [decoder(maps).softmax(1) for decoder, maps in zip(method.auxiliary, perturbed, strict=True)]
+    mean = sum(mean_square(probs, targets) for probs in others) / 3
+    assert values(terms)["unsup"] == pytest.approx(mean, rel=1e-4)
     terms["unsup"].backward()
     assert all(p.grad is None for p in (*method.student.decoder.parameters(), *method.student.classifier.parameters()))
     assert all(p.grad is not None for p in method.student.encoder.parameters())
@@ -170,15 +191,10 @@ def test_cps_teaches_each_network_by_the_others_pseudo_labels() -> None:
     method, batch = begin("cps")
     assert list(method.networks()) == ["student", "second"]
     assert not torch.equal(method.student.classifier.weight, method.second.classifier.weight)
-    for network in (method.student, method.second):
-        for module in network.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
     term = method(batch, step_info())["unsup"]
-    generator = step_info().generator
-    images, _ = method.augment.labelled(batch.images_labelled, batch.labels, generator)
-    together = torch.cat((images, method.strong_view(batch.images_unlabelled, generator)))
-    first, second = (network(together)[len(images) :] for network in (method.student, method.second))
+    images, _, generator = by_hand(method, batch)
+    strong = method.strong_view(batch.images_unlabelled, generator)
+    first, second = (together(network, images, strong)[1] for network in (method.student, method.second))
     by_second, by_first = F.cross_entropy(first, second.argmax(1)), F.cross_entropy(second, first.argmax(1))
     assert values({"x": term}) == pytest.approx(values({"x": by_second + by_first}), rel=1e-5)
     for network, own in ((method.student, by_second), (method.second, by_first)):
@@ -187,39 +203,52 @@ def test_cps_teaches_each_network_by_the_others_pseudo_labels() -> None:
         assert torch.allclose(torch.autograd.grad(term, weights, retain_graph=True)[0], expected, atol=1e-5)
 
 
-def test_urpc_has_a_prediction_for_every_level_and_exports_the_finest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_urpc_has_a_prediction_for_every_level_and_exports_the_finest() -> None:
     method, batch = begin("urpc")
-    spy = Spy(monkeypatch, urpc, "pyramid_consistency")
-    sups = Spy(monkeypatch, urpc, "supervised_loss")
     terms = values(method(batch, step_info()))
-    levels = spy.calls[0][0][0]
-    assert [p.shape for p in levels] == [(2, N_CLASSES, *SIZE)] * 2  # Three levels, the bottleneck does not predict.
-    assert terms["unsup"] == pytest.approx(float(pyramid_consistency(levels).detach()), rel=1e-5)
-    assert terms["sup"] == pytest.approx(sum(float(r.detach()) for _, r in sups.calls) / len(levels), rel=1e-5)
+    images, labels, generator = by_hand(method, batch)
+    strong = method.strong_view(batch.images_unlabelled, generator)
+    finest, pyramid = method.student.logits_and_pyramid(torch.cat((images, strong)))
+    # Three levels, of which the bottleneck does not predict.
+    assert len(pyramid) == 3
+    levels = [finest, *method.coarser(pyramid[1:2], SIZE)]
+    assert len(levels) == 2
+    probs = [logits[len(images) :].softmax(1) for logits in levels]
+    assert terms["unsup"] == pytest.approx(value(pyramid_consistency(probs)), rel=1e-4)
+    taught = [value(supervised_loss(logits[: len(images)], labels)) for logits in levels]
+    assert terms["sup"] == pytest.approx(sum(taught) / 2, rel=1e-4)
     assert list(method.networks()) == ["student"]
 
 
-def test_mc_net_has_decoders_that_upsample_differently_on_one_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mc_net_has_decoders_that_upsample_differently_on_one_encoder() -> None:
     method, batch = begin("mc_net")
     assert [d.decoder[0].upsampling for d in method.others] == ["transposed", "nearest"]
     assert len(build("mc_net", decoders=2).others) == 1
-    spy = Spy(monkeypatch, mc_net, "mutual_consistency")
-    encode = Spy(monkeypatch, method.student, "encode")
     terms = values(method(batch, step_info()))
-    assert len(encode.calls) == 1
-    probs = spy.calls[0][0][0]
-    assert [p.shape[0] for p in probs] == [4] * 3  # Labelled and unlabelled.
-    assert terms["unsup"] == pytest.approx(float(mutual_consistency(probs, 0.1).detach()), rel=1e-5)
+    passes = [module.num_batches_tracked for module in method.student.encoder.modules() if hasattr(module, "momentum")]
+    assert passes == [1] * len(passes) != []
+    images, labels, generator = by_hand(method, batch)
+    strong = method.strong_view(batch.images_unlabelled, generator)
+    levels = method.student.encode(torch.cat((images, strong)))
+    outputs = [method.student.decode(levels)[0], *(decoder(levels) for decoder in method.others)]
+    expected = mutual_consistency([logits.softmax(1) for logits in outputs], 0.1)
+    assert terms["unsup"] == pytest.approx(value(expected), rel=1e-4)
+    taught = [value(supervised_loss(logits[: len(images)], labels)) for logits in outputs]
+    assert terms["sup"] == pytest.approx(sum(taught) / 3, rel=1e-4)
 
 
-def test_fixmatch_learns_from_its_own_sure_pseudo_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fixmatch_learns_from_its_own_sure_pseudo_labels() -> None:
     method, batch = begin("fixmatch", confident_from=0.4)
-    spy = Spy(monkeypatch, fixmatch, "masked_pseudo_loss")
     term = values(method(batch, step_info()))["unsup"]
-    (logits, labels, confidence, threshold), _ = spy.calls[0]
-    losses = F.cross_entropy(logits, labels, reduction="none")
-    assert threshold == 0.4
-    assert term == pytest.approx(float((losses * (confidence >= 0.4)).sum().detach()) / losses.numel(), rel=1e-5)
+    images, _, generator = by_hand(method, batch)
+    with labelling(method.student):
+        pseudo = predict_pseudo_labels(method.student, method.augment.weak(batch.images_unlabelled, generator))
+    strong = method.augment.strong_with_labels(pseudo, N_CLASSES, generator)
+    _, logits = together(method.student, images, strong.images)
+    losses = F.cross_entropy(logits, strong.labels, reduction="none")
+    sure = strong.confidence >= 0.4
+    assert 0.1 < sure.float().mean() < 0.9
+    assert term == pytest.approx(value((losses * sure).sum()) / losses.numel(), rel=1e-4)
     nothing, batch = begin("fixmatch", confident_from=1.0)
     assert values(nothing(batch, step_info()))["unsup"] == 0
     assert list(method.networks()) == ["student"]
@@ -235,23 +264,31 @@ def test_pseudo_labels_are_the_networks_argmax_and_largest_probability() -> None
     assert not pseudo.confidence.requires_grad
 
 
-def test_unimatch_has_two_strong_streams_and_one_of_dropped_features(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unimatch_has_two_strong_streams_and_one_of_dropped_features() -> None:
     method, batch = begin("unimatch", confident_from=0.4)
-    spy = Spy(monkeypatch, unimatch, "confident_dice")
     terms = values(method(batch, step_info()))
-    (first, second, feature) = [args for args, _ in spy.calls]
-    assert not torch.equal(first[0], second[0])
-    dice = [float(soft_dice(a[0], a[1], (a[2] >= 0.4).float()).detach()) for a in (first, second, feature)]
-    assert terms["unsup"] == pytest.approx(sum(dice[:2]) / 2, rel=1e-5)
-    assert terms["feature"] == pytest.approx(dice[2], rel=1e-5)
+    images, _, generator = by_hand(method, batch)
+    with labelling(method.student):
+        weak = predict_pseudo_labels(method.student, method.augment.weak(batch.images_unlabelled, generator))
+    views = [method.augment.strong_with_labels(weak, N_CLASSES, generator) for _ in range(2)]
+    assert not torch.equal(views[0].images, views[1].images)
+    _, *streams = together(method.student, images, *(view.images for view in views))
+    dropped = method.dropped_logits(weak.images, generator)
+    dice = [
+        value(soft_dice(logits, view.labels, (view.confidence >= 0.4).float()))
+        for logits, view in zip((*streams, dropped), (*views, weak), strict=True)
+    ]
+    assert terms["unsup"] == pytest.approx(sum(dice[:2]) / 2, rel=1e-4)
+    assert terms["feature"] == pytest.approx(dice[2], rel=1e-4)
+
+
+def test_unimatch_drops_channels_of_features() -> None:
+    method, batch = begin("unimatch")
     images = batch.images_unlabelled
-    for module in method.student.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    plain = build("unimatch", channel_dropout=0.0)
-    plain.student = method.student
     dropped, again = (method.dropped_logits(images, step_info(seed=s).generator) for s in (1, 2))
     assert not torch.equal(dropped, again)
+    plain = build("unimatch", channel_dropout=0.0)
+    plain.student = method.student
     assert torch.equal(plain.dropped_logits(images, step_info().generator), method.student(images))
 
 
@@ -261,41 +298,35 @@ def test_bcp_splits_the_updates_between_its_stages() -> None:
     assert lengths == {"copy_paste": round(0.25 * 6), "self_training": 6 - round(0.25 * 6)}
 
 
-def test_bcp_pastes_labelled_boxes_into_their_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+def where(box, inside, outside):
+    return torch.where(box[:, None], inside, outside)
+
+
+def test_bcp_pastes_labelled_boxes_into_their_neighbours() -> None:
     method, batch = begin("bcp", "copy_paste")
-    spy = Spy(monkeypatch, bcp, "pasted_loss")
-    student = Spy(monkeypatch, method.student, "forward")
     term = values(method(batch, step_info()))["copy_paste"]
-    images, (labels, _) = method.augment.labelled(batch.images_labelled, batch.labels, step_info().generator)
-    (logits, own, other, box, *weights), _ = spy.calls[0]
-    assert torch.equal(own, labels)
-    assert torch.equal(other, labels[[1, 0]])
-    seen = student.calls[0][0][0]
-    assert torch.equal(seen.movedim(1, -1)[~box], images.movedim(1, -1)[~box])
-    assert torch.equal(seen.movedim(1, -1)[box], images[[1, 0]].movedim(1, -1)[box])
-    assert weights == [1.0, 1.0]
-    parts = supervised_loss(logits, own, (~box).float()) + supervised_loss(logits, other, box.float())
-    assert term == pytest.approx(float(parts.detach()), rel=1e-5)
+    images, labels, generator = by_hand(method, batch)
+    box = fixed_box_mask(2, SIZE, 2 / 3, generator)
+    logits = method.student(where(box, images[[1, 0]], images))
+    parts = supervised_loss(logits, labels, (~box).float()) + supervised_loss(logits, labels[[1, 0]], box.float())
+    assert term == pytest.approx(value(parts), rel=1e-4)
 
 
-def test_bcp_pastes_both_ways_and_weighs_pseudo_labels_by_half(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bcp_pastes_both_ways_and_weighs_pseudo_labels_by_half() -> None:
     method, batch = begin("bcp", "self_training")
-    spy = Spy(monkeypatch, bcp, "pasted_loss")
-    joint = Spy(monkeypatch, bcp, "joint_logits")
-    teacher = Spy(monkeypatch, bcp, "predict_pseudo_labels")
-    assert set(method(batch, step_info())) == {"inward", "outward"}
-    images, (labels, _) = method.augment.labelled(batch.images_labelled, batch.labels, step_info().generator)
-    taught = teacher.calls[0][1]
-    (_, pseudo, true, box, alpha, one), _ = spy.calls[0]
-    (_, true_out, pseudo_out, box_out, one_out, alpha_out), _ = spy.calls[1]
-    assert torch.equal(box, box_out)
-    assert (alpha, one, one_out, alpha_out) == (0.5, 1.0, 1.0, 0.5)
-    assert all(torch.equal(found, labels) for found in (true, true_out))
-    assert all(torch.equal(found, taught.labels) for found in (pseudo, pseudo_out))
-    _, inward, outward = joint.calls[0][0]
-    assert torch.equal(outward.movedim(1, -1)[~box], images.movedim(1, -1)[~box])
-    assert torch.equal(inward.movedim(1, -1)[box], images.movedim(1, -1)[box])
-    assert not torch.isin(inward.movedim(1, -1)[~box], images).any()
+    terms = values(method(batch, step_info()))
+    images, labels, generator = by_hand(method, batch)
+    weak = method.augment.weak(batch.images_unlabelled, generator)
+    pseudo = predict_pseudo_labels(method.teacher, weak).labels
+    strong = method.augment.intensity(weak, generator)
+    box = fixed_box_mask(2, SIZE, 2 / 3, generator)
+    inward, outward = together(method.student, where(box, images, strong), where(box, strong, images))
+    inside, outside = box.float(), (~box).float()
+    expected = {
+        "inward": supervised_loss(inward, labels, inside) + 0.5 * supervised_loss(inward, pseudo, outside),
+        "outward": supervised_loss(outward, labels, outside) + 0.5 * supervised_loss(outward, pseudo, inside),
+    }
+    assert terms == pytest.approx(values(expected), rel=1e-4)
 
 
 def test_bcp_pairs_batches_of_unequal_sizes() -> None:
