@@ -1,6 +1,7 @@
 import ast
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -232,7 +233,7 @@ class Deeper(SlicePlan):
 
 
 @pytest.fixture
-def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The name of a module in the current folder; forgotten afterwards."""
     name = f"outside_{tmp_path.name}"
     (tmp_path / f"{name}.py").write_text(OUTSIDE)
@@ -246,7 +247,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_network_from_outside_has_its_own_settings_in_any_recipe(outside, recipe) -> None:
+def test_a_network_from_outside_has_its_own_settings_in_any_recipe(outside: str, recipe) -> None:
     config = load_config(recipe, ["network.width=4", f"network.kind={outside}:Own"])
     assert config.network.model_dump() == {"kind": f"{outside}:Own", "width": 4}
     assert config.network.stride == 3
@@ -258,7 +259,7 @@ def test_a_network_from_outside_has_its_own_settings_in_any_recipe(outside, reci
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_plan_from_outside_has_its_own_settings_and_those_that_it_inherits(outside, recipe) -> None:
+def test_a_plan_from_outside_has_its_own_settings_and_those_that_it_inherits(outside: str, recipe) -> None:
     usual = load_config(recipe).plan.model_dump()
     deep = load_config(recipe, ["plan.depth=4", f"plan.kind={outside}:Deep"])
     shared = {"kind": f"{outside}:Deep", "normalisation": usual["normalisation"], "depth": 4}
@@ -272,7 +273,7 @@ def test_a_plan_from_outside_has_its_own_settings_and_those_that_it_inherits(out
         load_config(recipe, [f"plan.kind={outside}:Deep", "plan.size=64"])
 
 
-def test_a_method_from_outside_has_a_section_of_its_name(outside) -> None:
+def test_a_method_from_outside_has_a_section_of_its_name(outside: str) -> None:
     name = f"{outside}:Mine"
     config = load_config("quick", [f"methods.{name}.momentum=0.5"], method=name)
     assert config.method_settings().momentum == 0.5
@@ -284,7 +285,7 @@ def test_a_method_from_outside_has_a_section_of_its_name(outside) -> None:
         load_config("quick", ["methods." + f"{outside}:Mime.momentum=0.5"])
 
 
-def test_settings_that_are_only_read_import_nothing(outside) -> None:
+def test_settings_that_are_only_read_import_nothing(outside: str) -> None:
     saved = yaml.safe_load(load_config("quick").to_yaml())
     for section, name in (("network", "Own"), ("plan", "Deep")):
         with pytest.raises(ConfigError, match="not known in this process"):

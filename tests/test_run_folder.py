@@ -25,7 +25,7 @@ def test_a_folder_that_is_not_there_and_an_empty_one_are_new(tmp_path: Path) -> 
     assert RunFolder(tmp_path / "nowhere").state == RunFolder(tmp_path).state == "new"
 
 
-def test_a_run_begins_when_all_that_it_is_made_from_is_written(run) -> None:
+def test_a_run_begins_when_all_that_it_is_made_from_is_written(run: RunFolder) -> None:
     for path in run.facts[:-1]:
         leave(path)
         assert run.state == "new"
@@ -33,14 +33,14 @@ def test_a_run_begins_when_all_that_it_is_made_from_is_written(run) -> None:
     assert run.state == "unfinished"
 
 
-def test_a_run_with_checkpoints_is_unfinished_whatever_else_is_there(run) -> None:
+def test_a_run_with_checkpoints_is_unfinished_whatever_else_is_there(run: RunFolder) -> None:
     leave(run.config, run.checkpoints / "000000040.ckpt", run.checkpoints / "000000120.ckpt")
     assert (run.state, run.updates_done) == ("unfinished", 120)
     leave(run.weights, run.card)
     assert run.state == "unfinished"
 
 
-def test_a_run_is_finished_with_its_model_and_without_checkpoints(run) -> None:
+def test_a_run_is_finished_with_its_model_and_without_checkpoints(run: RunFolder) -> None:
     leave(*run.facts, run.weights, run.card)
     assert (run.state, run.updates_done) == ("finished", 0)
     for needed in (run.weights, run.card):
@@ -51,7 +51,7 @@ def test_a_run_is_finished_with_its_model_and_without_checkpoints(run) -> None:
     assert run.state == "new"
 
 
-def test_all_files_lie_in_the_folder_under_names_of_their_own(run) -> None:
+def test_all_files_lie_in_the_folder_under_names_of_their_own(run: RunFolder) -> None:
     names = [name for name, member in vars(RunFolder).items() if isinstance(member, property)]
     found = [getattr(run, name) for name in names if name not in ("state", "updates_done", "facts")]
     paths = [getattr(place, "path", place) for place in found]
@@ -59,7 +59,7 @@ def test_all_files_lie_in_the_folder_under_names_of_their_own(run) -> None:
     assert len(set(paths)) == len(paths) > 20
 
 
-def test_a_mask_has_the_ending_of_its_scan_and_held_out_masks_have_one(run, tmp_path: Path) -> None:
+def test_a_mask_has_the_ending_of_its_scan_and_held_out_masks_have_one(run: RunFolder, tmp_path: Path) -> None:
     case = Case("heart", (tmp_path / "heart_0000.nrrd",), None, "heart")
     folder = PredictionFolder(tmp_path / "out")
     assert folder.mask(case) == tmp_path / "out" / "heart.nrrd"

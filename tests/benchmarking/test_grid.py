@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from fewscan.io.files import write_json
 from support.grids import grid_of, pretend
 
 
-def test_every_combination_once_and_one_seed_after_the_other(dataset) -> None:
+def test_every_combination_once_and_one_seed_after_the_other(dataset: Path) -> None:
     grid = grid_of(dataset)
     assert [spec.name for spec in grid.specs] == [
         *("supervised-01-s0", "action-01-s0", "supervised-02-s0", "action-02-s0"),
@@ -24,7 +25,7 @@ def test_every_combination_once_and_one_seed_after_the_other(dataset) -> None:
     assert arguments[arguments.index("--cache") + 1] == str(grid.output / "cache" / "01")
 
 
-def test_a_variant_is_trained_as_its_method_with_its_settings(dataset) -> None:
+def test_a_variant_is_trained_as_its_method_with_its_settings(dataset: Path) -> None:
     variant = parse_variant("no_anco=action,methods.action.use_anco=false,c=[1]")
     grid = make_grid(
         read_dataset(dataset),
@@ -48,7 +49,7 @@ def test_a_variant_is_trained_as_its_method_with_its_settings(dataset) -> None:
     assert grid.request(changed)["method"] == "action"
 
 
-def test_a_method_from_outside_has_a_folder_without_a_colon(dataset) -> None:
+def test_a_method_from_outside_has_a_folder_without_a_colon(dataset: Path) -> None:
     name = "pack.module:Mine"
     variant = parse_variant(f"loud={name},methods.{name}.momentum=0.5")
     assert (variant.method, variant.settings) == (name, (f"methods.{name}.momentum=0.5",))
@@ -70,7 +71,7 @@ def test_a_variant_that_cannot_be_understood_is_refused(text) -> None:
         parse_variant(text)
 
 
-def test_two_rows_of_one_name_are_refused(dataset) -> None:
+def test_two_rows_of_one_name_are_refused(dataset: Path) -> None:
     variants = [parse_variant("action=action,a=2")]
     with pytest.raises(ConfigError, match="another name"):
         make_grid(
@@ -86,7 +87,7 @@ def test_two_rows_of_one_name_are_refused(dataset) -> None:
         )
 
 
-def test_finished_is_what_has_its_record_its_model_and_its_scores(dataset) -> None:
+def test_finished_is_what_has_its_record_its_model_and_its_scores(dataset: Path) -> None:
     grid = grid_of(dataset)
     spec = grid.specs[0]
     run = grid.folder(spec)
@@ -104,7 +105,7 @@ def test_finished_is_what_has_its_record_its_model_and_its_scores(dataset) -> No
     assert grid.done() == [spec]
 
 
-def test_a_run_of_something_else_is_refused_and_left_alone(dataset) -> None:
+def test_a_run_of_something_else_is_refused_and_left_alone(dataset: Path) -> None:
     grid = grid_of(dataset)
     pretend(grid, grid.specs[0])
     with pytest.raises(ConfigError, match=r"settings \['a=1'\] instead of \['a=2'\]\. Choose another folder"):
@@ -117,7 +118,7 @@ def test_a_run_of_something_else_is_refused_and_left_alone(dataset) -> None:
     assert grid.folder(grid.specs[0]).record.is_file()
 
 
-def test_what_cannot_be_scored_is_refused(dataset) -> None:
+def test_what_cannot_be_scored_is_refused(dataset: Path) -> None:
     (dataset / "labelsTr" / "case_04.nii.gz").unlink()
     with pytest.raises(DataError, match=r"test cases without a label: case_04\. Add their labels"):
         grid_of(dataset)
@@ -128,7 +129,7 @@ def test_what_cannot_be_scored_is_refused(dataset) -> None:
         grid_of(dataset, labelled=())
 
 
-def test_without_validation_cases_no_validation_is_wanted(dataset) -> None:
+def test_without_validation_cases_no_validation_is_wanted(dataset: Path) -> None:
     names = [f"case_{i:02d}" for i in range(5)]
     write_json(dataset / "splits.json", {"train": names[:3], "test": names[4:]})
     grid = grid_of(dataset)

@@ -26,7 +26,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Grid, "arguments", lambda *_: ["--nonsense"])
 
 
-def test_a_failing_run_is_reported_with_its_log_and_the_others_go_on(dataset, refusing) -> None:
+def test_a_failing_run_is_reported_with_its_log_and_the_others_go_on(dataset: Path, refusing: None) -> None:
     grid = grid_of(dataset, labelled=(1,))
     failed = RunQueue(grid, ["cpu", "cuda:0"], Reporter(quiet=True), lambda: None).run()
     assert sorted(spec.name for spec in failed) == sorted(spec.name for spec in grid.specs)
@@ -36,7 +36,7 @@ def test_a_failing_run_is_reported_with_its_log_and_the_others_go_on(dataset, re
     assert not list((grid.output / "runs").glob("*.lock"))
 
 
-def test_runs_of_another_process_are_left_to_it(dataset, refusing) -> None:
+def test_runs_of_another_process_are_left_to_it(dataset: Path, refusing: None) -> None:
     grid = grid_of(dataset, labelled=(1,))
     for spec in grid.specs[1:]:
         assert acquire(grid.lock(spec))
@@ -50,7 +50,7 @@ def test_runs_of_another_process_are_left_to_it(dataset, refusing) -> None:
 
 
 def test_a_run_that_another_process_gave_up_is_made_after_all(
-    dataset, refusing, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, refusing: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grid = grid_of(dataset, labelled=(1,))
     held = grid.lock(grid.specs[0])
@@ -74,7 +74,7 @@ def test_the_memory_of_a_run_is_its_own(tmp_path: Path) -> None:
     assert 0.5 < costs.seconds < 30
 
 
-def test_time_left_goes_by_the_method_and_is_shared_by_the_devices(dataset) -> None:
+def test_time_left_goes_by_the_method_and_is_shared_by_the_devices(dataset: Path) -> None:
     grid = grid_of(dataset)
     assert time_left(grid, grid.specs, 1) is None
     pretend(grid, grid.specs[0])
@@ -86,7 +86,7 @@ def test_time_left_goes_by_the_method_and_is_shared_by_the_devices(dataset) -> N
 
 
 def test_a_training_that_the_system_kills_is_told_and_made_anew_next_time(
-    dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = subprocess.Popen
     suicide = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]

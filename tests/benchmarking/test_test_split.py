@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ from support.grids import grid_of, pretend
 
 
 def test_the_test_split_is_touched_once_by_a_run_and_every_touch_is_recorded(
-    dataset, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored = []
 

@@ -25,7 +25,7 @@ MIB = 2**20
 
 
 @pytest.fixture
-def options(tmp_path: Path):
+def options(tmp_path: Path) -> Options:
     settings = (
         "network.channels=[4,6,8]",
         "network.dropout=[0,0,0]",
@@ -53,7 +53,7 @@ def no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_other_process")
-def test_steps(options) -> None:
+def test_steps(options: Options) -> None:
     options = replace(options, repetitions=1)
     rows = check(steps.measure(options, QUIET))
     assert {name.split()[0] for name in rows} == set(METHODS.built_in)
@@ -64,7 +64,7 @@ def test_steps(options) -> None:
     json.dumps(report(list(rows.values()), options), allow_nan=False)
 
 
-def test_dense_and_floor_steps_are_other_steps(options) -> None:
+def test_dense_and_floor_steps_are_other_steps(options: Options) -> None:
     terms = {}
     for kind in ("ours", "floor", "dense"):
         training = steps.Training.of(steps.Variant("action", "anatomical", SIZE, kind), options)
@@ -78,7 +78,7 @@ def test_dense_and_floor_steps_are_other_steps(options) -> None:
 
 
 @pytest.mark.usefixtures("no_other_process")
-def test_volumes(options, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_volumes(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volumes, "DENSE_WARM_UP_PATCH", (8, 16, 16))
     options = replace(options, repetitions=1)
     rows = check(volumes.measure(options, QUIET, patch=(8, 24, 16)))
@@ -89,7 +89,7 @@ def test_volumes(options, monkeypatch: pytest.MonkeyPatch) -> None:
     json.dumps(report(list(rows.values()), options), allow_nan=False)
 
 
-def test_every_class_has_hard_queries_in_every_batch(options) -> None:
+def test_every_class_has_hard_queries_in_every_batch(options: Options) -> None:
     training = steps.Training.of(steps.Variant("action", "anatomical", SIZE), options)
     for _ in range(10):
         batch = training.batches.draw(training.stage)
@@ -98,7 +98,7 @@ def test_every_class_has_hard_queries_in_every_batch(options) -> None:
         assert hard.any(1).all()
 
 
-def test_classes_are_imbalanced_as_in_acdc(options) -> None:
+def test_classes_are_imbalanced_as_in_acdc(options: Options) -> None:
     training = steps.Training.of(steps.Variant("action", "anatomical", 128), options)
     labels = training.store.labels(training.store.labelled[:])
     shares = torch.bincount(labels.flatten()) / labels.numel()
@@ -106,14 +106,14 @@ def test_classes_are_imbalanced_as_in_acdc(options) -> None:
     assert ((shares[1:] > 0.003) & (shares[1:] < 0.04)).all()
 
 
-def test_augmentation(options) -> None:
+def test_augmentation(options: Options) -> None:
     rows = check(augmentation.measure(options, QUIET))
     assert len(rows) == 4
     share = rows[f"all of a fine-tuning step {SIZE}²"].figures["% of the step"]
     assert 0 < share < 100
 
 
-def test_prediction(options, tmp_path: Path) -> None:
+def test_prediction(options: Options, tmp_path: Path) -> None:
     data = write_volumes(tmp_path / "data", 2, (36, 40))
     (row,) = check(prediction.measure(replace(options, data=data), QUIET)).values()
     assert 0 < row.figures["% in the network"] < 100
@@ -123,7 +123,7 @@ def test_prediction(options, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_other_process")
-def test_evaluation(options, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "SHAPE", (50, 36, 40))
     (row,) = check(evaluation.measure(options, QUIET)).values()
     assert [target.what for target in row.targets] == ["CPU", "peak"]
@@ -133,14 +133,14 @@ def test_evaluation(options, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_other_process")
-def test_memory(options) -> None:
+def test_memory(options: Options) -> None:
     few, many = check(memory.measure(options, QUIET)).values()
     assert many.figures["cache GiB"] > 2 * few.figures["cache GiB"]
     assert few.figures["anonymous GiB"] == pytest.approx(many.figures["anonymous GiB"], rel=0.1)
     assert [target.what for target in many.targets] == ["anonymous, 10 N / N"]
 
 
-def test_reliability(options) -> None:
+def test_reliability(options: Options) -> None:
     rows = check(reliability.measure(options, QUIET))
     assert set(rows) == {f"{name} {SIZE}²" for name in ("step", "deterministic step", "checkpoint", "alarms")}
     saved = rows[f"checkpoint {SIZE}²"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from benchmarks.dense import dense_contrast, dense_steps, embed_every_pixel
 from benchmarks.options import Options
@@ -17,16 +18,17 @@ from fewscan.networks.heads import RepresentationHead
 SIZE = (8, 6)
 CONTRAST = Contrast(queries=8, negatives=12, tau=0.5, hard_below=0.9)
 CLASSES = 3
+Maps = tuple[list[Tensor], Tensor, Tensor, Tensor]
 
 
 @pytest.fixture
-def head():
+def head() -> RepresentationHead:
     torch.manual_seed(0)
     return RepresentationHead(5, 7).double()
 
 
 @pytest.fixture
-def maps(generator: torch.Generator):
+def maps(generator: torch.Generator) -> Maps:
     """Pyramid, probabilities, labels and valid pixels; one class is rare."""
     pyramid = [
         torch.randn(2, channels, *size, generator=generator, dtype=torch.float64)
@@ -48,7 +50,7 @@ def draws(loss, head, direction, count):
     return torch.stack(rows)
 
 
-def test_dense_and_ours_agree_in_expectation(head, maps, generator: torch.Generator) -> None:
+def test_dense_and_ours_agree_in_expectation(head: RepresentationHead, maps: Maps, generator: torch.Generator) -> None:
     shared = (head.embed, *maps, CONTRAST, generator)
     direction = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in head.parameters()]
     ours = draws(partial(anatomical_contrast, *shared), head, direction, 600)
@@ -58,7 +60,7 @@ def test_dense_and_ours_agree_in_expectation(head, maps, generator: torch.Genera
     assert error[0] < 0.01 * dense[:, 0].mean()
 
 
-def test_every_pixel_is_embedded_as_ours_are(head, maps) -> None:
+def test_every_pixel_is_embedded_as_ours_are(head: RepresentationHead, maps: Maps) -> None:
     pyramid = maps[0]
     pixels = torch.arange(2 * math.prod(SIZE))
     assert torch.allclose(
@@ -66,7 +68,7 @@ def test_every_pixel_is_embedded_as_ours_are(head, maps) -> None:
     )
 
 
-def test_gradient_is_the_queries_alone(head, maps, generator: torch.Generator) -> None:
+def test_gradient_is_the_queries_alone(head: RepresentationHead, maps: Maps, generator: torch.Generator) -> None:
     pyramid, probs, labels, valid = maps
     pyramid = [level.requires_grad_() for level in pyramid]
     probs = torch.where(labels[:, None] == 1, probs, 1.0)  # class 1 alone has hard pixels
@@ -77,7 +79,9 @@ def test_gradient_is_the_queries_alone(head, maps, generator: torch.Generator) -
     assert not pyramid[1].grad[~near.expand_as(pyramid[1])].any()
 
 
-def test_nothing_to_contrast_is_zero_with_a_graph(head, maps, generator: torch.Generator) -> None:
+def test_nothing_to_contrast_is_zero_with_a_graph(
+    head: RepresentationHead, maps: Maps, generator: torch.Generator
+) -> None:
     pyramid, probs, labels, valid = maps
     loss = dense_contrast(head, head.embed, pyramid, probs, torch.zeros_like(labels), valid, CONTRAST, generator)
     loss.backward()

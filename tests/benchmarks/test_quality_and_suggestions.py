@@ -11,7 +11,7 @@ from fewscan.evaluation.quality_table import COLUMNS
 
 
 @pytest.fixture
-def table(tmp_path: Path):
+def table(tmp_path: Path) -> Path:
     """Ten cases from Dice 0.5 to 0.95, estimated 0.01 too high; the worst two are flagged, and one good outlier."""
     path = tmp_path / "quality.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -26,7 +26,7 @@ def table(tmp_path: Path):
     return path
 
 
-def test_figures_of_a_table(table) -> None:
+def test_figures_of_a_table(table: Path) -> None:
     figures = figures_of(table)
     assert figures["spearman"] == {
         "dice_estimate": 1.0,
@@ -41,7 +41,7 @@ def test_figures_of_a_table(table) -> None:
     assert (figures["outliers"], figures["worst_in_outliers"]) == (1, 0)
 
 
-def test_sets_of_signals_that_are_there_are_compared(table) -> None:
+def test_sets_of_signals_that_are_there_are_compared(table: Path) -> None:
     found = compare_sets(table, {f"case_{i}": str(i) for i in range(10)})
     assert "entropy agreement_tta" in found
     assert not any("agreement_teacher" in names for names in found)

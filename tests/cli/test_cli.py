@@ -16,11 +16,11 @@ from support.scans import TINY, make_held_out
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory):
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
-def test_exit_codes(dataset, tmp_path: Path) -> None:
+def test_exit_codes(dataset: Path, tmp_path: Path) -> None:
     assert command("check", dataset).returncode == 0
     root = shutil.copytree(dataset, tmp_path / "set")
     (root / "labelsTr" / "case_00.nii.gz").write_bytes(b"")
@@ -43,7 +43,7 @@ def test_help_imports_nothing_heavy(name) -> None:
     assert "--labelled" in shown
 
 
-def test_json_is_all_that_standard_output_holds(dataset, tmp_path: Path) -> None:
+def test_json_is_all_that_standard_output_holds(dataset: Path, tmp_path: Path) -> None:
     model = save_untrained(tmp_path)
     assert printed("check", dataset) == []
     masks = printed("predict", model, dataset / "imagesTr" / "case_03_0000.nii.gz", "-o", tmp_path / "masks")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import fewscan
@@ -9,10 +11,10 @@ from support.scans import TINY, make_held_out
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory):
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
 @pytest.fixture(scope="session")
-def run(dataset, tmp_path_factory: pytest.TempPathFactory):
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fewscan.train(dataset, tmp_path_factory.mktemp("runs") / "run", recipe="quick", settings=TINY).folder

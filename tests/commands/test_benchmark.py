@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -182,7 +183,7 @@ def test_a_killed_benchmark_loses_nothing_and_repeats_nothing(tmp_path: Path) ->
 
 
 @pytest.fixture
-def called(monkeypatch: pytest.MonkeyPatch):
+def called(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the command hands to the function, which does nothing and says that a run failed."""
     calls = []
 
@@ -194,7 +195,7 @@ def called(monkeypatch: pytest.MonkeyPatch):
     return calls
 
 
-def test_the_command_splits_lists_and_fails_where_a_run_failed(called) -> None:
+def test_the_command_splits_lists_and_fails_where_a_run_failed(called: list[dict[str, Any]]) -> None:
     options = ["--methods", "action,ict", "--labelled", "1, 3", "--seeds", "4", "--set", "a=1", "--set", "b=2", "-q"]
     assert CliRunner().invoke(app, ["benchmark", "set", "-o", "out", *options]).exit_code == 1
     expected = {

@@ -8,7 +8,7 @@ import fewscan
 from fewscan.io.files import read_json
 
 
-def test_evaluate_of_the_predictions(dataset, run, tmp_path: Path) -> None:
+def test_evaluate_of_the_predictions(dataset: Path, run: Path, tmp_path: Path) -> None:
     fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], output=tmp_path / "out")
     summary = fewscan.evaluate(
         tmp_path / "out", dataset / "labelsTr", output=tmp_path / "summary.json", missing="skip"

@@ -25,7 +25,7 @@ QUALITY = "case,dice_estimate,dice_low,dice_high,flagged,reason,entropy,agreemen
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory):
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "set"
     make_dataset(root, labelled=5, unlabelled=2, labels={"background": 0, CLASS: 1})
     names = [f"case_{i:02d}" for i in range(5)]
@@ -40,12 +40,12 @@ def train(dataset, output, method="action", **more):
 
 
 @pytest.fixture(scope="module")
-def trained(dataset, tmp_path_factory: pytest.TempPathFactory):
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(dataset, tmp_path_factory.mktemp("runs") / "run")
 
 
 @pytest.fixture
-def run(dataset, trained, tmp_path: Path):
+def run(dataset: Path, trained: Path, tmp_path: Path) -> Path:
     """A run whose masks are known: one of them good, the other one not."""
     run = shutil.copytree(trained, tmp_path / "run")
     for name, radius in (("case_03", 5), ("case_04", 2)):
@@ -66,7 +66,7 @@ def facts_of(page):
     return json.loads(re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL)[1])
 
 
-def test_training_ends_with_the_page(trained) -> None:
+def test_training_ends_with_the_page(trained: Path) -> None:
     page = (trained / "report.html").read_text(encoding="utf-8")
     for heading in ("Is it good?", "Validation cases", "Strict rules", "Paper rules", "Loss terms", "Class relations"):
         assert heading in page
@@ -76,14 +76,14 @@ def test_training_ends_with_the_page(trained) -> None:
     assert made["resumed_after"] is None
 
 
-def test_the_page_can_be_turned_off(dataset, tmp_path: Path) -> None:
+def test_the_page_can_be_turned_off(dataset: Path, tmp_path: Path) -> None:
     settings = (*TINY, "report.page=false")
     run = fewscan.train(dataset, tmp_path / "run", labelled=2, recipe="quick", settings=settings, device="cpu").folder
     assert not (run / "report.html").exists()
     assert (run / "provenance.json").is_file()
 
 
-def test_nothing_in_it_points_elsewhere_and_names_are_escaped(run) -> None:
+def test_nothing_in_it_points_elsewhere_and_names_are_escaped(run: Path) -> None:
     page = page_of(run)
     own = re.sub(r"/\*\nNiiVue.*?</script>", "", page, flags=re.DOTALL)
     assert len(own) < len(page)
@@ -93,7 +93,7 @@ def test_nothing_in_it_points_elsewhere_and_names_are_escaped(run) -> None:
     assert facts_of(page)["classes"] == [CLASS]
 
 
-def test_cases_are_sorted_worst_first_and_limited(run) -> None:
+def test_cases_are_sorted_worst_first_and_limited(run: Path) -> None:
     page = page_of(run)
     assert [case["name"] for case in facts_of(page)["cases"]] == ["case_04", "case_03"]
     assert "Worst cases: case_04" in page
@@ -105,7 +105,7 @@ def test_cases_are_sorted_worst_first_and_limited(run) -> None:
     assert 'id="volume-1-image"' not in limited
 
 
-def test_estimates_suggestions_and_alarms_are_shown(run) -> None:
+def test_estimates_suggestions_and_alarms_are_shown(run: Path) -> None:
     (run / "validation" / "quality.csv").write_text(
         QUALITY + "case_03,0.9,0.8,1.0,False,,,,,\ncase_04,0.4,0.2,0.6,True,views differ,,,,\n"
     )
@@ -127,7 +127,7 @@ def test_estimates_suggestions_and_alarms_are_shown(run) -> None:
         report(run)
 
 
-def test_predictions_have_no_reference(run, dataset, tmp_path: Path) -> None:
+def test_predictions_have_no_reference(run: Path, dataset: Path, tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()
     for name in ("case_03", "case_05", "case_06"):
@@ -152,7 +152,7 @@ def test_predictions_have_no_reference(run, dataset, tmp_path: Path) -> None:
         report(run, dataset, dataset=dataset)
 
 
-def test_a_data_set_that_is_not_to_be_found_is_asked_for(run, dataset, tmp_path: Path) -> None:
+def test_a_data_set_that_is_not_to_be_found_is_asked_for(run: Path, dataset: Path, tmp_path: Path) -> None:
     told = read_json(run / "provenance.json")
     write_json(run / "provenance.json", {**told, "dataset": str(tmp_path / "gone")})
     with pytest.raises(DataError, match=r"no longer in .*gone\. Give its folder with --dataset"):
@@ -167,7 +167,7 @@ def test_a_data_set_that_is_not_to_be_found_is_asked_for(run, dataset, tmp_path:
         report(run, dataset=other)
 
 
-def test_older_runs_have_no_pictures_of_training(run) -> None:
+def test_older_runs_have_no_pictures_of_training(run: Path) -> None:
     shutil.rmtree(run / "gallery")
     (run / "embedding.json").unlink()
     page = page_of(run)
@@ -175,7 +175,9 @@ def test_older_runs_have_no_pictures_of_training(run) -> None:
     assert "kept no map of its representations" in page
 
 
-def test_a_supervised_run_tells_whether_the_unlabelled_scans_helped(run, dataset, trained, tmp_path: Path) -> None:
+def test_a_supervised_run_tells_whether_the_unlabelled_scans_helped(
+    run: Path, dataset: Path, trained: Path, tmp_path: Path
+) -> None:
     assert "There is no supervised run" in page_of(run)
     rival = train(dataset, tmp_path / "supervised-02-s0", "supervised")
     beside = page_of(run)
@@ -200,7 +202,7 @@ def age(run):
     return run
 
 
-def test_a_run_of_an_older_version_has_a_page_a_rival_and_masks(run, dataset, tmp_path: Path) -> None:
+def test_a_run_of_an_older_version_has_a_page_a_rival_and_masks(run: Path, dataset: Path, tmp_path: Path) -> None:
     page = page_of(run)
     assert "Arithmetic" in page
     assert "Arithmetic" not in page_of(age(run))
@@ -228,7 +230,7 @@ def train_one(root, output):
     return fewscan.train(root, output, recipe="quick", settings=TINY, device="cpu").folder
 
 
-def test_volumes_are_the_scans(run, dataset) -> None:
+def test_volumes_are_the_scans(run: Path, dataset: Path) -> None:
     page = page_of(run)
     packed = re.search(r'id="volume-0-reference">([^<]*)<', page)[1]
     import gzip

@@ -20,7 +20,7 @@ from fewscan.io.scans import write_scan
 from support.scans import TINY, disc, geometry, make_dataset
 
 
-def test_a_run_holds_what_it_promises(run) -> None:
+def test_a_run_holds_what_it_promises(run: Path) -> None:
     for name in (
         "config.yaml",
         "plan.json",
@@ -53,7 +53,7 @@ def test_one_labelled_patient_without_validation(tmp_path: Path, method) -> None
     assert not (run / "validation").exists()
 
 
-def test_hidden_labels_are_never_read(dataset, tmp_path: Path) -> None:
+def test_hidden_labels_are_never_read(dataset: Path, tmp_path: Path) -> None:
     root = shutil.copytree(dataset, tmp_path / "set")
     for hidden in ("case_01", "case_02"):
         (root / "labelsTr" / f"{hidden}.nii.gz").write_bytes(b"not to be opened")
@@ -65,7 +65,7 @@ def test_hidden_labels_are_never_read(dataset, tmp_path: Path) -> None:
         fewscan.train(root, tmp_path / "all", recipe="quick", settings=TINY)
 
 
-def test_seed_decides_the_weights(dataset, tmp_path: Path) -> None:
+def test_seed_decides_the_weights(dataset: Path, tmp_path: Path) -> None:
     weights = {}
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         before = torch.random.get_rng_state()
@@ -77,7 +77,7 @@ def test_seed_decides_the_weights(dataset, tmp_path: Path) -> None:
 
 
 def test_both_networks_are_exported_with_statistics_of_clean_slices_and_the_weights_of_training(
-    dataset, run, tmp_path: Path
+    dataset: Path, run: Path, tmp_path: Path
 ) -> None:
     raw = fewscan.train(dataset, tmp_path / "raw", recipe="quick", settings=(*TINY, "export.clean_statistics=false"))
     for file in ("model.safetensors", "second.safetensors"):
@@ -94,7 +94,7 @@ def test_both_networks_are_exported_with_statistics_of_clean_slices_and_the_weig
         torch.testing.assert_close(clean["encoder.0.1.running_mean"], first, rtol=1e-3, atol=1e-3)
 
 
-def test_a_shared_cache_is_built_once(dataset, tmp_path: Path) -> None:
+def test_a_shared_cache_is_built_once(dataset: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         fewscan.train(dataset, tmp_path / name, recipe="quick", settings=TINY, cache=tmp_path / "cache")
         assert not (tmp_path / name / "cache").exists()
@@ -103,7 +103,7 @@ def test_a_shared_cache_is_built_once(dataset, tmp_path: Path) -> None:
     assert written == {(f.name, f.stat().st_mtime_ns) for f in (tmp_path / "cache" / "train").iterdir()}
 
 
-def test_nothing_is_written_over(dataset, run, tmp_path: Path) -> None:
+def test_nothing_is_written_over(dataset: Path, run: Path, tmp_path: Path) -> None:
     before = {f: f.stat().st_mtime_ns for f in run.iterdir()}
     with pytest.raises(DataError, match=r"exists and is not empty, the run there is finished\. Choose another folder"):
         fewscan.train(dataset, run, recipe="quick", settings=TINY)
@@ -124,7 +124,9 @@ def test_nothing_is_written_over(dataset, run, tmp_path: Path) -> None:
         ({"settings": ("methods.action.queries=0",)}, r"methods\.action\.queries"),
     ],
 )
-def test_wrong_arguments_are_refused_before_anything_is_written(dataset, tmp_path: Path, arguments, message) -> None:
+def test_wrong_arguments_are_refused_before_anything_is_written(
+    dataset: Path, tmp_path: Path, arguments, message
+) -> None:
     with pytest.raises(ConfigError, match=message):
         fewscan.train(dataset, tmp_path / "run", **{"recipe": "quick", **arguments})
     assert not (tmp_path / "run").exists()
@@ -139,7 +141,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_images_get_the_message_of_check_from_train_and_predict(dataset, run, tmp_path: Path, name) -> None:
+def test_bad_images_get_the_message_of_check_from_train_and_predict(
+    dataset: Path, run: Path, tmp_path: Path, name
+) -> None:
     root = shutil.copytree(dataset, tmp_path / "set")
     bad = root / "imagesTr" / "case_00_0000.nii.gz"
     content, message = BAD[name]
@@ -159,7 +163,7 @@ def test_bad_images_get_the_message_of_check_from_train_and_predict(dataset, run
     assert {row["case"] for row in read_json(tmp_path / "out" / "failed.json")} == {"case_00"}
 
 
-def test_bad_labels_and_missing_channels_get_the_message_of_check_from_train(dataset, tmp_path: Path) -> None:
+def test_bad_labels_and_missing_channels_get_the_message_of_check_from_train(dataset: Path, tmp_path: Path) -> None:
     root = shutil.copytree(dataset, tmp_path / "set")
     write_scan(root / "labelsTr" / "case_00.nii.gz", disc((4, 20, 24), value=7), geometry(spacing=(9, 1.5, 1.2)))
     with pytest.raises(DataError) as error:

@@ -11,7 +11,7 @@ from fewscan.data.index import read_dataset
 from fewscan.data.plans.slices.plan import SlicePlan
 from fewscan.data.plans.slices.planner import SliceSettings
 from fewscan.data.preprocess import load_canvas, load_labels
-from fewscan.data.split import make_split
+from fewscan.data.split import Split, make_split
 from fewscan.data.store import StoredCase
 from fewscan.data.survey import survey_cases
 from fewscan.errors import DataError
@@ -20,7 +20,7 @@ from support.scans import BY_16, make_dataset
 
 
 @pytest.fixture
-def prepared(tmp_path: Path):
+def prepared(tmp_path: Path) -> tuple[Split, SlicePlan, Path]:
     index = read_dataset(make_dataset(tmp_path / "set", labelled=3, unlabelled=2, channels=2))
     split = make_split(index, labelled=2)
     fingerprint = survey_cases(index, split.train).fingerprint(split.train)
@@ -28,7 +28,7 @@ def prepared(tmp_path: Path):
     return split, plan, tmp_path / "cache"
 
 
-def test_every_case_lies_where_the_shapes_before_it_say(prepared) -> None:
+def test_every_case_lies_where_the_shapes_before_it_say(prepared: tuple[Split, SlicePlan, Path]) -> None:
     split, plan, folder = prepared
     build_cache(split.train, plan, folder)
     cache, image, label = read_cache(folder), 0, 0
@@ -61,7 +61,9 @@ def test_canvases_of_any_shape_are_kept_and_planes_without_a_label_are_found(tmp
     assert np.array_equal(cache.labels, np.concatenate([labels[0].ravel(), labels[2].ravel()]))
 
 
-def test_a_cache_is_kept_while_nothing_changes_and_replaced_when_something_does(prepared) -> None:
+def test_a_cache_is_kept_while_nothing_changes_and_replaced_when_something_does(
+    prepared: tuple[Split, SlicePlan, Path],
+) -> None:
     split, plan, folder = prepared
     build_cache(split.train, plan, folder)
     before = (folder / "images.npy").stat().st_mtime_ns
@@ -72,7 +74,9 @@ def test_a_cache_is_kept_while_nothing_changes_and_replaced_when_something_does(
     assert sorted(path.name for path in folder.iterdir()) == ["cache.json", "images.npy", "labels.npy"]
 
 
-def test_a_scan_that_changes_while_it_is_read_leaves_no_cache(prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scan_that_changes_while_it_is_read_leaves_no_cache(
+    prepared: tuple[Split, SlicePlan, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     split, plan, folder = prepared
 
     def load(images, plan):
@@ -85,7 +89,7 @@ def test_a_scan_that_changes_while_it_is_read_leaves_no_cache(prepared, monkeypa
     assert not is_cache(folder)
 
 
-def test_a_label_on_another_grid_than_its_image_leaves_no_cache(prepared) -> None:
+def test_a_label_on_another_grid_than_its_image_leaves_no_cache(prepared: tuple[Split, SlicePlan, Path]) -> None:
     split, plan, folder = prepared
     path = split.labelled[1].label
     scan = read_scan(path)

@@ -19,7 +19,7 @@ from support.scans import as_stored
 
 
 @pytest.fixture
-def h5_layout(tmp_path: Path):
+def h5_layout(tmp_path: Path) -> Path:
     """Two training patients, 11 slices in one frame (so that 10 sorts after 2), one validation volume."""
     root = tmp_path / "acdc"
     (root / "data" / "slices").mkdir(parents=True)
@@ -43,7 +43,7 @@ def h5_layout(tmp_path: Path):
     return root
 
 
-def test_ssl4mis_rebuilds_volumes_spacing_and_order(h5_layout, tmp_path: Path) -> None:
+def test_ssl4mis_rebuilds_volumes_spacing_and_order(h5_layout: Path, tmp_path: Path) -> None:
     root = convert("ssl4mis", h5_layout, destination=tmp_path / "out")
     scan = read_scan(root / "imagesTr" / "patient002_frame01_0000.nii.gz")
     assert scan.array[:, 0, 0].tolist() == list(range(11))
@@ -56,7 +56,7 @@ def test_ssl4mis_rebuilds_volumes_spacing_and_order(h5_layout, tmp_path: Path) -
     assert not any(fault.fatal for fault in check(root))
 
 
-def test_ssl4mis_needs_spacing_and_leaves_nothing_behind(h5_layout, tmp_path: Path) -> None:
+def test_ssl4mis_needs_spacing_and_leaves_nothing_behind(h5_layout: Path, tmp_path: Path) -> None:
     (h5_layout / "data" / "slices" / "patient002_frame01_slice_4.h5").unlink()
     before = set(tmp_path.iterdir())
     with pytest.raises(DataError, match=r"slice_4\.h5: missing"):
@@ -67,7 +67,7 @@ def test_ssl4mis_needs_spacing_and_leaves_nothing_behind(h5_layout, tmp_path: Pa
     assert set(tmp_path.iterdir()) == before
 
 
-def test_nothing_is_written_over(h5_layout, tmp_path: Path) -> None:
+def test_nothing_is_written_over(h5_layout: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("keep")
     with pytest.raises(DataError, match="exists and is not empty"):
@@ -369,14 +369,16 @@ def rewrite(path, content) -> None:
         (lambda _: [], "names no slices"),
     ],
 )
-def test_lists_of_slices_with_gaps_or_doubles_are_refused_by_name(h5_layout, tmp_path: Path, change, problem) -> None:
+def test_lists_of_slices_with_gaps_or_doubles_are_refused_by_name(
+    h5_layout: Path, tmp_path: Path, change, problem
+) -> None:
     path = h5_layout / "train_slices.list"
     rewrite(path, change(path.read_text().split()))
     with pytest.raises(DataError, match=problem):
         convert("ssl4mis", h5_layout, destination=tmp_path / "out")
 
 
-def test_slices_may_be_numbered_from_one(h5_layout, tmp_path: Path) -> None:
+def test_slices_may_be_numbered_from_one(h5_layout: Path, tmp_path: Path) -> None:
     path = h5_layout / "train_slices.list"
     rewrite(path, [name for name in path.read_text().split() if not name.endswith("_slice_0")])
     root = convert("ssl4mis", h5_layout, destination=tmp_path / "out")
@@ -392,7 +394,7 @@ def test_slices_may_be_numbered_from_one(h5_layout, tmp_path: Path) -> None:
         ("patient007_frame02", r"patient007_frame02\.h5: missing"),
     ],
 )
-def test_lists_of_volumes_that_do_not_fit_are_refused(h5_layout, tmp_path: Path, name, problem) -> None:
+def test_lists_of_volumes_that_do_not_fit_are_refused(h5_layout: Path, tmp_path: Path, name, problem) -> None:
     rewrite(h5_layout / "val.list", [name])
     with pytest.raises(DataError, match=problem):
         convert("ssl4mis", h5_layout, destination=tmp_path / "out")
@@ -407,13 +409,13 @@ def test_lists_of_volumes_that_do_not_fit_are_refused(h5_layout, tmp_path: Path,
         (["patient007,1,1"], "must have the columns"),
     ],
 )
-def test_spacings_that_cannot_be_are_refused(h5_layout, tmp_path: Path, rows, problem) -> None:
+def test_spacings_that_cannot_be_are_refused(h5_layout: Path, tmp_path: Path, rows, problem) -> None:
     rewrite(h5_layout / "spacing.csv", ["patient,sx,sy,sz", *rows])
     with pytest.raises(DataError, match=rf"spacing\.csv: .*{problem}"):
         convert("ssl4mis", h5_layout, destination=tmp_path / "out")
 
 
-def test_lists_with_a_byte_order_mark_are_read(h5_layout, tmp_path: Path) -> None:
+def test_lists_with_a_byte_order_mark_are_read(h5_layout: Path, tmp_path: Path) -> None:
     for name in ("train_slices.list", "val.list", "spacing.csv"):
         path = h5_layout / name
         path.write_text(path.read_text(), encoding="utf-8-sig")
@@ -439,7 +441,7 @@ def elsewhere(file, name, secret):
 
 @pytest.mark.parametrize("name", ["image", "label"])
 @pytest.mark.parametrize("way", range(6))
-def test_pixels_that_lie_elsewhere_are_refused(h5_layout, tmp_path: Path, name, way) -> None:
+def test_pixels_that_lie_elsewhere_are_refused(h5_layout: Path, tmp_path: Path, name, way) -> None:
     path = h5_layout / "data" / "slices" / "patient007_frame01_slice_1.h5"
     with h5py.File(path, "w") as file:
         file["other"] = file["image" if name == "label" else "label"] = np.zeros((6, 5), np.uint8)
@@ -463,7 +465,7 @@ ODD_ARRAYS = {
 
 @pytest.mark.parametrize("name", ["image", "label"])
 @pytest.mark.parametrize("what", [*ODD_ARRAYS, "a group", "a type", "nothing", "150 GB of nothing", "150 GB of little"])
-def test_arrays_that_are_no_slice_are_refused_by_name(h5_layout, tmp_path: Path, name, what) -> None:
+def test_arrays_that_are_no_slice_are_refused_by_name(h5_layout: Path, tmp_path: Path, name, what) -> None:
     path = h5_layout / "data" / "slices" / "patient007_frame01_slice_1.h5"
     with h5py.File(path, "w") as file:
         file["image" if name == "label" else "label"] = np.zeros((6, 5), np.uint8)
@@ -481,7 +483,9 @@ def test_arrays_that_are_no_slice_are_refused_by_name(h5_layout, tmp_path: Path,
         convert("ssl4mis", h5_layout, destination=tmp_path / "out")
 
 
-def test_an_h5_label_keeps_its_numbers_and_those_that_are_not_whole_are_refused(h5_layout, tmp_path: Path) -> None:
+def test_an_h5_label_keeps_its_numbers_and_those_that_are_not_whole_are_refused(
+    h5_layout: Path, tmp_path: Path
+) -> None:
     path = h5_layout / "data" / "patient005_frame02.h5"
     label = np.zeros((3, 6, 5), np.int32)
     label[1] = 259

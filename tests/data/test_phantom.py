@@ -11,11 +11,11 @@ from fewscan.io.scans import read_scan
 
 
 @pytest.fixture(scope="module")
-def phantom(tmp_path_factory: pytest.TempPathFactory):
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_phantom(tmp_path_factory.mktemp("data") / "phantom", patients=6, labelled=2, validation=1, seed=4)
 
 
-def test_it_is_a_sound_data_set_with_few_labels(phantom) -> None:
+def test_it_is_a_sound_data_set_with_few_labels(phantom: Path) -> None:
     assert check(phantom) == []
     split = make_split(read_dataset(phantom))
     assert [case.patient for case in split.labelled] == ["patient001"] * 2 + ["patient002"] * 2
@@ -23,7 +23,7 @@ def test_it_is_a_sound_data_set_with_few_labels(phantom) -> None:
     assert {case.patient for case in split.val} == {"patient006"}
 
 
-def test_classes_are_nested_imbalanced_and_gone_at_the_apex(phantom) -> None:
+def test_classes_are_nested_imbalanced_and_gone_at_the_apex(phantom: Path) -> None:
     label = read_scan(phantom / "labelsTr" / "patient001_frame01.nii.gz")
     assert label.geometry.spacing_mm == pytest.approx((8.0, 1.5, 1.5))
     shares = np.bincount(label.array.ravel(), minlength=4) / label.array.size
@@ -37,7 +37,7 @@ def test_classes_are_nested_imbalanced_and_gone_at_the_apex(phantom) -> None:
             assert set(np.unique(np.roll(label.array, step, axis)[cavity])) <= {2, 3}
 
 
-def test_the_seed_decides_and_noise_differs_between_patients(phantom, tmp_path: Path) -> None:
+def test_the_seed_decides_and_noise_differs_between_patients(phantom: Path, tmp_path: Path) -> None:
     again = make_phantom(tmp_path / "again", patients=6, labelled=2, validation=1, seed=4)
     other = make_phantom(tmp_path / "other", patients=6, labelled=2, validation=1, seed=5)
     name = "imagesTr/patient001_frame01_0000.nii.gz"

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ SCRIPT = TESTS / "support" / "two_ranks.py"
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory):
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two ranks has come to."""
     folder = tmp_path_factory.mktemp("two")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", SCRIPT, folder]
@@ -36,7 +38,7 @@ def two(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def one():
+def one() -> Callable[[str], dict[str, Any]]:
     """What one process comes to, by case; made once."""
     found = {}
 
@@ -57,7 +59,9 @@ def check_close(found, wanted, what) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_terms_and_gradients_are_those_of_one_process(two, one, name) -> None:
+def test_terms_and_gradients_are_those_of_one_process(
+    two: list[dict[str, Any]], one: Callable[[str], dict[str, Any]], name
+) -> None:
     for rank in two:
         for what in ("terms", "gradients"):
             check_close(rank[name][what], one(name)[what], what)
@@ -66,21 +70,23 @@ def test_terms_and_gradients_are_those_of_one_process(two, one, name) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_statistics_banks_queues_and_means_are_those_of_one_process(two, one, name) -> None:
+def test_statistics_banks_queues_and_means_are_those_of_one_process(
+    two: list[dict[str, Any]], one: Callable[[str], dict[str, Any]], name
+) -> None:
     for rank in two:
         check_close(rank[name]["first"], one(name)["first"], "buffers after a step")
         check_close(rank[name]["last"], one(name)["last"], "state after some updates")
 
 
 @pytest.mark.parametrize("name", [*CASES, "fit action", "fit action_pp"])
-def test_ranks_stay_equal_to_the_last_bit(two, name) -> None:
+def test_ranks_stay_equal_to_the_last_bit(two: list[dict[str, Any]], name) -> None:
     first, second = (rank[name]["state" if name.startswith("fit") else "last"] for rank in two)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 @pytest.mark.parametrize("name", ["fit action", "fit action_pp"])
-def test_ranks_share_batches_without_overlap_and_log_the_same(two, name) -> None:
+def test_ranks_share_batches_without_overlap_and_log_the_same(two: list[dict[str, Any]], name) -> None:
     whole = SpiedStore()
     batches = Batches(whole, seed=0)
     for stage in build(name.removeprefix("fit ")).stages():
@@ -93,7 +99,7 @@ def test_ranks_share_batches_without_overlap_and_log_the_same(two, name) -> None
 
 
 @pytest.mark.parametrize("at", [2, 8])
-def test_a_signal_to_one_rank_stops_both_and_they_go_on_exactly(two, at) -> None:
+def test_a_signal_to_one_rank_stops_both_and_they_go_on_exactly(two: list[dict[str, Any]], at) -> None:
     for rank in two:
         broken, whole = rank[f"broken {at}"], rank["fit action"]
         assert f"Stopped by SIGTERM after update {at} of 9." in broken["said"]
@@ -102,7 +108,7 @@ def test_a_signal_to_one_rank_stops_both_and_they_go_on_exactly(two, at) -> None
         assert all(torch.equal(broken["state"][key], value) for key, value in whole["state"].items())
 
 
-def test_what_a_phase_adds_is_one_on_both_ranks_and_goes_on_exactly(two) -> None:
+def test_what_a_phase_adds_is_one_on_both_ranks_and_goes_on_exactly(two: list[dict[str, Any]]) -> None:
     first, second = (rank["phases"] for rank in two)
     assert {"sites.here.weight", "sites.there.weight"} < first["state"].keys()
     for other in (second, *(rank["broken phases"] for rank in two)):
@@ -112,7 +118,7 @@ def test_what_a_phase_adds_is_one_on_both_ranks_and_goes_on_exactly(two) -> None
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.03)])
-def test_batch_normalisation_is_that_of_the_whole_batch(two, precision, tolerance) -> None:
+def test_batch_normalisation_is_that_of_the_whole_batch(two: list[dict[str, Any]], precision, tolerance) -> None:
     wanted = run_norm(precision)
     parts = [rank[f"norm {precision}"] for rank in two]
     for name, value in wanted.items():
@@ -122,13 +128,13 @@ def test_batch_normalisation_is_that_of_the_whole_batch(two, precision, toleranc
         assert shared or torch.equal(parts[0][name], parts[1][name])
 
 
-def test_one_rank_alone_has_the_clean_statistics_of_one_process(two) -> None:
+def test_one_rank_alone_has_the_clean_statistics_of_one_process(two: list[dict[str, Any]]) -> None:
     check_close(two[0]["clean"]["clean"], run_clean()["clean"], "clean statistics")
     for rank in two:
         check_close(rank["clean"]["after"], run_clean()["after"], "buffers afterwards")
 
 
-def test_what_is_drawn_differs_and_what_is_told_does_not(two) -> None:
+def test_what_is_drawn_differs_and_what_is_told_does_not(two: list[dict[str, Any]]) -> None:
     assert not torch.equal(two[0]["draws"], two[1]["draws"])
     assert [rank["text"] for rank in two] == ["ψ", "ψ"]
     assert [rank["largest"] for rank in two] == [(1, 0), (1, 0)]

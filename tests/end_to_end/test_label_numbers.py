@@ -64,12 +64,12 @@ REGIONS = {"background": 0, "whole": [40, 300], "core": [300], "ignore": 7}
 
 
 @pytest.fixture(scope="module")
-def regions(tmp_path_factory: pytest.TempPathFactory):
+def regions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make(tmp_path_factory.mktemp("regions") / "set", REGIONS, rings(40, 300, 7))
 
 
 @pytest.fixture(scope="module")
-def run(regions, tmp_path_factory: pytest.TempPathFactory):
+def run(regions: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     said = Notes()
     folder = tmp_path_factory.mktemp("run") / "run"
     train(
@@ -78,7 +78,7 @@ def run(regions, tmp_path_factory: pytest.TempPathFactory):
     return folder, "\n".join(said.lines)
 
 
-def test_regions_are_trained_by_their_parts_and_scored_by_their_names(run) -> None:
+def test_regions_are_trained_by_their_parts_and_scored_by_their_names(run: tuple[Path, str]) -> None:
     folder, said = run
     plan = read_json(folder / "plan.json")
     assert plan["class_names"] == ["background", "label 40", "core"]
@@ -97,7 +97,9 @@ def test_regions_are_trained_by_their_parts_and_scored_by_their_names(run) -> No
     assert set(data["cases"][0]["ml"]) == set(data["cases"][0]["hd95"]) == {"whole", "core"}
 
 
-def test_masks_carry_the_numbers_of_the_labels_and_evaluate_knows_them(run, regions, tmp_path: Path) -> None:
+def test_masks_carry_the_numbers_of_the_labels_and_evaluate_knows_them(
+    run: tuple[Path, str], regions: Path, tmp_path: Path
+) -> None:
     folder, _ = run
     masks = folder / "validation"
     found = evaluate(masks / "case_03.nii.gz", regions / "labelsTr" / "case_03.nii.gz").summary
@@ -108,7 +110,7 @@ def test_masks_carry_the_numbers_of_the_labels_and_evaluate_knows_them(run, regi
     assert set(np.unique(mask)) <= {0, 40, 300}
 
 
-def test_no_shape_is_expected_where_every_label_is_ignored_in_part(run) -> None:
+def test_no_shape_is_expected_where_every_label_is_ignored_in_part(run: tuple[Path, str]) -> None:
     folder, said = run
     assert read_json(folder / "quality.json")["expected"] is None
     assert 'every labelled mask has voxels to "ignore"' in said
@@ -143,7 +145,7 @@ def places(pool):
     return list(zip(slices.case.tolist(), slices.start[:, 0].tolist(), strict=True))
 
 
-def test_wholly_ignored_slices_are_unlabelled_ones(regions, tmp_path: Path) -> None:
+def test_wholly_ignored_slices_are_unlabelled_ones(regions: Path, tmp_path: Path) -> None:
     _, _, plan = prepare(regions, tmp_path)
     store = SliceStore(tmp_path, CPU)
     slices = [[(case, n) for n in range(4)] for case in range(4)]
@@ -155,7 +157,7 @@ def test_wholly_ignored_slices_are_unlabelled_ones(regions, tmp_path: Path) -> N
     assert plan.classes == read_dataset(regions).classes
 
 
-def test_where_every_scan_is_labelled_all_slices_serve_as_unlabelled(regions, tmp_path: Path) -> None:
+def test_where_every_scan_is_labelled_all_slices_serve_as_unlabelled(regions: Path, tmp_path: Path) -> None:
     split, _, plan = prepare(regions, tmp_path / "all")
     build_cache(split.labelled, plan, tmp_path / "labelled")
     store = SliceStore(tmp_path / "labelled", CPU)
@@ -187,7 +189,7 @@ def test_expected_shapes_are_of_cases_that_are_labelled_all_over(tmp_path: Path)
     assert _expected(split.labelled, plan, Survey(), Notes()) == _expected(split.labelled[1:], plan, Survey(), Notes())
 
 
-def test_the_curve_of_validation_does_not_count_what_is_ignored(regions, tmp_path: Path) -> None:
+def test_the_curve_of_validation_does_not_count_what_is_ignored(regions: Path, tmp_path: Path) -> None:
     split, _, plan = prepare(regions, tmp_path)
 
     class Knows(torch.nn.Module):
@@ -226,7 +228,7 @@ def test_classes_that_no_labelled_training_case_shows_are_named(tmp_path: Path) 
     assert "no labelled training case shows cyst (5)" in "\n".join(said.lines)
 
 
-def test_a_run_does_not_go_on_with_other_numbers(run, regions, tmp_path: Path) -> None:
+def test_a_run_does_not_go_on_with_other_numbers(run: tuple[Path, str], regions: Path, tmp_path: Path) -> None:
     folder, _ = run
     path = folder / "plan.json"
     _check_plan(path, _read_plan(path), read_dataset(regions))

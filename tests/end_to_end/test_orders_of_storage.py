@@ -21,7 +21,7 @@ KINDS = ["straight", "oblique", "left-handed", "sheared", "between two", "betwee
 
 
 @pytest.fixture(scope="module", params=[(1.3, 1.1), None], ids=["resampled", "stretched"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with random weights, which know nothing and mark every place in their own way."""
     folder = tmp_path_factory.mktemp("model")
     network = UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))
@@ -54,7 +54,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     order=st.sampled_from(ORDERS),
 )
 def test_one_scan_in_two_orders_has_one_mask(
-    tmp_path_factory: pytest.TempPathFactory, model, kind, seed, shape, spacing, order
+    tmp_path_factory: pytest.TempPathFactory, model: Path, kind, seed, shape, spacing, order
 ) -> None:
     folder = tmp_path_factory.mktemp("scan")
     affine = np.eye(4)
@@ -75,7 +75,7 @@ def test_one_scan_in_two_orders_has_one_mask(
     assert all(values["dice"] == 1 for values in summary["classes"].values())
 
 
-def test_all_48_orders_of_one_oblique_scan(tmp_path: Path, model) -> None:
+def test_all_48_orders_of_one_oblique_scan(tmp_path: Path, model: Path) -> None:
     array = np.random.default_rng(0).normal(100, 20, (9, 14, 5)).astype(np.float32)
     affine = np.eye(4)
     affine[:3, :3] = axes_of("oblique", 5) * (1.0, 0.8, 4.0)

@@ -1,7 +1,12 @@
 """The report page in a real browser, opened from disk as a user does: no network, no error, a viewer that views."""
 
+from __future__ import annotations
+
 import shutil
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +17,9 @@ from fewscan.io.files import write_json
 from fewscan.io.scans import read_geometry, write_scan
 from support.scans import TINY, disc, make_dataset
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # WebGL 2 without a graphics card.
 SOFTWARE = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
@@ -20,7 +28,7 @@ LOCAL = ("file:", "data:", "blob:")
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser() -> Iterator[Browser]:
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if path is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed; `apt-get install chromium` brings one")
@@ -33,7 +41,7 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory):
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a run with masks that are known: that of case_04 is the worst."""
     folder = tmp_path_factory.mktemp("page")
     dataset = make_dataset(folder / "set", labelled=6, unlabelled=1)
@@ -56,7 +64,7 @@ BOTH = pytest.mark.parametrize("page", [(1440, 850, "light"), (400, 850, "dark")
 
 
 @pytest.fixture
-def page(browser, report, request: pytest.FixtureRequest):
+def page(browser: Browser, report: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
     """The page, open; it fails the test if anything was asked of a network, or any error was logged."""
     # Software draws every pixel: where the size does not matter, it is small.
     width, height, scheme = getattr(request, "param", (720, 560, "dark"))
@@ -110,7 +118,7 @@ def shown(page):
 
 
 @BOTH
-def test_the_list_is_sorted_and_filtered(page) -> None:
+def test_the_list_is_sorted_and_filtered(page: Page) -> None:
     assert shown(page) == ["case_04", "case_05", "case_03"]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.fill("#filter-dice", "0.9")
@@ -125,7 +133,7 @@ def test_the_list_is_sorted_and_filtered(page) -> None:
 
 
 @BOTH
-def test_the_worst_case_opens_and_its_mask_can_be_turned_off(page) -> None:
+def test_the_worst_case_opens_and_its_mask_can_be_turned_off(page: Page) -> None:
     page.click("#cards li button")
     ready(page, "case_04")
     assert page.inner_text("#viewer-message") == ""
@@ -140,7 +148,7 @@ def test_the_worst_case_opens_and_its_mask_can_be_turned_off(page) -> None:
     assert changed(page, without) == with_mask
 
 
-def test_disagreement_and_other_views(page) -> None:
+def test_disagreement_and_other_views(page: Page) -> None:
     page.click("#cards li button")
     ready(page, "case_04")
     before = settled(page)
@@ -154,7 +162,7 @@ def test_disagreement_and_other_views(page) -> None:
     assert not page.is_checked("#show-image")
 
 
-def test_charts_tell_the_values_under_the_pointer(page) -> None:
+def test_charts_tell_the_values_under_the_pointer(page: Page) -> None:
     chart = page.locator("#training figure").first
     chart.locator("svg").hover()
     assert chart.locator(".at").inner_text().startswith("at ")
@@ -163,7 +171,7 @@ def test_charts_tell_the_values_under_the_pointer(page) -> None:
     assert chart.locator(".at").inner_text() == ""
 
 
-def test_the_canvases_move_together(page) -> None:
+def test_the_canvases_move_together(page: Page) -> None:
     page.click("#cards li button")
     ready(page, "case_04")
     before = settled(page, "reference")
@@ -172,7 +180,7 @@ def test_the_canvases_move_together(page) -> None:
     changed(page, before, "reference")
 
 
-def test_the_keyboard_is_enough(page) -> None:
+def test_the_keyboard_is_enough(page: Page) -> None:
     page.focus("#cards li button")
     page.keyboard.press("Enter")
     ready(page, "case_04")

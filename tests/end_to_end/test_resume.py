@@ -31,7 +31,7 @@ RESULT = (
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory):
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
@@ -68,13 +68,13 @@ def is_same(run, other):
 
 
 @pytest.fixture(scope="module")
-def whole(dataset, tmp_path_factory: pytest.TempPathFactory):
+def whole(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
     return fewscan.train(dataset, run, recipe="quick", settings=LONG, device="cpu").folder
 
 
 @pytest.fixture(scope="module")
-def killed(dataset, tmp_path_factory: pytest.TempPathFactory):
+def killed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed while it trained."""
     run = tmp_path_factory.mktemp("killed") / "run"
     process = start(dataset, run)
@@ -85,7 +85,7 @@ def killed(dataset, tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
-def unfinished(killed, tmp_path: Path):
+def unfinished(killed: Path, tmp_path: Path) -> Path:
     return shutil.copytree(killed, tmp_path / "run")
 
 
@@ -94,7 +94,9 @@ def go_on(dataset, run, **more):
     return fewscan.train(dataset, run, **{**arguments, **more}).folder
 
 
-def test_a_killed_run_goes_on_to_the_same_weights_and_leaves_nothing_behind(dataset, whole, unfinished) -> None:
+def test_a_killed_run_goes_on_to_the_same_weights_and_leaves_nothing_behind(
+    dataset: Path, whole: Path, unfinished: Path
+) -> None:
     assert not (unfinished / "model.safetensors").exists()
     assert (unfinished / "train.lock").is_file()
     for leftover in (".metrics.jsonl.abcd_123.jsonl", "checkpoints/.000000008.ckpt.a1b2c3d4.ckpt"):
@@ -107,7 +109,9 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_leaves_nothing_behind(data
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_says_how_to_go_on_and_is_the_exit_code(dataset, whole, tmp_path: Path, number, code) -> None:
+def test_a_signal_saves_says_how_to_go_on_and_is_the_exit_code(
+    dataset: Path, whole: Path, tmp_path: Path, number, code
+) -> None:
     run = tmp_path / "run"
     process = start(dataset, run, "--quiet")
     wait_for(process, run, 12)
@@ -123,7 +127,9 @@ def test_a_signal_saves_says_how_to_go_on_and_is_the_exit_code(dataset, whole, t
 
 
 @pytest.mark.parametrize(("method", "at"), [("action", 2), ("action_pp", 5), ("mc_net", 4), ("cps", 8), ("bcp", 1)])
-def test_methods_go_on_to_the_same_model(dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method, at) -> None:
+def test_methods_go_on_to_the_same_model(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method, at
+) -> None:
     def signal_at(view, done, total, stage) -> None:
         if done == at:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -140,7 +146,7 @@ def test_methods_go_on_to_the_same_model(dataset, tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_run_goes_on_in_its_own_precision_or_not_at_all(
-    dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast
 ) -> None:
     def be_on_a_machine(*, with_bfloat16) -> None:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": with_bfloat16})
@@ -175,7 +181,9 @@ def test_a_run_goes_on_in_its_own_precision_or_not_at_all(
     assert read_json(run / "provenance.json")["precision"] == here
 
 
-def test_a_damaged_newest_checkpoint_is_noticed_and_the_one_before_used(dataset, whole, unfinished) -> None:
+def test_a_damaged_newest_checkpoint_is_noticed_and_the_one_before_used(
+    dataset: Path, whole: Path, unfinished: Path
+) -> None:
     # Killed before it removed what is too old, a run has more than two.
     *_, older, newest = checkpoint_files(unfinished / "checkpoints")
     newest.write_bytes(newest.read_bytes()[:1000])
@@ -187,7 +195,7 @@ def test_a_damaged_newest_checkpoint_is_noticed_and_the_one_before_used(dataset,
     assert is_same(unfinished, whole)
 
 
-def test_without_resume_a_run_is_refused_by_its_state(dataset, whole, unfinished) -> None:
+def test_without_resume_a_run_is_refused_by_its_state(dataset: Path, whole: Path, unfinished: Path) -> None:
     at = updates_done(unfinished / "checkpoints")
     with pytest.raises(DataError, match=rf"the run there is unfinished, at update {at}\. Go on with --resume"):
         go_on(dataset, unfinished, resume=False)
@@ -195,7 +203,7 @@ def test_without_resume_a_run_is_refused_by_its_state(dataset, whole, unfinished
         go_on(dataset, whole, resume=False)
 
 
-def test_a_finished_run_is_left_as_it_is(dataset, whole) -> None:
+def test_a_finished_run_is_left_as_it_is(dataset: Path, whole: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     assert go_on(dataset, whole) == whole
     assert before == {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
@@ -210,13 +218,13 @@ def test_a_finished_run_is_left_as_it_is(dataset, whole) -> None:
         ({"labelled": 1}, "3 cases as train labelled, now 1; other: case_01, case_02"),
     ],
 )
-def test_other_settings_are_refused_by_name(dataset, unfinished, change, message) -> None:
+def test_other_settings_are_refused_by_name(dataset: Path, unfinished: Path, change, message) -> None:
     with pytest.raises(ConfigError, match=f"the run was made with\n(.*\n)*  {message}"):
         go_on(dataset, unfinished, **change)
     assert checkpoint_files(unfinished / "checkpoints")
 
 
-def test_a_changed_data_set_is_refused_by_file(dataset, unfinished, tmp_path: Path) -> None:
+def test_a_changed_data_set_is_refused_by_file(dataset: Path, unfinished: Path, tmp_path: Path) -> None:
     root = shutil.copytree(dataset, tmp_path / "set")
     os.utime(root / "imagesTr" / "case_01_0000.nii.gz", (1, 1))
     with pytest.raises(DataError, match=r"has changed .*: imagesTr/case_01_0000\.nii\.gz\. Bring"):
@@ -228,18 +236,20 @@ def test_a_changed_data_set_is_refused_by_file(dataset, unfinished, tmp_path: Pa
         go_on(renamed, unfinished)
 
 
-def test_a_run_without_its_facts_is_refused(dataset, unfinished) -> None:
+def test_a_run_without_its_facts_is_refused(dataset: Path, unfinished: Path) -> None:
     (unfinished / "files.json").unlink()
     with pytest.raises(DataError, match=r"files\.json: cannot be read"):
         go_on(dataset, unfinished)
 
 
-def test_a_moved_data_set_and_another_cache_make_no_difference(dataset, whole, unfinished, tmp_path: Path) -> None:
+def test_a_moved_data_set_and_another_cache_make_no_difference(
+    dataset: Path, whole: Path, unfinished: Path, tmp_path: Path
+) -> None:
     go_on(shutil.copytree(dataset, tmp_path / "moved"), unfinished, cache=tmp_path / "cache")
     assert is_same(unfinished, whole)
 
 
-def test_resume_starts_where_nothing_is(dataset, whole, tmp_path: Path) -> None:
+def test_resume_starts_where_nothing_is(dataset: Path, whole: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert is_same(go_on(dataset, tmp_path / "empty"), whole)
     (tmp_path / "other").mkdir()
@@ -248,7 +258,7 @@ def test_resume_starts_where_nothing_is(dataset, whole, tmp_path: Path) -> None:
         go_on(dataset, tmp_path / "other")
 
 
-def test_one_training_at_a_time(dataset, unfinished, tmp_path: Path) -> None:
+def test_one_training_at_a_time(dataset: Path, unfinished: Path, tmp_path: Path) -> None:
     lock = unfinished / "train.lock"
     lock.unlink()
     with (
@@ -268,7 +278,7 @@ def test_one_training_at_a_time(dataset, unfinished, tmp_path: Path) -> None:
         go_on(dataset, new, resume=False)
 
 
-def test_a_run_stopped_before_its_facts_were_written_starts_anew(dataset, whole, tmp_path: Path) -> None:
+def test_a_run_stopped_before_its_facts_were_written_starts_anew(dataset: Path, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     shutil.copy(whole / "config.yaml", run)
@@ -278,7 +288,7 @@ def test_a_run_stopped_before_its_facts_were_written_starts_anew(dataset, whole,
 
 
 def test_a_run_stopped_after_training_is_validated_and_finished(
-    dataset, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_, **__) -> NoReturn:
         raise Interrupted(signal.SIGTERM, "stopped")
@@ -295,7 +305,7 @@ def test_a_run_stopped_after_training_is_validated_and_finished(
     assert not (run / "checkpoints").exists()
 
 
-def test_checkpoint_settings_are_in_the_config(whole) -> None:
+def test_checkpoint_settings_are_in_the_config(whole: Path) -> None:
     assert yaml.safe_load((whole / "config.yaml").read_text())["checkpoint"] == {"every": 2, "minutes": 10.0}
 
 

@@ -42,7 +42,7 @@ class Told(list):
 
 
 @pytest.fixture
-def told():
+def told() -> Told:
     return Told()
 
 
@@ -120,7 +120,7 @@ class Odd(Store):
         (lambda x: x, ["weights"], "so it is not the scans: train anew in another folder with a lower optimiser."),
     ],
 )
-def test_a_stop_sends_to_the_scan_that_is_odd_or_away_from_the_scans(told, change, broken, said) -> None:
+def test_a_stop_sends_to_the_scan_that_is_odd_or_away_from_the_scans(told: Told, change, broken, said) -> None:
     store = Odd(change)
     alarms = told.alarms(store)
     method = build("supervised")
@@ -145,7 +145,7 @@ def test_a_batch_that_validation_would_forget_is_checked_too() -> None:
     assert len(validated) == 1
 
 
-def test_weights_that_are_not_finite_are_not_saved(told) -> None:
+def test_weights_that_are_not_finite_are_not_saved(told: Told) -> None:
     method = build("supervised")
     alarms = told.alarms()
     # A line of the log is due at the same update.
@@ -157,7 +157,7 @@ def test_weights_that_are_not_finite_are_not_saved(told) -> None:
         alarms.on_checkpoint(info)
 
 
-def test_pseudo_labels_of_one_class_are_told_once_when_they_stay(told) -> None:
+def test_pseudo_labels_of_one_class_are_told_once_when_they_stay(told: Told) -> None:
     alarms = told.alarms()
     for _ in range(READINGS - 1):
         reading(alarms, pseudo_labels=background(0.999))
@@ -172,14 +172,14 @@ def test_pseudo_labels_of_one_class_are_told_once_when_they_stay(told) -> None:
     assert "pseudo-labels show 0.10% of the pixels, the labels" in told[0]["message"]
 
 
-def test_one_foreground_class_everywhere_is_collapse_too(told) -> None:
+def test_one_foreground_class_everywhere_is_collapse_too(told: Told) -> None:
     alarms = told.alarms()
     for _ in range(READINGS):
         reading(alarms, pseudo_labels=torch.tensor([0.0005, 0.999, 0.0005]))
     assert told.names == [PSEUDO_LABELS]
 
 
-def test_a_young_network_may_see_background_everywhere_and_small_organs_are_no_collapse(told) -> None:
+def test_a_young_network_may_see_background_everywhere_and_small_organs_are_no_collapse(told: Told) -> None:
     alarms = told.alarms()
     for _ in range(2 * READINGS):
         reading(alarms, number=50, pseudo_labels=background(1.0))
@@ -191,7 +191,7 @@ def test_a_young_network_may_see_background_everywhere_and_small_organs_are_no_c
     assert told == []
 
 
-def test_embeddings_that_are_all_alike_are_told(told) -> None:
+def test_embeddings_that_are_all_alike_are_told(told: Told) -> None:
     alarms = told.alarms()
     for _ in range(READINGS):
         reading(alarms, **{"global": torch.tensor(0.001), "local": torch.tensor(0.4)})
@@ -199,7 +199,7 @@ def test_embeddings_that_are_all_alike_are_told(told) -> None:
     assert "mean cosine 0.999" in told[0]["message"]
 
 
-def test_a_teacher_that_stays_behind_is_told(told) -> None:
+def test_a_teacher_that_stays_behind_is_told(told: Told) -> None:
     alarms = told.alarms()
     behind = {"teacher": {"dice": 0.70}, "student": {"dice": 0.75}}
     near = {"teacher": {"dice": 0.74}, "student": {"dice": 0.75}}
@@ -211,7 +211,7 @@ def test_a_teacher_that_stays_behind_is_told(told) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 1, 4, READINGS - 1, READINGS + 2])
-def test_a_state_that_was_saved_tells_the_same(told, at) -> None:
+def test_a_state_that_was_saved_tells_the_same(told: Told, at) -> None:
     def go_through(first, last, alarms) -> None:
         for number in range(first, last):
             alarms.on_update(update(OLD, done=number, diagnostics={PSEUDO_LABELS: background(0.999)}))

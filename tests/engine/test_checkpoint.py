@@ -113,7 +113,7 @@ def test_two_checkpoints_are_kept_and_removed_at_the_end(tmp_path: Path) -> None
 
 
 @pytest.fixture
-def two(tmp_path: Path):
+def two(tmp_path: Path) -> Checkpoints:
     checkpoints = Checkpoints(tmp_path / "checkpoints", NEVER)
     for done in (1, 2):
         checkpoints.save(Checkpoint(0, 0, done, done, [], {"method": {"weight": torch.ones(100)}}))
@@ -134,7 +134,7 @@ def damage(path, kind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["torn", "flipped", "empty", "nonsense"])
-def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(two, kind) -> None:
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(two: Checkpoints, kind) -> None:
     older, newer = checkpoint_files(two.folder)
     damage(newer, kind)
     said = []
@@ -147,7 +147,9 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(two, kind) -> N
         two.newest(said.append)
 
 
-def test_what_is_written_badly_is_noticed_and_the_older_ones_stay(two, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_written_badly_is_noticed_and_the_older_ones_stay(
+    two: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def write_badly(path, checkpoint) -> None:
         write_checkpoint(path, checkpoint)
         damage(path, "flipped")
@@ -159,7 +161,7 @@ def test_what_is_written_badly_is_noticed_and_the_older_ones_stay(two, monkeypat
     assert two.newest(print).done == 2
 
 
-def test_another_format_is_refused_by_name(two) -> None:
+def test_another_format_is_refused_by_name(two: Checkpoints) -> None:
     newer = checkpoint_files(two.folder)[-1]
     newer.write_bytes(newer.read_bytes().replace(b'"format": %d' % FORMAT, b'"format": 99', 1))
     with pytest.raises(

@@ -4,6 +4,7 @@ import json
 import pkgutil
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,7 +35,7 @@ SETTINGS = (
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory):
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
@@ -44,7 +45,7 @@ def go_on(dataset, run, **more):
 
 
 @pytest.fixture(scope="module")
-def whole(dataset, tmp_path_factory: pytest.TempPathFactory):
+def whole(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return go_on(dataset, tmp_path_factory.mktemp("whole") / "run")
 
 
@@ -63,7 +64,7 @@ def is_same(run, whole):
 
 
 @pytest.fixture
-def disk(tmp_path: Path):
+def disk(tmp_path: Path) -> Iterator[Path]:
     with mounted(tmp_path / "disk", "size=24m") as folder:
         yield folder
 
@@ -95,7 +96,7 @@ WRITES = {
 
 @pytest.mark.parametrize(("target", "number", "file"), WRITES.values(), ids=WRITES)
 def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
-    dataset, whole, disk, monkeypatch: pytest.MonkeyPatch, target, number, file
+    dataset: Path, whole: Path, disk: Path, monkeypatch: pytest.MonkeyPatch, target, number, file
 ) -> None:
     run, ballast = disk / "run", []
     # The log is small: no checkpoint may need room before it does.
@@ -116,7 +117,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
     assert is_same(run, whole)
 
 
-def test_a_read_only_disk_is_refused_at_once(dataset, whole, disk, tmp_path: Path) -> None:
+def test_a_read_only_disk_is_refused_at_once(dataset: Path, whole: Path, disk: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, disk / "done")
     remount(disk, "ro")
     with pytest.raises(DataError, match="Read-only file system"):
@@ -131,7 +132,9 @@ def test_a_read_only_disk_is_refused_at_once(dataset, whole, disk, tmp_path: Pat
         go_on(dataset, tmp_path / "run", cache=disk / "cache")
 
 
-def test_a_disk_that_becomes_read_only_while_training(dataset, whole, disk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_becomes_read_only_while_training(
+    dataset: Path, whole: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = disk / "run"
     with monkeypatch.context() as patch:
         before_call(patch, "fewscan.engine.checkpoint.write_checkpoint", 3, lambda: remount(disk, "ro"))
@@ -144,7 +147,7 @@ def test_a_disk_that_becomes_read_only_while_training(dataset, whole, disk, monk
     assert is_same(run, whole)
 
 
-def test_a_run_that_is_removed_while_training(dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_removed_while_training(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     before_call(monkeypatch, "fewscan.terminal.dashboard.TrainingView.show_update", 5, lambda: shutil.rmtree(run))
     with pytest.raises(DataError, match=r"metrics\.jsonl: cannot be written: No such file.*Its folder is gone"):
@@ -169,7 +172,7 @@ def run_out_of_a_gpu() -> NoReturn:
     [(ask_too_much_of_torch, "this machine"), (ask_too_much_of_numpy, "this machine"), (run_out_of_a_gpu, "the GPU")],
 )
 def test_too_little_memory_says_what_to_lower_and_the_run_goes_on(
-    dataset, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask, where
+    dataset: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask, where
 ) -> None:
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
@@ -214,7 +217,9 @@ def test_without_a_method_the_slices_are_what_to_lower() -> None:
         raise MemoryError
 
 
-def test_too_little_memory_while_predicting(dataset, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_while_predicting(
+    dataset: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before_call(monkeypatch, "fewscan.inference.batches.load_canvas", 2, ask_too_much_of_torch)
     with pytest.raises(FewscanError, match=r"is not enough\. Predict without --tta"):
         fewscan.predict(whole, [dataset / "imagesTr"], output=tmp_path / "out", device="cpu")
@@ -226,7 +231,7 @@ def test_other_errors_are_left_alone() -> None:
 
 
 def test_a_wall_clock_that_goes_back_changes_nothing(
-    dataset, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = iter(range(10**9, 0, -3600))
     monkeypatch.setattr(time, "time", lambda: float(next(seconds)))
@@ -234,14 +239,14 @@ def test_a_wall_clock_that_goes_back_changes_nothing(
     assert is_same(run, whole)
 
 
-def test_a_deterministic_training_ends_in_the_same_bytes_twice(dataset, tmp_path: Path) -> None:
+def test_a_deterministic_training_ends_in_the_same_bytes_twice(dataset: Path, tmp_path: Path) -> None:
     settings = (*SETTINGS, "deterministic=true")
     first, second = (go_on(dataset, tmp_path / name, settings=settings) for name in ("first", "second"))
     assert is_same(first, second)
     assert read_json(first / "alarms.json") == [line for line in records(first) if "alarm" in line]
 
 
-def test_another_number_of_threads_is_told(dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_number_of_threads_is_told(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         before_call(patch, "fewscan.engine.loop.weighted_sum", 12, run_out_of_a_gpu)

@@ -65,7 +65,7 @@ def test_nothing_defined_is_null() -> None:
 
 
 @pytest.fixture
-def folders(tmp_path: Path):
+def folders(tmp_path: Path) -> tuple[Path, Path]:
     root = make_dataset(tmp_path / "set", labelled=3)
     predictions = tmp_path / "predictions"
     predictions.mkdir()
@@ -74,7 +74,7 @@ def folders(tmp_path: Path):
     return predictions, root / "labelsTr"
 
 
-def test_folders_are_paired_by_name_and_written(folders, tmp_path: Path) -> None:
+def test_folders_are_paired_by_name_and_written(folders: tuple[Path, Path], tmp_path: Path) -> None:
     predictions, references = folders
     summary = evaluate(predictions, references, output=tmp_path / "new" / "summary.json", missing="skip").summary
     assert summary["cases"]["case_00"]["disc"]["dice"] == 1.0
@@ -91,7 +91,7 @@ def describe_labels(root, labels) -> None:
     (root / "dataset.json").write_text(json.dumps({**meta, "labels": labels}))
 
 
-def test_the_numbers_and_names_of_dataset_json_are_those_of_the_scores(folders) -> None:
+def test_the_numbers_and_names_of_dataset_json_are_those_of_the_scores(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     for path in (*predictions.iterdir(), *references.iterdir()):
         write_scan(path, 40 * read_scan(path).array, geometry())
@@ -99,7 +99,7 @@ def test_the_numbers_and_names_of_dataset_json_are_those_of_the_scores(folders) 
     assert evaluate(predictions, references).summary["cases"]["case_00"]["disc"]["dice"] == 1.0
 
 
-def test_what_is_ignored_in_a_reference_has_no_score(folders) -> None:
+def test_what_is_ignored_in_a_reference_has_no_score(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     describe_labels(references.parent, {"background": 0, "disc": 1, "ignore": 2})
     path = references / "case_01.nii.gz"
@@ -112,7 +112,7 @@ def test_what_is_ignored_in_a_reference_has_no_score(folders) -> None:
     assert (score["dice"], score["hd95_mm"]) == (1.0, 0.0)
 
 
-def test_regions_are_scored_as_a_whole(folders) -> None:
+def test_regions_are_scored_as_a_whole(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     describe_labels(references.parent, {"background": 0, "both": [1, 2], "two": 2})
     for folder, first in ((predictions, 1), (references, 2)):
@@ -125,13 +125,13 @@ def test_regions_are_scored_as_a_whole(folders) -> None:
     assert summary["cases"]["case_00"]["two"]["dice"] == 0.0
 
 
-def test_numbers_where_there_are_no_names(folders) -> None:
+def test_numbers_where_there_are_no_names(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     (references.parent / "dataset.json").unlink()
     assert set(evaluate(predictions, references).classes) == {"1"}
 
 
-def test_misfits_are_listed_before_anything_is_scored(folders) -> None:
+def test_misfits_are_listed_before_anything_is_scored(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     write_scan(predictions / "case_00.nii.gz", disc((4, 20, 20)), geometry((4, 20, 20)))
     write_scan(predictions / "case_01.nii.gz", disc((4, 20, 24)), geometry(spacing=(5.0, 1.5, 2.0)))
@@ -147,7 +147,7 @@ def test_misfits_are_listed_before_anything_is_scored(folders) -> None:
         evaluate(predictions / "nowhere", references)
 
 
-def test_references_without_a_prediction_score_as_missed_and_are_named(folders) -> None:
+def test_references_without_a_prediction_score_as_missed_and_are_named(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     scores = evaluate(predictions, references)
     summary = scores.summary
@@ -165,7 +165,7 @@ def test_references_without_a_prediction_score_as_missed_and_are_named(folders) 
     assert "1 reference without a prediction, left out: case_02" in shown(skipped)
 
 
-def test_exit_code_is_1_where_a_reference_has_no_prediction(folders) -> None:
+def test_exit_code_is_1_where_a_reference_has_no_prediction(folders: tuple[Path, Path]) -> None:
     arguments = ["evaluate", *map(str, folders)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1
@@ -176,7 +176,7 @@ def test_exit_code_is_1_where_a_reference_has_no_prediction(folders) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 0
 
 
-def test_predictions_without_a_reference_are_left_out_and_named(folders) -> None:
+def test_predictions_without_a_reference_are_left_out_and_named(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     write_scan(predictions / "ghost.nii.gz", disc((4, 20, 24)), geometry())
     summary = evaluate(predictions, references, missing="skip").summary
@@ -185,7 +185,7 @@ def test_predictions_without_a_reference_are_left_out_and_named(folders) -> None
     assert "1 prediction without a reference, left out: ghost" in shown(summary)
 
 
-def test_hidden_files_are_no_masks_and_a_case_is_there_once(folders) -> None:
+def test_hidden_files_are_no_masks_and_a_case_is_there_once(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     (predictions / "._case_00.nii.gz").write_bytes(b"Mac OS X")
     evaluate(predictions, references)
@@ -336,7 +336,7 @@ def test_two_data_sets_with_other_numbers_are_not_compared(tmp_path: Path) -> No
         evaluate(tmp_path / "p", tmp_path / "r")
 
 
-def test_the_spread_over_cases_stands_beside_the_means(folders) -> None:
+def test_the_spread_over_cases_stands_beside_the_means(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     summary = evaluate(predictions, references).summary
     dice = [classes["disc"]["dice"] for classes in summary["cases"].values()]
@@ -349,7 +349,7 @@ def test_the_spread_over_cases_stands_beside_the_means(folders) -> None:
     assert one["spread"]["mean"]["dice"] == {"sd": None, "interval": None}
 
 
-def test_tolerances_are_the_users(folders) -> None:
+def test_tolerances_are_the_users(folders: tuple[Path, Path]) -> None:
     arguments = ["evaluate", *map(str, folders), "--missing", "skip", "--json"]
     result = CliRunner().invoke(app, [*arguments, "--tolerance", "3,0.5", "--tolerance", "1"])
     names = [name for name in json.loads(result.stdout)["mean"] if name.startswith("nsd")]

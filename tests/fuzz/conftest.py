@@ -1,6 +1,7 @@
 """How many inputs each fuzz test makes up: few by default, FEWSCAN_FUZZ of them with `make fuzz`."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,6 +19,6 @@ settings.register_profile(
 
 
 @pytest.fixture(autouse=True, scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One folder for all inputs: making a new one takes longer than reading what lies in it."""
     return tmp_path_factory.mktemp("fuzz")

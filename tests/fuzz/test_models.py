@@ -36,7 +36,7 @@ PATHS = [
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory):
+def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
     folder = tmp_path_factory.mktemp("sound")
     card = ModelCard(method="action", network_name="teacher", ndim=2, network=SMALL, plan=PLAN, flips=False)
     save_model(folder, UNet(1, 2, 2, SMALL), card)
@@ -63,14 +63,14 @@ def load(folder, card, weights) -> None:
 
 @PROFILE
 @given(data=st.data())
-def test_weights(folder, sound, data) -> None:
+def test_weights(folder: Path, sound: tuple[bytes, bytes], data) -> None:
     card, weights = sound
     load(folder, card, data.draw(mutated([weights, weights[:600]])))
 
 
 @PROFILE
 @given(data=st.data())
-def test_headers_of_weights(folder, sound, data) -> None:
+def test_headers_of_weights(folder: Path, sound: tuple[bytes, bytes], data) -> None:
     card, weights = sound
     (length,) = struct.unpack("<Q", weights[:8])
     header = data.draw(mutated([weights[8 : 8 + length]]))
@@ -80,7 +80,7 @@ def test_headers_of_weights(folder, sound, data) -> None:
 
 @PROFILE
 @given(data=st.data())
-def test_descriptions(folder, sound, data) -> None:
+def test_descriptions(folder: Path, sound: tuple[bytes, bytes], data) -> None:
     card, weights = sound
     tree = json.loads(card)
     for *parents, leaf in data.draw(st.lists(st.sampled_from(PATHS), min_size=1, max_size=2)):
@@ -103,7 +103,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_a_pickle_by_another_name_is_refused_and_not_run(tmp_path: Path, sound, protocol) -> None:
+def test_a_pickle_by_another_name_is_refused_and_not_run(tmp_path: Path, sound: tuple[bytes, bytes], protocol) -> None:
     (tmp_path / "model.json").write_bytes(sound[0])
     (tmp_path / "model.safetensors").write_bytes(pickle.dumps(Trap(tmp_path / "ran"), protocol))
     with pytest.raises(DataError, match="not a readable safetensors file"):
@@ -111,7 +111,7 @@ def test_a_pickle_by_another_name_is_refused_and_not_run(tmp_path: Path, sound, 
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_torch_saves_is_refused(tmp_path: Path, sound) -> None:
+def test_what_torch_saves_is_refused(tmp_path: Path, sound: tuple[bytes, bytes]) -> None:
     (tmp_path / "model.json").write_bytes(sound[0])
     torch.save(Trap(tmp_path / "ran"), tmp_path / "model.safetensors")
     with pytest.raises(DataError, match="not a readable safetensors file"):

@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -55,7 +56,7 @@ def read_everything(path) -> None:
 @pytest.mark.parametrize("ending", SEEDS)
 @PROFILE
 @given(data=st.data())
-def test_scans(folder, ending, data) -> None:
+def test_scans(folder: Path, ending, data) -> None:
     path = folder / f"scan{ending}"
     path.write_bytes(data.draw(mutated(SEEDS[ending])))
     read_everything(path)
@@ -63,7 +64,7 @@ def test_scans(folder, ending, data) -> None:
 
 @PROFILE
 @given(raw=mutated(SEEDS[".nii"]))
-def test_packed_scans(folder, raw) -> None:
+def test_packed_scans(folder: Path, raw) -> None:
     path = folder / "inner.nii.gz"
     path.write_bytes(gzip.compress(raw, 1))
     read_everything(path)
@@ -71,7 +72,7 @@ def test_packed_scans(folder, raw) -> None:
 
 @PROFILE
 @given(raw=mutated([gzip.compress(seed) for seed in SEEDS[".nii"]]))
-def test_broken_gzip(folder, raw) -> None:
+def test_broken_gzip(folder: Path, raw) -> None:
     path = folder / "outer.nii.gz"
     path.write_bytes(raw)
     read_everything(path)
@@ -109,7 +110,7 @@ SPLITS = st.one_of(OPTIONAL, PARTS.map(lambda value: json.dumps(value).encode())
 
 @PROFILE
 @given(description=DESCRIPTIONS, patients=OPTIONAL, splits=SPLITS, final=OPTIONAL)
-def test_data_sets(folder, description, patients, splits, final) -> None:
+def test_data_sets(folder: Path, description, patients, splits, final) -> None:
     root = folder / "set"
     shutil.rmtree(root, ignore_errors=True)
     (root / "imagesTr").mkdir(parents=True)

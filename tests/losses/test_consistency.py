@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from fewscan.losses.consistency import (
     confident_dice,
@@ -18,13 +19,15 @@ from fewscan.losses.segmentation import supervised_loss
 
 
 @pytest.fixture
-def pseudo(generator: torch.Generator):
+def pseudo(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     logits = torch.randn(3, 4, 6, 5, generator=generator, dtype=torch.float64)
     labels = torch.randint(4, (3, 6, 5), generator=generator)
     return logits, labels, torch.rand(3, 6, 5, generator=generator, dtype=torch.float64)
 
 
-def test_published_form_weights_each_image_by_its_share_of_confident_pixels(pseudo) -> None:
+def test_published_form_weights_each_image_by_its_share_of_confident_pixels(
+    pseudo: tuple[Tensor, Tensor, Tensor],
+) -> None:
     logits, labels, confidence = pseudo
     expected = 0.0
     for i in range(3):
@@ -35,7 +38,9 @@ def test_published_form_weights_each_image_by_its_share_of_confident_pixels(pseu
     assert float(image_weighted_pseudo_loss(*pseudo, 0.7)) == pytest.approx(expected / 3, rel=1e-12)
 
 
-def test_confident_form_sees_confident_pixels_alone(pseudo, generator: torch.Generator) -> None:
+def test_confident_form_sees_confident_pixels_alone(
+    pseudo: tuple[Tensor, Tensor, Tensor], generator: torch.Generator
+) -> None:
     logits, labels, confidence = pseudo
     loss = confident_pseudo_loss(logits, labels, confidence, 0.7)
     unsure = confidence < 0.7
@@ -46,7 +51,7 @@ def test_confident_form_sees_confident_pixels_alone(pseudo, generator: torch.Gen
 
 
 @pytest.mark.parametrize("loss", [image_weighted_pseudo_loss, confident_pseudo_loss])
-def test_gradients_and_no_confidence(loss, pseudo) -> None:
+def test_gradients_and_no_confidence(loss, pseudo: tuple[Tensor, Tensor, Tensor]) -> None:
     logits, labels, confidence = pseudo
     logits.requires_grad_()
     torch.autograd.gradcheck(lambda x: loss(x, labels, confidence, 0.5), logits)
@@ -56,14 +61,14 @@ def test_gradients_and_no_confidence(loss, pseudo) -> None:
     assert not logits.grad.any()
 
 
-def test_fixmatch_divides_by_all_pixels(pseudo) -> None:
+def test_fixmatch_divides_by_all_pixels(pseudo: tuple[Tensor, Tensor, Tensor]) -> None:
     logits, labels, confidence = pseudo
     losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     expected = sum(float(v) for v, c in zip(losses.flatten(), confidence.flatten(), strict=True) if c >= 0.7) / 90
     assert float(masked_pseudo_loss(*pseudo, 0.7)) == pytest.approx(expected, rel=1e-12)
 
 
-def test_confident_dice_is_the_formula_over_confident_pixels(pseudo) -> None:
+def test_confident_dice_is_the_formula_over_confident_pixels(pseudo: tuple[Tensor, Tensor, Tensor]) -> None:
     logits, labels, confidence = pseudo
     probs, sure = logits.softmax(1), confidence >= 0.7
     dice = []
@@ -73,7 +78,9 @@ def test_confident_dice_is_the_formula_over_confident_pixels(pseudo) -> None:
     assert float(confident_dice(*pseudo, 0.7)) == pytest.approx(1 - sum(dice) / 4, rel=1e-12)
 
 
-def test_pasted_loss_is_two_supervised_losses(pseudo, generator: torch.Generator) -> None:
+def test_pasted_loss_is_two_supervised_losses(
+    pseudo: tuple[Tensor, Tensor, Tensor], generator: torch.Generator
+) -> None:
     logits, labels, confidence = pseudo
     others = torch.randint(4, labels.shape, generator=generator)
     box = confidence < 0.4
@@ -85,7 +92,7 @@ def test_pasted_loss_is_two_supervised_losses(pseudo, generator: torch.Generator
 
 
 @pytest.fixture
-def probs(generator: torch.Generator):
+def probs(generator: torch.Generator) -> list[Tensor]:
     return [(2 * torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)).softmax(1) for _ in range(3)]
 
 
@@ -93,7 +100,7 @@ def pixels(maps):
     return [maps[b, :, y, x].tolist() for b in range(2) for y in range(4) for x in range(5)]
 
 
-def test_mse_is_the_formula_and_leaves_the_target_alone(probs, generator: torch.Generator) -> None:
+def test_mse_is_the_formula_and_leaves_the_target_alone(probs: list[Tensor], generator: torch.Generator) -> None:
     p, q = probs[0].clone().requires_grad_(), probs[1].clone().requires_grad_()
     weights = (torch.rand(2, 4, 5, generator=generator) < 0.5).double()
     squares = [
@@ -109,7 +116,7 @@ def test_mse_is_the_formula_and_leaves_the_target_alone(probs, generator: torch.
     assert float(probability_mse(p.detach(), q, torch.zeros_like(weights))) == 0
 
 
-def test_pyramid_consistency_is_the_formula(probs) -> None:
+def test_pyramid_consistency_is_the_formula(probs: list[Tensor]) -> None:
     terms = []
     for s in range(3):
         squares, shares, divergences = [], [], []
@@ -125,7 +132,7 @@ def test_pyramid_consistency_is_the_formula(probs) -> None:
     assert float(pyramid_consistency([probs[0]] * 2)) == pytest.approx(0, abs=1e-12)
 
 
-def test_sharpening_and_mutual_consistency_are_the_formula(probs) -> None:
+def test_sharpening_and_mutual_consistency_are_the_formula(probs: list[Tensor]) -> None:
     def slow(values):
         powers = [v ** (1 / 0.1) for v in values]
         return [v / sum(powers) for v in powers]

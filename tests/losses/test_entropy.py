@@ -2,12 +2,13 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from fewscan.losses.entropy import entropy_loss, pixel_entropy
 
 
 @pytest.fixture
-def logits(generator: torch.Generator):
+def logits(generator: torch.Generator) -> Tensor:
     return 2 * torch.randn(2, 4, 3, 5, generator=generator, dtype=torch.float64)
 
 
@@ -22,12 +23,12 @@ def slow(logits):
     return values
 
 
-def test_both_forms_are_the_formula(logits) -> None:
+def test_both_forms_are_the_formula(logits: Tensor) -> None:
     assert torch.allclose(pixel_entropy(logits.softmax(1)), slow(logits))
     assert float(entropy_loss(logits)) == pytest.approx(float(slow(logits).mean()) / math.log(4), rel=1e-12)
 
 
-def test_range_and_gradient(logits) -> None:
+def test_range_and_gradient(logits: Tensor) -> None:
     assert float(entropy_loss(torch.zeros_like(logits))) == pytest.approx(1)
     sure = torch.zeros(1, 3, 2, 2)
     sure[:, 0] = 500

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from fewscan.classes import IGNORED
 from fewscan.losses.segmentation import cross_entropy, soft_dice, supervised_loss
@@ -37,33 +38,33 @@ def slow_dice(logits, labels, weights, smooth=1e-5):
 
 
 @pytest.fixture
-def maps(generator: torch.Generator):
+def maps(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     logits = torch.randn(2, 3, 5, 4, generator=generator, dtype=torch.float64)
     labels = torch.randint(3, (2, 5, 4), generator=generator)
     weights = (torch.rand(2, 5, 4, generator=generator) < 0.6).double()
     return logits, labels, weights
 
 
-def test_supervised_loss_is_the_formula(maps) -> None:
+def test_supervised_loss_is_the_formula(maps: tuple[Tensor, Tensor, Tensor]) -> None:
     logits, labels, _ = maps
     ones = torch.ones_like(labels, dtype=torch.float64)
     expected = 0.5 * (slow_cross_entropy(logits, labels, ones) + slow_dice(logits, labels, ones))
     assert float(supervised_loss(logits, labels)) == pytest.approx(expected, rel=1e-12)
 
 
-def test_weights_leave_pixels_out(maps) -> None:
+def test_weights_leave_pixels_out(maps: tuple[Tensor, Tensor, Tensor]) -> None:
     logits, labels, weights = maps
     assert float(cross_entropy(logits, labels, weights)) == pytest.approx(slow_cross_entropy(*maps), rel=1e-12)
     assert float(soft_dice(logits, labels, weights)) == pytest.approx(slow_dice(*maps), rel=1e-9)
 
 
-def test_weights_of_one_change_nothing(maps) -> None:
+def test_weights_of_one_change_nothing(maps: tuple[Tensor, Tensor, Tensor]) -> None:
     logits, labels, _ = maps
     ones = torch.ones_like(labels, dtype=torch.float64)
     assert torch.allclose(supervised_loss(logits, labels, ones), supervised_loss(logits, labels))
 
 
-def test_nothing_weighted_is_finite_and_without_gradient(maps) -> None:
+def test_nothing_weighted_is_finite_and_without_gradient(maps: tuple[Tensor, Tensor, Tensor]) -> None:
     logits, labels, weights = maps
     logits.requires_grad_()
     loss = supervised_loss(logits, labels, torch.zeros_like(weights))
@@ -72,7 +73,7 @@ def test_nothing_weighted_is_finite_and_without_gradient(maps) -> None:
     assert not logits.grad.any()
 
 
-def test_gradient(maps) -> None:
+def test_gradient(maps: tuple[Tensor, Tensor, Tensor]) -> None:
     logits, labels, weights = maps
     torch.autograd.gradcheck(lambda x: supervised_loss(x, labels, weights), logits.requires_grad_())
 
@@ -89,7 +90,7 @@ def test_shapes_are_checked() -> None:
         supervised_loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 5, dtype=torch.long))
 
 
-def test_ignored_pixels_are_those_of_weight_nothing(maps) -> None:
+def test_ignored_pixels_are_those_of_weight_nothing(maps: tuple[Tensor, Tensor, Tensor]) -> None:
     logits, labels, weights = maps
     ignored = labels.masked_fill(weights == 0, IGNORED)
     assert float(cross_entropy(logits, ignored)) == pytest.approx(slow_cross_entropy(*maps), rel=1e-12)
@@ -99,7 +100,7 @@ def test_ignored_pixels_are_those_of_weight_nothing(maps) -> None:
     assert float(supervised_loss(logits, ignored, ones)) == pytest.approx(float(supervised_loss(*maps)), rel=1e-12)
 
 
-def test_ignored_pixels_take_no_gradient_and_all_ignored_is_no_loss(maps) -> None:
+def test_ignored_pixels_take_no_gradient_and_all_ignored_is_no_loss(maps: tuple[Tensor, Tensor, Tensor]) -> None:
     logits, labels, weights = maps
     logits.requires_grad_()
     ignored = labels.masked_fill(weights == 0, IGNORED)

@@ -36,7 +36,7 @@ RESULT = ("config.yaml", "plan.json", "splits.json", "files.json", "model.safete
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory):
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
@@ -96,7 +96,7 @@ def is_same(run, other):
     return records(run) == records(other) and files[0] == files[1]
 
 
-def test_stopped_by_torchrun_and_gone_on_with_on_two_ranks_is_the_unbroken_run(dataset, tmp_path: Path) -> None:
+def test_stopped_by_torchrun_and_gone_on_with_on_two_ranks_is_the_unbroken_run(dataset: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     process = start(dataset, whole)
     said = finish(process)
@@ -122,7 +122,7 @@ def test_stopped_by_torchrun_and_gone_on_with_on_two_ranks_is_the_unbroken_run(d
     assert is_same(broken, whole)
 
 
-def test_a_killed_rank_ends_the_others_and_one_process_goes_on(dataset, tmp_path: Path) -> None:
+def test_a_killed_rank_ends_the_others_and_one_process_goes_on(dataset: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(dataset, run)
     wait_for(process, run, 5)
@@ -139,7 +139,7 @@ def test_a_killed_rank_ends_the_others_and_one_process_goes_on(dataset, tmp_path
     assert not (run / "train.lock").exists()
 
 
-def test_what_the_first_process_refuses_ends_all_and_is_said_once(dataset, tmp_path: Path) -> None:
+def test_what_the_first_process_refuses_ends_all_and_is_said_once(dataset: Path, tmp_path: Path) -> None:
     process = start(dataset, tmp_path / "run", "--set", "methods.action.pretraining.local.labelled=3")
     said = finish(process)
     assert process.returncode != 0

@@ -39,12 +39,12 @@ class Listener(Reporter):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory):
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_untrained(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory):
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
@@ -69,7 +69,7 @@ def predict(run, inputs, output, **options):
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
-def test_a_second_call_writes_over_the_masks_of_the_first(run, tmp_path: Path, ending) -> None:
+def test_a_second_call_writes_over_the_masks_of_the_first(run: Path, tmp_path: Path, ending) -> None:
     scan(tmp_path / f"in/a_0000{ending}")
     (mask,) = predict(run, [tmp_path / "in"], tmp_path / "out")
     assert is_ours(mask)
@@ -79,7 +79,7 @@ def test_a_second_call_writes_over_the_masks_of_the_first(run, tmp_path: Path, e
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
-def test_labels_and_scans_are_neither_written_over_nor_removed(run, tmp_path: Path, ending) -> None:
+def test_labels_and_scans_are_neither_written_over_nor_removed(run: Path, tmp_path: Path, ending) -> None:
     scan(tmp_path / f"in/a_0000{ending}")
     scan(tmp_path / f"in/b_0000{ending}").write_bytes(b"not readable")
     kept = [label(tmp_path / f"labelsTr/a{ending}"), scan(tmp_path / f"labelsTr/b{ending}", 3)]
@@ -90,7 +90,7 @@ def test_labels_and_scans_are_neither_written_over_nor_removed(run, tmp_path: Pa
     assert names(tmp_path / "labelsTr") == [path.name for path in kept]
 
 
-def test_links_folders_and_archives_at_a_masks_place_are_not_touched(run, tmp_path: Path) -> None:
+def test_links_folders_and_archives_at_a_masks_place_are_not_touched(run: Path, tmp_path: Path) -> None:
     scan(tmp_path / "in/a_0000.nii.gz")
     out = tmp_path / "out"
     out.mkdir()
@@ -117,7 +117,7 @@ def test_links_folders_and_archives_at_a_masks_place_are_not_touched(run, tmp_pa
 
 
 def test_no_table_of_an_earlier_call_stays_where_one_is_stopped(
-    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scan(tmp_path / "in/a_0000.nii.gz")
     (tmp_path / "in/b_0000.nii.gz").write_bytes(b"x")
@@ -134,7 +134,7 @@ def test_no_table_of_an_earlier_call_stays_where_one_is_stopped(
     assert names(tmp_path / "out") == ["a.nii.gz"]
 
 
-def test_two_predictions_do_not_work_in_one_folder(run, tmp_path: Path) -> None:
+def test_two_predictions_do_not_work_in_one_folder(run: Path, tmp_path: Path) -> None:
     scan(tmp_path / "in/a_0000.nii.gz")
     (tmp_path / "out").mkdir()
     add_holders(tmp_path / "out" / "predict.lock")
@@ -148,7 +148,7 @@ def test_two_predictions_do_not_work_in_one_folder(run, tmp_path: Path) -> None:
 
 
 def test_a_mask_that_cannot_be_written_leaves_out_its_scan_alone(
-    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in "abc":
         scan(tmp_path / f"in/{name}_0000.nii.gz")
@@ -168,7 +168,7 @@ def test_a_mask_that_cannot_be_written_leaves_out_its_scan_alone(
 
 
 def test_a_scan_that_memory_does_not_suffice_for_leaves_out_itself_alone(
-    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fewscan.inference import batches as module
 
@@ -187,7 +187,7 @@ def test_a_scan_that_memory_does_not_suffice_for_leaves_out_itself_alone(
     assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "failed.json", "quality.csv", "volumes.csv"]
 
 
-def test_a_scan_whose_name_is_not_utf_8_is_left_out_and_the_rest_is_finished(run, tmp_path: Path) -> None:
+def test_a_scan_whose_name_is_not_utf_8_is_left_out_and_the_rest_is_finished(run: Path, tmp_path: Path) -> None:
     shutil.copy(scan(tmp_path / "in/z_0000.nii.gz"), os.fsencode(tmp_path / "in") + b"/caf\xe9_0000.nii.gz")
     with pytest.raises(DataError, match="its name is not UTF-8"):
         predict(run, [tmp_path / "in"], tmp_path / "out")
@@ -197,7 +197,7 @@ def test_a_scan_whose_name_is_not_utf_8_is_left_out_and_the_rest_is_finished(run
         predict(run, [tmp_path / "in/z_0000.nii.gz"], tmp_path / os.fsdecode(b"\xe9t\xe9"))
 
 
-def test_files_that_are_no_scans_are_counted_by_kind_with_what_to_do(run, tmp_path: Path) -> None:
+def test_files_that_are_no_scans_are_counted_by_kind_with_what_to_do(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     scan(folder / "a_0000.nii.gz")
     for name in ("b.mgz", "I1.dcm", "I2.DCM", "c.hdr", "c.img", ".hidden", "1.2.840.10008", "d.nii.gz.part", "e.png"):
@@ -223,14 +223,14 @@ def test_a_folder_of_scans_alone_needs_no_word(tmp_path: Path) -> None:
     ("name", "words"),
     [("IM1.dcm", "dcm2niix"), ("a.png", "Stack pictures"), ("a.mhd", "as one .nii.gz"), ("a.xyz", "Scans end in")],
 )
-def test_one_file_that_is_no_scan_says_what_to_do(run, tmp_path: Path, name, words) -> None:
+def test_one_file_that_is_no_scan_says_what_to_do(run: Path, tmp_path: Path, name, words) -> None:
     (tmp_path / name).touch()
     for inputs in ([tmp_path / name], [tmp_path]):
         with pytest.raises(DataError, match=words):
             predict(run, inputs, tmp_path / "out")
 
 
-def test_what_check_says_of_headers_predict_says_too_once_for_all_scans_alike(run, tmp_path: Path) -> None:
+def test_what_check_says_of_headers_predict_says_too_once_for_all_scans_alike(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     for number in range(7):
         image = nibabel.Nifti1Image(
@@ -247,7 +247,7 @@ def test_what_check_says_of_headers_predict_says_too_once_for_all_scans_alike(ru
     assert "and 2 more" in note
 
 
-def test_scans_whose_anatomy_the_field_of_view_does_not_hold_are_named(run, tmp_path: Path) -> None:
+def test_scans_whose_anatomy_the_field_of_view_does_not_hold_are_named(run: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     where = geometry((4, 64, 64), (5.0, 1.0, 1.0))
     write_scan(tmp_path / "in" / "wide.nii.gz", np.random.default_rng(0).normal(100, 9, where.shape), where)
@@ -258,7 +258,7 @@ def test_scans_whose_anatomy_the_field_of_view_does_not_hold_are_named(run, tmp_
 
 @pytest.mark.parametrize("part", ["running_mean", "running_var", "weight"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_and_statistics_must_be_finite(run, tmp_path: Path, part, value) -> None:
+def test_weights_and_statistics_must_be_finite(run: Path, tmp_path: Path, part, value) -> None:
     other = shutil.copytree(run, tmp_path / "run")
     weights = load_file(other / "model.safetensors")
     changed = {name: torch.full_like(v, value) if part in name else v for name, v in weights.items()}
@@ -269,7 +269,7 @@ def test_weights_and_statistics_must_be_finite(run, tmp_path: Path, part, value)
     assert not (tmp_path / "out").exists()
 
 
-def test_what_may_not_be_read_is_refused_by_name(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_may_not_be_read_is_refused_by_name(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.stat
 
     def stat(path, **options):
@@ -285,7 +285,7 @@ def test_what_may_not_be_read_is_refused_by_name(run, tmp_path: Path, monkeypatc
         predict(tmp_path / "closed", [tmp_path], tmp_path / "out")
 
 
-def test_no_connection_is_opened(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_connection_is_opened(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_, **__) -> NoReturn:
         raise AssertionError("a connection was opened")
 
@@ -325,7 +325,7 @@ def test_volumes_are_those_of_the_masks_in_ml(tmp_path: Path) -> None:
     assert {row["case"] for row in read_table(tmp_path / "out/volumes.csv")} == {"b"}
 
 
-def test_predictions_keep_names_and_grid(dataset, run, tmp_path: Path) -> None:
+def test_predictions_keep_names_and_grid(dataset: Path, run: Path, tmp_path: Path) -> None:
     where = geometry((3, 31, 17), (4.0, 2.0, 1.0), (3.0, 2.0, 1.0))
     lone = tmp_path / "a scan ü.nrrd"
     write_scan(lone, np.random.default_rng(0).normal(size=where.shape).astype(np.float32), where)
@@ -344,7 +344,7 @@ def test_predictions_keep_names_and_grid(dataset, run, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def mixed(dataset, tmp_path_factory: pytest.TempPathFactory):
+def mixed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every odd scan that is refused, and two sound ones."""
     folder = tmp_path_factory.mktemp("mixed")
     for odd in ODD:
@@ -356,7 +356,7 @@ def mixed(dataset, tmp_path_factory: pytest.TempPathFactory):
     return folder
 
 
-def test_bad_scans_are_left_out_and_the_rest_is_finished(run, mixed, tmp_path: Path) -> None:
+def test_bad_scans_are_left_out_and_the_rest_is_finished(run: Path, mixed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = command("predict", run, mixed, "-o", out)
     assert done.returncode == 2
@@ -372,7 +372,9 @@ def test_bad_scans_are_left_out_and_the_rest_is_finished(run, mixed, tmp_path: P
     assert all(row["problem"] and row["remedy"] for row in rows)
 
 
-def test_a_mask_of_an_earlier_call_does_not_stay_for_a_scan_that_is_refused(dataset, run, tmp_path: Path) -> None:
+def test_a_mask_of_an_earlier_call_does_not_stay_for_a_scan_that_is_refused(
+    dataset: Path, run: Path, tmp_path: Path
+) -> None:
     scans, out = shutil.copytree(dataset / "imagesTr", tmp_path / "scans"), tmp_path / "out"
     fewscan.predict(run, [scans], output=out, save_probabilities=True)
     (scans / "case_01_0000.nii.gz").write_bytes(b"nonsense")
@@ -385,7 +387,7 @@ def test_a_mask_of_an_earlier_call_does_not_stay_for_a_scan_that_is_refused(data
     assert row["removed"] == ["case_01.nii.gz", "case_01.npz"]
 
 
-def test_a_mask_is_never_written_over_a_scan(dataset, run, tmp_path: Path) -> None:
+def test_a_mask_is_never_written_over_a_scan(dataset: Path, run: Path, tmp_path: Path) -> None:
     scan = tmp_path / "scan.nii.gz"
     shutil.copy(dataset / "imagesTr" / "case_03_0000.nii.gz", scan)
     before = scan.read_bytes()
@@ -396,7 +398,7 @@ def test_a_mask_is_never_written_over_a_scan(dataset, run, tmp_path: Path) -> No
     assert scan.read_bytes() == before
 
 
-def test_a_list_of_failures_goes_when_nothing_fails(dataset, run, tmp_path: Path) -> None:
+def test_a_list_of_failures_goes_when_nothing_fails(dataset: Path, run: Path, tmp_path: Path) -> None:
     write_json(tmp_path / "failed.json", [])
     fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], output=tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"case_03.nii.gz", "quality.csv", "volumes.csv"}

@@ -22,7 +22,7 @@ HELD_OUT = [f"case_{i:02d}" for i in range(3, 13)]
 
 
 @pytest.fixture
-def copy(run, tmp_path: Path):
+def copy(run: Path, tmp_path: Path) -> Path:
     return shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
 
 
@@ -31,7 +31,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_training_leaves_what_quality_needs(run, heard) -> None:
+def test_training_leaves_what_quality_needs(run: Path, heard: Notes) -> None:
     quality = read_quality_model(RunFolder(run))
     assert quality.two_networks
     assert set(quality.expected) == {1}
@@ -48,7 +48,7 @@ def test_training_leaves_what_quality_needs(run, heard) -> None:
     assert any("rank correlation (Spearman)" in line and "10 validation cases" in line for line in heard.lines)
 
 
-def test_the_second_network_is_kept_and_is_another(run, dataset, tmp_path: Path) -> None:
+def test_the_second_network_is_kept_and_is_another(run: Path, dataset: Path, tmp_path: Path) -> None:
     network, card = load_model(run, CPU)
     second = load_second(run, card, CPU)
     assert any(not torch.equal(a, b) for a, b in zip(network.parameters(), second.parameters(), strict=True))
@@ -59,7 +59,7 @@ def test_the_second_network_is_kept_and_is_another(run, dataset, tmp_path: Path)
     assert all(row["agreement_teacher"] == "" for row in rows_of(lone / "validation" / "quality.csv"))
 
 
-def test_predict_writes_a_table_and_the_same_masks_as_without(run, dataset, tmp_path: Path) -> None:
+def test_predict_writes_a_table_and_the_same_masks_as_without(run: Path, dataset: Path, tmp_path: Path) -> None:
     with_table = fewscan.predict(run, [dataset / "imagesTr"], output=tmp_path / "with")
     without = fewscan.predict(run, [dataset / "imagesTr"], output=tmp_path / "without", quality=False)
     assert [path.read_bytes() for path in with_table] == [path.read_bytes() for path in without]
@@ -73,7 +73,7 @@ def test_predict_writes_a_table_and_the_same_masks_as_without(run, dataset, tmp_
     assert not (tmp_path / "with" / "quality.csv").exists()
 
 
-def test_signals_of_a_case_are_those_of_its_validation(run, dataset, tmp_path: Path) -> None:
+def test_signals_of_a_case_are_those_of_its_validation(run: Path, dataset: Path, tmp_path: Path) -> None:
     fewscan.predict(run, [dataset / "imagesTr" / "case_05_0000.nii.gz"], output=tmp_path)
     (row,) = rows_of(tmp_path / "quality.csv")
     (validated,) = (r for r in rows_of(run / "validation" / "quality.csv") if r["case"] == "case_05")
@@ -81,7 +81,7 @@ def test_signals_of_a_case_are_those_of_its_validation(run, dataset, tmp_path: P
         assert float(row[name] or -1) == pytest.approx(float(validated[name] or -1), abs=2e-4)
 
 
-def test_what_a_run_lacks_is_said_and_left_empty(copy, dataset, tmp_path: Path) -> None:
+def test_what_a_run_lacks_is_said_and_left_empty(copy: Path, dataset: Path, tmp_path: Path) -> None:
     scan = dataset / "imagesTr" / "case_05_0000.nii.gz"
     (copy / "second.safetensors").unlink()
     heard = Notes()
@@ -107,7 +107,7 @@ def test_what_a_run_lacks_is_said_and_left_empty(copy, dataset, tmp_path: Path) 
         ({"expected": {}}, "of other classes than model.json"),
     ],
 )
-def test_a_spoilt_quality_file_is_refused_by_name(copy, dataset, tmp_path: Path, change, message) -> None:
+def test_a_spoilt_quality_file_is_refused_by_name(copy: Path, dataset: Path, tmp_path: Path, change, message) -> None:
     write_json(copy / "quality.json", {**read_json(copy / "quality.json"), **change})
     with pytest.raises(DataError, match=rf"quality\.json: .*{message}|quality\.json: is {message}"):
         fewscan.predict(copy, [dataset / "imagesTr"], output=tmp_path / "out")

@@ -9,27 +9,27 @@ import fewscan
 from fewscan.engine.log import Record
 from fewscan.evaluation.summary import Summary
 from fewscan.io.files import read_json, write_json
-from fewscan.runs.results import Predictions
+from fewscan.runs.results import Predictions, Run
 from support.pages import Cells
 from support.scans import TINY, make_dataset
 from support.typed import misfits
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory):
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = make_dataset(tmp_path_factory.mktemp("data") / "set", labelled=3, unlabelled=1)
     write_json(root / "splits.json", {"train": ["case_00", "case_01"], "val": ["case_02"]})
     return root
 
 
 @pytest.fixture(scope="module")
-def run(dataset, tmp_path_factory: pytest.TempPathFactory):
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return fewscan.train(
         dataset, tmp_path_factory.mktemp("runs") / "run", method="supervised", recipe="quick", settings=TINY
     )
 
 
-def test_a_run_knows_its_files_and_figures_and_shows_them(run) -> None:
+def test_a_run_knows_its_files_and_figures_and_shows_them(run: Run) -> None:
     assert run.model.is_file()
     assert os.fspath(run) == str(run.folder)
     assert run.validation.summary == read_json(run.folder / "validation" / "summary.json")
@@ -42,7 +42,9 @@ def test_a_run_knows_its_files_and_figures_and_shows_them(run) -> None:
     assert f"{run.validation.dice:.4f}" in shown.cells
 
 
-def test_records_and_summaries_hold_what_their_types_say_and_nothing_else(run, dataset, tmp_path: Path) -> None:
+def test_records_and_summaries_hold_what_their_types_say_and_nothing_else(
+    run: Run, dataset: Path, tmp_path: Path
+) -> None:
     assert {"loss", "validation"} <= {name for record in run.records for name in record}
     assert list(misfits(run.records, list[Record])) == []
     assert list(misfits(run.validation.summary, Summary)) == []
@@ -53,7 +55,7 @@ def test_records_and_summaries_hold_what_their_types_say_and_nothing_else(run, d
     assert list(misfits(scores.summary, Summary)) == []
 
 
-def test_predictions_are_counted_and_listed(run, dataset, tmp_path: Path) -> None:
+def test_predictions_are_counted_and_listed(run: Run, dataset: Path, tmp_path: Path) -> None:
     written = fewscan.predict(run, [dataset / "imagesTr"], output=tmp_path / "masks")
     assert len(written) == len(list(written)) == 4
     assert all(path.is_file() for path in written)

@@ -22,7 +22,9 @@ from fewscan.runs.suggestions import labelled_names, rank_patients, suggestion_t
 from support.scans import make_dataset
 
 
-def test_suggestions_are_unlabelled_patients_ready_for_the_next_training(run, dataset, tmp_path: Path) -> None:
+def test_suggestions_are_unlabelled_patients_ready_for_the_next_training(
+    run: Path, dataset: Path, tmp_path: Path
+) -> None:
     listed = tmp_path / "labelled.txt"
     suggestions = fewscan.suggest(run, dataset, count=2, output=listed)
     assert {s.patient for s in suggestions} <= {"case_01", "case_02", "case_13", "case_14"}
@@ -34,7 +36,7 @@ def test_suggestions_are_unlabelled_patients_ready_for_the_next_training(run, da
     assert suggestions[0].score >= suggestions[1].score
 
 
-def test_suggesting_reads_no_label(run, dataset, tmp_path: Path) -> None:
+def test_suggesting_reads_no_label(run: Path, dataset: Path, tmp_path: Path) -> None:
     root = shutil.copytree(dataset, tmp_path / "set")
     before = fewscan.suggest(run, dataset, count=3)
     for path in (root / "labelsTr").iterdir():
@@ -42,7 +44,7 @@ def test_suggesting_reads_no_label(run, dataset, tmp_path: Path) -> None:
     assert fewscan.suggest(run, root, count=3) == before
 
 
-def test_suggestions_that_cannot_be_made_are_refused(run, dataset, tmp_path: Path) -> None:
+def test_suggestions_that_cannot_be_made_are_refused(run: Path, dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="-n 5: must be 1 to 4"):
         fewscan.suggest(run, dataset, count=5)
     other = make_dataset(tmp_path / "other", labelled=2, unlabelled=0)
@@ -50,7 +52,7 @@ def test_suggestions_that_cannot_be_made_are_refused(run, dataset, tmp_path: Pat
         fewscan.suggest(run, other, count=1)
 
 
-def test_the_data_set_is_looked_for_where_the_run_says_that_it_was(run, dataset, tmp_path: Path) -> None:
+def test_the_data_set_is_looked_for_where_the_run_says_that_it_was(run: Path, dataset: Path, tmp_path: Path) -> None:
     assert fewscan.suggest(run, count=2) == fewscan.suggest(run, dataset, count=2)
     moved = shutil.copytree(run, tmp_path / "run")
     write_json(moved / "provenance.json", {"dataset": str(tmp_path / "gone")})
@@ -61,7 +63,7 @@ def test_the_data_set_is_looked_for_where_the_run_says_that_it_was(run, dataset,
         fewscan.suggest(moved)
 
 
-def test_the_command_prints_json(run, dataset) -> None:
+def test_the_command_prints_json(run: Path, dataset: Path) -> None:
     arguments = [sys.executable, "-m", "fewscan", "suggest", str(run), str(dataset), "-n", "1", "--json", "--quiet"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     (suggestion,) = json.loads(done.stdout)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 
 import pytest
 from pydantic import ValidationError
@@ -20,7 +21,7 @@ class OtherPlan(SlicePlan):
 
 
 @pytest.fixture
-def registered():
+def registered() -> Iterator[None]:
     PLANS.register("other", OtherPlan)
     yield
     PLANS.unregister("other")

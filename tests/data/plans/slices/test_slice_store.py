@@ -12,11 +12,13 @@ from fewscan.data.plans.slices.store import SliceStore
 from fewscan.data.store import StoredCase
 
 CPU = torch.device("cpu")
+# Folder of the cache, images and labels by case.
+Written = tuple[Path, list[np.ndarray], list[np.ndarray]]
 CASES = [StoredCase(f"c{n}", f"p{n}", (count, 4, 6), n in (0, 2)) for n, count in enumerate((3, 5, 2))]
 
 
 @pytest.fixture
-def written(tmp_path: Path):
+def written(tmp_path: Path) -> Written:
     """Three cases of two channels, of which one has no label, and a slice of another has none on any pixel."""
     generator = np.random.default_rng(0)
     images = [generator.normal(size=(2, *case.shape)).astype(np.float16) for case in CASES]
@@ -31,7 +33,7 @@ def places(patches):
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_slices_are_those_that_were_written_in_the_order_that_was_asked_for(written, resident) -> None:
+def test_slices_are_those_that_were_written_in_the_order_that_was_asked_for(written: Written, resident) -> None:
     folder, images, labels = written
     store = SliceStore(folder, CPU, resident)
     patches = store.patches[np.array([9, 0, 4, 2, 9])]
@@ -45,7 +47,7 @@ def test_slices_are_those_that_were_written_in_the_order_that_was_asked_for(writ
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_a_hidden_label_is_not_given_and_a_slice_without_any_is_unlabelled(written, resident) -> None:
+def test_a_hidden_label_is_not_given_and_a_slice_without_any_is_unlabelled(written: Written, resident) -> None:
     store = SliceStore(written[0], CPU, resident)
     assert places(store.labelled[:]) == [(0, 0), (0, 1), (0, 2), (2, 0)]
     assert places(store.unlabelled[:]) == [(1, 0), (1, 1), (1, 2), (1, 3), (1, 4), (2, 1)]
@@ -63,14 +65,14 @@ def test_where_every_case_is_labelled_all_slices_serve_as_unlabelled(tmp_path: P
     assert len(store.labelled) == len(store.unlabelled) == len(store.patches) == 10
 
 
-def test_no_slices_make_an_empty_batch(written) -> None:
+def test_no_slices_make_an_empty_batch(written: Written) -> None:
     store = SliceStore(written[0], CPU)
     assert store.images(store.patches[:0]).shape == (0, 2, 4, 6)
     assert store.labels(store.patches[:0]).shape == (0, 4, 6)
     assert len(store.sampler(labelled=False, seed=0).draw(0)) == 0
 
 
-def test_the_middle_of_a_case_is_its_middle_slice(written) -> None:
+def test_the_middle_of_a_case_is_its_middle_slice(written: Written) -> None:
     store = SliceStore(written[0], CPU)
     assert places(store.middles([1, 2, 0])) == [(1, 2), (2, 1), (0, 1)]
     assert store.patch == (1, 4, 6)

@@ -17,11 +17,13 @@ from fewscan.data.store import StoredCase
 CPU = torch.device("cpu")
 PATCH = (4, 6, 5)
 SHAPES = ((4, 6, 5), (9, 11, 7), (6, 6, 12), (5, 9, 8))
+# Folder of the cache, images and labels by case.
+Written = tuple[Path, list[np.ndarray], list[np.ndarray]]
 CASES = [StoredCase(f"c{n}", f"p{n}", shape, n != 1) for n, shape in enumerate(SHAPES)]
 
 
 @pytest.fixture
-def written(tmp_path: Path):
+def written(tmp_path: Path) -> Written:
     """Four cases of two channels: one has no label, and one's is known in a corner alone."""
     generator = np.random.default_rng(0)
     images = [generator.normal(size=(2, *shape)).astype(np.float16) for shape in SHAPES]
@@ -36,7 +38,7 @@ def box(start):
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_patches_are_cut_anywhere_out_of_what_was_written(written, resident) -> None:
+def test_patches_are_cut_anywhere_out_of_what_was_written(written: Written, resident) -> None:
     folder, images, labels = written
     store = VolumeStore(folder, PATCH, CPU, 0.5, resident)
     assert store.resident == resident
@@ -51,7 +53,7 @@ def test_patches_are_cut_anywhere_out_of_what_was_written(written, resident) -> 
         store.labels(patches)
 
 
-def test_windows_that_nobody_has_labelled_are_unlabelled(written) -> None:
+def test_windows_that_nobody_has_labelled_are_unlabelled(written: Written) -> None:
     store = VolumeStore(written[0], PATCH, CPU, 0.5)
     of_partial = [
         tuple(start) for case, start in zip(store.labelled.case, store.labelled.start, strict=True) if case == 2
@@ -60,7 +62,7 @@ def test_windows_that_nobody_has_labelled_are_unlabelled(written) -> None:
     assert set(store.unlabelled.case.tolist()) == {1, 2}
 
 
-def test_every_case_comes_once_per_pass(written) -> None:
+def test_every_case_comes_once_per_pass(written: Written) -> None:
     store = VolumeStore(written[0], PATCH, CPU, 0.5)
     labelled, unlabelled = (store.sampler(labelled=wanted, seed=3) for wanted in (True, False))
     for _ in range(5):
