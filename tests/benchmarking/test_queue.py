@@ -20,14 +20,32 @@ from support.scans import TINY
 from support.terminals import Notes
 
 
-@pytest.fixture
-def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
+class Refused(Grid):
     """Every run ends at once, for want of an option."""
-    monkeypatch.setattr(Grid, "arguments", lambda *_: ["--nonsense"])
+
+    def arguments(self, spec: RunSpec, device: str) -> list[str]:
+        del spec, device
+        return ["--nonsense"]
 
 
-def test_a_failing_run_is_reported_with_its_log_and_the_others_go_on(dataset: Path, refusing: None) -> None:
-    grid = grid_of(dataset, labelled=(1,))
+def refused_grid(dataset: Path) -> Refused:
+    return Refused(**vars(grid_of(dataset, labelled=(1,))))
+
+
+class Releases(Reporter):
+    """Gives a lock back when a failure is told."""
+
+    def __init__(self, lock: Path) -> None:
+        super().__init__(quiet=True)
+        self.lock = lock
+
+    def say(self, what: object) -> None:
+        if "failed with exit code" in str(what):
+            release(self.lock)
+
+
+def test_a_failing_run_is_reported_with_its_log_and_the_others_go_on(dataset: Path) -> None:
+    grid = refused_grid(dataset)
     failed = RunQueue(grid, ["cpu", "cuda:0"], Reporter(quiet=True), lambda: None).run()
     assert sorted(spec.name for spec in failed) == sorted(spec.name for spec in grid.specs)
     for spec in grid.specs:
@@ -36,8 +54,8 @@ def test_a_failing_run_is_reported_with_its_log_and_the_others_go_on(dataset: Pa
     assert not list((grid.output / "runs").glob("*.lock"))
 
 
-def test_runs_of_another_process_are_left_to_it(dataset: Path, refusing: None) -> None:
-    grid = grid_of(dataset, labelled=(1,))
+def test_runs_of_another_process_are_left_to_it(dataset: Path) -> None:
+    grid = refused_grid(dataset)
     for spec in grid.specs[1:]:
         assert acquire(grid.lock(spec))
     queue = RunQueue(grid, ["cpu"], Reporter(quiet=True), lambda: None)
@@ -49,15 +67,11 @@ def test_runs_of_another_process_are_left_to_it(dataset: Path, refusing: None) -
     assert all(grid.lock(spec).exists() for spec in grid.specs[1:])
 
 
-def test_a_run_that_another_process_gave_up_is_made_after_all(
-    dataset: Path, refusing: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    grid = grid_of(dataset, labelled=(1,))
+def test_a_run_that_another_process_gave_up_is_made_after_all(dataset: Path) -> None:
+    grid = refused_grid(dataset)
     held = grid.lock(grid.specs[0])
     assert acquire(held)
-    queue = RunQueue(grid, ["cpu"], Reporter(quiet=True), lambda: None)
-    say_failure = queue._say_failure
-    monkeypatch.setattr(queue, "_say_failure", lambda *failure: (say_failure(*failure), release(held)))
+    queue = RunQueue(grid, ["cpu"], Releases(held), lambda: None)
     assert [spec.name for spec in queue.run()] == [spec.name for spec in (*grid.specs[1:], grid.specs[0])]
 
 
@@ -88,9 +102,9 @@ def test_time_left_goes_by_the_method_and_is_shared_by_the_devices(dataset: Path
 def test_a_training_that_the_system_kills_is_told_and_made_anew_next_time(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = subprocess.Popen
-    suicide = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
-    monkeypatch.setattr("fewscan.benchmarking.queue.subprocess.Popen", lambda _, **named: start(suicide, **named))
+    # Python imports it before anything else.
+    (tmp_path / "sitecustomize.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     reporter = Notes()
     result = fewscan.benchmark(
         dataset,
