@@ -8,7 +8,7 @@ from typing import Literal
 
 from fewscan.data.cases import Case
 from fewscan.engine.checkpoint import checkpoint_files, updates_done
-from fewscan.inference.model import CARD, SECOND_WEIGHTS, WEIGHTS
+from fewscan.inference.model import CARD, FOLDS, FOLDS_HELD_OUT, SECOND_WEIGHTS, WEIGHTS
 from fewscan.io.endings import scan_ending
 
 State = Literal["new", "unfinished", "finished"]
@@ -80,7 +80,9 @@ class RunFolder(Folder):
         if not self.config.is_file():
             return "new"
         saved = bool(checkpoint_files(self.checkpoints))
-        if self.weights.is_file() and self.card.is_file() and not saved:
+        # The card of a run of folds comes last of all that it writes.
+        is_trained = self.weights.is_file() or self.folds_held_out.is_file()
+        if is_trained and self.card.is_file() and not saved:
             return "finished"
         return "unfinished" if saved or self.files.is_file() else "new"
 
@@ -144,6 +146,13 @@ class RunFolder(Folder):
         return self.path / "metrics.jsonl"
 
     @property
+    def logs(self) -> tuple[Path, ...]:
+        """The log of the training, or that of each fold's."""
+        if not self.folds_held_out.is_file():
+            return (self.metrics,)
+        return tuple(RunFolder(weights.parent).metrics for weights in self.all_weights)
+
+    @property
     def tensorboard(self) -> Path:
         """The log once more, where `logging.tensorboard` asks for it."""
         return self.path / "tensorboard"
@@ -169,6 +178,12 @@ class RunFolder(Folder):
     def weights(self) -> Path:
         """The network for prediction."""
         return self.path / WEIGHTS
+
+    @property
+    def all_weights(self) -> tuple[Path, ...]:
+        """The networks for prediction: the one, or that of each fold."""
+        folds = sorted((self.path / FOLDS).glob(f"*/{WEIGHTS}"), key=lambda path: int(path.parent.name))
+        return tuple(folds) if self.folds_held_out.is_file() else (self.weights,)
 
     @property
     def second_weights(self) -> Path:
@@ -199,6 +214,26 @@ class RunFolder(Folder):
     def test(self) -> ScoresFolder:
         """The test cases, scored when all of a benchmark's runs are done."""
         return ScoresFolder(self.path / "test")
+
+    # Of a run of folds alone.
+
+    @property
+    def folds_held_out(self) -> Path:
+        """Names of the patients that each fold holds out; only a run of folds has it."""
+        return self.path / FOLDS_HELD_OUT
+
+    def fold(self, number: int) -> RunFolder:
+        """The run of a fold.
+
+        Args:
+            number: Number of the fold, from 0.
+        """
+        return RunFolder(self.path / FOLDS / str(number))
+
+    @property
+    def cross_validation(self) -> ScoresFolder:
+        """The labelled cases, each scored by the fold that has not seen its patient."""
+        return ScoresFolder(self.path / "cross_validation")
 
     @property
     def provenance(self) -> Path:

@@ -49,7 +49,7 @@ def load(folder, card, weights) -> None:
     (folder / "model.safetensors").write_bytes(weights)
     refusal = ""
     try:
-        network, card = load_model(folder, CPU)
+        (network,), card = load_model(folder, CPU)
     except DataError as error:
         refusal = str(error)
     if refusal:

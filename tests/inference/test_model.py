@@ -59,7 +59,7 @@ def test_a_model_is_read_as_it_was_written(tmp_path: Path) -> None:
     told = read_json(tmp_path / "model.json")
     assert (told["format"], told["ndim"]) == (2, 2)
     assert {"kind": "unet", "channels": [4, 8], "dropout": [0.0, 0.0]}.items() <= told["network"].items()
-    restored, card = load_model(tmp_path, CPU)
+    (restored,), card = load_model(tmp_path, CPU)
     assert card == card_of()
     images = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
@@ -72,7 +72,7 @@ def test_the_format_before_is_of_2d_unets(tmp_path: Path) -> None:
     told = read_json(tmp_path / "model.json")
     del told["ndim"], told["network"]["kind"]
     write_json(tmp_path / "model.json", {**told, "format": 1})
-    restored, card = load_model(tmp_path, CPU)
+    (restored,), card = load_model(tmp_path, CPU)
     assert (card.format, card.ndim, card.network) == (1, 2, SMALL)
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in restored.state_dict().items())
 
@@ -113,6 +113,6 @@ def test_a_model_that_names_code_runs_none_until_somebody_here_names_it(tmp_path
     card = read_card(tmp_path)
     assert (card.network.kind, card.network.stride) == (outside, 2)
     save_model(tmp_path, build_network(1, 2, card.ndim, card.network), card)
-    network, again = load_model(tmp_path, CPU)
+    (network,), again = load_model(tmp_path, CPU)
     assert again == card
     assert type(network).__name__ == "Narrow"

@@ -197,7 +197,7 @@ def saved(folder):
 
 def test_model_survives_saving(tmp_path: Path) -> None:
     network, card = saved(tmp_path)
-    loaded, again = load_model(tmp_path, CPU)
+    (loaded,), again = load_model(tmp_path, CPU)
     assert again == card
     image = torch.randn(1, 1, 16, 16)
     assert torch.allclose(network(image), loaded(image), atol=1e-6)

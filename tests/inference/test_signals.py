@@ -50,7 +50,7 @@ def scans(folder, sizes, side=12):
 
 
 def assess(cases, folder, network, second=None, expected=None, views=()):
-    observer = QualityObserver(PLAN, second, expected)
+    observer = QualityObserver(PLAN, (second,) if second is not None else (), expected)
     job = predict_cases(Predictor((network,), views), PLAN, cases, folder, CPU, observer=observer)
     return {case.name: observer.take(case) for case, _ in job}
 
@@ -174,7 +174,7 @@ def test_overlaps_are_counted_per_class_and_slice() -> None:
 
 
 def assess_windows(case, folder, plan, middle):
-    observer = QualityObserver(plan, Voxelwise(middle))
+    observer = QualityObserver(plan, (Voxelwise(middle),))
     ((case, _),) = predict_cases(Predictor((Voxelwise(),)), plan, [case], folder, CPU, observer=observer)
     return observer.take(case).signals
 

@@ -52,7 +52,7 @@ def test_the_report_says_under_what_it_was_made() -> None:
     assert "Scored: validation; cases: 5. Weights: the last of every run; no checkpoint was chosen." in report
     assert "Seeds: 0, 1. Recipe: `quick`, with `plan.size=32`." in report
     assert "**Incomplete, missing runs: ict-01-s0.**" in report
-    assert report.count("Did the unlabelled scans help?\n\n- action against supervised: +") == 2
+    assert report.count("Did the unlabelled scans help?\n\n- action against supervised: ") == 2
     alone = grid_report(group_runs([run for run in RUNS if run.method == "action"]), CONDITIONS)
     assert "Nothing to compare" in alone
 

@@ -49,12 +49,12 @@ def test_training_leaves_what_quality_needs(run: Path, heard: Notes) -> None:
 
 
 def test_the_second_network_is_kept_and_is_another(run: Path, dataset: Path, tmp_path: Path) -> None:
-    network, card = load_model(run, CPU)
-    second = load_second(run, card, CPU)
+    (network,), card = load_model(run, CPU)
+    (second,) = load_second(run, card, CPU)
     assert any(not torch.equal(a, b) for a, b in zip(network.parameters(), second.parameters(), strict=True))
     lone = fewscan.train(dataset, tmp_path / "run", method="supervised", recipe="quick", settings=TINY).folder
     assert not (lone / "second.safetensors").exists()
-    assert load_second(lone, load_model(lone, CPU)[1], CPU) is None
+    assert load_second(lone, load_model(lone, CPU)[1], CPU) == ()
     assert not read_quality_model(RunFolder(lone)).two_networks
     assert all(row["agreement_teacher"] == "" for row in rows_of(lone / "validation" / "quality.csv"))
 

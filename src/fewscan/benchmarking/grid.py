@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
@@ -14,13 +14,14 @@ from statistics import median
 from typing import Any
 
 from fewscan.config import load_config
+from fewscan.data.folds import FEWEST_PATIENTS, Folds, count_folds
 from fewscan.data.index import DatasetIndex
 from fewscan.data.split import Split, make_split
 from fewscan.engine.log import read_log, with_names_of_now
 from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.arms import RunResult
 from fewscan.io.files import read_json, write_json
-from fewscan.run_folder import RunFolder, State
+from fewscan.run_folder import RunFolder, ScoresFolder, State
 from fewscan.words import abbreviate
 
 # A name becomes part of a folder's, and its parts are told apart by dashes.
@@ -100,6 +101,7 @@ class Grid:
         splits: Split of the data set, by number of labelled patients.
         cache: Folder with a cache for every number of labelled patients.
         variants: Variants of methods, by name.
+        folds: Folds that the labelled patients of every run are divided into, as `fewscan train --folds` takes them.
     """
 
     index: DatasetIndex
@@ -110,6 +112,7 @@ class Grid:
     splits: dict[int, Split]
     cache: Path
     variants: dict[str, Variant] = field(default_factory=dict)
+    folds: Folds = "none"
 
     @property
     def split(self) -> Split:
@@ -139,6 +142,8 @@ class Grid:
             "method": method,
             "recipe": self.recipe,
             "settings": list(settings),
+            # Records of earlier versions have no folds.
+            **({"folds": self.folds} if self.folds != "none" else {}),
         }
 
     def arguments(self, spec: RunSpec, device: str) -> list[str]:
@@ -152,6 +157,7 @@ class Grid:
             "--seed": spec.seed,
             "--device": device,
             "--cache": self.cache / f"{spec.labelled:02d}",
+            "--folds": self.folds,
         }
         # A page for every run of a grid would be a gigabyte; `fewscan report` writes the ones that are wanted.
         changes = [part for setting in ("report.page=false", *settings) for part in ("--set", setting)]
@@ -197,7 +203,16 @@ class Grid:
         return self._is_trained(run) or (run.config.is_file() and run.updates_done > 0)
 
     def _is_trained(self, run: RunFolder) -> bool:
-        return run.state == "finished" and (run.validation.summary.is_file() or not self.split.val)
+        is_scored = self.scores(run).summary.is_file() or not (self.split.val or self.folds != "none")
+        return run.state == "finished" and is_scored
+
+    def scores(self, run: RunFolder) -> ScoresFolder:
+        """The folder of a run's scored cases: the validation's, or those of its folds where there is no validation.
+
+        Args:
+            run: Folder of one of the runs.
+        """
+        return run.validation if self.split.val else run.cross_validation
 
     def clear(self, spec: RunSpec) -> None:
         """Remove what an interrupted run left behind."""
@@ -217,7 +232,7 @@ class Grid:
             "request": self.request(spec),
             "plan": _digest(read_json(run.plan)),
             **asdict(costs),
-            "images_per_second": _images_per_second(run.metrics),
+            "images_per_second": _images_per_second(run.logs),
             "fewscan": version,
             "finished": finished,
         }
@@ -233,7 +248,7 @@ class Grid:
         record = self.record(spec)
         return RunResult(
             **asdict(spec),
-            summary=read_json((run.test if tested else run.validation).summary),
+            summary=read_json((run.test if tested else self.scores(run)).summary),
             seconds=record["seconds"],
             memory_gib=record["memory_gib"],
             images_per_second=record["images_per_second"],
@@ -251,6 +266,7 @@ def make_grid(
     settings: Sequence[str],
     cache: Path | None,
     variants: Sequence[Variant] = (),
+    folds: Folds = "none",
 ) -> Grid:
     """The grid of all combinations, variants after methods; one seed is done with before the next one begins.
 
@@ -266,15 +282,26 @@ def make_grid(
     if not rows or not labelled or not seeds:
         raise ConfigError("Nothing to run: give at least one method, number of labelled patients and seed.")
     splits = {n: make_split(index, n) for n in labelled}
-    _check_held_out(index, next(iter(splits.values())))
+    _check_held_out(index, splits, folds)
     specs = tuple(RunSpec(name, n, seed) for seed, n, name in product(dict.fromkeys(seeds), splits, rows))
     named = {variant.name: variant for variant in variants}
-    return Grid(index, output, specs, recipe, tuple(settings), splits, cache or output / "cache", named)
+    return Grid(index, output, specs, recipe, tuple(settings), splits, cache or output / "cache", named, folds)
 
 
-def _check_held_out(index: DatasetIndex, split: Split) -> None:
-    if not split.val and not split.test:
-        raise DataError.of(index.root, "no held-out cases to score", 'Name some as "val" or "test" in splits.json')
+def _check_held_out(index: DatasetIndex, splits: Mapping[int, Split], folds: Folds) -> None:
+    split = next(iter(splits.values()))
+    counts = {labelled: count_folds(own, folds) for labelled, own in splits.items()}
+    if not split.val and not split.test and folds == "none":
+        remedy = (
+            'Hold the labelled patients out in turn with --folds auto, or name some as "val" or "test" in splits.json'
+        )
+        raise DataError.of(index.root, "no held-out cases to score", remedy)
+    if not split.val and folds != "none" and not all(counts.values()):
+        few = [labelled for labelled, count in counts.items() if not count]
+        raise ConfigError(
+            f"--folds {folds}: with --labelled {few[0]} nobody can be held out, and there are no validation cases. "
+            f"Label {FEWEST_PATIENTS} patients or more."
+        )
     bare = [case.name for case in split.test if case.label is None]
     if bare:
         raise DataError.of(
@@ -299,5 +326,6 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _images_per_second(metrics: Path) -> float:
-    return float(median(record["images_per_second"] for record in read_log(metrics) if "images_per_second" in record))
+def _images_per_second(logs: Sequence[Path]) -> float:
+    records = [record for log in logs for record in read_log(log)]
+    return float(median(record["images_per_second"] for record in records if "images_per_second" in record))

@@ -89,15 +89,17 @@ def write_results(grid: Grid, reference: str) -> list[Arm]:
     """Tables and figures of the runs that are there: on the test split where it was touched by all, else validation."""
     done = grid.done()
     tested = len(done) == len(grid.specs) and all(grid.folder(c).test.summary.is_file() for c in done)
-    if not done or not (tested or grid.split.val):
+    cross_validated = not grid.split.val and grid.folds != "none"
+    if not done or not (tested or grid.split.val or cross_validated):
         return []
     runs = [grid.result(spec, tested) for spec in done]
     arms = group_runs(runs)
     waits = " (the test split is not touched before every run is done)" if grid.split.test else ""
+    held_out = "the labelled cases, each by the fold that has not seen its patient" if cross_validated else "validation"
     conditions = Conditions(
         dataset=grid.index.name,
-        split=test_text(grid.output) if tested else f"validation{waits}",
-        n_cases=len(grid.split.test if tested else grid.split.val),
+        split=test_text(grid.output) if tested else f"{held_out}{waits}",
+        n_cases=max(run.summary["n_cases"] for run in runs),
         recipe=grid.recipe,
         changes=grid.settings,
         variants=tuple(map(str, grid.variants.values())),
@@ -106,7 +108,8 @@ def write_results(grid: Grid, reference: str) -> list[Arm]:
         missing=grid.missing(),
         version=VERSION,
     )
-    write_runs(grid.output / "results.csv", runs, "test" if tested else "validation")
+    part = "test" if tested else "cross_validation" if cross_validated else "validation"
+    write_runs(grid.output / "results.csv", runs, part)
     save_dice(grid.output / "dice.png", arms)
     save_labelled(grid.output / "labelled.png", arms)
     save_costs(grid.output / "cost.png", arms)

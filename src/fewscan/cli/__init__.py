@@ -19,6 +19,7 @@ from fewscan.cli.options import (
     DataSet,
     Device,
     FinishedRun,
+    Folds,
     MethodName,
     NetworkName,
     PlanName,
@@ -29,6 +30,7 @@ from fewscan.cli.options import (
     choose,
     load_parts,
     print_json,
+    read_folds,
     read_names,
     split_commas,
     split_lengths,
@@ -133,6 +135,7 @@ def train(
             "the scans); by default slices, or what plan.kind is set to."
         ),
     ] = None,
+    folds: Folds = "none",
     seed: Seed = 0,
     device: Device = "auto",
     cache: Cache = None,
@@ -159,6 +162,7 @@ def train(
         recipe=recipe,
         settings=settings or (),
         dims={"2": 2, "3": 3, "auto": "auto", None: None}[dims],
+        folds=read_folds(folds),
         seed=seed,
         device=device,
         cache=cache,
@@ -196,6 +200,14 @@ def predict(
         bool,
         typer.Option("--quality/--no-quality", help="Whether to write quality.csv: estimated Dice, cases to look at."),
     ] = True,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            metavar="RUN",
+            help="Folder of a further run of the same plan, to average its probabilities too; may be repeated.",
+        ),
+    ] = None,
     network: NetworkName = None,
     plan: PlanName = None,
     device: Device = "auto",
@@ -216,6 +228,7 @@ def predict(
         device=device,
         reporter=Reporter(quiet),
         quality=quality,
+        others=others or (),
     )
     if as_json:
         print_json({"folder": str(written.folder), "masks": [str(path) for path in written]})
@@ -386,6 +399,7 @@ def benchmark(
     reference: Annotated[
         str, typer.Option(help="Method or variant that the others are tested against.")
     ] = "supervised",
+    folds: Folds = "none",
     device: Annotated[
         str,
         typer.Option(
@@ -416,6 +430,7 @@ def benchmark(
         cache=cache,
         reporter=Reporter(quiet),
         variants=variant or (),
+        folds=read_folds(folds),
     )
     if as_json:
         lists = {"missing": result.missing, "failed": result.failed}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
@@ -55,6 +55,14 @@ Cache = Annotated[
     Path | None,
     typer.Option(help="Folder for the preprocessed scans, which runs may share; by default cache/ in the output."),
 ]
+Folds = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|N|none",
+        help="Number of parts, from 2, into which the labelled patients are divided to be held out in turn, each by a "
+        "training of its own; auto: one for each patient up to 6, else 5; none: one training with all.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 
@@ -69,6 +77,20 @@ def load_parts(network: str | None, plan: str | None) -> None:
     for registry, name in ((NETWORKS, network), (PLANS, plan)):
         if name is not None:
             registry.load(name)
+
+
+def read_folds(text: str) -> Literal["auto", "none"] | int:
+    """The folds that a text asks for.
+
+    Raises:
+        typer.BadParameter: The text is neither auto nor none nor a whole number.
+    """
+    for name in ("auto", "none"):
+        if text == name:
+            return name
+    if not text.isdecimal():
+        raise typer.BadParameter(f"{text}: must be auto, none or a whole number from 2", param_hint="--folds")
+    return int(text)
 
 
 def choose(text: str, choices: Sequence[Choice], option: str) -> Choice:

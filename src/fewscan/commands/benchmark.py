@@ -9,10 +9,12 @@ from fewscan.benchmarking.grid import make_grid, parse_variant
 from fewscan.benchmarking.outcome import BASELINE, BenchmarkResult, write_results
 from fewscan.benchmarking.queue import RunQueue
 from fewscan.benchmarking.test_split import score_test
+from fewscan.data.folds import Folds
 from fewscan.data.index import read_dataset
 from fewscan.devices import choose_device, list_devices
 from fewscan.errors import ConfigError
 from fewscan.io.files import AnyPath, make_folder
+from fewscan.reporting.grid_report import gains
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 
@@ -31,6 +33,7 @@ def benchmark(
     cache: AnyPath | None = None,
     reporter: Reporter | None = None,
     variants: Sequence[str] = (),
+    folds: Folds = "none",
 ) -> BenchmarkResult:
     """Train what is not there yet, score it, write `results.csv`, `results.md` and figures.
 
@@ -50,6 +53,9 @@ def benchmark(
         cache: folder for the preprocessed scans; None: `cache/` in the output.
         reporter: where progress and decisions are shown; None: nowhere.
         variants: methods with other settings, rows of their own in the tables, each `NAME=METHOD,key=value,...`.
+        folds: number of parts, from 2, into which the labelled patients of every run are divided to be held out in
+            turn, or auto, as `train` takes them; none: one training with all. Without validation or test cases the
+            labelled cases are scored, each by the fold that has not seen its patient.
 
     Returns:
         Rows as in the tables, and which runs failed or are missing.
@@ -82,6 +88,7 @@ def benchmark(
         settings=settings,
         cache=Path(cache) if cache is not None else None,
         variants=rows,
+        folds=folds,
     )
     devices = list_devices(device)
     grid.check_settings(devices)
@@ -98,5 +105,7 @@ def benchmark(
         listed = abbreviate(missing)
         reporter.say(f"{len(missing)} of {len(grid.specs)} runs missing: {listed}; the same command makes them")
     if result:
+        for line in gains(result, BASELINE):
+            reporter.say(line)
         reporter.say(f"look at {output / 'results.md'}")
     return BenchmarkResult(output, tuple(result), tuple(spec.name for spec in failed), missing)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fewscan.data.cases import collect_cases, notes_on_folders
 from fewscan.devices import choose_device
-from fewscan.inference.model import load_model
+from fewscan.inference.model import load_ensemble
 from fewscan.io.files import AnyPath, make_folder
 from fewscan.run_folder import PredictionFolder, RunFolder
 from fewscan.runs.lock import alone
@@ -27,6 +27,7 @@ def predict(
     device: str = "auto",
     reporter: Reporter | None = None,
     quality: bool = True,
+    others: Sequence[AnyPath] = (),
 ) -> Predictions:
     """Segment scans; those that are faulty are left out and listed in `failed.json`, the others are finished.
 
@@ -43,6 +44,8 @@ def predict(
         save_probabilities: whether to write `CASE.npz` too: `probabilities` (k, *mask's axes) float16.
         device: where to compute: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
         reporter: where progress and decisions are shown; None: nowhere.
+        others: folders of further runs of the same plan, whose probabilities are averaged with those of `run`, a run of
+            folds counting as many networks as it has; then no Dice is estimated.
         quality: whether to write `quality.csv`, estimated Dice and cases to look at; see docs/quality.md.
 
     Returns:
@@ -50,8 +53,8 @@ def predict(
 
     Raises:
         DataError: scans were left out (every fault at once, after the others were predicted), the inputs make no
-            cases, a mask would be written over a scan or over a file that `predict` did not write, or another call is
-            at work in the folder.
+            cases, the runs are of different plans, a mask would be written over a scan or over a file that `predict`
+            did not write, or another call is at work in the folder.
         WriteError: the disk is full, read-only or gone.
         ConfigError: there is no such device.
         FewscanError: the memory is not enough.
@@ -65,7 +68,10 @@ def predict(
     reporter = reporter or Reporter(quiet=True)
     where = choose_device(device)
     source, folder = RunFolder(Path(run)), PredictionFolder(Path(output))
-    network, card = load_model(source.path, where)
+    further = [Path(other) for other in others]
+    networks, card = load_ensemble([source.path, *further], where)
+    if len(networks) > 1:
+        reporter.say(f"the probabilities of {len(networks)} networks are averaged")
     paths = [Path(path) for path in inputs]
     cases = collect_cases(paths, len(card.plan.channel_names))
     check_output(cases, folder, save_probabilities)
@@ -76,11 +82,11 @@ def predict(
         return predict_into(
             folder,
             cases,
-            network=network,
+            networks=networks,
             card=card,
             device=where,
             tta=tta,
             save_probabilities=save_probabilities,
-            assessor=QualityAssessor(source, card, where, reporter) if quality else None,
+            assessor=QualityAssessor(source, card, where, reporter, further) if quality else None,
             reporter=reporter,
         )

@@ -56,7 +56,7 @@ def suggest(
     reporter = reporter or Reporter(quiet=True)
     folder = RunFolder(Path(run))
     where = choose_device(device)
-    network, card = load_model(folder.path, where)
+    networks, card = load_model(folder.path, where)
     root = Path(dataset) if dataset is not None else dataset_of(folder)
     split = split_of_run(folder.splits, read_dataset(root))
 
@@ -64,7 +64,7 @@ def suggest(
         reporter.say(f"{case.name} is left out: {error}")
 
     with reporter.bar("describing training scans", len(split.train)) as step:
-        described = describe_cases(Predictor((network,)), card.plan, split.train, where, step, leave_out)
+        described = describe_cases(Predictor(networks), card.plan, split.train, where, step, leave_out)
     suggestions = rank_patients(split, described, count)
     write_json(folder.suggestions, [suggestion._asdict() for suggestion in suggestions])
     if output is not None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fewscan.config import load_config
+from fewscan.data.folds import Folds, count_folds, make_folds, why_no_folds
 from fewscan.data.index import read_dataset
 from fewscan.data.split import describe_split, make_split
 from fewscan.data.survey_file import find_survey, write_survey
@@ -16,6 +17,7 @@ from fewscan.io.files import AnyPath, remove_leftovers
 from fewscan.run_folder import RunFolder
 from fewscan.runs.callbacks import check_users
 from fewscan.runs.dims import Dims, choose_settings, load_choices, settings_of_run
+from fewscan.runs.folds import check_held_out, run_folds, write_held_out
 from fewscan.runs.job import Job, build_method, run_job, run_worker, seeded
 from fewscan.runs.launch import launched
 from fewscan.runs.planning import make_run_plan, survey_scans
@@ -36,6 +38,7 @@ def train(
     dims: Dims | None = None,
     seed: int = 0,
     device: str = "auto",
+    folds: Folds = "none",
     cache: AnyPath | None = None,
     reporter: Reporter | None = None,
     resume: bool = False,
@@ -59,6 +62,8 @@ def train(
             scans; None: as `plan.kind` says, which is slices unless it is set.
         seed: seed, 0 or more, of initial weights, order of patches, augmentation and dropout.
         device: where to compute: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
+        folds: number of parts, from 2, into which the labelled patients are divided to be held out in turn; auto: one
+            for each patient up to 6, else 5; none: one network is trained on all. `predict` averages the networks.
         cache: folder for the preprocessed scans, which runs may share; None: `cache/` in the run.
         reporter: where progress and decisions are shown; None: nowhere.
         resume: whether to go on with an unfinished run from its last checkpoint; without one, a new run starts.
@@ -99,9 +104,15 @@ def train(
             split = make_split(index, labelled, labelled_list)
             for line in describe_split(index.name, split):
                 reporter.say(line)
+            parts = make_folds(split, number) if (number := count_folds(split, folds)) else ()
+            if folds == "auto" and not parts:
+                reporter.say(why_no_folds(split))
+            elif not parts and not split.val and count_folds(split, "auto"):
+                reporter.say("  nobody is held out, so nobody will know how good it is; --folds auto would tell")
             begun = None
             if state != "new":
                 begun = check_facts(folder, settings_of_run(choices, folder), split, index, launch.device)
+                check_held_out(folder, parts)
             if state == "finished":
                 reporter.say(f"the run in {folder} is finished, there is nothing left to do")
                 return Run(folder.path)
@@ -116,8 +127,13 @@ def train(
             with seeded(config, launch.device):
                 check_batches(build_method(config, plan, launch.device), config.method)
             if begun is None:
+                write_held_out(folder, parts)
                 write_facts(folder, config, plan, split, index)
             write_survey(folder.survey, survey, index)
             remove_leftovers(folder.path)
-            run_job(Job(config, plan, index, split, survey, folder, canvases, reporter, callbacks), launch)
+            job = Job(config, plan, index, split, survey, folder, canvases, reporter, callbacks)
+            if parts:
+                run_folds(job, parts, launch)
+            else:
+                run_job(job, launch)
     return Run(folder.path)

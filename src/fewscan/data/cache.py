@@ -118,6 +118,44 @@ def build_cache(cases: Sequence[Case], plan: Plan, folder: Path, progress: Calla
     write_cache(folder, stored, len(plan.channel_names), load, key)
 
 
+def copy_cache(source: Path, folder: Path, cases: Sequence[Case], plan: Plan) -> None:
+    """Copy some cases of a cache into one of their own, as `build_cache` would make it from the scans.
+
+    A fold sees a part of the training scans: bytes are copied, which is a hundredth of the work of preprocessing.
+
+    Args:
+        source: Folder of the cache that holds the cases.
+        folder: Folder of the copy; made if it is not there.
+        cases: Cases to copy; the label of a case without one here is not copied.
+        plan: Plan that the cache was made by.
+
+    Raises:
+        WriteError: The copy cannot be written.
+    """
+    make_folder(folder)
+    whole = read_cache(source)
+    sizes = np.array([math.prod(case.shape) for case in whole.cases])
+    images_from = whole.channels * np.cumsum([0, *sizes[:-1]])
+    labels_from = np.cumsum([0, *(sizes * [case.labelled for case in whole.cases])[:-1]])
+    numbers = {case.name: number for number, case in enumerate(whole.cases)}
+    chosen = [numbers[case.name] for case in cases]
+    stored = [
+        whole.cases[number]._replace(labelled=case.label is not None)
+        for number, case in zip(chosen, cases, strict=True)
+    ]
+
+    def load(number: int) -> tuple[np.ndarray, np.ndarray | None]:
+        origin, shape = chosen[number], stored[number].shape
+        first, size = images_from[origin], sizes[origin]
+        canvas = whole.images[first : first + whole.channels * size].reshape(whole.channels, *shape)
+        if not stored[number].labelled:
+            return canvas, None
+        label = whole.labels[labels_from[origin] : labels_from[origin] + size].reshape(shape)
+        return canvas, label
+
+    write_cache(folder, stored, whole.channels, load, cache_key(cases, plan))
+
+
 def write_cache(folder: Path, cases: Sequence[StoredCase], channels: int, load: Load, key: str = "") -> None:
     """Write the files of a cache; `cache.json` comes last, a folder without it is no cache.
 

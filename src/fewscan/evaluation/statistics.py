@@ -44,6 +44,30 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, f
     return float(interval.low), float(interval.high)
 
 
+def student_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of the mean by Student's t, for a handful of values, of which resampling knows too few.
+
+    Of 4 values from a normal distribution the bootstrap's interval (BCa) holds the mean in about 3 draws of 4 instead
+    of 19 of 20; this one is exact.
+
+    Args:
+        values: Values of the patients, one for each, in any unit.
+
+    Returns:
+        Lower and upper end, in the unit of the values; None for fewer than two values.
+
+    Examples:
+        >>> from fewscan.evaluation.statistics import student_interval
+        >>> [round(end, 3) for end in student_interval([1.0, 2.0, 3.0])]
+        [-0.484, 4.484]
+    """
+    sample = np.asarray(values, dtype=float)
+    if len(sample) < 2:
+        return None
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample)))
+    return float(sample.mean()) - half, float(sample.mean()) + half
+
+
 def bootstrap_intervals(columns: np.ndarray, seed: int = 0) -> list[tuple[float, float] | None]:
     """`bootstrap_interval` of many columns at once, whose cases are drawn together: seconds instead of minutes.
 

@@ -169,14 +169,43 @@ def under_rules(summary: Summary, rules: Rules, absent: Collection[str] | None =
         rules: Name of the rules of the new summary.
         absent: Names of the classes that count as shown by no case; None: those of the summary.
     """
+    return summarise(
+        _scores_of(summary), list(summary["classes"]), rules, absent_classes(summary) if absent is None else absent
+    )
+
+
+def merge_summaries(summaries: Sequence[Summary]) -> Summary:
+    """The summary of all cases of several ones, as if they had been scored together; without "spread".
+
+    Args:
+        summaries: Summaries of different cases, at least one, all of the same classes and under the same rules.
+
+    Raises:
+        ValueError: They are of different classes or rules, or a case is in two of them.
+    """
+    first = summaries[0]
+    names = list(first["classes"])
+    cases: dict[str, dict[int, Scores]] = {}
+    for summary in summaries:
+        if list(summary["classes"]) != names or summary["rules"] != first["rules"]:
+            raise ValueError("the summaries are of different classes or rules")
+        twice = cases.keys() & summary["cases"].keys()
+        if twice:
+            raise ValueError(f"cases of two summaries: {', '.join(sorted(twice))}")
+        cases |= _scores_of(summary)
+    absent = [name for name in names if all(name in absent_classes(summary) for summary in summaries)]
+    return summarise(cases, names, first["rules"], absent)
+
+
+def _scores_of(summary: Summary) -> dict[str, dict[int, Scores]]:
+    """The scores that a summary was made from, by case and place of the class."""
     names = list(summary["classes"])
-    cases = {
+    return {
         case: {
             names.index(name): Scores(dict(values), case in summary["missed"][name]) for name, values in classes.items()
         }
         for case, classes in summary["cases"].items()
     }
-    return summarise(cases, names, rules, absent_classes(summary) if absent is None else absent)
 
 
 def absent_classes(summary: Summary) -> list[str]:

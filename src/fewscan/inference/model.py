@@ -1,10 +1,12 @@
 """A trained model on disk: `model.safetensors` and `model.json`, all that prediction needs and nothing to unpickle.
 
-Where the method has two networks, `second.safetensors` holds the other one, which the first is compared with.
+Where the method has two networks, `second.safetensors` holds the other one, which the first is compared with. A run of
+folds has such files for each, in `folds/0`, `folds/1`, ...; `folds.json` says that it is one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -25,6 +27,10 @@ FORMAT = 2
 WEIGHTS = "model.safetensors"
 SECOND_WEIGHTS = "second.safetensors"
 CARD = "model.json"
+# What a plan tells of its data set, and changes nothing of a canvas.
+TOLD_OF_PLAN = {"notes", "ceiling", "turned"}
+FOLDS = "folds"
+FOLDS_HELD_OUT = "folds.json"
 # What may be from outside, the section and field of the card that name it, and who knows it.
 KINDS = (("network", "network", "kind", NETWORKS), ("plan", "plan", "kind", PLANS), ("task", "plan", "task", TASKS))
 
@@ -80,27 +86,97 @@ def save_model(
     _write_weights(folder / WEIGHTS, network)
     if second is not None:
         _write_weights(folder / SECOND_WEIGHTS, second)
+    write_card(folder, card)
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write `model.json`.
+
+    Args:
+        folder: Folder that is there.
+        card: Description of the model.
+
+    Raises:
+        WriteError: It cannot be written.
+    """
     write_json(folder / CARD, card.model_dump(mode="json"))
 
 
-def load_model(folder: Path, device: torch.device) -> tuple[SegmentationNetwork, ModelCard]:
-    """Read a run's model, ready to predict.
+def load_model(folder: Path, device: torch.device) -> tuple[tuple[SegmentationNetwork, ...], ModelCard]:
+    """Read a run's model, ready to predict: its network, or those of all its folds.
+
+    Args:
+        folder: Folder of a run, or any folder with the files of a model.
+        device: Device to predict on.
+
+    Returns:
+        Networks whose probabilities are to be averaged, and the card of each of them.
 
     Raises:
-        DataError: a file is missing or does not belong to a model of fewscan.
+        DataError: A file is missing or does not belong to a model of fewscan.
     """
     card = read_card(folder)
-    return _load_network(folder / WEIGHTS, card, device), card
+    return tuple(_load_network(part / WEIGHTS, card, device) for part in _parts(folder)), card
 
 
-def load_second(folder: Path, card: ModelCard, device: torch.device) -> SegmentationNetwork | None:
-    """Read the other network of a run, ready to predict; None where the method has none, or its file was left behind.
+def load_ensemble(folders: Sequence[Path], device: torch.device) -> tuple[tuple[SegmentationNetwork, ...], ModelCard]:
+    """Read the models of several runs, whose probabilities are to be averaged.
+
+    Args:
+        folders: Folders of runs, at least one; they may differ in method, network and labelled scans.
+        device: Device to predict on.
+
+    Returns:
+        Networks of all runs, and the card of the first; its `flips` says whether all of them were trained with flips.
 
     Raises:
-        DataError: the file does not belong to the model of the card.
+        DataError: A file is missing or does not belong to a model, or the runs bring scans to different canvases.
     """
-    path = folder / SECOND_WEIGHTS
-    return _load_network(path, card, device) if path.is_file() else None
+    loaded = [load_model(folder, device) for folder in folders]
+    first = loaded[0][1]
+    for folder, (_, card) in zip(folders, loaded, strict=True):
+        ours, theirs = (c.plan.model_dump(exclude=TOLD_OF_PLAN) for c in (first, card))
+        other = [name for name in ours if ours[name] != theirs.get(name)]
+        if type(card.plan) is not type(first.plan) or other:
+            raise DataError.of(
+                folder,
+                f"its plan is not that of {folders[0]}: other {', '.join(other) or 'kind'}",
+                "Average runs of one data set and the same plan settings; predict with the others alone",
+            )
+    networks = tuple(network for own, _ in loaded for network in own)
+    return networks, first.model_copy(update={"flips": all(card.flips for _, card in loaded)})
+
+
+def load_second(folder: Path, card: ModelCard, device: torch.device) -> tuple[SegmentationNetwork, ...]:
+    """Read the other network of a run, or of each of its folds, ready to predict.
+
+    Args:
+        folder: Folder of a run, or any folder with the files of a model.
+        card: Card of the model.
+        device: Device to predict on.
+
+    Returns:
+        Networks whose probabilities are to be averaged; empty where the method has no other network, or a file was
+        left behind.
+
+    Raises:
+        DataError: A file does not belong to the model of the card.
+    """
+    paths = [part / SECOND_WEIGHTS for part in _parts(folder)]
+    if not all(path.is_file() for path in paths):
+        return ()
+    return tuple(_load_network(path, card, device) for path in paths)
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The folders that hold a network each: the run's own, or those of its folds."""
+    held_out = folder / FOLDS_HELD_OUT
+    if not held_out.is_file():
+        return [folder]
+    told = read_json(held_out)
+    if not isinstance(told, list) or not told:
+        raise DataError.of(held_out, "not the folds of a fewscan run", "Restore it")
+    return [folder / FOLDS / str(number) for number in range(len(told))]
 
 
 def _load_network(path: Path, card: ModelCard, device: torch.device) -> SegmentationNetwork:
@@ -131,8 +207,20 @@ def read_card(folder: Path) -> ModelCard:
     """Read what a run's model is, without its weights.
 
     Raises:
-        DataError: the file is missing or not of a model of fewscan.
+        DataError: The file is missing or not of a model of fewscan, or a run's folds are of different models.
     """
+    cards = [_read_own_card(part) for part in _parts(folder)]
+    other = next((number for number, card in enumerate(cards) if card != cards[0]), None)
+    if other is not None:
+        raise DataError.of(
+            folder / FOLDS / str(other),
+            "is of another plan or network than fold 0",
+            "Take all folds from the same run",
+        )
+    return cards[0]
+
+
+def _read_own_card(folder: Path) -> ModelCard:
     path = folder / CARD
     _require_file(path)
     told = read_json(path)

@@ -70,14 +70,14 @@ class QualityObserver:
 
     Args:
         plan: of the model.
-        second: the method's other network, on the device; None: no agreement between networks.
+        second: the method's other network, or those of all folds, on the device; empty: no agreement between networks.
         expected: shapes of the labelled cases; None: no outliers.
     """
 
     def __init__(
         self,
         plan: Plan,
-        second: SegmentationNetwork | None = None,
+        second: tuple[SegmentationNetwork, ...] = (),
         expected: Mapping[int, Expected] | None = None,
     ) -> None:
         self.plan = plan
@@ -138,8 +138,8 @@ class QualityObserver:
             # Beyond the turned view's edge there is nothing to compare.
             seen = turned.sum(dim=1) > 0.5
             pairs["agreement_tta"] = (torch.where(seen, mask, 0), torch.where(seen, turned.argmax(dim=1), 0))
-        if self.second is not None:
-            theirs = replace(predictor, networks=(self.second,)).probabilities(images)
+        if self.second:
+            theirs = replace(predictor, networks=self.second).probabilities(images)
             pairs["agreement_teacher"] = (mask, theirs.argmax(dim=1))
         parts = self.plan.classes.parts
         return {name: mask_overlaps(ours, theirs, parts, shares) for name, (ours, theirs) in pairs.items()}

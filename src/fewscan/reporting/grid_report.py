@@ -13,6 +13,7 @@ from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
 from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules
 from fewscan.io.tables import write_table
 
+SIGNIFICANT = 0.05
 SHOWN_DISTANCES = {"hd95_mm": "HD95 mm", "asd_voxel": "ASD voxels"}
 
 
@@ -52,7 +53,9 @@ def grid_report(arms: Sequence[Arm], conditions: Conditions) -> str:
         same = list(group)
         lines += ["", f"## {labelled} labelled patient{'s' if labelled > 1 else ''}", ""]
         lines += _arms_table(same, conditions.reference)
-        lines += ["", *_gains(same, conditions.baseline)]
+        said = [f"- {line}" for line in _answers(same, conditions.baseline)]
+        nothing = f" Nothing to compare: {conditions.baseline} and another method have to be there."
+        lines += ["", f"Did the unlabelled scans help?{'' if said else nothing}", *([""] if said else []), *said]
     return "\n".join([*lines, "", "## Rules", "", *_rules(conditions)]) + "\n"
 
 
@@ -103,18 +106,32 @@ def _cost(arm: Arm, name: str, unit: float, digits: int) -> str:
     return "–" if mean is None else f"{mean / unit:.{digits}f}"
 
 
-def _gains(arms: Sequence[Arm], baseline: str) -> list[str]:
+def gains(arms: Sequence[Arm], baseline: str) -> list[str]:
+    """Say of every method and number of labelled patients whether the unlabelled scans helped: yes, no or not shown.
+
+    Args:
+        arms: Arms of a benchmark, by number of labelled patients.
+        baseline: Name of the method that sees no unlabelled scan.
+    """
+    return [
+        f"{labelled} labelled, {answer}"
+        for labelled, group in groupby(arms, key=lambda arm: arm.labelled)
+        for answer in _answers(list(group), baseline)
+    ]
+
+
+def _answers(arms: Sequence[Arm], baseline: str) -> list[str]:
     """A sentence for every method: its Dice minus that of the baseline, case by case."""
     by_method = {arm.method: arm for arm in arms}
-    p_values = corrected_p(arms, baseline)
-    lines = []
-    for method, p in p_values.items():
-        gains = differences(by_method[method], by_method[baseline])
-        gain = f"{100 * sum(gains) / len(gains):+.2f} Dice {_interval(gains)}, {_p_text(p, 'p = ')}"
-        lines.append(f"- {method} against {baseline}: {gain}")
-    if not lines:
-        return [f"Did the unlabelled scans help? Nothing to compare: {baseline} and another method have to be there."]
-    return ["Did the unlabelled scans help?", "", *lines]
+    answers = []
+    for method, p in corrected_p(arms, baseline).items():
+        found = differences(by_method[method], by_method[baseline])
+        gain = sum(found) / len(found)
+        answer = ("yes" if gain > 0 else "no, they cost") if p < SIGNIFICANT else "not shown"
+        answers.append(
+            f"{method} against {baseline}: {answer}; {100 * gain:+.2f} Dice {_interval(found)}, {_p_text(p, 'p = ')}"
+        )
+    return answers
 
 
 def _rules(conditions: Conditions) -> list[str]:

@@ -76,37 +76,77 @@ class Job:
 
 def run_job(job: Job, launch: Launch) -> None:
     """From the plan to the validated model and its page, or from the last checkpoint."""
-    started, where, run = time.time(), launch.device, job.run
-    store = _cached(job, "train", job.split.train, "training scans", where)
-    val = _cached(job, "val", job.split.val, "validation scans", where) if job.split.val else None
+    started, run = time.time(), job.run
+    resumed_after = train_job(job, launch)
+    validate_and_calibrate(run, job.split, job.survey, launch.device, job.reporter)
+    finish_job(job, launch.device, started, resumed_after)
+
+
+def train_job(job: Job, launch: Launch, fold: int | None = None, is_last: bool = True) -> int | None:
+    """Preprocess, train, and save the model.
+
+    Args:
+        job: What is to be trained, and where to.
+        launch: Processes that train it.
+        fold: Number of the fold that the job is; None: it is the whole training.
+        is_last: Whether the other processes have nothing more to train afterwards.
+
+    Returns:
+        Number of the update that training went on after; None: it began anew.
+    """
+    where, run = launch.device, job.run
+    store = cached(job, "train", job.split.train, "training scans", where)
+    val = cached(job, "val", job.split.val, "validation scans", where) if job.split.val else None
     checkpoints = Checkpoints(run.checkpoints, job.config.checkpoint)
     measure = canvas_validation(val, job.plan)
     with seeded(job.config, where):
         method = build_method(job.config, job.plan, where)
         saved = checkpoints.newest(job.reporter.say)
         path = checkpoints.path(saved.done) if saved is not None else None
-        launch.broadcast_start(WorkerStart(config=job.config, plan=job.plan, checkpoint=path))
+        launch.broadcast_start(
+            WorkerStart(config=job.config, plan=job.plan, checkpoint=path, fold=fold, is_last=is_last)
+        )
         with explained_training(job.config, method.stages()):
             _fit(job, method, store, measure, checkpoints, saved)
         with clean_statistics(method.networks().values(), store, job.config.export.clean_statistics):
             _export(job, method)
             if val is not None:
                 save_embedding(run.embedding, method, val, job.plan.class_names)
-    validate_and_calibrate(run, job.split, job.survey, where, job.reporter)
-    resumed_after = saved.done if saved is not None else None
-    write_provenance(run, job.index.root, job.config, where, started, resumed_after)
+    return saved.done if saved is not None else None
+
+
+def finish_job(job: Job, device: torch.device, started: float, resumed_after: int | None) -> None:
+    """Write what a run says of itself; without its checkpoints it is finished.
+
+    Args:
+        job: What was trained and scored.
+        device: Device that it was trained on.
+        started: Time of the start of this process's part, by `time.time()`, in s.
+        resumed_after: Number of the update that training went on after; None: it began anew.
+    """
+    run = job.run
+    write_provenance(run, job.index.root, job.config, device, started, resumed_after)
     if job.config.report.page:
         write_report(run, DataOfRun(job.index, job.split, job.survey), job.reporter, job.config.report.most_cases)
-    checkpoints.remove()
-    job.reporter.say(f"the model is {run.weights}; `fewscan predict {run} SCANS -o OUT` uses it")
+    Checkpoints(run.checkpoints, job.config.checkpoint).remove()
+    weights = ", ".join(str(path) for path in run.all_weights)
+    job.reporter.say(f"the model is {weights}; `fewscan predict {run} SCANS -o OUT` uses it")
 
 
 def run_worker(launch: Launch, run: RunFolder, cache: Path) -> None:
     """Train beside the first process; nothing is written, shown or validated here."""
-    start = launch.receive_start()
-    if start is None:
-        return
-    where, folder = launch.device, cache / "train"
+    while (start := launch.receive_start()) is not None:
+        if start.fold is None:
+            _train_beside(start, launch.device, run, cache)
+        else:
+            fold = run.fold(start.fold)
+            _train_beside(start, launch.device, fold, fold.cache)
+        if start.is_last:
+            return
+
+
+def _train_beside(start: WorkerStart, where: torch.device, run: RunFolder, cache: Path) -> None:
+    folder = cache / "train"
     # What the first process has decided is decided for all: a device that cannot do so is refused.
     config = start.config.resolved(start.plan, where)
     if not is_cache(folder):
@@ -163,7 +203,16 @@ def seeded(config: Config, where: torch.device) -> Iterator[None]:
         yield
 
 
-def _cached(job: Job, name: str, cases: Sequence[Case], text: str, device: torch.device) -> Store:
+def cached(job: Job, name: str, cases: Sequence[Case], text: str, device: torch.device) -> Store:
+    """Preprocess scans of a job unless they are, and open them.
+
+    Args:
+        job: Job with the plan and the folder of the cache.
+        name: Name of the cache's own folder in it.
+        cases: Scans to preprocess.
+        text: Words for the progress line: what the scans are.
+        device: Device that batches are wanted on.
+    """
     with job.reporter.bar(f"preprocessing {text}", len(cases)) as step:
         build_cache(cases, job.plan, job.cache / name, step)
     return job.plan.store(job.cache / name, device, sharers=local_processes())

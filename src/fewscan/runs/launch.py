@@ -19,11 +19,21 @@ from fewscan.errors import FewscanError, Interrupted
 
 
 class WorkerStart(BaseModel):
-    """Message that lets a rank train with the others; the preprocessed scans and the checkpoint it reads itself."""
+    """Message that lets a rank train with the others; the preprocessed scans and the checkpoint it reads itself.
+
+    Attributes:
+        config: Resolved settings.
+        plan: How scans become input.
+        checkpoint: File to go on from; None: from the start.
+        fold: Number of the fold that is trained; None: the whole training.
+        is_last: Whether nothing is trained after it.
+    """
 
     config: Config
     plan: AnyPlan
     checkpoint: Path | None
+    fold: int | None = None
+    is_last: bool = True
 
 
 class Launch:
@@ -35,7 +45,7 @@ class Launch:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._has_broadcast = False
+        self._has_ended = False
 
     @property
     def is_worker(self) -> bool:
@@ -43,9 +53,9 @@ class Launch:
         return rank() > 0
 
     def broadcast_start(self, start: WorkerStart | None) -> None:
-        """Let the workers begin; None: there is nothing to begin. Sent once."""
-        if not self._has_broadcast:
-            self._has_broadcast = True
+        """Let the workers begin; None: there is nothing to begin. Nothing is sent after None, or after a last start."""
+        if not self._has_ended:
+            self._has_ended = start is None or start.is_last
             text_from_first(start.model_dump_json(by_alias=True) if start is not None else "")
 
     def receive_start(self) -> WorkerStart | None:

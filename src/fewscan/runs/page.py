@@ -19,7 +19,7 @@ from fewscan.evaluation.summary import case_scores
 from fewscan.io.endings import scan_ending, scan_stem
 from fewscan.io.files import read_json
 from fewscan.reporting.page.cases import CaseFiles, make_cards
-from fewscan.reporting.page.sources import RunContents, read_run
+from fewscan.reporting.page.sources import RunContents, read_run, scored_folder
 from fewscan.reporting.page.verdict import Rival
 from fewscan.reporting.page.write import PageContents, write_page
 from fewscan.run_folder import PredictionFolder, RunFolder
@@ -115,12 +115,13 @@ def validation_cases(files: RunContents, data: DataOfRun | None) -> list[CaseFil
     """
     if files.summary is None or data is None:
         return []
-    by_name = {case.name: case for case in data.split.val}
+    held_out = data.split.labelled if files.is_cross_validated else data.split.val
+    by_name = {case.name: case for case in held_out}
     unknown = [name for name in files.summary["cases"] if name not in by_name]
     if unknown:
         raise DataError.of(
-            files.folder.validation.summary,
-            f"scores cases that splits.json does not validate: {abbreviate(unknown)}",
+            files.scores.summary,
+            f"scores cases that splits.json does not hold out: {abbreviate(unknown)}",
             "Restore both",
         )
     return [
@@ -128,7 +129,7 @@ def validation_cases(files: RunContents, data: DataOfRun | None) -> list[CaseFil
             name=name,
             patient=by_name[name].patient,
             image=by_name[name].images[0],
-            prediction=files.folder.validation.mask(name),
+            prediction=files.scores.mask(name),
             reference=by_name[name].label,
             scores=scores,
             quality=files.quality.get(name),
@@ -219,9 +220,17 @@ def find_rival(files: RunContents, compare: Path | None) -> Rival | None:
 
 def _as_rival(files: RunContents, folder: Path) -> Rival | None:
     other = RunFolder(folder)
-    summary = other.validation.summary
+    summary = scored_folder(other).summary
     config = read_settings(other.config)
     same = config["method"] == "supervised" and all(config.get(key) == files.config.get(key) for key in ALIKE)
-    if not (same and summary.is_file() and read_json(other.splits) == files.splits):
+    if not (
+        same and summary.is_file() and read_json(other.splits) == files.splits and _folds(other) == _folds(files.folder)
+    ):
         return None
     return Rival(folder.name, read_json(summary))
+
+
+def _folds(folder: RunFolder) -> list[list[str]]:
+    """Patients that each fold of a run holds out; empty: it has none."""
+    found: list[list[str]] = read_json(folder.folds_held_out) if folder.folds_held_out.is_file() else []
+    return found

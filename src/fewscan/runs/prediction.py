@@ -55,7 +55,7 @@ def predict_into(
     folder: PredictionFolder,
     cases: Sequence[Case],
     *,
-    network: SegmentationNetwork,
+    networks: tuple[SegmentationNetwork, ...],
     card: ModelCard,
     device: torch.device,
     tta: bool,
@@ -68,9 +68,9 @@ def predict_into(
     Args:
         folder: Where to write; made, and locked for this process.
         cases: The scans, one per mask.
-        network: The model, on the device.
-        card: What the network is.
-        device: Where the network runs.
+        networks: Networks of the model, on the device, whose probabilities are averaged.
+        card: What each of the networks is.
+        device: Where the networks run.
         tta: Whether to average over rotations, and over flips where training had them.
         save_probabilities: Whether to write `CASE.npz` too.
         assessor: Watches for quality, and writes its table; None: no table.
@@ -100,7 +100,7 @@ def predict_into(
         explained_memory("Predict without --tta, or on another --device."),
     ):
         for case, path in predict_cases(
-            Predictor((network,), views),
+            Predictor(networks, views),
             card.plan,
             sound,
             folder.path,

@@ -50,7 +50,7 @@ def write_provenance(
                 "python": platform.python_version(),
                 **{package: version(package) for package in PACKAGES},
             },
-            "sha256": {path.name: _sha256(path) for path in (run.weights, *run.facts)},
+            "sha256": {path.relative_to(run.path).as_posix(): _sha256(path) for path in (*run.all_weights, *run.facts)},
             "hardware": _hardware(device),
             "started": _moment(started),
             "finished": _moment(time.time()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -15,13 +16,13 @@ from fewscan.data.split import Split
 from fewscan.data.survey import Survey
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Calibration, Estimate, calibrate
-from fewscan.evaluation.quality_table import QualityRow, write_quality_table
+from fewscan.evaluation.quality_table import QualityRow, read_quality_table, write_quality_table
 from fewscan.evaluation.shape import Expected, class_shapes, expected_shapes
 from fewscan.evaluation.summary import Summary, case_dice
 from fewscan.inference.model import ModelCard, load_second, read_card
 from fewscan.inference.quality import Assessment, QualityObserver
 from fewscan.io.files import read_json, write_json
-from fewscan.run_folder import PredictionFolder, RunFolder
+from fewscan.run_folder import PredictionFolder, RunFolder, ScoresFolder
 from fewscan.runs.scoring import validate_model
 from fewscan.settings import StrictModel
 from fewscan.terminal.console import Reporter
@@ -78,26 +79,33 @@ class QualityAssessor:
         card: of the model.
         device: of the network.
         reporter: where to speak.
+        others: folders of further runs whose networks are averaged with the run's: nobody has learnt what their
+            signals say, so nothing is estimated.
 
     Raises:
         DataError: a file of the run is damaged.
     """
 
-    def __init__(self, run: RunFolder, card: ModelCard, device: torch.device, reporter: Reporter) -> None:
+    def __init__(
+        self, run: RunFolder, card: ModelCard, device: torch.device, reporter: Reporter, others: Sequence[Path] = ()
+    ) -> None:
         self.quality = read_quality_model(run)
         self.reporter = reporter
         self.rows: list[QualityRow] = []
-        second = load_second(run.path, card, device)
+        second = () if others else load_second(run.path, card, device)
         expected = self.quality.expected if self.quality is not None else None
         if expected is not None and sorted(expected) != list(range(1, len(card.plan.class_names))):
             raise DataError.of(run.quality, "is of other classes than model.json", "Take all files from the same run")
         self.observer = QualityObserver(card.plan, second, expected)
-        if self.quality is None:
+        if others and self.quality is not None:
+            self.quality = self.quality.model_copy(update={"calibrations": (), "two_networks": False})
+            reporter.say("several runs are averaged: outliers are flagged, no Dice is estimated")
+        elif self.quality is None:
             reporter.say(f"{run.quality} is not there: signals of quality, but no estimate and no outliers")
         elif not self.quality.calibrations:
             outliers = "" if expected is None else "outliers are flagged, "
             reporter.say(f"{run} had too few validation cases: {outliers}no Dice is estimated")
-        if second is None and self.quality is not None and self.quality.two_networks:
+        if not second and self.quality is not None and self.quality.two_networks:
             reporter.say(f"{run.second_weights} is not there: no agreement with the other network")
 
     def add(self, case: Case) -> None:
@@ -163,8 +171,38 @@ def validate_and_calibrate(
         observer = QualityObserver(card.plan, second, expected)
         summary = validate_model(run, split.val, survey, device, reporter, run.validation, observer)
         found = {case.name: observer.take(case) for case in split.val}
-        calibrations = _calibrate(run, split.val, found, summary, reporter)
-    quality = QualityModel(two_networks=second is not None, expected=expected, calibrations=tuple(calibrations))
+        calibrations = _calibrate(run.validation, split.val, found, summary, reporter)
+    quality = QualityModel(two_networks=bool(second), expected=expected, calibrations=tuple(calibrations))
+    write_json(run.quality, quality.model_dump(mode="json"))
+
+
+def calibrate_on_folds(run: RunFolder, split: Split, survey: Survey, device: torch.device, reporter: Reporter) -> None:
+    """Learn what quality looks like from the labelled cases that the folds have scored: `quality.json`.
+
+    The signals are those of each fold's own network; a prediction has them of all networks' mean. A mean is surer of
+    itself and nearer to the truth, so that its estimates are on the low side.
+
+    Args:
+        run: Folder of the run, whose folds are scored and gathered in `cross_validation/`.
+        split: Split of the whole run.
+        survey: Survey of its labelled scans.
+        device: Device of the networks.
+        reporter: Place to say what was learnt.
+
+    Raises:
+        DataError: A file cannot be read, or written.
+    """
+    card = read_card(run.path)
+    folds = [RunFolder(path.parent) for path in run.all_weights]
+    rows = {case: row for fold in folds for case, row in read_quality_table(fold.validation.quality).items()}
+    found = {case: Assessment(row.signals, row.reason) for case, row in rows.items()}
+    summary: Summary = read_json(run.cross_validation.summary)
+    calibrations = _calibrate(run.cross_validation, split.labelled, found, summary, reporter)
+    quality = QualityModel(
+        two_networks=bool(load_second(run.path, card, device)),
+        expected=_expected(split.labelled, card.plan, survey, reporter),
+        calibrations=tuple(calibrations),
+    )
     write_json(run.quality, quality.model_dump(mode="json"))
 
 
@@ -185,7 +223,7 @@ def _expected(labelled: Sequence[Case], plan: Plan, survey: Survey, reporter: Re
 
 
 def _calibrate(
-    run: RunFolder,
+    folder: ScoresFolder,
     cases: Sequence[Case],
     found: Mapping[str, Assessment],
     summary: Summary,
@@ -202,7 +240,7 @@ def _calibrate(
         _flagged_row(case, found[case], estimates.get(case), lowest_fifth)._replace(dice=value)
         for case, value in dice.items()
     ]
-    write_quality_table(run.validation.quality, rows)
+    write_quality_table(folder.quality, rows)
     if calibration is None:
         outliers = any(signal.outlier is not None for signal in signals.values())
         flagged = "; outliers are flagged" if outliers else ""

@@ -131,6 +131,12 @@ class Run:
         return Evaluation(read_json(path)) if path.is_file() else None
 
     @property
+    def cross_validation(self) -> Evaluation | None:
+        """Scores of the labelled cases, each by the fold that has not seen its patient; None without folds."""
+        path = self.files.cross_validation.summary
+        return Evaluation(read_json(path)) if path.is_file() else None
+
+    @property
     def records(self) -> list[Record]:
         """The lines of `metrics.jsonl`: loss terms, learning rate and speed, or a validation, or an alarm."""
         return cast(list[Record], read_log(self.files.metrics))

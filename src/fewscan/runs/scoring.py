@@ -39,12 +39,12 @@ def validate_model(
     of the run, `CASE.nii.gz`, `summary.json`, `summary.csv` and overlays of the best, median and worst case.
     """
     part = folder.path.name
-    network, card = load_model(run.path, device)
+    networks, card = load_model(run.path, device)
     plan, task = card.plan, task_of(card.plan)
     scores = {}
     with reporter.bar(f"scoring: {part}", len(cases)) as step:
         for case, path in predict_cases(
-            Predictor((network,)), plan, cases, folder.path, device, MASK_ENDING, progress=step, observer=observer
+            Predictor(networks), plan, cases, folder.path, device, MASK_ENDING, progress=step, observer=observer
         ):
             if case.label is None:
                 raise ValueError(f"{part} case {case.name} has no label")

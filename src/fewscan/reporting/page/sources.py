@@ -21,7 +21,7 @@ from fewscan.evaluation.quality_table import QualityRow, read_quality_table
 from fewscan.evaluation.selection import Suggestion
 from fewscan.evaluation.summary import Summary
 from fewscan.io.files import read_json
-from fewscan.run_folder import RunFolder
+from fewscan.run_folder import RunFolder, ScoresFolder
 
 Content = TypeVar("Content")
 
@@ -111,9 +111,11 @@ class RunContents:
 
     Attributes:
         splits: Names of the cases by role.
-        records: Records of metrics.jsonl, in order.
-        summary: Scores of the validation under strict rules; None where there are none.
-        quality: Quality of the validation's masks, by case.
+        records: Records of metrics.jsonl, in order; in a run of folds those of the first one.
+        alarms: Records of training, of that of every fold, that something was wrong.
+        summary: Scores of the held-out cases under strict rules; None where there are none.
+        quality: Quality of the masks of held-out cases, by case.
+        held_out: Folds in which labelled patients were held out in turn, their names; empty: there are none.
     """
 
     folder: RunFolder
@@ -121,12 +123,14 @@ class RunContents:
     plan: Plan
     splits: dict[str, list[str]]
     records: list[dict[str, Any]]
+    alarms: list[dict[str, Any]]
     summary: Summary | None
     provenance: Provenance | None
     embedding: Embedding | None
     gallery: tuple[Moment, ...]
     quality: dict[str, QualityRow]
     suggestions: tuple[Suggestion, ...]
+    held_out: tuple[tuple[str, ...], ...] = ()
 
     @property
     def method(self) -> str:
@@ -144,9 +148,20 @@ class RunContents:
         return tuple(region.name for region in self.plan.classes.scored)
 
     @property
-    def alarms(self) -> list[dict[str, Any]]:
-        """Records of training that something was wrong."""
-        return [record for record in self.records if "alarm" in record]
+    def scores(self) -> ScoresFolder:
+        """The folder of the held-out cases: the validation's, else those of the folds."""
+        return scored_folder(self.folder)
+
+    @property
+    def is_cross_validated(self) -> bool:
+        """Whether the held-out cases are the labelled ones, each scored by the fold that has not seen its patient."""
+        return self.scores == self.folder.cross_validation
+
+
+def scored_folder(folder: RunFolder) -> ScoresFolder:
+    """The folder of a run's held-out cases: the validation's, or those of the folds where there is no validation."""
+    is_of_folds = folder.cross_validation.summary.is_file() and not folder.validation.summary.is_file()
+    return folder.cross_validation if is_of_folds else folder.validation
 
 
 def read_run(folder: RunFolder) -> RunContents:
@@ -157,19 +172,24 @@ def read_run(folder: RunFolder) -> RunContents:
     """
     if not folder.config.is_file():
         raise DataError.of(folder.path, f"holds no {folder.config.name}", "Give the folder of a `fewscan train` run")
-    scores = folder.validation.summary
+    held_out = _read_if_there(tuple[tuple[str, ...], ...], folder.folds_held_out) or ()
+    parts = [folder.fold(number) for number in range(len(held_out))] or [folder]
+    logs = [read_log(part.metrics) for part in parts if part.metrics.is_file() or not held_out]
+    scores = scored_folder(folder)
     return RunContents(
         folder=folder,
         config=read_settings(folder.config),
         plan=_read_as(PlanFile, folder.plan).root,
         splits=_read_as(dict[str, list[str]], folder.splits),
-        records=read_log(folder.metrics),
-        summary=_read_summary(scores) if scores.is_file() else None,
+        records=logs[0] if logs else [],
+        alarms=[record for records in logs for record in records if "alarm" in record],
+        summary=_read_summary(scores.summary) if scores.summary.is_file() else None,
         provenance=_read_if_there(Provenance, folder.provenance),
-        embedding=_read_if_there(Embedding, folder.embedding),
-        gallery=tuple(_read_moment(path) for path in sorted(folder.gallery.glob("*.npz"))),
-        quality=read_quality_table(folder.validation.quality),
+        embedding=_read_if_there(Embedding, parts[0].embedding),
+        gallery=tuple(_read_moment(path) for path in sorted(parts[0].gallery.glob("*.npz"))),
+        quality=read_quality_table(scores.quality),
         suggestions=_read_if_there(tuple[Suggestion, ...], folder.suggestions) or (),
+        held_out=held_out,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewscan.evaluation.statistics import bootstrap_interval, wilcoxon_p
+from fewscan.evaluation.statistics import bootstrap_interval, student_interval, wilcoxon_p
 from fewscan.evaluation.summary import Summary, case_dice, class_dice, mean_dice
 from fewscan.reporting.page.cases import CaseFiles
 from fewscan.reporting.page.sources import RunContents
@@ -62,20 +62,28 @@ def _good(run: RunContents, patients: Mapping[str, str]) -> Answer:
         return Answer(
             question,
             "Not known",
-            "No labelled patient was held out, so nothing was scored. Name some as val in the data set's splits.json, "
-            "or score masks with `fewscan evaluate`.",
+            "No labelled patient was held out, so nothing was scored. Train with `--folds auto`, which holds each out "
+            "in turn, name some as val in the data set's splits.json, or score masks with `fewscan evaluate`.",
         )
     means = patient_means(case_dice(summary), patients)
-    interval = bootstrap_interval(means)
+    interval = student_interval(means) if run.is_cross_validated else bootstrap_interval(means)
     spread = f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f} over {len(means)} patients" if interval else ""
     dice = class_dice(summary)
     worst = min(dice, key=lambda name: dice[name])
     return Answer(
         question,
         f"Dice {mean_dice(summary):.3f}",
-        f"Mean over classes and {summary['n_cases']} validation scans{spread}. "
-        f"Weakest class: {worst}, {dice[worst]:.3f}.",
+        f"Mean over classes and {_scored_scans(run, summary)}{spread}. Weakest class: {worst}, {dice[worst]:.3f}.",
     )
+
+
+def _scored_scans(run: RunContents, summary: Summary) -> str:
+    if run.is_cross_validated:
+        return (
+            f"the {summary['n_cases']} labelled scans, each scored by the network of the fold that has not seen its "
+            f"patient ({len(run.held_out)} folds)"
+        )
+    return f"{summary['n_cases']} validation scans"
 
 
 def _fails(run: RunContents, cases: Sequence[CaseFiles]) -> Answer:

@@ -1,0 +1,134 @@
+"""A run of folds: a network for each part of the labelled patients, trained without it and scored on it.
+
+Every fold is a run of its own in `folds/`, with the plan, the settings and the survey of the whole run. What they come
+to together lies where a run of one network has it: `cross_validation/` in the place of a validation, `quality.json`
+made from it, `model.json`, which says what the networks are that `predict` averages, and the page.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fewscan.data.cache import copy_cache
+from fewscan.data.folds import describe_folds, labelled_patients, name_held_out
+from fewscan.data.split import Split
+from fewscan.errors import ConfigError
+from fewscan.evaluation.summary import case_dice, merge_summaries, spread, summary_table, write_csv
+from fewscan.inference.model import read_card, write_card
+from fewscan.io.files import atomic_path, make_folder, read_json, write_json
+from fewscan.run_folder import RunFolder
+from fewscan.runs.job import Job, cached, finish_job, train_job
+from fewscan.runs.launch import Launch
+from fewscan.runs.quality import calibrate_on_folds, validate_and_calibrate
+from fewscan.runs.state import write_facts
+
+
+def write_held_out(run: RunFolder, folds: Sequence[Split]) -> None:
+    """Write down whom each fold holds out, as a part of what the run is made from.
+
+    Args:
+        run: Folder of the run.
+        folds: Splits of the folds; empty: the run has none, and nothing is written.
+    """
+    if folds:
+        write_json(run.folds_held_out, [labelled_patients(Split(fold.val, ())) for fold in folds])
+
+
+def check_held_out(run: RunFolder, folds: Sequence[Split]) -> None:
+    """Compare an unfinished run's folds with those that are asked for this time.
+
+    Args:
+        run: Folder of the run.
+        folds: Splits of the folds; empty: none are asked for.
+
+    Raises:
+        ConfigError: They are others.
+    """
+    found = read_json(run.folds_held_out) if run.folds_held_out.is_file() else []
+    wanted = [labelled_patients(Split(fold.val, ())) for fold in folds]
+    if found != wanted:
+        raise ConfigError(
+            f"{run}: the run was made with {_counted(found)}, now {_counted(wanted)}. Give the same --folds, or choose "
+            "another folder."
+        )
+
+
+def run_folds(job: Job, folds: Sequence[Split], launch: Launch) -> None:
+    """Train and score every fold, or what is left to do, and write what they come to together.
+
+    Args:
+        job: The whole run, with all its labelled cases.
+        folds: Splits of the folds.
+        launch: Processes that train together.
+    """
+    started, resumed_after = time.time(), None
+    job.reporter.say(describe_folds(folds))
+    cached(job, "train", job.split.train, "training scans", launch.device)
+    for number, fold in enumerate(folds):
+        own = _job_of_fold(job, number, fold)
+        title = f"fold {number + 1} of {len(folds)}"
+        if own.run.state == "finished":
+            job.reporter.say(f"{title} is finished")
+            continue
+        job.reporter.say(f"{title}: {name_held_out(fold)} held out, {len(fold.labelled)} labelled scans")
+        resumed_after = _run_fold(job, own, number, number == len(folds) - 1, launch)
+    _combine(job, folds)
+    if job.split.val:
+        validate_and_calibrate(job.run, job.split, job.survey, launch.device, job.reporter)
+    else:
+        calibrate_on_folds(job.run, job.split, job.survey, launch.device, job.reporter)
+    finish_job(job, launch.device, started, resumed_after)
+    # Last of all: it says that the run is finished.
+    write_card(job.run.path, read_card(job.run.path))
+
+
+def _job_of_fold(job: Job, number: int, fold: Split) -> Job:
+    """The job of a fold: no page of its own, `fewscan report` writes it where it is wanted."""
+    run = job.run.fold(number)
+    report = job.config.report.model_copy(update={"page": False})
+    return replace(job, config=job.config.model_copy(update={"report": report}), split=fold, run=run, cache=run.cache)
+
+
+def _run_fold(job: Job, own: Job, number: int, is_last: bool, launch: Launch) -> int | None:
+    """Train and score one fold; its cache, a copy of parts of the whole one, is removed afterwards."""
+    started, run = time.time(), own.run
+    make_folder(run.path)
+    write_facts(run, own.config, own.plan, own.split, own.index)
+    for part, cases in (("train", own.split.train), ("val", own.split.val)):
+        copy_cache(job.cache / "train", own.cache / part, cases, own.plan)
+    resumed_after = train_job(own, launch, number, is_last)
+    validate_and_calibrate(run, own.split, own.survey, launch.device, own.reporter)
+    finish_job(own, launch.device, started, resumed_after)
+    shutil.rmtree(own.cache)
+    return resumed_after
+
+
+def _combine(job: Job, folds: Sequence[Split]) -> None:
+    """Gather the scored cases of all folds."""
+    run, together = job.run, job.run.cross_validation
+    make_folder(together.path)
+    summaries = []
+    for number, fold in enumerate(folds):
+        scored = run.fold(number).validation
+        summaries.append(read_json(scored.summary))
+        for case in fold.val:
+            with atomic_path(together.mask(case.name)) as beside:
+                shutil.copyfile(scored.mask(case.name), beside)
+    summary = merge_summaries(summaries)
+    summary["spread"] = spread(summary)
+    write_json(together.summary, summary)
+    write_csv(together.table, summary)
+    job.reporter.say(summary_table(summary))
+    dice = case_dice(summary)
+    worst = sorted(dice, key=lambda case: dice[case])[:3]
+    listed = ", ".join(f"{case} ({dice[case]:.3f})" for case in worst)
+    job.reporter.say(f"every labelled scan was scored by a network that had not seen its patient; worst: {listed}")
+
+
+def _counted(folds: Sequence[Sequence[str]]) -> str:
+    if not folds:
+        return "no folds"
+    return f"{len(folds)} folds that hold out {'; '.join(', '.join(fold) for fold in folds)}"
