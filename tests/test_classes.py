@@ -21,12 +21,14 @@ from fewscan.errors import DataError
         ({"air": 0, "2": 1, "1": 2}, ("air", "2", "1")),
     ],
 )
-def test_every_spelling_of_consecutive_classes_is_read(labels, names) -> None:
+def test_every_spelling_of_consecutive_classes_is_read(
+    labels: dict[str, int | str | list[int]], names: tuple[str, ...]
+) -> None:
     assert parse_classes(labels) == Classes.consecutive(names)
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_more_than_ten_classes_keep_the_order_of_their_numbers(turned) -> None:
+def test_more_than_ten_classes_keep_the_order_of_their_numbers(turned: bool) -> None:
     pairs = {f"organ {i}": i for i in range(40)}
     labels = {str(i): name for name, i in pairs.items()} if turned else pairs
     assert parse_classes(labels).names == tuple(pairs)
@@ -92,14 +94,14 @@ def test_regions_are_trained_by_their_parts() -> None:
         ({str(i): f"s{i}" for i in range(256)}, "has 256 classes, more than 255"),
     ],
 )
-def test_what_cannot_be_understood_is_refused_with_words(labels, words) -> None:
+def test_what_cannot_be_understood_is_refused_with_words(labels, words: str) -> None:
     with pytest.raises(DataError, match=words) as error:
         parse_classes(labels)
     assert str(error.value).startswith("dataset.json: ")
 
 
 @pytest.mark.parametrize("value", [-1, 3, 70_000])
-def test_a_number_that_is_no_class_is_refused(value) -> None:
+def test_a_number_that_is_no_class_is_refused(value: int) -> None:
     with pytest.raises(DataError, match=rf"a\.nii: label values \[{value}\] are no classes \(0 to 1\)"):
         Classes.consecutive(("background", "organ")).to_inside(np.array([0, 1, value]), "a.nii")
 

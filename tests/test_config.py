@@ -21,7 +21,7 @@ from support.scans import PLAN
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("method", METHODS.built_in)
-def test_recipes_are_valid_and_survive_saving(recipe, device, method) -> None:
+def test_recipes_are_valid_and_survive_saving(recipe: str, device: str, method: str) -> None:
     config = load_config(recipe, (), device, method=method, seed=3)
     saved = yaml.safe_load(config.to_yaml())
     again = Config.model_validate(saved)
@@ -74,7 +74,7 @@ def test_recipes_have_settings_for_each_kind_of_plan_and_device_below_the_users_
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("method", METHODS.built_in)
-def test_recipes_for_volumes_are_valid_for_every_method(recipe, device, method) -> None:
+def test_recipes_for_volumes_are_valid_for_every_method(recipe: str, device: str, method: str) -> None:
     config = load_config(recipe, (), device, plan_kind="volumes", method=method)
     assert Config.model_validate(yaml.safe_load(config.to_yaml())).plan == config.plan
 
@@ -98,7 +98,7 @@ def test_assignments() -> None:
         (["plan.size=[1"], "cannot be read as a value"),
     ],
 )
-def test_bad_settings_are_named(assignments, message) -> None:
+def test_bad_settings_are_named(assignments: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config("quick", assignments, seed=0)
 
@@ -173,7 +173,7 @@ def test_every_description_of_a_setting_is_a_phrase_that_stands_alone() -> None:
         ("methods.action.pretraining.global.update=3", "methods.action.pretraining.global.updates"),
     ],
 )
-def test_a_setting_that_is_none_names_the_nearest(assignment, meant) -> None:
+def test_a_setting_that_is_none_names_the_nearest(assignment: str, meant: str) -> None:
     with pytest.raises(ConfigError, match=rf"Did you mean {re.escape(meant)}\?"):
         load_config("quick", [assignment])
 
@@ -247,7 +247,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_network_from_outside_has_its_own_settings_in_any_recipe(outside: str, recipe) -> None:
+def test_a_network_from_outside_has_its_own_settings_in_any_recipe(outside: str, recipe: str) -> None:
     config = load_config(recipe, ["network.width=4", f"network.kind={outside}:Own"])
     assert config.network.model_dump() == {"kind": f"{outside}:Own", "width": 4}
     assert config.network.stride == 3
@@ -259,7 +259,7 @@ def test_a_network_from_outside_has_its_own_settings_in_any_recipe(outside: str,
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_plan_from_outside_has_its_own_settings_and_those_that_it_inherits(outside: str, recipe) -> None:
+def test_a_plan_from_outside_has_its_own_settings_and_those_that_it_inherits(outside: str, recipe: str) -> None:
     usual = load_config(recipe).plan.model_dump()
     deep = load_config(recipe, ["plan.depth=4", f"plan.kind={outside}:Deep"])
     shared = {"kind": f"{outside}:Deep", "normalisation": usual["normalisation"], "depth": 4}
@@ -305,7 +305,7 @@ def test_settings_that_are_only_read_import_nothing(outside: str) -> None:
         ("stages=3", "stages: is now training, and methods.action.pretraining or"),
     ],
 )
-def test_settings_of_older_versions_are_refused_with_their_new_names(assignment, told) -> None:
+def test_settings_of_older_versions_are_refused_with_their_new_names(assignment: str, told: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(told)):
         load_config("quick", [assignment])
 
@@ -320,7 +320,7 @@ def test_every_new_name_of_a_setting_is_one() -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_every_method_trains_for_equally_many_updates(recipe, device) -> None:
+def test_every_method_trains_for_equally_many_updates(recipe: str, device: str) -> None:
     lengths = {}
     for name in METHODS.built_in:
         config = load_config(recipe, (), device, method=name)
@@ -330,7 +330,7 @@ def test_every_method_trains_for_equally_many_updates(recipe, device) -> None:
 
 
 def test_what_is_left_to_the_device_and_the_plan_is_decided_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def be_on_a_machine(*, with_bfloat16) -> None:
+    def be_on_a_machine(*, with_bfloat16: bool) -> None:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": with_bfloat16})
 
     be_on_a_machine(with_bfloat16=True)

@@ -16,7 +16,7 @@ def test_auto_takes_what_is_there() -> None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_auto_precision_is_low_only_where_that_is_fast(monkeypatch: pytest.MonkeyPatch, fast) -> None:
+def test_auto_precision_is_low_only_where_that_is_fast(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast})
     assert choose_precision("auto", CPU) == ("bfloat16" if fast else "float32")
     assert choose_precision("float32", CPU) == "float32"

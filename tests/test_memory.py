@@ -26,7 +26,7 @@ V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "
 V2 = ("memory.max", "memory.current", "inactive_file", "active_file")
 
 
-def machine(root, cgroup="", mounts="", left=8 * GIB):
+def machine(root: Path, cgroup="", mounts="", left: int = 8 * GIB):
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/meminfo").write_text(f"MemTotal: 99999999 kB\nMemFree: 1 kB\nMemAvailable: {left // 1024} kB\n")
     (root / "proc/self/cgroup").write_text(cgroup)
@@ -34,7 +34,7 @@ def machine(root, cgroup="", mounts="", left=8 * GIB):
     return root
 
 
-def group(folder, names, limit, usage, inactive=0, active=0) -> None:
+def group(folder, names, limit: int | str, usage: int, inactive: int = 0, active: int = 0) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in zip(names[:2], (limit, usage), strict=True):
         (folder / name).write_text(f"{value}\n")
@@ -75,7 +75,9 @@ def test_of_version_2_the_narrowest_of_nested_groups(tmp_path: Path) -> None:
         ("0::/../elsewhere\n", MOUNT_2.format(root="/"), "sys/fs/cgroup", V2),
     ],
 )
-def test_a_container_that_sees_its_own_group_as_the_topmost(tmp_path: Path, cgroup, mount, folder, names) -> None:
+def test_a_container_that_sees_its_own_group_as_the_topmost(
+    tmp_path: Path, cgroup: str, mount: str, folder: str, names: tuple[str, str, str, str]
+) -> None:
     root = machine(tmp_path, cgroup, mount)
     group(root / folder, names, GIB, 300 * MIB)
     assert available_bytes(root) == 724 * MIB
@@ -107,7 +109,7 @@ Pages purgeable:                            100.
 def test_macos_has_neither_avphys_pages_nor_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.sysconf
 
-    def sysconf(name):
+    def sysconf(name) -> int:
         if name == "SC_AVPHYS_PAGES":
             raise ValueError("unrecognized configuration name")
         return real(name)
@@ -129,7 +131,7 @@ def _zeros(packer, count):
     return b"".join(packer.compress(bytes(MIB)) for _ in range(count)) + packer.flush()
 
 
-def _large(path: Path, mebibytes=128) -> None:
+def _large(path: Path, mebibytes: int = 128) -> None:
     """A scan of zeros that packs well, in the format of the name."""
     sides = f"1024 1024 {mebibytes}"
     if path.name.endswith(".nii.gz"):
@@ -147,7 +149,7 @@ def _large(path: Path, mebibytes=128) -> None:
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
 def test_an_archive_that_unpacks_beyond_what_is_left_is_refused_before_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     path = tmp_path / f"zeros{ending}"
     _large(path)

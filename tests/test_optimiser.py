@@ -47,7 +47,7 @@ def test_sgd_counts_the_penalty_with_the_gradient() -> None:
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
-def test_what_takes_no_gradient_is_not_given_to_the_optimiser(kind) -> None:
+def test_what_takes_no_gradient_is_not_given_to_the_optimiser(kind: str) -> None:
     module = network()
     optimiser = make_optimiser(module, OptimiserSettings(kind=kind))
     given = {id(weight) for group in optimiser.param_groups for weight in group["params"]}
@@ -64,7 +64,7 @@ def test_rate_warms_up_and_decays_in_all_groups() -> None:
 
 
 @pytest.mark.parametrize(("clip", "norm"), [(0.0, 5.0), (1.0, 1.0), (10.0, 5.0)])
-def test_a_long_gradient_is_shortened_to_the_norm_and_a_short_one_is_left(clip, norm) -> None:
+def test_a_long_gradient_is_shortened_to_the_norm_and_a_short_one_is_left(clip: float, norm: float) -> None:
     weights = [nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))]
     weights[0].grad, weights[1].grad = torch.tensor([3.0]), torch.tensor([-4.0])
     clip_gradients(weights, OptimiserSettings(clip=clip))

@@ -20,7 +20,7 @@ def test_ends_and_middles() -> None:
 
 
 @given(st.integers(1, 10_000), st.integers(0, 10_000), st.floats(0.1, 4))
-def test_decay_falls_and_ramps_rise(length, update, power) -> None:
+def test_decay_falls_and_ramps_rise(length: int, update: int, power: float) -> None:
     assert 0 <= polynomial_decay(update + 1, length, power) <= polynomial_decay(update, length, power) <= 1
     assert sigmoid_ramp_up(update, length) <= sigmoid_ramp_up(update + 1, length) <= 1
     assert linear_warm_up(update, length) <= linear_warm_up(update + 1, length) <= 1

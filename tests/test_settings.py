@@ -38,7 +38,7 @@ class Bounds(Settings):
         ("count_or_zero", 0),
     ],
 )
-def test_bounds_include_their_edges(name, value) -> None:
+def test_bounds_include_their_edges(name: str, value: float) -> None:
     assert getattr(Bounds(**{name: value}), name) == value
 
 
@@ -54,7 +54,7 @@ def test_bounds_include_their_edges(name, value) -> None:
         *[(name, no_number) for name in list(Bounds.model_fields)[:5] for no_number in (math.inf, math.nan)],
     ],
 )
-def test_bounds_refuse_what_lies_beyond_and_what_is_no_number(name, value) -> None:
+def test_bounds_refuse_what_lies_beyond_and_what_is_no_number(name: str, value: float) -> None:
     with pytest.raises(ValidationError, match=name):
         Bounds(**{name: value})
 

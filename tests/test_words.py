@@ -20,7 +20,7 @@ from fewscan.terminal.console import plain_console
 from support.scans import disc, geometry
 
 
-def command(*arguments, **environment):
+def command(*arguments: str | Path, **environment):
     return subprocess.run(
         [sys.executable, "-m", "fewscan", *map(str, arguments)],
         capture_output=True, text=True, check=False, env=os.environ | environment, encoding="utf-8", errors="replace",
@@ -36,7 +36,7 @@ def test_version_and_short_help() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "ascii:strict"])
-def test_a_log_of_any_encoding_ends_with_exit_code_0(tmp_path: Path, encoding) -> None:
+def test_a_log_of_any_encoding_ends_with_exit_code_0(tmp_path: Path, encoding: str) -> None:
     for folder in ("masks", "references"):
         (tmp_path / folder).mkdir()
         write_scan(tmp_path / folder / "größe→.nii.gz", disc((4, 20, 24)), geometry())
@@ -48,7 +48,7 @@ def test_a_log_of_any_encoding_ends_with_exit_code_0(tmp_path: Path, encoding) -
 
 
 @pytest.mark.parametrize("name", ["[/x]", "a[bold]b", ":smile:", "[link=http://x]y"])
-def test_names_that_look_like_markup_are_shown_as_they_are(name) -> None:
+def test_names_that_look_like_markup_are_shown_as_they_are(name: str) -> None:
     console = plain_console()
     suggestion = Suggestion(patient=name, cases=("a",), score=1.0, uncertainty=1.0, distance=1.0, reason="")
     with console.capture() as shown:
@@ -61,7 +61,7 @@ def test_names_that_look_like_markup_are_shown_as_they_are(name) -> None:
     ("name", "words"),
     [("mps", "no GPU of Apple's"), ("cuda:7", "NVIDIA GPUs on this machine"), ("abacus", "knows no such device")],
 )
-def test_a_device_that_is_not_there_is_refused_in_words_of_ones_own(name, words) -> None:
+def test_a_device_that_is_not_there_is_refused_in_words_of_ones_own(name: str, words: str) -> None:
     with pytest.raises(ConfigError, match=rf"--device {name}: not to be had here: .*{words}.* Try --device cpu"):
         choose_device(name)
 

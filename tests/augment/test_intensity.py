@@ -7,14 +7,16 @@ NOTHING = IntensitySettings(brightness=0, contrast=0, gamma=0, blur_pixels=0, no
 
 
 @pytest.mark.parametrize("off", [NOTHING, IntensitySettings(probability=0)])
-def test_off_changes_nothing(off, generator: torch.Generator) -> None:
+def test_off_changes_nothing(off: IntensitySettings, generator: torch.Generator) -> None:
     images = torch.randn(3, 2, 7, 6, generator=generator)
     assert torch.allclose(jitter(images, off, generator), images, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(9, 7), (1, 1), (5, 6, 4)])
 @pytest.mark.parametrize("change", ["brightness", "contrast", "gamma", "blur_pixels", "noise"])
-def test_every_change_changes_and_never_in_place(change, size, generator: torch.Generator) -> None:
+def test_every_change_changes_and_never_in_place(
+    change: str, size: tuple[int, ...], generator: torch.Generator
+) -> None:
     settings = NOTHING.model_copy(update={"probability": 1.0, change: 0.5})
     images = torch.randn(2, 1, *size, generator=generator)
     before = images.clone()

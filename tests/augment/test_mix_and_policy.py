@@ -8,7 +8,7 @@ from fewscan.augment.spatial import SpatialSettings
 from fewscan.augment.targets import Target
 
 
-def samples(generator: torch.Generator, size=(12, 10), b=4, n_classes=3):
+def samples(generator: torch.Generator, size=(12, 10), b: int = 4, n_classes: int = 3) -> PseudoLabelled:
     """Image, label and confidence that can be told from each other: each is a function of the same number."""
     labels = torch.randint(n_classes, (b, *size), generator=generator)
     code = labels.float() + 10 * torch.arange(1.0, b + 1).reshape(b, *[1] * len(size))
@@ -17,7 +17,9 @@ def samples(generator: torch.Generator, size=(12, 10), b=4, n_classes=3):
 
 @pytest.mark.parametrize("name", ["cutmix", "classmix"])
 @pytest.mark.parametrize("size", [(12, 10), (4, 6, 5)])
-def test_mixing_moves_image_label_and_confidence_alike(name, size, generator: torch.Generator) -> None:
+def test_mixing_moves_image_label_and_confidence_alike(
+    name: str, size: tuple[int, ...], generator: torch.Generator
+) -> None:
     before = samples(generator, size)
     mixed = mix(before, name, 3, generator)
     assert torch.allclose(mixed.images[:, 0], mixed.confidence * 100)
@@ -88,7 +90,9 @@ def test_pseudo_labels_and_confidence_follow_the_strong_view(generator: torch.Ge
 
 
 @pytest.mark.parametrize("size", [(24, 30), (9, 12, 15)])
-def test_fixed_boxes_have_the_sides_asked_for_and_lie_anywhere(size, generator: torch.Generator) -> None:
+def test_fixed_boxes_have_the_sides_asked_for_and_lie_anywhere(
+    size: tuple[int, ...], generator: torch.Generator
+) -> None:
     masks = fixed_box_mask(50, size, 2 / 3, generator)
     corners = set()
     for mask in masks:
@@ -130,7 +134,7 @@ def test_weak_views_of_labelled_images_move_images_and_labels_alike(generator: t
 def test_labels_are_encoded_after_they_were_moved(generator: torch.Generator) -> None:
     """A border of one pixel stays one pixel wide, however the labels under it are scaled."""
 
-    def top_row(labels):
+    def top_row(labels) -> Target:
         return Target(labels + (torch.arange(24)[:, None] == 0) * 2, labels * 0.5)
 
     labels = torch.zeros(2, 24, 20, dtype=torch.long)

@@ -10,7 +10,7 @@ NOTHING = SpatialSettings(rotation_degrees=0, scale=0, shift=0)
 
 
 @pytest.mark.parametrize("size", [(8, 6), (1, 5), (4, 6, 5)])
-def test_no_strength_changes_nothing(size, generator: torch.Generator) -> None:
+def test_no_strength_changes_nothing(size: tuple[int, ...], generator: torch.Generator) -> None:
     images = torch.randn(2, 3, *size, generator=generator)
     labels = torch.randint(4, (2, *size), generator=generator)
     grid = sample_grid(NOTHING, 2, size, generator)
@@ -21,7 +21,9 @@ def test_no_strength_changes_nothing(size, generator: torch.Generator) -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (6, 9), (4, 4, 4)])
-def test_flips_and_quarter_turns_move_image_and_label_alike_and_lose_nothing(size, generator: torch.Generator) -> None:
+def test_flips_and_quarter_turns_move_image_and_label_alike_and_lose_nothing(
+    size: tuple[int, ...], generator: torch.Generator
+) -> None:
     strong = NOTHING.model_copy(update={"flip": 0.5, "quarter_turns": True})
     labels = torch.randint(5, (6, *size), generator=generator)
     grid = sample_grid(strong, 6, size, generator)
@@ -61,7 +63,7 @@ def test_a_turn_is_by_any_angle_and_as_frequent_as_asked_for() -> None:
 @pytest.mark.parametrize(
     ("asked", "turned", "got"), [(None, 0.0, 0.0), (None, 0.01, 0.0), (0.0, 0.5, 0.0), (0.7, 0.0, 0.7)]
 )
-def test_turning_is_decided_by_the_data_set_unless_it_is_set(asked, turned, got) -> None:
+def test_turning_is_decided_by_the_data_set_unless_it_is_set(asked: float | None, turned: float, got: float) -> None:
     assert SpatialSettings(turn=asked).resolved(turned).turn == got
 
 
@@ -78,7 +80,7 @@ def test_without_turns_the_draws_are_those_of_before_there_were_any() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 12))
-def test_any_draw_keeps_values_and_inputs(seed, height, width) -> None:
+def test_any_draw_keeps_values_and_inputs(seed: int, height: int, width: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(3, (2, height, width), generator=generator)
     images = torch.randn(2, 1, height, width, generator=generator)

@@ -66,7 +66,7 @@ def test_a_method_from_outside_has_a_folder_without_a_colon(dataset: Path) -> No
 
 
 @pytest.mark.parametrize("text", ["no_anco", "=action", "a-b=action", "../a=action", "a=action,use_anco", "a=b=c", ""])
-def test_a_variant_that_cannot_be_understood_is_refused(text) -> None:
+def test_a_variant_that_cannot_be_understood_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="NAME=METHOD"):
         parse_variant(text)
 

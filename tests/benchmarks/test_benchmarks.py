@@ -13,7 +13,7 @@ from benchmarks import augmentation, evaluation, memory, prediction, reliability
 from benchmarks.__main__ import report
 from benchmarks.measure import Stopwatch, alone, interleave, memory_bytes
 from benchmarks.options import Options
-from benchmarks.results import Target
+from benchmarks.results import Measured, Target
 from benchmarks.slices import write_volumes
 from fewscan.losses.anatomical import select_pixels
 from fewscan.registry import METHODS
@@ -36,7 +36,7 @@ def options(tmp_path: Path) -> Options:
     return Options(tmp_path, (SIZE,), warm_up=0, repetitions=2, threads=1, cases=2, settings=settings)
 
 
-def check(measured):
+def check(measured: list[Measured]):
     assert measured
     for row in measured:
         assert all(seconds > 0 for seconds in row.seconds)
@@ -181,5 +181,5 @@ def test_peak_of_another_process_is_its_own() -> None:
 @pytest.mark.parametrize(
     ("sense", "value", "met"), [("at most", 2, True), ("at most", 2.1, False), ("at least", 1.9, False)]
 )
-def test_targets(sense, value, met) -> None:
+def test_targets(sense: str, value: float, met: bool) -> None:
     assert Target("time", value, sense, 2, "s").met is met

@@ -39,7 +39,7 @@ def maps(generator: torch.Generator) -> Maps:
     return pyramid, probs, labels, torch.rand(2, *SIZE, generator=generator) < 0.8
 
 
-def draws(loss, head, direction, count):
+def draws(loss, head: RepresentationHead, direction: list[Tensor], count: int) -> Tensor:
     """(count, 2): the loss, and its gradient with respect to the head along a direction."""
     rows = []
     for _ in range(count):

@@ -35,7 +35,7 @@ def test_exit_codes(dataset: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["train", "benchmark"])
-def test_help_imports_nothing_heavy(name) -> None:
+def test_help_imports_nothing_heavy(name: str) -> None:
     code = f"import sys; sys.argv = ['fewscan', '{name}', '--help']\nfrom fewscan.cli import main\ntry: main()\n"
     code += "except SystemExit: print(sorted({'torch', 'numpy', 'SimpleITK', 'scipy'} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

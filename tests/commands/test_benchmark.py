@@ -26,7 +26,7 @@ from support.scans import TINY, make_dataset, make_held_out
 NAMES = ("supervised-01-s0", "action-01-s0", "supervised-01-s1", "action-01-s1")
 
 
-def times(output, pattern):
+def times(output: Path, pattern: str):
     return {path: path.stat().st_mtime_ns for path in sorted(output.glob(pattern))}
 
 
@@ -36,7 +36,7 @@ def test_a_grid_is_made_left_alone_and_mended(tmp_path: Path) -> None:
     write_json(dataset / "splits.json", {"train": names[:2], "val": names[2:3], "test": names[3:]})
     output = tmp_path / "out"
 
-    def run():
+    def run() -> BenchmarkResult:
         return fewscan.benchmark(
             dataset, output, methods=["action"], labelled=[1], seeds=[0, 1], recipe="quick", settings=TINY, device="cpu"
         )
@@ -129,7 +129,7 @@ def test_what_is_missing_at_the_end_is_named(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_benchmark_leaves_no_training_behind(tmp_path: Path, number, code) -> None:
+def test_a_stopped_benchmark_leaves_no_training_behind(tmp_path: Path, number: signal.Signals, code: int) -> None:
     dataset = make_held_out(tmp_path / "set")
     endless = [part for setting in (*TINY, "training.updates=100000") for part in ("--set", setting)]
     options = ["-o", str(tmp_path / "out"), "--labelled", "1", "--recipe", "quick", "--device", "cpu", *endless]
@@ -187,7 +187,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the command hands to the function, which does nothing and says that a run failed."""
     calls = []
 
-    def benchmark(dataset, output, **options):
+    def benchmark(dataset, output, **options) -> BenchmarkResult:
         calls.append(options)
         return BenchmarkResult(output, (), ("action-01-s0",), ("action-01-s0",))
 

@@ -33,7 +33,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def train(dataset, output, method="action", **more):
+def train(dataset: Path, output: Path, method: str = "action", **more: int) -> Path:
     return fewscan.train(
         dataset, output, method=method, labelled=2, recipe="quick", settings=TINY, device="cpu", **more
     ).folder
@@ -58,7 +58,7 @@ def run(dataset: Path, trained: Path, tmp_path: Path) -> Path:
     return run
 
 
-def page_of(run, *arguments, **more):
+def page_of(run, *arguments: Path, **more) -> str:
     return report(run, *arguments, **more).read_text(encoding="utf-8")
 
 
@@ -226,7 +226,7 @@ def test_without_validation_the_page_says_so(tmp_path: Path) -> None:
     assert len(page) < 300_000
 
 
-def train_one(root, output):
+def train_one(root: Path, output: Path) -> Path:
     return fewscan.train(root, output, recipe="quick", settings=TINY, device="cpu").folder
 
 

@@ -46,7 +46,7 @@ def test_a_run_holds_what_it_promises(run: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["action", "supervised"])
-def test_one_labelled_patient_without_validation(tmp_path: Path, method) -> None:
+def test_one_labelled_patient_without_validation(tmp_path: Path, method: str) -> None:
     root = make_dataset(tmp_path / "set", labelled=1, unlabelled=2)
     run = fewscan.train(root, tmp_path / "run", method=method, recipe="quick", settings=TINY).folder
     assert (run / "model.safetensors").is_file()
@@ -125,7 +125,7 @@ def test_nothing_is_written_over(dataset: Path, run: Path, tmp_path: Path) -> No
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_written(
-    dataset: Path, tmp_path: Path, arguments, message
+    dataset: Path, tmp_path: Path, arguments, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         fewscan.train(dataset, tmp_path / "run", **{"recipe": "quick", **arguments})
@@ -142,7 +142,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_images_get_the_message_of_check_from_train_and_predict(
-    dataset: Path, run: Path, tmp_path: Path, name
+    dataset: Path, run: Path, tmp_path: Path, name: str
 ) -> None:
     root = shutil.copytree(dataset, tmp_path / "set")
     bad = root / "imagesTr" / "case_00_0000.nii.gz"

@@ -15,6 +15,7 @@ from fewscan.data.split import Split, make_split
 from fewscan.data.store import StoredCase
 from fewscan.data.survey import survey_cases
 from fewscan.errors import DataError
+from fewscan.io.geometry import Geometry
 from fewscan.io.scans import read_scan, write_scan
 from support.scans import BY_16, make_dataset
 
@@ -79,7 +80,7 @@ def test_a_scan_that_changes_while_it_is_read_leaves_no_cache(
 ) -> None:
     split, plan, folder = prepared
 
-    def load(images, plan):
+    def load(images, plan) -> tuple[np.ndarray, Geometry]:
         canvas, geometry = load_canvas(images, plan)
         return (canvas[:, 1:] if "case_02" in images[0].name else canvas), geometry
 
@@ -99,5 +100,5 @@ def test_a_label_on_another_grid_than_its_image_leaves_no_cache(prepared: tuple[
     assert not is_cache(folder)
 
 
-def _rest(geometry):
+def _rest(geometry: Geometry):
     return geometry.spacing_mm, geometry.origin, geometry.direction

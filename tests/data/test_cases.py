@@ -34,7 +34,9 @@ def test_inputs_that_make_no_cases_are_refused_together(tmp_path: Path) -> None:
         (("patient_2019",), 1, "patient_2019_0000;"),
     ],
 )
-def test_numbers_that_are_no_channels_may_be_the_scans_own(tmp_path: Path, names, channels, advice) -> None:
+def test_numbers_that_are_no_channels_may_be_the_scans_own(
+    tmp_path: Path, names: tuple[str, ...], channels: int, advice: str
+) -> None:
     for name in names:
         (tmp_path / f"{name}.nii.gz").touch()
     with pytest.raises(DataError, match=r"Where the number is the scan's own, add the channel's: ") as error:

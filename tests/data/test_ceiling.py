@@ -13,7 +13,9 @@ from fewscan.io.scans import write_scan
 from support.scans import slice_plan
 
 
-def labelled_ball(folder, radius=9.0, shape=(5, 41, 33), name="ball"):
+def labelled_ball(
+    folder: Path, radius: float = 9.0, shape: tuple[int, int, int] = (5, 41, 33), name: str = "ball"
+) -> Case:
     where = Geometry(shape, (3.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
     y, x = np.ogrid[: shape[1], : shape[2]]
     disc = (y - shape[1] // 2) ** 2 + (x - shape[2] // 2) ** 2 < radius**2

@@ -122,14 +122,14 @@ def save(path, array, affine=AFFINE) -> None:
     path.write_bytes(gzip.compress(image.to_bytes()) if path.name.lower().endswith(".gz") else image.to_bytes())
 
 
-def scan_and_label(seed=0, shape=(6, 5, 4)):
+def scan_and_label(seed: int = 0, shape: tuple[int, int, int] = (6, 5, 4)):
     """(x, y, z): noise, brighter where the label is 1; the label is on one side."""
     label = np.zeros(shape, np.uint8)
     label[: shape[0] // 3, :2] = 1
     return (np.random.default_rng(seed).normal(size=shape) + 100 * label).astype(np.float32), label
 
 
-def msd_folder(root, label=None, affine=AFFINE, ending=".nii.gz", meta=MSD_META):
+def msd_folder(root: Path, label=None, affine: np.ndarray = AFFINE, ending=".nii.gz", meta=MSD_META):
     image, own = scan_and_label()
     save(root / "imagesTr" / f"a{ending}", image)
     save(root / "labelsTr" / f"a{ending}", own if label is None else label, affine)
@@ -137,7 +137,7 @@ def msd_folder(root, label=None, affine=AFFINE, ending=".nii.gz", meta=MSD_META)
     return root
 
 
-def stored_otherwise(array, order, flips):
+def stored_otherwise(array, order, flips) -> tuple[np.ndarray, np.ndarray]:
     """The array with its axes permuted and turned, and the affine that says so."""
     turned = AFFINE.copy()
     for axis in flips:
@@ -156,7 +156,9 @@ def test_a_label_of_one_frame_is_that_frame(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("order", "flips"), [((0, 1, 2), (0,)), ((1, 2, 0), (1,)), ((2, 1, 0), (0, 2))])
-def test_a_label_stored_in_another_order_lies_on_the_organ(tmp_path: Path, order, flips) -> None:
+def test_a_label_stored_in_another_order_lies_on_the_organ(
+    tmp_path: Path, order: tuple[int, int, int], flips: tuple[int, ...]
+) -> None:
     image, label = scan_and_label()
     root = convert(
         "msd", msd_folder(tmp_path / "msd", *stored_otherwise(label, order, flips)), destination=tmp_path / "out"
@@ -181,7 +183,9 @@ def test_a_label_that_lies_elsewhere_keeps_its_place_and_check_says_so(tmp_path:
 @pytest.mark.parametrize(
     ("kind", "number"), [(np.int16, 257), (np.int16, 256), (np.int16, -1), (np.int32, 70_000), (np.float32, 300)]
 )
-def test_label_numbers_come_through_and_check_names_those_that_are_no_class(tmp_path: Path, kind, number) -> None:
+def test_label_numbers_come_through_and_check_names_those_that_are_no_class(
+    tmp_path: Path, kind: type[np.signedinteger] | type[np.floating], number: int
+) -> None:
     label = scan_and_label()[1].astype(kind)
     label[-1] = number
     root = convert("msd", msd_folder(tmp_path / "msd", label), destination=tmp_path / "out")
@@ -193,7 +197,7 @@ def test_label_numbers_come_through_and_check_names_those_that_are_no_class(tmp_
 @pytest.mark.parametrize(
     ("value", "problem"), [(0.5, r"\[0\.5\] are not whole"), (np.nan, "NaN"), (4e9, "beyond any label")]
 )
-def test_labels_that_are_no_whole_numbers_are_refused_by_name(tmp_path: Path, value, problem) -> None:
+def test_labels_that_are_no_whole_numbers_are_refused_by_name(tmp_path: Path, value: float, problem: str) -> None:
     label = scan_and_label()[1].astype(np.float32)
     label[-1] = value
     with pytest.raises(DataError, match=rf"labelsTr/a\.nii\.gz: .*{problem}"):
@@ -213,14 +217,16 @@ def test_labels_that_are_no_whole_numbers_are_refused_by_name(tmp_path: Path, va
         ([1.004, 0], np.uint8),
     ],
 )
-def test_labels_are_kept_in_a_small_type_that_holds_them(values, kind) -> None:
+def test_labels_are_kept_in_a_small_type_that_holds_them(
+    values: list[bool | float], kind: type[np.unsignedinteger] | type[np.signedinteger]
+) -> None:
     numbers = whole_numbers(np.array(values), "label")
     assert numbers.dtype == kind
     assert numbers.tolist() == [round(float(value)) for value in values]
 
 
 @pytest.mark.parametrize("ending", [".nii", ".NII.GZ", ".Nii"])
-def test_msd_takes_unpacked_files_and_endings_in_capitals(tmp_path: Path, ending) -> None:
+def test_msd_takes_unpacked_files_and_endings_in_capitals(tmp_path: Path, ending: str) -> None:
     source = msd_folder(tmp_path / "msd", ending=ending)
     (source / "imagesTr" / "._a.nii.gz").write_bytes(b"of a Mac")
     (source / "labelsTr" / "._a.nii.gz").write_bytes(b"of a Mac")
@@ -284,7 +290,9 @@ def spoil(source, how) -> None:
         ("list", "must hold an object"),
     ],
 )
-def test_decathlon_folders_that_are_none_are_refused_and_nothing_is_left_behind(tmp_path: Path, how, problem) -> None:
+def test_decathlon_folders_that_are_none_are_refused_and_nothing_is_left_behind(
+    tmp_path: Path, how: str, problem: str
+) -> None:
     source = msd_folder(tmp_path / "msd")
     spoil(source, how)
     with pytest.raises(DataError, match=problem):
@@ -292,7 +300,7 @@ def test_decathlon_folders_that_are_none_are_refused_and_nothing_is_left_behind(
     assert [path.name for path in tmp_path.iterdir()] == ["msd"]
 
 
-def acdc_folder(root, label=None, affine=AFFINE, ending=".nii.gz"):
+def acdc_folder(root: Path, label=None, affine=AFFINE, ending=".nii.gz"):
     image, own = scan_and_label()
     save(root / "patient001" / f"patient001_frame01{ending}", image)
     save(root / "patient001" / f"patient001_frame01_gt{ending}", own if label is None else label, affine)
@@ -300,7 +308,7 @@ def acdc_folder(root, label=None, affine=AFFINE, ending=".nii.gz"):
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".NII"])
-def test_acdc_takes_unpacked_files_and_labels_in_another_order(tmp_path: Path, ending) -> None:
+def test_acdc_takes_unpacked_files_and_labels_in_another_order(tmp_path: Path, ending: str) -> None:
     _, label = scan_and_label()
     turned, affine = stored_otherwise(label, (1, 0, 2), (1,))
     source = acdc_folder(tmp_path / "raw", turned, affine, ending)
@@ -348,7 +356,7 @@ def test_a_destination_within_the_source_is_no_source(tmp_path: Path) -> None:
     assert [case.name for case in read_dataset(root).cases] == ["a"]
 
 
-def rewrite(path, content) -> None:
+def rewrite(path: Path, content) -> None:
     path.write_text("\n".join(content) + "\n")
 
 
@@ -370,7 +378,7 @@ def rewrite(path, content) -> None:
     ],
 )
 def test_lists_of_slices_with_gaps_or_doubles_are_refused_by_name(
-    h5_layout: Path, tmp_path: Path, change, problem
+    h5_layout: Path, tmp_path: Path, change, problem: str
 ) -> None:
     path = h5_layout / "train_slices.list"
     rewrite(path, change(path.read_text().split()))
@@ -394,7 +402,7 @@ def test_slices_may_be_numbered_from_one(h5_layout: Path, tmp_path: Path) -> Non
         ("patient007_frame02", r"patient007_frame02\.h5: missing"),
     ],
 )
-def test_lists_of_volumes_that_do_not_fit_are_refused(h5_layout: Path, tmp_path: Path, name, problem) -> None:
+def test_lists_of_volumes_that_do_not_fit_are_refused(h5_layout: Path, tmp_path: Path, name: str, problem: str) -> None:
     rewrite(h5_layout / "val.list", [name])
     with pytest.raises(DataError, match=problem):
         convert("ssl4mis", h5_layout, destination=tmp_path / "out")
@@ -409,7 +417,7 @@ def test_lists_of_volumes_that_do_not_fit_are_refused(h5_layout: Path, tmp_path:
         (["patient007,1,1"], "must have the columns"),
     ],
 )
-def test_spacings_that_cannot_be_are_refused(h5_layout: Path, tmp_path: Path, rows, problem) -> None:
+def test_spacings_that_cannot_be_are_refused(h5_layout: Path, tmp_path: Path, rows: list[str], problem: str) -> None:
     rewrite(h5_layout / "spacing.csv", ["patient,sx,sy,sz", *rows])
     with pytest.raises(DataError, match=rf"spacing\.csv: .*{problem}"):
         convert("ssl4mis", h5_layout, destination=tmp_path / "out")
@@ -422,7 +430,7 @@ def test_lists_with_a_byte_order_mark_are_read(h5_layout: Path, tmp_path: Path) 
     assert len(read_dataset(convert("ssl4mis", h5_layout, destination=tmp_path / "out")).cases) == 3
 
 
-def elsewhere(file, name, secret):
+def elsewhere(file, name, secret: Path):
     """Ways of HDF5 to show the pixels of another file, or of another place of the same one."""
     layout = h5py.VirtualLayout((6, 5), "f4")
     with h5py.File(secret / "secret.h5", "w") as other:
@@ -441,7 +449,7 @@ def elsewhere(file, name, secret):
 
 @pytest.mark.parametrize("name", ["image", "label"])
 @pytest.mark.parametrize("way", range(6))
-def test_pixels_that_lie_elsewhere_are_refused(h5_layout: Path, tmp_path: Path, name, way) -> None:
+def test_pixels_that_lie_elsewhere_are_refused(h5_layout: Path, tmp_path: Path, name: str, way: int) -> None:
     path = h5_layout / "data" / "slices" / "patient007_frame01_slice_1.h5"
     with h5py.File(path, "w") as file:
         file["other"] = file["image" if name == "label" else "label"] = np.zeros((6, 5), np.uint8)
@@ -465,7 +473,7 @@ ODD_ARRAYS = {
 
 @pytest.mark.parametrize("name", ["image", "label"])
 @pytest.mark.parametrize("what", [*ODD_ARRAYS, "a group", "a type", "nothing", "150 GB of nothing", "150 GB of little"])
-def test_arrays_that_are_no_slice_are_refused_by_name(h5_layout: Path, tmp_path: Path, name, what) -> None:
+def test_arrays_that_are_no_slice_are_refused_by_name(h5_layout: Path, tmp_path: Path, name: str, what: str) -> None:
     path = h5_layout / "data" / "slices" / "patient007_frame01_slice_1.h5"
     with h5py.File(path, "w") as file:
         file["image" if name == "label" else "label"] = np.zeros((6, 5), np.uint8)

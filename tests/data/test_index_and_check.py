@@ -18,7 +18,7 @@ from support.scans import TINY, disc, geometry, make_dataset
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
-def test_a_sound_data_set(tmp_path: Path, ending) -> None:
+def test_a_sound_data_set(tmp_path: Path, ending: str) -> None:
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=1, channels=2, ending=ending)
     index = read_dataset(root)
     assert [case.name for case in index.labelled] == ["case_00", "case_01"]
@@ -29,7 +29,7 @@ def test_a_sound_data_set(tmp_path: Path, ending) -> None:
     assert check(root) == []
 
 
-def with_extra_scan(root):
+def with_extra_scan(root: Path):
     (root / "imagesUn").mkdir()
     image = np.random.default_rng(1).normal(size=(4, 20, 24)).astype(np.float32)
     write_scan(root / "imagesUn" / "extra_0000.nii.gz", image, geometry())
@@ -68,7 +68,7 @@ def test_cases_that_the_table_of_patients_does_not_list_are_patients_of_their_ow
         (r"(\d*)$", "1 of the 4 names: extra"),
     ],
 )
-def test_a_pattern_that_finds_no_patient_in_some_names_is_refused(tmp_path: Path, pattern, unmatched) -> None:
+def test_a_pattern_that_finds_no_patient_in_some_names_is_refused(tmp_path: Path, pattern: str, unmatched: str) -> None:
     root = with_extra_scan(make_dataset(tmp_path / "set", unlabelled=0, patient_pattern=pattern))
     with pytest.raises(DataError, match=f"finds no patient in {unmatched}"):
         read_dataset(root)
@@ -87,7 +87,7 @@ def test_a_pattern_that_finds_no_patient_in_some_names_is_refused(tmp_path: Path
         (["case_00", "case_01"], "must hold an object"),
     ],
 )
-def test_a_table_of_patients_that_does_not_fit_is_refused(tmp_path: Path, table, problem) -> None:
+def test_a_table_of_patients_that_does_not_fit_is_refused(tmp_path: Path, table, problem: str) -> None:
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0)
     (root / "patients.json").write_text(json.dumps(table))
     with pytest.raises(DataError, match=problem):
@@ -102,7 +102,7 @@ def test_a_table_of_patients_that_does_not_fit_is_refused(tmp_path: Path, table,
         ("splits.json", '{"train": ["case_00"], "train": ["case_01"]}'),
     ],
 )
-def test_a_file_that_says_two_things_of_one_name_is_refused(tmp_path: Path, file, text) -> None:
+def test_a_file_that_says_two_things_of_one_name_is_refused(tmp_path: Path, file: str, text: str) -> None:
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0)
     (root / file).write_text(text)
     (fault,) = check(root)
@@ -186,7 +186,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_faulty_files_are_found(tmp_path: Path, name) -> None:
+def test_faulty_files_are_found(tmp_path: Path, name: str) -> None:
     file, array, where, problem = FAULTS[name]
     root = make_dataset(tmp_path / "set")
     write_scan(root / file, array, where)
@@ -232,7 +232,7 @@ def test_numbers_of_scans_are_not_taken_for_channels(tmp_path: Path) -> None:
     assert "scan_0001_0000 and scan_0002_0000" in fault.remedy
 
 
-def copy_case(root, source, target, ending=".nii.gz") -> None:
+def copy_case(root: Path, source: str, target: str, ending: str = ".nii.gz") -> None:
     shutil.copy(root / "imagesTr" / f"{source}_0000.nii.gz", root / "imagesTr" / f"{target}_0000{ending}")
 
 
@@ -318,7 +318,9 @@ def test_test_cases_without_a_label_are_worth_a_look(tmp_path: Path) -> None:
     [("IM1.dcm", "dcm2niix"), ("a.png", "stack pictures"), ("a.mgz", "mri_convert"), ("a.txt", "Convert or remove it")],
 )
 @pytest.mark.parametrize("folder", ["imagesTr", "labelsTr"])
-def test_files_that_are_no_scans_say_what_to_do_with_their_kind(tmp_path: Path, folder, name, words) -> None:
+def test_files_that_are_no_scans_say_what_to_do_with_their_kind(
+    tmp_path: Path, folder: str, name: str, words: str
+) -> None:
     root = make_dataset(tmp_path / "set")
     (root / folder / name).touch()
     (fault,) = check(root)
@@ -327,7 +329,7 @@ def test_files_that_are_no_scans_say_what_to_do_with_their_kind(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("ending", [".png", ".dcm"])
-def test_a_data_set_of_pictures_says_what_to_do(tmp_path: Path, ending) -> None:
+def test_a_data_set_of_pictures_says_what_to_do(tmp_path: Path, ending: str) -> None:
     root = make_dataset(tmp_path / "set", file_ending=ending)
     with pytest.raises(DataError, match=r'"file_ending" .* cannot be read\. (Stack|Convert)'):
         read_dataset(root)

@@ -19,12 +19,12 @@ from support.terminals import Notes
 SCHEMES = ["zscore", "minmax"]
 
 
-def how(scheme):
+def how(scheme) -> Normalisation:
     window = Window(lower=50, upper=150, mean=100, std=20) if scheme == "ct" else None
     return Normalisation(scheme=scheme, ct=window)
 
 
-def scan(shape=(6, 20, 24), seed=0):
+def scan(shape: tuple[int, int, int] = (6, 20, 24), seed: int = 0):
     return np.random.default_rng(seed).normal(100, 10, shape).astype(np.float32) + 80 * disc(shape)
 
 
@@ -39,7 +39,9 @@ def whole(volume, scheme):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.uint8])
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
-def test_an_ordinary_scan_is_measured_as_a_whole_in_any_order_of_storage(dtype, scheme, order) -> None:
+def test_an_ordinary_scan_is_measured_as_a_whole_in_any_order_of_storage(
+    dtype, scheme: str, order: tuple[int, int, int]
+) -> None:
     volume = scan().astype(dtype)
     stored = np.asfortranarray(volume.transpose(order)).transpose(np.argsort(order))
     before = stored.copy()
@@ -60,7 +62,9 @@ PADS = [
 @pytest.mark.parametrize("scheme", [*SCHEMES, "ct"])
 @pytest.mark.parametrize("value", [0, -1024, 100, 4000, 1e6])
 @pytest.mark.parametrize("pads", PADS)
-def test_padding_changes_nothing_inside(scheme, value, pads) -> None:
+def test_padding_changes_nothing_inside(
+    scheme: str, value: float, pads: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+) -> None:
     volume = scan()
     inner = tuple(slice(a, a + side) for (a, _), side in zip(pads, volume.shape, strict=True))
     padded = normalise(np.pad(volume, pads, constant_values=value), how(scheme))
@@ -81,7 +85,7 @@ def test_padding_changes_nothing_inside(scheme, value, pads) -> None:
     seed=st.integers(0, 1000),
 )
 def test_padding_a_scan_of_few_levels_by_a_value_that_it_holds_changes_nothing_inside(
-    shape, pads, levels, value, seed
+    shape, pads, levels: int, value: int, seed: int
 ) -> None:
     volume = np.random.default_rng(seed).integers(0, levels, shape).astype(np.float32)
     padded = np.pad(volume, pads, constant_values=value)
@@ -94,7 +98,9 @@ def test_padding_a_scan_of_few_levels_by_a_value_that_it_holds_changes_nothing_i
     assert np.array_equal(found[inner], wanted)
 
 
-def body(margin, value=0.0, shape=(5, 60, 60), radius=25):
+def body(
+    margin: int, value=0.0, shape: tuple[int, int, int] = (5, 60, 60), radius: int = 25
+) -> tuple[np.ndarray, np.ndarray]:
     """An ellipse of tissue in air of one value."""
     inside = disc(shape, radius=radius).astype(bool)
     volume = np.full(shape, value, np.float32)
@@ -105,7 +111,7 @@ def body(margin, value=0.0, shape=(5, 60, 60), radius=25):
 
 @pytest.mark.parametrize("value", [0, -1024, 5000])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_air_around_a_body_does_not_count_however_much_it_is(value, scheme) -> None:
+def test_air_around_a_body_does_not_count_however_much_it_is(value: int, scheme: str) -> None:
     found = []
     for margin in (0, 3, 40):
         volume, inside = body(margin, value)
@@ -141,7 +147,7 @@ def test_a_black_that_is_also_anatomy_is_no_border_where_the_corners_are_not_fil
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("shape", [(40, 48, 48), (1, 100, 100)])
 @pytest.mark.parametrize("kind", ["block", "noisy block", "disc", "dark", "scattered", "at the border"])
-def test_what_is_rare_is_still_there(scheme, shape, kind) -> None:
+def test_what_is_rare_is_still_there(scheme: str, shape: tuple[int, int, int], kind: str) -> None:
     volume = np.zeros(shape, np.float32)
     if kind == "scattered":
         volume.ravel()[:: volume.size // 40] = 500
@@ -168,13 +174,13 @@ def test_a_channel_of_a_mask_stays_one() -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("value", [0, 0.1, 1000.1, -3e17])
-def test_a_constant_scan_becomes_exactly_zero(scheme, value) -> None:
+def test_a_constant_scan_becomes_exactly_zero(scheme: str, value: float) -> None:
     assert not normalise(np.full((7, 50, 50), value), how(scheme)).any()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("factor", [1e-30, 1e-9, 1e15])
-def test_values_of_any_size_are_brought_to_the_same(scheme, factor) -> None:
+def test_values_of_any_size_are_brought_to_the_same(scheme: str, factor: float) -> None:
     found, wanted = (normalise(scan().astype(np.float64) * f, how(scheme)) for f in (factor, 1))
     if factor != 1e-30:
         np.testing.assert_allclose(found, wanted, atol=1e-3)

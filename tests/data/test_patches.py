@@ -6,7 +6,7 @@ import pytest
 from fewscan.data.patches import Patches, cut, extents, overlap, voxel_shares
 
 
-def some(*rows):
+def some(*rows: tuple[int, int, int, int]) -> Patches:
     table = np.array(rows)
     return Patches(table[:, 0], table[:, 1:])
 
@@ -26,7 +26,7 @@ def test_parts_come_one_after_the_other_and_each_patch_once_in_order() -> None:
 
 
 @pytest.mark.parametrize("size", [(5, 4), (2, 3, 4), (6, 5, 4)])
-def test_patches_are_cut_where_they_begin_and_are_copies(size) -> None:
+def test_patches_are_cut_where_they_begin_and_are_copies(size: tuple[int, ...]) -> None:
     canvas = np.random.default_rng(0).normal(size=(2, 6, 5, 4)).astype(np.float32)
     sides = extents(size)
     room = [side - own + 1 for side, own in zip(canvas.shape[1:], sides, strict=True)]
@@ -47,7 +47,9 @@ def test_patches_are_cut_where_they_begin_and_are_copies(size) -> None:
         ((2, 2, 2), (4, 2, 2), [(0, 0, 0), (2, 0, 0)]),
     ],
 )
-def test_over_all_patches_the_shares_of_every_voxel_are_one(size, shape, starts) -> None:
+def test_over_all_patches_the_shares_of_every_voxel_are_one(
+    size: tuple[int, ...], shape: tuple[int, int, int], starts: list[tuple[int, int, int]]
+) -> None:
     starts, total = np.array(starts), np.zeros(shape)
     for number in range(len(starts)):
         (share,) = voxel_shares(starts[number : number + 1], starts, size)

@@ -17,7 +17,7 @@ from fewscan.io.scans import read_scan, write_scan
 from support.scans import BY_16, make_dataset
 
 
-def body(height=60, width=80, turns=0, spacing=2.0, seed=0) -> Scan:
+def body(height: int = 60, width: int = 80, turns=0, spacing: float = 2.0, seed: int = 0) -> Scan:
     """An oblong body with an organ in one corner, in noise, a few slices thick."""
     y, x = np.mgrid[:height, :width]
     inside = ((y - height / 2) / (0.4 * height)) ** 2 + ((x - width / 2) / (0.4 * width)) ** 2 < 1
@@ -40,7 +40,7 @@ def thumbnails(turns):
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=0, max_size=4), st.integers(0, 3))
-def test_turned_scans_are_found_whatever_most_of_them_are(few, most) -> None:
+def test_turned_scans_are_found_whatever_most_of_them_are(few, most: int) -> None:
     turns = np.array([0] * 6 + few)
     # np.rot90 of a scan by t is undone by 4 − t more quarter turns.
     assert quarter_turns(thumbnails((turns + most) % 4), range(3)).tolist() == ((4 - turns) % 4).tolist()
@@ -65,7 +65,7 @@ def test_what_looks_alike_from_all_sides_or_is_empty_counts_as_upright() -> None
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_thumbnails_do_not_depend_on_resolution_or_on_how_much_is_around(axis) -> None:
+def test_thumbnails_do_not_depend_on_resolution_or_on_how_much_is_around(axis: int) -> None:
     coarse, fine = body(spacing=4.0), body(120, 160, spacing=2.0)
     shown = [seen(Scan(np.moveaxis(s.array, 0, axis), _moved(s.geometry, axis)), axis, 320.0) for s in (coarse, fine)]
     assert shown[0].shape == (SIDE, SIDE)

@@ -8,7 +8,7 @@ from fewscan.data.preprocess import normalise
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0])
-def test_normalisation(value) -> None:
+def test_normalisation(value: float) -> None:
     volume = np.random.default_rng(0).normal(20, 5, (3, 30, 30))
     volume[0, 0, 0] = 1e4
     z = normalise(volume, Normalisation(scheme="zscore"))

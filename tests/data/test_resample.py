@@ -9,7 +9,7 @@ from fewscan.data.resample import AxisMap
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.floats(0.3, 4), st.floats(-10, 10))
-def test_axis_matrices_are_averages(canvas, source, scale, offset) -> None:
+def test_axis_matrices_are_averages(canvas: int, source: int, scale: float, offset: float) -> None:
     axis = AxisMap(canvas, source, scale, offset)
     for matrix in (axis.to_canvas(), axis.to_source()):
         sums = matrix.sum(1)

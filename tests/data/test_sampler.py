@@ -1,6 +1,7 @@
 """What is drawn next: everything once per pass, in an order that a few numbers bring back."""
 
 import json
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -11,11 +12,11 @@ from fewscan.data.patches import Patches
 from fewscan.data.sampler import EpochSampler
 
 
-def pool(count):
+def pool(count) -> Patches:
     return Patches(np.arange(count) * 10, np.zeros((count, 3), int))
 
 
-def orders(count, seed):
+def orders(count, seed) -> Iterator[np.ndarray]:
     """One random order of all numbers after the other, from one generator."""
     generator = np.random.default_rng(seed)
     while True:
@@ -24,7 +25,7 @@ def orders(count, seed):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 9), st.lists(st.integers(0, 12), max_size=8), st.integers(0, 5))
-def test_passes_go_through_everything_and_a_state_brings_them_back(count, batches, seed) -> None:
+def test_passes_go_through_everything_and_a_state_brings_them_back(count: int, batches, seed: int) -> None:
     sampler = EpochSampler(pool(count), seed)
     drawn = np.concatenate([sampler.draw(b).case for b in batches]) if batches else np.zeros(0, int)
     passes = orders(count, seed)

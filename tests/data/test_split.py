@@ -13,7 +13,7 @@ from fewscan.data.split import describe_split, make_split
 from fewscan.errors import ConfigError, DataError
 
 
-def index_of(root, labelled, unlabelled=2, frames=2):
+def index_of(root, labelled, unlabelled=2, frames=2) -> DatasetIndex:
     cases = [
         Case(f"p{p:02d}_f{f}", (Path("image"),), Path("label") if p < labelled else None, f"p{p:02d}")
         for p in range(labelled + unlabelled)
@@ -22,7 +22,7 @@ def index_of(root, labelled, unlabelled=2, frames=2):
     return DatasetIndex(Path(root), "set", ("MRI",), Classes.consecutive(("background", "a")), ".nii.gz", tuple(cases))
 
 
-def write_split(root, **parts) -> None:
+def write_split(root: Path, **parts: list[str]) -> None:
     (root / "splits.json").write_text(json.dumps(parts))
 
 
@@ -46,7 +46,7 @@ def test_lists_of_patients_or_cases(tmp_path: Path) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 40), st.integers(0, 5), st.integers(1, 3))
-def test_default_split_never_separates_a_patient(labelled, unlabelled, frames) -> None:
+def test_default_split_never_separates_a_patient(labelled: int, unlabelled: int, frames: int) -> None:
     index = index_of("/nowhere", labelled, unlabelled, frames)
     split = make_split(index)
     train, val = ({case.patient for case in part} for part in (split.train, split.val))
@@ -89,14 +89,14 @@ def test_nnunet_folds(tmp_path: Path) -> None:
         ({"train": ["p00_f0"], "validation": ["p01_f0"]}, '"validation" is no part of a split'),
     ],
 )
-def test_bad_splits(tmp_path: Path, parts, message) -> None:
+def test_bad_splits(tmp_path: Path, parts, message: str) -> None:
     write_split(tmp_path, **parts)
     with pytest.raises(DataError, match=message):
         make_split(index_of(tmp_path, 2))
 
 
 @pytest.mark.parametrize("wanted", [0, 3])
-def test_impossible_numbers_of_labels(tmp_path: Path, wanted) -> None:
+def test_impossible_numbers_of_labels(tmp_path: Path, wanted: int) -> None:
     write_split(tmp_path, train=["p00_f0", "p01_f0"], val=[])
     with pytest.raises(ConfigError, match=r"must be 1 to 2"):
         make_split(index_of(tmp_path, 2), labelled=wanted)
@@ -119,7 +119,7 @@ def test_folds_that_are_none_are_refused(tmp_path: Path, content) -> None:
         make_split(index_of(tmp_path, 2, 0))
 
 
-def index_with_twins(root, patients=10):
+def index_with_twins(root: Path | str, patients: int = 10):
     """Of each patient one labelled and one unlabelled scan."""
     index = index_of(root, patients, 0)
     cases = [replace(case, label=None) if case.name.endswith("f1") else case for case in index.cases]

@@ -50,7 +50,7 @@ def one() -> Callable[[str], dict[str, Any]]:
     return of
 
 
-def check_close(found, wanted, what) -> None:
+def check_close(found, wanted, what: str) -> None:
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         torch.testing.assert_close(
@@ -60,7 +60,7 @@ def check_close(found, wanted, what) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_terms_and_gradients_are_those_of_one_process(
-    two: list[dict[str, Any]], one: Callable[[str], dict[str, Any]], name
+    two: list[dict[str, Any]], one: Callable[[str], dict[str, Any]], name: str
 ) -> None:
     for rank in two:
         for what in ("terms", "gradients"):
@@ -71,7 +71,7 @@ def test_terms_and_gradients_are_those_of_one_process(
 
 @pytest.mark.parametrize("name", CASES)
 def test_statistics_banks_queues_and_means_are_those_of_one_process(
-    two: list[dict[str, Any]], one: Callable[[str], dict[str, Any]], name
+    two: list[dict[str, Any]], one: Callable[[str], dict[str, Any]], name: str
 ) -> None:
     for rank in two:
         check_close(rank[name]["first"], one(name)["first"], "buffers after a step")
@@ -79,14 +79,14 @@ def test_statistics_banks_queues_and_means_are_those_of_one_process(
 
 
 @pytest.mark.parametrize("name", [*CASES, "fit action", "fit action_pp"])
-def test_ranks_stay_equal_to_the_last_bit(two: list[dict[str, Any]], name) -> None:
+def test_ranks_stay_equal_to_the_last_bit(two: list[dict[str, Any]], name: str) -> None:
     first, second = (rank[name]["state" if name.startswith("fit") else "last"] for rank in two)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 @pytest.mark.parametrize("name", ["fit action", "fit action_pp"])
-def test_ranks_share_batches_without_overlap_and_log_the_same(two: list[dict[str, Any]], name) -> None:
+def test_ranks_share_batches_without_overlap_and_log_the_same(two: list[dict[str, Any]], name: str) -> None:
     whole = SpiedStore()
     batches = Batches(whole, seed=0)
     for stage in build(name.removeprefix("fit ")).stages():
@@ -99,7 +99,7 @@ def test_ranks_share_batches_without_overlap_and_log_the_same(two: list[dict[str
 
 
 @pytest.mark.parametrize("at", [2, 8])
-def test_a_signal_to_one_rank_stops_both_and_they_go_on_exactly(two: list[dict[str, Any]], at) -> None:
+def test_a_signal_to_one_rank_stops_both_and_they_go_on_exactly(two: list[dict[str, Any]], at: int) -> None:
     for rank in two:
         broken, whole = rank[f"broken {at}"], rank["fit action"]
         assert f"Stopped by SIGTERM after update {at} of 9." in broken["said"]
@@ -118,7 +118,9 @@ def test_what_a_phase_adds_is_one_on_both_ranks_and_goes_on_exactly(two: list[di
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.03)])
-def test_batch_normalisation_is_that_of_the_whole_batch(two: list[dict[str, Any]], precision, tolerance) -> None:
+def test_batch_normalisation_is_that_of_the_whole_batch(
+    two: list[dict[str, Any]], precision: torch.dtype, tolerance: float
+) -> None:
     wanted = run_norm(precision)
     parts = [rank[f"norm {precision}"] for rank in two]
     for name, value in wanted.items():
@@ -176,7 +178,11 @@ def test_on_one_process_nothing_is_touched() -> None:
     ],
 )
 def test_batches_that_ranks_cannot_share_are_refused(
-    monkeypatch: pytest.MonkeyPatch, method, settings, change, message
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    settings: dict[str, dict[str, dict[str, int]]],
+    change: dict[str, int],
+    message: str,
 ) -> None:
     monkeypatch.setattr("fewscan.engine.loop.count", lambda: 2)
     built = build_small(method, training=TrainingSettings(updates=6, **change), **settings)

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from torch import Tensor
 
 from fewscan import check, evaluate, predict, train
 from fewscan.classes import IGNORED
 from fewscan.data.cache import build_cache
+from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import read_dataset
+from fewscan.data.plans.base import Plan
 from fewscan.data.plans.kinds import make_plan
 from fewscan.data.plans.slices.planner import SliceSettings
-from fewscan.data.plans.slices.store import SliceStore
-from fewscan.data.split import make_split
+from fewscan.data.plans.slices.store import SlicePool, SliceStore
+from fewscan.data.split import Split, make_split
 from fewscan.data.survey import Survey, survey_cases
 from fewscan.engine.validation import canvas_validation
 from fewscan.errors import DataError
@@ -32,7 +35,7 @@ CPU = torch.device("cpu")
 NAMES = [f"case_{i:02d}" for i in range(4)]
 
 
-def relabel(root, change):
+def relabel(root: Path, change):
     """Change the masks of a data set of discs."""
     for path in sorted((root / "labelsTr").iterdir()):
         scan = read_scan(path)
@@ -40,7 +43,7 @@ def relabel(root, change):
     return root
 
 
-def rings(outer, inner, ignored=None):
+def rings(outer: int, inner: int, ignored: int | None = None):
     """A disc in two parts; and the first slice, and the left of all others, ignored."""
 
     def change(mask):
@@ -54,7 +57,7 @@ def rings(outer, inner, ignored=None):
     return change
 
 
-def make(folder, labels, change):
+def make(folder: Path, labels, change):
     root = relabel(make_dataset(folder, labelled=4, unlabelled=1, labels=labels), change)
     (root / "splits.json").write_text(json.dumps({"train": [*NAMES[:3], "case_04"], "val": NAMES[3:]}))
     return root
@@ -130,7 +133,7 @@ def test_the_numbers_of_classes_and_of_what_is_ignored_change_nothing_but_the_ma
     assert np.array_equal(np.array([0, 7, 90])[masks[0]], masks[1])
 
 
-def prepare(root, folder):
+def prepare(root, folder: Path) -> tuple[Split, Fingerprint, Plan]:
     index = read_dataset(root)
     split = make_split(index)
     fingerprint = survey_cases(index, split.train).fingerprint(split.train)
@@ -139,7 +142,7 @@ def prepare(root, folder):
     return split, fingerprint, plan
 
 
-def places(pool):
+def places(pool: SlicePool):
     """Pairs of case and slice."""
     slices = pool[:]
     return list(zip(slices.case.tolist(), slices.start[:, 0].tolist(), strict=True))
@@ -195,7 +198,7 @@ def test_the_curve_of_validation_does_not_count_what_is_ignored(regions: Path, t
     class Knows(torch.nn.Module):
         """Right where the label says something, wrong elsewhere."""
 
-        def forward(self, images):
+        def forward(self, images) -> Tensor:
             labels = store.labels(store.patches[:])
             guess = torch.where(labels == IGNORED, 1, labels)
             return 9 * torch.nn.functional.one_hot(guess, 3).movedim(-1, 1).float()[: len(images)]

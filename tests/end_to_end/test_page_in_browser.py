@@ -82,7 +82,7 @@ def page(browser: Browser, report: Path, request: pytest.FixtureRequest) -> Iter
     assert not errors
 
 
-def ready(page, name) -> None:
+def ready(page: Page, name: str) -> None:
     """Wait until the viewer shows a case."""
     page.wait_for_selector(f'#viewer[data-state="ready"] #viewer-name:text-is("{name}")')
 
@@ -91,7 +91,7 @@ def canvas(page, side="prediction"):
     return page.locator(f"#canvas-{side}").screenshot()
 
 
-def changed(page, before, side="prediction"):
+def changed(page: Page, before, side: str = "prediction"):
     """Wait until the canvas looks different; software rendering takes its time."""
     until = time.monotonic() + PATIENCE_MS / 1000
     while time.monotonic() < until:
@@ -102,7 +102,7 @@ def changed(page, before, side="prediction"):
     raise AssertionError("the canvas did not change")
 
 
-def settled(page, side="prediction"):
+def settled(page: Page, side: str = "prediction"):
     """The canvas, once two pictures of it are the same."""
     before = canvas(page, side)
     while True:
@@ -113,7 +113,7 @@ def settled(page, side="prediction"):
         before = now
 
 
-def shown(page):
+def shown(page: Page):
     return page.locator("#cards li:visible .name").all_inner_texts()
 
 

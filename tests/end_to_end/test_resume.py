@@ -40,7 +40,7 @@ def options(method="action"):
     return ["--recipe", "quick", "--device", "cpu", "--method", method, *changes]
 
 
-def start(dataset, run, *more, method="action"):
+def start(dataset: Path, run: Path, *more: str, method: str = "action") -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "fewscan", "train", str(dataset), "-o", str(run), *options(method), *more]
     # Another number of threads adds in another order: other last bits.
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
@@ -49,7 +49,7 @@ def start(dataset, run, *more, method="action"):
     )
 
 
-def wait_for(process, run, updates) -> None:
+def wait_for(process, run: Path, updates: int) -> None:
     """Until a checkpoint of so many updates is there."""
     until = time.monotonic() + 120
     while updates_done(run / "checkpoints") < updates:
@@ -63,7 +63,7 @@ def records(run):
     return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
 
 
-def is_same(run, other):
+def is_same(run, other) -> bool:
     return records(run) == records(other) and all((run / n).read_bytes() == (other / n).read_bytes() for n in RESULT)
 
 
@@ -89,7 +89,7 @@ def unfinished(killed: Path, tmp_path: Path) -> Path:
     return shutil.copytree(killed, tmp_path / "run")
 
 
-def go_on(dataset, run, **more):
+def go_on(dataset: Path, run: Path, **more: bool | Path | tuple[str, ...]) -> Path:
     arguments = {"recipe": "quick", "settings": LONG, "device": "cpu", "resume": True}
     return fewscan.train(dataset, run, **{**arguments, **more}).folder
 
@@ -110,7 +110,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_leaves_nothing_behind(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_says_how_to_go_on_and_is_the_exit_code(
-    dataset: Path, whole: Path, tmp_path: Path, number, code
+    dataset: Path, whole: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     run = tmp_path / "run"
     process = start(dataset, run, "--quiet")
@@ -128,7 +128,7 @@ def test_a_signal_saves_says_how_to_go_on_and_is_the_exit_code(
 
 @pytest.mark.parametrize(("method", "at"), [("action", 2), ("action_pp", 5), ("mc_net", 4), ("cps", 8), ("bcp", 1)])
 def test_methods_go_on_to_the_same_model(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method, at
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, at: int
 ) -> None:
     def signal_at(view, done, total, stage) -> None:
         if done == at:
@@ -146,7 +146,7 @@ def test_methods_go_on_to_the_same_model(
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_run_goes_on_in_its_own_precision_or_not_at_all(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool
 ) -> None:
     def be_on_a_machine(*, with_bfloat16) -> None:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": with_bfloat16})
@@ -218,7 +218,12 @@ def test_a_finished_run_is_left_as_it_is(dataset: Path, whole: Path) -> None:
         ({"labelled": 1}, "3 cases as train labelled, now 1; other: case_01, case_02"),
     ],
 )
-def test_other_settings_are_refused_by_name(dataset: Path, unfinished: Path, change, message) -> None:
+def test_other_settings_are_refused_by_name(
+    dataset: Path,
+    unfinished: Path,
+    change: dict[str, tuple[str, str, str, str, str, str, str, str, str, str, str, str, str] | int | str],
+    message: str,
+) -> None:
     with pytest.raises(ConfigError, match=f"the run was made with\n(.*\n)*  {message}"):
         go_on(dataset, unfinished, **change)
     assert checkpoint_files(unfinished / "checkpoints")

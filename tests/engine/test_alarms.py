@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from fewscan.config import CheckpointSettings
 from fewscan.engine.alarms import READINGS, VALIDATIONS, Alarms, alarms_of
+from fewscan.engine.callbacks import UpdateInfo
 from fewscan.engine.checkpoint import Checkpoints, checkpoint_files, read_checkpoint
 from fewscan.engine.phases import Phase
+from fewscan.engine.records import Record
 from fewscan.errors import FewscanError, Interrupted
 from fewscan.losses.collapse import class_shares, mean_cosine_distance, subsample_pixels
 from fewscan.methods.base import PSEUDO_LABELS, Stage
@@ -29,7 +32,7 @@ SLICES = Store().patches[np.array([1, 2, 7, 8])]
 
 
 class Told(list):
-    def alarms(self, store=None):
+    def alarms(self, store: Odd | None = None) -> Alarms:
         alarms = Alarms()
         alarms.attach(self.append)
         alarms.on_phase_start(Phase("training", store or Store(), (STAGE,)))
@@ -49,7 +52,7 @@ def told() -> Told:
 METHOD = build("supervised")
 
 
-def update(number, method=METHOD, **changes):
+def update(number, method=METHOD, **changes) -> UpdateInfo:
     """An update of the stage."""
     given = {"update": number, "done": number, "terms": {"sup": torch.tensor(1.0)}, "batch": BATCH, "drawn": SLICES}
     return update_of(method, STAGE, **{**given, **changes})
@@ -59,20 +62,20 @@ def read(alarms, number) -> None:
     alarms.on_record({"update": number, "stage": STAGE.name, "terms": {}})
 
 
-def reading(alarms, number=OLD, updates=3, **diagnostics) -> None:
+def reading(alarms, number: int = OLD, updates: int = 3, **diagnostics) -> None:
     for last in range(updates):
         alarms.on_update(update(number, diagnostics=diagnostics, is_log_due=last == updates - 1))
     read(alarms, number)
 
 
-def background(share):
+def background(share: float) -> Tensor:
     return torch.tensor([share, (1 - share) / 2, (1 - share) / 2])
 
 
 class Breaks:
     """Makes the terms of a method infinite from an update on."""
 
-    def __init__(self, method, at) -> None:
+    def __init__(self, method, at: int) -> None:
         self.method, self.at = method, at
         method.register_forward_hook(self.after)
         self.calls = 0
@@ -83,7 +86,7 @@ class Breaks:
 
 
 @pytest.mark.parametrize("every", [1, 2])
-def test_what_is_not_finite_stops_training_by_update_and_case_and_is_never_saved(tmp_path: Path, every) -> None:
+def test_what_is_not_finite_stops_training_by_update_and_case_and_is_never_saved(tmp_path: Path, every: int) -> None:
     config = config_of(every=100, validate_every=0)
     method = build("supervised")
     Breaks(method, at=4)
@@ -120,7 +123,9 @@ class Odd(Store):
         (lambda x: x, ["weights"], "so it is not the scans: train anew in another folder with a lower optimiser."),
     ],
 )
-def test_a_stop_sends_to_the_scan_that_is_odd_or_away_from_the_scans(told: Told, change, broken, said) -> None:
+def test_a_stop_sends_to_the_scan_that_is_odd_or_away_from_the_scans(
+    told: Told, change, broken: list[str], said: str
+) -> None:
     store = Odd(change)
     alarms = told.alarms(store)
     method = build("supervised")
@@ -211,7 +216,7 @@ def test_a_teacher_that_stays_behind_is_told(told: Told) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 1, 4, READINGS - 1, READINGS + 2])
-def test_a_state_that_was_saved_tells_the_same(told: Told, at) -> None:
+def test_a_state_that_was_saved_tells_the_same(told: Told, at: int) -> None:
     def go_through(first, last, alarms) -> None:
         for number in range(first, last):
             alarms.on_update(update(OLD, done=number, diagnostics={PSEUDO_LABELS: background(0.999)}))
@@ -233,12 +238,12 @@ def test_a_state_that_was_saved_tells_the_same(told: Told, at) -> None:
 
 @pytest.mark.parametrize("at", [1, 2, 3, 5])
 def test_a_training_that_was_stopped_tells_the_same_in_its_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     for name, value in {"READINGS": 3, "VALIDATIONS": 2, "YOUNG": 0, "LEAST_OF_LABELS": 100}.items():
         monkeypatch.setattr(f"fewscan.engine.alarms.{name}", value)
 
-    def train(folder, stop_at=None):
+    def train(folder: Path, stop_at=None) -> list[Record]:
         folder.mkdir(exist_ok=True)
         torch.manual_seed(0)
         checkpoints = Checkpoints(folder / "checkpoints", CheckpointSettings(every=0, minutes=0))
@@ -269,7 +274,7 @@ def diagnostics_of(name, stage):
 
 
 @pytest.mark.parametrize("name", METHODS.built_in)
-def test_methods_with_unlabelled_images_notice_what_they_take_them_for(name) -> None:
+def test_methods_with_unlabelled_images_notice_what_they_take_them_for(name: str) -> None:
     stage = build(name).stages()[-1].name
     diagnostics = diagnostics_of(name, stage)
     assert (PSEUDO_LABELS in diagnostics) == (name != "supervised")
@@ -279,7 +284,7 @@ def test_methods_with_unlabelled_images_notice_what_they_take_them_for(name) -> 
 
 
 @pytest.mark.parametrize("name", ["action", "action_pp"])
-def test_the_heads_are_watched_in_every_stage(name) -> None:
+def test_the_heads_are_watched_in_every_stage(name: str) -> None:
     assert set(diagnostics_of(name, "global")) == {"global"}
     assert set(diagnostics_of(name, "local")) == {"global", "local"}
     assert set(diagnostics_of(name, "anatomical")) == {PSEUDO_LABELS, "pixels"}
@@ -296,7 +301,7 @@ def test_spread_is_one_minus_the_mean_cosine(generator: torch.Generator) -> None
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_shares_are_those_of_a_count(size, generator: torch.Generator) -> None:
+def test_shares_are_those_of_a_count(size: tuple[int, ...], generator: torch.Generator) -> None:
     labels = torch.randint(3, (2, *size), generator=generator)
     seen = subsample_pixels(labels, channel_axes=0)
     assert seen.shape == (2, *(math.ceil(side / 4) for side in size))

@@ -36,7 +36,7 @@ def validate(method):
     return {"student": {"dice": 0.5, "classes": {}}}
 
 
-def train(folder, name, stopper, settings=NEVER, seed=0):
+def train(folder, name, stopper: Stopper, settings: CheckpointSettings = NEVER, seed=0):
     """A training in a folder, from its newest checkpoint on; the method and the records."""
     folder.mkdir(exist_ok=True)
     config = config_of(every=2, validate_every=3)
@@ -48,7 +48,7 @@ def train(folder, name, stopper, settings=NEVER, seed=0):
     return method, train_small(method, config, callbacks, checkpoints=checkpoints, resume=saved)
 
 
-def stop_and_go_on(folder, name, at):
+def stop_and_go_on(folder: Path, name, at: int):
     with pytest.raises(Interrupted) as stopped:
         train(folder, name, Stopper(at))
     assert stopped.value.code == 143
@@ -62,7 +62,7 @@ def timeless(records):
 
 
 @pytest.mark.parametrize("name", METHODS.built_in)
-def test_every_method_goes_on_exactly_from_every_stage(tmp_path: Path, name) -> None:
+def test_every_method_goes_on_exactly_from_every_stage(tmp_path: Path, name: str) -> None:
     whole, records = train(tmp_path / "whole", name, Stopper())
     for at in STOPS:
         folder = tmp_path / str(at)
@@ -134,7 +134,7 @@ def damage(path, kind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["torn", "flipped", "empty", "nonsense"])
-def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(two: Checkpoints, kind) -> None:
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(two: Checkpoints, kind: str) -> None:
     older, newer = checkpoint_files(two.folder)
     damage(newer, kind)
     said = []

@@ -1,13 +1,14 @@
 """Clean statistics: what they are, where they come from, and that nothing of them is left behind."""
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fewscan.engine.gallery import Gallery
 from fewscan.engine.statistics import clean_statistics, spread_batches
@@ -37,7 +38,7 @@ class Layers(SegmentationNetwork):
         self.layers = nn.Sequential(*layers)
         self.pyramid_channels = (1,)
 
-    def __getitem__(self, number):
+    def __getitem__(self, number) -> nn.Module:
         return self.layers[number]
 
     def encode(self, images):
@@ -46,11 +47,11 @@ class Layers(SegmentationNetwork):
     def decode(self, levels):
         return levels[-1], levels
 
-    def make_decoder(self, upsampling="linear") -> NoReturn:
+    def make_decoder(self, upsampling: str = "linear") -> NoReturn:
         raise AssertionError(upsampling)
 
 
-def images(*shape):
+def images(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
@@ -103,7 +104,7 @@ def test_a_network_in_low_precision_is_estimated_as_it_will_predict() -> None:
 def test_networks_without_running_statistics_are_left_alone() -> None:
     network = Layers(nn.Conv2d(1, 2, 1), nn.InstanceNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False))
 
-    def never():
+    def never() -> Iterator[None]:
         raise AssertionError("drawn")
         yield
 
@@ -112,7 +113,7 @@ def test_networks_without_running_statistics_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize("name", METHODS.built_in)
-def test_every_networks_statistics_are_of_all_training_slices_and_no_label(name) -> None:
+def test_every_networks_statistics_are_of_all_training_slices_and_no_label(name: str) -> None:
     method, store = build(name), Slices()
     before = copy.deepcopy(method.state_dict())
     state = torch.get_rng_state()
@@ -131,7 +132,7 @@ def test_every_networks_statistics_are_of_all_training_slices_and_no_label(name)
 
 
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 319, 320, 321, 5000])
-def test_slices_are_spread_evenly_each_once_in_batches_that_spread_too(count) -> None:
+def test_slices_are_spread_evenly_each_once_in_batches_that_spread_too(count: int) -> None:
     batches = spread_batches(count)
     sizes = [len(batch) for batch in batches]
     chosen = np.sort(np.concatenate(batches))

@@ -15,7 +15,7 @@ from support.trainings import train as train_small
 CPU = torch.device("cpu")
 
 
-def train(name, wanted=True):
+def train(name, wanted: bool = True):
     with torch.random.fork_rng(), determinism(wanted, CPU):
         method = build(name)
         torch.manual_seed(0)
@@ -24,7 +24,7 @@ def train(name, wanted=True):
 
 
 @pytest.mark.parametrize("name", METHODS.built_in)
-def test_every_method_comes_to_the_same_weights_twice(name) -> None:
+def test_every_method_comes_to_the_same_weights_twice(name: str) -> None:
     first, second = train(name), train(name)
     assert all(torch.equal(value, second[key]) for key, value in first.items())
 
@@ -42,7 +42,7 @@ def facts():
 @pytest.mark.parametrize("workspace", [None, ":16:8"])
 @pytest.mark.parametrize("benchmark", [False, True])
 def test_it_is_on_while_training_and_all_is_as_before_afterwards(
-    monkeypatch: pytest.MonkeyPatch, workspace, benchmark
+    monkeypatch: pytest.MonkeyPatch, workspace: str | None, benchmark: bool
 ) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", benchmark)
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)

@@ -11,7 +11,7 @@ from support.steps import Store, build
 NAMES = ("background", "a", "b")
 
 
-def clusters(each=40):
+def clusters(each: int = 40):
     """Two opposite directions and one at right angles, in seven dimensions."""
     generator = np.random.default_rng(0)
     directions = np.zeros((3, 7))
@@ -46,7 +46,7 @@ def test_a_class_without_pixels_has_no_mean() -> None:
 
 
 @pytest.mark.parametrize(("method", "space"), [("action", "representation head"), ("mean_teacher", "decoder")])
-def test_the_method_is_left_alone(tmp_path: Path, method, space) -> None:
+def test_the_method_is_left_alone(tmp_path: Path, method: str, space: str) -> None:
     built = build(method)
     before = {name: value.clone() for name, value in built.state_dict().items()}
     modes = [module.training for module in built.modules()]

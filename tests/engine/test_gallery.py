@@ -11,12 +11,12 @@ from support.steps import Store, build
 from support.trainings import config_of, told, train, update_of
 
 
-def slices(unlabelled=6):
+def slices(unlabelled=6) -> Store:
     """The six labelled slices are one case, the six unlabelled ones are two."""
     return Store(unlabelled, n_slices=(6, 2, 4) if unlabelled else (2, 2, 2))
 
 
-def trained(folder, method="action", watched=True, unlabelled=6):
+def trained(folder: Path, method="action", watched: bool = True, unlabelled: int = 6):
     torch.manual_seed(0)
     built, store = build(method), slices(unlabelled)
     watching = [Gallery(folder / "gallery", store)] if watched else []
@@ -24,7 +24,7 @@ def trained(folder, method="action", watched=True, unlabelled=6):
 
 
 @pytest.mark.parametrize("method", ["action", "supervised", "cps"])
-def test_watching_changes_nothing(tmp_path: Path, method) -> None:
+def test_watching_changes_nothing(tmp_path: Path, method: str) -> None:
     (tmp_path / "alone").mkdir()
     watched, records = trained(tmp_path, method)
     alone, others = trained(tmp_path / "alone", method, watched=False)

@@ -13,7 +13,7 @@ from fewscan.errors import DataError
 
 
 @pytest.mark.parametrize("line", ["3", '{"terms": 1}', "{", "[" * 100_000, '{"update": "x"}'])
-def test_a_log_with_another_line_is_refused(tmp_path: Path, line) -> None:
+def test_a_log_with_another_line_is_refused(tmp_path: Path, line: str) -> None:
     (tmp_path / "metrics.jsonl").write_text(f'{{"update": 1}}\n{line}\n')
     with pytest.raises(DataError, match=r"metrics\.jsonl: not a log of training"):
         read_log(tmp_path / "metrics.jsonl")

@@ -29,11 +29,11 @@ class Listener(Callback):
 class Undemanding(Supervised):
     """Needs no image at all."""
 
-    def stages(self):
+    def stages(self) -> tuple[Stage]:
         return (Stage("idle", 2, 0, 0),)
 
 
-def run(tmp_path: Path, method="action", store=None, validate=None, **logging):
+def run(tmp_path: Path, method="action", store: Store | None = None, validate=None, **logging: int):
     torch.manual_seed(0)
     built, listener = build(method), Listener()
     train(built, config_of(**logging), told(tmp_path / "metrics.jsonl", validate, listener), store=store)
@@ -66,7 +66,7 @@ def test_validation_is_called_in_time_and_at_the_end_and_leaves_training_mode(tm
 
 
 @pytest.mark.parametrize("method", ["action", "supervised"])
-def test_same_seed_same_weights(tmp_path: Path, method) -> None:
+def test_same_seed_same_weights(tmp_path: Path, method: str) -> None:
     first, _, _ = run(tmp_path, method)
     second, _, _ = run(tmp_path, method)
     assert all(

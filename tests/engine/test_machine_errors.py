@@ -39,7 +39,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
-def go_on(dataset, run, **more):
+def go_on(dataset: Path, run: Path, **more: Path | Notes | tuple[str, ...]) -> Path:
     arguments = {"recipe": "quick", "settings": SETTINGS, "device": "cpu", "resume": True}
     return fewscan.train(dataset, run, **{**arguments, **more}).folder
 
@@ -96,7 +96,7 @@ WRITES = {
 
 @pytest.mark.parametrize(("target", "number", "file"), WRITES.values(), ids=WRITES)
 def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
-    dataset: Path, whole: Path, disk: Path, monkeypatch: pytest.MonkeyPatch, target, number, file
+    dataset: Path, whole: Path, disk: Path, monkeypatch: pytest.MonkeyPatch, target: str, number: str, file: str
 ) -> None:
     run, ballast = disk / "run", []
     # The log is small: no checkpoint may need room before it does.
@@ -172,7 +172,7 @@ def run_out_of_a_gpu() -> NoReturn:
     [(ask_too_much_of_torch, "this machine"), (ask_too_much_of_numpy, "this machine"), (run_out_of_a_gpu, "the GPU")],
 )
 def test_too_little_memory_says_what_to_lower_and_the_run_goes_on(
-    dataset: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask, where
+    dataset: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask, where: str
 ) -> None:
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
@@ -199,7 +199,7 @@ def test_too_little_memory_says_what_to_lower_and_the_run_goes_on(
         ),
     ],
 )
-def test_what_to_lower_are_the_batches_that_the_method_draws(method, settings, lower) -> None:
+def test_what_to_lower_are_the_batches_that_the_method_draws(method: str, settings, lower: str) -> None:
     config = load_config("quick", (*settings, "precision=bfloat16"), method=method)
     built = METHODS.find(method)(make_spec(training=config.training), config.method_settings())
     with pytest.raises(FewscanError) as error, explained_training(config, built.stages()):

@@ -1,5 +1,7 @@
 """Validation on the canvas."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ class OneNetwork(nn.Module):
         return {"student": Voxelwise()}
 
 
-def canvases():
+def canvases() -> Iterator[tuple[np.ndarray, np.ndarray]]:
     generator = np.random.default_rng(0)
     for shape in SHAPES:
         image = generator.random(shape, np.float32)
@@ -28,7 +30,9 @@ def canvases():
 
 
 @pytest.mark.parametrize("window", WINDOWS)
-def test_a_voxel_that_lies_in_several_patches_counts_once(window) -> None:
+def test_a_voxel_that_lies_in_several_patches_counts_once(
+    window: tuple[tuple[int, int, int], tuple[int, int, int]],
+) -> None:
     images, labels = zip(*canvases(), strict=True)
     plan = window_plan(*window)
     validate = canvas_validation(WindowStore(plan, list(images), list(labels)), plan)

@@ -53,7 +53,7 @@ def test_tests_are_paired_and_corrected_over_the_methods() -> None:
 def test_runs_are_compared_over_the_same_classes() -> None:
     nothing, ghost = square(0), square(2)
 
-    def run(method, prediction):
+    def run(method: str, prediction: np.ndarray) -> RunResult:
         scores = {
             f"case_{i}": {
                 1: class_metrics(square(8), square(10), (2.0, 2.0)),

@@ -10,7 +10,7 @@ from fewscan.evaluation.calibration import RIDGE, Calibration, Signals, calibrat
 USED = ("entropy", "agreement_tta")
 
 
-def made_up(count=30, seed=0, noise=0.1):
+def made_up(count: int = 30, seed: int = 0, noise: float = 0.1):
     """Signals that follow the Dice, with noise; two cases of every patient."""
     generator = np.random.default_rng(seed)
     dice = generator.uniform(0.5, 0.95, count)
@@ -100,7 +100,7 @@ def test_a_missing_signal_means_no_estimate() -> None:
 
 
 @pytest.mark.parametrize(("cases", "patients"), [(7, 7), (12, 4), (0, 0)])
-def test_too_little_is_no_calibration(cases, patients) -> None:
+def test_too_little_is_no_calibration(cases: int, patients: int) -> None:
     signals, dice, _ = made_up(20)
     few = {case: signals[case] for case in list(signals)[:cases]}
     assert calibrate(few, dice, {case: str(i % patients) for i, case in enumerate(few)}, USED) is None
@@ -119,7 +119,7 @@ def test_cases_that_are_all_alike_are_estimated_all_alike() -> None:
     "change",
     [{"weights": [-1, 0]}, {"scales": [0, 1]}, {"weights": [1]}, {"signals": ["mood", "entropy"]}, {"margin": None}],
 )
-def test_a_spoilt_calibration_is_refused(change) -> None:
+def test_a_spoilt_calibration_is_refused(change: dict[str, list[int | str] | None]) -> None:
     calibration, _ = calibrate(*made_up(), USED)
     kept = calibration.model_dump(mode="json")
     assert Calibration.model_validate(kept) == calibration

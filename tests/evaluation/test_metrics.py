@@ -33,7 +33,7 @@ def medpy(prediction, reference, spacing):
     return values
 
 
-def maps(*arrays):
+def maps(*arrays: np.ndarray):
     return [LabelMap.of(array.astype(np.uint8)) for array in arrays]
 
 
@@ -109,10 +109,10 @@ def test_a_case_without_prediction_finds_nothing_at_all() -> None:
     assert not nowhere.missed
 
 
-def brute_nsd(prediction, reference, spacing, tolerance):
+def brute_nsd(prediction, reference, spacing: tuple[float, float, float], tolerance: float):
     """Every surface voxel against every other one, the surface by the neighbours of each voxel in turn."""
 
-    def points(mask):
+    def points(mask) -> np.ndarray:
         padded = np.pad(mask, 1)
         found = []
         for index in np.argwhere(mask):
@@ -159,7 +159,7 @@ def test_of_one_slice_only_the_outline_is_surface() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_a_case_scores_as_its_classes_one_by_one(data) -> None:
+def test_a_case_scores_as_its_classes_one_by_one(data: st.DataObject) -> None:
     shape = data.draw(SHAPES)
     drawn = [data.draw(hnp.arrays(np.uint8, shape, elements=st.sampled_from([0, 0, 0, 1, 2, 7]))) for _ in range(2)]
     spacing = [data.draw(st.floats(0.3, 8)) for _ in shape]

@@ -36,7 +36,7 @@ def test_the_first_choice_is_the_best_of_all() -> None:
     labelled = np.arange(15) < 2
     between = distances(points)
 
-    def left(known):
+    def left(known: list[int]):
         return (weight * between[:, known].min(axis=1))[~labelled].sum()
 
     (choice,) = choose(between, weight, labelled, 1)

@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 
-from fewscan.evaluation.shape import LARGEST_SCORE, class_shapes, expected_shapes, find_outlier
+from fewscan.evaluation.shape import LARGEST_SCORE, Shape, class_shapes, expected_shapes, find_outlier
 
 NAMES = ("background", "box", "other")
 SPACING = (5.0, 2.0, 1.0)
 
 
-def box_mask(side=6, slices=slice(1, 4), value=1):
+def box_mask(side: int = 6, slices=slice(1, 4), value: int = 1) -> np.ndarray:
     mask = np.zeros((6, 20, 20), np.uint8)
     mask[slices, 4 : 4 + side, 4 : 4 + side] = value
     return mask
 
 
-def shapes(mask, axis=0):
+def shapes(mask, axis: int = 0) -> dict[int, Shape | None]:
     return class_shapes(mask, SPACING, axis, len(NAMES))
 
 
@@ -54,7 +54,7 @@ def test_dust_alone_is_still_measured() -> None:
 
 
 @pytest.mark.parametrize("labelled", [1, 2, 7])
-def test_what_was_labelled_is_no_outlier(labelled) -> None:
+def test_what_was_labelled_is_no_outlier(labelled: int) -> None:
     masks = [shapes(box_mask(side)) for side in range(4, 4 + labelled)]
     expected = expected_shapes(masks)
     for mask in masks:

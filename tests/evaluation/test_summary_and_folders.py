@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from fewscan.cli import app
 from fewscan.commands.evaluate import evaluate
 from fewscan.errors import ConfigError, DataError
-from fewscan.evaluation.metrics import METRICS, class_metrics
-from fewscan.evaluation.summary import case_dice, summarise, summary_table, under_rules
+from fewscan.evaluation.metrics import METRICS, Scores, class_metrics
+from fewscan.evaluation.summary import Summary, case_dice, summarise, summary_table, under_rules
 from fewscan.io.geometry import Geometry
 from fewscan.io.scans import read_scan, write_scan
 from support.scans import disc, geometry, make_dataset
@@ -28,7 +28,7 @@ def shown(summary):
 EMPTY, SOME = np.zeros((4, 4), bool), np.ones((4, 4), bool)
 
 
-def scores(prediction, reference):
+def scores(prediction: np.ndarray, reference: np.ndarray) -> Scores:
     return class_metrics(prediction, reference, (2.0, 2.0))
 
 
@@ -86,7 +86,7 @@ def test_folders_are_paired_by_name_and_written(folders: tuple[Path, Path], tmp_
     assert evaluate(predictions / "case_00.nii.gz", references / "case_00.nii.gz").summary["n_cases"] == 1
 
 
-def describe_labels(root, labels) -> None:
+def describe_labels(root: Path, labels) -> None:
     meta = json.loads((root / "dataset.json").read_text())
     (root / "dataset.json").write_text(json.dumps({**meta, "labels": labels}))
 
@@ -207,7 +207,7 @@ def test_hidden_files_are_no_masks_and_a_case_is_there_once(folders: tuple[Path,
     ],
 )
 def test_numbers_that_are_no_classes_are_refused_in_either_mask_and_all_at_once(
-    where, values, message, tmp_path: Path
+    where: str, values: tuple[int, float], message: str, tmp_path: Path
 ) -> None:
     good = {"a": disc((4, 20, 24)), "b": disc((4, 20, 24))}
     bad = {case: np.where(mask, *values[::-1]).astype(np.float32) for case, mask in good.items()}
@@ -223,7 +223,7 @@ def test_numbers_that_are_no_classes_are_refused_in_either_mask_and_all_at_once(
     assert all(message in line for line in lines)
 
 
-def pair(root, prediction, reference, labels=None, where=None, **more):
+def pair(root: Path, prediction: np.ndarray, reference: np.ndarray, labels=None, where=None, **more) -> Summary:
     for folder, mask in (("p", prediction), ("r", reference)):
         (root / folder).mkdir(exist_ok=True)
         write_scan(root / folder / "a.nii", mask, where or geometry(mask.shape))
@@ -243,7 +243,7 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize("how", SPELLINGS)
-def test_names_come_from_every_spelling_of_the_classes(how, tmp_path: Path) -> None:
+def test_names_come_from_every_spelling_of_the_classes(how: str, tmp_path: Path) -> None:
     labels, expected = SPELLINGS[how]
     expected = {name: k for name, k in expected.items() if k}
     reference = np.zeros((2, 8, 40), np.uint8)

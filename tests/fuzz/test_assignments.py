@@ -69,7 +69,7 @@ def test_any_assignment_makes_a_configuration_or_an_error_of_its_own(assignments
         "{<<: *x}",
     ],
 )
-def test_tags_and_references_are_refused(value) -> None:
+def test_tags_and_references_are_refused(value: str) -> None:
     with pytest.raises(ConfigError, match=r"--set seed=.*(tags|cannot be read)"):
         load_config("quick", [f"seed={value}"])
 

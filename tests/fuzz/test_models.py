@@ -43,7 +43,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
     return (folder / "model.json").read_bytes(), (folder / "model.safetensors").read_bytes()
 
 
-def load(folder, card, weights) -> None:
+def load(folder: Path, card, weights) -> None:
     """Load; what is loaded must be fit to predict with."""
     (folder / "model.json").write_bytes(card)
     (folder / "model.safetensors").write_bytes(weights)
@@ -63,14 +63,14 @@ def load(folder, card, weights) -> None:
 
 @PROFILE
 @given(data=st.data())
-def test_weights(folder: Path, sound: tuple[bytes, bytes], data) -> None:
+def test_weights(folder: Path, sound: tuple[bytes, bytes], data: st.DataObject) -> None:
     card, weights = sound
     load(folder, card, data.draw(mutated([weights, weights[:600]])))
 
 
 @PROFILE
 @given(data=st.data())
-def test_headers_of_weights(folder: Path, sound: tuple[bytes, bytes], data) -> None:
+def test_headers_of_weights(folder: Path, sound: tuple[bytes, bytes], data: st.DataObject) -> None:
     card, weights = sound
     (length,) = struct.unpack("<Q", weights[:8])
     header = data.draw(mutated([weights[8 : 8 + length]]))
@@ -80,7 +80,7 @@ def test_headers_of_weights(folder: Path, sound: tuple[bytes, bytes], data) -> N
 
 @PROFILE
 @given(data=st.data())
-def test_descriptions(folder: Path, sound: tuple[bytes, bytes], data) -> None:
+def test_descriptions(folder: Path, sound: tuple[bytes, bytes], data: st.DataObject) -> None:
     card, weights = sound
     tree = json.loads(card)
     for *parents, leaf in data.draw(st.lists(st.sampled_from(PATHS), min_size=1, max_size=2)):
@@ -95,7 +95,7 @@ def test_descriptions(folder: Path, sound: tuple[bytes, bytes], data) -> None:
 class Trap:
     """Unpickled, it makes a folder."""
 
-    def __init__(self, mark) -> None:
+    def __init__(self, mark: Path) -> None:
         self.mark = mark
 
     def __reduce__(self):
@@ -103,7 +103,9 @@ class Trap:
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_a_pickle_by_another_name_is_refused_and_not_run(tmp_path: Path, sound: tuple[bytes, bytes], protocol) -> None:
+def test_a_pickle_by_another_name_is_refused_and_not_run(
+    tmp_path: Path, sound: tuple[bytes, bytes], protocol: int
+) -> None:
     (tmp_path / "model.json").write_bytes(sound[0])
     (tmp_path / "model.safetensors").write_bytes(pickle.dumps(Trap(tmp_path / "ran"), protocol))
     with pytest.raises(DataError, match="not a readable safetensors file"):

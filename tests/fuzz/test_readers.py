@@ -33,7 +33,7 @@ SEEDS = {
 }
 
 
-def read_everything(path) -> None:
+def read_everything(path: Path) -> None:
     """What is read must be what a scan is; what is refused must be named."""
     refusal = ""
     try:
@@ -56,7 +56,7 @@ def read_everything(path) -> None:
 @pytest.mark.parametrize("ending", SEEDS)
 @PROFILE
 @given(data=st.data())
-def test_scans(folder: Path, ending, data) -> None:
+def test_scans(folder: Path, ending: str, data: st.DataObject) -> None:
     path = folder / f"scan{ending}"
     path.write_bytes(data.draw(mutated(SEEDS[ending])))
     read_everything(path)
@@ -64,7 +64,7 @@ def test_scans(folder: Path, ending, data) -> None:
 
 @PROFILE
 @given(raw=mutated(SEEDS[".nii"]))
-def test_packed_scans(folder: Path, raw) -> None:
+def test_packed_scans(folder: Path, raw: bytes) -> None:
     path = folder / "inner.nii.gz"
     path.write_bytes(gzip.compress(raw, 1))
     read_everything(path)
@@ -72,7 +72,7 @@ def test_packed_scans(folder: Path, raw) -> None:
 
 @PROFILE
 @given(raw=mutated([gzip.compress(seed) for seed in SEEDS[".nii"]]))
-def test_broken_gzip(folder: Path, raw) -> None:
+def test_broken_gzip(folder: Path, raw: bytes) -> None:
     path = folder / "outer.nii.gz"
     path.write_bytes(raw)
     read_everything(path)
@@ -110,7 +110,9 @@ SPLITS = st.one_of(OPTIONAL, PARTS.map(lambda value: json.dumps(value).encode())
 
 @PROFILE
 @given(description=DESCRIPTIONS, patients=OPTIONAL, splits=SPLITS, final=OPTIONAL)
-def test_data_sets(folder: Path, description, patients, splits, final) -> None:
+def test_data_sets(
+    folder: Path, description: bytes, patients: bytes | None, splits: bytes | None, final: bytes | None
+) -> None:
     root = folder / "set"
     shutil.rmtree(root, ignore_errors=True)
     (root / "imagesTr").mkdir(parents=True)

@@ -1,6 +1,7 @@
 """Batches: full but the last, over scans, bounded by voxels."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from support.windows import smooth_scan, window_plan
 CPU = torch.device("cpu")
 
 
-def scans(folder, slices):
+def scans(folder: Path, slices) -> Iterator[ScanInWork]:
     for name, count in slices.items():
         where = geometry((count, 20, 24), (5.0, 1.0, 1.0))
         image = np.random.default_rng(0).normal(size=where.shape).astype(np.float32)
@@ -39,7 +40,7 @@ def test_batches_are_full_but_the_last_and_span_scans(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(32, 32), (256, 256), (320, 320), (96, 96, 48), (160, 160, 96), (512, 512, 64)])
-def test_a_batch_holds_no_more_patches_and_voxels_than_its_bounds_and_at_least_one_patch(size) -> None:
+def test_a_batch_holds_no_more_patches_and_voxels_than_its_bounds_and_at_least_one_patch(size: tuple[int, ...]) -> None:
     most, voxels = patches_per_batch(size), math.prod(size)
     assert 1 <= most <= MOST_PATCHES
     assert most == 1 or most * voxels <= MOST_VOXELS

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from fewscan.data.cases import Case
+from fewscan.data.plans.slices.plan import SlicePlan
 from fewscan.data.preprocess import load_canvas
 from fewscan.errors import DataError
-from fewscan.inference.describe import describe_cases, pool
+from fewscan.inference.describe import Description, describe_cases, pool
 from fewscan.inference.predictor import Predictor
 from fewscan.networks.unet import UNet, UNetSettings
 from support.scans import PLAN
-from support.windows import Voxelwise, smooth_scan, window_plan
+from support.windows import Voxelwise, WindowPlan, smooth_scan, window_plan
 
 CPU = torch.device("cpu")
 
@@ -22,7 +23,9 @@ def nothing() -> None:
     """In the place of a bar that moves on."""
 
 
-def describe(cases, plan, *networks, refused=None):
+def describe(
+    cases: list[Case], plan: SlicePlan | WindowPlan, *networks: UNet | Voxelwise, refused=None
+) -> dict[str, Description]:
     on_refusal = {} if refused is None else refused
     return describe_cases(Predictor(networks), plan, cases, CPU, nothing, on_refusal.__setitem__)
 
@@ -42,7 +45,9 @@ def test_a_description_is_the_mean_of_the_bottleneck_and_the_entropy_per_foregro
 
 
 @pytest.mark.parametrize(("size", "step"), [((8, 22, 26), (3, 22, 26)), ((10, 14, 16), (4, 5, 6))])
-def test_patches_that_overlap_describe_the_scan_as_one_patch_does(tmp_path: Path, size, step) -> None:
+def test_patches_that_overlap_describe_the_scan_as_one_patch_does(
+    tmp_path: Path, size: tuple[int, int, int], step: tuple[int, int, int]
+) -> None:
     case = smooth_scan(tmp_path)
     (whole,), (cut,) = (
         describe([case], window_plan(*w), Voxelwise()).values() for w in (((14, 22, 26),) * 2, (size, step))

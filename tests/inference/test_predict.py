@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fewscan.data.cases import Case
+from fewscan.data.plans.slices.plan import SlicePlan
 from fewscan.errors import DataError
 from fewscan.inference.batches import ScanInWork
 from fewscan.inference.model import ModelCard, load_model, save_model
@@ -15,6 +16,7 @@ from fewscan.inference.predict import predict_cases
 from fewscan.inference.predictor import Predictor
 from fewscan.inference.views import augmentation_views
 from fewscan.io.files import read_json, write_json
+from fewscan.io.geometry import Geometry
 from fewscan.io.scans import read_scan, write_scan
 from fewscan.networks.unet import UNet, UNetSettings
 from support.scans import geometry, oblique, slice_plan
@@ -26,17 +28,17 @@ SMALL = UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))
 class Threshold(nn.Module):
     """Knows the answer: what is brighter than half is class 1."""
 
-    def forward(self, images):
+    def forward(self, images) -> Tensor:
         logit = 40 * (images[:, :1] - 0.5)
         return torch.cat((-logit, logit), dim=1)
 
 
 class AllBright(nn.Module):
-    def forward(self, images):
+    def forward(self, images) -> Tensor:
         return torch.cat((-20 * torch.ones_like(images), 20 * torch.ones_like(images)), dim=1)
 
 
-def blob(where):
+def blob(where: Geometry) -> np.ndarray:
     """Bright box in the dark, off centre on every axis so that no flip or transposition goes unseen."""
     array = np.zeros(where.shape, np.float32)
     a, b, c = where.shape
@@ -50,7 +52,7 @@ def dice(a, b):
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_masks_lie_on_the_oblique_source_grid(tmp_path: Path, ending, axis) -> None:
+def test_masks_lie_on_the_oblique_source_grid(tmp_path: Path, ending: str, axis: int) -> None:
     where = oblique((14, 24, 19))
     image = blob(where)
     path = tmp_path / f"scan{ending}"
@@ -78,7 +80,7 @@ class Bright(nn.Module):
         return Threshold()(images)
 
 
-def disc_at(folder, column, side=40, width=40):
+def disc_at(folder: Path, column, side: int = 40, width: int = 40) -> tuple[Case, np.ndarray]:
     """A bright disc of radius 5 in three slices, at a column; grey values as if there were more around."""
     where = geometry((3, side, width), (5.0, 1.0, 1.0))
     y, x = np.ogrid[:side, :width]
@@ -87,7 +89,9 @@ def disc_at(folder, column, side=40, width=40):
     return Case("a", (folder / "a.nii.gz",), None, "a"), inside
 
 
-def predict_one(case, network, plan, folder, views=(), **options):
+def predict_one(
+    case, network: Bright | AllBright | Threshold, plan: SlicePlan, folder: Path, views=(), **options: bool
+):
     cut_off = []
     predictor = Predictor((network,), views)
     ((_, written),) = predict_cases(predictor, plan, [case], folder / "out", CPU, on_cut_off=cut_off.append, **options)
@@ -108,7 +112,7 @@ def test_what_the_canvas_does_not_show_is_background_and_costs_nothing(tmp_path:
 
 @pytest.mark.parametrize("column", [27, 12, 33, 4])
 @pytest.mark.parametrize("views", [0, 3])
-def test_anatomy_at_the_edge_of_the_canvas_or_beyond_it_is_found_whole(tmp_path: Path, column, views) -> None:
+def test_anatomy_at_the_edge_of_the_canvas_or_beyond_it_is_found_whole(tmp_path: Path, column: int, views: int) -> None:
     case, inside = disc_at(tmp_path, column)
     plan = slice_plan(size=(16, 16))
     flips = augmentation_views(False, 2, plan.turning_planes)[:views]
@@ -134,7 +138,7 @@ def test_everywhere_bright_is_bright_everywhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("thin", [0, 1, 2])
-def test_a_scan_of_one_slice_is_one_slice_whatever_way_it_lies(tmp_path: Path, thin) -> None:
+def test_a_scan_of_one_slice_is_one_slice_whatever_way_it_lies(tmp_path: Path, thin: int) -> None:
     shape = np.insert([24, 20], thin, 1)
     where = geometry(tuple(int(side) for side in shape), (1.0, 1.0, 1.0))
     image = np.zeros(where.shape, np.float32)
@@ -147,7 +151,7 @@ def test_a_scan_of_one_slice_is_one_slice_whatever_way_it_lies(tmp_path: Path, t
     assert np.array_equal(mask == 1, image == 100)
 
 
-def blobs(folder, slices):
+def blobs(folder: Path, slices) -> list[Case]:
     cases = []
     for name, count in slices.items():
         where = geometry((count, 20, 24), (5.0, 1.0, 1.0))
@@ -173,7 +177,7 @@ def test_a_scan_that_breaks_is_named_and_those_before_it_are_written(tmp_path: P
 
 
 @pytest.mark.parametrize("broken", ["a", "b", "c", "abc"])
-def test_a_scan_that_breaks_in_between_is_left_out_where_that_is_wanted(tmp_path: Path, broken) -> None:
+def test_a_scan_that_breaks_in_between_is_left_out_where_that_is_wanted(tmp_path: Path, broken: str) -> None:
     cases = blobs(tmp_path, {"a": 20, "b": 20, "c": 20})
     for case in cases:
         if case.name in broken:
@@ -188,7 +192,7 @@ def test_a_scan_that_breaks_in_between_is_left_out_where_that_is_wanted(tmp_path
     assert {path.name[0] for path in (tmp_path / "out").iterdir()} == set("abc") - set(broken)
 
 
-def saved(folder):
+def saved(folder: Path) -> tuple[UNet, ModelCard]:
     network = UNet(1, 2, 2, SMALL).eval()
     card = ModelCard(method="action", network_name="teacher", ndim=2, network=SMALL, plan=slice_plan(), flips=False)
     save_model(folder, network, card)

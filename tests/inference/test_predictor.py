@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fewscan.inference.predictor import Predictor
 from fewscan.inference.views import augmentation_views
@@ -17,18 +17,18 @@ PLANES = {2: [(0, 1)], 3: [(0, 1), (0, 2), (1, 2)]}
 class Threshold(nn.Module):
     """What is brighter than half is class 1, whatever is around it."""
 
-    def forward(self, images):
+    def forward(self, images) -> Tensor:
         logit = 40 * (images[:, :1] - 0.5)
         return torch.cat((-logit, logit), dim=1)
 
 
-def network(seed=0, ndim=2):
+def network(seed: int = 0, ndim=2) -> UNet:
     torch.manual_seed(seed)
     return UNet(1, 3, ndim, DROPPING)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (24, 40), (16, 24, 20)])
-def test_probabilities_of_views_are_turned_back(size) -> None:
+def test_probabilities_of_views_are_turned_back(size: tuple[int, ...]) -> None:
     images = torch.zeros(1, 1, *size)
     images[(0, 0, *(slice(side // 4, side // 2 + 1) for side in size))] = 1
     plain = Predictor((Threshold(),)).probabilities(images)
@@ -40,7 +40,7 @@ def test_probabilities_of_views_are_turned_back(size) -> None:
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_networks_are_averaged_with_and_without_views(ndim) -> None:
+def test_networks_are_averaged_with_and_without_views(ndim: int) -> None:
     networks = (network(0, ndim), network(1, ndim))
     images = torch.randn(2, 1, *(8, 16, 8)[:ndim])
     for views in ((), augmentation_views(True, ndim, PLANES[ndim])):

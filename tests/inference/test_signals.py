@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fewscan.data.cases import Case
-from fewscan.evaluation.shape import class_shapes, expected_shapes
+from fewscan.evaluation.calibration import Signals
+from fewscan.evaluation.shape import Expected, class_shapes, expected_shapes
 from fewscan.inference.batches import MOST_PATCHES
 from fewscan.inference.predict import predict_cases
 from fewscan.inference.predictor import Predictor
@@ -18,7 +19,7 @@ from fewscan.inference.views import augmentation_views
 from fewscan.io.scans import write_scan
 from fewscan.networks.unet import UNet, UNetSettings
 from support.scans import PLAN, geometry
-from support.windows import Voxelwise, smooth_scan, window_plan
+from support.windows import Voxelwise, WindowPlan, smooth_scan, window_plan
 
 CPU = torch.device("cpu")
 WHOLE = (14, 22, 26)
@@ -28,17 +29,17 @@ SPACING = (5.0, 1.0, 1.0)
 class Threshold(nn.Module):
     """What is brighter is class 1, with the same certainty everywhere."""
 
-    def __init__(self, brighter=0.5, certainty=20.0, shift=0) -> None:
+    def __init__(self, brighter: float = 0.5, certainty: float = 20.0, shift: int = 0) -> None:
         super().__init__()
         self.brighter, self.certainty, self.shift = brighter, certainty, shift
 
-    def forward(self, images):
+    def forward(self, images) -> Tensor:
         bright = torch.roll(images[:, :1] > self.brighter, self.shift, dims=3)
         logit = self.certainty * (2 * bright.float() - 1)
         return torch.cat((-logit, logit), dim=1)
 
 
-def scans(folder, sizes, side=12):
+def scans(folder: Path, sizes, side: int = 12) -> list[Case]:
     """A bright box of `side` pixels in the middle of every slice but the first and the last."""
     cases = []
     for name, count in sizes.items():
@@ -49,13 +50,13 @@ def scans(folder, sizes, side=12):
     return cases
 
 
-def assess(cases, folder, network, second=None, expected=None, views=()):
+def assess(cases, folder: Path, network, second=None, expected=None, views=()):
     observer = QualityObserver(PLAN, (second,) if second is not None else (), expected)
     job = predict_cases(Predictor((network,), views), PLAN, cases, folder, CPU, observer=observer)
     return {case.name: observer.take(case) for case, _ in job}
 
 
-def random_network(seed):
+def random_network(seed: int) -> UNet:
     torch.manual_seed(seed)
     return UNet(1, 2, 2, UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))).eval()
 
@@ -117,7 +118,7 @@ def test_signals_are_those_of_the_canvas_as_it_is_where_views_are_averaged(tmp_p
 
 
 @pytest.mark.parametrize("count", [3, 4])
-def test_one_slice_with_foreground_is_enough_to_compare(tmp_path: Path, count) -> None:
+def test_one_slice_with_foreground_is_enough_to_compare(tmp_path: Path, count: int) -> None:
     signals = assess(scans(tmp_path, {"a": count}), tmp_path / "out", Threshold(), Threshold())["a"].signals
     assert signals.agreement_teacher == 1
 
@@ -129,7 +130,7 @@ def test_nothing_segmented_is_nothing_compared(tmp_path: Path) -> None:
     assert found.outlier_reason == "bright is missing, every labelled case has it"
 
 
-def expected_of(side):
+def expected_of(side: int) -> dict[int, Expected]:
     mask = np.zeros((6, 32, 32), np.uint8)
     mask[1:-1, 10 : 10 + side, 10 : 10 + side] = 1
     return expected_shapes([class_shapes(mask, SPACING, 0, 2)])
@@ -144,7 +145,7 @@ def test_a_mask_of_an_odd_size_is_an_outlier(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_voxels_count_for_their_shares(ndim) -> None:
+def test_voxels_count_for_their_shares(ndim: int) -> None:
     generator = torch.Generator().manual_seed(0)
     size = (4, 5, 6)[:ndim]
     probs = torch.rand(2, 3, *size, generator=generator).softmax(dim=1)
@@ -173,14 +174,16 @@ def test_overlaps_are_counted_per_class_and_slice() -> None:
     assert mask_overlaps(first, second, [[1, 2]]).tolist() == [[[3, 6]], [[0, 2]]]
 
 
-def assess_windows(case, folder, plan, middle):
+def assess_windows(case: Case, folder: Path, plan: WindowPlan, middle: float) -> Signals:
     observer = QualityObserver(plan, (Voxelwise(middle),))
     ((case, _),) = predict_cases(Predictor((Voxelwise(),)), plan, [case], folder, CPU, observer=observer)
     return observer.take(case).signals
 
 
 @pytest.mark.parametrize(("size", "step"), [((8, 22, 26), (3, 22, 26)), ((10, 14, 16), (4, 5, 6))])
-def test_patches_that_overlap_give_the_signals_of_the_scan_in_one(tmp_path: Path, size, step) -> None:
+def test_patches_that_overlap_give_the_signals_of_the_scan_in_one(
+    tmp_path: Path, size: tuple[int, int, int], step: tuple[int, int, int]
+) -> None:
     case = smooth_scan(tmp_path)
     # The second network sees less than the first one, so that every patch that shows its foreground is looked at.
     plans = (window_plan(WHOLE, WHOLE), window_plan(size, step))

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from torch import Tensor
 
 from fewscan.inference.views import View, augmentation_views, turn, turn_back
 
@@ -11,7 +12,7 @@ PLANES = [(0, 1), (0, 2), (1, 2)]
 SIZES = [(32, 32), (24, 40), (16, 24, 20)]
 
 
-def box(size):
+def box(size) -> Tensor:
     """A box off the centre on every axis."""
     images = torch.zeros(1, 1, *size)
     images[(0, 0, *(slice(side // 3, side // 3 + side // 4 + 1) for side in size))] = 1
@@ -19,7 +20,7 @@ def box(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_what_is_turned_and_turned_back_lies_where_it_was(size) -> None:
+def test_what_is_turned_and_turned_back_lies_where_it_was(size: tuple[int, ...]) -> None:
     images = box(size)
     planes = [plane for plane in PLANES if max(plane) < len(size)]
     for view in augmentation_views(True, len(size), planes):
@@ -31,7 +32,7 @@ def test_what_is_turned_and_turned_back_lies_where_it_was(size) -> None:
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_views_of_no_rotation_are_the_flips_of_every_axis(ndim) -> None:
+def test_views_of_no_rotation_are_the_flips_of_every_axis(ndim: int) -> None:
     images = torch.rand(2, 3, *(4, 6, 8)[:ndim])
     unturned = [view for view in augmentation_views(True, ndim, PLANES[:1]) if view.degrees == 0]
     flipped = {tuple(turn(images, view).flatten().round(decimals=4).tolist()) for view in unturned}
@@ -71,7 +72,9 @@ def test_without_a_plane_to_turn_in_a_volume_is_looked_at_as_it_is_and_flipped()
 
 @pytest.mark.parametrize(("ndim", "planes"), [(2, [(0, 1)]), (3, [(1, 2)]), (3, PLANES)])
 @pytest.mark.parametrize("flips", [False, True])
-def test_the_first_view_is_turned_and_not_flipped_and_none_comes_twice(ndim, planes, flips) -> None:
+def test_the_first_view_is_turned_and_not_flipped_and_none_comes_twice(
+    ndim: int, planes: list[tuple[int, int]], flips: bool
+) -> None:
     views = augmentation_views(flips, ndim, planes)
     assert views[0].degrees != 0
     assert views[0].signs == (1.0,) * ndim

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from fewscan.errors import DataError, WriteError
 from fewscan.io.endings import scan_ending
 from fewscan.io.files import atomic_path, make_folder, read_json, read_text, remove_leftovers, write_json, write_text
+from fewscan.io.geometry import Geometry
 from fewscan.io.scans import is_ours, read_geometry, read_scan, write_scan
 from support.odd_scans import mha, nrrd
 from support.scans import IDENTITY, as_stored, geometry, oblique
@@ -18,7 +19,7 @@ from support.small_disks import mounted
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
 @pytest.mark.parametrize("where", [geometry(), oblique()], ids=["plain", "oblique"])
-def test_array_and_geometry_survive(tmp_path: Path, ending, where) -> None:
+def test_array_and_geometry_survive(tmp_path: Path, ending: str, where: Geometry) -> None:
     array = np.random.default_rng(0).integers(0, 5, where.shape).astype(np.uint8)
     path = tmp_path / f"a b ü{ending}"
     write_scan(path, array, where)
@@ -132,7 +133,7 @@ def test_leftovers_of_killed_writes_are_removed_and_nothing_else(tmp_path: Path)
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
 @pytest.mark.parametrize("sheared", [False, True])
-def test_a_scan_that_does_not_fit_on_the_disk_is_no_file_at_all(tmp_path: Path, ending, sheared) -> None:
+def test_a_scan_that_does_not_fit_on_the_disk_is_no_file_at_all(tmp_path: Path, ending: str, sheared: bool) -> None:
     if sheared and ending not in (".nii", ".nii.gz"):
         pytest.skip("only NIfTI holds sheared axes")
     direction = (1.0, 0.3, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0) if sheared else IDENTITY
@@ -156,7 +157,9 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("decimals", "noted"), [(2, True), (3, True), (8, False)])
 @pytest.mark.parametrize("ending", [".mha", ".nrrd"])
-def test_axes_that_were_rounded_become_the_nearest_at_right_angles(tmp_path: Path, ending, decimals, noted) -> None:
+def test_axes_that_were_rounded_become_the_nearest_at_right_angles(
+    tmp_path: Path, ending: str, decimals: int, noted: bool
+) -> None:
     angle = np.deg2rad(17)
     cosine, sine = round(float(np.cos(angle)), decimals), round(float(np.sin(angle)), decimals)
     path = tmp_path / f"scan{ending}"
@@ -181,7 +184,7 @@ def test_axes_far_from_right_angles_are_still_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
 @pytest.mark.parametrize("sheared", [False, True])
-def test_predicted_masks_are_marked_and_no_other_scan_is(tmp_path: Path, ending, sheared) -> None:
+def test_predicted_masks_are_marked_and_no_other_scan_is(tmp_path: Path, ending: str, sheared: bool) -> None:
     if sheared and ending not in (".nii", ".nii.gz"):
         pytest.skip("only NIfTI holds sheared axes")
     direction = (1.0, 0.3, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0) if sheared else IDENTITY
@@ -208,7 +211,7 @@ def test_what_is_no_mask_is_not_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("umask", [0o077, 0o027, 0o022])
-def test_who_may_read_what_is_written_is_what_the_umask_says(tmp_path: Path, umask) -> None:
+def test_who_may_read_what_is_written_is_what_the_umask_says(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         write_json(tmp_path / "a.json", {})
@@ -220,7 +223,7 @@ def test_who_may_read_what_is_written_is_what_the_umask_says(tmp_path: Path, uma
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_text_may_begin_with_a_byte_order_mark(tmp_path: Path, encoding) -> None:
+def test_text_may_begin_with_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"Größe": 1}', encoding=encoding)
     assert read_json(path) == {"Größe": 1}

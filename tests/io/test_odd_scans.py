@@ -16,7 +16,7 @@ from fewscan.data.check import check_images
 from fewscan.errors import DataError
 from fewscan.evaluation.evaluate import score_files
 from fewscan.io.scans import read_geometry, read_scan, write_scan
-from support.odd_scans import ODD, Right, holding, nifti
+from support.odd_scans import ODD, Odd, Right, holding, nifti
 from support.scans import as_stored, disc, geometry, make_dataset
 
 READ = [odd for odd in ODD if isinstance(odd.expected, Right)]
@@ -28,7 +28,7 @@ def by_name(odd):
 
 
 @pytest.mark.parametrize("odd", READ, ids=by_name)
-def test_read_right(tmp_path: Path, odd) -> None:
+def test_read_right(tmp_path: Path, odd: Odd) -> None:
     path, expected = tmp_path / odd.name, odd.expected
     odd.make(path)
     scan = read_scan(path)
@@ -48,7 +48,7 @@ def test_read_right(tmp_path: Path, odd) -> None:
 
 
 @pytest.mark.parametrize("odd", REFUSED, ids=by_name)
-def test_refused_by_name_with_fault_and_remedy(tmp_path: Path, odd) -> None:
+def test_refused_by_name_with_fault_and_remedy(tmp_path: Path, odd: Odd) -> None:
     path = tmp_path / odd.name
     odd.make(path)
     fault, remedy = odd.expected
@@ -105,7 +105,7 @@ def test_values_too_large_to_compute_with(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e12])
-def test_masks_that_no_integers_can_hold_are_not_scored(tmp_path: Path, value) -> None:
+def test_masks_that_no_integers_can_hold_are_not_scored(tmp_path: Path, value: float) -> None:
     for name, number in (("sound.nii", 1.0), ("odd.nii", value)):
         write_scan(tmp_path / name, np.full((4, 20, 24), number, np.float32), geometry())
     for pair in (("sound.nii", "odd.nii"), ("odd.nii", "sound.nii")):
@@ -113,7 +113,7 @@ def test_masks_that_no_integers_can_hold_are_not_scored(tmp_path: Path, value) -
             score_files(*(tmp_path / name for name in pair), Classes.consecutive(("background", "a")))
 
 
-def label(values, dtype=np.float32):
+def label(values: float, dtype=np.float32):
     return disc((4, 20, 24)).astype(dtype) * values
 
 
@@ -132,7 +132,7 @@ LABELS = {
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_odd_labels(tmp_path: Path, name) -> None:
+def test_odd_labels(tmp_path: Path, name: str) -> None:
     array, problem = LABELS[name]
     root = make_dataset(tmp_path / "set", labelled=1, unlabelled=0)
     path = root / "labelsTr" / "case_00.nii.gz"

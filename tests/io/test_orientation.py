@@ -20,7 +20,7 @@ RARE = settings(max_examples=40, deadline=None)
 
 
 @st.composite
-def scans(draw):
+def scans(draw) -> tuple[np.ndarray, np.ndarray]:
     """Values (x, y, z) that are all different, and an affine."""
     shape = draw(st.tuples(SIDES, SIDES, SIDES))
     kind = draw(st.sampled_from(["straight", "oblique", "left-handed", "sheared", "between two", "between three"]))
@@ -69,7 +69,9 @@ def test_each_voxel_lies_where_nibabel_puts_it_and_a_mask_where_the_scan_does(
 
 @pytest.mark.parametrize("ending", [".nrrd", ".mha", ".nii.gz"])
 @pytest.mark.parametrize("order", ORDERS[::7])
-def test_orders_of_other_formats_are_one_scan_too(tmp_path: Path, ending, order) -> None:
+def test_orders_of_other_formats_are_one_scan_too(
+    tmp_path: Path, ending: str, order: tuple[tuple[int, ...], tuple[int, ...]]
+) -> None:
     array = np.random.default_rng(0).permutation(60).reshape(3, 4, 5).astype(np.int16)
     affine = np.eye(4)
     affine[:3, :3] = axes_of("oblique", 3) * (0.7, 1.2, 5.0)
@@ -90,7 +92,7 @@ def test_orders_of_other_formats_are_one_scan_too(tmp_path: Path, ending, order)
         assert np.allclose(getattr(mask, get)(), getattr(image, get)(), atol=1e-5)
 
 
-def saved(path, shape, **fields):
+def saved(path: Path, shape, **fields: bytes):
     """A NIfTI-1 file of zeros whose header has these fields."""
     image = nibabel.Nifti1Image(np.zeros(shape, np.float32), PLAIN)
     for name, value in fields.items():
@@ -100,7 +102,9 @@ def saved(path, shape, **fields):
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 2), (4, 3, 2, 1), (4, 3), (4, 3, 1), (4,), (4, 3, 2, 1, 1)])
-def test_a_mask_has_the_dimensions_the_forms_the_codes_and_the_units_of_its_scan(tmp_path: Path, shape) -> None:
+def test_a_mask_has_the_dimensions_the_forms_the_codes_and_the_units_of_its_scan(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
     moved = {"qoffset_x": 7.0, "sform_code": 4, "qform_code": 2, "xyzt_units": 3, "intent_name": b"of J. Doe"}
     path = saved(tmp_path / "scan.nii.gz", shape, descrip=b"Doe^John 1970", aux_file=b"doe.txt", **moved)
     scan = read_scan(path)
@@ -118,7 +122,9 @@ def test_a_mask_has_the_dimensions_the_forms_the_codes_and_the_units_of_its_scan
 
 @pytest.mark.parametrize("ending", [".nrrd", ".mha"])
 @pytest.mark.parametrize("shape", [(5, 6), (4, 5, 6), (1, 4, 5, 6)])
-def test_masks_of_flat_scans_and_of_one_frame_are_so_in_other_formats_too(tmp_path: Path, ending, shape) -> None:
+def test_masks_of_flat_scans_and_of_one_frame_are_so_in_other_formats_too(
+    tmp_path: Path, ending: str, shape: tuple[int, ...]
+) -> None:
     image = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=shape).astype(np.float32), isVector=False)
     image.SetMetaData("PatientName", "Doe")
     sitk.WriteImage(image, str(tmp_path / f"scan{ending}"))

@@ -9,7 +9,7 @@ from fewscan.io.places import differences, find_order
 from support.scans import geometry, oblique
 
 
-def stored(array, grid, order, signs):
+def stored(array: np.ndarray, grid, order: tuple[int, ...], signs: tuple[int, ...]) -> Scan:
     """The same voxels with the axes (z, y, x) in another order, some of them from the other end."""
     affine = np.array(grid.affine_ras)
     # Columns are x, y, z.
@@ -30,7 +30,7 @@ def stored(array, grid, order, signs):
 
 
 @pytest.mark.parametrize("grid", [geometry((3, 4, 5)), oblique((3, 4, 5)), oblique((4, 1, 6)), oblique((5, 5, 5))])
-def test_any_order_of_the_same_voxels_is_brought_over(grid) -> None:
+def test_any_order_of_the_same_voxels_is_brought_over(grid: Geometry) -> None:
     array = np.arange(np.prod(grid.shape)).reshape(grid.shape)
     for order, signs in product(permutations(range(3)), product((1, -1), repeat=3)):
         other = stored(array, grid, order, signs)
@@ -73,8 +73,8 @@ def test_small_differences_that_add_up_are_a_difference() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_the_tolerance_goes_with_the_voxels(scale) -> None:
-    def scaled(spacing, origin):
+def test_the_tolerance_goes_with_the_voxels(scale: float) -> None:
+    def scaled(spacing: tuple[float, float, float], origin: tuple[float, float, float]) -> Geometry:
         return geometry((8, 9, 10), tuple(scale * s for s in spacing), tuple(scale * o for o in origin))
 
     grid = scaled((4.0, 1.0, 1.0), (0.0, 0.0, 0.0))

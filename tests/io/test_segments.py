@@ -13,7 +13,7 @@ from support.scans import make_dataset
 CLASSES = parse_classes({"background": 0, "left kidney": 1, "tumour": 4, "both": [1, 4]})
 
 
-def write(path, names):
+def write(path: Path, names: dict[int, str]):
     image = sitk.GetImageFromArray(np.ones((4, 20, 24), np.uint8))
     image.SetSpacing((1.2, 1.5, 5.0))
     image.SetOrigin((1.0, -2.0, 3.0))
@@ -26,7 +26,7 @@ def write(path, names):
 
 
 @pytest.mark.parametrize("ending", [".nrrd", ".mha"])
-def test_names_of_segments_are_read_from_the_header(ending, tmp_path: Path) -> None:
+def test_names_of_segments_are_read_from_the_header(ending: str, tmp_path: Path) -> None:
     names = {1: "left kidney", 14: "a: b=c"}
     assert read_segments(write(tmp_path / f"a{ending}", names)) == names
     assert read_segments(write(tmp_path / f"b{ending}", {})) == {}
@@ -44,7 +44,7 @@ def test_names_of_segments_are_read_from_the_header(ending, tmp_path: Path) -> N
         ({0: "tumour"}, [True]),
     ],
 )
-def test_only_other_names_contradict(segments, swapped) -> None:
+def test_only_other_names_contradict(segments: dict[int, str], swapped: list[bool]) -> None:
     assert [each.swapped for each in contradictions(segments, CLASSES)] == swapped
 
 

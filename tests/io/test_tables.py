@@ -1,4 +1,5 @@
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,14 +23,14 @@ PLAIN = ("case_01", "a=b", "-1.5", "+2", "1e-3", "", "organ, left", 'with "quote
 
 
 @pytest.mark.parametrize("text", [*FORMULAS, *PLAIN])
-def test_a_cell_comes_back_as_it_was(text, tmp_path: Path) -> None:
+def test_a_cell_comes_back_as_it_was(text: str, tmp_path: Path) -> None:
     write_table(tmp_path / "t.csv", ("case", text), [(text, 1.5), (text, None)])
     assert [row["case"] for row in read_table(tmp_path / "t.csv")] == [text, text]
     assert [row[text] for row in read_table(tmp_path / "t.csv")] == ["1.5", ""] or text in ("case", "")
 
 
 @pytest.mark.parametrize("text", FORMULAS)
-def test_no_cell_is_a_formula(text, tmp_path: Path) -> None:
+def test_no_cell_is_a_formula(text: str, tmp_path: Path) -> None:
     write_table(tmp_path / "t.csv", ("case", text), [(text, -1.5)])
     with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
         header, row = csv.reader(file)
@@ -38,7 +39,7 @@ def test_no_cell_is_a_formula(text, tmp_path: Path) -> None:
 
 
 def test_a_table_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
-    def rows():
+    def rows() -> Iterator[tuple[str]]:
         yield ("a",)
         raise RuntimeError
 

@@ -4,6 +4,7 @@ from itertools import permutations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from fewscan.losses.adaptive import (
     adaptive_contrast,
@@ -17,7 +18,7 @@ from fewscan.losses.adaptive import (
 
 
 @pytest.mark.parametrize(("n_classes", "embedding"), [(2, 1), (3, 2), (4, 128), (9, 8)])
-def test_simplex_centres_are_unit_and_all_equally_far(n_classes, embedding) -> None:
+def test_simplex_centres_are_unit_and_all_equally_far(n_classes: int, embedding: int) -> None:
     centres = uniform_centres(n_classes, embedding, 0.1)
     assert centres.shape == (n_classes, embedding)
     cosines = centres @ centres.T
@@ -26,13 +27,13 @@ def test_simplex_centres_are_unit_and_all_equally_far(n_classes, embedding) -> N
 
 
 @pytest.mark.parametrize("tau", [0.1, 1.0])
-def test_the_simplex_is_what_the_general_search_finds(tau) -> None:
+def test_the_simplex_is_what_the_general_search_finds(tau: float) -> None:
     found, closed = spread_centres(4, 5, tau), simplex_centres(4, 5)
     assert float(centre_energy(found, tau)) == pytest.approx(float(centre_energy(closed, tau)), rel=1e-8)
 
 
 @pytest.mark.parametrize("n_classes", [4, 5, 7])
-def test_on_a_circle_centres_are_a_regular_polygon(n_classes) -> None:
+def test_on_a_circle_centres_are_a_regular_polygon(n_classes: int) -> None:
     centres = uniform_centres(n_classes, 2, 0.1)
     angles = torch.atan2(centres[:, 1], centres[:, 0]).sort().values
     gaps = torch.cat((angles.diff(), angles[:1] + 2 * math.pi - angles[-1:]))
@@ -46,11 +47,11 @@ def test_energy_is_the_formula(generator: torch.Generator) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_assignment_is_the_best_of_all(seed) -> None:
+def test_assignment_is_the_best_of_all(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     means, centres = (torch.randn(5, 6, generator=generator, dtype=torch.float64) for _ in range(2))
 
-    def cost(order):
+    def cost(order) -> int:
         return sum(float((centres[j] - means[c]).norm()) for c, j in enumerate(order))
 
     found = assign_centres(means, centres)
@@ -75,10 +76,10 @@ class Scene:
         self.centres = simplex_centres(3, 5)
         self.counted = torch.tensor([True, False, True])
 
-    def loss(self, tau=0.4, weight=0.2):
+    def loss(self, tau: float = 0.4, weight: float = 0.2) -> Tensor:
         return adaptive_contrast(self.queries, self.keys, self.known, self.centres, self.counted, tau, weight)
 
-    def slow(self, tau=0.4, weight=0.2):
+    def slow(self, tau: float = 0.4, weight: float = 0.2):
         """Query by query from the formula."""
         keys = [(v, self.keys[v, m]) for v in range(3) for m in range(6) if self.known[v, m]]
         losses = []

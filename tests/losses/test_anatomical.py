@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from fewscan.losses.anatomical import (
     Contrast,
@@ -22,7 +23,7 @@ CONTRAST = Contrast(queries=4, negatives=6, tau=0.5, hard_below=0.9)
 class Scene:
     """A small batch, and the dense map of embeddings that the fast path must never need."""
 
-    def __init__(self, generator: torch.Generator, n_classes=3, size=SIZE) -> None:
+    def __init__(self, generator: torch.Generator, n_classes: int = 3, size=SIZE) -> None:
         mode = "bilinear" if len(size) == 2 else "trilinear"
         low = tuple(side // 2 for side in size)
         self.size = size
@@ -39,13 +40,13 @@ class Scene:
         dense = self.head.conv_pointwise(self.head.conv_spatial(torch.cat((up, self.pyramid[1]), 1)))
         self.embeddings = dense.movedim(1, -1).flatten(0, len(size)).detach()
 
-    def loss(self, generator: torch.Generator, contrast=CONTRAST):
+    def loss(self, generator: torch.Generator, contrast: Contrast = CONTRAST) -> Tensor:
         return anatomical_contrast(
             self.head.embed, self.pyramid, self.probs, self.labels, self.valid, contrast, generator
         )
 
 
-def dense_draw(scene, generator: torch.Generator, contrast=CONTRAST):
+def dense_draw(scene: Scene, generator: torch.Generator, contrast: Contrast = CONTRAST) -> float:
     """One draw of L_anco from the dense map, every query with negatives of its own, written from the formula."""
     labels, valid = scene.labels.flatten(), scene.valid.flatten()
     probs = scene.probs.movedim(1, 0).flatten(1)
@@ -100,7 +101,7 @@ def test_infonce_is_the_formula(generator: torch.Generator) -> None:
 
 
 @pytest.mark.parametrize("size", [SIZE, (4, 6, 5)])
-def test_prototypes_are_mean_embeddings(size, generator: torch.Generator) -> None:
+def test_prototypes_are_mean_embeddings(size: tuple[int, ...], generator: torch.Generator) -> None:
     scene = Scene(generator, size=size)
     valid = select_pixels(scene.probs, scene.labels, scene.valid, 0.9).valid
     expected = torch.stack([scene.embeddings[mask].mean(0) for mask in valid])
@@ -127,7 +128,7 @@ def test_gradient_flows_through_queries_alone(generator: torch.Generator) -> Non
 
 
 @pytest.mark.parametrize("case", ["one class", "nothing valid", "nothing hard"])
-def test_nothing_to_contrast_is_zero_with_a_graph(case, generator: torch.Generator) -> None:
+def test_nothing_to_contrast_is_zero_with_a_graph(case: str, generator: torch.Generator) -> None:
     scene = Scene(generator)
     if case == "one class":
         scene.labels.zero_()

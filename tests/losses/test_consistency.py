@@ -96,7 +96,7 @@ def probs(generator: torch.Generator) -> list[Tensor]:
     return [(2 * torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)).softmax(1) for _ in range(3)]
 
 
-def pixels(maps):
+def pixels(maps: Tensor):
     return [maps[b, :, y, x].tolist() for b in range(2) for y in range(4) for x in range(5)]
 
 

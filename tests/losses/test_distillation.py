@@ -15,7 +15,7 @@ def softmax(values):
     return [e / sum(exps) for e in exps]
 
 
-def slow_kl(student, teacher, anchors, tau_s, tau_t):
+def slow_kl(student, teacher, anchors, tau_s: float, tau_t: float):
     p_t = softmax([cosine(teacher, a) / tau_t for a in anchors])
     p_s = softmax([cosine(student, a) / tau_s for a in anchors])
     return sum(t * math.log(t / s) for t, s in zip(p_t, p_s, strict=True) if t > 0)

@@ -12,7 +12,7 @@ def logits(generator: torch.Generator) -> Tensor:
     return 2 * torch.randn(2, 4, 3, 5, generator=generator, dtype=torch.float64)
 
 
-def slow(logits):
+def slow(logits: Tensor) -> Tensor:
     """Pixel by pixel from the formula."""
     values = torch.zeros(2, 3, 5, dtype=torch.float64)
     for b in range(2):

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from fewscan.losses.interpolation import gather_neighbourhoods, mean_neighbourhoods
 
@@ -13,7 +14,7 @@ CASES = [
 ]
 
 
-def pyramid_and_windows(size, levels, generator: torch.Generator):
+def pyramid_and_windows(size, levels, generator: torch.Generator) -> tuple[list[Tensor], Tensor]:
     """Low-resolution maps, and the dense windows they stand for: (b·space, t, c)."""
     pyramid = [torch.randn(2, 3, *level, generator=generator, dtype=torch.float64) for level in levels]
     mode = "bilinear" if len(size) == 2 else "trilinear"
@@ -26,14 +27,16 @@ def pyramid_and_windows(size, levels, generator: torch.Generator):
 
 
 @pytest.mark.parametrize(("size", "levels"), CASES)
-def test_windows_at_pixels_are_those_of_the_dense_map(size, levels, generator: torch.Generator) -> None:
+def test_windows_at_pixels_are_those_of_the_dense_map(
+    size: tuple[int, ...], levels, generator: torch.Generator
+) -> None:
     pyramid, windows = pyramid_and_windows(size, levels, generator)
     pixels = torch.randint(len(windows), (4, 11), generator=generator)
     assert torch.allclose(gather_neighbourhoods(pyramid, size, pixels), windows[pixels])
 
 
 @pytest.mark.parametrize(("size", "levels"), CASES)
-def test_mean_windows_are_those_of_the_dense_map(size, levels, generator: torch.Generator) -> None:
+def test_mean_windows_are_those_of_the_dense_map(size: tuple[int, ...], levels, generator: torch.Generator) -> None:
     pyramid, windows = pyramid_and_windows(size, levels, generator)
     masks = torch.rand(2, 3, *size, generator=generator, dtype=torch.float64) < torch.tensor([0.5, 0.1, 0.0]).reshape(
         1, 3, *[1] * len(size)
@@ -52,7 +55,7 @@ def test_gradient_of_gathering(generator: torch.Generator) -> None:
 
 
 @pytest.mark.parametrize("side", [256, 301])
-def test_windows_in_low_precision_lie_where_they_do_in_high_precision(side, generator: torch.Generator) -> None:
+def test_windows_in_low_precision_lie_where_they_do_in_high_precision(side: int, generator: torch.Generator) -> None:
     # bfloat16 cannot tell position 255 from 256: only the values may be rounded, not where they are.
     size, levels = (side, 16), [(16, 4), (128, 8), (side, 16)]
     pyramid = [torch.randn(1, 3, *level, generator=generator).bfloat16() for level in levels]

@@ -8,7 +8,7 @@ from fewscan.classes import IGNORED
 from fewscan.losses.segmentation import cross_entropy, soft_dice, supervised_loss
 
 
-def slow_cross_entropy(logits, labels, weights):
+def slow_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> float:
     total = weight_sum = 0.0
     b, _, h, w = logits.shape
     for i in range(b):
@@ -21,7 +21,7 @@ def slow_cross_entropy(logits, labels, weights):
     return total / max(weight_sum, 1)
 
 
-def slow_dice(logits, labels, weights, smooth=1e-5):
+def slow_dice(logits: Tensor, labels: Tensor, weights: Tensor, smooth: float = 1e-5):
     probs = torch.exp(logits) / torch.exp(logits).sum(1, keepdim=True)
     scores = []
     for k in range(logits.shape[1]):

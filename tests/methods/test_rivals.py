@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from fewscan.augment.mix import fixed_box_mask
 from fewscan.augment.random import beta
@@ -18,7 +19,7 @@ from support.steps import build, start
 SIZE = SIZES[0]
 
 
-def begin(name, stage="semi", **settings):
+def begin(name: str, stage: str = "semi", **settings: float):
     """A method without dropout at the start of a stage, and a batch: a step is decided by its generator alone."""
     method, batch = start(name, SIZE, stage, **settings)
     for module in method.modules():
@@ -27,7 +28,7 @@ def begin(name, stage="semi", **settings):
     return method, batch
 
 
-def value(term):
+def value(term) -> float:
     return float(term.detach())
 
 
@@ -53,7 +54,7 @@ def mean_square(probs, targets):
 
 
 @pytest.mark.parametrize("name", ["entropy", "mean_teacher", "ua_mt", "ict", "cct", "cps", "urpc", "mc_net"])
-def test_weight_of_the_unlabelled_rises_to_a_tenth_over_the_whole_training(name) -> None:
+def test_weight_of_the_unlabelled_rises_to_a_tenth_over_the_whole_training(name: str) -> None:
     method = build(name)
     rising = [method.weights(step_info(update))["unsup"] for update in range(10)]
     assert rising == sorted(rising)
@@ -100,7 +101,7 @@ def test_mean_teacher_compares_the_strong_view_with_the_teachers_weak_one_pixel_
     assert all(weight.grad is None for weight in method.teacher.parameters())
 
 
-def doubting(**settings):
+def doubting(**settings: float):
     """A teacher that is sure of some pixels: fresh weights doubt all of them alike."""
     method, batch = begin("ua_mt", **settings)
     with torch.no_grad():
@@ -298,7 +299,7 @@ def test_bcp_splits_the_updates_between_its_stages() -> None:
     assert lengths == {"copy_paste": round(0.25 * 6), "self_training": 6 - round(0.25 * 6)}
 
 
-def where(box, inside, outside):
+def where(box: Tensor, inside, outside) -> Tensor:
     return torch.where(box[:, None], inside, outside)
 
 
@@ -341,7 +342,7 @@ def test_bcp_pairs_batches_of_unequal_sizes() -> None:
 
 
 @pytest.mark.parametrize("name", ["mean_teacher", "ua_mt", "ict", "bcp"])
-def test_teachers_are_averaged_and_exported_when_asked_for(name) -> None:
+def test_teachers_are_averaged_and_exported_when_asked_for(name: str) -> None:
     method = build(name, momentum=0.5, predict_with="student")
     assert next(iter(method.networks())) == "student"
     before = method.teacher.classifier.weight.clone()

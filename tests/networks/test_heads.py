@@ -16,7 +16,7 @@ from fewscan.networks.heads import GlobalProjector, LocalProjector, Regions, Rep
         (3, 8, 4, [0]),
     ],
 )
-def test_patches_reach_every_border(side, patch, stride, starts) -> None:
+def test_patches_reach_every_border(side: int, patch: int, stride: int, starts: list[int]) -> None:
     maps = torch.arange(float(side)).expand(1, 1, 2, side)
     patches = cut_patches(maps, patch, stride)
     assert [int(p[0, 0, 0]) for p in patches[0]] == starts
@@ -33,7 +33,9 @@ def test_patches_are_not_mixed_between_images(generator: torch.Generator) -> Non
 
 
 @pytest.mark.parametrize("size", [(16, 32, 24), (48, 8, 16)])
-def test_places_of_volumes_are_half_of_each_side_and_a_quarter_apart(size, generator: torch.Generator) -> None:
+def test_places_of_volumes_are_half_of_each_side_and_a_quarter_apart(
+    size: tuple[int, int, int], generator: torch.Generator
+) -> None:
     maps = torch.randn(2, 3, *size, generator=generator)
     found = Regions.of(size).cut(maps)
     assert found.shape == (2, 27, 3, 4, 4, 4)
@@ -45,7 +47,7 @@ def test_places_of_volumes_are_half_of_each_side_and_a_quarter_apart(size, gener
 
 
 @pytest.mark.parametrize("size", [(30, 22, 50), (7, 9, 5)])
-def test_every_voxel_is_in_a_place(size) -> None:
+def test_every_voxel_is_in_a_place(size: tuple[int, int, int]) -> None:
     maps = torch.zeros(1, 1, *size, requires_grad=True)
     cut = Regions.of(size).cut(maps)
     assert cut.shape[1] == 27
@@ -60,7 +62,7 @@ def test_places_of_slices_are_those_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_local_embeddings_belong_to_their_patch(ndim, generator: torch.Generator) -> None:
+def test_local_embeddings_belong_to_their_patch(ndim: int, generator: torch.Generator) -> None:
     project = LocalProjector(3, ndim, pooled=2)
     patches = torch.randn(2, 4, 3, *[4] * ndim, generator=generator)
     swapped = torch.stack((patches[1], patches[0]))
@@ -77,7 +79,7 @@ def test_embeddings_of_alike_images_are_not_parallel(generator: torch.Generator)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_representation_head_at_pixels_is_the_dense_head(ndim, generator: torch.Generator) -> None:
+def test_representation_head_at_pixels_is_the_dense_head(ndim: int, generator: torch.Generator) -> None:
     head = RepresentationHead(3, 5, ndim).double()
     maps = torch.randn(1, 3, *[3] * ndim, generator=generator, dtype=torch.float64)
     window = maps.flatten(2).movedim(1, -1)

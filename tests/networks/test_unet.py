@@ -47,7 +47,7 @@ def test_published_size() -> None:
 
 
 @pytest.mark.parametrize("size", [(16, 16), (13, 7), (5, 5), (9, 6, 11)])
-def test_logits_have_the_images_size_and_the_pyramid_goes_from_coarse_to_fine(size) -> None:
+def test_logits_have_the_images_size_and_the_pyramid_goes_from_coarse_to_fine(size: tuple[int, ...]) -> None:
     network = UNet(2, 3, len(size), SMALL).eval()
     logits, pyramid = network.logits_and_pyramid(torch.randn(2, 2, *size))
     assert logits.shape == (2, 3, *size)
@@ -57,7 +57,7 @@ def test_logits_have_the_images_size_and_the_pyramid_goes_from_coarse_to_fine(si
 
 
 @pytest.mark.parametrize("size", [(16, 16), (8, 8, 8)])
-def test_lower_precision_is_near_and_logits_are_the_images(size) -> None:
+def test_lower_precision_is_near_and_logits_are_the_images(size: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     exact = UNet(1, 3, len(size), UNetSettings(channels=(4, 6, 8), dropout=(0, 0, 0)))
     near = UNet(1, 3, len(size), UNetSettings(channels=(4, 6, 8), dropout=(0, 0, 0)), torch.bfloat16)
@@ -78,7 +78,9 @@ def test_lower_precision_is_near_and_logits_are_the_images(size) -> None:
 @pytest.mark.parametrize("upsampling", ["linear", "nearest", "transposed"])
 @pytest.mark.parametrize("size", [(16, 16), (13, 7), (9, 6, 11)])
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
-def test_another_decoder_reads_the_same_encoder(upsampling, size, precision) -> None:
+def test_another_decoder_reads_the_same_encoder(
+    upsampling: str, size: tuple[int, ...], precision: torch.dtype | None
+) -> None:
     network = UNet(1, 3, len(size), SMALL, precision)
     decoder = network.make_decoder(upsampling)
     logits = decoder(network.encode(torch.randn(2, 1, *size)))
@@ -102,7 +104,7 @@ def test_decoding_what_was_encoded_is_the_forward_pass() -> None:
     assert torch.equal(twin(network.encode(images)), logits)
 
 
-def numbers(*texts):
+def numbers(*texts: str):
     """Levels written as one digit for each axis."""
     return tuple(tuple(map(int, text)) for text in texts)
 
@@ -129,7 +131,7 @@ PLANNED = [
 
 @pytest.mark.parametrize(("size", "spacing", "most", "strides", "kernels"), PLANNED)
 def test_axes_are_halved_while_they_have_eight_voxels_that_are_not_twice_as_long(
-    size, spacing, most, strides, kernels
+    size: tuple[int, int, int], spacing: tuple[float, float, float], most: int, strides, kernels
 ) -> None:
     open_settings = UNetSettings(channels=(4,) * (most + 1), dropout=(0.1,) * (most + 1))
     fitted = open_settings.fitted(size, spacing)
@@ -144,7 +146,9 @@ def test_axes_are_halved_while_they_have_eight_voxels_that_are_not_twice_as_long
 
 @pytest.mark.parametrize("side", range(4, 40))
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0)])
-def test_sides_rounded_up_to_their_divisors_have_the_same_divisors(side, spacing) -> None:
+def test_sides_rounded_up_to_their_divisors_have_the_same_divisors(
+    side: int, spacing: tuple[float, float, float]
+) -> None:
     settings, size = UNetSettings(), (side, 30, 11)
     divisors = settings.divisors(size, spacing)
     rounded = tuple(-(-side // divisor) * divisor for side, divisor in zip(size, divisors, strict=True))
@@ -184,7 +188,9 @@ def test_levels_and_axes_have_to_agree() -> None:
 
 @pytest.mark.parametrize("size", [(6, 5), (4, 5, 6)])
 @pytest.mark.parametrize(("normalisation", "groups"), [("instance", 12), ("group", 4)])
-def test_images_are_normalised_by_themselves(normalisation, groups, size, generator: torch.Generator) -> None:
+def test_images_are_normalised_by_themselves(
+    normalisation: str, groups: int, size: tuple[int, ...], generator: torch.Generator
+) -> None:
     norm = make_norm(normalisation, 12, len(size))
     with torch.no_grad():
         norm.weight.copy_(torch.randn(12, generator=generator))

@@ -26,7 +26,7 @@ def test_published_size() -> None:
 
 
 def test_convolutions_of_the_levels_are_those_of_the_literature() -> None:
-    def wide(part):
+    def wide(part: nn.Module) -> int:
         return sum(isinstance(m, nn.Conv3d) and m.kernel_size == (3, 3, 3) for m in part.modules())
 
     network = VNet(1, 2)
@@ -46,7 +46,7 @@ def test_skips_are_added() -> None:
 
 
 @pytest.mark.parametrize("normalisation", ["instance", "group"])
-def test_other_normalisations_have_no_running_statistics(normalisation) -> None:
+def test_other_normalisations_have_no_running_statistics(normalisation: str) -> None:
     network = VNet(1, 2, 3, VNetSettings(width=4, normalisation=normalisation))
     assert not list(network.buffers())
     assert network(torch.randn(1, 1, 16, 16, 32)).shape == (1, 2, 16, 16, 32)

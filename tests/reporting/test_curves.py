@@ -19,7 +19,7 @@ VALIDATION = [
 ]
 
 
-def different(a, b):
+def different(a: Path, b: Path) -> bool:
     return float(np.abs(imread(a) - imread(b)).max()) > 0.2
 
 

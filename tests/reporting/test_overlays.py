@@ -11,12 +11,12 @@ from matplotlib.image import imread
 from fewscan.reporting.overlays import choose_slices, save_overlay
 
 
-def different(a, b):
+def different(a: Path, b: Path) -> bool:
     return float(np.abs(imread(a) - imread(b)).max()) > 0.2
 
 
 @pytest.mark.parametrize("axis", [0, 2])
-def test_overlays_show_what_is_there(tmp_path: Path, axis) -> None:
+def test_overlays_show_what_is_there(tmp_path: Path, axis: int) -> None:
     image = np.random.default_rng(0).normal(size=(6, 30, 40))
     mask = np.zeros(image.shape, np.uint8)
     mask[1:5, 8:16, 10:20] = 1

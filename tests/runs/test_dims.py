@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 import fewscan
-from fewscan.config import load_config
+from fewscan.config import Config, load_config
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.errors import ConfigError
 from fewscan.io.files import read_json
@@ -24,16 +24,16 @@ SHORT = (
 )
 
 
-def choices(dims, *settings):
+def choices(dims, *settings: str) -> list[Config]:
     return load_choices(dims, lambda kind: load_config("quick", settings, "cpu", kind, method="supervised"))
 
 
-def fingerprint(spacing):
+def fingerprint(spacing: tuple[float, float, float]) -> Fingerprint:
     return Fingerprint((Geometry((30, 40, 50), spacing, (0.0, 0.0, 0.0), IDENTITY),), (), (), ("a",))
 
 
 @pytest.mark.parametrize(("dims", "kinds"), [(None, ["auto"]), (2, ["slices"]), (3, ["volumes"])])
-def test_what_was_asked_for_is_the_only_choice(dims, kinds) -> None:
+def test_what_was_asked_for_is_the_only_choice(dims: int | None, kinds: list[str]) -> None:
     assert [config.plan.kind for config in choices(dims)] == kinds
 
 
@@ -78,7 +78,7 @@ class PowerCut(fewscan.Callback):
 
 
 @pytest.mark.parametrize("voxels", [4096, 20_000])
-def test_volumes_and_windows_are_trained_resumed_and_predicted_with(tmp_path: Path, voxels) -> None:
+def test_volumes_and_windows_are_trained_resumed_and_predicted_with(tmp_path: Path, voxels: int) -> None:
     root = make_held_out(tmp_path / "set", geometry((12, 28, 30), (1.5, 1.5, 1.2)))
     said = Notes()
     short = (*SHORT, f"plan.voxels={voxels}", "plan.view=whole", "plan.coarsest=1", "checkpoint.every=2")

@@ -40,7 +40,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
-def start(dataset, run, *more):
+def start(dataset: Path, run: Path, *more: str) -> subprocess.Popen[str]:
     """Two processes on this machine."""
     changes = [part for setting in RECIPE for part in ("--set", setting)]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -71,7 +71,7 @@ def finish(process):
     return said
 
 
-def wait_for(process, run, updates) -> None:
+def wait_for(process, run: Path, updates: int) -> None:
     until = time.monotonic() + 300
     while updates_done(run / "checkpoints") < updates:
         assert process.poll() is None, process.stderr.read()
@@ -79,7 +79,7 @@ def wait_for(process, run, updates) -> None:
         time.sleep(0.005)
 
 
-def process_of_rank(torchrun, rank):
+def process_of_rank(torchrun, rank: int) -> int:
     """The number of a process among those that a torchrun has started."""
     for pid in Path(f"/proc/{torchrun.pid}/task/{torchrun.pid}/children").read_text().split():
         if f"RANK={rank}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
@@ -87,7 +87,7 @@ def process_of_rank(torchrun, rank):
     raise AssertionError(f"no process of rank {rank}")
 
 
-def is_same(run, other):
+def is_same(run: Path, other: Path) -> bool:
     def records(folder):
         lines = (folder / "metrics.jsonl").read_text().splitlines()
         return [line.split(', "images_per_second"')[0] for line in lines]
@@ -150,7 +150,7 @@ def test_what_the_first_process_refuses_ends_all_and_is_said_once(dataset: Path,
 
 
 @pytest.mark.parametrize("command", ["check", "predict", "evaluate", "benchmark", "demo", "convert"])
-def test_other_commands_are_refused_under_torchrun(monkeypatch: pytest.MonkeyPatch, command) -> None:
+def test_other_commands_are_refused_under_torchrun(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     for name, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     result = CliRunner().invoke(app, [command, "a", "b"])

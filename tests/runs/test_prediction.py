@@ -18,10 +18,12 @@ from fewscan.errors import DataError
 from fewscan.inference.model import ModelCard, save_model
 from fewscan.io.endings import scan_ending
 from fewscan.io.files import read_json, write_json
+from fewscan.io.geometry import Geometry
 from fewscan.io.scans import is_ours, read_scan, write_scan
 from fewscan.io.tables import read_table
 from fewscan.networks.unet import UNet, UNetSettings
 from fewscan.runs.lock import add_holders
+from fewscan.runs.results import Predictions
 from fewscan.terminal.console import Reporter
 from support.commands import command
 from support.models import save_untrained
@@ -48,28 +50,28 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
-def scan(path, seed=0):
+def scan(path: Path, seed: int = 0):
     path.parent.mkdir(parents=True, exist_ok=True)
     write_scan(path, np.random.default_rng(seed).normal(100, 9, (4, 20, 24)).astype(np.float32), geometry())
     return path
 
 
-def label(path):
+def label(path: Path):
     path.parent.mkdir(parents=True, exist_ok=True)
     write_scan(path, disc((4, 20, 24)), geometry())
     return path
 
 
-def names(folder):
+def names(folder: Path):
     return sorted(path.name for path in folder.iterdir())
 
 
-def predict(run, inputs, output, **options):
+def predict(run: Path, inputs: list[Path], output: Path, **options: bool | Listener) -> Predictions:
     return fewscan.predict(run, inputs, output=output, device="cpu", **options)
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
-def test_a_second_call_writes_over_the_masks_of_the_first(run: Path, tmp_path: Path, ending) -> None:
+def test_a_second_call_writes_over_the_masks_of_the_first(run: Path, tmp_path: Path, ending: str) -> None:
     scan(tmp_path / f"in/a_0000{ending}")
     (mask,) = predict(run, [tmp_path / "in"], tmp_path / "out")
     assert is_ours(mask)
@@ -79,7 +81,7 @@ def test_a_second_call_writes_over_the_masks_of_the_first(run: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
-def test_labels_and_scans_are_neither_written_over_nor_removed(run: Path, tmp_path: Path, ending) -> None:
+def test_labels_and_scans_are_neither_written_over_nor_removed(run: Path, tmp_path: Path, ending: str) -> None:
     scan(tmp_path / f"in/a_0000{ending}")
     scan(tmp_path / f"in/b_0000{ending}").write_bytes(b"not readable")
     kept = [label(tmp_path / f"labelsTr/a{ending}"), scan(tmp_path / f"labelsTr/b{ending}", 3)]
@@ -174,7 +176,7 @@ def test_a_scan_that_memory_does_not_suffice_for_leaves_out_itself_alone(
 
     real = module.load_canvas
 
-    def load(images, plan):
+    def load(images, plan) -> tuple[np.ndarray, Geometry]:
         if images[0].name.startswith("b"):
             np.empty(2**60, np.uint8)
         return real(images, plan)
@@ -223,7 +225,7 @@ def test_a_folder_of_scans_alone_needs_no_word(tmp_path: Path) -> None:
     ("name", "words"),
     [("IM1.dcm", "dcm2niix"), ("a.png", "Stack pictures"), ("a.mhd", "as one .nii.gz"), ("a.xyz", "Scans end in")],
 )
-def test_one_file_that_is_no_scan_says_what_to_do(run: Path, tmp_path: Path, name, words) -> None:
+def test_one_file_that_is_no_scan_says_what_to_do(run: Path, tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / name).touch()
     for inputs in ([tmp_path / name], [tmp_path]):
         with pytest.raises(DataError, match=words):
@@ -258,7 +260,7 @@ def test_scans_whose_anatomy_the_field_of_view_does_not_hold_are_named(run: Path
 
 @pytest.mark.parametrize("part", ["running_mean", "running_var", "weight"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_and_statistics_must_be_finite(run: Path, tmp_path: Path, part, value) -> None:
+def test_weights_and_statistics_must_be_finite(run: Path, tmp_path: Path, part: str, value: float) -> None:
     other = shutil.copytree(run, tmp_path / "run")
     weights = load_file(other / "model.safetensors")
     changed = {name: torch.full_like(v, value) if part in name else v for name, v in weights.items()}

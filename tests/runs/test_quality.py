@@ -26,7 +26,7 @@ def copy(run: Path, tmp_path: Path) -> Path:
     return shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
 
 
-def rows_of(path):
+def rows_of(path: Path):
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -107,7 +107,9 @@ def test_what_a_run_lacks_is_said_and_left_empty(copy: Path, dataset: Path, tmp_
         ({"expected": {}}, "of other classes than model.json"),
     ],
 )
-def test_a_spoilt_quality_file_is_refused_by_name(copy: Path, dataset: Path, tmp_path: Path, change, message) -> None:
+def test_a_spoilt_quality_file_is_refused_by_name(
+    copy: Path, dataset: Path, tmp_path: Path, change, message: str
+) -> None:
     write_json(copy / "quality.json", {**read_json(copy / "quality.json"), **change})
     with pytest.raises(DataError, match=rf"quality\.json: .*{message}|quality\.json: is {message}"):
         fewscan.predict(copy, [dataset / "imagesTr"], output=tmp_path / "out")

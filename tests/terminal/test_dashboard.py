@@ -4,16 +4,16 @@ from fewscan.terminal.dashboard import TrainingView, sparkline
 from support.terminals import reporter_on, shown
 
 
-def terms_record(update, loss=1.25):
+def terms_record(update: int, loss: float = 1.25):
     terms = {"global": loss}
     return {"update": update, "stage": "global", "loss": loss, "terms": terms, "images_per_second": 31.4}
 
 
-def dice_record(update, dice=0.5):
+def dice_record(update: int, dice: float = 0.5):
     return {"update": update, "stage": "local", "validation": {"teacher": {"dice": dice, "classes": {}}}}
 
 
-def train_with(view, updates=1000, every=10) -> None:
+def train_with(view: TrainingView, updates: int = 1000, every: int = 10) -> None:
     with view:
         for update in range(1, updates + 1):
             view.show_update(update, updates, "global")
@@ -21,7 +21,7 @@ def train_with(view, updates=1000, every=10) -> None:
                 view.show_record(terms_record(update))
 
 
-def drawn(view):
+def drawn(view: TrainingView):
     """The board's lines, without colours."""
     console = view.reporter.console
     with console.capture() as capture:
@@ -67,7 +67,7 @@ def test_the_board_shows_losses_and_validation_of_a_resumed_training_too() -> No
 
 
 @pytest.mark.parametrize("width", [12, 20, 40, 59])
-def test_on_a_narrow_terminal_lines_are_broken_and_nothing_is_lost(width) -> None:
+def test_on_a_narrow_terminal_lines_are_broken_and_nothing_is_lost(width: int) -> None:
     records = [terms_record(10), terms_record(20), dice_record(20)]
     view = TrainingView(reporter_on(terminal=False, width=width))
     view.remember(records)

@@ -9,6 +9,7 @@ from fewscan.classes import Classes
 from fewscan.config import load_config
 from fewscan.data.fingerprint import Fingerprint, Foreground
 from fewscan.data.index import DatasetIndex
+from fewscan.data.plans.base import Plan
 from fewscan.data.plans.choice import choose_kind
 from fewscan.data.plans.kinds import make_plan
 from fewscan.io.geometry import Geometry
@@ -35,11 +36,11 @@ SETS = [
 ]
 
 
-def index():
+def index() -> DatasetIndex:
     return DatasetIndex(Path("set"), "set", ("MRI",), Classes.consecutive(("background", "a")), ".nii.gz", ())
 
 
-def fingerprint(shape, spacing, reach):
+def fingerprint(shape, spacing, reach) -> Fingerprint:
     """Eight scans alike, all labelled."""
     where = Geometry(shape, spacing, (0.0, 0.0, 0.0), IDENTITY)
     lower, upper = (tuple((sign * np.array(reach)).tolist()) for sign in (-1, 1))
@@ -47,29 +48,33 @@ def fingerprint(shape, spacing, reach):
     return Fingerprint((where,) * 8, (Foreground(lower, upper, (1, 1)),) * 8, (np.linspace(0, 1, 100),), names)
 
 
-def by(values, form="g"):
+def by(values, form: str = "g"):
     return "×".join(format(value, form) for value in values)
 
 
-def plan_of(name, shape, spacing, reach, **options):
+def plan_of(name, shape, spacing, reach, **options) -> Plan:
     del name
     found = fingerprint(shape, spacing, reach)
     config = load_config("quick", options.get("settings", ()), "cpu", plan_kind=choose_kind(found).kind)
     return make_plan(index(), found, config.plan, config.network.divisors)
 
 
-def row(name, shape, spacing, reach):
+def row(name, shape, spacing, reach) -> str:
     plan = plan_of(name, shape, spacing, reach)
     return f"| {name} | {by(shape)} | {by(spacing)} | {plan.describe()} | {by(plan.spacing_mm, '.3g')} |"
 
 
 @pytest.mark.parametrize("data_set", SETS, ids=[name for name, *_ in SETS])
-def test_the_page_has_the_plan_that_a_data_set_gets(data_set) -> None:
+def test_the_page_has_the_plan_that_a_data_set_gets(
+    data_set: tuple[str, tuple[int, int, int], tuple[float, float, float], tuple[float, float, float]],
+) -> None:
     assert row(*data_set) in PAGE.read_text("utf-8").splitlines()
 
 
 @pytest.mark.parametrize("data_set", SETS, ids=[name for name, *_ in SETS])
-def test_patches_are_affordable_and_what_the_network_can_be_given(data_set) -> None:
+def test_patches_are_affordable_and_what_the_network_can_be_given(
+    data_set: tuple[str, tuple[int, int, int], tuple[float, float, float], tuple[float, float, float]],
+) -> None:
     plan = plan_of(*data_set)
     if plan.ndim == 2:
         return
@@ -100,7 +105,9 @@ def test_patches_are_affordable_and_what_the_network_can_be_given(data_set) -> N
         ((40, 40, 1), (1.0, 1.0, 1.0), "slices", "1 of them (sagittal)"),
     ],
 )
-def test_the_kind_follows_the_spacing_and_the_number_of_slices(shape, spacing, kind, words) -> None:
+def test_the_kind_follows_the_spacing_and_the_number_of_slices(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], kind: str, words: str
+) -> None:
     choice = choose_kind(fingerprint(shape, spacing, (5.0, 5.0, 5.0)))
     assert choice.kind == kind
     assert words in choice.reason

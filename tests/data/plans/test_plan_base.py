@@ -4,11 +4,12 @@ import pytest
 
 from fewscan.classes import Classes, Region
 from fewscan.data.plans.kinds import PlanFile
+from fewscan.data.plans.slices.plan import SlicePlan
 from support.scans import slice_plan
 from support.windows import window_plan
 
 
-def numbered(**changes):
+def numbered(**changes) -> SlicePlan:
     return slice_plan(classes=("background", "a", "b"), **changes)
 
 
@@ -49,7 +50,9 @@ def test_numbers_that_do_not_fit_the_classes_are_refused(changes) -> None:
         ((4.0, 2.0, 1.0), ()),
     ],
 )
-def test_volumes_are_turned_in_planes_in_which_voxels_are_about_as_long_as_wide(spacing, planes) -> None:
+def test_volumes_are_turned_in_planes_in_which_voxels_are_about_as_long_as_wide(
+    spacing: tuple[float, float, float], planes: tuple[tuple[int, int], ...]
+) -> None:
     assert window_plan((8, 8, 8), (8, 8, 8), spacing).turning_planes == planes
 
 

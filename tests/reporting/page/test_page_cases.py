@@ -17,13 +17,13 @@ from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Estimate, Signals
 from fewscan.evaluation.quality_table import QualityRow
 from fewscan.io.scans import read_scan, write_scan
-from fewscan.reporting.page.cases import CaseFiles, disagreement, make_cards, telling_slice
+from fewscan.reporting.page.cases import Card, CaseFiles, disagreement, make_cards, telling_slice
 from support.scans import disc, oblique
 
 NAMES = ("background", "a", "b")
 
 
-def load(base64_text):
+def load(base64_text: str) -> nibabel.Nifti1Image:
     return nibabel.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(base64_text)))
 
 
@@ -41,7 +41,7 @@ def test_where_masks_disagree() -> None:
     assert telling_slice({"prediction": wrong * 0}, 1) == 2
 
 
-def case_files(tmp_path: Path, shape=(4, 20, 24), label=1):
+def case_files(tmp_path: Path, shape: tuple[int, int, int] = (4, 20, 24), label: int = 1) -> CaseFiles:
     where = oblique(shape)
     write_scan(tmp_path / "image.nii.gz", disc(shape).astype(np.float32), where)
     write_scan(tmp_path / "mask.nii.gz", disc(shape, 4, label), where)
@@ -81,7 +81,7 @@ def test_a_card_of_regions_has_their_volumes_and_shows_nothing_of_what_is_ignore
     assert not wrong.any()
 
 
-def volume_of(card, name):
+def volume_of(card: Card, name: str) -> np.ndarray:
     content = gzip.decompress(base64.b64decode(card.volumes[name]))
     return np.asarray(nibabel.Nifti1Image.from_bytes(content).dataobj)
 
@@ -102,7 +102,7 @@ def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_worst_first_then_by_estimate_then_by_name(tmp_path: Path) -> None:
-    def case(name, dice=None, estimate=None):
+    def case(name: str, dice: float | None = None, estimate: float | None = None) -> CaseFiles:
         expected = Estimate(estimate, 0.0, 1.0) if estimate is not None else None
         quality = QualityRow(name, expected, False, "", Signals(None, None, None, None))
         scores = {"a": {"dice": dice}} if dice is not None else {}

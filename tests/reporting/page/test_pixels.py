@@ -14,11 +14,11 @@ from fewscan.reporting.page.pixels import choose_crop, nifti_base64, outline, pn
 from support.scans import oblique
 
 
-def decoded(uri):
+def decoded(uri: str) -> np.ndarray:
     return imread(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
 
 
-def load(base64_text):
+def load(base64_text: str) -> nibabel.Nifti1Image:
     return nibabel.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(base64_text)))
 
 

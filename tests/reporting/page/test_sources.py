@@ -70,7 +70,7 @@ def test_a_summary_of_another_form_is_refused(tmp_path: Path, content) -> None:
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04bad", b"", b"\x93NUMPY", b"text"])
-def test_a_picture_of_training_that_is_none_is_refused(tmp_path: Path, content) -> None:
+def test_a_picture_of_training_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "1.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"1\.npz: not a picture of training"):
         _read_moment(tmp_path / "1.npz")

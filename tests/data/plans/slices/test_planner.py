@@ -16,7 +16,7 @@ from fewscan.io.geometry import Geometry
 from support.scans import BY_16
 
 
-def fingerprint_of(shape=(10, 200, 220), spacing=(10.0, 1.5, 1.5), reach=60.0, scans=4) -> Fingerprint:
+def fingerprint_of(shape=(10, 200, 220), spacing=(10.0, 1.5, 1.5), reach: float = 60.0, scans: int = 4) -> Fingerprint:
     where = Geometry(shape, spacing, (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
     foreground = Foreground((-40.0, -reach, -reach), (40.0, reach, reach / 2), (1, 1))
     return Fingerprint(
@@ -24,7 +24,7 @@ def fingerprint_of(shape=(10, 200, 220), spacing=(10.0, 1.5, 1.5), reach=60.0, s
     )
 
 
-def index_of(channel="MRI"):
+def index_of(channel: str = "MRI") -> DatasetIndex:
     return DatasetIndex(Path("set"), "set", (channel,), Classes.consecutive(("background", "a")), ".nii.gz", ())
 
 
@@ -46,7 +46,7 @@ def test_pixels_are_never_finer_than_the_scans_and_sides_are_multiples_of_the_st
     assert plan.size == (48, 48)
 
 
-def axis_and_note(spacing, choice="auto", shape=(30, 35, 50)):
+def axis_and_note(spacing, choice="auto", shape: tuple[int, ...] = (30, 35, 50)) -> tuple[int, str]:
     plan = SlicePlan.make(
         index_of(), fingerprint_of(shape, spacing, 12.0), SliceSettings(size=64, slice_axis=choice), BY_16
     )
@@ -64,21 +64,23 @@ def axis_and_note(spacing, choice="auto", shape=(30, 35, 50)):
         ((0.5, 3.0, 3.0), 0, "axial: a tie"),
     ],
 )
-def test_slices_are_cut_where_voxels_are_clearly_longest_and_a_tie_is_called_one(spacing, axis, words) -> None:
+def test_slices_are_cut_where_voxels_are_clearly_longest_and_a_tie_is_called_one(
+    spacing: tuple[float, float, float], axis: int, words: str
+) -> None:
     found, note = axis_and_note(spacing)
     assert found == axis
     assert words in note
 
 
 @pytest.mark.parametrize(("choice", "axis"), [("axial", 0), ("coronal", 1), ("sagittal", 2)])
-def test_the_user_may_choose_the_direction_of_slices(choice, axis) -> None:
+def test_the_user_may_choose_the_direction_of_slices(choice: str, axis: int) -> None:
     found, note = axis_and_note((8.0, 1.5, 1.5), choice)
     assert found == axis
     assert choice in note
 
 
 @pytest.mark.parametrize("thin", [0, 1, 2])
-def test_flat_scans_are_one_slice_however_thick_their_header_says_they_are(thin) -> None:
+def test_flat_scans_are_one_slice_however_thick_their_header_says_they_are(thin: int) -> None:
     shape = tuple(int(side) for side in np.insert([96, 80], thin, 1))
     found, note = axis_and_note((2.0, 2.0, 1.0), shape=shape)
     assert found == thin

@@ -17,7 +17,7 @@ from support.scans import oblique, slice_plan
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, 60), st.integers(2, 60), st.floats(0.9998, 1.0002))
-def test_pixels_that_need_no_resampling_are_kept(height, width, ratio) -> None:
+def test_pixels_that_need_no_resampling_are_kept(height: int, width: int, ratio: float) -> None:
     spacing = (3.0, 1.25 * ratio, 1.25)
     plan = slice_plan((1.25, 1.25), (64, 64))
     mask = np.random.default_rng(0).integers(0, 2, (2, height, width)).astype(np.uint8)
@@ -29,7 +29,7 @@ def test_pixels_that_need_no_resampling_are_kept(height, width, ratio) -> None:
 
 @pytest.mark.parametrize("slice_axis", [0, 1, 2])
 @pytest.mark.parametrize("spacing", [(1.6, 1.6), None])
-def test_there_and_back_again(tmp_path: Path, slice_axis, spacing) -> None:
+def test_there_and_back_again(tmp_path: Path, slice_axis: int, spacing: tuple[float, float] | None) -> None:
     where = oblique((20, 40, 36))
     z, y, x = np.ogrid[:20, :40, :36]
     ball = ((z - 10) / 6) ** 2 + ((y - 19) / 12) ** 2 + ((x - 17) / 9) ** 2 < 1

@@ -8,6 +8,7 @@ import torch
 
 from fewscan.classes import IGNORED
 from fewscan.data.cache import write_cache
+from fewscan.data.patches import Patches
 from fewscan.data.plans.slices.store import SliceStore
 from fewscan.data.store import StoredCase
 
@@ -28,12 +29,12 @@ def written(tmp_path: Path) -> Written:
     return tmp_path, images, labels
 
 
-def places(patches):
+def places(patches: Patches):
     return list(zip(patches.case.tolist(), patches.start[:, 0].tolist(), strict=True))
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_slices_are_those_that_were_written_in_the_order_that_was_asked_for(written: Written, resident) -> None:
+def test_slices_are_those_that_were_written_in_the_order_that_was_asked_for(written: Written, resident: bool) -> None:
     folder, images, labels = written
     store = SliceStore(folder, CPU, resident)
     patches = store.patches[np.array([9, 0, 4, 2, 9])]
@@ -47,7 +48,7 @@ def test_slices_are_those_that_were_written_in_the_order_that_was_asked_for(writ
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_a_hidden_label_is_not_given_and_a_slice_without_any_is_unlabelled(written: Written, resident) -> None:
+def test_a_hidden_label_is_not_given_and_a_slice_without_any_is_unlabelled(written: Written, resident: bool) -> None:
     store = SliceStore(written[0], CPU, resident)
     assert places(store.labelled[:]) == [(0, 0), (0, 1), (0, 2), (2, 0)]
     assert places(store.unlabelled[:]) == [(1, 0), (1, 1), (1, 2), (1, 3), (1, 4), (2, 1)]

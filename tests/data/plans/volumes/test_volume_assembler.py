@@ -6,6 +6,7 @@ import pytest
 from fewscan.data.assembler import largest
 from fewscan.data.patches import cut
 from fewscan.data.plans.volumes.assembler import VolumeAssembler
+from fewscan.data.plans.volumes.plan import VolumePlan
 from fewscan.data.plans.volumes.windows import axis_shares, axis_starts
 from fewscan.io.geometry import Geometry
 from support.scans import IDENTITY, volume_plan
@@ -13,11 +14,11 @@ from support.scans import IDENTITY, volume_plan
 CLASSES = ("background", "a", "b")
 
 
-def geometry(shape, spacing=(1.0, 1.0, 1.0)):
+def geometry(shape, spacing=(1.0, 1.0, 1.0)) -> Geometry:
     return Geometry(shape, spacing, (0.0, 0.0, 0.0), IDENTITY)
 
 
-def smooth(shape, seed=0):
+def smooth(shape, seed: int = 0):
     """Smooth class probabilities (3, *shape)."""
     phases = np.random.default_rng(seed).uniform(0, 6, (3, 3))
     z, y, x = np.ogrid[tuple(slice(0, side) for side in shape)]
@@ -25,7 +26,7 @@ def smooth(shape, seed=0):
     return (np.exp(logits) / np.exp(logits).sum(axis=0)).astype(np.float32)
 
 
-def assembled(plan, where, probs, decode=largest, order=None):
+def assembled(plan: VolumePlan, where, probs, decode=largest, order=None):
     """What becomes of known probabilities on the canvas."""
     assembler = plan.assembler(where, decode, keep_probabilities=True)
     starts = plan.starts(plan.canvas_shape(where))
@@ -35,7 +36,7 @@ def assembled(plan, where, probs, decode=largest, order=None):
 
 
 def keep(found):
-    def decode(probs):
+    def decode(probs) -> np.ndarray:
         found.append(probs.copy())
         return largest(probs)
 
@@ -51,7 +52,7 @@ def test_a_scan_of_one_patch_is_what_one_pass_says_of_it() -> None:
 
 
 @pytest.mark.parametrize("shape", [(16, 24, 16), (17, 24, 40), (61, 75, 33), (80, 25, 90)])
-def test_windows_of_known_probabilities_give_them_back(shape) -> None:
+def test_windows_of_known_probabilities_give_them_back(shape: tuple[int, int, int]) -> None:
     plan, where = volume_plan(size=(16, 24, 16), view=(90, 90, 90), classes=CLASSES), geometry(shape)
     probs, found = smooth(shape), []
     assembled(plan, where, probs, keep(found))
@@ -74,7 +75,7 @@ def test_windows_that_disagree_are_weighted_by_a_bell() -> None:
 
 
 @pytest.mark.parametrize(("canvas", "side"), [(48, 48), (49, 48), (100, 48), (375, 64), (7, 1), (9, 2), (31, 5)])
-def test_windows_overlap_by_half_or_more_evenly_and_share_every_voxel(canvas, side) -> None:
+def test_windows_overlap_by_half_or_more_evenly_and_share_every_voxel(canvas: int, side: int) -> None:
     starts = axis_starts(canvas, side)
     assert starts[0] == 0
     assert starts[-1] == canvas - side
@@ -125,12 +126,17 @@ def test_a_mask_without_all_windows_is_refused() -> None:
         assembler.finish()
 
 
-def cut_off(probs, field=(16, 16, 16), shape=(32, 32, 32), spacing=(1.0, 1.0, 1.0)):
+def cut_off(
+    probs,
+    field: tuple[int, int, int] = (16, 16, 16),
+    shape: tuple[int, ...] = (32, 32, 32),
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+):
     plan = volume_plan(spacing, size=(16, 16, 16), view=field)
     return assembled(plan, geometry(shape, spacing), np.stack([1 - probs, probs])).is_cut_off
 
 
-def ball(centre, radius, side=16):
+def ball(centre: tuple[int, int, int] | list[int], radius: int, side: int = 16):
     axes = np.ogrid[tuple(slice(0, side) for _ in range(3))]
     distance = sum((axis - middle) ** 2 for axis, middle in zip(axes, centre, strict=True))
     return (distance < radius**2).astype(np.float32)

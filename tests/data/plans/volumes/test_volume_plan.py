@@ -20,7 +20,9 @@ CLASSES = ("background", "shell", "core")
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.floats(0.3, 4))
-def test_a_canvas_that_is_large_enough_shows_all_of_a_scan_in_whole_voxels(more, source, scale) -> None:
+def test_a_canvas_that_is_large_enough_shows_all_of_a_scan_in_whole_voxels(
+    more: int, source: int, scale: float
+) -> None:
     filled = voxels_filled(source, scale)
     along = voxel_map(filled + more - 1, source, scale)
     assert along.to_source().any(axis=1).all()
@@ -29,7 +31,7 @@ def test_a_canvas_that_is_large_enough_shows_all_of_a_scan_in_whole_voxels(more,
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 60), st.floats(0.3, 4))
-def test_a_larger_canvas_shows_the_same_voxels_and_more(canvas, more, source, scale) -> None:
+def test_a_larger_canvas_shows_the_same_voxels_and_more(canvas: int, more: int, source: int, scale: float) -> None:
     small, large = voxel_map(canvas, source, scale).to_canvas(), voxel_map(canvas + more, source, scale).to_canvas()
     filled = voxels_filled(source, scale)
     shift = next(
@@ -58,7 +60,7 @@ def test_flipped_scans_give_flipped_masks(shape, spacing, flips) -> None:
 
 
 @pytest.mark.parametrize("classes", [1, 2])
-def test_labels_of_the_scans_own_voxels_come_back_as_they_were(classes) -> None:
+def test_labels_of_the_scans_own_voxels_come_back_as_they_were(classes: int) -> None:
     drawn = draw((13, 17, 22), (1.0, 1.0, 1.0))
     mask = np.minimum(drawn.mask, classes)
     plan = volume_plan(size=(16, 24, 24), view=(40, 40, 40), classes=CLASSES)
@@ -92,7 +94,7 @@ def test_turned_scans_are_taken_as_they_lie_in_their_file() -> None:
 
 @pytest.mark.parametrize("thin", [0, 1, 2])
 @pytest.mark.parametrize("thickness", [0.5, 1.0, 3.0, 10.0])
-def test_a_scan_of_one_slice_is_not_lost_between_voxels(thin, thickness) -> None:
+def test_a_scan_of_one_slice_is_not_lost_between_voxels(thin: int, thickness: float) -> None:
     shape, spacing = np.insert([33, 28], thin, 1), np.insert([1.0, 1.0], thin, thickness)
     drawn = draw(tuple(shape.tolist()), tuple(spacing.tolist()))
     plan = volume_plan((1.0, 1.0, 1.0), (8, 40, 40), classes=CLASSES)

@@ -38,7 +38,7 @@ def box(start):
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_patches_are_cut_anywhere_out_of_what_was_written(written: Written, resident) -> None:
+def test_patches_are_cut_anywhere_out_of_what_was_written(written: Written, resident: bool) -> None:
     folder, images, labels = written
     store = VolumeStore(folder, PATCH, CPU, 0.5, resident)
     assert store.resident == resident
@@ -84,11 +84,13 @@ def test_a_case_whose_label_says_nothing_is_not_drawn_as_labelled(tmp_path: Path
     assert set(VolumeStore(tmp_path, PATCH, CPU, 0.5).sampler(labelled=True, seed=0).draw(12).case.tolist()) == {0, 2}
 
 
-def sampler(known, foreground, shape=(40, 40, 40), seed=0):
+def sampler(
+    known: KnownVoxels, foreground: float, shape: tuple[int, int, int] = (40, 40, 40), seed: int = 0
+) -> VolumeSampler:
     return VolumeSampler(np.array([0]), np.array([shape]), (8, 8, 8), seed, foreground, lambda _: known)
 
 
-def shows(patches, mask):
+def shows(patches, mask) -> np.ndarray:
     return np.array([mask[tuple(slice(s, s + 8) for s in start)].any() for start in patches.start])
 
 
