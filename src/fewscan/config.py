@@ -90,6 +90,11 @@ class ExportSettings(Settings):
         description="Whether the statistics of batch normalisation are estimated anew on unaugmented training "
         "slices before a network is saved; no: those that training left.",
     )
+    postprocess: bool = Field(
+        True,
+        description="Whether post-processing is chosen on the held-out cases, and kept in the model where the mean "
+        "Dice rises and that of no class falls.",
+    )
 
 
 class Config(Settings):

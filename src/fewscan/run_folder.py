@@ -206,6 +206,11 @@ class RunFolder(Folder):
         return self.path / "quality.json"
 
     @property
+    def postprocessing(self) -> Path:
+        """What was chosen of post-processing on held-out cases, and what it gained there."""
+        return self.path / "postprocessing.json"
+
+    @property
     def validation(self) -> ScoresFolder:
         """The validation cases, scored with the last weights."""
         return ScoresFolder(self.path / "validation")

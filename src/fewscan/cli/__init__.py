@@ -200,6 +200,13 @@ def predict(
         bool,
         typer.Option("--quality/--no-quality", help="Whether to write quality.csv: estimated Dice, cases to look at."),
     ] = True,
+    postprocess: Annotated[
+        bool,
+        typer.Option(
+            "--postprocess/--no-postprocess",
+            help="Whether to do to the masks what was chosen for the run on its held-out cases.",
+        ),
+    ] = True,
     others: Annotated[
         list[Path] | None,
         typer.Option(
@@ -229,6 +236,7 @@ def predict(
         reporter=Reporter(quiet),
         quality=quality,
         others=others or (),
+        postprocess=postprocess,
     )
     if as_json:
         print_json({"folder": str(written.folder), "masks": [str(path) for path in written]})

@@ -28,6 +28,7 @@ def predict(
     reporter: Reporter | None = None,
     quality: bool = True,
     others: Sequence[AnyPath] = (),
+    postprocess: bool = True,
 ) -> Predictions:
     """Segment scans; those that are faulty are left out and listed in `failed.json`, the others are finished.
 
@@ -46,6 +47,7 @@ def predict(
         reporter: where progress and decisions are shown; None: nowhere.
         others: folders of further runs of the same plan, whose probabilities are averaged with those of `run`, a run of
             folds counting as many networks as it has; then no Dice is estimated.
+        postprocess: whether to do to the masks what was chosen for the run on its held-out cases.
         quality: whether to write `quality.csv`, estimated Dice and cases to look at; see docs/quality.md.
 
     Returns:
@@ -72,6 +74,10 @@ def predict(
     networks, card = load_ensemble([source.path, *further], where)
     if len(networks) > 1:
         reporter.say(f"the probabilities of {len(networks)} networks are averaged")
+    if not postprocess:
+        card = card.model_copy(update={"postprocessing": ()})
+    for step in card.postprocessing:
+        reporter.say(f"post-processing: {step.describe(card.plan.class_names)}")
     paths = [Path(path) for path in inputs]
     cases = collect_cases(paths, len(card.plan.channel_names))
     check_output(cases, folder, save_probabilities)

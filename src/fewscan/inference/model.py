@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from fewscan.data.plans.kinds import AnyPlan
 from fewscan.errors import DataError
+from fewscan.inference.postprocess import Step
 from fewscan.io.files import atomic_path, read_json, write_json
 from fewscan.networks.layout import weights_channels_last
 from fewscan.networks.segmenter import AnyNetworkSettings, SegmentationNetwork, build_network
@@ -22,8 +23,8 @@ from fewscan.registry import NETWORKS, PLANS, TASKS
 from fewscan.settings import StrictModel
 from fewscan.tasks.base import task_of
 
-# 2: several kinds of networks, of 2 or 3 dimensions.
-FORMAT = 2
+# 2: several kinds of networks, of 2 or 3 dimensions. 3: post-processing.
+FORMAT = 3
 WEIGHTS = "model.safetensors"
 SECOND_WEIGHTS = "second.safetensors"
 CARD = "model.json"
@@ -46,6 +47,7 @@ class ModelCard(StrictModel):
         network: settings of the network; their kind names its class.
         plan: how scans become input.
         flips: whether training flipped images, so that test-time augmentation may.
+        postprocessing: what is done to a mask before it is written, in this order.
     """
 
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
@@ -55,6 +57,13 @@ class ModelCard(StrictModel):
     network: AnyNetworkSettings
     plan: AnyPlan
     flips: bool
+    postprocessing: tuple[Step, ...] = ()
+
+    @model_validator(mode="after")
+    def _steps_are_of_classes(self) -> Self:
+        if any(step.of >= len(self.plan.class_names) for step in self.postprocessing):
+            raise ValueError("postprocessing is of a class that the plan does not have")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -209,14 +218,16 @@ def read_card(folder: Path) -> ModelCard:
     Raises:
         DataError: The file is missing or not of a model of fewscan, or a run's folds are of different models.
     """
-    cards = [_read_own_card(part) for part in _parts(folder)]
+    parts = _parts(folder)
+    cards = [_read_own_card(part) for part in parts]
     other = next((number for number, card in enumerate(cards) if card != cards[0]), None)
     if other is not None:
         raise DataError.of(
-            folder / FOLDS / str(other),
-            "is of another plan or network than fold 0",
-            "Take all folds from the same run",
+            parts[other], "is of another plan or network than fold 0", "Take all folds from the same run"
         )
+    # What was chosen for the folds together stands in the run's own card, once there is one.
+    if len(parts) > 1 and (folder / CARD).is_file():
+        return _read_own_card(folder)
     return cards[0]
 
 

@@ -17,6 +17,7 @@ from fewscan.data.cases import Case
 from fewscan.data.plans.base import Plan
 from fewscan.errors import DataError, WriteError
 from fewscan.inference.batches import Piece, Refusal, ScanBlock, ScanInWork, read_ahead, scan_blocks
+from fewscan.inference.postprocess import Step, postprocess
 from fewscan.inference.predictor import Predictor
 from fewscan.io.endings import scan_ending
 from fewscan.io.files import atomic_path, make_folder
@@ -50,6 +51,7 @@ def predict_cases(
     on_refusal: Refusal | None = None,
     observer: Observer | None = None,
     on_cut_off: Callable[[Case], None] | None = None,
+    postprocessing: Sequence[Step] = (),
 ) -> Iterator[tuple[Case, Path]]:
     """Predict scans and write a mask for each; yields what was written, in the order of the cases.
 
@@ -71,6 +73,7 @@ def predict_cases(
             no mask; None: the error is raised.
         observer: watches; it has seen all of a case when the case is yielded.
         on_cut_off: called for a case that was predicted once more, for the reason of `CUT_OFF`.
+        postprocessing: what is done to every mask before anybody sees it; probabilities stay as they are.
 
     Raises:
         DataError: a file cannot be read, or written.
@@ -79,6 +82,7 @@ def predict_cases(
     waiting: deque[tuple[Piece, Future[Path | ScanInWork | None]]] = deque()
 
     def write(scan: ScanInWork, found: Assembled) -> Path:
+        found = found._replace(mask=postprocess(found.mask, postprocessing, scan.geometry.spacing_mm))
         if observer is not None:
             observer.on_mask(scan.case, found.mask, scan.geometry)
         return _write(scan, found, destination, ending)

@@ -17,10 +17,10 @@ from fewscan.data.folds import describe_folds, labelled_patients, name_held_out
 from fewscan.data.split import Split
 from fewscan.errors import ConfigError
 from fewscan.evaluation.summary import case_dice, merge_summaries, spread, summary_table, write_csv
-from fewscan.inference.model import read_card, write_card
+from fewscan.inference.model import write_card
 from fewscan.io.files import atomic_path, make_folder, read_json, write_json
 from fewscan.run_folder import RunFolder
-from fewscan.runs.job import Job, cached, finish_job, train_job
+from fewscan.runs.job import Job, cached, finish_job, train_job, with_postprocessing
 from fewscan.runs.launch import Launch
 from fewscan.runs.quality import calibrate_on_folds, validate_and_calibrate
 from fewscan.runs.state import write_facts
@@ -78,11 +78,14 @@ def run_folds(job: Job, folds: Sequence[Split], launch: Launch) -> None:
     _combine(job, folds)
     if job.split.val:
         validate_and_calibrate(job.run, job.split, job.survey, launch.device, job.reporter)
+        scored, cases = job.run.validation, job.split.val
     else:
         calibrate_on_folds(job.run, job.split, job.survey, launch.device, job.reporter)
+        scored, cases = job.run.cross_validation, job.split.labelled
+    card = with_postprocessing(job, scored, cases)
     finish_job(job, launch.device, started, resumed_after)
     # Last of all: it says that the run is finished.
-    write_card(job.run.path, read_card(job.run.path))
+    write_card(job.run.path, card)
 
 
 def _job_of_fold(job: Job, number: int, fold: Split) -> Job:

@@ -32,15 +32,16 @@ from fewscan.engine.phases import LoopSettings, Phase
 from fewscan.engine.statistics import clean_statistics
 from fewscan.engine.validation import Measure, Validation, canvas_validation
 from fewscan.errors import DataError
-from fewscan.inference.model import ModelCard, save_model
+from fewscan.inference.model import ModelCard, read_card, save_model, write_card
 from fewscan.io.files import write_json
 from fewscan.methods.base import Method, ModelSpec
 from fewscan.networks.layout import weights_channels_last
 from fewscan.registry import METHODS
-from fewscan.run_folder import RunFolder
+from fewscan.run_folder import RunFolder, ScoresFolder
 from fewscan.runs.callbacks import first_callbacks, worker_callbacks
 from fewscan.runs.launch import Launch, WorkerStart
 from fewscan.runs.page import DataOfRun, write_report
+from fewscan.runs.postprocessing import choose_postprocessing
 from fewscan.runs.provenance import write_provenance
 from fewscan.runs.quality import validate_and_calibrate
 from fewscan.tasks.base import task_of
@@ -79,7 +80,24 @@ def run_job(job: Job, launch: Launch) -> None:
     started, run = time.time(), job.run
     resumed_after = train_job(job, launch)
     validate_and_calibrate(run, job.split, job.survey, launch.device, job.reporter)
+    if job.split.val:
+        write_card(run.path, with_postprocessing(job, run.validation, job.split.val))
     finish_job(job, launch.device, started, resumed_after)
+
+
+def with_postprocessing(job: Job, scored: ScoresFolder, cases: Sequence[Case]) -> ModelCard:
+    """The card of a trained model with the post-processing that helps on its held-out cases, if that is wanted.
+
+    Args:
+        job: What was trained.
+        scored: Folder of the masks of its held-out cases.
+        cases: The held-out cases.
+    """
+    card = read_card(job.run.path)
+    if not job.config.export.postprocess:
+        return card
+    steps = choose_postprocessing(job.run, scored, cases, job.split.labelled, job.survey, job.reporter)
+    return card.model_copy(update={"postprocessing": steps})
 
 
 def train_job(job: Job, launch: Launch, fold: int | None = None, is_last: bool = True) -> int | None:

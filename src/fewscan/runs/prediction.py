@@ -110,6 +110,7 @@ def predict_into(
             on_refusal=leave_out,
             observer=observer,
             on_cut_off=lambda case: cut_off.append(case.name),
+            postprocessing=card.postprocessing,
         ):
             masks[case.name] = path
             if assessor is not None:

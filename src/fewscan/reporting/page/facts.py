@@ -12,7 +12,7 @@ from fewscan.data.plans.base import Plan
 from fewscan.evaluation.metrics import VOLUMES, is_share, metric_title
 from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
 from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules, Summary, case_scores, mean_of_defined, under_rules
-from fewscan.reporting.page.sources import RunContents
+from fewscan.reporting.page.sources import Chosen, RunContents
 
 Pair = tuple[str, str]
 
@@ -82,7 +82,18 @@ def dataset_facts(run: RunContents, fingerprint: Fingerprint | None) -> list[Pai
         *plan.facts(),
         ("Intensities", ", ".join(how.scheme for how in plan.normalisation)),
     ]
+    if run.postprocessing is not None:
+        facts.append(("Post-processing", _postprocessing(run.postprocessing)))
     return facts
+
+
+def _postprocessing(chosen: Chosen) -> str:
+    on = f"{chosen.cases} held-out cases"
+    if not chosen.steps:
+        return f"none: no step helps on the {on}"
+    steps = "; ".join(row.step for row in chosen.steps)
+    gain = f"Dice {chosen.dice:.3f} → {chosen.steps[-1].dice:.3f}"
+    return f"{steps}: {gain} on the {on} that it was chosen on; the scores above are without it"
 
 
 def _measured(plan: Plan, fingerprint: Fingerprint) -> list[Pair]:

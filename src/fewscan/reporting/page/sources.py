@@ -64,6 +64,21 @@ class Embedding(BaseModel):
         return self
 
 
+class ChosenStep(BaseModel):
+    """A step of post-processing, in words, and the mean Dice of the held-out cases after it."""
+
+    step: str
+    dice: float
+
+
+class Chosen(BaseModel):
+    """postprocessing.json, see `runs.postprocessing`: number of held-out cases, their Dice before, the steps."""
+
+    cases: int
+    dice: float
+    steps: tuple[ChosenStep, ...]
+
+
 class ScoresRead(BaseModel):
     """Parts that the page takes from validation/summary.json, see `evaluation.summary.summarise`."""
 
@@ -115,6 +130,7 @@ class RunContents:
         alarms: Records of training, of that of every fold, that something was wrong.
         summary: Scores of the held-out cases under strict rules; None where there are none.
         quality: Quality of the masks of held-out cases, by case.
+        postprocessing: Post-processing that was chosen, and what it gains; None: nothing was tried.
         held_out: Folds in which labelled patients were held out in turn, their names; empty: there are none.
     """
 
@@ -131,6 +147,7 @@ class RunContents:
     quality: dict[str, QualityRow]
     suggestions: tuple[Suggestion, ...]
     held_out: tuple[tuple[str, ...], ...] = ()
+    postprocessing: Chosen | None = None
 
     @property
     def method(self) -> str:
@@ -190,6 +207,7 @@ def read_run(folder: RunFolder) -> RunContents:
         quality=read_quality_table(scores.quality),
         suggestions=_read_if_there(tuple[Suggestion, ...], folder.suggestions) or (),
         held_out=held_out,
+        postprocessing=_read_if_there(Chosen, folder.postprocessing),
     )
 
 
