@@ -57,7 +57,7 @@ def test_a_model_is_read_as_it_was_written(tmp_path: Path) -> None:
     network = UNet(1, 2, 2, SMALL).eval()
     save_model(tmp_path, network, card_of())
     told = read_json(tmp_path / "model.json")
-    assert (told["format"], told["ndim"]) == (2, 2)
+    assert (told["format"], told["ndim"]) == (3, 2)
     assert {"kind": "unet", "channels": [4, 8], "dropout": [0.0, 0.0]}.items() <= told["network"].items()
     (restored,), card = load_model(tmp_path, CPU)
     assert card == card_of()
@@ -80,7 +80,7 @@ def test_the_format_before_is_of_2d_unets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 3}, "less than or equal to 2"),
+        ({"format": 4}, "less than or equal to 3"),
         ({"ndim": 4}, "ndim"),
         ({"network": {"kind": 7}}, "kind must be the name of a network"),
         ({"network": {"kind": "unet", "chanels": [4, 8]}}, r"network\.chanels"),

@@ -10,7 +10,6 @@ import pytest
 
 import fewscan
 from fewscan.data.cases import Case
-from fewscan.data.index import read_dataset
 from fewscan.data.survey import Survey
 from fewscan.errors import DataError
 from fewscan.inference.model import read_card
@@ -105,10 +104,9 @@ def test_a_card_with_a_step_for_a_class_that_is_not_there_is_refused(copy: RunFo
         read_card(copy.path)
 
 
-def test_training_tries_it_on_its_validation_cases_unless_told_not_to(run: Path, dataset: Path) -> None:
+def test_training_tries_it_on_its_validation_cases(run: Path) -> None:
     told = read_json(RunFolder(run).postprocessing)
     assert told["cases"] == 10
     summary = read_json(RunFolder(run).validation.summary)
     assert told["dice"] == pytest.approx(summary["mean"]["dice"], abs=1e-6)
     assert len(read_card(run).postprocessing) == len(told["steps"])
-    assert read_dataset(dataset).cases

@@ -283,7 +283,7 @@ def test_what_may_not_be_read_is_refused_by_name(run: Path, tmp_path: Path, monk
     monkeypatch.setattr(Path, "stat", stat)
     with pytest.raises(DataError, match=r"a\.nii\.gz: cannot be read: Permission denied\. Check the path"):
         predict(run, [tmp_path / "closed" / "a.nii.gz"], tmp_path / "out")
-    with pytest.raises(DataError, match=r"model\.json: cannot be read: Permission denied"):
+    with pytest.raises(DataError, match=r"closed.folds\.json: cannot be read: Permission denied"):
         predict(tmp_path / "closed", [tmp_path], tmp_path / "out")
 
 

@@ -180,7 +180,7 @@ def load_second(folder: Path, card: ModelCard, device: torch.device) -> tuple[Se
 def _parts(folder: Path) -> list[Path]:
     """The folders that hold a network each: the run's own, or those of its folds."""
     held_out = folder / FOLDS_HELD_OUT
-    if not held_out.is_file():
+    if not _is_file(held_out):
         return [folder]
     told = read_json(held_out)
     if not isinstance(told, list) or not told:
@@ -257,12 +257,15 @@ def _check_parts_are_known(path: Path, told: Any) -> None:
 
 
 def _require_file(path: Path) -> None:
+    if not _is_file(path):
+        raise DataError.of(path, "not there", "Give the folder of a finished `fewscan train` run")
+
+
+def _is_file(path: Path) -> bool:
     try:
-        is_there = path.is_file()
+        return path.is_file()
     except OSError as error:
         raise DataError.of(path, f"cannot be read: {error.strerror}", "Check its permissions") from None
-    if not is_there:
-        raise DataError.of(path, "not there", "Give the folder of a finished `fewscan train` run")
 
 
 def _write_weights(path: Path, network: SegmentationNetwork) -> None:
