@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from fewscan.networks.heads import GlobalProjector, LocalProjector, Regions, RepresentationHead, cut_patches
+from fewscan.networks.heads import (
+    ClassAttention,
+    GlobalProjector,
+    LocalProjector,
+    Regions,
+    RepresentationHead,
+    cut_patches,
+)
 
 
 @pytest.mark.parametrize(
@@ -86,3 +93,27 @@ def test_representation_head_at_pixels_is_the_dense_head(ndim: int, generator: t
     centre = head.conv_pointwise(head.conv_spatial(maps))[(0, slice(None), *[1] * ndim)]
     assert torch.allclose(head.embed(window)[0], centre)
     assert torch.allclose(head.embed(torch.stack((window, 3 * window)).mean(0)), head.embed(2 * window))
+
+
+def test_attentions_of_classes_know_nothing_of_each_other(generator: torch.Generator) -> None:
+    attend = ClassAttention(n_classes=3, embedding=4)
+    features = torch.randn(3, 6, 4, generator=generator)
+    found = attend(features)
+    assert found.shape == (3, 6)
+    assert ((found > 0) & (found < 1)).all()
+    other = features.clone()
+    other[1] += torch.randn(6, 4, generator=generator)
+    changed = (attend(other) != found).any(dim=1)
+    assert changed.tolist() == [False, True, False]
+
+
+def test_an_attention_is_the_two_layers_of_its_class(generator: torch.Generator) -> None:
+    attend = ClassAttention(n_classes=3, embedding=4)
+    features = torch.randn(3, 6, 4, generator=generator)
+    first, norm, _, last = attend.score
+    for c in range(3):
+        hidden = features[c] @ first.weight[4 * c : 4 * c + 4, :, 0].T + first.bias[4 * c : 4 * c + 4]
+        hidden = (hidden - hidden.mean(0)) / (hidden.var(0, correction=0) + norm.eps).sqrt()
+        hidden = torch.where(hidden > 0, hidden, 0.2 * hidden)
+        expected = (hidden @ last.weight[c, :, 0] + last.bias[c]).sigmoid()
+        assert torch.allclose(attend(features)[c], expected, atol=1e-5)

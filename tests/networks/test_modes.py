@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from fewscan.distributed.batchnorm import synchronise
 from fewscan.networks.ema import make_teacher, update_teacher
-from fewscan.networks.modes import evaluating, labelling, set_teacher_mode, stochastic
+from fewscan.networks.modes import evaluating, labelling, set_teacher_mode, stochastic, untracked
 
 
 def net() -> nn.Sequential:
@@ -54,6 +55,22 @@ def test_monte_carlo_passes_differ_and_leave_no_trace() -> None:
         assert not torch.equal(network(images), network(images))
     assert [m.training for m in network.modules()] == modes
     assert all(torch.equal(v, state[k]) for k, v in network.state_dict().items())
+
+
+@pytest.mark.parametrize("of_several_ranks", [False, True])
+def test_untracked_passes_normalise_by_their_batch_and_leave_no_trace(of_several_ranks) -> None:
+    network = net().train()
+    if of_several_ranks:
+        synchronise(network)
+    network[2].p = 0.0
+    before, images = {k: v.clone() for k, v in network.state_dict().items()}, torch.randn(4, 1, 8, 8) + 3
+    with untracked(network):
+        inside = network(images)
+    assert torch.allclose(inside.mean((0, 2, 3)), torch.zeros(2), atol=1e-4)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+    assert network.state_dict().keys() == before.keys()
+    assert torch.equal(network(images), inside)
+    assert not torch.equal(network[1].running_mean, before["1.running_mean"])
 
 
 def test_modes_are_given_back_one_by_one_after_an_error_too() -> None:

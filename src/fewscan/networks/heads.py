@@ -45,6 +45,43 @@ def predictor(embedding: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(embedding, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, embedding))
 
 
+def pixel_mlp(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Features of pixels (n, c) → embeddings (n, e), a two-layer MLP: SS-Net's projection and prediction heads.
+
+    Normalised by the batch's own statistics: what is drawn has other shares of classes than images have.
+    """
+    return nn.Sequential(
+        nn.Linear(in_channels, out_channels),
+        nn.BatchNorm1d(out_channels, track_running_stats=False),
+        nn.ReLU(inplace=True),
+        nn.Linear(out_channels, out_channels),
+    )
+
+
+class ClassAttention(nn.Module):
+    """An attention for every class, each of them a two-layer MLP: how well features stand for it (SS-Net, section 2.2).
+
+    Args:
+        n_classes: Number k of classes.
+        embedding: Length e of the features.
+    """
+
+    def __init__(self, n_classes: int, embedding: int) -> None:
+        super().__init__()
+        channels = n_classes * embedding
+        # In groups, a convolution is a layer of its own for every class, and batch normalisation sees that class alone.
+        self.score = nn.Sequential(
+            nn.Conv1d(channels, channels, kernel_size=1, groups=n_classes),
+            nn.BatchNorm1d(channels, track_running_stats=False),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv1d(channels, n_classes, kernel_size=1, groups=n_classes),
+        )
+
+    def forward(self, features: Float[Tensor, "k n e"]) -> Float[Tensor, "k n"]:
+        """Features of n ≥ 2 pixels of each class → attention, 0 to 1."""
+        return self.score(rearrange(features, "k n e -> 1 (k e) n"))[0].sigmoid()
+
+
 def cut_patches(maps: Float[Tensor, "b c *space"], patch: int, stride: int) -> Tensor:
     """Cut overlapping patches that reach every border.
 

@@ -48,6 +48,23 @@ def stochastic(network: nn.Module) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def untracked(network: nn.Module) -> Iterator[None]:
+    """Inside, passes leave no trace in the running statistics of batch normalisations, which keep the batch's own.
+
+    For images that prediction never sees, such as adversarially perturbed ones. The network is in training.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    kept = [(norm, name, value) for norm in norms for name, value in norm.named_buffers()]
+    try:
+        for norm, name, _ in kept:
+            setattr(norm, name, None)
+        yield
+    finally:
+        for norm, name, value in kept:
+            setattr(norm, name, value)
+
+
 def set_teacher_mode(teacher: nn.Module, statistics: Statistics) -> None:
     """No dropout, ever; BatchNorm by choice.
 
