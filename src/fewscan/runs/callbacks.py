@@ -11,6 +11,7 @@ from fewscan.engine.alarms import Alarms
 from fewscan.engine.callbacks import Callback, UpdateInfo, check_callbacks
 from fewscan.engine.gallery import Gallery
 from fewscan.engine.log import RunLog
+from fewscan.engine.own_scans import OwnScans
 from fewscan.engine.records import Record
 from fewscan.engine.running_means import RunningMeans
 from fewscan.engine.validation import Validation
@@ -70,7 +71,7 @@ class ProgressPicture(Callback):
 
 
 # Whose names the callbacks of a user cannot have: their states would be taken for those of the run's own.
-OWN = (RunLog, Dashboard, ProgressPicture, Alarms, RunningMeans, Validation, Gallery)
+OWN = (RunLog, Dashboard, ProgressPicture, Alarms, RunningMeans, Validation, Gallery, OwnScans)
 
 
 def check_users(callbacks: Sequence[Callback]) -> None:

@@ -28,6 +28,7 @@ from fewscan.engine.embedding import save_embedding
 from fewscan.engine.gallery import Gallery
 from fewscan.engine.loop import fit
 from fewscan.engine.machine_errors import explained_training
+from fewscan.engine.own_scans import OwnScans
 from fewscan.engine.phases import LoopSettings, Phase
 from fewscan.engine.statistics import clean_statistics
 from fewscan.engine.validation import Measure, Validation, canvas_validation
@@ -250,9 +251,10 @@ def _fit(
     if saved is not None:
         _say_going_on(job.reporter, saved)
     gallery = Gallery(run.gallery, store, job.config.export.clean_statistics)
-    measuring = [Validation(measure)] if measure is not None else []
+    measuring: list[Callback] = [Validation(measure)] if measure is not None else []
+    measuring += [OwnScans(job.plan.class_names), gallery, *job.callbacks]
     settings, phases = LoopSettings.of(job.config), only_phase(method, store)
-    with first_callbacks(run, job.config.logging, job.reporter, [*measuring, gallery, *job.callbacks]) as callbacks:
+    with first_callbacks(run, job.config.logging, job.reporter, measuring) as callbacks:
         records = fit(method, phases, settings, callbacks, checkpoints=checkpoints, resume=saved)
     write_json(run.alarms, alarms_of(records))
 
