@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.optimize import minimize
 
-from fewscan.evaluation.calibration import RIDGE, Calibration, Signals, calibrate
+from fewscan.evaluation.calibration import RIDGE, Calibration, Signals, calibrate, doubt_ranks
 
 USED = ("entropy", "agreement_tta")
 
@@ -125,3 +125,26 @@ def test_a_spoilt_calibration_is_refused(change: dict[str, list[int | str] | Non
     assert Calibration.model_validate(kept) == calibration
     with pytest.raises(ValidationError):
         Calibration.model_validate({**kept, **change})
+
+
+def test_doubt_ranks_by_all_signals_that_there_are_and_puts_empty_masks_first() -> None:
+    found = {
+        "sure": Signals(0.1, None, 0.95, 0.0),
+        "empty": Signals(None, None, None, None),
+        "middle": Signals(0.2, None, 0.8, 9.0),
+        "doubt": Signals(0.5, None, 0.4, 0.0),
+    }
+    assert doubt_ranks(found) == {"empty": 1, "doubt": 2, "middle": 3, "sure": 4}
+    assert doubt_ranks({name: found[name]._replace(agreement_tta=None) for name in found}) == doubt_ranks(found)
+    assert doubt_ranks({}) == {}
+    nothing = Signals(None, None, None, None)
+    assert doubt_ranks({"a": nothing, "b": nothing}) == {"a": 1, "b": 2}
+
+
+def test_doubt_ranks_do_not_depend_on_the_scale_of_a_signal() -> None:
+    generator = np.random.default_rng(0)
+    values = generator.uniform(0.05, 0.9, (20, 2))
+    found = {f"c{i}": Signals(float(a), None, float(b), None) for i, (a, b) in enumerate(values)}
+    squared = {name: s._replace(entropy=s.entropy**2 if s.entropy else None) for name, s in found.items()}
+    assert doubt_ranks(found) == doubt_ranks(squared)
+    assert sorted(doubt_ranks(found).values()) == list(range(1, 21))

@@ -9,11 +9,12 @@ import torch
 
 import fewscan
 from fewscan.errors import DataError
-from fewscan.evaluation.quality_table import COLUMNS
+from fewscan.evaluation.calibration import Estimate, Signals
+from fewscan.evaluation.quality_table import COLUMNS, QualityRow
 from fewscan.inference.model import load_model, load_second
 from fewscan.io.files import read_json, write_json
 from fewscan.run_folder import RunFolder
-from fewscan.runs.quality import read_quality_model
+from fewscan.runs.quality import read_quality_model, with_doubtful_flagged
 from support.scans import TINY, make_dataset
 from support.terminals import Notes
 
@@ -126,3 +127,18 @@ def test_without_validation_there_are_outliers_and_no_estimate(tmp_path: Path) -
     for row in rows_of(tmp_path / "out" / "quality.csv"):
         assert row["dice_estimate"] == ""
         assert float(row["outlier"]) >= 0
+
+
+def doubted(case: str, entropy: float, estimate: Estimate | None = None) -> QualityRow:
+    return QualityRow(case, estimate, False, "", Signals(entropy, None, 1 - entropy, None))
+
+
+def test_where_nothing_is_estimated_the_most_doubtful_fifth_is_flagged() -> None:
+    rows = [doubted(f"case_{i:02d}", 0.1 + 0.05 * i) for i in range(11)]
+    flagged = [row for row in with_doubtful_flagged(rows) if row.flagged]
+    assert [row.case for row in flagged] == ["case_08", "case_09", "case_10"]
+    assert flagged[-1].reason == "number 1 of 11 by the network's own doubt; no Dice is estimated"
+    assert [row.case for row in with_doubtful_flagged(rows)] == [row.case for row in rows]
+    assert with_doubtful_flagged(rows[:4]) == rows[:4]
+    estimated = [*rows[:-1], doubted("case_10", 0.6, Estimate(0.5, 0.4, 0.6))]
+    assert with_doubtful_flagged(estimated) == estimated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from fewscan.data.plans.base import Plan
 from fewscan.data.split import Split
 from fewscan.data.survey import Survey
 from fewscan.errors import DataError
-from fewscan.evaluation.calibration import Calibration, Estimate, calibrate
+from fewscan.evaluation.calibration import LOWEST_SHARE, Calibration, Estimate, calibrate, doubt_ranks
 from fewscan.evaluation.quality_table import QualityRow, read_quality_table, write_quality_table
 from fewscan.evaluation.shape import Expected, class_shapes, expected_shapes
 from fewscan.evaluation.summary import Summary, case_dice
@@ -31,6 +32,8 @@ from fewscan.words import abbreviate
 FORMAT = 1
 # Spreads beyond the labelled cases from which a case is flagged for its shape alone.
 FLAG_FROM = 3.0
+# Of fewer cases a fifth is not one.
+FEWEST_TO_RANK = 5
 # What an estimate is made from, with the second network and without; why not from the outlier: docs/quality.md.
 ESTIMATED_FROM = (("entropy", "agreement_teacher", "agreement_tta"), ("entropy", "agreement_tta"))
 
@@ -114,8 +117,9 @@ class QualityAssessor:
 
     def write(self, folder: PredictionFolder) -> None:
         """Write `quality.csv` of all cases."""
-        write_quality_table(folder.quality, self.rows)
-        self.reporter.say(f"{_summary_line(self.rows)}; see {folder.quality}")
+        rows = with_doubtful_flagged(self.rows)
+        write_quality_table(folder.quality, rows)
+        self.reporter.say(f"{_summary_line(rows)}; see {folder.quality}")
 
 
 def assess_case(case: str, found: Assessment, quality: QualityModel | None) -> QualityRow:
@@ -142,9 +146,35 @@ def _flagged_row(case: str, found: Assessment, estimate: Estimate | None, lowest
     return QualityRow(case, estimate, is_low or is_outlier, "; ".join(reasons), found.signals)
 
 
+def _standing(row: QualityRow) -> float:
+    """To sort by: the lowest estimates first, and what nothing is known of before them."""
+    return row.estimate.dice if row.estimate is not None else -1.0
+
+
+def with_doubtful_flagged(rows: Sequence[QualityRow]) -> list[QualityRow]:
+    """Flag the fifth of the cases that a model doubts most, where no Dice is estimated of any.
+
+    Args:
+        rows: Rows of all cases that were predicted together; fewer than 5 are given back as they are.
+    """
+    if len(rows) < FEWEST_TO_RANK or any(row.estimate is not None for row in rows):
+        return list(rows)
+    ranks = doubt_ranks({row.case: row.signals for row in rows})
+    first = math.ceil(LOWEST_SHARE * len(rows))
+    flagged = []
+    for row in rows:
+        rank = ranks[row.case]
+        if rank > first:
+            flagged.append(row)
+            continue
+        reason = f"number {rank} of {len(rows)} by the network's own doubt; no Dice is estimated"
+        flagged.append(row._replace(flagged=True, reason="; ".join(part for part in (reason, row.reason) if part)))
+    return flagged
+
+
 def _summary_line(rows: Sequence[QualityRow]) -> str:
-    flagged = [row.case for row in rows if row.flagged]
-    named = f": {abbreviate(flagged)}" if flagged else ""
+    flagged = [row.case for row in sorted(rows, key=_standing) if row.flagged]
+    named = f", these first: {abbreviate(flagged)}" if flagged else ""
     return f"{len(flagged)} of {len(rows)} cases should be looked at{named}"
 
 
@@ -240,6 +270,7 @@ def _calibrate(
         _flagged_row(case, found[case], estimates.get(case), lowest_fifth)._replace(dice=value)
         for case, value in dice.items()
     ]
+    rows = with_doubtful_flagged(rows)
     write_quality_table(folder.quality, rows)
     if calibration is None:
         outliers = any(signal.outlier is not None for signal in signals.values())

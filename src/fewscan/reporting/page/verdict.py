@@ -136,9 +136,9 @@ def _next(run: RunContents, cases: Sequence[CaseFiles]) -> Answer:
         )
     if flagged:
         listed = ", ".join(flagged[:WORST])
-        return Answer(
-            question, f"Look at {_counted(len(flagged), 'case')}", f"Flagged by estimated quality: {listed}. Open them."
-        )
+        is_estimated = any(case.estimate is not None for case in cases)
+        why = "by estimated quality" if is_estimated else "by the network's own doubt or an odd shape"
+        return Answer(question, f"Look at {_counted(len(flagged), 'case')}", f"Flagged {why}: {listed}. Open them.")
     if run.suggestions:
         listed = ", ".join(row.patient for row in run.suggestions[:WORST])
         return Answer(question, "Label a few more", f"Most would be learnt from: {listed}; see Label these next.")
