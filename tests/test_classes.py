@@ -94,7 +94,7 @@ def test_regions_are_trained_by_their_parts() -> None:
         ({str(i): f"s{i}" for i in range(256)}, "has 256 classes, more than 255"),
     ],
 )
-def test_what_cannot_be_understood_is_refused_with_words(labels, words: str) -> None:
+def test_what_cannot_be_understood_is_refused_with_words(labels: object, words: str) -> None:
     with pytest.raises(DataError, match=words) as error:
         parse_classes(labels)
     assert str(error.value).startswith("dataset.json: ")

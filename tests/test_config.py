@@ -110,7 +110,7 @@ def test_unknown_names() -> None:
         load_config("quick", method="actoin")
 
 
-def models(model: type[BaseModel]):
+def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
     yield model
     for field in model.model_fields.values():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):

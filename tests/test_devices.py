@@ -26,7 +26,7 @@ def test_auto_precision_is_low_only_where_that_is_fast(monkeypatch: pytest.Monke
 def test_a_precision_that_a_device_cannot_compute_in_is_refused_where_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(*_) -> NoReturn:
+    def refuse(*_: object) -> NoReturn:
         raise RuntimeError("not implemented for 'BFloat16'")
 
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})

@@ -4,6 +4,7 @@ import gzip
 import os
 import subprocess
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,7 +27,7 @@ V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "
 V2 = ("memory.max", "memory.current", "inactive_file", "active_file")
 
 
-def machine(root: Path, cgroup="", mounts="", left: int = 8 * GIB):
+def machine(root: Path, cgroup: str = "", mounts: str = "", left: int = 8 * GIB) -> Path:
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/meminfo").write_text(f"MemTotal: 99999999 kB\nMemFree: 1 kB\nMemAvailable: {left // 1024} kB\n")
     (root / "proc/self/cgroup").write_text(cgroup)
@@ -34,7 +35,7 @@ def machine(root: Path, cgroup="", mounts="", left: int = 8 * GIB):
     return root
 
 
-def group(folder, names, limit: int | str, usage: int, inactive: int = 0, active: int = 0) -> None:
+def group(folder: Path, names: Sequence[str], limit: int | str, usage: int, inactive: int = 0, active: int = 0) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in zip(names[:2], (limit, usage), strict=True):
         (folder / name).write_text(f"{value}\n")
@@ -109,7 +110,7 @@ Pages purgeable:                            100.
 def test_macos_has_neither_avphys_pages_nor_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.sysconf
 
-    def sysconf(name) -> int:
+    def sysconf(name: str) -> int:
         if name == "SC_AVPHYS_PAGES":
             raise ValueError("unrecognized configuration name")
         return real(name)
@@ -120,14 +121,14 @@ def test_macos_has_neither_avphys_pages_nor_proc(tmp_path: Path, monkeypatch: py
     assert available_bytes(tmp_path) == 16384 * 40600
     assert free_bytes(torch.device("cpu")) > 0
 
-    def missing(*_, **__) -> NoReturn:
+    def missing(*_: object, **__: object) -> NoReturn:
         raise FileNotFoundError("vm_stat")
 
     monkeypatch.setattr(subprocess, "run", missing)
     assert available_bytes(tmp_path) == real("SC_PHYS_PAGES") * real("SC_PAGE_SIZE")
 
 
-def _zeros(packer, count):
+def _zeros(packer: zlib._Compress, count: int) -> bytes:
     return b"".join(packer.compress(bytes(MIB)) for _ in range(count)) + packer.flush()
 
 

@@ -20,7 +20,7 @@ from fewscan.terminal.console import plain_console
 from support.scans import disc, geometry
 
 
-def command(*arguments: str | Path, **environment):
+def command(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "fewscan", *map(str, arguments)],
         capture_output=True, text=True, check=False, env=os.environ | environment, encoding="utf-8", errors="replace",

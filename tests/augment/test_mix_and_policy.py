@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import Tensor
 
 from fewscan.augment.mix import PseudoLabelled, blend_neighbour, box_mask, class_mask, fixed_box_mask, mix
 from fewscan.augment.policy import Augmentation, AugmentationSettings
@@ -8,7 +9,9 @@ from fewscan.augment.spatial import SpatialSettings
 from fewscan.augment.targets import Target
 
 
-def samples(generator: torch.Generator, size=(12, 10), b: int = 4, n_classes: int = 3) -> PseudoLabelled:
+def samples(
+    generator: torch.Generator, size: tuple[int, ...] = (12, 10), b: int = 4, n_classes: int = 3
+) -> PseudoLabelled:
     """Image, label and confidence that can be told from each other: each is a function of the same number."""
     labels = torch.randint(n_classes, (b, *size), generator=generator)
     code = labels.float() + 10 * torch.arange(1.0, b + 1).reshape(b, *[1] * len(size))
@@ -134,7 +137,7 @@ def test_weak_views_of_labelled_images_move_images_and_labels_alike(generator: t
 def test_labels_are_encoded_after_they_were_moved(generator: torch.Generator) -> None:
     """A border of one pixel stays one pixel wide, however the labels under it are scaled."""
 
-    def top_row(labels) -> Target:
+    def top_row(labels: Tensor) -> Target:
         return Target(labels + (torch.arange(24)[:, None] == 0) * 2, labels * 0.5)
 
     labels = torch.zeros(2, 24, 20, dtype=torch.long)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from fewscan.benchmarking.grid import RunSpec
 from fewscan.benchmarking.test_split import score_test
 from fewscan.benchmarking.test_split import test_text as text_of_test
+from fewscan.data.cases import Case
+from fewscan.data.survey import Survey
 from fewscan.io.files import read_json, write_json
+from fewscan.run_folder import RunFolder, ScoresFolder
 from fewscan.runs.lock import acquired
 from fewscan.terminal.console import Reporter
 from support.grids import grid_of, pretend
@@ -21,7 +26,14 @@ def test_the_test_split_is_touched_once_by_a_run_and_every_touch_is_recorded(
 ) -> None:
     scored = []
 
-    def validate(run, cases, survey, device, reporter, folder) -> None:
+    def validate(
+        run: RunFolder,
+        cases: Sequence[Case],
+        survey: Survey,
+        device: torch.device,
+        reporter: Reporter,
+        folder: ScoresFolder,
+    ) -> None:
         assert not survey.cases
         assert (run.path.parents[1] / "test_used.json").is_file()
         assert [case.name for case in cases] == ["case_04"]

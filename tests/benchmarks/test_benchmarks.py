@@ -36,7 +36,7 @@ def options(tmp_path: Path) -> Options:
     return Options(tmp_path, (SIZE,), warm_up=0, repetitions=2, threads=1, cases=2, settings=settings)
 
 
-def check(measured: list[Measured]):
+def check(measured: list[Measured]) -> dict[str, Measured]:
     assert measured
     for row in measured:
         assert all(seconds > 0 for seconds in row.seconds)

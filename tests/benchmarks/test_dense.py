@@ -1,6 +1,7 @@
 """The dense version that fewscan is measured against computes the same loss."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def maps(generator: torch.Generator) -> Maps:
     return pyramid, probs, labels, torch.rand(2, *SIZE, generator=generator) < 0.8
 
 
-def draws(loss, head: RepresentationHead, direction: list[Tensor], count: int) -> Tensor:
+def draws(loss: Callable[[], Tensor], head: RepresentationHead, direction: list[Tensor], count: int) -> Tensor:
     """(count, 2): the loss, and its gradient with respect to the head along a direction."""
     rows = []
     for _ in range(count):

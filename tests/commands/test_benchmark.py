@@ -26,7 +26,7 @@ from support.scans import TINY, make_dataset, make_held_out
 NAMES = ("supervised-01-s0", "action-01-s0", "supervised-01-s1", "action-01-s1")
 
 
-def times(output: Path, pattern: str):
+def times(output: Path, pattern: str) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in sorted(output.glob(pattern))}
 
 
@@ -187,7 +187,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the command hands to the function, which does nothing and says that a run failed."""
     calls = []
 
-    def benchmark(dataset, output, **options) -> BenchmarkResult:
+    def benchmark(dataset: Path, output: Path, **options: object) -> BenchmarkResult:
         calls.append(options)
         return BenchmarkResult(output, (), ("action-01-s0",), ("action-01-s0",))
 

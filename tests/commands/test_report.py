@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def train(dataset: Path, output: Path, method: str = "action", **more: int) -> Path:
+def train(dataset: Path, output: Path, method: str = "action", **more: Any) -> Path:
     return fewscan.train(
         dataset, output, method=method, labelled=2, recipe="quick", settings=TINY, device="cpu", **more
     ).folder
@@ -58,11 +59,11 @@ def run(dataset: Path, trained: Path, tmp_path: Path) -> Path:
     return run
 
 
-def page_of(run, *arguments: Path, **more) -> str:
+def page_of(run: Path | str, *arguments: Path, **more: Any) -> str:
     return report(run, *arguments, **more).read_text(encoding="utf-8")
 
 
-def facts_of(page):
+def facts_of(page: str) -> dict[str, Any]:
     return json.loads(re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL)[1])
 
 
@@ -190,7 +191,7 @@ def test_a_supervised_run_tells_whether_the_unlabelled_scans_helped(
             report(run, compare=other)
 
 
-def age(run):
+def age(run: Path) -> Path:
     """Let an older version have made a run, which had other settings and did not say in which precision it trained."""
     config = yaml.safe_load((run / "config.yaml").read_text())
     del config["training"]

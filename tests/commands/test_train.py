@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -125,7 +126,7 @@ def test_nothing_is_written_over(dataset: Path, run: Path, tmp_path: Path) -> No
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_written(
-    dataset: Path, tmp_path: Path, arguments, message: str
+    dataset: Path, tmp_path: Path, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         fewscan.train(dataset, tmp_path / "run", **{"recipe": "quick", **arguments})

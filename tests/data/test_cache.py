@@ -1,5 +1,6 @@
 """The cache: every case in its place, built once, and none where it is not complete."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from fewscan.classes import IGNORED
 from fewscan.data.cache import build_cache, is_cache, read_cache, write_cache
 from fewscan.data.index import read_dataset
+from fewscan.data.plans.base import Plan
 from fewscan.data.plans.slices.plan import SlicePlan
 from fewscan.data.plans.slices.planner import SliceSettings
 from fewscan.data.preprocess import load_canvas, load_labels
@@ -80,7 +82,7 @@ def test_a_scan_that_changes_while_it_is_read_leaves_no_cache(
 ) -> None:
     split, plan, folder = prepared
 
-    def load(images, plan) -> tuple[np.ndarray, Geometry]:
+    def load(images: Sequence[Path], plan: Plan) -> tuple[np.ndarray, Geometry]:
         canvas, geometry = load_canvas(images, plan)
         return (canvas[:, 1:] if "case_02" in images[0].name else canvas), geometry
 
@@ -100,5 +102,5 @@ def test_a_label_on_another_grid_than_its_image_leaves_no_cache(prepared: tuple[
     assert not is_cache(folder)
 
 
-def _rest(geometry: Geometry):
+def _rest(geometry: Geometry) -> tuple[tuple[float, ...], ...]:
     return geometry.spacing_mm, geometry.origin, geometry.direction

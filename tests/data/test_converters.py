@@ -1,7 +1,9 @@
 import csv
 import gzip
 import json
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nibabel
@@ -115,21 +117,27 @@ AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
 MSD_META = {"name": "T", "modality": {"0": "MRI"}, "labels": {"0": "background", "1": "organ"}}
 
 
-def save(path, array, affine=AFFINE) -> None:
+def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = nibabel.Nifti1Image(array, affine)
     # nibabel knows endings in lower case alone.
     path.write_bytes(gzip.compress(image.to_bytes()) if path.name.lower().endswith(".gz") else image.to_bytes())
 
 
-def scan_and_label(seed: int = 0, shape: tuple[int, int, int] = (6, 5, 4)):
+def scan_and_label(seed: int = 0, shape: tuple[int, int, int] = (6, 5, 4)) -> tuple[np.ndarray, np.ndarray]:
     """(x, y, z): noise, brighter where the label is 1; the label is on one side."""
     label = np.zeros(shape, np.uint8)
     label[: shape[0] // 3, :2] = 1
     return (np.random.default_rng(seed).normal(size=shape) + 100 * label).astype(np.float32), label
 
 
-def msd_folder(root: Path, label=None, affine: np.ndarray = AFFINE, ending=".nii.gz", meta=MSD_META):
+def msd_folder(
+    root: Path,
+    label: np.ndarray | None = None,
+    affine: np.ndarray = AFFINE,
+    ending: str = ".nii.gz",
+    meta: dict[str, Any] = MSD_META,
+) -> Path:
     image, own = scan_and_label()
     save(root / "imagesTr" / f"a{ending}", image)
     save(root / "labelsTr" / f"a{ending}", own if label is None else label, affine)
@@ -137,7 +145,9 @@ def msd_folder(root: Path, label=None, affine: np.ndarray = AFFINE, ending=".nii
     return root
 
 
-def stored_otherwise(array, order, flips) -> tuple[np.ndarray, np.ndarray]:
+def stored_otherwise(
+    array: np.ndarray, order: tuple[int, ...], flips: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     """The array with its axes permuted and turned, and the affine that says so."""
     turned = AFFINE.copy()
     for axis in flips:
@@ -249,7 +259,7 @@ def test_msd_takes_labels_whichever_way_round_they_are_written(tmp_path: Path) -
     assert read_json(root / "dataset.json")["labels"] == {"background": 0, "organ": 1, "ignore": 3}
 
 
-def spoil(source, how) -> None:
+def spoil(source: Path, how: str) -> None:
     """A Decathlon folder with one thing wrong."""
     image, label = scan_and_label()
     if how == "empty":
@@ -300,7 +310,9 @@ def test_decathlon_folders_that_are_none_are_refused_and_nothing_is_left_behind(
     assert [path.name for path in tmp_path.iterdir()] == ["msd"]
 
 
-def acdc_folder(root: Path, label=None, affine=AFFINE, ending=".nii.gz"):
+def acdc_folder(
+    root: Path, label: np.ndarray | None = None, affine: np.ndarray = AFFINE, ending: str = ".nii.gz"
+) -> Path:
     image, own = scan_and_label()
     save(root / "patient001" / f"patient001_frame01{ending}", image)
     save(root / "patient001" / f"patient001_frame01_gt{ending}", own if label is None else label, affine)
@@ -356,7 +368,7 @@ def test_a_destination_within_the_source_is_no_source(tmp_path: Path) -> None:
     assert [case.name for case in read_dataset(root).cases] == ["a"]
 
 
-def rewrite(path: Path, content) -> None:
+def rewrite(path: Path, content: Iterable[str]) -> None:
     path.write_text("\n".join(content) + "\n")
 
 
@@ -378,7 +390,7 @@ def rewrite(path: Path, content) -> None:
     ],
 )
 def test_lists_of_slices_with_gaps_or_doubles_are_refused_by_name(
-    h5_layout: Path, tmp_path: Path, change, problem: str
+    h5_layout: Path, tmp_path: Path, change: Callable[[list[str]], list[str]], problem: str
 ) -> None:
     path = h5_layout / "train_slices.list"
     rewrite(path, change(path.read_text().split()))
@@ -430,7 +442,7 @@ def test_lists_with_a_byte_order_mark_are_read(h5_layout: Path, tmp_path: Path) 
     assert len(read_dataset(convert("ssl4mis", h5_layout, destination=tmp_path / "out")).cases) == 3
 
 
-def elsewhere(file, name, secret: Path):
+def elsewhere(file: h5py.File, name: str, secret: Path) -> Iterator[Callable[[], object]]:
     """Ways of HDF5 to show the pixels of another file, or of another place of the same one."""
     layout = h5py.VirtualLayout((6, 5), "f4")
     with h5py.File(secret / "secret.h5", "w") as other:

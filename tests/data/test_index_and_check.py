@@ -29,7 +29,7 @@ def test_a_sound_data_set(tmp_path: Path, ending: str) -> None:
     assert check(root) == []
 
 
-def with_extra_scan(root: Path):
+def with_extra_scan(root: Path) -> Path:
     (root / "imagesUn").mkdir()
     image = np.random.default_rng(1).normal(size=(4, 20, 24)).astype(np.float32)
     write_scan(root / "imagesUn" / "extra_0000.nii.gz", image, geometry())
@@ -87,7 +87,7 @@ def test_a_pattern_that_finds_no_patient_in_some_names_is_refused(tmp_path: Path
         (["case_00", "case_01"], "must hold an object"),
     ],
 )
-def test_a_table_of_patients_that_does_not_fit_is_refused(tmp_path: Path, table, problem: str) -> None:
+def test_a_table_of_patients_that_does_not_fit_is_refused(tmp_path: Path, table: object, problem: str) -> None:
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=0)
     (root / "patients.json").write_text(json.dumps(table))
     with pytest.raises(DataError, match=problem):

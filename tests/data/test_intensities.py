@@ -1,6 +1,7 @@
 """Intensities: borders do not count, nothing is clipped away, and ordinary scans are measured as a whole."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,16 +20,16 @@ from support.terminals import Notes
 SCHEMES = ["zscore", "minmax"]
 
 
-def how(scheme) -> Normalisation:
+def how(scheme: Any) -> Normalisation:
     window = Window(lower=50, upper=150, mean=100, std=20) if scheme == "ct" else None
     return Normalisation(scheme=scheme, ct=window)
 
 
-def scan(shape: tuple[int, int, int] = (6, 20, 24), seed: int = 0):
+def scan(shape: tuple[int, int, int] = (6, 20, 24), seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(100, 10, shape).astype(np.float32) + 80 * disc(shape)
 
 
-def whole(volume, scheme):
+def whole(volume: np.ndarray, scheme: str) -> np.ndarray:
     """As measured on all voxels."""
     if scheme == "minmax":
         return (volume - volume.min()) / (volume.max() - volume.min())
@@ -40,7 +41,7 @@ def whole(volume, scheme):
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
 def test_an_ordinary_scan_is_measured_as_a_whole_in_any_order_of_storage(
-    dtype, scheme: str, order: tuple[int, int, int]
+    dtype: type[np.number], scheme: str, order: tuple[int, int, int]
 ) -> None:
     volume = scan().astype(dtype)
     stored = np.asfortranarray(volume.transpose(order)).transpose(np.argsort(order))
@@ -85,7 +86,7 @@ def test_padding_changes_nothing_inside(
     seed=st.integers(0, 1000),
 )
 def test_padding_a_scan_of_few_levels_by_a_value_that_it_holds_changes_nothing_inside(
-    shape, pads, levels: int, value: int, seed: int
+    shape: tuple[int, int, int], pads: list[tuple[int, int]], levels: int, value: int, seed: int
 ) -> None:
     volume = np.random.default_rng(seed).integers(0, levels, shape).astype(np.float32)
     padded = np.pad(volume, pads, constant_values=value)
@@ -99,7 +100,7 @@ def test_padding_a_scan_of_few_levels_by_a_value_that_it_holds_changes_nothing_i
 
 
 def body(
-    margin: int, value=0.0, shape: tuple[int, int, int] = (5, 60, 60), radius: int = 25
+    margin: int, value: float = 0.0, shape: tuple[int, int, int] = (5, 60, 60), radius: int = 25
 ) -> tuple[np.ndarray, np.ndarray]:
     """An ellipse of tissue in air of one value."""
     inside = disc(shape, radius=radius).astype(bool)

@@ -11,7 +11,7 @@ def some(*rows: tuple[int, int, int, int]) -> Patches:
     return Patches(table[:, 0], table[:, 1:])
 
 
-def rows(patches):
+def rows(patches: Patches) -> list[list[int]]:
     return np.column_stack((patches.case, patches.start)).tolist()
 
 

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from fewscan.io.scans import read_scan, write_scan
 from support.scans import BY_16, make_dataset
 
 
-def body(height: int = 60, width: int = 80, turns=0, spacing: float = 2.0, seed: int = 0) -> Scan:
+def body(height: int = 60, width: int = 80, turns: int = 0, spacing: float = 2.0, seed: int = 0) -> Scan:
     """An oblong body with an organ in one corner, in noise, a few slices thick."""
     y, x = np.mgrid[:height, :width]
     inside = ((y - height / 2) / (0.4 * height)) ** 2 + ((x - width / 2) / (0.4 * width)) ** 2 < 1
@@ -34,13 +35,13 @@ def seen(scan: Scan, axis: int, side_mm: float) -> np.ndarray:
     return thumbnail(take_pictures(scan.array)[axis], (height, width), side_mm)
 
 
-def thumbnails(turns):
+def thumbnails(turns: Iterable[int]) -> list[np.ndarray]:
     return [seen(body(turns=t, seed=n), 0, 160.0) for n, t in enumerate(turns)]
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=0, max_size=4), st.integers(0, 3))
-def test_turned_scans_are_found_whatever_most_of_them_are(few, most: int) -> None:
+def test_turned_scans_are_found_whatever_most_of_them_are(few: list[int], most: int) -> None:
     turns = np.array([0] * 6 + few)
     # np.rot90 of a scan by t is undone by 4 − t more quarter turns.
     assert quarter_turns(thumbnails((turns + most) % 4), range(3)).tolist() == ((4 - turns) % 4).tolist()

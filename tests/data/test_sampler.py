@@ -12,11 +12,11 @@ from fewscan.data.patches import Patches
 from fewscan.data.sampler import EpochSampler
 
 
-def pool(count) -> Patches:
+def pool(count: int) -> Patches:
     return Patches(np.arange(count) * 10, np.zeros((count, 3), int))
 
 
-def orders(count, seed) -> Iterator[np.ndarray]:
+def orders(count: int, seed: int) -> Iterator[np.ndarray]:
     """One random order of all numbers after the other, from one generator."""
     generator = np.random.default_rng(seed)
     while True:
@@ -25,7 +25,7 @@ def orders(count, seed) -> Iterator[np.ndarray]:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 9), st.lists(st.integers(0, 12), max_size=8), st.integers(0, 5))
-def test_passes_go_through_everything_and_a_state_brings_them_back(count: int, batches, seed: int) -> None:
+def test_passes_go_through_everything_and_a_state_brings_them_back(count: int, batches: list[int], seed: int) -> None:
     sampler = EpochSampler(pool(count), seed)
     drawn = np.concatenate([sampler.draw(b).case for b in batches]) if batches else np.zeros(0, int)
     passes = orders(count, seed)

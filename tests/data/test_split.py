@@ -13,7 +13,7 @@ from fewscan.data.split import describe_split, make_split
 from fewscan.errors import ConfigError, DataError
 
 
-def index_of(root, labelled, unlabelled=2, frames=2) -> DatasetIndex:
+def index_of(root: Path | str, labelled: int, unlabelled: int = 2, frames: int = 2) -> DatasetIndex:
     cases = [
         Case(f"p{p:02d}_f{f}", (Path("image"),), Path("label") if p < labelled else None, f"p{p:02d}")
         for p in range(labelled + unlabelled)
@@ -22,7 +22,7 @@ def index_of(root, labelled, unlabelled=2, frames=2) -> DatasetIndex:
     return DatasetIndex(Path(root), "set", ("MRI",), Classes.consecutive(("background", "a")), ".nii.gz", tuple(cases))
 
 
-def write_split(root: Path, **parts: list[str]) -> None:
+def write_split(root: Path, **parts: object) -> None:
     (root / "splits.json").write_text(json.dumps(parts))
 
 
@@ -89,7 +89,7 @@ def test_nnunet_folds(tmp_path: Path) -> None:
         ({"train": ["p00_f0"], "validation": ["p01_f0"]}, '"validation" is no part of a split'),
     ],
 )
-def test_bad_splits(tmp_path: Path, parts, message: str) -> None:
+def test_bad_splits(tmp_path: Path, parts: dict[str, object], message: str) -> None:
     write_split(tmp_path, **parts)
     with pytest.raises(DataError, match=message):
         make_split(index_of(tmp_path, 2))
@@ -113,13 +113,13 @@ def test_every_fault_of_a_split_is_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [[], {}, {"train": ["p00_f0"], "val": []}, "text", None, [None], [["p00_f0"]]])
-def test_folds_that_are_none_are_refused(tmp_path: Path, content) -> None:
+def test_folds_that_are_none_are_refused(tmp_path: Path, content: object) -> None:
     (tmp_path / "splits_final.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"splits_final\.json: must be"):
         make_split(index_of(tmp_path, 2, 0))
 
 
-def index_with_twins(root: Path | str, patients: int = 10):
+def index_with_twins(root: Path | str, patients: int = 10) -> DatasetIndex:
     """Of each patient one labelled and one unlabelled scan."""
     index = index_of(root, patients, 0)
     cases = [replace(case, label=None) if case.name.endswith("f1") else case for case in index.cases]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from fewscan.devices import choose_own_device
 from fewscan.distributed import collectives as ranks
@@ -42,7 +43,7 @@ def one() -> Callable[[str], dict[str, Any]]:
     """What one process comes to, by case; made once."""
     found = {}
 
-    def of(name):
+    def of(name: str) -> dict[str, Any]:
         if name not in found:
             found[name] = run_case(name)
         return found[name]
@@ -50,7 +51,7 @@ def one() -> Callable[[str], dict[str, Any]]:
     return of
 
 
-def check_close(found, wanted, what: str) -> None:
+def check_close(found: dict[str, Tensor], wanted: dict[str, Tensor], what: str) -> None:
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         torch.testing.assert_close(

@@ -2,8 +2,10 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,10 +34,11 @@ from support.scans import BY_16, TINY, make_dataset
 from support.terminals import Notes
 
 CPU = torch.device("cpu")
+Change = Callable[[np.ndarray], np.ndarray]
 NAMES = [f"case_{i:02d}" for i in range(4)]
 
 
-def relabel(root: Path, change):
+def relabel(root: Path, change: Change) -> Path:
     """Change the masks of a data set of discs."""
     for path in sorted((root / "labelsTr").iterdir()):
         scan = read_scan(path)
@@ -43,10 +46,10 @@ def relabel(root: Path, change):
     return root
 
 
-def rings(outer: int, inner: int, ignored: int | None = None):
+def rings(outer: int, inner: int, ignored: int | None = None) -> Change:
     """A disc in two parts; and the first slice, and the left of all others, ignored."""
 
-    def change(mask):
+    def change(mask: np.ndarray) -> np.ndarray:
         mask = mask.astype(np.uint16) * outer
         mask[:, 9:11, 11:13] = inner
         if ignored is not None:
@@ -57,7 +60,7 @@ def rings(outer: int, inner: int, ignored: int | None = None):
     return change
 
 
-def make(folder: Path, labels, change):
+def make(folder: Path, labels: dict[str, Any], change: Change) -> Path:
     root = relabel(make_dataset(folder, labelled=4, unlabelled=1, labels=labels), change)
     (root / "splits.json").write_text(json.dumps({"train": [*NAMES[:3], "case_04"], "val": NAMES[3:]}))
     return root
@@ -133,7 +136,7 @@ def test_the_numbers_of_classes_and_of_what_is_ignored_change_nothing_but_the_ma
     assert np.array_equal(np.array([0, 7, 90])[masks[0]], masks[1])
 
 
-def prepare(root, folder: Path) -> tuple[Split, Fingerprint, Plan]:
+def prepare(root: Path, folder: Path) -> tuple[Split, Fingerprint, Plan]:
     index = read_dataset(root)
     split = make_split(index)
     fingerprint = survey_cases(index, split.train).fingerprint(split.train)
@@ -142,7 +145,7 @@ def prepare(root, folder: Path) -> tuple[Split, Fingerprint, Plan]:
     return split, fingerprint, plan
 
 
-def places(pool: SlicePool):
+def places(pool: SlicePool) -> list[tuple[int, int]]:
     """Pairs of case and slice."""
     slices = pool[:]
     return list(zip(slices.case.tolist(), slices.start[:, 0].tolist(), strict=True))
@@ -198,7 +201,7 @@ def test_the_curve_of_validation_does_not_count_what_is_ignored(regions: Path, t
     class Knows(torch.nn.Module):
         """Right where the label says something, wrong elsewhere."""
 
-        def forward(self, images) -> Tensor:
+        def forward(self, images: Tensor) -> Tensor:
             labels = store.labels(store.patches[:])
             guess = torch.where(labels == IGNORED, 1, labels)
             return 9 * torch.nn.functional.one_hot(guess, 3).movedim(-1, 1).float()[: len(images)]

@@ -1,6 +1,7 @@
 """The notebook of the documentation runs from top to bottom."""
 
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -23,5 +24,5 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "LV" in tables[1]
 
 
-def _results(cell):
+def _results(cell: dict[str, Any]) -> list[dict[str, Any]]:
     return [output for output in cell.get("outputs", []) if output["output_type"] == "execute_result"]

@@ -54,7 +54,13 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     order=st.sampled_from(ORDERS),
 )
 def test_one_scan_in_two_orders_has_one_mask(
-    tmp_path_factory: pytest.TempPathFactory, model: Path, kind, seed: int, shape, spacing, order
+    tmp_path_factory: pytest.TempPathFactory,
+    model: Path,
+    kind: str,
+    seed: int,
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+    order: tuple[tuple[int, ...], tuple[int, ...]],
 ) -> None:
     folder = tmp_path_factory.mktemp("scan")
     affine = np.eye(4)

@@ -87,11 +87,11 @@ def ready(page: Page, name: str) -> None:
     page.wait_for_selector(f'#viewer[data-state="ready"] #viewer-name:text-is("{name}")')
 
 
-def canvas(page, side="prediction"):
+def canvas(page: Page, side: str = "prediction") -> bytes:
     return page.locator(f"#canvas-{side}").screenshot()
 
 
-def changed(page: Page, before, side: str = "prediction"):
+def changed(page: Page, before: bytes, side: str = "prediction") -> bytes:
     """Wait until the canvas looks different; software rendering takes its time."""
     until = time.monotonic() + PATIENCE_MS / 1000
     while time.monotonic() < until:
@@ -102,7 +102,7 @@ def changed(page: Page, before, side: str = "prediction"):
     raise AssertionError("the canvas did not change")
 
 
-def settled(page: Page, side: str = "prediction"):
+def settled(page: Page, side: str = "prediction") -> bytes:
     """The canvas, once two pictures of it are the same."""
     before = canvas(page, side)
     while True:
@@ -113,7 +113,7 @@ def settled(page: Page, side: str = "prediction"):
         before = now
 
 
-def shown(page: Page):
+def shown(page: Page) -> list[str]:
     return page.locator("#cards li:visible .name").all_inner_texts()
 
 

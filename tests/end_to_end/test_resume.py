@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -21,6 +21,7 @@ from fewscan.engine.checkpoint import checkpoint_files, updates_done
 from fewscan.errors import ConfigError, DataError, Interrupted
 from fewscan.io.files import read_json, write_json
 from fewscan.runs.lock import acquired
+from fewscan.terminal.dashboard import TrainingView
 from support.scans import TINY, make_held_out
 
 LONG = (*TINY, "training.updates=66", "network.dropout=[0,0.1]", "checkpoint.every=2", "logging.every=1")
@@ -35,7 +36,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
-def options(method="action"):
+def options(method: str = "action") -> list[str]:
     changes = [part for setting in LONG for part in ("--set", setting)]
     return ["--recipe", "quick", "--device", "cpu", "--method", method, *changes]
 
@@ -49,7 +50,7 @@ def start(dataset: Path, run: Path, *more: str, method: str = "action") -> subpr
     )
 
 
-def wait_for(process, run: Path, updates: int) -> None:
+def wait_for(process: subprocess.Popen[str], run: Path, updates: int) -> None:
     """Until a checkpoint of so many updates is there."""
     until = time.monotonic() + 120
     while updates_done(run / "checkpoints") < updates:
@@ -58,12 +59,12 @@ def wait_for(process, run: Path, updates: int) -> None:
         time.sleep(0.005)
 
 
-def records(run):
+def records(run: Path) -> list[dict[str, Any]]:
     lines = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
     return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
 
 
-def is_same(run, other) -> bool:
+def is_same(run: Path, other: Path) -> bool:
     return records(run) == records(other) and all((run / n).read_bytes() == (other / n).read_bytes() for n in RESULT)
 
 
@@ -89,7 +90,7 @@ def unfinished(killed: Path, tmp_path: Path) -> Path:
     return shutil.copytree(killed, tmp_path / "run")
 
 
-def go_on(dataset: Path, run: Path, **more: bool | Path | tuple[str, ...]) -> Path:
+def go_on(dataset: Path, run: Path, **more: Any) -> Path:
     arguments = {"recipe": "quick", "settings": LONG, "device": "cpu", "resume": True}
     return fewscan.train(dataset, run, **{**arguments, **more}).folder
 
@@ -130,7 +131,7 @@ def test_a_signal_saves_says_how_to_go_on_and_is_the_exit_code(
 def test_methods_go_on_to_the_same_model(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, at: int
 ) -> None:
-    def signal_at(view, done, total, stage) -> None:
+    def signal_at(view: TrainingView, done: int, total: int, stage: str) -> None:
         if done == at:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -148,10 +149,10 @@ def test_methods_go_on_to_the_same_model(
 def test_a_run_goes_on_in_its_own_precision_or_not_at_all(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool
 ) -> None:
-    def be_on_a_machine(*, with_bfloat16) -> None:
+    def be_on_a_machine(*, with_bfloat16: bool) -> None:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": with_bfloat16})
 
-    def signal_at(view, done, total, stage) -> None:
+    def signal_at(view: TrainingView, done: int, total: int, stage: str) -> None:
         if done == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -295,7 +296,7 @@ def test_a_run_stopped_before_its_facts_were_written_starts_anew(dataset: Path, 
 def test_a_run_stopped_after_training_is_validated_and_finished(
     dataset: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*_, **__) -> NoReturn:
+    def stop(*_: object, **__: object) -> NoReturn:
         raise Interrupted(signal.SIGTERM, "stopped")
 
     run = tmp_path / "run"

@@ -2,12 +2,14 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewscan.config import CheckpointSettings
 from fewscan.engine.alarms import READINGS, VALIDATIONS, Alarms, alarms_of
@@ -17,7 +19,7 @@ from fewscan.engine.phases import Phase
 from fewscan.engine.records import Record
 from fewscan.errors import FewscanError, Interrupted
 from fewscan.losses.collapse import class_shares, mean_cosine_distance, subsample_pixels
-from fewscan.methods.base import PSEUDO_LABELS, Stage
+from fewscan.methods.base import PSEUDO_LABELS, Method, Stage
 from fewscan.registry import METHODS
 from fewscan.testing.methods import SIZES, draw_batch, step_info
 from support.steps import Store, build, start
@@ -32,7 +34,7 @@ SLICES = Store().patches[np.array([1, 2, 7, 8])]
 
 
 class Told(list):
-    def alarms(self, store: Odd | None = None) -> Alarms:
+    def alarms(self, store: Store | None = None) -> Alarms:
         alarms = Alarms()
         alarms.attach(self.append)
         alarms.on_phase_start(Phase("training", store or Store(), (STAGE,)))
@@ -40,7 +42,7 @@ class Told(list):
         return alarms
 
     @property
-    def names(self):
+    def names(self) -> list[str]:
         return [record["alarm"] for record in self]
 
 
@@ -52,17 +54,17 @@ def told() -> Told:
 METHOD = build("supervised")
 
 
-def update(number, method=METHOD, **changes) -> UpdateInfo:
+def update(number: int, method: Method = METHOD, **changes: Any) -> UpdateInfo:
     """An update of the stage."""
     given = {"update": number, "done": number, "terms": {"sup": torch.tensor(1.0)}, "batch": BATCH, "drawn": SLICES}
     return update_of(method, STAGE, **{**given, **changes})
 
 
-def read(alarms, number) -> None:
+def read(alarms: Alarms, number: int) -> None:
     alarms.on_record({"update": number, "stage": STAGE.name, "terms": {}})
 
 
-def reading(alarms, number: int = OLD, updates: int = 3, **diagnostics) -> None:
+def reading(alarms: Alarms, number: int = OLD, updates: int = 3, **diagnostics: Any) -> None:
     for last in range(updates):
         alarms.on_update(update(number, diagnostics=diagnostics, is_log_due=last == updates - 1))
     read(alarms, number)
@@ -75,12 +77,12 @@ def background(share: float) -> Tensor:
 class Breaks:
     """Makes the terms of a method infinite from an update on."""
 
-    def __init__(self, method, at: int) -> None:
+    def __init__(self, method: Method, at: int) -> None:
         self.method, self.at = method, at
         method.register_forward_hook(self.after)
         self.calls = 0
 
-    def after(self, _module, _args, terms):
+    def after(self, _module: nn.Module, _args: object, terms: dict[str, Tensor]) -> dict[str, Tensor] | None:
         self.calls += 1
         return {**terms, "sup": terms["sup"] * math.inf} if self.calls >= self.at else None
 
@@ -106,7 +108,7 @@ def test_what_is_not_finite_stops_training_by_update_and_case_and_is_never_saved
 class Odd(Store):
     """Two channels; what is done to the images of the slices 1 and 7 to 11."""
 
-    def __init__(self, change) -> None:
+    def __init__(self, change: Callable[[Tensor], object]) -> None:
         super().__init__(n_slices=(6, 6))
         self._images = torch.cat((self._images, self._images), dim=1)
         change(self._images)
@@ -124,7 +126,7 @@ class Odd(Store):
     ],
 )
 def test_a_stop_sends_to_the_scan_that_is_odd_or_away_from_the_scans(
-    told: Told, change, broken: list[str], said: str
+    told: Told, change: Callable[[Tensor], object], broken: list[str], said: str
 ) -> None:
     store = Odd(change)
     alarms = told.alarms(store)
@@ -217,7 +219,7 @@ def test_a_teacher_that_stays_behind_is_told(told: Told) -> None:
 
 @pytest.mark.parametrize("at", [0, 1, 4, READINGS - 1, READINGS + 2])
 def test_a_state_that_was_saved_tells_the_same(told: Told, at: int) -> None:
-    def go_through(first, last, alarms) -> None:
+    def go_through(first: int, last: int, alarms: Alarms) -> None:
         for number in range(first, last):
             alarms.on_update(update(OLD, done=number, diagnostics={PSEUDO_LABELS: background(0.999)}))
             if number % 2:
@@ -243,7 +245,7 @@ def test_a_training_that_was_stopped_tells_the_same_in_its_log(
     for name, value in {"READINGS": 3, "VALIDATIONS": 2, "YOUNG": 0, "LEAST_OF_LABELS": 100}.items():
         monkeypatch.setattr(f"fewscan.engine.alarms.{name}", value)
 
-    def train(folder: Path, stop_at=None) -> list[Record]:
+    def train(folder: Path, stop_at: int | None = None) -> list[Record]:
         folder.mkdir(exist_ok=True)
         torch.manual_seed(0)
         checkpoints = Checkpoints(folder / "checkpoints", CheckpointSettings(every=0, minutes=0))
@@ -265,7 +267,7 @@ def test_alarms_are_found_in_a_log() -> None:
     assert alarms_of(records) == records[1:]
 
 
-def diagnostics_of(name, stage):
+def diagnostics_of(name: str, stage: str) -> dict[str, Tensor]:
     method, batch = start(name, SIZES[0], stage)
     method(batch, step_info())
     diagnostics = method.pop_diagnostics()

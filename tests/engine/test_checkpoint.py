@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from fewscan.engine.checkpoint import (
 )
 from fewscan.engine.interrupt import watch_signals
 from fewscan.engine.log import read_log
+from fewscan.engine.records import NetworkReading, Record
 from fewscan.errors import ConfigError, DamagedError, DataError, Interrupted
+from fewscan.methods.base import Method
 from fewscan.registry import METHODS
 from support.steps import build
 from support.trainings import Stopper, config_of, told
@@ -31,12 +34,14 @@ STOPS = (1, 3, 4, 5)
 NEVER = CheckpointSettings(every=0, minutes=0)
 
 
-def validate(method):
+def validate(method: Method) -> dict[str, NetworkReading]:
     method.eval()
     return {"student": {"dice": 0.5, "classes": {}}}
 
 
-def train(folder, name, stopper: Stopper, settings: CheckpointSettings = NEVER, seed=0):
+def train(
+    folder: Path, name: str, stopper: Stopper, settings: CheckpointSettings = NEVER, seed: int = 0
+) -> tuple[Method, list[Record]]:
     """A training in a folder, from its newest checkpoint on; the method and the records."""
     folder.mkdir(exist_ok=True)
     config = config_of(every=2, validate_every=3)
@@ -48,7 +53,7 @@ def train(folder, name, stopper: Stopper, settings: CheckpointSettings = NEVER, 
     return method, train_small(method, config, callbacks, checkpoints=checkpoints, resume=saved)
 
 
-def stop_and_go_on(folder: Path, name, at: int):
+def stop_and_go_on(folder: Path, name: str, at: int) -> tuple[Method, list[Record]]:
     with pytest.raises(Interrupted) as stopped:
         train(folder, name, Stopper(at))
     assert stopped.value.code == 143
@@ -57,7 +62,7 @@ def stop_and_go_on(folder: Path, name, at: int):
     return train(folder, name, Stopper(), seed=at)
 
 
-def timeless(records):
+def timeless(records: Iterable[Record]) -> list[dict[str, object]]:
     return [{key: value for key, value in record.items() if key != "images_per_second"} for record in records]
 
 
@@ -120,7 +125,7 @@ def two(tmp_path: Path) -> Checkpoints:
     return checkpoints
 
 
-def damage(path, kind) -> None:
+def damage(path: Path, kind: str) -> None:
     content = bytearray(path.read_bytes())
     if kind == "torn":
         content = content[: len(content) // 2]
@@ -150,7 +155,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(two: Checkpoint
 def test_what_is_written_badly_is_noticed_and_the_older_ones_stay(
     two: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_badly(path, checkpoint) -> None:
+    def write_badly(path: Path, checkpoint: Checkpoint) -> None:
         write_checkpoint(path, checkpoint)
         damage(path, "flipped")
 
@@ -172,7 +177,7 @@ def test_another_format_is_refused_by_name(two: Checkpoints) -> None:
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     class Trap:
-        def __reduce__(self):
+        def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
             return (os.mkdir, (str(tmp_path / "sprung"),))
 
     path = tmp_path / "000000001.ckpt"

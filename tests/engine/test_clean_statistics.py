@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fewscan.data.patches import Patches
 from fewscan.engine.gallery import Gallery
 from fewscan.engine.statistics import clean_statistics, spread_batches
 from fewscan.networks.segmenter import SegmentationNetwork
@@ -26,25 +27,25 @@ class Slices(Store):
     def __init__(self) -> None:
         super().__init__(n_slices=(6, 6))
 
-    def labels(self, patches) -> NoReturn:
+    def labels(self, patches: Patches) -> NoReturn:
         raise AssertionError(patches)
 
 
 class Layers(SegmentationNetwork):
     """Nothing but layers one after the other."""
 
-    def __init__(self, *layers) -> None:
+    def __init__(self, *layers: nn.Module) -> None:
         super().__init__(1, 2, 2, UNetSettings())
         self.layers = nn.Sequential(*layers)
         self.pyramid_channels = (1,)
 
-    def __getitem__(self, number) -> nn.Module:
+    def __getitem__(self, number: int) -> nn.Module:
         return self.layers[number]
 
-    def encode(self, images):
+    def encode(self, images: Tensor) -> list[Tensor]:
         return [self.layers(images)]
 
-    def decode(self, levels):
+    def decode(self, levels: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         return levels[-1], levels
 
     def make_decoder(self, upsampling: str = "linear") -> NoReturn:
@@ -77,7 +78,7 @@ def test_afterwards_everything_is_as_it_was_also_after_an_error() -> None:
     network.decoder.eval()
     before, modes = copy.deepcopy(network.state_dict()), [m.training for m in network.modules()]
 
-    def broken():
+    def broken() -> Iterator[Tensor]:
         yield images(2, 1, 16, 24)
         raise MemoryError
 

@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from torch import Tensor
 
 from fewscan.engine.determinism import determinism
 from fewscan.errors import FewscanError
@@ -15,7 +16,7 @@ from support.trainings import train as train_small
 CPU = torch.device("cpu")
 
 
-def train(name, wanted: bool = True):
+def train(name: str, wanted: bool = True) -> dict[str, Tensor]:
     with torch.random.fork_rng(), determinism(wanted, CPU):
         method = build(name)
         torch.manual_seed(0)
@@ -29,7 +30,7 @@ def test_every_method_comes_to_the_same_weights_twice(name: str) -> None:
     assert all(torch.equal(value, second[key]) for key, value in first.items())
 
 
-def facts():
+def facts() -> tuple[object, ...]:
     return (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),

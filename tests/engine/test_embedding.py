@@ -11,7 +11,7 @@ from support.steps import Store, build
 NAMES = ("background", "a", "b")
 
 
-def clusters(each: int = 40):
+def clusters(each: int = 40) -> tuple[np.ndarray, np.ndarray]:
     """Two opposite directions and one at right angles, in seven dimensions."""
     generator = np.random.default_rng(0)
     directions = np.zeros((3, 7))

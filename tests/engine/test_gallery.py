@@ -5,18 +5,22 @@ import pytest
 import torch
 
 from fewscan.engine.gallery import Gallery
+from fewscan.engine.records import Record
 from fewscan.engine.statistics import clean_statistics
 from fewscan.errors import WriteError
+from fewscan.methods.base import Method
 from support.steps import Store, build
 from support.trainings import config_of, told, train, update_of
 
 
-def slices(unlabelled=6) -> Store:
+def slices(unlabelled: int = 6) -> Store:
     """The six labelled slices are one case, the six unlabelled ones are two."""
     return Store(unlabelled, n_slices=(6, 2, 4) if unlabelled else (2, 2, 2))
 
 
-def trained(folder: Path, method="action", watched: bool = True, unlabelled: int = 6):
+def trained(
+    folder: Path, method: str = "action", watched: bool = True, unlabelled: int = 6
+) -> tuple[Method, list[Record]]:
     torch.manual_seed(0)
     built, store = build(method), slices(unlabelled)
     watching = [Gallery(folder / "gallery", store)] if watched else []

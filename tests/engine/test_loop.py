@@ -1,14 +1,17 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from fewscan.engine.batches import Batches
-from fewscan.engine.callbacks import Callback
+from fewscan.engine.callbacks import Callback, UpdateInfo
 from fewscan.engine.loop import check_batches, weighted_sum
+from fewscan.engine.records import NetworkReading, Record
+from fewscan.engine.validation import Measure
 from fewscan.errors import ConfigError, FewscanError
-from fewscan.methods.base import Stage, TrainingSettings
+from fewscan.methods.base import Method, Stage, TrainingSettings
 from fewscan.methods.supervised import Supervised
 from fewscan.testing.methods import SIZES
 from support.steps import Store, build
@@ -19,10 +22,10 @@ class Listener(Callback):
     def __init__(self) -> None:
         self.updates, self.records = [], []
 
-    def on_update(self, info) -> None:
+    def on_update(self, info: UpdateInfo) -> None:
         self.updates.append((info.done, info.total, info.stage.name))
 
-    def on_record(self, record) -> None:
+    def on_record(self, record: Record) -> None:
         self.records.append(record)
 
 
@@ -33,7 +36,9 @@ class Undemanding(Supervised):
         return (Stage("idle", 2, 0, 0),)
 
 
-def run(tmp_path: Path, method="action", store: Store | None = None, validate=None, **logging: int):
+def run(
+    tmp_path: Path, method: str = "action", store: Store | None = None, validate: Measure | None = None, **logging: int
+) -> tuple[Any, Listener, list[dict[str, Any]]]:
     torch.manual_seed(0)
     built, listener = build(method), Listener()
     train(built, config_of(**logging), told(tmp_path / "metrics.jsonl", validate, listener), store=store)
@@ -56,7 +61,7 @@ def test_stages_follow_each_other_and_are_logged(tmp_path: Path) -> None:
 
 
 def test_validation_is_called_in_time_and_at_the_end_and_leaves_training_mode(tmp_path: Path) -> None:
-    def validate(method):
+    def validate(method: Method) -> dict[str, NetworkReading]:
         method.eval()
         return {"student": {"dice": 0.5, "classes": {}}}
 

@@ -4,9 +4,9 @@ import json
 import pkgutil
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
-def go_on(dataset: Path, run: Path, **more: Path | Notes | tuple[str, ...]) -> Path:
+def go_on(dataset: Path, run: Path, **more: Any) -> Path:
     arguments = {"recipe": "quick", "settings": SETTINGS, "device": "cpu", "resume": True}
     return fewscan.train(dataset, run, **{**arguments, **more}).folder
 
@@ -49,16 +49,16 @@ def whole(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return go_on(dataset, tmp_path_factory.mktemp("whole") / "run")
 
 
-def records(run):
+def records(run: Path) -> list[dict[str, Any]]:
     lines = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
     return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
 
 
-def files(run):
+def files(run: Path) -> list[str]:
     return sorted(str(path.relative_to(run)) for path in run.rglob("*"))
 
 
-def is_same(run, whole):
+def is_same(run: Path, whole: Path) -> bool:
     same = (run / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     return same and records(run) == records(whole) and files(run) == files(whole)
 
@@ -69,13 +69,13 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-def before_call(monkeypatch: pytest.MonkeyPatch, target, number, action) -> None:
+def before_call(monkeypatch: pytest.MonkeyPatch, target: str, number: int, action: Callable[[], object]) -> None:
     """Do something before the n-th call of a function."""
     module, _, name = target.rpartition(".")
     owner = pkgutil.resolve_name(module)
     function, calls = getattr(owner, name), []
 
-    def wrapped(*arguments, **named):
+    def wrapped(*arguments: Any, **named: Any) -> Any:
         calls.append(name)
         if len(calls) == number:
             action()
@@ -172,7 +172,7 @@ def run_out_of_a_gpu() -> NoReturn:
     [(ask_too_much_of_torch, "this machine"), (ask_too_much_of_numpy, "this machine"), (run_out_of_a_gpu, "the GPU")],
 )
 def test_too_little_memory_says_what_to_lower_and_the_run_goes_on(
-    dataset: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask, where: str
+    dataset: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], object], where: str
 ) -> None:
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
@@ -199,7 +199,9 @@ def test_too_little_memory_says_what_to_lower_and_the_run_goes_on(
         ),
     ],
 )
-def test_what_to_lower_are_the_batches_that_the_method_draws(method: str, settings, lower: str) -> None:
+def test_what_to_lower_are_the_batches_that_the_method_draws(
+    method: str, settings: tuple[str, ...], lower: str
+) -> None:
     config = load_config("quick", (*settings, "precision=bfloat16"), method=method)
     built = METHODS.find(method)(make_spec(training=config.training), config.method_settings())
     with pytest.raises(FewscanError) as error, explained_training(config, built.stages()):

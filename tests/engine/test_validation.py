@@ -16,7 +16,7 @@ WINDOWS = [((8, 14, 16), (8, 14, 16)), ((8, 14, 16), (1, 1, 2)), ((4, 8, 8), (3,
 
 
 class OneNetwork(nn.Module):
-    def networks(self):
+    def networks(self) -> dict[str, nn.Module]:
         return {"student": Voxelwise()}
 
 

@@ -10,12 +10,14 @@ from fewscan.evaluation.calibration import RIDGE, Calibration, Signals, calibrat
 USED = ("entropy", "agreement_tta")
 
 
-def made_up(count: int = 30, seed: int = 0, noise: float = 0.1):
+def made_up(
+    count: int = 30, seed: int = 0, noise: float = 0.1
+) -> tuple[dict[str, Signals], dict[str, float], dict[str, str]]:
     """Signals that follow the Dice, with noise; two cases of every patient."""
     generator = np.random.default_rng(seed)
     dice = generator.uniform(0.5, 0.95, count)
 
-    def near(values):
+    def near(values: np.ndarray) -> np.ndarray:
         return values * np.exp(noise * generator.normal(size=count))
 
     entropy, disagreement = near(2 * (1 - dice)), near(0.8 * (1 - dice)).clip(0, 1)
@@ -53,7 +55,7 @@ def test_the_fit_is_the_least_of_its_formula() -> None:
     standard = (rows - rows.mean(axis=0)) / rows.std(axis=0)
     losses = np.log(1 - np.array(list(dice.values())))
 
-    def cost(b_w):
+    def cost(b_w: np.ndarray) -> float:
         return ((losses - b_w[0] - standard @ b_w[1:]) ** 2).sum() + RIDGE * len(rows) * (b_w[1:] ** 2).sum()
 
     found = minimize(cost, np.zeros(3), bounds=[(None, None), (0, None), (0, None)], tol=1e-12).x

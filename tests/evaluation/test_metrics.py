@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ SHAPES = st.one_of(
 
 
 # Ours counts no surface along an axis of one voxel.
-def medpy(prediction, reference, spacing):
+def medpy(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
     kept = [axis for axis, side in enumerate(prediction.shape) if side > 1] or [0]
     flat = tuple(set(range(prediction.ndim)) - set(kept))
     prediction, reference = prediction.squeeze(flat), reference.squeeze(flat)
@@ -33,12 +35,12 @@ def medpy(prediction, reference, spacing):
     return values
 
 
-def maps(*arrays: np.ndarray):
+def maps(*arrays: np.ndarray) -> list[LabelMap]:
     return [LabelMap.of(array.astype(np.uint8)) for array in arrays]
 
 
 @st.composite
-def pairs(draw):
+def pairs(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, list[float]]:
     shape = draw(SHAPES)
     masks = [draw(hnp.arrays(bool, shape)) for _ in range(2)]
     spacing = [draw(st.floats(0.3, 8)) for _ in shape]
@@ -47,7 +49,7 @@ def pairs(draw):
 
 @settings(max_examples=300, deadline=None)
 @given(pairs())
-def test_equal_to_medpy(pair) -> None:
+def test_equal_to_medpy(pair: tuple[np.ndarray, np.ndarray, list[float]]) -> None:
     prediction, reference, spacing = pair
     if not (prediction.any() and reference.any()):
         return
@@ -109,10 +111,12 @@ def test_a_case_without_prediction_finds_nothing_at_all() -> None:
     assert not nowhere.missed
 
 
-def brute_nsd(prediction, reference, spacing: tuple[float, float, float], tolerance: float):
+def brute_nsd(
+    prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float], tolerance: float
+) -> float:
     """Every surface voxel against every other one, the surface by the neighbours of each voxel in turn."""
 
-    def points(mask) -> np.ndarray:
+    def points(mask: np.ndarray) -> np.ndarray:
         padded = np.pad(mask, 1)
         found = []
         for index in np.argwhere(mask):

@@ -8,7 +8,7 @@ import pytest
 from fewscan.evaluation.selection import choose, distances, weights
 
 
-def clusters():
+def clusters() -> tuple[np.ndarray, np.ndarray]:
     """Three groups of four about (0, 0), (10, 0) and (0, 10); the first point is labelled."""
     generator = np.random.default_rng(0)
     centres = np.repeat([[0, 0], [10, 0], [0, 10]], 4, axis=0)
@@ -36,7 +36,7 @@ def test_the_first_choice_is_the_best_of_all() -> None:
     labelled = np.arange(15) < 2
     between = distances(points)
 
-    def left(known: list[int]):
+    def left(known: list[int]) -> float:
         return (weight * between[:, known].min(axis=1))[~labelled].sum()
 
     (choice,) = choose(between, weight, labelled, 1)

@@ -9,13 +9,13 @@ NAMES = ("background", "box", "other")
 SPACING = (5.0, 2.0, 1.0)
 
 
-def box_mask(side: int = 6, slices=slice(1, 4), value: int = 1) -> np.ndarray:
+def box_mask(side: int = 6, slices: slice = slice(1, 4), value: int = 1) -> np.ndarray:
     mask = np.zeros((6, 20, 20), np.uint8)
     mask[slices, 4 : 4 + side, 4 : 4 + side] = value
     return mask
 
 
-def shapes(mask, axis: int = 0) -> dict[int, Shape | None]:
+def shapes(mask: np.ndarray, axis: int = 0) -> dict[int, Shape | None]:
     return class_shapes(mask, SPACING, axis, len(NAMES))
 
 

@@ -55,7 +55,7 @@ def test_holm_by_hand() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_lies_between_nothing_and_bonferroni(p_values) -> None:
+def test_holm_lies_between_nothing_and_bonferroni(p_values: list[float]) -> None:
     for plain, corrected in zip(p_values, holm(p_values), strict=True):
         assert plain <= corrected <= min(1.0, plain * len(p_values)) or corrected == max(holm(p_values))
 

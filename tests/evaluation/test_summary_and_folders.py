@@ -3,6 +3,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from fewscan.io.scans import read_scan, write_scan
 from support.scans import disc, geometry, make_dataset
 
 
-def shown(summary):
+def shown(summary: Summary) -> str:
     console = Console(width=80, file=io.StringIO())
     console.print(summary_table(summary))
     return console.file.getvalue()
@@ -86,7 +87,7 @@ def test_folders_are_paired_by_name_and_written(folders: tuple[Path, Path], tmp_
     assert evaluate(predictions / "case_00.nii.gz", references / "case_00.nii.gz").summary["n_cases"] == 1
 
 
-def describe_labels(root: Path, labels) -> None:
+def describe_labels(root: Path, labels: dict[str, Any]) -> None:
     meta = json.loads((root / "dataset.json").read_text())
     (root / "dataset.json").write_text(json.dumps({**meta, "labels": labels}))
 
@@ -223,7 +224,14 @@ def test_numbers_that_are_no_classes_are_refused_in_either_mask_and_all_at_once(
     assert all(message in line for line in lines)
 
 
-def pair(root: Path, prediction: np.ndarray, reference: np.ndarray, labels=None, where=None, **more) -> Summary:
+def pair(
+    root: Path,
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    labels: object = None,
+    where: Geometry | None = None,
+    **more: Any,
+) -> Summary:
     for folder, mask in (("p", prediction), ("r", reference)):
         (root / folder).mkdir(exist_ok=True)
         write_scan(root / folder / "a.nii", mask, where or geometry(mask.shape))

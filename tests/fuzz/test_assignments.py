@@ -48,7 +48,7 @@ TEXTS = st.one_of(
 
 @PROFILE
 @given(assignments=st.lists(TEXTS, min_size=1, max_size=3))
-def test_any_assignment_makes_a_configuration_or_an_error_of_its_own(assignments) -> None:
+def test_any_assignment_makes_a_configuration_or_an_error_of_its_own(assignments: list[str]) -> None:
     try:
         config = load_config("quick", assignments)
     except ConfigError:

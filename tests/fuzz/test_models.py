@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
     return (folder / "model.json").read_bytes(), (folder / "model.safetensors").read_bytes()
 
 
-def load(folder: Path, card, weights) -> None:
+def load(folder: Path, card: bytes, weights: bytes) -> None:
     """Load; what is loaded must be fit to predict with."""
     (folder / "model.json").write_bytes(card)
     (folder / "model.safetensors").write_bytes(weights)
@@ -98,7 +99,7 @@ class Trap:
     def __init__(self, mark: Path) -> None:
         self.mark = mark
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
         return os.mkdir, (str(self.mark),)
 
 

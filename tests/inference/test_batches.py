@@ -17,7 +17,7 @@ from support.windows import smooth_scan, window_plan
 CPU = torch.device("cpu")
 
 
-def scans(folder: Path, slices) -> Iterator[ScanInWork]:
+def scans(folder: Path, slices: dict[str, int]) -> Iterator[ScanInWork]:
     for name, count in slices.items():
         where = geometry((count, 20, 24), (5.0, 1.0, 1.0))
         image = np.random.default_rng(0).normal(size=where.shape).astype(np.float32)

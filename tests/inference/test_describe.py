@@ -24,7 +24,7 @@ def nothing() -> None:
 
 
 def describe(
-    cases: list[Case], plan: SlicePlan | WindowPlan, *networks: UNet | Voxelwise, refused=None
+    cases: list[Case], plan: SlicePlan | WindowPlan, *networks: UNet | Voxelwise, refused: dict[str, str] | None = None
 ) -> dict[str, Description]:
     on_refusal = {} if refused is None else refused
     return describe_cases(Predictor(networks), plan, cases, CPU, nothing, on_refusal.__setitem__)

@@ -1,6 +1,8 @@
 """Predictions lie on the source grid, whatever that is."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from fewscan.inference.batches import ScanInWork
 from fewscan.inference.model import ModelCard, load_model, save_model
 from fewscan.inference.predict import predict_cases
 from fewscan.inference.predictor import Predictor
-from fewscan.inference.views import augmentation_views
+from fewscan.inference.views import View, augmentation_views
 from fewscan.io.files import read_json, write_json
 from fewscan.io.geometry import Geometry
 from fewscan.io.scans import read_scan, write_scan
@@ -28,13 +30,13 @@ SMALL = UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))
 class Threshold(nn.Module):
     """Knows the answer: what is brighter than half is class 1."""
 
-    def forward(self, images) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         logit = 40 * (images[:, :1] - 0.5)
         return torch.cat((-logit, logit), dim=1)
 
 
 class AllBright(nn.Module):
-    def forward(self, images) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         return torch.cat((-20 * torch.ones_like(images), 20 * torch.ones_like(images)), dim=1)
 
 
@@ -46,7 +48,7 @@ def blob(where: Geometry) -> np.ndarray:
     return array
 
 
-def dice(a, b):
+def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * (a & b).sum() / (a.sum() + b.sum())
 
 
@@ -75,12 +77,12 @@ class Bright(nn.Module):
         super().__init__()
         self.pixels = 0
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         self.pixels += images[0, 0].numel() * len(images)
         return Threshold()(images)
 
 
-def disc_at(folder: Path, column, side: int = 40, width: int = 40) -> tuple[Case, np.ndarray]:
+def disc_at(folder: Path, column: float, side: int = 40, width: int = 40) -> tuple[Case, np.ndarray]:
     """A bright disc of radius 5 in three slices, at a column; grey values as if there were more around."""
     where = geometry((3, side, width), (5.0, 1.0, 1.0))
     y, x = np.ogrid[:side, :width]
@@ -90,8 +92,13 @@ def disc_at(folder: Path, column, side: int = 40, width: int = 40) -> tuple[Case
 
 
 def predict_one(
-    case, network: Bright | AllBright | Threshold, plan: SlicePlan, folder: Path, views=(), **options: bool
-):
+    case: Case,
+    network: Bright | AllBright | Threshold,
+    plan: SlicePlan,
+    folder: Path,
+    views: Sequence[View] = (),
+    **options: Any,
+) -> tuple[np.ndarray, list[Case]]:
     cut_off = []
     predictor = Predictor((network,), views)
     ((_, written),) = predict_cases(predictor, plan, [case], folder / "out", CPU, on_cut_off=cut_off.append, **options)
@@ -151,7 +158,7 @@ def test_a_scan_of_one_slice_is_one_slice_whatever_way_it_lies(tmp_path: Path, t
     assert np.array_equal(mask == 1, image == 100)
 
 
-def blobs(folder: Path, slices) -> list[Case]:
+def blobs(folder: Path, slices: dict[str, int]) -> list[Case]:
     cases = []
     for name, count in slices.items():
         where = geometry((count, 20, 24), (5.0, 1.0, 1.0))

@@ -17,12 +17,12 @@ PLANES = {2: [(0, 1)], 3: [(0, 1), (0, 2), (1, 2)]}
 class Threshold(nn.Module):
     """What is brighter than half is class 1, whatever is around it."""
 
-    def forward(self, images) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         logit = 40 * (images[:, :1] - 0.5)
         return torch.cat((-logit, logit), dim=1)
 
 
-def network(seed: int = 0, ndim=2) -> UNet:
+def network(seed: int = 0, ndim: int = 2) -> UNet:
     torch.manual_seed(seed)
     return UNet(1, 3, ndim, DROPPING)
 

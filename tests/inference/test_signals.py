@@ -1,6 +1,7 @@
 """Signals of quality: by hand, whatever the batches, and without a trace in the masks."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from fewscan.evaluation.shape import Expected, class_shapes, expected_shapes
 from fewscan.inference.batches import MOST_PATCHES
 from fewscan.inference.predict import predict_cases
 from fewscan.inference.predictor import Predictor
-from fewscan.inference.quality import QualityObserver, entropy_sums, mask_overlaps
-from fewscan.inference.views import augmentation_views
+from fewscan.inference.quality import Assessment, QualityObserver, entropy_sums, mask_overlaps
+from fewscan.inference.views import View, augmentation_views
 from fewscan.io.scans import write_scan
 from fewscan.networks.unet import UNet, UNetSettings
 from support.scans import PLAN, geometry
@@ -33,13 +34,13 @@ class Threshold(nn.Module):
         super().__init__()
         self.brighter, self.certainty, self.shift = brighter, certainty, shift
 
-    def forward(self, images) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         bright = torch.roll(images[:, :1] > self.brighter, self.shift, dims=3)
         logit = self.certainty * (2 * bright.float() - 1)
         return torch.cat((-logit, logit), dim=1)
 
 
-def scans(folder: Path, sizes, side: int = 12) -> list[Case]:
+def scans(folder: Path, sizes: dict[str, int], side: int = 12) -> list[Case]:
     """A bright box of `side` pixels in the middle of every slice but the first and the last."""
     cases = []
     for name, count in sizes.items():
@@ -50,7 +51,14 @@ def scans(folder: Path, sizes, side: int = 12) -> list[Case]:
     return cases
 
 
-def assess(cases, folder: Path, network, second=None, expected=None, views=()):
+def assess(
+    cases: list[Case],
+    folder: Path,
+    network: nn.Module,
+    second: nn.Module | None = None,
+    expected: dict[int, Expected] | None = None,
+    views: Sequence[View] = (),
+) -> dict[str, Assessment]:
     observer = QualityObserver(PLAN, (second,) if second is not None else (), expected)
     job = predict_cases(Predictor((network,), views), PLAN, cases, folder, CPU, observer=observer)
     return {case.name: observer.take(case) for case, _ in job}

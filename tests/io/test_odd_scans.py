@@ -23,7 +23,7 @@ READ = [odd for odd in ODD if isinstance(odd.expected, Right)]
 REFUSED = [odd for odd in ODD if not isinstance(odd.expected, Right)]
 
 
-def by_name(odd):
+def by_name(odd: Odd) -> str:
     return odd.name
 
 
@@ -89,7 +89,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_file_locked_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     holding(nifti())(tmp_path / "locked.nii")
 
-    def refuse(*_) -> NoReturn:
+    def refuse(*_: object) -> NoReturn:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
@@ -113,7 +113,7 @@ def test_masks_that_no_integers_can_hold_are_not_scored(tmp_path: Path, value: f
             score_files(*(tmp_path / name for name in pair), Classes.consecutive(("background", "a")))
 
 
-def label(values: float, dtype=np.float32):
+def label(values: float, dtype: type[np.number] = np.float32) -> np.ndarray:
     return disc((4, 20, 24)).astype(dtype) * values
 
 

@@ -20,7 +20,7 @@ RARE = settings(max_examples=40, deadline=None)
 
 
 @st.composite
-def scans(draw) -> tuple[np.ndarray, np.ndarray]:
+def scans(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     """Values (x, y, z) that are all different, and an affine."""
     shape = draw(st.tuples(SIDES, SIDES, SIDES))
     kind = draw(st.sampled_from(["straight", "oblique", "left-handed", "sheared", "between two", "between three"]))
@@ -34,7 +34,10 @@ def scans(draw) -> tuple[np.ndarray, np.ndarray]:
 @RARE
 @given(scans(), st.sampled_from(ORDERS), st.sampled_from([nibabel.Nifti1Image, nibabel.Nifti2Image]))
 def test_the_order_of_storage_changes_nothing_inside(
-    tmp_path_factory: pytest.TempPathFactory, scan, order, kind
+    tmp_path_factory: pytest.TempPathFactory,
+    scan: tuple[np.ndarray, np.ndarray],
+    order: tuple[tuple[int, ...], tuple[int, ...]],
+    kind: type[nibabel.Nifti1Image],
 ) -> None:
     folder = tmp_path_factory.mktemp("orders")
     array, affine = scan
@@ -50,7 +53,7 @@ def test_the_order_of_storage_changes_nothing_inside(
 @RARE
 @given(scans(), st.sampled_from([".nii.gz", ".nii"]))
 def test_each_voxel_lies_where_nibabel_puts_it_and_a_mask_where_the_scan_does(
-    tmp_path_factory: pytest.TempPathFactory, scan, ending
+    tmp_path_factory: pytest.TempPathFactory, scan: tuple[np.ndarray, np.ndarray], ending: str
 ) -> None:
     folder = tmp_path_factory.mktemp("places")
     array, affine = scan
@@ -92,7 +95,7 @@ def test_orders_of_other_formats_are_one_scan_too(
         assert np.allclose(getattr(mask, get)(), getattr(image, get)(), atol=1e-5)
 
 
-def saved(path: Path, shape, **fields: bytes):
+def saved(path: Path, shape: tuple[int, ...], **fields: bytes) -> Path:
     """A NIfTI-1 file of zeros whose header has these fields."""
     image = nibabel.Nifti1Image(np.zeros(shape, np.float32), PLAIN)
     for name, value in fields.items():

@@ -9,7 +9,7 @@ from fewscan.io.places import differences, find_order
 from support.scans import geometry, oblique
 
 
-def stored(array: np.ndarray, grid, order: tuple[int, ...], signs: tuple[int, ...]) -> Scan:
+def stored(array: np.ndarray, grid: Geometry, order: tuple[int, ...], signs: tuple[int, ...]) -> Scan:
     """The same voxels with the axes (z, y, x) in another order, some of them from the other end."""
     affine = np.array(grid.affine_ras)
     # Columns are x, y, z.
@@ -50,7 +50,7 @@ def test_another_place_is_not_brought_over() -> None:
     assert find_order(replace(grid, shape=(3, 5, 6)), grid) is None
 
 
-def whats(ours, theirs):
+def whats(ours: Geometry, theirs: Geometry) -> list[str]:
     return [difference.what for difference in differences(ours, theirs)]
 
 

@@ -13,7 +13,7 @@ from support.scans import make_dataset
 CLASSES = parse_classes({"background": 0, "left kidney": 1, "tumour": 4, "both": [1, 4]})
 
 
-def write(path: Path, names: dict[int, str]):
+def write(path: Path, names: dict[int, str]) -> Path:
     image = sitk.GetImageFromArray(np.ones((4, 20, 24), np.uint8))
     image.SetSpacing((1.2, 1.5, 5.0))
     image.SetOrigin((1.0, -2.0, 3.0))

@@ -51,7 +51,7 @@ def test_assignment_is_the_best_of_all(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     means, centres = (torch.randn(5, 6, generator=generator, dtype=torch.float64) for _ in range(2))
 
-    def cost(order) -> int:
+    def cost(order: tuple[int, ...]) -> int:
         return sum(float((centres[j] - means[c]).norm()) for c, j in enumerate(order))
 
     found = assign_centres(means, centres)
@@ -79,7 +79,7 @@ class Scene:
     def loss(self, tau: float = 0.4, weight: float = 0.2) -> Tensor:
         return adaptive_contrast(self.queries, self.keys, self.known, self.centres, self.counted, tau, weight)
 
-    def slow(self, tau: float = 0.4, weight: float = 0.2):
+    def slow(self, tau: float = 0.4, weight: float = 0.2) -> float:
         """Query by query from the formula."""
         keys = [(v, self.keys[v, m]) for v in range(3) for m in range(6) if self.known[v, m]]
         losses = []

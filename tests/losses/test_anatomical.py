@@ -23,7 +23,7 @@ CONTRAST = Contrast(queries=4, negatives=6, tau=0.5, hard_below=0.9)
 class Scene:
     """A small batch, and the dense map of embeddings that the fast path must never need."""
 
-    def __init__(self, generator: torch.Generator, n_classes: int = 3, size=SIZE) -> None:
+    def __init__(self, generator: torch.Generator, n_classes: int = 3, size: tuple[int, ...] = SIZE) -> None:
         mode = "bilinear" if len(size) == 2 else "trilinear"
         low = tuple(side // 2 for side in size)
         self.size = size

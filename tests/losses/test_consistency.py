@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -51,7 +52,9 @@ def test_confident_form_sees_confident_pixels_alone(
 
 
 @pytest.mark.parametrize("loss", [image_weighted_pseudo_loss, confident_pseudo_loss])
-def test_gradients_and_no_confidence(loss, pseudo: tuple[Tensor, Tensor, Tensor]) -> None:
+def test_gradients_and_no_confidence(
+    loss: Callable[[Tensor, Tensor, Tensor, float], Tensor], pseudo: tuple[Tensor, Tensor, Tensor]
+) -> None:
     logits, labels, confidence = pseudo
     logits.requires_grad_()
     torch.autograd.gradcheck(lambda x: loss(x, labels, confidence, 0.5), logits)
@@ -96,7 +99,7 @@ def probs(generator: torch.Generator) -> list[Tensor]:
     return [(2 * torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)).softmax(1) for _ in range(3)]
 
 
-def pixels(maps: Tensor):
+def pixels(maps: Tensor) -> list[list[float]]:
     return [maps[b, :, y, x].tolist() for b in range(2) for y in range(4) for x in range(5)]
 
 
@@ -133,7 +136,7 @@ def test_pyramid_consistency_is_the_formula(probs: list[Tensor]) -> None:
 
 
 def test_sharpening_and_mutual_consistency_are_the_formula(probs: list[Tensor]) -> None:
-    def slow(values):
+    def slow(values: list[float]) -> list[float]:
         powers = [v ** (1 / 0.1) for v in values]
         return [v / sum(powers) for v in powers]
 
@@ -150,7 +153,7 @@ def test_sharpening_and_mutual_consistency_are_the_formula(probs: list[Tensor]) 
 
 
 @pytest.mark.parametrize("loss", [pyramid_consistency, lambda probs: mutual_consistency(probs, 0.1)])
-def test_probabilities_of_zero_have_finite_losses_and_gradients(loss) -> None:
+def test_probabilities_of_zero_have_finite_losses_and_gradients(loss: Callable[[list[Tensor]], Tensor]) -> None:
     logits = torch.tensor([[500.0, -500.0], [-500.0, 500.0]]).reshape(2, 2, 1, 1).requires_grad_()
     value = loss([logits.softmax(1), logits.flip(0).softmax(1)])
     value.backward()

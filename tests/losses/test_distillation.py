@@ -6,16 +6,18 @@ import torch
 from fewscan.losses.distillation import anchor_distillation
 
 
-def cosine(a, b):
+def cosine(a: list[float], b: list[float]) -> float:
     return sum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
 
 
-def softmax(values):
+def softmax(values: list[float]) -> list[float]:
     exps = [math.exp(v - max(values)) for v in values]
     return [e / sum(exps) for e in exps]
 
 
-def slow_kl(student, teacher, anchors, tau_s: float, tau_t: float):
+def slow_kl(
+    student: list[float], teacher: list[float], anchors: list[list[float]], tau_s: float, tau_t: float
+) -> float:
     p_t = softmax([cosine(teacher, a) / tau_t for a in anchors])
     p_s = softmax([cosine(student, a) / tau_s for a in anchors])
     return sum(t * math.log(t / s) for t, s in zip(p_t, p_s, strict=True) if t > 0)

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,9 @@ CASES = [
 ]
 
 
-def pyramid_and_windows(size, levels, generator: torch.Generator) -> tuple[list[Tensor], Tensor]:
+def pyramid_and_windows(
+    size: tuple[int, ...], levels: Sequence[tuple[int, ...]], generator: torch.Generator
+) -> tuple[list[Tensor], Tensor]:
     """Low-resolution maps, and the dense windows they stand for: (b·space, t, c)."""
     pyramid = [torch.randn(2, 3, *level, generator=generator, dtype=torch.float64) for level in levels]
     mode = "bilinear" if len(size) == 2 else "trilinear"
@@ -28,7 +32,7 @@ def pyramid_and_windows(size, levels, generator: torch.Generator) -> tuple[list[
 
 @pytest.mark.parametrize(("size", "levels"), CASES)
 def test_windows_at_pixels_are_those_of_the_dense_map(
-    size: tuple[int, ...], levels, generator: torch.Generator
+    size: tuple[int, ...], levels: Sequence[tuple[int, ...]], generator: torch.Generator
 ) -> None:
     pyramid, windows = pyramid_and_windows(size, levels, generator)
     pixels = torch.randint(len(windows), (4, 11), generator=generator)
@@ -36,7 +40,9 @@ def test_windows_at_pixels_are_those_of_the_dense_map(
 
 
 @pytest.mark.parametrize(("size", "levels"), CASES)
-def test_mean_windows_are_those_of_the_dense_map(size: tuple[int, ...], levels, generator: torch.Generator) -> None:
+def test_mean_windows_are_those_of_the_dense_map(
+    size: tuple[int, ...], levels: Sequence[tuple[int, ...]], generator: torch.Generator
+) -> None:
     pyramid, windows = pyramid_and_windows(size, levels, generator)
     masks = torch.rand(2, 3, *size, generator=generator, dtype=torch.float64) < torch.tensor([0.5, 0.1, 0.0]).reshape(
         1, 3, *[1] * len(size)

@@ -7,7 +7,7 @@ from fewscan.losses.sampling import draw_classes, draw_true
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.booleans(), min_size=7, max_size=7), min_size=1, max_size=4), st.integers(0, 99))
-def test_draws_are_true_entries(rows, seed: int) -> None:
+def test_draws_are_true_entries(rows: list[list[bool]], seed: int) -> None:
     masks = torch.tensor(rows)
     generator = torch.Generator().manual_seed(seed)
     positions = draw_true(masks, 20, generator)

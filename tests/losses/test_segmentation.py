@@ -21,7 +21,7 @@ def slow_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> float
     return total / max(weight_sum, 1)
 
 
-def slow_dice(logits: Tensor, labels: Tensor, weights: Tensor, smooth: float = 1e-5):
+def slow_dice(logits: Tensor, labels: Tensor, weights: Tensor, smooth: float = 1e-5) -> float:
     probs = torch.exp(logits) / torch.exp(logits).sum(1, keepdim=True)
     scores = []
     for k in range(logits.shape[1]):

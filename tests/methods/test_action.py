@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -5,7 +7,7 @@ from fewscan.testing.methods import SIZES, step_info
 from support.steps import build, start
 
 
-def run_step(stage, **settings: bool):
+def run_step(stage: str, **settings: Any) -> dict[str, float]:
     method, batch = start("action", SIZES[0], stage, **settings)
     return {k: float(v.detach()) for k, v in method(batch, step_info()).items()}
 
@@ -40,7 +42,7 @@ def test_stages_of_no_updates_are_left_out_by_the_loop() -> None:
         ("anatomical", {"teacher_statistics": "own"}),
     ],
 )
-def test_every_switch_changes_the_step(stage: str, setting) -> None:
+def test_every_switch_changes_the_step(stage: str, setting: dict[str, Any]) -> None:
     base = {"confident_from": 0.0} if "unsup_form" in setting else {}
     if "valid_from" in setting:
         # With averaged statistics a teacher without training is never sure.

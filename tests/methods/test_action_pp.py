@@ -1,18 +1,23 @@
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from fewscan.losses.adaptive import adaptive_contrast
 from fewscan.losses.sampling import class_masks, draw_true
+from fewscan.methods.base import Batch
 from fewscan.methods.semi import predict_pseudo_labels
 from fewscan.networks.blocks import resize_linear
+from fewscan.networks.heads import RepresentationHead
 from fewscan.testing.methods import N_CLASSES, SIZES, step_info
 from support.steps import build, start
 
 SMALL = {"queries": 8, "keys": 4, "queue": 6, "representation": 5}
 
 
-def begin():
+def begin() -> tuple[Any, Batch]:
     """The method at the start of stage iii without dropout, and a batch: a step is decided by its generator alone."""
     method, batch = start("action_pp", SIZES[0], "anatomical", **SMALL)
     for module in method.modules():
@@ -59,7 +64,9 @@ def test_centres_are_assigned_to_the_nearest_means_every_so_often() -> None:
     assert method.assignment.tolist() == order.tolist()
 
 
-def passes_by_hand(method, batch):
+def passes_by_hand(
+    method: Any, batch: Batch
+) -> tuple[tuple[list[Tensor], Tensor], tuple[list[Tensor], Tensor], torch.Generator]:
     """The student's and the teacher's pyramid with their labels in the step of `step_info()`, and its generator."""
     generator = step_info().generator
     images, target = method.augment.labelled(batch.images_labelled, batch.labels, generator)
@@ -71,7 +78,7 @@ def passes_by_hand(method, batch):
     return ([maps[: len(images)] for maps in pyramid], target.labels), (pyramid_weak, target_weak.labels), generator
 
 
-def dense(head, pyramid):
+def dense(head: RepresentationHead, pyramid: list[Tensor]) -> Tensor:
     """The head over whole maps: an embedding (n, e) for every pixel."""
     joined = torch.cat([resize_linear(maps, SIZES[0]) for maps in pyramid], dim=1)
     return head.conv_pointwise(head.conv_spatial(joined)).movedim(1, -1).flatten(0, 2).detach()

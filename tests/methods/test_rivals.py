@@ -1,16 +1,18 @@
 """What is essential to each of the rivals, against a version by hand that draws as the step does."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewscan.augment.mix import fixed_box_mask
 from fewscan.augment.random import beta
 from fewscan.losses.consistency import mutual_consistency, pyramid_consistency
 from fewscan.losses.segmentation import soft_dice, supervised_loss
+from fewscan.methods.base import Batch
 from fewscan.methods.semi import predict_pseudo_labels
 from fewscan.networks.modes import evaluating, labelling
 from fewscan.testing.methods import N_CLASSES, SIZES, step_info
@@ -19,7 +21,7 @@ from support.steps import build, start
 SIZE = SIZES[0]
 
 
-def begin(name: str, stage: str = "semi", **settings: float):
+def begin(name: str, stage: str = "semi", **settings: Any) -> tuple[Any, Batch]:
     """A method without dropout at the start of a stage, and a batch: a step is decided by its generator alone."""
     method, batch = start(name, SIZE, stage, **settings)
     for module in method.modules():
@@ -28,27 +30,27 @@ def begin(name: str, stage: str = "semi", **settings: float):
     return method, batch
 
 
-def value(term) -> float:
+def value(term: Tensor) -> float:
     return float(term.detach())
 
 
-def values(terms):
+def values(terms: dict[str, Tensor]) -> dict[str, float]:
     return {name: value(term) for name, term in terms.items()}
 
 
-def by_hand(method, batch):
+def by_hand(method: Any, batch: Batch) -> tuple[Tensor, Tensor, torch.Generator]:
     """The labelled images and labels of the step of `step_info()`, and the generator as it is after them."""
     generator = step_info().generator
     images, target = method.augment.labelled(batch.images_labelled, batch.labels, generator)
     return images, target.labels, generator
 
 
-def together(network, *groups):
+def together(network: nn.Module, *groups: Tensor) -> tuple[Tensor, ...]:
     """Logits of several groups of images, normalised as one batch."""
     return network(torch.cat(groups)).split([len(group) for group in groups])
 
 
-def mean_square(probs, targets):
+def mean_square(probs: Tensor, targets: Tensor) -> float:
     pairs = zip(probs.flatten().tolist(), targets.flatten().tolist(), strict=True)
     return sum((p - q) ** 2 for p, q in pairs) / probs.numel()
 
@@ -101,7 +103,7 @@ def test_mean_teacher_compares_the_strong_view_with_the_teachers_weak_one_pixel_
     assert all(weight.grad is None for weight in method.teacher.parameters())
 
 
-def doubting(**settings: float):
+def doubting(**settings: Any) -> tuple[Any, Batch]:
     """A teacher that is sure of some pixels: fresh weights doubt all of them alike."""
     method, batch = begin("ua_mt", **settings)
     with torch.no_grad():
@@ -299,7 +301,7 @@ def test_bcp_splits_the_updates_between_its_stages() -> None:
     assert lengths == {"copy_paste": round(0.25 * 6), "self_training": 6 - round(0.25 * 6)}
 
 
-def where(box: Tensor, inside, outside) -> Tensor:
+def where(box: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
     return torch.where(box[:, None], inside, outside)
 
 

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -39,7 +41,9 @@ def test_the_most_active_places_are_blanked_in_all_channels(maps: Tensor, genera
 
 
 @pytest.mark.parametrize("perturb", [feature_noise, drop, drop_channels, lambda m, p, g: drop_salient(m, p, p, g)])
-def test_precision_is_kept_and_inputs_are_left_alone(perturb, generator: torch.Generator) -> None:
+def test_precision_is_kept_and_inputs_are_left_alone(
+    perturb: Callable[[Tensor, float, torch.Generator], Tensor], generator: torch.Generator
+) -> None:
     maps = torch.rand(2, 3, 4, 4, generator=generator).bfloat16()
     before = maps.clone()
     assert perturb(maps, 0.5, generator).dtype == torch.bfloat16

@@ -104,7 +104,7 @@ def test_decoding_what_was_encoded_is_the_forward_pass() -> None:
     assert torch.equal(twin(network.encode(images)), logits)
 
 
-def numbers(*texts: str):
+def numbers(*texts: str) -> tuple[tuple[int, ...], ...]:
     """Levels written as one digit for each axis."""
     return tuple(tuple(map(int, text)) for text in texts)
 
@@ -131,7 +131,11 @@ PLANNED = [
 
 @pytest.mark.parametrize(("size", "spacing", "most", "strides", "kernels"), PLANNED)
 def test_axes_are_halved_while_they_have_eight_voxels_that_are_not_twice_as_long(
-    size: tuple[int, int, int], spacing: tuple[float, float, float], most: int, strides, kernels
+    size: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+    most: int,
+    strides: tuple[tuple[int, ...], ...],
+    kernels: tuple[tuple[int, ...], ...],
 ) -> None:
     open_settings = UNetSettings(channels=(4,) * (most + 1), dropout=(0.1,) * (most + 1))
     fitted = open_settings.fitted(size, spacing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,13 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from fewscan.evaluation.arms import group_runs
+from fewscan.evaluation.arms import Arm, group_runs
 from fewscan.reporting.grid_figures import draw_cost, draw_labelled, save_costs, save_dice, save_labelled
 from support.grids import RUNS, made_up_run
 
 
 @pytest.mark.parametrize("save", [save_dice, save_labelled, save_costs])
-def test_figures_show_their_numbers(tmp_path: Path, save) -> None:
+def test_figures_show_their_numbers(tmp_path: Path, save: Callable[[Path, list[Arm]], None]) -> None:
     arms = group_runs(RUNS)
     other = group_runs([*RUNS[:-1], made_up_run("action", (1, 1, 1, 1, 1), 3, 1, seconds=9000.0)])
     save(tmp_path / "a.png", arms)

@@ -12,7 +12,7 @@ CONDITIONS = Conditions(
 )
 
 
-def cells(report, method: str):
+def cells(report: str, method: str) -> list[list[str]]:
     rows = [line for line in report.splitlines() if line.startswith(f"| {method} |")]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 

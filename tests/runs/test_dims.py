@@ -1,6 +1,7 @@
 """Slices or volumes: by the user's word or by the data, known again when a run goes on."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -8,6 +9,7 @@ import yaml
 import fewscan
 from fewscan.config import Config, load_config
 from fewscan.data.fingerprint import Fingerprint
+from fewscan.engine.callbacks import UpdateInfo
 from fewscan.errors import ConfigError
 from fewscan.io.files import read_json
 from fewscan.io.geometry import Geometry
@@ -24,7 +26,7 @@ SHORT = (
 )
 
 
-def choices(dims, *settings: str) -> list[Config]:
+def choices(dims: Any, *settings: str) -> list[Config]:
     return load_choices(dims, lambda kind: load_config("quick", settings, "cpu", kind, method="supervised"))
 
 
@@ -72,7 +74,7 @@ def test_what_is_wrong_is_found_before_any_scan_is_read() -> None:
 class PowerCut(fewscan.Callback):
     """Ends a training after its third update."""
 
-    def on_update(self, info) -> None:
+    def on_update(self, info: UpdateInfo) -> None:
         if info.update == 2:
             raise ConnectionError("power cut")
 

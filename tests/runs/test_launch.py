@@ -66,12 +66,12 @@ def start(dataset: Path, run: Path, *more: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(process):
+def finish(process: subprocess.Popen[str]) -> str:
     _, said = process.communicate(timeout=300)
     return said
 
 
-def wait_for(process, run: Path, updates: int) -> None:
+def wait_for(process: subprocess.Popen[str], run: Path, updates: int) -> None:
     until = time.monotonic() + 300
     while updates_done(run / "checkpoints") < updates:
         assert process.poll() is None, process.stderr.read()
@@ -79,7 +79,7 @@ def wait_for(process, run: Path, updates: int) -> None:
         time.sleep(0.005)
 
 
-def process_of_rank(torchrun, rank: int) -> int:
+def process_of_rank(torchrun: subprocess.Popen[str], rank: int) -> int:
     """The number of a process among those that a torchrun has started."""
     for pid in Path(f"/proc/{torchrun.pid}/task/{torchrun.pid}/children").read_text().split():
         if f"RANK={rank}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
@@ -88,7 +88,7 @@ def process_of_rank(torchrun, rank: int) -> int:
 
 
 def is_same(run: Path, other: Path) -> bool:
-    def records(folder):
+    def records(folder: Path) -> list[str]:
         lines = (folder / "metrics.jsonl").read_text().splitlines()
         return [line.split(', "images_per_second"')[0] for line in lines]
 

@@ -97,7 +97,7 @@ sys.stdin.readline()
 def test_a_lock_is_made_with_its_holders_where_files_cannot_be_linked_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(source, destination) -> NoReturn:
+    def refuse(source: object, destination: object) -> NoReturn:
         raise OSError(errno.EPERM, "no links here")
 
     monkeypatch.setattr(os, "link", refuse)

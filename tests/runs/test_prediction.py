@@ -2,8 +2,9 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import nibabel
 import numpy as np
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import fewscan
 from fewscan.classes import Region
+from fewscan.data.plans.base import Plan
 from fewscan.data.strangers import passed_over
 from fewscan.errors import DataError
 from fewscan.inference.model import ModelCard, save_model
@@ -36,7 +38,7 @@ class Listener(Reporter):
         super().__init__(quiet=True)
         self.said = []
 
-    def say(self, what) -> None:
+    def say(self, what: object) -> None:
         self.said.append(str(what))
 
 
@@ -50,23 +52,23 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_held_out(tmp_path_factory.mktemp("data") / "set")
 
 
-def scan(path: Path, seed: int = 0):
+def scan(path: Path, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_scan(path, np.random.default_rng(seed).normal(100, 9, (4, 20, 24)).astype(np.float32), geometry())
     return path
 
 
-def label(path: Path):
+def label(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_scan(path, disc((4, 20, 24)), geometry())
     return path
 
 
-def names(folder: Path):
+def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def predict(run: Path, inputs: list[Path], output: Path, **options: bool | Listener) -> Predictions:
+def predict(run: Path, inputs: list[Path], output: Path, **options: Any) -> Predictions:
     return fewscan.predict(run, inputs, output=output, device="cpu", **options)
 
 
@@ -127,7 +129,7 @@ def test_no_table_of_an_earlier_call_stays_where_one_is_stopped(
         predict(run, [tmp_path / "in"], tmp_path / "out")
     assert names(tmp_path / "out") == ["a.nii.gz", "failed.json", "quality.csv", "volumes.csv"]
 
-    def stop(*_, **__) -> NoReturn:
+    def stop(*_: object, **__: object) -> NoReturn:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("fewscan.runs.prediction.predict_cases", stop)
@@ -155,7 +157,7 @@ def test_a_mask_that_cannot_be_written_leaves_out_its_scan_alone(
     for name in "abc":
         scan(tmp_path / f"in/{name}_0000.nii.gz")
 
-    def write(path, *arguments, **options) -> None:
+    def write(path: Path, *arguments: Any, **options: Any) -> None:
         if path.name.startswith("b"):
             raise DataError.of(path, "its axes cannot be held", "Save the scan as .nii.gz")
         write_scan(path, *arguments, **options)
@@ -176,7 +178,7 @@ def test_a_scan_that_memory_does_not_suffice_for_leaves_out_itself_alone(
 
     real = module.load_canvas
 
-    def load(images, plan) -> tuple[np.ndarray, Geometry]:
+    def load(images: Sequence[Path], plan: Plan) -> tuple[np.ndarray, Geometry]:
         if images[0].name.startswith("b"):
             np.empty(2**60, np.uint8)
         return real(images, plan)
@@ -274,7 +276,7 @@ def test_weights_and_statistics_must_be_finite(run: Path, tmp_path: Path, part: 
 def test_what_may_not_be_read_is_refused_by_name(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.stat
 
-    def stat(path, **options):
+    def stat(path: Path, **options: Any) -> os.stat_result:
         if "closed" in path.parts:
             raise PermissionError(13, "Permission denied", str(path))
         return real(path, **options)
@@ -288,7 +290,7 @@ def test_what_may_not_be_read_is_refused_by_name(run: Path, tmp_path: Path, monk
 
 
 def test_no_connection_is_opened(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_, **__) -> NoReturn:
+    def refuse(*_: object, **__: object) -> NoReturn:
         raise AssertionError("a connection was opened")
 
     monkeypatch.setattr("socket.socket.connect", refuse)

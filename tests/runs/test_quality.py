@@ -27,7 +27,7 @@ def copy(run: Path, tmp_path: Path) -> Path:
     return shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
 
 
-def rows_of(path: Path):
+def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -109,7 +109,7 @@ def test_what_a_run_lacks_is_said_and_left_empty(copy: Path, dataset: Path, tmp_
     ],
 )
 def test_a_spoilt_quality_file_is_refused_by_name(
-    copy: Path, dataset: Path, tmp_path: Path, change, message: str
+    copy: Path, dataset: Path, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     write_json(copy / "quality.json", {**read_json(copy / "quality.json"), **change})
     with pytest.raises(DataError, match=rf"quality\.json: .*{message}|quality\.json: is {message}"):

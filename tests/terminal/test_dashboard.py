@@ -1,15 +1,16 @@
 import pytest
 
+from fewscan.engine.records import Record
 from fewscan.terminal.dashboard import TrainingView, sparkline
 from support.terminals import reporter_on, shown
 
 
-def terms_record(update: int, loss: float = 1.25):
+def terms_record(update: int, loss: float = 1.25) -> Record:
     terms = {"global": loss}
     return {"update": update, "stage": "global", "loss": loss, "terms": terms, "images_per_second": 31.4}
 
 
-def dice_record(update: int, dice: float = 0.5):
+def dice_record(update: int, dice: float = 0.5) -> Record:
     return {"update": update, "stage": "local", "validation": {"teacher": {"dice": dice, "classes": {}}}}
 
 
@@ -21,7 +22,7 @@ def train_with(view: TrainingView, updates: int = 1000, every: int = 10) -> None
                 view.show_record(terms_record(update))
 
 
-def drawn(view: TrainingView):
+def drawn(view: TrainingView) -> list[str]:
     """The board's lines, without colours."""
     console = view.reporter.console
     with console.capture() as capture:

@@ -1,6 +1,8 @@
 """What plan a data set gets, by its shapes, spacings and anatomy alone; docs/concepts/plans.md has the table."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +11,13 @@ from fewscan.classes import Classes
 from fewscan.config import load_config
 from fewscan.data.fingerprint import Fingerprint, Foreground
 from fewscan.data.index import DatasetIndex
-from fewscan.data.plans.base import Plan
+from fewscan.data.plans.base import Plan, Shape
 from fewscan.data.plans.choice import choose_kind
 from fewscan.data.plans.kinds import make_plan
 from fewscan.io.geometry import Geometry
 from support.scans import IDENTITY
 
+Spacing = tuple[float, float, float]
 PAGE = Path(__file__).parents[3] / "docs" / "concepts" / "plans.md"
 # Name, sides (z, y, x) in voxels, sides of a voxel in mm, how far the labelled anatomy reaches from the centre in mm.
 SETS = [
@@ -40,7 +43,7 @@ def index() -> DatasetIndex:
     return DatasetIndex(Path("set"), "set", ("MRI",), Classes.consecutive(("background", "a")), ".nii.gz", ())
 
 
-def fingerprint(shape, spacing, reach) -> Fingerprint:
+def fingerprint(shape: Shape, spacing: Spacing, reach: Spacing) -> Fingerprint:
     """Eight scans alike, all labelled."""
     where = Geometry(shape, spacing, (0.0, 0.0, 0.0), IDENTITY)
     lower, upper = (tuple((sign * np.array(reach)).tolist()) for sign in (-1, 1))
@@ -48,18 +51,18 @@ def fingerprint(shape, spacing, reach) -> Fingerprint:
     return Fingerprint((where,) * 8, (Foreground(lower, upper, (1, 1)),) * 8, (np.linspace(0, 1, 100),), names)
 
 
-def by(values, form: str = "g"):
+def by(values: Iterable[float], form: str = "g") -> str:
     return "×".join(format(value, form) for value in values)
 
 
-def plan_of(name, shape, spacing, reach, **options) -> Plan:
+def plan_of(name: str, shape: Shape, spacing: Spacing, reach: Spacing, **options: Any) -> Plan:
     del name
     found = fingerprint(shape, spacing, reach)
     config = load_config("quick", options.get("settings", ()), "cpu", plan_kind=choose_kind(found).kind)
     return make_plan(index(), found, config.plan, config.network.divisors)
 
 
-def row(name, shape, spacing, reach) -> str:
+def row(name: str, shape: Shape, spacing: Spacing, reach: Spacing) -> str:
     plan = plan_of(name, shape, spacing, reach)
     return f"| {name} | {by(shape)} | {by(spacing)} | {plan.describe()} | {by(plan.spacing_mm, '.3g')} |"
 

@@ -47,7 +47,7 @@ def test_a_registered_plan_is_written_and_read_with_the_fields_of_its_own_class(
 
 
 @pytest.mark.parametrize("kind", ["slicess", "json.tool:main", "other", "", 3, None, ["slices"]])
-def test_a_kind_that_nobody_has_registered_is_refused_and_nothing_is_imported(kind) -> None:
+def test_a_kind_that_nobody_has_registered_is_refused_and_nothing_is_imported(kind: object) -> None:
     before = set(sys.modules)
     with pytest.raises(ValidationError, match="kind"):
         PlanFile.model_validate({**slice_plan().model_dump(mode="json"), "kind": kind})
@@ -55,6 +55,6 @@ def test_a_kind_that_nobody_has_registered_is_refused_and_nothing_is_imported(ki
 
 
 @pytest.mark.parametrize("value", [None, 3, "slices", []])
-def test_what_is_no_table_is_refused(value) -> None:
+def test_what_is_no_table_is_refused(value: object) -> None:
     with pytest.raises(ValidationError):
         PlanFile.model_validate(value)

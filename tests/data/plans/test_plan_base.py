@@ -1,5 +1,7 @@
 """What all plans have alike."""
 
+from typing import Any
+
 import pytest
 
 from fewscan.classes import Classes, Region
@@ -9,7 +11,7 @@ from support.scans import slice_plan
 from support.windows import window_plan
 
 
-def numbered(**changes) -> SlicePlan:
+def numbered(**changes: Any) -> SlicePlan:
     return slice_plan(classes=("background", "a", "b"), **changes)
 
 
@@ -36,7 +38,7 @@ def test_a_plan_without_numbers_is_of_consecutive_classes_and_numbers_survive_th
         {"regions": ({"name": "other", "numbers": (1, 7)},)},
     ],
 )
-def test_numbers_that_do_not_fit_the_classes_are_refused(changes) -> None:
+def test_numbers_that_do_not_fit_the_classes_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"numbers|regions|ignored_number"):
         numbered(**changes)
 

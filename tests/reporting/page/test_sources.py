@@ -56,14 +56,14 @@ def test_an_embedding_whose_lists_fit_is_read(tmp_path: Path) -> None:
         {"points": "far"},
     ],
 )
-def test_an_embedding_whose_lists_do_not_fit_is_refused(tmp_path: Path, change) -> None:
+def test_an_embedding_whose_lists_do_not_fit_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     (tmp_path / "embedding.json").write_text(json.dumps(copy.deepcopy(EMBEDDING) | change))
     with pytest.raises(DataError, match=r"embedding\.json: not what fewscan writes there\. Restore it"):
         _read_as(Embedding, tmp_path / "embedding.json")
 
 
 @pytest.mark.parametrize("content", [[], {"cases": {"a": 3}}, {"mean": {"dice": "x"}, "classes": {}, "cases": {}}])
-def test_a_summary_of_another_form_is_refused(tmp_path: Path, content) -> None:
+def test_a_summary_of_another_form_is_refused(tmp_path: Path, content: object) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"summary\.json: not what fewscan writes there"):
         _read_as(ScoresRead, tmp_path / "summary.json")

@@ -12,7 +12,7 @@ from fewscan.reporting.page.svg import Axis, heat_map, line_chart, scatter, stri
 NAMES = ("background", "a", "b")
 
 
-def parsed(chart):
+def parsed(chart: object) -> ET.Element:
     return ET.fromstring(str(chart))
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,12 @@ from fewscan.io.geometry import Geometry
 from support.scans import BY_16
 
 
-def fingerprint_of(shape=(10, 200, 220), spacing=(10.0, 1.5, 1.5), reach: float = 60.0, scans: int = 4) -> Fingerprint:
+def fingerprint_of(
+    shape: tuple[int, int, int] = (10, 200, 220),
+    spacing: tuple[float, float, float] = (10.0, 1.5, 1.5),
+    reach: float = 60.0,
+    scans: int = 4,
+) -> Fingerprint:
     where = Geometry(shape, spacing, (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
     foreground = Foreground((-40.0, -reach, -reach), (40.0, reach, reach / 2), (1, 1))
     return Fingerprint(
@@ -46,7 +52,9 @@ def test_pixels_are_never_finer_than_the_scans_and_sides_are_multiples_of_the_st
     assert plan.size == (48, 48)
 
 
-def axis_and_note(spacing, choice="auto", shape: tuple[int, ...] = (30, 35, 50)) -> tuple[int, str]:
+def axis_and_note(
+    spacing: tuple[float, float, float], choice: Any = "auto", shape: tuple[int, ...] = (30, 35, 50)
+) -> tuple[int, str]:
     plan = SlicePlan.make(
         index_of(), fingerprint_of(shape, spacing, 12.0), SliceSettings(size=64, slice_axis=choice), BY_16
     )

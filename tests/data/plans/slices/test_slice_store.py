@@ -29,7 +29,7 @@ def written(tmp_path: Path) -> Written:
     return tmp_path, images, labels
 
 
-def places(patches: Patches):
+def places(patches: Patches) -> list[tuple[int, int]]:
     return list(zip(patches.case.tolist(), patches.start[:, 0].tolist(), strict=True))
 
 

@@ -1,10 +1,13 @@
 """Windows put together: as one pass where there is one, without seams where there are many, a few planes at a time."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from fewscan.data.assembler import largest
+from fewscan.data.assembler import Assembled, Decode, largest
 from fewscan.data.patches import cut
+from fewscan.data.plans.base import Shape
 from fewscan.data.plans.volumes.assembler import VolumeAssembler
 from fewscan.data.plans.volumes.plan import VolumePlan
 from fewscan.data.plans.volumes.windows import axis_shares, axis_starts
@@ -14,11 +17,11 @@ from support.scans import IDENTITY, volume_plan
 CLASSES = ("background", "a", "b")
 
 
-def geometry(shape, spacing=(1.0, 1.0, 1.0)) -> Geometry:
+def geometry(shape: Shape, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Geometry:
     return Geometry(shape, spacing, (0.0, 0.0, 0.0), IDENTITY)
 
 
-def smooth(shape, seed: int = 0):
+def smooth(shape: Shape, seed: int = 0) -> np.ndarray:
     """Smooth class probabilities (3, *shape)."""
     phases = np.random.default_rng(seed).uniform(0, 6, (3, 3))
     z, y, x = np.ogrid[tuple(slice(0, side) for side in shape)]
@@ -26,7 +29,13 @@ def smooth(shape, seed: int = 0):
     return (np.exp(logits) / np.exp(logits).sum(axis=0)).astype(np.float32)
 
 
-def assembled(plan: VolumePlan, where, probs, decode=largest, order=None):
+def assembled(
+    plan: VolumePlan,
+    where: Geometry,
+    probs: np.ndarray,
+    decode: Decode = largest,
+    order: Callable[[int], np.ndarray] | None = None,
+) -> Assembled:
     """What becomes of known probabilities on the canvas."""
     assembler = plan.assembler(where, decode, keep_probabilities=True)
     starts = plan.starts(plan.canvas_shape(where))
@@ -35,8 +44,8 @@ def assembled(plan: VolumePlan, where, probs, decode=largest, order=None):
     return assembler.finish()
 
 
-def keep(found):
-    def decode(probs) -> np.ndarray:
+def keep(found: list[np.ndarray]) -> Decode:
+    def decode(probs: np.ndarray) -> np.ndarray:
         found.append(probs.copy())
         return largest(probs)
 
@@ -127,16 +136,16 @@ def test_a_mask_without_all_windows_is_refused() -> None:
 
 
 def cut_off(
-    probs,
+    probs: np.ndarray,
     field: tuple[int, int, int] = (16, 16, 16),
     shape: tuple[int, ...] = (32, 32, 32),
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
-):
+) -> bool:
     plan = volume_plan(spacing, size=(16, 16, 16), view=field)
     return assembled(plan, geometry(shape, spacing), np.stack([1 - probs, probs])).is_cut_off
 
 
-def ball(centre: tuple[int, int, int] | list[int], radius: int, side: int = 16):
+def ball(centre: tuple[int, int, int] | list[int], radius: int, side: int = 16) -> np.ndarray:
     axes = np.ogrid[tuple(slice(0, side) for _ in range(3))]
     distance = sum((axis - middle) ** 2 for axis, middle in zip(axes, centre, strict=True))
     return (distance < radius**2).astype(np.float32)

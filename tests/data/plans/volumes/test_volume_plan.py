@@ -10,6 +10,7 @@ from fewscan.classes import IGNORED
 from fewscan.data.assembler import largest
 from fewscan.data.ceiling import there_and_back
 from fewscan.data.patches import cut
+from fewscan.data.plans.base import Shape
 from fewscan.data.resample import voxel_map, voxels_filled
 from fewscan.io.geometry import Geometry
 from fewscan.testing.plans import dice, draw
@@ -48,7 +49,9 @@ def test_a_larger_canvas_shows_the_same_voxels_and_more(canvas: int, more: int, 
     st.tuples(st.floats(0.5, 4), st.floats(0.5, 4), st.floats(0.5, 4)),
     st.tuples(st.booleans(), st.booleans(), st.booleans()),
 )
-def test_flipped_scans_give_flipped_masks(shape, spacing, flips) -> None:
+def test_flipped_scans_give_flipped_masks(
+    shape: Shape, spacing: tuple[float, float, float], flips: tuple[bool, bool, bool]
+) -> None:
     """Where a scan fills the canvas evenly on both sides; the odd voxel of a canvas lies on one side of all scans."""
     drawn = draw(shape, spacing)
     plan = volume_plan((1.0, 1.0, 1.0), (8, 8, 8), (100, 100, 100), classes=CLASSES)

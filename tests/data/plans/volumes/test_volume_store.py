@@ -1,6 +1,7 @@
 """Patches of volumes: cut anywhere out of what was written, around the foreground now and then, no hidden label."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def written(tmp_path: Path) -> Written:
     return tmp_path, images, labels
 
 
-def box(start):
+def box(start: Iterable[int]) -> tuple[slice, ...]:
     return tuple(slice(s, s + side) for s, side in zip(start, PATCH, strict=True))
 
 
@@ -90,7 +91,7 @@ def sampler(
     return VolumeSampler(np.array([0]), np.array([shape]), (8, 8, 8), seed, foreground, lambda _: known)
 
 
-def shows(patches, mask) -> np.ndarray:
+def shows(patches: Patches, mask: np.ndarray) -> np.ndarray:
     return np.array([mask[tuple(slice(s, s + 8) for s in start)].any() for start in patches.start])
 
 
