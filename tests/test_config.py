@@ -55,6 +55,16 @@ def test_auto_depends_on_the_device() -> None:
     assert load_config("auto", (), "cpu").plan.size < load_config("auto", (), "cuda").plan.size
 
 
+def test_paper_trains_volumes_with_the_v_net_of_the_left_atrium() -> None:
+    config = load_config("paper", plan_kind="volumes")
+    assert (config.network.kind, config.plan.voxels) == ("vnet", 112 * 112 * 80)
+    assert (config.training.labelled, config.training.unlabelled) == (2, 2)
+    # Another kind, and the published one's own settings, can be asked for as anywhere.
+    assert load_config("paper", ["network.kind=unet"], plan_kind="volumes").network.kind == "unet"
+    assert load_config("paper", ["network.width=8"], plan_kind="volumes").network.width == 8
+    assert load_config("paper").network.kind == "unet"
+
+
 def test_recipes_have_settings_for_each_kind_of_plan_and_device_below_the_users_own() -> None:
     for recipe, device in (("quick", "cpu"), ("quick", "cuda"), ("auto", "cpu")):
         config = load_config(recipe, ["plan.kind=volumes"], device)

@@ -231,8 +231,9 @@ def load_config(
         tree["plan"] = {**_inherited(tree, "plan", kind), "kind": kind}
         changes = by_plan.get(kind, {})
         by_device = changes.pop("devices", {})
-        _merge(tree, changes)
-        _merge(tree, by_device.get(device_type, {}))
+        for change in (changes, by_device.get(device_type, {})):
+            _change_kinds(tree, change)
+            _merge(tree, change)
     for assignment in sorted(assignments, key=_is_not_of_kind):
         _assign(tree, assignment)
     import_named(tree)
@@ -335,6 +336,14 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
         if not isinstance(tree, dict):
             raise ConfigError(f"--set {assignment}: {parent} is a value and has no settings of its own.")
     tree[leaf] = value
+
+
+def _change_kinds(tree: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Leave out of a section the settings of another kind of part than the one that changes name."""
+    for section in PARTS:
+        change = changes.get(section, {})
+        if "kind" in change:
+            tree[section] = _inherited(tree, section, change["kind"])
 
 
 def _assigned_plan_kind(assignments: Iterable[str]) -> str | None:
