@@ -33,8 +33,8 @@ def dense_contrast(
     embed: Embed,
     pyramid: Sequence[Float[Tensor, "b _ *_space"]],
     probs: Float[Tensor, "b k *space"],
-    labels: Int[Tensor, b * space],
-    valid: Bool[Tensor, b * space],
+    labels: Int[Tensor, "b *space"],
+    valid: Bool[Tensor, "b *space"],
     contrast: Contrast,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
@@ -73,7 +73,7 @@ def dense_contrast(
 
 
 def draw_own_negatives(
-    pools: Sequence[Int[Tensor, " _"]], shares: Float[Tensor, " v"], contrast: Contrast, generator: torch.Generator
+    pools: Sequence[Int[Tensor, "_"]], shares: Float[Tensor, "v"], contrast: Contrast, generator: torch.Generator
 ) -> Int[Tensor, "q n"]:
     """Pixels, for every query anew: a class with its share of the probability, uniformly within the class."""
     shape = (contrast.queries, contrast.negatives)
@@ -85,7 +85,7 @@ def draw_own_negatives(
 
 
 def _infonce(
-    queries: Float[Tensor, "q e"], prototype: Float[Tensor, " e"], negatives: Float[Tensor, "q n e"], tau: float
+    queries: Float[Tensor, "q e"], prototype: Float[Tensor, "e"], negatives: Float[Tensor, "q n e"], tau: float
 ) -> Float[Tensor, ""]:
     positive = F.cosine_similarity(queries, prototype, dim=-1)
     negative = F.cosine_similarity(queries[:, None], negatives, dim=-1)

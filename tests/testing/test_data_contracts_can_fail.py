@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class ForgottenSlice(SlicePlan):
 class Flipped(SliceAssembler):
     def finish(self) -> Assembled:
         found = super().finish()
-        return found._replace(mask=found.mask[:, ::-1])
+        return replace(found, mask=found.mask[:, ::-1])
 
 
 class FlippedPlan(SlicePlan):

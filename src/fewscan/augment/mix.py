@@ -78,7 +78,7 @@ def mix(
     return cut_out(samples, mask) if name == "cutout" else paste_neighbour(samples, mask)
 
 
-def box_mask(samples: int, size: tuple[int, ...], generator: torch.Generator) -> Bool[Tensor, b * space]:
+def box_mask(samples: int, size: tuple[int, ...], generator: torch.Generator) -> Bool[Tensor, "b *space"]:
     """A random box per image, of 10 to 40 % of its area or volume.
 
     Examples:
@@ -98,7 +98,7 @@ def box_mask(samples: int, size: tuple[int, ...], generator: torch.Generator) ->
 
 def fixed_box_mask(
     samples: int, size: tuple[int, ...], share: float, generator: torch.Generator
-) -> Bool[Tensor, b * space]:
+) -> Bool[Tensor, "b *space"]:
     """A box per image at a random place, whose sides are this share of the image's.
 
     Examples:
@@ -112,7 +112,7 @@ def fixed_box_mask(
 
 def _place_boxes(
     sides: Float[Tensor, "b ndim"], size: tuple[int, ...], generator: torch.Generator
-) -> Bool[Tensor, b * space]:
+) -> Bool[Tensor, "b *space"]:
     """Boxes of given sides, as shares of the image's, anywhere inside."""
     samples = len(sides)
     corners = uniform(0.0, 1.0, (samples, len(size)), generator) * (1 - sides)
@@ -125,7 +125,7 @@ def _place_boxes(
     return mask
 
 
-def class_mask(labels: Int[Tensor, b * space], n_classes: int, generator: torch.Generator) -> Bool[Tensor, b * space]:
+def class_mask(labels: Int[Tensor, "b *space"], n_classes: int, generator: torch.Generator) -> Bool[Tensor, "b *space"]:
     """The pixels of a random half of the classes that each image shows (rounded up).
 
     Examples:
@@ -144,7 +144,7 @@ def class_mask(labels: Int[Tensor, b * space], n_classes: int, generator: torch.
     return chosen.gather(1, flat).reshape(labels.shape)
 
 
-def paste_neighbour(samples: PseudoLabelled, mask: Bool[Tensor, b * space]) -> PseudoLabelled:
+def paste_neighbour(samples: PseudoLabelled, mask: Bool[Tensor, "b *space"]) -> PseudoLabelled:
     """Where the mask is true, the pixels of the neighbour in the batch.
 
     Examples:
@@ -164,7 +164,7 @@ def paste_neighbour(samples: PseudoLabelled, mask: Bool[Tensor, b * space]) -> P
     )
 
 
-def blend_neighbour(values: Float[Tensor, "b c *space"], shares: Float[Tensor, b]) -> Float[Tensor, "b c *space"]:
+def blend_neighbour(values: Float[Tensor, "b c *space"], shares: Float[Tensor, "b"]) -> Float[Tensor, "b c *space"]:
     """Mixup: λ x_i + (1 − λ) x_j with the neighbour in the batch (Zhang et al., ICLR 2018).
 
     Examples:
@@ -176,7 +176,7 @@ def blend_neighbour(values: Float[Tensor, "b c *space"], shares: Float[Tensor, b
     return values.roll(1, 0).lerp(values, per_sample(shares, values).to(values.dtype))
 
 
-def cut_out(samples: PseudoLabelled, mask: Bool[Tensor, b * space]) -> PseudoLabelled:
+def cut_out(samples: PseudoLabelled, mask: Bool[Tensor, "b *space"]) -> PseudoLabelled:
     """Where the mask is true, the image's mean, and no confidence.
 
     Examples:

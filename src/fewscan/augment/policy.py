@@ -93,7 +93,7 @@ class Augmentation:
     def labelled(
         self,
         images: Float[Tensor, "b c *space"],
-        labels: Int[Tensor, b * space],
+        labels: Int[Tensor, "b *space"],
         generator: torch.Generator,
     ) -> tuple[Tensor, Target]:
         """Strongly augmented labelled images, and what their labels teach, through the same grid."""
@@ -104,7 +104,7 @@ class Augmentation:
     def weak_labelled(
         self,
         images: Float[Tensor, "b c *space"],
-        labels: Int[Tensor, b * space],
+        labels: Int[Tensor, "b *space"],
         generator: torch.Generator,
     ) -> tuple[Tensor, Target]:
         """The weak view of labelled images, and what their labels teach, through the same grid."""

@@ -173,7 +173,7 @@ def warp_images(images: Float[Tensor, "b c *space"], grid: Tensor) -> Tensor:
     return F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
 
 
-def warp_confidence(confidence: Float[Tensor, b * space], grid: Tensor) -> Tensor:
+def warp_confidence(confidence: Float[Tensor, "b *space"], grid: Tensor) -> Tensor:
     """Look up confidences (b, *space), linearly; beyond the border 0: nothing is known there.
 
     Examples:
@@ -187,7 +187,7 @@ def warp_confidence(confidence: Float[Tensor, b * space], grid: Tensor) -> Tenso
     return warped[:, 0]
 
 
-def warp_labels(labels: Int[Tensor, b * space], grid: Tensor) -> Tensor:
+def warp_labels(labels: Int[Tensor, "b *space"], grid: Tensor) -> Tensor:
     """Look up labels (b, *space), nearest; beyond the border 0, the background, or `IGNORED` where the border is.
 
     Examples:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float16, Int, Integer
@@ -13,7 +13,8 @@ from jaxtyping import Float, Float16, Int, Integer
 Decode = Callable[[np.ndarray], np.ndarray]
 
 
-class Assembled(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Assembled:
     """What has become of a scan.
 
     Attributes:
@@ -48,7 +49,7 @@ class Assembler(ABC):
         """Give the mask, once all patches of the scan were added."""
 
 
-def largest(probs: Float[np.ndarray, "b k *space"]) -> Integer[np.ndarray, " b *space"]:
+def largest(probs: Float[np.ndarray, "b k *space"]) -> Integer[np.ndarray, "b *space"]:
     """Decode probabilities to the class with the largest one, the first of equals.
 
     Args:

@@ -11,8 +11,9 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float, Float16, UInt8
@@ -32,7 +33,8 @@ DESCRIPTION = "cache.json"
 Load = Callable[[int], tuple[Float[np.ndarray, "c cz cy cx"], UInt8[np.ndarray, "cz cy cx"] | None]]
 
 
-class Cache(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Cache:
     """A cache, memory-mapped.
 
     Attributes:
@@ -44,8 +46,8 @@ class Cache(NamedTuple):
 
     cases: tuple[StoredCase, ...]
     channels: int
-    images: Float16[np.ndarray, " n"]
-    labels: UInt8[np.ndarray, " m"]
+    images: Float16[np.ndarray, "n"]
+    labels: UInt8[np.ndarray, "m"]
 
 
 def read_cache(folder: Path) -> Cache:

@@ -69,15 +69,16 @@ def measure_ceiling(
     voxels, outside = np.zeros(len(names)), np.zeros(len(names))
     for case in cases:
         if case.label is not None:
-            mask, geometry = survey.labels(case, plan.classes)
-            back = np.where(mask == IGNORED, IGNORED, there_and_back(mask, geometry, plan))
+            label = survey.labels(case, plan.classes)
+            mask = label.array
+            back = np.where(mask == IGNORED, IGNORED, there_and_back(mask, label.geometry, plan))
             before, after, both = (_count(m, len(names)) for m in (mask, back, np.where(mask == back, mask, 0)))
             for k in np.flatnonzero(before):
                 dice.setdefault(names[k], []).append(float(2 * both[k] / (before[k] + after[k])))
                 if after[k] == 0:
                     lost.setdefault(names[k], []).append(case.name)
             voxels += before
-            outside += _count(np.where(plan.shows(geometry), 0, mask), len(names))
+            outside += _count(np.where(plan.shows(label.geometry), 0, mask), len(names))
         if progress is not None:
             progress()
     return Ceiling(

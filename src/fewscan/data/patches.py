@@ -113,7 +113,7 @@ def overlap(start: Int[np.ndarray, "p 3"], size: tuple[int, ...], shape: tuple[i
 
 def voxel_shares(
     start: Int[np.ndarray, "b 3"], among: Int[np.ndarray, "p 3"], size: tuple[int, ...]
-) -> Float32[np.ndarray, b * size]:
+) -> Float32[np.ndarray, "b *size"]:
     """1 / number of patches that a voxel lies in: where patches overlap, sums with these weights count it once.
 
     Args:

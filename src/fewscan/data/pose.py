@@ -31,7 +31,7 @@ CLEAR = 0.15
 PICTURE_SIDE = 96
 
 # Means of the middle slices along z, y and x, grey levels of at most 96 × 96 pixels each.
-Pictures = tuple[UInt8[np.ndarray, "y x"], UInt8[np.ndarray, "z x"], UInt8[np.ndarray, "z y"]]
+Pictures = tuple[UInt8[np.ndarray, "height width"], UInt8[np.ndarray, "depth width"], UInt8[np.ndarray, "depth height"]]
 
 
 class Lying(NamedTuple):
@@ -138,7 +138,7 @@ def thumbnail(
 
 def quarter_turns(
     thumbnails: Sequence[Float[np.ndarray, "SIDE SIDE"]], references: Sequence[int]
-) -> Int[np.ndarray, " n"]:
+) -> Int[np.ndarray, "n"]:
     """How often each of n scans is turned by 90° against most of them.
 
     Alternates between the mean of the others as they were found to lie, and how each lies against it.

@@ -82,7 +82,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def labels(self, patches: Patches) -> Int[Tensor, " b *size"]:
+    def labels(self, patches: Patches) -> Int[Tensor, "b *size"]:
         """Fetch the labels of patches.
 
         Args:

@@ -54,7 +54,8 @@ class FileState(NamedTuple):
     changed_ns: int
 
 
-class LabelMap(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class LabelMap:
     """A label as it counts inside.
 
     Attributes:
@@ -79,7 +80,7 @@ class LabelSurvey:
 
     geometry: Geometry
     foreground: Foreground | None
-    intensities: tuple[Float[np.ndarray, " n"], ...]
+    intensities: tuple[Float[np.ndarray, "n"], ...]
     packed: bytes
 
     def unpack(self) -> LabelMap:

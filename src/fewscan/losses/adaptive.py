@@ -94,7 +94,7 @@ def spread_centres(n_classes: int, embedding: int, tau: float, steps: int = 500)
     return F.normalize(free.detach(), dim=-1)
 
 
-def assign_centres(means: Float[Tensor, "k e"], centres: Float[Tensor, "k e"]) -> Int[Tensor, k]:
+def assign_centres(means: Float[Tensor, "k e"], centres: Float[Tensor, "k e"]) -> Int[Tensor, "k"]:
     """π that minimises Σ_c ‖ψ_π(c) − φ_c‖, exactly, for any number of classes (Kuhn, 1955).
 
     It is computed on the host, and waits for the device.
@@ -110,7 +110,7 @@ def assign_centres(means: Float[Tensor, "k e"], centres: Float[Tensor, "k e"]) -
 
 
 def move_means(
-    means: Float[Tensor, "k e"], embeddings: Float[Tensor, "k q e"], present: Bool[Tensor, k], momentum: float
+    means: Float[Tensor, "k e"], embeddings: Float[Tensor, "k q e"], present: Bool[Tensor, "k"], momentum: float
 ) -> Float[Tensor, "k e"]:
     """φ_c ← m φ_c + (1 − m) · the normalised mean of the class's unit embeddings; absent classes keep theirs.
 
@@ -135,7 +135,7 @@ def adaptive_contrast(
     keys: Float[Tensor, "k m e"],
     known: Bool[Tensor, "k m"],
     centres: Float[Tensor, "k e"],
-    counted: Bool[Tensor, k],
+    counted: Bool[Tensor, "k"],
     tau: float,
     centre_weight: float,
 ) -> Float[Tensor, ""]:

@@ -79,8 +79,8 @@ class Pixels(NamedTuple):
 
 def select_pixels(
     probs: Float[Tensor, "b k *space"],
-    labels: Int[Tensor, b * space],
-    valid: Bool[Tensor, b * space],
+    labels: Int[Tensor, "b *space"],
+    valid: Bool[Tensor, "b *space"],
     hard_below: float,
 ) -> Pixels:
     """Valid and hard pixels of each class; decided by labels and probabilities, before any embedding.
@@ -103,8 +103,8 @@ def anatomical_contrast(
     embed: Embed,
     pyramid: Sequence[Float[Tensor, "b _ *_space"]],
     probs: Float[Tensor, "b k *space"],
-    labels: Int[Tensor, b * space],
-    valid: Bool[Tensor, b * space],
+    labels: Int[Tensor, "b *space"],
+    valid: Bool[Tensor, "b *space"],
     contrast: Contrast,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
@@ -245,7 +245,7 @@ def prototype_contrast(
     queries: Float[Tensor, "k q e"],
     prototypes: Float[Tensor, "k e"],
     negatives: Float[Tensor, "k n e"],
-    counted: Bool[Tensor, k],
+    counted: Bool[Tensor, "k"],
     tau: float,
 ) -> Float[Tensor, ""]:
     """The InfoNCE of L_anco, given embeddings; mean over queries, then over the counted classes.

@@ -31,7 +31,7 @@ def subsample_pixels(maps: Tensor, *, channel_axes: int) -> Tensor:
 
 
 @torch.no_grad()
-def class_shares(labels: Int[Tensor, " n"], n_classes: int) -> Float[Tensor, " k"]:
+def class_shares(labels: Int[Tensor, "n"], n_classes: int) -> Float[Tensor, "k"]:
     """The share of each class among labels.
 
     Examples:

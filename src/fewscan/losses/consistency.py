@@ -16,8 +16,8 @@ from fewscan.losses.segmentation import check_maps, soft_dice, supervised_loss
 
 def image_weighted_pseudo_loss(
     logits: Float[Tensor, "b k *space"],
-    pseudo_labels: Int[Tensor, b * space],
-    confidence: Float[Tensor, b * space],
+    pseudo_labels: Int[Tensor, "b *space"],
+    confidence: Float[Tensor, "b *space"],
     threshold: float,
 ) -> Float[Tensor, ""]:
     """L_unsup as published: each image's cross-entropy, weighted by its share of confident pixels.
@@ -43,8 +43,8 @@ def image_weighted_pseudo_loss(
 
 def confident_pseudo_loss(
     logits: Float[Tensor, "b k *space"],
-    pseudo_labels: Int[Tensor, b * space],
-    confidence: Float[Tensor, b * space],
+    pseudo_labels: Int[Tensor, "b *space"],
+    confidence: Float[Tensor, "b *space"],
     threshold: float,
 ) -> Float[Tensor, ""]:
     """½ (cross-entropy + soft Dice) over the pixels with confidence ≥ threshold.
@@ -68,8 +68,8 @@ def confident_pseudo_loss(
 
 def masked_pseudo_loss(
     logits: Float[Tensor, "b k *space"],
-    pseudo_labels: Int[Tensor, b * space],
-    confidence: Float[Tensor, b * space],
+    pseudo_labels: Int[Tensor, "b *space"],
+    confidence: Float[Tensor, "b *space"],
     threshold: float,
 ) -> Float[Tensor, ""]:
     """1/n Σ_i 1[confidence_i ≥ threshold] · CE_i over all n pixels, the unsure ones too (FixMatch, eq. 4).
@@ -92,8 +92,8 @@ def masked_pseudo_loss(
 
 def confident_dice(
     logits: Float[Tensor, "b k *space"],
-    pseudo_labels: Int[Tensor, b * space],
-    confidence: Float[Tensor, b * space],
+    pseudo_labels: Int[Tensor, "b *space"],
+    confidence: Float[Tensor, "b *space"],
     threshold: float,
 ) -> Float[Tensor, ""]:
     """Soft Dice over the pixels with confidence ≥ threshold, as UniMatch's medical experiments take it.
@@ -114,12 +114,12 @@ def confident_dice(
 
 def pasted_loss(
     logits: Float[Tensor, "b k *space"],
-    labels_image: Int[Tensor, b * space],
-    labels_patch: Int[Tensor, b * space],
-    pasted: Bool[Tensor, b * space],
+    labels_image: Int[Tensor, "b *space"],
+    labels_patch: Int[Tensor, "b *space"],
+    pasted: Bool[Tensor, "b *space"],
     weight_image: float,
     weight_patch: float,
-    weights: Float[Tensor, b * space] | None = None,
+    weights: Float[Tensor, "b *space"] | None = None,
 ) -> Float[Tensor, ""]:
     """α L_sup over the image's pixels + β L_sup over the pasted ones (BCP, eq. 6 and 7).
 
@@ -154,7 +154,7 @@ def pasted_loss(
 def probability_mse(
     probs: Float[Tensor, "b k *space"],
     targets: Float[Tensor, "b k *space"],
-    weights: Float[Tensor, b * space] | None = None,
+    weights: Float[Tensor, "b *space"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean over pixels and classes of (p − q)²; weighted over pixels, 0 where the weights sum to nothing.
 

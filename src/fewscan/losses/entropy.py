@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def pixel_entropy(probs: Float[Tensor, "b k *space"]) -> Float[Tensor, b * space]:
+def pixel_entropy(probs: Float[Tensor, "b k *space"]) -> Float[Tensor, "b *space"]:
     """H(p) = −Σ_k p_k ln p_k in nats, between 0 and ln k; for predictions that take no gradient.
 
     Examples:

@@ -9,7 +9,7 @@ from torch import Tensor
 from fewscan.distributed.collectives import sum_over_ranks
 
 
-def class_masks(labels: Int[Tensor, b * space], n_classes: int) -> Bool[Tensor, "{n_classes} n"]:
+def class_masks(labels: Int[Tensor, "b *space"], n_classes: int) -> Bool[Tensor, "{n_classes} n"]:
     """Masks of the pixels of each class, flat over (b, *space).
 
     Examples:
@@ -22,7 +22,7 @@ def class_masks(labels: Int[Tensor, b * space], n_classes: int) -> Bool[Tensor, 
     return labels.flatten() == torch.arange(n_classes, device=labels.device)[:, None]
 
 
-def mean_over_classes(losses: Float[Tensor, k], counted: Bool[Tensor, k]) -> Float[Tensor, ""]:
+def mean_over_classes(losses: Float[Tensor, "k"], counted: Bool[Tensor, "k"]) -> Float[Tensor, ""]:
     """Mean over the counted classes; 0, with a graph, where none is.
 
     Of several ranks, the loss of a class is the mean over those that count it.

@@ -46,8 +46,8 @@ def known_labels(labels: Tensor, weights: Tensor | None, dtype: torch.dtype) -> 
 
 def cross_entropy(
     logits: Float[Tensor, "b k *space"],
-    labels: Int[Tensor, b * space],
-    weights: Float[Tensor, b * space] | None = None,
+    labels: Int[Tensor, "b *space"],
+    weights: Float[Tensor, "b *space"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean of −log p_y over labelled pixels, weighted where weights are given; 0 where they sum to nothing.
 
@@ -70,8 +70,8 @@ def cross_entropy(
 
 def soft_dice(
     logits: Float[Tensor, "b k *space"],
-    labels: Int[Tensor, b * space],
-    weights: Float[Tensor, b * space] | None = None,
+    labels: Int[Tensor, "b *space"],
+    weights: Float[Tensor, "b *space"] | None = None,
     smooth: float = 1e-5,
 ) -> Float[Tensor, ""]:
     """1 − mean over classes of (2 Σ p·y + s) / (Σ p² + Σ y² + s), sums over the batch (Milletari et al., 2016).
@@ -105,8 +105,8 @@ def soft_dice(
 
 def supervised_loss(
     logits: Float[Tensor, "b k *space"],
-    labels: Int[Tensor, b * space],
-    weights: Float[Tensor, b * space] | None = None,
+    labels: Int[Tensor, "b *space"],
+    weights: Float[Tensor, "b *space"] | None = None,
 ) -> Float[Tensor, ""]:
     """L_sup = ½ (cross-entropy + soft Dice) (ACTION, section 2).
 

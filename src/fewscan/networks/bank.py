@@ -30,7 +30,7 @@ class MemoryBank(nn.Module):
         self.register_buffer("cursor", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
-    def push(self, embeddings: Float[Tensor, b * entry]) -> None:
+    def push(self, embeddings: Float[Tensor, "b *entry"]) -> None:
         """Put a batch in the place of the oldest entries; of a batch larger than the bank, its last ones.
 
         The batch is that of all ranks, so that their banks stay equal.
@@ -62,7 +62,7 @@ class ClassQueue(nn.Module):
         self.register_buffer("cursor", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
-    def push(self, embeddings: Float[Tensor, "k n e"], present: Bool[Tensor, k]) -> None:
+    def push(self, embeddings: Float[Tensor, "k n e"], present: Bool[Tensor, "k"]) -> None:
         """Put n embeddings of each present class in the place of its oldest; absent classes keep what they have.
 
         All classes share one cursor, so that no step has to ask which are present. The embeddings of all ranks are put

@@ -241,10 +241,10 @@ def _expected(labelled: Sequence[Case], plan: Plan, survey: Survey, reporter: Re
     shapes = []
     with reporter.bar("measuring labelled masks", len(labelled)) as step:
         for case in labelled:
-            inside, geometry = survey.labels(case, plan.classes)
-            if not (inside == IGNORED).any():
-                axis = plan.viewing_axis_of(inside.shape)
-                shapes.append(class_shapes(inside, geometry.spacing_mm, axis, len(plan.class_names)))
+            label = survey.labels(case, plan.classes)
+            if not (label.array == IGNORED).any():
+                axis = plan.viewing_axis_of(label.array.shape)
+                shapes.append(class_shapes(label.array, label.geometry.spacing_mm, axis, len(plan.class_names)))
             step()
     if not shapes:
         reporter.say('quality: every labelled mask has voxels to "ignore", so no shapes are known and none is flagged')

@@ -36,7 +36,7 @@ class Task(ABC):
         """Channels of the network, background first, at least 2."""
 
     @abstractmethod
-    def encode(self, labels: Int[Tensor, b * space]) -> Target:
+    def encode(self, labels: Int[Tensor, "b *space"]) -> Target:
         """Say what labels teach, when augmentation has moved them, on their device.
 
         Args:
@@ -47,7 +47,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def decode(self, probs: Float[np.ndarray, "b k *space"]) -> Integer[np.ndarray, " b *space"]:
+    def decode(self, probs: Float[np.ndarray, "b k *space"]) -> Integer[np.ndarray, "b *space"]:
         """Make masks of the network's probabilities, each of the batch by itself.
 
         Args:

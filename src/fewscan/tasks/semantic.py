@@ -28,11 +28,11 @@ class Semantic(Task):
         """One for each class."""
         return len(self.classes.names)
 
-    def encode(self, labels: Int[Tensor, b * space]) -> Target:
+    def encode(self, labels: Int[Tensor, "b *space"]) -> Target:
         """Give the labels themselves, all voxels alike."""
         return Target(labels)
 
-    def decode(self, probs: Float[np.ndarray, "b k *space"]) -> Integer[np.ndarray, " b *space"]:
+    def decode(self, probs: Float[np.ndarray, "b k *space"]) -> Integer[np.ndarray, "b *space"]:
         """Take the class of the largest probability, the first of equals."""
         return largest(probs)
 

@@ -129,7 +129,7 @@ def _cut_across(fingerprint: Fingerprint, axis: int) -> list[str]:
 
 
 def _fit_view(
-    view: Float[np.ndarray, " 2"], extent: Float[np.ndarray, " 2"], native: float, longest: int, divisors: Divisors
+    view: Float[np.ndarray, "2"], extent: Float[np.ndarray, "2"], native: float, longest: int, divisors: Divisors
 ) -> tuple[tuple[int, int], tuple[float, float], list[str]]:
     """Size of slices, of their pixels, and why: pixels as small as the scans' own, or as the longest side allows."""
     pixel = max(float(view.max()) / longest, native)

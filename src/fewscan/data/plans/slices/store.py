@@ -25,8 +25,8 @@ class SlicePool:
         first: Number of each case's first slice, rising from 0.
     """
 
-    numbers: Int[np.ndarray, " n"]
-    first: Int[np.ndarray, " cases"]
+    numbers: Int[np.ndarray, "n"]
+    first: Int[np.ndarray, "cases"]
 
     def __len__(self) -> int:
         """How many slices there are to choose from."""

@@ -136,7 +136,7 @@ class VolumeAssembler(Assembler):
         return False
 
 
-def _needed(depths: Float32[np.ndarray, "n d"]) -> tuple[Int[np.ndarray, " n+1"], Int[np.ndarray, " n"]]:
+def _needed(depths: Float32[np.ndarray, "n d"]) -> tuple[Int[np.ndarray, "n+1"], Int[np.ndarray, "n"]]:
     """The first plane of the canvas that planes of the scan from each one on need, and the last one up to each."""
     first = [int(np.argmax(row > 0)) if row.any() else depths.shape[1] for row in depths]
     last = [int(np.flatnonzero(row)[-1]) if row.any() else -1 for row in depths]

@@ -110,7 +110,7 @@ def choose_view(index: DatasetIndex, fingerprint: Fingerprint, settings: VolumeS
     return View(size, (longest[0], longest[1], longest[2]), spacing, (seen, _voxels_note(spacing, native), windows))
 
 
-def native_spacing(fingerprint: Fingerprint) -> Float[np.ndarray, " 3"]:
+def native_spacing(fingerprint: Fingerprint) -> Float[np.ndarray, "3"]:
     """The voxels that scans are brought to where nothing has to be saved: the median of their sides in mm.
 
     Where one axis is much coarser than the others, it is the tenth percentile of that axis, as nnU-Net has it.
@@ -132,7 +132,7 @@ def _rounded(sides: Shape, spacing: tuple[float, float, float], divisors: Diviso
 
 
 def _window(
-    view: Float[np.ndarray, " 3"],
+    view: Float[np.ndarray, "3"],
     field: Shape,
     spacing: tuple[float, float, float],
     voxels: int,
@@ -172,18 +172,18 @@ def _growing(coarsest: float) -> list[float]:
     return [*(FINER**step for step in range(steps)), coarsest]
 
 
-def _coarsened(native: Float[np.ndarray, " 3"], factor: float) -> tuple[float, float, float]:
+def _coarsened(native: Float[np.ndarray, "3"], factor: float) -> tuple[float, float, float]:
     """Sides of a voxel, the shortest of which is longer by a factor; sides that are longer anyway are left."""
     first, second, third = np.maximum(native, factor * native.min()).tolist()
     return first, second, third
 
 
-def _sides(extent_mm: Float[np.ndarray, " 3"], spacing: tuple[float, float, float]) -> Shape:
+def _sides(extent_mm: Float[np.ndarray, "3"], spacing: tuple[float, float, float]) -> Shape:
     first, second, third = (max(1, math.ceil(mm / side - 1e-6)) for mm, side in zip(extent_mm, spacing, strict=True))
     return first, second, third
 
 
-def _voxels_note(spacing: tuple[float, float, float], native: Float[np.ndarray, " 3"]) -> str:
+def _voxels_note(spacing: tuple[float, float, float], native: Float[np.ndarray, "3"]) -> str:
     return f"voxels of {_by(spacing, '.3g')} mm (median in the scans: {_by(native, '.3g')} mm)"
 
 

@@ -27,7 +27,7 @@ class KnownVoxels:
         labelled: Labelled voxels of a case with others that nobody has labelled; None: all are labelled.
     """
 
-    classes: tuple[Int[np.ndarray, "n 3"], ...]
+    classes: tuple[Int[np.ndarray, "_ 3"], ...]
     labelled: Int[np.ndarray, "n 3"] | None
 
     @classmethod
@@ -39,7 +39,7 @@ class KnownVoxels:
         """
         flat, generator = labels.ravel(), np.random.default_rng(0)
 
-        def some(numbers: Int[np.ndarray, " n"]) -> Int[np.ndarray, "m 3"]:
+        def some(numbers: Int[np.ndarray, "n"]) -> Int[np.ndarray, "m 3"]:
             if len(numbers) > MOST_REMEMBERED:
                 numbers = generator.choice(numbers, MOST_REMEMBERED, replace=False, shuffle=False)
             return np.column_stack(np.unravel_index(numbers, labels.shape)).astype(np.int32)
@@ -71,8 +71,8 @@ class VolumeSampler:
 
     def __init__(
         self,
-        cases: Int[np.ndarray, " n"],
-        shapes: Int[np.ndarray, "n 3"],
+        cases: Int[np.ndarray, "n"],
+        shapes: Int[np.ndarray, "cases 3"],
         patch: Shape,
         seed: int,
         foreground: float = 0.0,
@@ -100,7 +100,7 @@ class VolumeSampler:
                     starts[row] = np.clip(voxel - self.patch // 2, 0, rooms[row])
         return Patches(cases, starts)
 
-    def _voxel(self, known: KnownVoxels, event: float, kind: float, place: float) -> Int[np.ndarray, " 3"] | None:
+    def _voxel(self, known: KnownVoxels, event: float, kind: float, place: float) -> Int[np.ndarray, "3"] | None:
         """The voxel that a patch is cut around, by three numbers from 0 to below 1; None: it may lie anywhere."""
         voxels = known.labelled
         if known.classes and event < self.foreground:

@@ -72,7 +72,7 @@ class VolumeStore(Store):
         return Patches(np.repeat(np.arange(len(starts)), [len(own) for own in starts]), np.concatenate(starts))
 
     @cached_property
-    def _has_label(self) -> Bool[np.ndarray, " p"]:
+    def _has_label(self) -> Bool[np.ndarray, "p"]:
         """Whether each window has a label, on at least one voxel; labelled canvases are read for it, once."""
         depth, height, width = self.patch
         found = self._is_labelled[self.patches.case]
@@ -126,7 +126,7 @@ class VolumeStore(Store):
         return self._cut(self._labels, self._first_label, 1, patches)[:, 0].long()
 
     def _cut(
-        self, values: Tensor | np.ndarray, first: Int[np.ndarray, " cases"], channels: int, patches: Patches
+        self, values: Tensor | np.ndarray, first: Int[np.ndarray, "cases"], channels: int, patches: Patches
     ) -> Shaped[Tensor, "b c d h w"]:
         """Copies of patches out of the canvases, which lie one after the other from the numbers `first` on."""
         depth, height, width = self.patch

@@ -14,7 +14,7 @@ DEVIATION = 1 / 8
 STEP = 1 / 2
 
 
-def axis_starts(canvas: int, side: int) -> Int[np.ndarray, " n"]:
+def axis_starts(canvas: int, side: int) -> Int[np.ndarray, "n"]:
     """First voxels of the windows along one axis: evenly apart, by half a window at most.
 
     Args:
@@ -41,7 +41,7 @@ def window_starts(canvas_shape: Sequence[int], patch: Sequence[int]) -> Int[np.n
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
 
 
-def axis_shares(canvas: int, side: int) -> dict[int, Float32[np.ndarray, " side"]]:
+def axis_shares(canvas: int, side: int) -> dict[int, Float32[np.ndarray, "side"]]:
     """What share each window along one axis has in its voxels: a bell, over the sum of all windows' bells there.
 
     The shares of a voxel sum to 1, so that nothing is left to divide by. A bell that ends at four deviations from its
@@ -56,12 +56,12 @@ def axis_shares(canvas: int, side: int) -> dict[int, Float32[np.ndarray, " side"
     """
     bell = np.exp(-0.5 * ((np.arange(side) - (side - 1) / 2) / (side * DEVIATION)) ** 2)
     starts = axis_starts(canvas, side)
-    total: Float[np.ndarray, " canvas"] = np.zeros(canvas)
+    total: Float[np.ndarray, "canvas"] = np.zeros(canvas)
     for start in starts:
         total[start : start + side] += bell
     return {int(start): (bell / total[start : start + side]).astype(np.float32) for start in starts}
 
 
-def window_shares(canvas_shape: Shape, patch: Shape) -> list[dict[int, Float32[np.ndarray, " side"]]]:
+def window_shares(canvas_shape: Shape, patch: Shape) -> list[dict[int, Float32[np.ndarray, "side"]]]:
     """The shares of windows along each of the three axes; a voxel's is their product."""
     return [axis_shares(canvas, side) for canvas, side in zip(canvas_shape, patch, strict=True)]
