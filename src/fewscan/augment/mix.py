@@ -18,8 +18,8 @@ class PseudoLabelled(NamedTuple):
 
     Attributes:
         images: Images (b, c, *space).
-        labels: (b, *space) pseudo-labels.
-        confidence: (b, *space) in [0, 1].
+        labels: Pseudo-labels (b, *space), class numbers.
+        confidence: Confidence (b, *space) of the teacher in the pseudo-labels, 0 to 1.
 
     Examples:
         >>> import torch
@@ -48,11 +48,11 @@ def mix(
     2021), Cutout blanks a box, where nothing is believed any more (DeVries and Taylor, 2017).
 
     Args:
-        samples: not written to.
-        name: name of the mix: none, cutmix, cutout or classmix.
-        n_classes: k, for ClassMix.
-        generator: source of all draws, on the samples' device.
-        probability: share of the images that are mixed.
+        samples: Images with pseudo-labels; they are not written to.
+        name: Name of the mix: none, cutmix, cutout or classmix.
+        n_classes: Number k of classes; ClassMix alone asks for it.
+        generator: Source of all draws, on the samples' device.
+        probability: Probability that an image is mixed, 0 to 1.
 
     Returns:
         New samples; image, pseudo-label and confidence mixed alike.

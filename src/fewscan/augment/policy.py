@@ -67,7 +67,7 @@ class Augmentation:
     pixels of the view.
 
     Args:
-        settings: What makes a view weak or strong.
+        settings: Settings of the weak and the strong view.
         encode: Function from moved labels to what they teach; `Target` itself: they are classes.
 
     Examples:

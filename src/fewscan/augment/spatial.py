@@ -76,13 +76,13 @@ def sample_grid(
     """Draw one sampling grid per image.
 
     Args:
-        settings: ranges of rotation, flip, scale, shift and deformation.
-        samples: number b of grids, one for each image.
-        size: the side lengths of the images, 2 or 3 of them.
-        generator: source of all draws; the grid lies on its device.
+        settings: Ranges of rotation, flip, scale, shift and deformation.
+        samples: Number b of grids, one for each image.
+        size: Sides of the images in pixels, 2 or 3 of them.
+        generator: Source of all draws; the grid lies on its device.
 
     Returns:
-        (b, *space, ndim) positions in [−1, 1], last axis first, as `grid_sample` wants them.
+        Positions (b, *space, ndim) in [−1, 1], last axis first, as `grid_sample` wants them.
 
     Examples:
         >>> import torch

@@ -12,8 +12,8 @@ class Target(NamedTuple):
     """What labelled images teach; losses take it as `supervised_loss(logits, *target)`.
 
     Attributes:
-        labels: (b, *space) classes of the network's outputs, `IGNORED` where nothing is taught.
-        weights: (b, *space) how much each pixel counts, at least 0; None: all alike.
+        labels: Classes (b, *space) of the network's outputs, `IGNORED` where nothing is taught.
+        weights: Weights (b, *space) of the pixels, 0 or more; None: all count alike.
 
     Examples:
         >>> import torch

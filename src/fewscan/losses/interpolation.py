@@ -39,7 +39,7 @@ def gather_neighbourhoods(
         pixels: Flat positions in (b, *size).
 
     Returns:
-        (*n, t, Σ c_l), t = 3^ndim positions in row-major order, zero outside the image.
+        Windows (*n, t, Σ c_l): t = 3^ndim positions in row-major order, zero outside the image.
 
     Examples:
         >>> import torch
@@ -111,7 +111,8 @@ def mean_neighbourhoods(
         masks: Weights of the pixels, one mask per class; a mask that sums to nothing gives zeros.
 
     Returns:
-        (k, t, Σ c_l), t = 3^ndim positions in row-major order; of several ranks, the mean over all their pixels.
+        Mean windows (k, t, Σ c_l): t = 3^ndim positions in row-major order; of several ranks, the mean over all their
+        pixels.
 
     Examples:
         >>> import torch

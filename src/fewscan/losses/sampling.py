@@ -53,7 +53,7 @@ def draw_true(masks: Bool[Tensor, "r n"], draws: int, generator: torch.Generator
     """Draw positions of true entries, uniformly and with replacement, row by row.
 
     Args:
-        masks: One mask per row.
+        masks: Masks (r, n), one in each row.
         draws: Number of positions to draw in every row.
         generator: Source of all draws, on the masks' device.
 

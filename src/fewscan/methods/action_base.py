@@ -115,7 +115,7 @@ class ActionBaseSettings(TeacherSettings):
             training: Length and batch of the whole training.
 
         Raises:
-            ValueError: They are longer.
+            ValueError: Stages i and ii have more updates than the whole training.
         """
         of_global, of_local = self.pretraining.global_.updates, self.pretraining.local.updates
         if self.pretraining.updates > training.updates:
@@ -137,10 +137,10 @@ class FineTuning(NamedTuple):
     """What a step of stage iii has computed, labelled images first, then unlabelled ones.
 
     Attributes:
-        logits: (b, k, *space) of the student.
-        pyramid: of its decoder, coarsest first.
-        labels: (b_l, *space).
-        unlabelled: the student's view, with pseudo-labels.
+        logits: Logits (b, k, *space) of the student.
+        pyramid: Maps (b, c_l, *space_l) of the student's decoder, coarsest first.
+        labels: Class numbers (b_l, *space) of the labelled images.
+        unlabelled: Unlabelled images as the student sees them, with pseudo-labels and confidence.
     """
 
     logits: Tensor

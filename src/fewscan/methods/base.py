@@ -24,9 +24,10 @@ class Batch(NamedTuple):
     """What a training step is given, on one device; nothing in it may be written to.
 
     Attributes:
-        images_labelled: (b_l, c, *space).
-        labels: (b_l, *space) integers, as masks have them; `Augmentation.labelled` makes classes of them.
-        images_unlabelled: (b_u, c, *space).
+        images_labelled: Images (b_l, c, *space) of labelled scans.
+        labels: Labels (b_l, *space) of the labelled images, integers as masks have them; `Augmentation.labelled` makes
+            classes of them.
+        images_unlabelled: Images (b_u, c, *space) of unlabelled scans.
     """
 
     images_labelled: Tensor
@@ -38,9 +39,9 @@ class StepInfo(NamedTuple):
     """Where in its stage a training step is, and what its randomness comes from.
 
     Attributes:
-        generator: on the batch's device.
-        update: number of the update in the stage, from 0.
-        updates: length of the stage.
+        generator: Source of all draws of the step, on the batch's device.
+        update: Number of the update in the stage, from 0.
+        updates: Length of the stage in updates.
     """
 
     generator: torch.Generator
@@ -109,7 +110,8 @@ class MethodSettings(Settings):
             training: Length and batch of the whole training.
 
         Raises:
-            ValueError: They do not; the message begins with the name of one of the method's own settings.
+            ValueError: Length or batch does not suit the method; the message begins with the name of one of the
+                method's own settings.
         """
 
 
@@ -118,13 +120,13 @@ class ModelSpec:
     """What every method is built from.
 
     Attributes:
-        in_channels: channels of the images.
-        n_classes: background included.
-        size: sides of the images, 2 or 3 of them.
-        network: settings of the segmentation network, of the class that their kind names.
-        augmentation: weak and strong views.
+        in_channels: Number of channels of the images, 1 or more.
+        n_classes: Number of classes, background included, 2 or more.
+        size: Sides of the images in pixels, 2 or 3 of them.
+        network: Settings of the segmentation network, of the class that their kind names.
+        augmentation: Settings of weak and strong views.
         training: Length and batch of the training.
-        precision: of the networks' arithmetic; None: that of the images.
+        precision: Type of the networks' arithmetic, such as torch.bfloat16; None: that of the images.
         encode: Function from labels, augmented, to what they teach; `Target` itself: they are classes.
     """
 

@@ -16,8 +16,8 @@ class MemoryBank(nn.Module):
     It starts with random unit vectors, as MoCo's queue does, so that no step has to ask how full it is.
 
     Args:
-        size: m, number of entries.
-        shape: of one entry: (e,) or (p, e).
+        size: Number m of entries, 1 or more.
+        shape: Shape of one entry, (e,) or (p, e).
     """
 
     entries: Tensor
@@ -46,9 +46,9 @@ class ClassQueue(nn.Module):
     """The last embeddings of each class, the class-labelled queue of ACTION++ (method section 4).
 
     Args:
-        n_classes: k.
-        size: m, entries of each class.
-        embedding: e.
+        n_classes: Number k of classes.
+        size: Number m of entries of each class, 1 or more.
+        embedding: Length e of an embedding.
     """
 
     entries: Tensor

@@ -30,8 +30,8 @@ def make_norm(normalisation: NormalisationName, channels: int, ndim: int) -> nn.
     """Make the layer that follows a convolution.
 
     Args:
-        normalisation: Whose mean and variance normalise: the batch's (batch, with running ones for prediction), those
-            of each image's every channel (instance) or of its channels in up to 8 groups (group).
+        normalisation: Name of what mean and variance are taken over: the batch (batch, with running ones for
+            prediction), each channel of each image (instance), or an image's channels in up to 8 groups (group).
         channels: Channels of the maps, at least 1.
         ndim: Axes of space, 2 or 3.
     """
@@ -49,7 +49,7 @@ class InstanceNorm(nn.Module):
     3D that takes as long again. Here an image is a batch of one.
 
     Args:
-        channels: channels of the maps.
+        channels: Number of channels of the maps.
     """
 
     def __init__(self, channels: int) -> None:
@@ -83,12 +83,12 @@ class ConvBlock(nn.Sequential):
     """Two convolutions, each with normalisation and leaky ReLU, dropout between them.
 
     Args:
-        in_channels: channels in.
-        out_channels: channels out.
-        dropout: probability of dropping an activation between the convolutions.
-        ndim: 2 or 3.
-        kernel: widths of the convolutions along each axis, odd; None: 3.
-        normalisation: whose mean and variance normalise.
+        in_channels: Number of channels of the maps that come in.
+        out_channels: Number of channels of the maps that go out.
+        dropout: Probability of dropping an activation between the convolutions, 0 to 1.
+        ndim: Number of axes of space, 2 or 3.
+        kernel: Widths of the convolutions along each axis, odd; None: 3 along each.
+        normalisation: Name of the normalisation, as `make_norm` takes it.
     """
 
     def __init__(

@@ -26,11 +26,11 @@ def update_teacher(
     """θ_t ← m θ_t + (1 − m) θ_s (method section 0).
 
     Args:
-        teacher: changed in place.
-        student: of the same architecture.
-        momentum: m in [0, 1]; 0 copies the student.
-        statistics: averaged: the floating buffers, BatchNorm's, are averaged like weights and the integer ones
-            copied; own: the teacher's buffers are left to its own forward passes.
+        teacher: Network that is changed in place.
+        student: Network of the teacher's architecture, which is left alone.
+        momentum: Share m of the teacher that stays, 0 to 1; 0 copies the student.
+        statistics: Treatment of the buffers. "averaged": the floating ones, BatchNorm's, are averaged like weights and
+            the integer ones copied; "own": the teacher's are left to its own forward passes.
     """
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
     if statistics == "own":
@@ -49,7 +49,7 @@ def warmed_momentum(momentum: float, update: int) -> float:
     mean followed by m = 0.99 called everything background for 500 updates, and taught it.
 
     Args:
-        momentum: m.
-        update: t, number of the update in its stage; the learning rate starts anew with every stage.
+        momentum: Momentum m that the average comes to, 0 to 1.
+        update: Number t of the update in its stage, from 0; the learning rate starts anew with every stage.
     """
     return min(momentum, (1 + update) / (10 + update))

@@ -88,12 +88,12 @@ def cut_patches(maps: Float[Tensor, "b c *space"], patch: int, stride: int) -> T
     A last patch is placed at the far border where the stride does not end there.
 
     Args:
-        maps: (b, c, *space).
-        patch: side in pixels; clipped to the side of the map.
-        stride: step in pixels.
+        maps: Maps (b, c, *space).
+        patch: Side of a patch in pixels, clipped to the side of the map.
+        stride: Step from patch to patch in pixels.
 
     Returns:
-        (b, p, c, *patch), locations in row-major order.
+        Patches (b, p, c, *patch), locations in row-major order.
     """
     starts = [_starts(side, patch, stride) for side in maps.shape[2:]]
     sides = [min(patch, side) for side in maps.shape[2:]]
@@ -180,9 +180,9 @@ class RepresentationHead(nn.Module):
     it is linear, `embed` of a mean neighbourhood is the mean of the embeddings (method 3a).
 
     Args:
-        in_channels: channels of the joined pyramid.
+        in_channels: Number of channels of the joined pyramid.
         embedding: D, channels out.
-        ndim: 2 or 3.
+        ndim: Number of axes of space, 2 or 3.
         precision: Type in which convolutions work, such as torch.bfloat16; None: the weights' own,
             which embeddings have in any case.
     """
@@ -199,10 +199,11 @@ class RepresentationHead(nn.Module):
         """Apply the head at single pixels.
 
         Args:
-            neighbourhoods: (*n, t, c), the t = 3^ndim values around each pixel in row-major order, zero outside.
+            neighbourhoods: Windows (*n, t, c): the t = 3^ndim values around each pixel in row-major order, zero
+                outside.
 
         Returns:
-            (*n, e) embeddings, equal to the dense head's values at those pixels.
+            Embeddings (*n, e), equal to the dense head's values at those pixels.
         """
         kernel = rearrange(self.conv_spatial.weight, "e c ... -> e (...) c")
         with arithmetic(self.precision, neighbourhoods.device):
@@ -215,10 +216,10 @@ class PyramidClassifier(nn.Module):
     """One classifier for each of the decoder's coarser maps, its logits brought to full resolution (URPC, section 2.1).
 
     Args:
-        channels: of the maps, coarsest first.
-        n_classes: channels of the logits.
-        ndim: 2 or 3.
-        precision: of the arithmetic; logits have the weights' own. None: that too.
+        channels: Numbers of channels of the maps, coarsest first.
+        n_classes: Number of channels of the logits.
+        ndim: Number of axes of space, 2 or 3.
+        precision: Type of the arithmetic, such as torch.bfloat16; logits have the weights' own. None: that too.
     """
 
     def __init__(

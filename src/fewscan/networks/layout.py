@@ -20,10 +20,10 @@ def channels_last(maps: Tensor) -> Tensor:
     """Bring images or maps into the order of memory in which convolutions are fastest; their values stay.
 
     Args:
-        maps: (b, c, *space) with 2 or 3 axes of space.
+        maps: Maps (b, c, *space) with 2 or 3 axes of space.
 
     Returns:
-        The same values and shape; the maps themselves where they lie so already.
+        Maps of equal values and shape; the given ones where they lie so already.
     """
     return maps.contiguous(memory_format=FORMATS[maps.ndim])
 

@@ -142,8 +142,8 @@ class SegmentationNetwork(nn.Module, ABC):
         """Another decoder for this encoder, with fresh weights; it is not part of the network.
 
         Args:
-            upsampling: How maps become finer. Decoders that differ in it alone make unlike mistakes, which is what
-                methods want several for; a network that knows one way may take no notice.
+            upsampling: Name of the way in which maps become finer. Decoders that differ in it alone make unlike
+                mistakes, which is what methods want several for; a network that knows one way may take no notice.
 
         Returns:
             A module: levels as `encode` gives them → logits (b, k, *space) of the weights' own precision.

@@ -21,8 +21,8 @@ def re_estimated_statistics(network: SegmentationNetwork, batches: Iterable[Tens
     network predicts; no weight changes. Afterwards statistics, modes and precision are as they were, to the last bit.
 
     Args:
-        network: changed in place; without running statistics no batch is drawn.
-        batches: images (b, c, *space), each batch like the whole; at least one.
+        network: Network whose statistics are changed in place; where it has none, no batch is drawn.
+        batches: Batches of images (b, c, *space), each like the whole; at least one.
     """
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     kept = [value.clone() for norm in norms for value in norm.buffers()]

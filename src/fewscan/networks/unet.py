@@ -143,8 +143,8 @@ def choose_strides(size: Sequence[int], spacing: Sequence[float], most: int) -> 
         most: Number of reductions, at most; at least 1.
 
     Returns:
-        From 1 to `most` tuples of as many factors, 1 or 2, as there are axes. Images too small to be halved have one
-        reduction by 1: a network has two levels at least.
+        Tuples of as many factors, 1 or 2, as there are axes; from 1 to `most` of them. Images too small to be halved
+        have one reduction by 1: a network has two levels at least.
 
     >>> choose_strides((80, 96, 96), (1.0, 1.0, 1.0), 2)
     ((2, 2, 2), (2, 2, 2))
@@ -174,7 +174,7 @@ def choose_kernels(strides: Sequence[Sequence[int]], spacing: Sequence[float]) -
         spacing: Sides of a voxel of the images in mm.
 
     Returns:
-        One tuple more than there are reductions; once an axis has 3 it keeps it.
+        Widths, 1 or 3, of each level, one level more than there are reductions; once an axis has 3 it keeps it.
 
     >>> choose_kernels(((1, 2, 2), (1, 2, 2), (2, 2, 2)), (8.0, 1.5, 1.5))
     ((1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3))
@@ -193,9 +193,9 @@ class LevelForm(NamedTuple):
     """How a level of the decoder is made.
 
     Attributes:
-        factors: By how much the level below it is coarser, along each axis.
+        factors: Factors by which the level below it is coarser, along each axis.
         kernel: Widths of its convolutions along each axis.
-        normalisation: Whose mean and variance normalise.
+        normalisation: Name of the normalisation, as `make_norm` takes it.
     """
 
     factors: tuple[int, ...]
@@ -207,11 +207,12 @@ class UpBlock(nn.Module):
     """Bring the channels to the skip's, upsample to the skip's size, join, convolve.
 
     Args:
-        coarse: channels in.
-        fine: channels of the skip, and out.
-        ndim: 2 or 3.
-        form: reduction between the two levels, and the finer one's convolutions.
-        upsampling: linear, as in the published U-Net; nearest; transposed: a convolution learns it.
+        coarse: Number of channels of the coarse maps.
+        fine: Number of channels of the skip, and of the maps that go out.
+        ndim: Number of axes of space, 2 or 3.
+        form: Reduction between the two levels, and the finer one's convolutions.
+        upsampling: Name of the way in which maps become finer: linear, as in the published U-Net; nearest; transposed,
+            which a convolution learns.
     """
 
     def __init__(self, coarse: int, fine: int, ndim: int, form: LevelForm, upsampling: Upsampling = "linear") -> None:
@@ -242,7 +243,7 @@ def make_blocks(settings: UNetSettings, ndim: int, upsampling: Upsampling = "lin
     Args:
         settings: Channels of every level, how they differ in resolution, and their convolutions.
         ndim: Axes of space, 2 or 3.
-        upsampling: How maps become finer from level to level.
+        upsampling: Name of the way in which maps become finer from level to level.
     """
     channels = settings.channels
     forms = [

@@ -78,7 +78,8 @@ class UpBlock(nn.Module):
         fine: Level of the skip, 0 the finest.
         settings: Channels and normalisation.
         ndim: Axes of space, 2 or 3.
-        upsampling: How maps become finer: transposed, as published; linear and nearest after a 1-wide convolution.
+        upsampling: Name of the way in which maps become finer: transposed, as published; linear and nearest after a
+            1-wide convolution.
     """
 
     def __init__(self, fine: int, settings: VNetSettings, ndim: int, upsampling: Upsampling) -> None:
