@@ -39,10 +39,10 @@ class Fault:
     """Something wrong with a file.
 
     Attributes:
-        file: path of the file or folder.
-        problem: what is wrong, without a full stop.
-        remedy: what to do, without a full stop.
-        fatal: training or prediction would fail or learn nonsense; otherwise worth a look.
+        file: Path of the file or folder.
+        problem: Text that says what is wrong, without a full stop.
+        remedy: Text that says what to do, without a full stop.
+        fatal: Whether training or prediction would fail or learn nonsense; else it is worth a look.
 
     Examples:
         >>> import fewscan
@@ -65,12 +65,12 @@ class DataError(FewscanError):
     """A scan, a folder or a data set is not what it has to be.
 
     Attributes:
-        faults: all that is wrong, in the order found; the error's text has a line for each.
-        heading: first line of the error's text; empty: it begins with the faults.
+        faults: Faults that were found, in their order; the error's text has a line for each.
+        heading: First line of the error's text; empty: it begins with the faults.
 
     Args:
-        faults: at least one.
-        heading: first line of the error's text; empty: it begins with the faults.
+        faults: Faults that were found, at least one.
+        heading: First line of the error's text; empty: it begins with the faults.
 
     Examples:
         >>> import fewscan
@@ -91,9 +91,9 @@ class DataError(FewscanError):
         """Make an error of one fault.
 
         Args:
-            file: path of the file or folder.
-            problem: what is wrong, without a full stop.
-            remedy: what to do, without a full stop.
+            file: Path of the file or folder.
+            problem: Text that says what is wrong, without a full stop.
+            remedy: Text that says what to do, without a full stop.
         """
         return DataError([Fault(str(file), problem, remedy)])
 
@@ -116,12 +116,12 @@ class Interrupted(SystemExit):
     """A signal asked to stop; no error, and not caught as one.
 
     Args:
-        number: number of the signal, such as 2 of SIGINT.
-        message: what was left undone, and how to go on.
+        number: Number of the signal, such as 2 of SIGINT.
+        message: Text that says what was left undone, and how to go on.
 
     Attributes:
-        code: exit code of the shell, 128 + the number of the signal.
-        message: what was left undone, and how to go on.
+        code: Exit code of the shell, 128 + the number of the signal.
+        message: Text that says what was left undone, and how to go on.
 
     Examples:
         >>> import fewscan
@@ -147,14 +147,14 @@ class WriteError(DataError):
     """A file cannot be written, though it was right to try: the disk is full, read-only or gone.
 
     Attributes:
-        file: path of the file.
-        problem: what is wrong.
-        remedy: what to do.
-        stops_all: no other file can be written there either.
+        file: Path of the file.
+        problem: Text that says what is wrong.
+        remedy: Text that says what to do.
+        stops_all: Whether no other file can be written there either.
 
     Args:
-        path: path of the file.
-        error: what the system said.
+        path: Path of the file.
+        error: Error that the system gave.
 
     Examples:
         >>> import errno
@@ -176,14 +176,14 @@ class DamagedError(DataError):
     """A checkpoint is not what was written.
 
     Attributes:
-        file: path of the checkpoint.
-        problem: what is wrong.
-        remedy: what to do.
-        reason: how the damage was noticed.
+        file: Path of the checkpoint.
+        problem: Text that says what is wrong.
+        remedy: Text that says what to do.
+        reason: Text that says how the damage was noticed.
 
     Args:
-        path: path of the checkpoint.
-        reason: how the damage was noticed.
+        path: Path of the checkpoint.
+        reason: Text that says how the damage was noticed.
 
     Examples:
         >>> from pathlib import Path

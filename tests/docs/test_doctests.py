@@ -1,4 +1,4 @@
-"""The examples in docstrings do what they say; every public entry of losses, augment and schedule has one."""
+"""The examples in docstrings do what they say; every public entry of losses, networks, augment and schedule has one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import fewscan
 from support.face import ORDER
 
 ROOT = Path(fewscan.__file__).parent
-WITHOUT_GAPS = ("fewscan.augment.", "fewscan.losses.", "fewscan.schedule")
+WITHOUT_GAPS = ("fewscan.augment.", "fewscan.losses.", "fewscan.networks.", "fewscan.schedule")
 
 
 def modules() -> list[str]:

@@ -111,16 +111,16 @@ class Augmentation:
         grid = sample_grid(self.settings.spatial, len(images), tuple(images.shape[2:]), generator)
         return warp_images(images, grid), self.encode(warp_labels(labels, grid))
 
-    def weak(self, images: Float[Tensor, "b c *space"], generator: torch.Generator) -> Tensor:
+    def weak(self, images: Float[Tensor, "b c *space"], generator: torch.Generator) -> Float[Tensor, "b c *space"]:
         """The weak view: images on a new grid."""
         grid = sample_grid(self.settings.spatial, len(images), tuple(images.shape[2:]), generator)
         return warp_images(images, grid)
 
-    def intensity(self, images: Float[Tensor, "b c *space"], generator: torch.Generator) -> Tensor:
+    def intensity(self, images: Float[Tensor, "b c *space"], generator: torch.Generator) -> Float[Tensor, "b c *space"]:
         """Intensities changed, every pixel in its place."""
         return jitter(images, self.settings.intensity, generator)
 
-    def strong(self, weak: Float[Tensor, "b c *space"], generator: torch.Generator) -> Tensor:
+    def strong(self, weak: Float[Tensor, "b c *space"], generator: torch.Generator) -> Float[Tensor, "b c *space"]:
         """The strong view of weak ones: deformed, intensities changed."""
         grid = sample_grid(self._deformation, len(weak), tuple(weak.shape[2:]), generator)
         return jitter(warp_images(weak, grid), self.settings.intensity, generator)

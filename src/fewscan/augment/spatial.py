@@ -158,7 +158,7 @@ def _sample_deformation(
     return rearrange(field, "b d ... -> b ... d")
 
 
-def warp_images(images: Float[Tensor, "b c *space"], grid: Tensor) -> Tensor:
+def warp_images(images: Float[Tensor, "b c *_space"], grid: Float[Tensor, "b *out ndim"]) -> Float[Tensor, "b c *out"]:
     """Look up images (b, c, *space), linearly; beyond the border, the border's value.
 
     Examples:
@@ -173,7 +173,9 @@ def warp_images(images: Float[Tensor, "b c *space"], grid: Tensor) -> Tensor:
     return F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
 
 
-def warp_confidence(confidence: Float[Tensor, "b *space"], grid: Tensor) -> Tensor:
+def warp_confidence(
+    confidence: Float[Tensor, "b *_space"], grid: Float[Tensor, "b *out ndim"]
+) -> Float[Tensor, "b *out"]:
     """Look up confidences (b, *space), linearly; beyond the border 0: nothing is known there.
 
     Examples:
@@ -187,7 +189,7 @@ def warp_confidence(confidence: Float[Tensor, "b *space"], grid: Tensor) -> Tens
     return warped[:, 0]
 
 
-def warp_labels(labels: Int[Tensor, "b *space"], grid: Tensor) -> Tensor:
+def warp_labels(labels: Int[Tensor, "b *_space"], grid: Float[Tensor, "b *out ndim"]) -> Int[Tensor, "b *out"]:
     """Look up labels (b, *space), nearest; beyond the border 0, the background, or `IGNORED` where the border is.
 
     Examples:

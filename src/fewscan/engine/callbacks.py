@@ -33,7 +33,7 @@ class UpdateInfo(NamedTuple):
         drawn: Patches of all processes' batches, labelled and unlabelled.
         terms: Unweighted loss terms by name, means over the processes; on the device, without gradient.
         loss: Weighted sum of the terms; on the device, without gradient.
-        diagnostics: What the method says about its step, by name; on the device, of this process alone.
+        diagnostics: Values that the method reports of its step, by name; on the device, of this process alone.
         is_log_due: Whether a line of the log is due after this update: every `logging.every` updates and where a
             stage ends.
         is_validation_due: Whether a validation is due after this update: every `logging.validate_every` updates and
@@ -124,7 +124,7 @@ class Callback:
                 tell; a user's own measures are its `values`. Nobody may change it afterwards.
 
         Raises:
-            RuntimeError: There is no training to tell of.
+            RuntimeError: No training has begun.
         """
         if self._tell is None:
             raise RuntimeError(f"{self.name} is told of no training, so there is no log that it could add a record to.")

@@ -118,7 +118,7 @@ class Generators:
         """Go on where the states were taken; where the number of ranks was another one, start anew.
 
         Raises:
-            ConfigError: they are of another type of device.
+            ConfigError: The states are of another type of device.
         """
         device = self.own.device
         if state_dict["device"] != device.type:
@@ -141,8 +141,8 @@ class Checkpoints:
     """The checkpoints of a run: the newest and the one before it.
 
     Args:
-        folder: of their files, made when the first one is saved.
-        settings: how often.
+        folder: Folder of the checkpoints' files, made when the first one is saved.
+        settings: Settings of how often a checkpoint is due.
     """
 
     def __init__(self, folder: Path, settings: CheckpointSettings) -> None:
@@ -164,7 +164,7 @@ class Checkpoints:
         """Write a checkpoint, read it back, and only then remove the older ones but the last; rank 0 does.
 
         Raises:
-            DataError: it cannot be written (WriteError) or read back; the older ones are still there.
+            DataError: The file cannot be written (WriteError) or read back; the older ones are still there.
         """
         if rank() == 0:
             path = self.path(checkpoint.done)
@@ -178,10 +178,10 @@ class Checkpoints:
         """The newest checkpoint that is whole; None where there are no files. Damaged newer ones are removed.
 
         Args:
-            say: is told of every one that is damaged.
+            say: Function that is told of every checkpoint that is damaged.
 
         Raises:
-            DataError: all are damaged, or one is of another version.
+            DataError: All checkpoints are damaged, or one is of another version.
         """
         files = checkpoint_files(self.folder)
         damaged: list[Path] = []
@@ -219,7 +219,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint; it is on the disk, complete, or not there at all.
 
     Raises:
-        WriteError: it cannot be written.
+        WriteError: The file cannot be written.
     """
     packed = io.BytesIO()
     torch.save(vars(checkpoint), packed)
@@ -239,8 +239,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint, its tensors on the CPU.
 
     Raises:
-        DamagedError: it is not what was written.
-        DataError: it cannot be read, or is of another version of the format.
+        DamagedError: The file is not what was written.
+        DataError: The file cannot be read, or is of another version of the format.
     """
     content = _checked_content(path)
     try:

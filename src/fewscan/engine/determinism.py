@@ -25,7 +25,7 @@ def determinism(wanted: bool, device: torch.device) -> Iterator[None]:
 
     Args:
         wanted: `deterministic` of the settings.
-        device: that training runs on; nothing of cuBLAS may have been used on it before.
+        device: Device that training runs on; nothing of cuBLAS may have been used on it before.
 
     Raises:
         FewscanError: PyTorch has no deterministic algorithm for a step of the method on this device.

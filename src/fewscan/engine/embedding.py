@@ -30,10 +30,10 @@ def save_embedding(path: Path, method: Method, store: Store, class_names: Sequen
     Embeddings are those of the method's representation head, else of the decoder's finest level; the student's.
 
     Args:
-        path: of the file.
-        method: trained; its modes and generators are left alone.
-        store: patches with labels.
-        class_names: background first.
+        path: Path of the file.
+        method: Method after its training; its modes and generators are left alone.
+        store: Store of patches with labels.
+        class_names: Names of the classes, background first.
     """
     pool = store.labelled
     most = min(MOST_PATCHES, max(1, MOST_VOXELS // math.prod(store.patch)), len(pool))
@@ -50,13 +50,13 @@ def describe(embeddings: np.ndarray, classes: np.ndarray, class_names: Sequence[
     """Project unit embeddings on to their two principal axes, and compare the classes' means.
 
     Args:
-        embeddings: (n, e).
-        classes: (n,) class numbers.
-        class_names: background first.
+        embeddings: Unit embeddings (n, e) of pixels.
+        classes: Class numbers (n,) of the pixels.
+        class_names: Names of the classes, background first.
 
     Returns:
-        {"classes": n numbers, "points": n pairs, "prototypes": k pairs, "explained": shares of the variance of both
-        axes, "relation": k × k cosines of the classes' means}; None for a class without pixels.
+        Content of the file: {"classes": n numbers, "points": n pairs, "prototypes": k pairs, "explained": shares of the
+        variance of both axes, "relation": k × k cosines of the classes' means}; None for a class without pixels.
     """
     unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     centre = unit.mean(axis=0)

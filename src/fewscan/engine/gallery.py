@@ -29,9 +29,9 @@ class Gallery(Callback):
     the slices' numbers (n,), and update, stage and network. A resumed training writes the same bytes again.
 
     Args:
-        folder: made with the first file.
-        store: of training.
-        clean: whether the network of the end is shown as it is exported, with clean statistics.
+        folder: Folder of the files, made with the first one.
+        store: Store of the training scans.
+        clean: Whether the network of the end is shown as it is exported, with clean statistics.
     """
 
     def __init__(self, folder: Path, store: Store, clean: bool = True) -> None:
@@ -44,7 +44,7 @@ class Gallery(Callback):
         """Save what is believed after an update, where it completes one of the shares.
 
         Raises:
-            WriteError: the file cannot be written.
+            WriteError: The file cannot be written.
         """
         for share in SHARES_PERCENT:
             if info.done == max(1, -(-share * info.total // 100)):

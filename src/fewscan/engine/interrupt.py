@@ -28,7 +28,7 @@ class Interrupt:
         """Handle a signal.
 
         Raises:
-            Interrupted: it is the second one, and there is one rank.
+            Interrupted: A second signal came, and there is one rank.
         """
         del frame
         if self.signal is not None and count() == 1:

@@ -22,8 +22,8 @@ class RunLog(Callback):
     """Appends records to `metrics.jsonl`, and shows them to TensorBoard.
 
     Args:
-        path: the file; made anew when training begins or goes on.
-        tensorboard: folder for TensorBoard's events, made anew, or None.
+        path: Path of the file, which is made anew when training begins or goes on.
+        tensorboard: Folder for TensorBoard's events, made anew; None: they are not written.
 
     Raises:
         ConfigError: TensorBoard is wanted and not installed.
@@ -37,7 +37,7 @@ class RunLog(Callback):
         """Write the records so far.
 
         Raises:
-            WriteError: the file cannot be written.
+            WriteError: The file cannot be written.
         """
         write_text(self.path, "".join(_line(record) for record in records))
         for record in records:
@@ -47,7 +47,7 @@ class RunLog(Callback):
         """Append one record; numbers that are not finite become null.
 
         Raises:
-            WriteError: the file cannot be written, and may end in half a line; a resumed run writes it anew.
+            WriteError: The file cannot be written, and may end in half a line; a resumed run writes it anew.
         """
         try:
             with self.path.open("a", encoding="utf-8") as file:
@@ -71,7 +71,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """The records of a log, by the names of now; empty where there is none. A line that a kill has torn is left out.
 
     Raises:
-        DataError: it is not a log of training.
+        DataError: The file is not a log of training.
     """
     if not path.is_file():
         return []

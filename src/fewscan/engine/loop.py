@@ -44,8 +44,8 @@ def fit(
         phases: Phases in their order, one or more, all on one device.
         settings: Optimiser, logging and seed.
         callbacks: Callbacks to be told how training goes on, in the order of the calls.
-        checkpoints: Where the state is saved when that is due, at the end of every stage and when a signal asks to
-            stop; None: nowhere.
+        checkpoints: Checkpoints, where the state is saved when that is due, at the end of every stage and when a signal
+            asks to stop; None: nothing is saved.
         resume: Checkpoint of a training of the same phases, to go on from; None: from the start.
 
     Returns:
@@ -76,7 +76,7 @@ class _Training:
         phases: Phases in their order.
         settings: Optimiser, logging and seed.
         callbacks: All who are told.
-        checkpoints: Where states are saved; None: nowhere.
+        checkpoints: Checkpoints, where states are saved; None: nothing is saved.
         generator: Generator, on the device, that steps draw from.
         interrupt: Whether a signal asks to stop.
         done: Number of updates so far.

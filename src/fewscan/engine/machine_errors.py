@@ -27,7 +27,7 @@ def explained_memory(remedy: str) -> Iterator[None]:
     """Turn an error of the allocators into one that says what to do.
 
     Raises:
-        FewscanError: the memory is not enough.
+        FewscanError: The memory is not enough.
     """
     try:
         yield
@@ -47,8 +47,8 @@ def explained_training(config: Config, stages: Sequence[Stage] = ()) -> Iterator
         stages: Stages whose batches may take the memory; none before the method is built.
 
     Raises:
-        FewscanError: the memory is not enough.
-        DataError: a file cannot be written.
+        FewscanError: The memory is not enough.
+        DataError: A file cannot be written.
     """
     try:
         with explained_memory(_smaller(config, stages)):

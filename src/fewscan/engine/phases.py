@@ -36,7 +36,7 @@ class LoopSettings(NamedTuple):
 
     Attributes:
         optimiser: Settings of SGD and of its learning rate.
-        logging: How many updates lie between two lines of the log, and between two validations.
+        logging: Numbers of updates between two lines of the log, and between two validations.
         seed: Seed, 0 or more, of the order of patches and of what steps draw.
     """
 

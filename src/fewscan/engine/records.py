@@ -9,8 +9,8 @@ class NetworkReading(TypedDict):
     """Scores of a network while it is trained, on the plan's canvas.
 
     Attributes:
-        dice: mean over cases and foreground classes.
-        classes: mean over cases, by class.
+        dice: Dice score, 0 to 1, mean over cases and foreground classes.
+        classes: Dice scores, 0 to 1, by class, each the mean over cases.
     """
 
     dice: float | None
@@ -21,16 +21,16 @@ class Record(TypedDict):
     """A line of `metrics.jsonl`: a reading of the loss, a validation, an alarm or values; None: not finite.
 
     Attributes:
-        update: number of updates done, counted through all stages.
-        stage: name of the stage.
-        lr: learning rate of the update.
-        loss: weighted sum of the terms, mean over the updates since the last reading.
-        terms: unweighted loss terms by name, means over the updates since the last reading.
-        images_per_second: images of the batches, labelled and unlabelled, in a second since the last reading.
-        validation: scores by network.
-        alarm: name of what went wrong.
-        message: what it means and what to do.
-        values: what a callback of the user's has measured, by name.
+        update: Number of updates done, counted through all stages.
+        stage: Name of the stage.
+        lr: Learning rate of the update.
+        loss: Weighted sum of the terms, mean over the updates since the last reading.
+        terms: Unweighted loss terms by name, means over the updates since the last reading.
+        images_per_second: Number of images of the batches, labelled and unlabelled, in a second since the last reading.
+        validation: Scores by the name of the network.
+        alarm: Name of what went wrong.
+        message: Text that says what the alarm means and what to do.
+        values: Numbers that a callback of the user's has measured, by name.
     """
 
     update: int

@@ -30,9 +30,9 @@ def clean_statistics(networks: Iterable[SegmentationNetwork], store: Store, want
     several ranks one may do it, nobody is waited for.
 
     Args:
-        networks: of a method.
-        store: of the training scans, labelled and unlabelled.
-        wanted: no: nothing is done.
+        networks: Networks of a method.
+        store: Store of the training scans, labelled and unlabelled.
+        wanted: Whether statistics are estimated anew; else nothing is done.
     """
     with ExitStack() as stack:
         if wanted:

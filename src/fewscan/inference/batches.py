@@ -55,8 +55,8 @@ class ScanInWork:
     """A scan on its canvas, and what becomes of it block by block.
 
     Attributes:
-        canvas: (c, *canvas) float32.
-        starts: (p, 3) first voxels of the patches that cover the canvas.
+        canvas: Scan (c, *canvas) on its canvas, float32.
+        starts: First voxels (p, 3) of the patches that cover the canvas.
         assembler: Puts the patches' probabilities together.
 
     Args:
@@ -94,9 +94,9 @@ class Piece:
     """Some patches of a scan, on their way through the network.
 
     Attributes:
-        scan: Scan that they belong to.
+        scan: Scan that the patches belong to.
         first: Number of the first of them among all patches of the scan.
-        images: (b, c, *size) float32.
+        images: Images (b, c, *size) of the patches, float32.
     """
 
     scan: ScanInWork
@@ -121,8 +121,8 @@ class ScanBlock:
     """A batch of patches, perhaps of several scans.
 
     Attributes:
-        pieces: What it is made of, scan after scan.
-        images: (b, c, *size) on the device, in the pieces' order.
+        pieces: Pieces of scans that make up the batch, scan after scan.
+        images: Images (b, c, *size) on the device, in the pieces' order.
     """
 
     pieces: Sequence[Piece]

@@ -24,7 +24,7 @@ class Description(NamedTuple):
     """What is known of a scan without its label.
 
     Attributes:
-        features: (e,) the bottleneck's maps, mean over the canvas.
+        features: Means (e,) of the bottleneck's maps over the canvas.
         entropy: Nats per voxel of predicted foreground; None where all is background, and the networks are sure of it.
     """
 
@@ -62,12 +62,12 @@ def describe_cases(
     """Describe scans by name; memory holds two of them at a time.
 
     Args:
-        predictor: segmentation networks on the device; no view of theirs is shown.
-        plan: how scans become input of the networks.
-        cases: their images are read; their labels are not.
-        device: of the networks.
-        progress: called once per case.
-        on_refusal: called for a case that cannot be read, which is left out.
+        predictor: Segmentation networks on the device; no view of theirs is shown.
+        plan: Plan of the model, by which scans become input of the networks.
+        cases: Cases whose images are read; their labels are not.
+        device: Device of the networks.
+        progress: Function that is called once per case.
+        on_refusal: Function that is called for a case that cannot be read, which is left out.
     """
     tallies: defaultdict[str, _Tally] = defaultdict(_Tally)
     described = {}
@@ -90,8 +90,8 @@ def pool(maps: Tensor, shares: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
     """Sums over patches that count every voxel once, as shares of a patch.
 
     Args:
-        maps: (b, e, *coarse) maps of the patches.
-        shares: (b, *size) what every voxel of the patches counts for; None: 1.
+        maps: Maps (b, e, *coarse) of the patches.
+        shares: Weights (b, *size) of the patches' voxels, 0 to 1; None: each counts 1.
 
     Returns:
         Weighted means (b, e) of the maps, each times its patch's weight, and the weights (b,).

@@ -40,14 +40,14 @@ class ModelCard(StrictModel):
     """What `model.json` says.
 
     Attributes:
-        format: version of this file.
-        method: that trained the network.
-        network_name: which of the method's networks this is, such as teacher.
-        ndim: axes of space that the network works on, 2 or 3.
-        network: settings of the network; their kind names its class.
-        plan: how scans become input.
-        flips: whether training flipped images, so that test-time augmentation may.
-        postprocessing: what is done to a mask before it is written, in this order.
+        format: Version of this file's format, from 1.
+        method: Name of the method that trained the network.
+        network_name: Name of the network among the method's, such as teacher.
+        ndim: Number of axes of space that the network works on, 2 or 3.
+        network: Settings of the network; their kind names its class.
+        plan: Plan by which scans become input.
+        flips: Whether training flipped images, so that test-time augmentation may.
+        postprocessing: Steps that are done to a mask before it is written, in this order.
     """
 
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
@@ -84,13 +84,13 @@ def save_model(
     """Write the files; the weights in their own precision, on the CPU.
 
     Args:
-        folder: that is there.
-        network: for prediction.
-        card: of it.
-        second: of the same form, if the method has another network.
+        folder: Folder that is there.
+        network: Network for prediction.
+        card: Description of the network.
+        second: Other network of the method, of the same form; None: there is one alone.
 
     Raises:
-        WriteError: one of them cannot be written.
+        WriteError: A file cannot be written.
     """
     _write_weights(folder / WEIGHTS, network)
     if second is not None:
@@ -106,7 +106,7 @@ def write_card(folder: Path, card: ModelCard) -> None:
         card: Description of the model.
 
     Raises:
-        WriteError: It cannot be written.
+        WriteError: The file cannot be written.
     """
     write_json(folder / CARD, card.model_dump(mode="json"))
 

@@ -61,22 +61,22 @@ def predict_cases(
     scans. Memory holds three scans, their masks, and a few blocks of patches.
 
     Args:
-        predictor: networks on the device, and views.
-        plan: how scans become input of the networks.
-        cases: their images are read; their labels are not.
-        destination: folder, made if it is not there.
-        device: of the networks.
-        ending: of the masks' files; None: that of the scan.
-        save_probabilities: also write `CASE.npz` with `probabilities` (k, z, y, x) float16.
-        progress: called once per case that is written.
-        on_refusal: called for a case that cannot be read, or whose mask cannot be written though others can: it gets
-            no mask; None: the error is raised.
-        observer: watches; it has seen all of a case when the case is yielded.
-        on_cut_off: called for a case that was predicted once more, for the reason of `CUT_OFF`.
-        postprocessing: what is done to every mask before anybody sees it; probabilities stay as they are.
+        predictor: Predictor with its networks on the device, and views.
+        plan: Plan of the model, by which scans become input of the networks.
+        cases: Cases whose images are read; their labels are not.
+        destination: Folder of the masks, made if it is not there.
+        device: Device of the networks.
+        ending: Ending of the masks' files; None: that of the scan.
+        save_probabilities: Whether `CASE.npz` with `probabilities` (k, z, y, x) float16 is written too.
+        progress: Function that is called once per case that is written.
+        on_refusal: Function that is called for a case that cannot be read, or whose mask cannot be written though
+            others can: it gets no mask; None: the error is raised.
+        observer: Observer of the predictions; it has seen all of a case when the case is yielded.
+        on_cut_off: Function that is called for a case that was predicted once more, for the reason of `CUT_OFF`.
+        postprocessing: Steps that are done to every mask before anybody sees it; probabilities stay as they are.
 
     Raises:
-        DataError: a file cannot be read, or written.
+        DataError: A file cannot be read, or written.
     """
     make_folder(destination)
     waiting: deque[tuple[Piece, Future[Path | ScanInWork | None]]] = deque()

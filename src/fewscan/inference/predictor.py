@@ -38,9 +38,9 @@ class StoreBlock(NamedTuple):
     """Patches of a store, and what is made of them.
 
     Attributes:
-        patches: Where the patches lie.
-        images: (b, c, *size) on the store's device.
-        probs: (b, k, *size) class probabilities.
+        patches: Places of the patches.
+        images: Images (b, c, *size) of the patches, on the store's device.
+        probs: Class probabilities (b, k, *size).
     """
 
     patches: Patches

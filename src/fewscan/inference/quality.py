@@ -41,9 +41,10 @@ class _Tally:
     """Sums over the patches of a scan that were predicted so far; a voxel that lies in several of them counts once.
 
     Attributes:
-        entropy: nats, and the sum of the foreground's probabilities: (2,).
-        shown: patches with foreground.
-        overlaps: (r, 2) by signal and scored class or region: pixels in both masks, and the sum of both.
+        entropy: Sums (2,) of the entropy in nats and of the foreground's probabilities.
+        shown: Number of patches with foreground.
+        overlaps: Numbers of voxels (r, 2) by signal, of each scored class or region: those in both masks, and the sum
+            of both.
     """
 
     entropy: np.ndarray = field(default_factory=lambda: np.zeros(2))
@@ -69,9 +70,9 @@ class QualityObserver:
     the same as in calibration; the outlier is that of the mask itself.
 
     Args:
-        plan: of the model.
-        second: the method's other network, or those of all folds, on the device; empty: no agreement between networks.
-        expected: shapes of the labelled cases; None: no outliers.
+        plan: Plan of the model.
+        second: Other network of the method, or those of all folds, on the device; empty: no agreement between networks.
+        expected: Shapes of the labelled cases, by class number; None: no outliers.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ def entropy_sums(probs: Tensor, shares: Tensor | None = None) -> np.ndarray:
 
     Args:
         probs: Class probabilities, background first.
-        shares: (b, *space) what every voxel counts for; None: 1.
+        shares: Weights (b, *space) of the voxels, 0 to 1; None: each counts 1.
     """
     values = torch.stack((pixel_entropy(probs), 1 - probs[:, 0]), dim=1)
     if shares is not None:
@@ -173,10 +174,10 @@ def mask_overlaps(
     """(b, r, 2): voxels of a region in both masks (b, *space), and the sum of both.
 
     Args:
-        first: numbers inside.
-        second: the same.
-        regions: the numbers that belong to each.
-        shares: (b, *space) what every voxel counts for; None: 1.
+        first: Masks (b, *space), numbers inside.
+        second: Masks (b, *space) to compare with, numbers inside.
+        regions: Numbers inside that belong to each of the r regions.
+        shares: Weights (b, *space) of the voxels, 0 to 1; None: each counts 1.
     """
     counts = []
     for numbers in regions:

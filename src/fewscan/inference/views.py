@@ -39,7 +39,7 @@ class View:
             size: Sides of the patch in voxels, n of them.
 
         Returns:
-            (n, n + 1) map from places of the view to places of the patch.
+            Map (n, n + 1) from places of the view to places of the patch.
         """
         ndim = len(size)
         angle = torch.deg2rad(torch.tensor(self.degrees))
@@ -64,7 +64,7 @@ def augmentation_views(flips: bool, ndim: int, planes: Sequence[tuple[int, int]]
         planes: Pairs of axes that patches may be turned in, as of `Plan.turning_planes`.
 
     Returns:
-        At least one view; the first one is turned and not flipped, where there is a plane to turn in.
+        Views, at least one; the first one is turned and not flipped, where there is a plane to turn in.
 
     >>> [len(augmentation_views(flips, 2, [(0, 1)])) for flips in (False, True)]
     [3, 12]
@@ -84,7 +84,7 @@ def turn(images: Float[Tensor, "b c *space"], view: View) -> Float[Tensor, "b c 
     """Show patches from a view, linearly; beyond the border the border's value.
 
     Args:
-        images: Patches.
+        images: Patches (b, c, *space).
         view: View of as many axes.
     """
     return _warp(images, view.matrix(tuple(images.shape[2:])), "border")

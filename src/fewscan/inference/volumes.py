@@ -20,10 +20,10 @@ class VolumeObserver:
     """Watches `predict_cases` and measures every mask.
 
     Attributes:
-        millilitres: by case, and by scored class or region.
+        millilitres: Volumes in millilitres, by case, and by scored class or region.
 
     Args:
-        classes: of the model.
+        classes: Classes of the model.
     """
 
     def __init__(self, classes: Classes) -> None:
@@ -42,7 +42,7 @@ class Together:
     """Several observers in the place of one.
 
     Args:
-        observers: told in this order.
+        observers: Observers, told in this order.
     """
 
     def __init__(self, observers: Sequence[Observer]) -> None:

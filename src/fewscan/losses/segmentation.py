@@ -24,7 +24,9 @@ def check_maps(logits: Tensor, labels: Tensor) -> None:
         raise ValueError(f"labels have shape {tuple(labels.shape)}, logits {tuple(logits.shape)} want {expected}")
 
 
-def known_labels(labels: Tensor, weights: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def known_labels(
+    labels: Int[Tensor, "b *space"], weights: Float[Tensor, "b *space"] | None, dtype: torch.dtype
+) -> tuple[Int[Tensor, "b *space"], Float[Tensor, "b *space"]]:
     """Labels that are all classes, and the weights of the pixels, where `IGNORED` ones have none.
 
     Args:

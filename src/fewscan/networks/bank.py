@@ -18,6 +18,15 @@ class MemoryBank(nn.Module):
     Args:
         size: Number m of entries, 1 or more.
         shape: Shape of one entry, (e,) or (p, e).
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.bank import MemoryBank
+        >>> bank = MemoryBank(size=3, shape=(2,))
+        >>> bank.push(torch.tensor([[1.0, 0.0], [2.0, 0.0]]))
+        >>> bank.push(torch.tensor([[3.0, 0.0], [4.0, 0.0]]))  # the oldest entries go first
+        >>> bank.entries[:, 0]
+        tensor([4., 2., 3.])
     """
 
     entries: Tensor
@@ -49,6 +58,15 @@ class ClassQueue(nn.Module):
         n_classes: Number k of classes.
         size: Number m of entries of each class, 1 or more.
         embedding: Length e of an embedding.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.bank import ClassQueue
+        >>> queue = ClassQueue(n_classes=2, size=3, embedding=4)
+        >>> queue.push(torch.ones(2, 2, 4), present=torch.tensor([True, False]))
+        >>> queue.known
+        tensor([[ True,  True, False],
+                [False, False, False]])
     """
 
     entries: Tensor

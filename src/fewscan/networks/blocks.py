@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -34,6 +35,16 @@ def make_norm(normalisation: NormalisationName, channels: int, ndim: int) -> nn.
             prediction), each channel of each image (instance), or an image's channels in up to 8 groups (group).
         channels: Channels of the maps, at least 1.
         ndim: Axes of space, 2 or 3.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.blocks import make_norm
+        >>> maps = 5 + 3 * torch.randn(2, 16, 8, 8)
+        >>> [type(make_norm(name, 16, ndim=2)).__name__ for name in ("batch", "instance", "group")]
+        ['BatchNorm2d', 'InstanceNorm', 'GroupNorm']
+        >>> normalised = make_norm("group", 16, ndim=2)(maps)
+        >>> bool(normalised.mean().abs() < 1e-4), bool((normalised.std() - 1).abs() < 0.01)
+        (True, True)
     """
     if normalisation == "batch":
         return BatchNorm[ndim](channels)
@@ -50,6 +61,14 @@ class InstanceNorm(nn.Module):
 
     Args:
         channels: Number of channels of the maps.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.blocks import InstanceNorm
+        >>> maps = torch.tensor([[[[1.0, 3.0]]], [[[10.0, 30.0]]]])  # two images with one channel of 1 × 2 pixels
+        >>> InstanceNorm(channels=1)(maps).flatten(1).round()
+        tensor([[-1.,  1.],
+                [-1.,  1.]], grad_fn=<RoundBackward0>)
     """
 
     def __init__(self, channels: int) -> None:
@@ -57,7 +76,7 @@ class InstanceNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, maps: Tensor) -> Tensor:
+    def forward(self, maps: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
         """(b, c, *space) → the same, normalised."""
         cudnn = torch.backends.cudnn.enabled
         normalised = [
@@ -71,9 +90,19 @@ class GroupNorm(nn.GroupNorm):
     """PyTorch's own, in the order of memory in which it is fast.
 
     For channels last its backward pass takes five times as long in 3D as that for channels first and both copies.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.blocks import GroupNorm
+        >>> maps = torch.randn(2, 8, 4, 4, 4)
+        >>> normalised = GroupNorm(2, 8)(maps)
+        >>> bool(torch.allclose(normalised, torch.nn.GroupNorm(2, 8)(maps), atol=1e-5))
+        True
+        >>> normalised.is_contiguous(memory_format=torch.channels_last_3d)
+        True
     """
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:  # noqa: A002
         """(b, c, *space) → the same, normalised, channels last."""
         normalised = super().forward(input.contiguous())
         return channels_last(normalised.to(input.dtype))
@@ -89,6 +118,13 @@ class ConvBlock(nn.Sequential):
         ndim: Number of axes of space, 2 or 3.
         kernel: Widths of the convolutions along each axis, odd; None: 3 along each.
         normalisation: Name of the normalisation, as `make_norm` takes it.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.blocks import ConvBlock
+        >>> block = ConvBlock(1, 16, dropout=0.1, ndim=3, kernel=(1, 3, 3))
+        >>> tuple(block(torch.zeros(2, 1, 4, 8, 8)).shape)
+        (2, 16, 4, 8, 8)
     """
 
     def __init__(
@@ -114,14 +150,33 @@ class ConvBlock(nn.Sequential):
 
 
 def arithmetic(precision: torch.dtype | None, device: torch.device) -> torch.autocast:
-    """A context in which convolutions and matrix products run in a lower precision; None: as the tensors are."""
+    """A context in which convolutions and matrix products run in a lower precision; None: as the tensors are.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.blocks import arithmetic
+        >>> a = torch.ones(2, 2)
+        >>> with arithmetic(torch.bfloat16, a.device):
+        ...     low = a @ a
+        >>> with arithmetic(None, a.device):
+        ...     same = a @ a
+        >>> low.dtype, same.dtype
+        (torch.bfloat16, torch.float32)
+    """
     return torch.autocast(device.type, precision, enabled=precision is not None)
 
 
-def resize_linear(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+def resize_linear(maps: Float[Tensor, "b c *_space"], size: tuple[int, ...]) -> Float[Tensor, "b c *_size"]:
     """Bilinear or trilinear resizing of (b, c, *space) with aligned corners, as the published U-Net does.
 
     The corners are aligned everywhere in fewscan: `losses.interpolation` relies on the same convention.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.blocks import resize_linear
+        >>> resize_linear(torch.tensor([[[[0.0, 2.0], [0.0, 2.0]]]]), (2, 3))[0, 0]
+        tensor([[0., 1., 2.],
+                [0., 1., 2.]])
     """
     return F.interpolate(maps, size=size, mode=LINEAR_MODE[maps.ndim - 2], align_corners=True)
 
@@ -133,6 +188,14 @@ class Decoder(nn.Module):
         blocks: Blocks from level to level, coarsest first, each called with the coarser map and the skip.
         classifier: Module from the finest map to logits.
         precision: Type in which convolutions work, such as torch.bfloat16; None: that of the levels.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.unet import UNet, UNetSettings
+        >>> network = UNet(1, 3, settings=UNetSettings(channels=(4, 8, 16), dropout=(0, 0, 0)))
+        >>> decoder = network.make_decoder("nearest")  # a second opinion on the same levels
+        >>> tuple(decoder(network.encode(torch.zeros(2, 1, 16, 16))).shape)
+        (2, 3, 16, 16)
     """
 
     def __init__(self, blocks: nn.ModuleList, classifier: nn.Module, precision: torch.dtype | None) -> None:
@@ -141,17 +204,30 @@ class Decoder(nn.Module):
         self.decoder = blocks
         self.classifier = classifier
 
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+    def forward(self, levels: Sequence[Float[Tensor, "b _ *_level"]]) -> Float[Tensor, "b k *_space"]:
         """Levels, finest first → logits (b, k, *space)."""
         return run_decoder(self.decoder, self.classifier, levels, self.precision)[0]
 
 
 def run_decoder(
-    blocks: nn.ModuleList, classifier: nn.Module, levels: Sequence[Tensor], precision: torch.dtype | None
-) -> tuple[Tensor, list[Tensor]]:
+    blocks: nn.ModuleList,
+    classifier: nn.Module,
+    levels: Sequence[Float[Tensor, "b _ *_level"]],
+    precision: torch.dtype | None,
+) -> tuple[Float[Tensor, "b k *_space"], list[Float[Tensor, "b _ *_level"]]]:
     """Levels, finest first → logits (b, k, *space) and pyramid, coarsest first.
 
     Logits have the weights' own precision; the pyramid is left in that of the arithmetic, as the levels are.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.blocks import run_decoder
+        >>> from fewscan.networks.unet import UNet, UNetSettings
+        >>> network = UNet(1, 3, settings=UNetSettings(channels=(4, 8, 16), dropout=(0, 0, 0)))
+        >>> levels = network.encode(torch.zeros(2, 1, 16, 16))
+        >>> logits, pyramid = run_decoder(network.decoder, network.classifier, levels, precision=None)
+        >>> tuple(logits.shape), [tuple(maps.shape[1:]) for maps in pyramid]
+        ((2, 3, 16, 16), [(16, 4, 4), (8, 8, 8), (4, 16, 16)])
     """
     pyramid = [levels[-1]]
     with arithmetic(precision, levels[0].device):

@@ -14,7 +14,16 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def make_teacher(student: Network) -> Network:
-    """A copy of the student that takes no gradient; `modes.set_teacher_mode` says how it predicts."""
+    """A copy of the student that takes no gradient; `modes.set_teacher_mode` says how it predicts.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.ema import make_teacher
+        >>> student = torch.nn.Linear(2, 2)
+        >>> teacher = make_teacher(student)
+        >>> torch.equal(teacher.weight, student.weight), teacher.weight.requires_grad, student.weight.requires_grad
+        (True, False, True)
+    """
     teacher = copy.deepcopy(student)
     return teacher.requires_grad_(False)
 
@@ -31,6 +40,16 @@ def update_teacher(
         momentum: Share m of the teacher that stays, 0 to 1; 0 copies the student.
         statistics: Treatment of the buffers. "averaged": the floating ones, BatchNorm's, are averaged like weights and
             the integer ones copied; "own": the teacher's are left to its own forward passes.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.ema import make_teacher, update_teacher
+        >>> student = torch.nn.Linear(1, 1, bias=False)
+        >>> teacher = make_teacher(student)
+        >>> _ = torch.nn.init.constant_(teacher.weight, 0.0), torch.nn.init.constant_(student.weight, 1.0)
+        >>> update_teacher(teacher, student, momentum=0.75)
+        >>> float(teacher.weight)
+        0.25
     """
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
     if statistics == "own":
@@ -51,5 +70,10 @@ def warmed_momentum(momentum: float, update: int) -> float:
     Args:
         momentum: Momentum m that the average comes to, 0 to 1.
         update: Number t of the update in its stage, from 0; the learning rate starts anew with every stage.
+
+    Examples:
+        >>> from fewscan.networks.ema import warmed_momentum
+        >>> [warmed_momentum(0.99, update) for update in (0, 80, 10_000)]
+        [0.1, 0.9, 0.99]
     """
     return min(momentum, (1 + update) / (10 + update))

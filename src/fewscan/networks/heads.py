@@ -22,6 +22,13 @@ class GlobalProjector(nn.Module):
     statistics: those of a moving average lag behind the weights. Without the centring the embeddings of a young
     network are all but parallel (measured: cosine 0.99 between images), every distribution over anchors is uniform,
     and the loss is zero within 40 updates: there is nothing to learn.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.heads import GlobalProjector
+        >>> embeddings = GlobalProjector(in_channels=16, embedding=32)(torch.randn(4, 16, 8, 8))
+        >>> tuple(embeddings.shape), bool(embeddings.mean(dim=0).abs().max() < 1e-5)  # centred over the batch
+        ((4, 32), True)
     """
 
     def __init__(self, in_channels: int, embedding: int = 512) -> None:
@@ -41,7 +48,14 @@ class GlobalProjector(nn.Module):
 
 
 def predictor(embedding: int, hidden: int) -> nn.Sequential:
-    """H, the student's alone: embeddings (..., e) → embeddings (..., e)."""
+    """H, the student's alone: embeddings (..., e) → embeddings (..., e).
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.heads import predictor
+        >>> tuple(predictor(embedding=32, hidden=64)(torch.randn(4, 32)).shape)
+        (4, 32)
+    """
     return nn.Sequential(nn.Linear(embedding, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, embedding))
 
 
@@ -82,7 +96,7 @@ class ClassAttention(nn.Module):
         return self.score(rearrange(features, "k n e -> 1 (k e) n"))[0].sigmoid()
 
 
-def cut_patches(maps: Float[Tensor, "b c *space"], patch: int, stride: int) -> Tensor:
+def cut_patches(maps: Float[Tensor, "b c *space"], patch: int, stride: int) -> Float[Tensor, "b p c *_patch"]:
     """Cut overlapping patches that reach every border.
 
     A last patch is placed at the far border where the stride does not end there.
@@ -94,6 +108,15 @@ def cut_patches(maps: Float[Tensor, "b c *space"], patch: int, stride: int) -> T
 
     Returns:
         Patches (b, p, c, *patch), locations in row-major order.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.heads import cut_patches
+        >>> row = torch.arange(5.0).reshape(1, 1, 1, 5)
+        >>> cut_patches(row, patch=2, stride=2)[0, :, 0, 0]  # the last patch reaches the border
+        tensor([[0., 1.],
+                [2., 3.],
+                [3., 4.]])
     """
     starts = [_starts(side, patch, stride) for side in maps.shape[2:]]
     sides = [min(patch, side) for side in maps.shape[2:]]
@@ -119,6 +142,15 @@ class Regions(NamedTuple):
         stride: Step from place to place, in the same.
         pooled: Side that each place is pooled to.
         cells: Side of the grid that the whole map is pooled to before it is cut; None: it is cut as it is.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.heads import Regions
+        >>> regions = Regions.of((256, 256))
+        >>> regions.patch, regions.stride
+        (64, 32)
+        >>> tuple(regions.cut(torch.zeros(2, 3, 256, 256)).shape)
+        (2, 49, 3, 64, 64)
     """
 
     patch: int
@@ -139,7 +171,7 @@ class Regions(NamedTuple):
             return cls(patch, max(1, patch // 2), pooled=8)
         return cls(patch=4, stride=2, pooled=4, cells=8)
 
-    def cut(self, maps: Float[Tensor, "b c *space"]) -> Tensor:
+    def cut(self, maps: Float[Tensor, "b c *space"]) -> Float[Tensor, "b p c *_place"]:
         """(b, c, *space) → (b, p, c, *place), places in row-major order; together they reach every border."""
         if self.cells is not None:
             maps = AdaptivePool[maps.ndim - 2](self.cells)(maps)
@@ -150,6 +182,13 @@ class LocalProjector(nn.Module):
     """P of stage ii: patches of the output map → one embedding per location (ACTION, eq. 2).
 
     Each patch is pooled to `pooled` pixels a side, projected by two 1×1 convolutions, flattened.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.heads import LocalProjector
+        >>> project = LocalProjector(in_channels=4, pooled=2, out_channels=8)
+        >>> tuple(project(torch.randn(2, 9, 4, 16, 16)).shape)  # 9 places in each of 2 images, 8 · 2² numbers each
+        (2, 9, 32)
     """
 
     def __init__(
@@ -185,6 +224,17 @@ class RepresentationHead(nn.Module):
         ndim: Number of axes of space, 2 or 3.
         precision: Type in which convolutions work, such as torch.bfloat16; None: the weights' own,
             which embeddings have in any case.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.heads import RepresentationHead
+        >>> head = RepresentationHead(in_channels=4, embedding=16)
+        >>> neighbourhoods = torch.randn(5, 9, 4)  # the 3 × 3 pixels around each of 5, 4 channels
+        >>> embeddings = head.embed(neighbourhoods)
+        >>> tuple(embeddings.shape)
+        (5, 16)
+        >>> torch.allclose(head.embed(neighbourhoods.mean(dim=0)), embeddings.mean(dim=0), atol=1e-5)
+        True
     """
 
     def __init__(
@@ -220,6 +270,13 @@ class PyramidClassifier(nn.Module):
         n_classes: Number of channels of the logits.
         ndim: Number of axes of space, 2 or 3.
         precision: Type of the arithmetic, such as torch.bfloat16; logits have the weights' own. None: that too.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.heads import PyramidClassifier
+        >>> pyramid = [torch.zeros(2, 16, 4, 4), torch.zeros(2, 8, 8, 8)]
+        >>> [tuple(logits.shape) for logits in PyramidClassifier([16, 8], n_classes=3)(pyramid, (16, 16))]
+        [(2, 3, 16, 16), (2, 3, 16, 16)]
     """
 
     def __init__(
@@ -229,7 +286,9 @@ class PyramidClassifier(nn.Module):
         self.precision = precision
         self.classifiers = nn.ModuleList(Convolution[ndim](c, n_classes, kernel_size=3, padding=1) for c in channels)
 
-    def forward(self, pyramid: Sequence[Float[Tensor, "b _ *_space"]], size: tuple[int, ...]) -> list[Tensor]:
+    def forward(
+        self, pyramid: Sequence[Float[Tensor, "b _ *_space"]], size: tuple[int, ...]
+    ) -> list[Float[Tensor, "b k *_size"]]:
         """Maps (b, c_l, *space_l) → as many logits (b, k, *size)."""
         logits = []
         for classify, maps in zip(self.classifiers, pyramid, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 # By the number of axes of images, maps and kernels. Measured on one core with AVX-512 BF16, time per update and per
@@ -16,7 +17,7 @@ FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def channels_last(maps: Tensor) -> Tensor:
+def channels_last(maps: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
     """Bring images or maps into the order of memory in which convolutions are fastest; their values stay.
 
     Args:
@@ -24,6 +25,13 @@ def channels_last(maps: Tensor) -> Tensor:
 
     Returns:
         Maps of equal values and shape; the given ones where they lie so already.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.layout import channels_last
+        >>> maps = torch.zeros(2, 3, 4, 5)
+        >>> maps.stride(), channels_last(maps).stride()
+        ((60, 20, 5, 1), (60, 1, 15, 3))
     """
     return maps.contiguous(memory_format=FORMATS[maps.ndim])
 
@@ -36,6 +44,12 @@ def weights_channels_last(module: Module) -> Module:
 
     Returns:
         The module.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.layout import weights_channels_last
+        >>> weights_channels_last(torch.nn.Conv2d(4, 8, kernel_size=3)).weight.stride()
+        (36, 1, 12, 4)
     """
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.ndim in FORMATS:

@@ -14,7 +14,17 @@ Statistics = Literal["own", "averaged"]
 
 @contextmanager
 def kept_modes(network: nn.Module) -> Iterator[None]:
-    """Afterwards every module is in the mode that it was in."""
+    """Afterwards every module is in the mode that it was in.
+
+    Examples:
+        >>> from torch import nn
+        >>> from fewscan.networks.modes import kept_modes
+        >>> network = nn.Sequential(nn.Dropout(), nn.BatchNorm2d(4).eval())
+        >>> with kept_modes(network):
+        ...     _ = network.eval()
+        >>> [module.training for module in network]
+        [True, False]
+    """
     modes = {module: module.training for module in network.modules()}
     try:
         yield
@@ -25,7 +35,17 @@ def kept_modes(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Inside, a network is in evaluation mode; afterwards every module is in the mode that it was in."""
+    """Inside, a network is in evaluation mode; afterwards every module is in the mode that it was in.
+
+    Examples:
+        >>> from torch import nn
+        >>> from fewscan.networks.modes import evaluating
+        >>> network = nn.Dropout()
+        >>> with evaluating(network):
+        ...     inside = network.training
+        >>> inside, network.training
+        (False, True)
+    """
     with kept_modes(network):
         network.eval()
         yield
@@ -33,7 +53,16 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def labelling(network: nn.Module) -> Iterator[None]:
-    """A network in training makes pseudo-labels for itself: as a teacher does, without dropout; then it trains on."""
+    """A network in training makes pseudo-labels for itself: as a teacher does, without dropout; then it trains on.
+
+    Examples:
+        >>> from torch import nn
+        >>> from fewscan.networks.modes import labelling
+        >>> network = nn.Sequential(nn.Dropout(), nn.BatchNorm2d(4))
+        >>> with labelling(network):  # no dropout, and the statistics of the batch
+        ...     print([module.training for module in network])
+        [False, True]
+    """
     with kept_modes(network):
         set_teacher_mode(network, "own")
         yield
@@ -41,7 +70,16 @@ def labelling(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def stochastic(network: nn.Module) -> Iterator[None]:
-    """Dropout alone is on: passes differ, and none of them reaches the BatchNorm statistics (Monte Carlo dropout)."""
+    """Dropout alone is on: passes differ, and none of them reaches the BatchNorm statistics (Monte Carlo dropout).
+
+    Examples:
+        >>> from torch import nn
+        >>> from fewscan.networks.modes import stochastic
+        >>> network = nn.Sequential(nn.Dropout(), nn.BatchNorm2d(4)).eval()
+        >>> with stochastic(network):
+        ...     print([module.training for module in network])
+        [True, False]
+    """
     with kept_modes(network):
         for module in network.modules():
             module.training = isinstance(module, _DropoutNd)
@@ -72,6 +110,14 @@ def set_teacher_mode(teacher: nn.Module, statistics: Statistics) -> None:
     teacher's weights. averaged: normalise with the average of the student's running statistics, as published code
     that averages them does. Young weights move fast, their average has other statistics than any of them: measured
     on ACDC, 150 updates, the student's Dice was 0.57 and the averaged teacher's 0.00.
+
+    Examples:
+        >>> from torch import nn
+        >>> from fewscan.networks.modes import set_teacher_mode
+        >>> teacher = nn.Sequential(nn.Dropout(), nn.BatchNorm2d(4))
+        >>> set_teacher_mode(teacher, "averaged")
+        >>> [module.training for module in teacher]
+        [False, False]
     """
     teacher.eval()
     for module in teacher.modules():

@@ -25,7 +25,16 @@ FIRST_KIND = "unet"
 
 
 class NetworkSettings(Settings):
-    """Base of every network's own settings."""
+    """Base of every network's own settings.
+
+    Examples:
+        >>> from fewscan.networks.unet import UNetSettings
+        >>> settings = UNetSettings()
+        >>> settings.kind, settings.stride, settings.spans(ndim=2)
+        ('unet', 16, (16, 16))
+        >>> settings.fitted((12, 256, 256), (8.0, 1.5, 1.5)).strides
+        ((1, 2, 2), (1, 2, 2), (2, 2, 2), (1, 2, 2))
+    """
 
     kind: str = Field(description="Name of the network in the registry, or `package.module:Class` of one from outside.")
 
@@ -104,6 +113,17 @@ class SegmentationNetwork(nn.Module, ABC):
         settings: Settings that the network was built from.
         precision: Type in which convolutions work; None: the images' own.
         pyramid_channels: Channels of each map of the pyramid, the bottleneck's first, at least 2 maps.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.segmenter import SegmentationNetwork
+        >>> from fewscan.networks.unet import UNet, UNetSettings
+        >>> settings = UNetSettings(channels=(4, 8, 16), dropout=(0, 0, 0))
+        >>> network: SegmentationNetwork = UNet(in_channels=1, n_classes=3, ndim=2, settings=settings)
+        >>> levels = network.encode(torch.zeros(2, 1, 16, 16))
+        >>> logits, pyramid = network.decode(levels)  # methods may perturb the levels between the two
+        >>> tuple(logits.shape), len(levels), network.pyramid_channels
+        ((2, 3, 16, 16), 3, (16, 8, 4))
     """
 
     Settings: ClassVar[type[NetworkSettings]]
@@ -125,11 +145,13 @@ class SegmentationNetwork(nn.Module, ABC):
         self.precision = precision
 
     @abstractmethod
-    def encode(self, images: Float[Tensor, "b c *space"]) -> list[Tensor]:
+    def encode(self, images: Float[Tensor, "b c *space"]) -> list[Float[Tensor, "b _ *_level"]]:
         """Images → levels (b, c_l, *space_l), finest first, in the precision of the arithmetic."""
 
     @abstractmethod
-    def decode(self, levels: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def decode(
+        self, levels: Sequence[Float[Tensor, "b _ *_level"]]
+    ) -> tuple[Float[Tensor, "b k *_space"], list[Float[Tensor, "b _ *_level"]]]:
         """Levels as `encode` gives them, perturbed or not → logits (b, k, *space) and pyramid, coarsest first.
 
         Returns:
@@ -153,7 +175,9 @@ class SegmentationNetwork(nn.Module, ABC):
         """Images → the coarsest level, in the precision of the arithmetic; the decoder is not run."""
         return self.encode(images)[-1]
 
-    def logits_and_pyramid(self, images: Float[Tensor, "b c *space"]) -> tuple[Tensor, list[Tensor]]:
+    def logits_and_pyramid(
+        self, images: Float[Tensor, "b c *space"]
+    ) -> tuple[Float[Tensor, "b k *space"], list[Float[Tensor, "b _ *_level"]]]:
         """Images → logits (b, k, *space) and pyramid, coarsest first, as of `decode`.
 
         The pyramid is left in the precision of the arithmetic: copies of all its maps, forwards and backwards, show.
@@ -173,6 +197,11 @@ def settings_class(kind: str) -> type[NetworkSettings]:
 
     Raises:
         ConfigError: No network of this kind is known in this process, or its class names no class of settings.
+
+    Examples:
+        >>> from fewscan.networks.segmenter import settings_class
+        >>> settings_class("vnet").__name__
+        'VNetSettings'
     """
     found = getattr(NETWORKS.find(kind), "Settings", None)
     if not (isinstance(found, type) and issubclass(found, NetworkSettings)):
@@ -204,6 +233,15 @@ def build_network(
 
     Raises:
         ConfigError: No network of this kind is known in this process.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.segmenter import build_network
+        >>> from fewscan.networks.unet import UNetSettings
+        >>> settings = UNetSettings(channels=(4, 8, 16), dropout=(0, 0, 0))
+        >>> network = build_network(in_channels=1, n_classes=3, ndim=2, settings=settings)
+        >>> tuple(network(torch.zeros(2, 1, 16, 16)).shape)
+        (2, 3, 16, 16)
     """
     network: SegmentationNetwork = NETWORKS.find(settings.kind)(in_channels, n_classes, ndim, settings, precision)
     return network

@@ -23,6 +23,19 @@ def re_estimated_statistics(network: SegmentationNetwork, batches: Iterable[Tens
     Args:
         network: Network whose statistics are changed in place; where it has none, no batch is drawn.
         batches: Batches of images (b, c, *space), each like the whole; at least one.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.statistics import re_estimated_statistics
+        >>> from fewscan.networks.unet import UNet, UNetSettings
+        >>> network = UNet(1, 3, settings=UNetSettings(channels=(4, 8), dropout=(0, 0)))
+        >>> norm = network.encoder[0][1]
+        >>> with re_estimated_statistics(network, [torch.randn(2, 1, 16, 16)]):
+        ...     inside = norm.running_mean.clone(), norm.training
+        >>> bool(inside[0].abs().sum() > 0), inside[1]
+        (True, False)
+        >>> norm.running_mean, norm.training  # as before
+        (tensor([0., 0., 0., 0.]), True)
     """
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     kept = [value.clone() for norm in norms for value in norm.buffers()]

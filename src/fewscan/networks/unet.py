@@ -36,7 +36,14 @@ ANISOTROPIC = 2.0
 
 
 class UNetSettings(NetworkSettings):
-    """Width, dropout, normalisation and, in 3D, reductions and kernels of the U-Net, from the finest level on."""
+    """Width, dropout, normalisation and, in 3D, reductions and kernels of the U-Net, from the finest level on.
+
+    Examples:
+        >>> from fewscan.networks.unet import UNetSettings
+        >>> settings = UNetSettings(channels=(8, 16, 32), dropout=(0, 0, 0.5))
+        >>> settings.stride, settings.kernels_in(ndim=2)
+        (4, ((3, 3), (3, 3), (3, 3)))
+    """
 
     kind: str = Field(default=FIRST_KIND, description=NetworkSettings.model_fields["kind"].description)
     channels: tuple[Count, ...] = Field(
@@ -196,6 +203,11 @@ class LevelForm(NamedTuple):
         factors: Factors by which the level below it is coarser, along each axis.
         kernel: Widths of its convolutions along each axis.
         normalisation: Name of the normalisation, as `make_norm` takes it.
+
+    Examples:
+        >>> from fewscan.networks.unet import LevelForm
+        >>> LevelForm(factors=(1, 2, 2), kernel=(1, 3, 3), normalisation="batch").factors
+        (1, 2, 2)
     """
 
     factors: tuple[int, ...]
@@ -213,6 +225,13 @@ class UpBlock(nn.Module):
         form: Reduction between the two levels, and the finer one's convolutions.
         upsampling: Name of the way in which maps become finer: linear, as in the published U-Net; nearest; transposed,
             which a convolution learns.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.unet import LevelForm, UpBlock
+        >>> block = UpBlock(coarse=16, fine=8, ndim=2, form=LevelForm((2, 2), (3, 3), "batch"))
+        >>> tuple(block(torch.zeros(2, 16, 4, 4), torch.zeros(2, 8, 7, 7)).shape)
+        (2, 8, 7, 7)
     """
 
     def __init__(self, coarse: int, fine: int, ndim: int, form: LevelForm, upsampling: Upsampling = "linear") -> None:
@@ -225,7 +244,9 @@ class UpBlock(nn.Module):
             self.reduce = Convolution[ndim](coarse, fine, kernel_size=1)
         self.block = ConvBlock(2 * fine, fine, 0.0, ndim, form.kernel, form.normalisation)
 
-    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+    def forward(
+        self, coarse: Float[Tensor, "b _ *_coarse"], skip: Float[Tensor, "b fine *space"]
+    ) -> Float[Tensor, "b fine *space"]:
         """(b, coarse, *coarse_space) and (b, fine, *space) → (b, fine, *space)."""
         upsampled = self._resize(self.reduce(coarse), tuple(skip.shape[2:]))
         return self.block(torch.cat((skip, upsampled), dim=1))
@@ -244,6 +265,11 @@ def make_blocks(settings: UNetSettings, ndim: int, upsampling: Upsampling = "lin
         settings: Channels of every level, how they differ in resolution, and their convolutions.
         ndim: Axes of space, 2 or 3.
         upsampling: Name of the way in which maps become finer from level to level.
+
+    Examples:
+        >>> from fewscan.networks.unet import UNetSettings, make_blocks
+        >>> len(make_blocks(UNetSettings(channels=(4, 8, 16), dropout=(0, 0, 0)), ndim=2))  # of three levels
+        2
     """
     channels = settings.channels
     forms = [
@@ -258,6 +284,11 @@ def make_classifier(channels: int, n_classes: int, ndim: int) -> nn.Module:
     """The convolution from a decoder's finest map to logits: 3 wide in 2D, as published, 1 wide in 3D, as nnU-Net's.
 
     In 3D a 3-wide one is a tenth of a training step of 8-16-32-64-128 channels at 96×80×48: 112 of 950 ms measured.
+
+    Examples:
+        >>> from fewscan.networks.unet import make_classifier
+        >>> make_classifier(16, n_classes=4, ndim=2).kernel_size, make_classifier(16, n_classes=4, ndim=3).kernel_size
+        ((3, 3), (1, 1, 1))
     """
     width = 3 if ndim == 2 else 1
     return Convolution[ndim](channels, n_classes, kernel_size=width, padding=width // 2)
@@ -272,6 +303,15 @@ class UNet(SegmentationNetwork):
         ndim: Axes of space, 2 or 3.
         settings: Channels, dropout, normalisation and resolutions; None: the published ones.
         precision: Type in which convolutions work, such as torch.bfloat16; None: the images' own.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.unet import UNet
+        >>> network = UNet(in_channels=1, n_classes=4)
+        >>> sum(weights.numel() for weights in network.parameters())
+        1813764
+        >>> tuple(network(torch.zeros(2, 1, 40, 56)).shape)
+        (2, 4, 40, 56)
     """
 
     Settings = UNetSettings
@@ -297,7 +337,7 @@ class UNet(SegmentationNetwork):
         self.classifier = make_classifier(channels[0], n_classes, ndim)
         self.pyramid_channels = tuple(reversed(channels))
 
-    def encode(self, images: Float[Tensor, "b c *space"]) -> list[Tensor]:
+    def encode(self, images: Float[Tensor, "b c *space"]) -> list[Float[Tensor, "b _ *_level"]]:
         """Images → the encoder's maps, finest first, in the precision of the arithmetic."""
         levels: list[Tensor] = []
         with arithmetic(self.precision, images.device):
@@ -306,7 +346,9 @@ class UNet(SegmentationNetwork):
                 levels.append(block(pool(levels[-1])))
         return levels
 
-    def decode(self, levels: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def decode(
+        self, levels: Sequence[Float[Tensor, "b _ *_level"]]
+    ) -> tuple[Float[Tensor, "b k *_space"], list[Float[Tensor, "b _ *_level"]]]:
         """The encoder's maps, finest first → logits (b, k, *space) and the decoder's pyramid, coarsest first."""
         return run_decoder(self.decoder, self.classifier, levels, self.precision)
 

@@ -32,7 +32,13 @@ CONVOLUTIONS_UP = (1, 2, 3, 3)
 
 
 class VNetSettings(NetworkSettings):
-    """Width, dropout and normalisation of the V-Net; its five levels are the published ones."""
+    """Width, dropout and normalisation of the V-Net; its five levels are the published ones.
+
+    Examples:
+        >>> from fewscan.networks.vnet import VNetSettings
+        >>> VNetSettings().stride
+        16
+    """
 
     kind: str = Field(default="vnet", description=NetworkSettings.model_fields["kind"].description)
     width: Count = Field(
@@ -80,6 +86,15 @@ class UpBlock(nn.Module):
         ndim: Axes of space, 2 or 3.
         upsampling: Name of the way in which maps become finer: transposed, as published; linear and nearest after a
             1-wide convolution.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.vnet import UpBlock, VNetSettings
+        >>> settings = VNetSettings()
+        >>> fine, coarse = settings.channels[2:4]
+        >>> block = UpBlock(fine=2, settings=settings, ndim=2, upsampling="transposed")
+        >>> tuple(block(torch.zeros(2, coarse, 4, 4), torch.zeros(2, fine, 8, 8)).shape) == (2, fine, 8, 8)
+        True
     """
 
     def __init__(self, fine: int, settings: VNetSettings, ndim: int, upsampling: Upsampling) -> None:
@@ -94,7 +109,9 @@ class UpBlock(nn.Module):
         self.reduce = nn.Sequential(*_activated(raised, channels, settings, ndim))
         self.block = nn.Sequential(*_stage(channels, channels, CONVOLUTIONS_UP[fine], settings, ndim))
 
-    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+    def forward(
+        self, coarse: Float[Tensor, "b _ *_coarse"], skip: Float[Tensor, "b fine *space"]
+    ) -> Float[Tensor, "b fine *space"]:
         """(b, coarse, *space/2) and (b, fine, *space) → (b, fine, *space)."""
         maps = self.reduce(coarse)
         if self.upsampling == "linear":
@@ -129,6 +146,13 @@ class VNet(SegmentationNetwork):
         ndim: Axes of space, 2 or 3; 3 is the published one.
         settings: Width, dropout and normalisation; None: the published ones.
         precision: Type in which convolutions work, such as torch.bfloat16; None: the images' own.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.vnet import VNet
+        >>> network = VNet(in_channels=1, n_classes=2, ndim=2)
+        >>> tuple(network(torch.zeros(1, 1, 32, 32)).shape)
+        (1, 2, 32, 32)
     """
 
     Settings = VNetSettings
@@ -156,7 +180,7 @@ class VNet(SegmentationNetwork):
         self.classifier = _make_classifier(settings, n_classes, ndim)
         self.pyramid_channels = tuple(reversed(channels))
 
-    def encode(self, images: Float[Tensor, "b c *space"]) -> list[Tensor]:
+    def encode(self, images: Float[Tensor, "b c *space"]) -> list[Float[Tensor, "b _ *_level"]]:
         """Images → the encoder's maps, finest first, in the precision of the arithmetic."""
         levels: list[Tensor] = []
         with arithmetic(self.precision, images.device):
@@ -166,7 +190,9 @@ class VNet(SegmentationNetwork):
             levels[-1] = self.dropout(levels[-1])
         return levels
 
-    def decode(self, levels: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def decode(
+        self, levels: Sequence[Float[Tensor, "b _ *_level"]]
+    ) -> tuple[Float[Tensor, "b k *_space"], list[Float[Tensor, "b _ *_level"]]]:
         """The encoder's maps, finest first → logits (b, k, *space) and the decoder's pyramid, coarsest first."""
         return run_decoder(self.decoder, self.classifier, levels, self.precision)
 
