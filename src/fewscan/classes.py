@@ -248,7 +248,7 @@ def count_numbers(mask: np.ndarray, most: int) -> np.ndarray:
         most: Number of counts, at least; there are more where the mask shows a higher number.
 
     Returns:
-        How many voxels have the number 0, 1, 2, ...
+        Counts of the voxels with the number 0, 1, 2, ...
 
     >>> count_numbers(np.array([[[0, 2]], [[2, 2]]], np.uint8), 4).tolist()
     [1, 0, 3, 0]

@@ -165,7 +165,7 @@ class Config(Settings):
         """The settings of the chosen method, checked by its own class.
 
         Raises:
-            ConfigError: a setting is unknown or out of its range.
+            ConfigError: A setting is unknown or out of its range.
         """
         return _method_settings(self.method, self.methods.get(self.method, {}))
 
@@ -173,7 +173,7 @@ class Config(Settings):
         """Check the sections of all methods, also of those that are not chosen, and the chosen one's with the rest.
 
         Raises:
-            ConfigError: a setting is unknown or out of its range, or the chosen method's do not go with `training`.
+            ConfigError: A setting is unknown or out of its range, or the chosen method's do not go with `training`.
         """
         for name, section in self.methods.items():
             _method_settings(name, section)
@@ -193,7 +193,7 @@ def recipe_text(name: str) -> str:
     """The YAML of a recipe of the package.
 
     Raises:
-        ConfigError: there is no such recipe.
+        ConfigError: No recipe has this name.
     """
     if name not in RECIPES:
         raise ConfigError(f"There is no recipe named {name!r}. There are: {', '.join(RECIPES)}.")
@@ -213,14 +213,14 @@ def load_config(
     kinds of plans, each of which may have `devices` again.
 
     Args:
-        recipe: its name.
-        assignments: such as "optimiser.learning_rate=0.02"; values are read as YAML.
-        device_type: what training will run on, such as "cpu" or "cuda".
-        plan_kind: kind of plan, where none of the assignments names one; None: the recipe's.
-        **top: values of top-level settings.
+        recipe: Name of a recipe of the package.
+        assignments: Changes, each `key=value` such as "optimiser.learning_rate=0.02"; values are read as YAML.
+        device_type: Type of the device that training will run on, such as "cpu" or "cuda".
+        plan_kind: Kind of plan, where none of the assignments names one; None: the recipe's.
+        **top: Values of top-level settings, by name.
 
     Raises:
-        ConfigError: naming every setting that is unknown or out of its range.
+        ConfigError: A setting is unknown or out of its range; the text names every such one.
     """
     tree: dict[str, Any] = yaml.safe_load(recipe_text(recipe))
     by_plan = tree.pop("plans", {})
@@ -259,7 +259,7 @@ def import_named(tree: Mapping[str, Any]) -> None:
         tree: Tree of settings, not yet checked.
 
     Raises:
-        ConfigError: There is no such module or class, or the class is no method, plan or network.
+        ConfigError: A module or class is not there, or the class is no method, plan or network.
     """
     sections = tree.get("methods")
     methods = [tree.get("method"), *(sections if isinstance(sections, Mapping) else ())]
@@ -274,7 +274,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """The settings in a run's config.yaml, of this version of fewscan or an older one, hence not checked.
 
     Raises:
-        DataError: they cannot be read.
+        DataError: The settings cannot be read.
     """
     text = read_text(path)
     try:
@@ -396,7 +396,7 @@ def _plain(text: str) -> Any:
     """A plain YAML value: tags make objects, and references small texts without end, so neither is read.
 
     Raises:
-        ConfigError: it is not plain, or no YAML.
+        ConfigError: The value is not plain, or no YAML.
     """
     try:
         depth = 0
@@ -425,7 +425,7 @@ def _faults(error: ValidationError, prefix: str = "", own: Iterable[str] = ()) -
     """All that is wrong, a line each.
 
     Args:
-        error: What was found.
+        error: Error of pydantic with all that was found.
         prefix: Section that was looked at, with a dot at the end; empty: the whole tree.
         own: Names of the settings of parts that are not fewscan's own.
     """

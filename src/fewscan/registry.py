@@ -59,7 +59,7 @@ class Registry:
         """Import what a known name stands for.
 
         Args:
-            name: One of `names()`.
+            name: Name, one of `names()`.
 
         Raises:
             ConfigError: The name is not known, or what it stands for cannot be imported or is not of this kind.
@@ -78,7 +78,7 @@ class Registry:
         folder: it is searched last, and for this import only.
 
         Args:
-            name: One of `names()`, or `package.module:Class`.
+            name: Name, one of `names()`, or `package.module:Class`.
 
         Raises:
             ConfigError: The name is not known, there is no such module or class, or the class is not of this kind.

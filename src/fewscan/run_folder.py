@@ -24,7 +24,7 @@ class Folder:
     """A folder whose files are known by name; it may be handed to whatever takes a path.
 
     Attributes:
-        path: Where the folder lies; it need not be there.
+        path: Path of the folder, which need not be there.
     """
 
     path: Path

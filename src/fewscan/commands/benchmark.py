@@ -41,19 +41,19 @@ def benchmark(
     the methods. A test split is touched when every run is done, once.
 
     Args:
-        dataset: folder of the data set, in the nnU-Net layout.
-        output: folder of the benchmark; runs that are there are not made again.
-        methods: names of registered methods, or `package.module:Class`.
-        labelled: numbers of labelled patients, each from 1.
-        seeds: seeds of the trainings, each 0 or more: one training for each.
-        recipe: set of settings that every run starts from: auto (chosen by the device), paper (as published) or quick.
-        settings: changes to the recipe for all runs, each `key=value`.
-        reference: name of the method or variant that the others are tested against.
-        device: where to train: auto (every GPU, else the CPU), or names with commas between; a process on each.
-        cache: folder for the preprocessed scans; None: `cache/` in the output.
-        reporter: where progress and decisions are shown; None: nowhere.
-        variants: methods with other settings, rows of their own in the tables, each `NAME=METHOD,key=value,...`.
-        folds: number of parts, from 2, into which the labelled patients of every run are divided to be held out in
+        dataset: Folder of the data set, in the nnU-Net layout.
+        output: Folder of the benchmark; runs that are there are not made again.
+        methods: Names of registered methods, or `package.module:Class`.
+        labelled: Numbers of labelled patients, each from 1.
+        seeds: Seeds of the trainings, each 0 or more: one training for each.
+        recipe: Set of settings that every run starts from: auto (chosen by the device), paper (as published) or quick.
+        settings: Changes to the recipe for all runs, each `key=value`.
+        reference: Name of the method or variant that the others are tested against.
+        device: Devices to train on: auto (every GPU, else the CPU), or names with commas between; a process on each.
+        cache: Folder for the preprocessed scans; None: `cache/` in the output.
+        reporter: Reporter that shows progress and decisions; None: nothing is shown.
+        variants: Methods with other settings, rows of their own in the tables, each `NAME=METHOD,key=value,...`.
+        folds: Number of parts, from 2, into which the labelled patients of every run are divided to be held out in
             turn, or auto, as `train` takes them; none: one training with all. Without validation or test cases the
             labelled cases are scored, each by the fold that has not seen its patient.
 
@@ -61,8 +61,8 @@ def benchmark(
         Rows as in the tables, and which runs failed or are missing.
 
     Raises:
-        ConfigError: a setting cannot be used, or a run in the folder was made with other settings.
-        DataError: something is wrong with the data set's folder or its split.
+        ConfigError: A setting cannot be used, or a run in the folder was made with other settings.
+        DataError: Something is wrong with the data set's folder or its split.
         Interrupted: SIGINT or SIGTERM asked to stop while training; the same call makes what is missing.
 
     Examples:

@@ -17,8 +17,8 @@ def check(dataset: AnyPath, *, reporter: Reporter | None = None) -> list[Fault]:
     """Read everything and list what is wrong, the split of the data set included.
 
     Args:
-        dataset: folder of the data set, in the nnU-Net layout.
-        reporter: where progress and decisions are shown; None: nowhere.
+        dataset: Folder of the data set, in the nnU-Net layout.
+        reporter: Reporter that shows progress and decisions; None: nothing is shown.
 
     Returns:
         The faults; training would fail if any of them is fatal.

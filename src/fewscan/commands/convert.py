@@ -13,17 +13,17 @@ def convert(layout: str, source: AnyPath, *, destination: AnyPath, reporter: Rep
     """Bring a data set of another layout into the nnU-Net layout.
 
     Args:
-        layout: name of a converter: acdc, msd or ssl4mis, or `package.module:function`.
-        source: folder of the data as they were downloaded.
-        destination: new or empty folder for the data set.
-        reporter: where progress and decisions are shown; None: nowhere.
+        layout: Name of a converter: acdc, msd or ssl4mis, or `package.module:function`.
+        source: Folder of the data as they were downloaded.
+        destination: New or empty folder for the data set.
+        reporter: Reporter that shows progress and decisions; None: nothing is shown.
 
     Returns:
         The folder of the data set.
 
     Raises:
-        ConfigError: there is no such converter.
-        DataError: a file of the source is missing or cannot be read, or the destination is not empty.
+        ConfigError: No converter has this name.
+        DataError: A file of the source is missing or cannot be read, or the destination is not empty.
 
     Examples:
         >>> import fewscan

@@ -40,21 +40,21 @@ def demo(
     """Make a phantom data set (3 labelled patients, 15 unlabelled, 6 held out), train, predict, evaluate.
 
     Args:
-        output: new or empty folder for data set, run and masks.
-        method: name of a registered method, or `package.module:Class`.
-        settings: further changes to the quick recipe, each `key=value`.
-        seed: seed of the phantom and of the training, 0 or more.
-        device: where to compute: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
-        reporter: where progress and decisions are shown; None: nowhere.
+        output: New or empty folder for data set, run and masks.
+        method: Name of a registered method, or `package.module:Class`.
+        settings: Further changes to the quick recipe, each `key=value`.
+        seed: Seed of the phantom and of the training, 0 or more.
+        device: Device to compute on: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
+        reporter: Reporter that shows progress and decisions; None: nothing is shown.
 
     Returns:
         The scores of the held-out patients.
 
     Raises:
-        ConfigError: a setting or the device cannot be used.
-        DataError: the folder holds something.
-        FewscanError: training had to stop: the loss is not finite, or the memory is not enough.
-        WriteError: the disk is full, read-only or gone.
+        ConfigError: A setting or the device cannot be used.
+        DataError: The folder holds something.
+        FewscanError: Training had to stop: the loss is not finite, or the memory is not enough.
+        WriteError: The disk is full, read-only or gone.
         Interrupted: SIGINT or SIGTERM asked to stop while training.
 
     Examples:

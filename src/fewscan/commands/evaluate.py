@@ -29,21 +29,21 @@ def evaluate(
     """Score masks against references: overlap, surface distances and volumes per case and class.
 
     Args:
-        predictions: folder of predicted masks, or one mask.
-        references: folder of reference masks of the same names, or one mask.
+        predictions: Folder of predicted masks, or one mask.
+        references: Folder of reference masks of the same names, or one mask.
         output: JSON file to write, with a table `.csv` beside it; None: nothing is written.
-        rules: how a distance counts where one mask alone is empty: strict (undefined), or paper (0, as published
-            figures have it).
-        reporter: where progress and decisions are shown; None: nowhere.
-        missing: what to do with references that have no prediction: score (as missed), or skip (leave them out).
-        tolerances_mm: tolerances of the surface Dice (NSD) in mm, above 0.
+        rules: Rules for distances where one mask alone is empty: strict (undefined), or paper (0, as published figures
+            have it).
+        reporter: Reporter that shows progress and decisions; None: nothing is shown.
+        missing: Treatment of references that have no prediction: score (as missed), or skip (leave them out).
+        tolerances_mm: Tolerances of the surface Dice (NSD) in mm, above 0.
 
     Returns:
         The scores; their summary names what is missing, left out and shown by no case.
 
     Raises:
-        DataError: a mask lies elsewhere than its reference, cannot be read, or holds what is no class.
-        ConfigError: a tolerance is no length, or there are no such rules.
+        DataError: A mask lies elsewhere than its reference, cannot be read, or holds what is no class.
+        ConfigError: A tolerance is no length, or there are no such rules.
 
     Examples:
         >>> import fewscan

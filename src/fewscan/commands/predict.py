@@ -38,28 +38,28 @@ def predict(
     are the tables of an earlier call, before anything is predicted. Files that no `predict` wrote are never touched.
 
     Args:
-        run: folder of a training run, or any folder with model.safetensors and model.json.
-        inputs: scans to segment, or folders of scans; channels are named CASE_0000, CASE_0001, ...
-        output: folder for the masks and their tables; masks are named as the scans, without the channel number.
-        tta: whether to average over small rotations, and over flips if training had them.
-        save_probabilities: whether to write `CASE.npz` too: `probabilities` (k, *mask's axes) float16.
-        device: where to compute: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
-        reporter: where progress and decisions are shown; None: nowhere.
-        others: folders of further runs of the same plan, whose probabilities are averaged with those of `run`, a run of
+        run: Folder of a training run, or any folder with model.safetensors and model.json.
+        inputs: Scans to segment, or folders of scans; channels are named CASE_0000, CASE_0001, ...
+        output: Folder for the masks and their tables; masks are named as the scans, without the channel number.
+        tta: Whether predictions are averaged over small rotations, and over flips if training had them.
+        save_probabilities: Whether `CASE.npz` is written too: `probabilities` (k, *mask's axes) float16.
+        device: Device to compute on: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
+        reporter: Reporter that shows progress and decisions; None: nothing is shown.
+        others: Folders of further runs of the same plan, whose probabilities are averaged with those of `run`, a run of
             folds counting as many networks as it has; then no Dice is estimated.
-        postprocess: whether to do to the masks what was chosen for the run on its held-out cases.
-        quality: whether to write `quality.csv`, estimated Dice and cases to look at; see docs/quality.md.
+        postprocess: Whether the masks are post-processed as was chosen for the run on its held-out cases.
+        quality: Whether `quality.csv` is written, estimated Dice and cases to look at; see docs/quality.md.
 
     Returns:
         The paths of the masks.
 
     Raises:
-        DataError: scans were left out (every fault at once, after the others were predicted), the inputs make no
-            cases, the runs are of different plans, a mask would be written over a scan or over a file that `predict`
-            did not write, or another call is at work in the folder.
-        WriteError: the disk is full, read-only or gone.
-        ConfigError: there is no such device.
-        FewscanError: the memory is not enough.
+        DataError: Scans were left out (every fault at once, after the others were predicted), the inputs make no cases,
+            the runs are of different plans, a mask would be written over a scan or over a file that `predict` did not
+            write, or another call is at work in the folder.
+        WriteError: The disk is full, read-only or gone.
+        ConfigError: The device does not exist.
+        FewscanError: The memory is not enough.
 
     Examples:
         >>> import fewscan

@@ -26,21 +26,21 @@ def report(
     """Write the page of a run: its validation cases, or those of a folder of masks.
 
     Args:
-        run: folder of a training run.
-        predictions: folder of masks that `predict` made with the run; None: the run's validation.
+        run: Folder of a training run.
+        predictions: Folder of masks that `predict` made with the run; None: the run's validation.
         output: HTML file to write; None: `report.html` beside the masks, or in the run.
-        images: scans of the masks, or folders of them; empty: they are looked for in the data set.
-        dataset: folder of the data set that the run was trained on; None: where provenance.json says that it was.
-        compare: folder of a supervised run of the same labelled scans; None: one beside the run, if there is one.
-        most_cases: number of cases on the page, from 1, the worst ones first.
-        reporter: where progress and decisions are shown; None: nowhere.
+        images: Scans of the masks, or folders of them; empty: they are looked for in the data set.
+        dataset: Folder of the data set that the run was trained on; None: the one that provenance.json names.
+        compare: Folder of a supervised run with the same labelled scans; None: one beside the run, if there is one.
+        most_cases: Number of cases on the page, from 1, the worst ones first.
+        reporter: Reporter that shows progress and decisions; None: nothing is shown.
 
     Returns:
         The path of the page.
 
     Raises:
-        DataError: the folder is not a run's, or an image, mask or data set is not to be found or does not fit.
-        ConfigError: the run to compare with is of other scans.
+        DataError: The folder is not a run's, or an image, mask or data set is not to be found or does not fit.
+        ConfigError: The run to compare with is of other scans.
 
     Examples:
         >>> import fewscan

@@ -32,21 +32,21 @@ def suggest(
     """Rank unlabelled training patients by how much their labels would help; writes `suggestions.json` into the run.
 
     Args:
-        run: folder of a finished training run.
-        dataset: folder of the data set that the run was trained on, with the same files; None: where the run says that
-            it was.
-        count: number of patients to name, from 1 up to those without a label.
-        output: text file to write, as `--labelled-list` takes it, a name per line: the labelled patients, then the
-            suggested ones; None: none.
-        device: where to compute: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
-        reporter: where progress and decisions are shown; None: nowhere.
+        run: Folder of a finished training run.
+        dataset: Folder of the data set that the run was trained on, with the same files; None: the one that the run
+            names.
+        count: Number of patients to name, from 1 up to those without a label.
+        output: Path of a text file to write, as `--labelled-list` takes it, a name per line: the labelled patients,
+            then the suggested ones; None: none is written.
+        device: Device to compute on: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
+        reporter: Reporter that shows progress and decisions; None: nothing is shown.
 
     Returns:
         The patients, best first.
 
     Raises:
-        ConfigError: there are fewer patients without a label, or there is no such device.
-        DataError: the run is not finished, or the data set is not the run's or not to be found.
+        ConfigError: Fewer patients than `count` have no label, or the device does not exist.
+        DataError: The run is not finished, or the data set is not the run's or not to be found.
 
     Examples:
         >>> import fewscan

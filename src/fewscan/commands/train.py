@@ -50,35 +50,35 @@ def train(
     first does all the rest, the others share its batches.
 
     Args:
-        dataset: folder of the data set, in the nnU-Net layout.
-        output: new or empty folder for the run; with `resume` also an unfinished run's.
-        method: name of a registered method, or `package.module:Class`.
-        labelled: number of patients of the training split, from 1, whose labels are kept, in the order of the split;
+        dataset: Folder of the data set, in the nnU-Net layout.
+        output: New or empty folder for the run; with `resume` also an unfinished run's.
+        method: Name of a registered method, or `package.module:Class`.
+        labelled: Number of patients of the training split, from 1, whose labels are kept, in the order of the split;
             None: all.
-        labelled_list: patients or cases whose labels are kept; None: as `labelled` says.
-        recipe: set of settings to start from: auto (chosen by the device), paper (as published) or quick.
-        settings: changes to the recipe, each `key=value`.
-        dims: axes of the network's input: 2, slices; 3, volumes; auto, whichever suits spacings and shapes of the
+        labelled_list: Patients or cases whose labels are kept; None: as `labelled` says.
+        recipe: Set of settings to start from: auto (chosen by the device), paper (as published) or quick.
+        settings: Changes to the recipe, each `key=value`.
+        dims: Axes of the network's input: 2, slices; 3, volumes; auto, whichever suits spacings and shapes of the
             scans; None: as `plan.kind` says, which is slices unless it is set.
-        seed: seed, 0 or more, of initial weights, order of patches, augmentation and dropout.
-        device: where to compute: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
-        folds: number of parts, from 2, into which the labelled patients are divided to be held out in turn; auto: one
+        seed: Seed, 0 or more, of initial weights, order of patches, augmentation and dropout.
+        device: Device to compute on: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
+        folds: Number of parts, from 2, into which the labelled patients are divided to be held out in turn; auto: one
             for each patient up to 6, else 5; none: one network is trained on all. `predict` averages the networks.
-        cache: folder for the preprocessed scans, which runs may share; None: `cache/` in the run.
-        reporter: where progress and decisions are shown; None: nowhere.
-        resume: whether to go on with an unfinished run from its last checkpoint; without one, a new run starts.
-        callbacks: callbacks to be told how training goes on, after the run's own; see `fewscan.Callback`.
+        cache: Folder for the preprocessed scans, which runs may share; None: `cache/` in the run.
+        reporter: Reporter that shows progress and decisions; None: nothing is shown.
+        resume: Whether an unfinished run goes on from its last checkpoint; without one, a new run starts.
+        callbacks: Callbacks that are told how training goes on, after the run's own; `fewscan.Callback` is their base.
 
     Returns:
         The finished run.
 
     Raises:
-        ConfigError: a setting, the device or a callback cannot be used, or is not the unfinished run's.
-        DataError: something is wrong with the data, has changed since the run was started, or the folder holds
+        ConfigError: A setting, the device or a callback cannot be used, or is not the unfinished run's.
+        DataError: Something is wrong with the data, has changed since the run was started, or the folder holds
             something or is another training's; found before training starts.
-        FewscanError: training had to stop: the loss is not finite, or the memory is not enough.
-        WriteError: the disk is full, read-only or gone.
-        DamagedError: every checkpoint of the unfinished run is damaged.
+        FewscanError: Training had to stop: the loss is not finite, or the memory is not enough.
+        WriteError: The disk is full, read-only or gone.
+        DamagedError: Every checkpoint of the unfinished run is damaged.
         Interrupted: SIGINT or SIGTERM asked to stop while training; `resume` goes on.
 
     Examples:

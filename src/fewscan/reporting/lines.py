@@ -20,7 +20,7 @@ class Line:
         name: Name in the legend.
         xs: Positions along the common axis.
         ys: A value for each of the positions.
-        colour: 0 for the text's, 1 to 8 for those of the classes, which then repeat.
+        colour: Number of the colour: 0 for the text's, 1 to 8 for those of the classes, which then repeat.
         dashed: Whether the line is dashed.
         dots: Whether each value has a dot.
     """

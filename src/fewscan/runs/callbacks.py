@@ -98,7 +98,7 @@ def first_callbacks(
     Args:
         run: Files of the run.
         logging: Whether TensorBoard's events are written.
-        reporter: Where training is shown.
+        reporter: Reporter that shows the training.
         measuring: Callbacks that look at the method after the losses were told, in their order.
 
     Raises:

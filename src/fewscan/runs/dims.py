@@ -79,7 +79,7 @@ def choose_settings(
         dims: Axes of the network's input, or auto; None leaves it to `plan.kind`.
         choices: Settings by `load_choices`.
         fingerprint: Shapes and spacings of the training cases.
-        reporter: Where the reason is said.
+        reporter: Reporter that says the reason.
     """
     if dims != "auto":
         return choices[0]

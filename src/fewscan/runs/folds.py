@@ -45,7 +45,7 @@ def check_held_out(run: RunFolder, folds: Sequence[Split]) -> None:
         folds: Splits of the folds; empty: none are asked for.
 
     Raises:
-        ConfigError: They are others.
+        ConfigError: The folds are others than the run was started with.
     """
     found = read_json(run.folds_held_out) if run.folds_held_out.is_file() else []
     wanted = [labelled_patients(Split(fold.val, ())) for fold in folds]

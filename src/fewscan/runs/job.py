@@ -54,14 +54,14 @@ class Job:
     """What is to be trained, and where to.
 
     Attributes:
-        config: Resolved settings.
-        plan: how scans become input.
-        index: of the data set.
-        split: who is labelled, unlabelled and held out.
-        survey: what one reading of the scans has found.
-        run: where its files lie.
-        cache: folder of the preprocessed scans.
-        reporter: Where progress and decisions are shown.
+        config: Settings of the run, resolved.
+        plan: Plan by which scans become input.
+        index: Index of the data set.
+        split: Split into labelled, unlabelled and held-out cases.
+        survey: Survey of the scans, each read once.
+        run: Folder of the run, by whose names its files are known.
+        cache: Folder of the preprocessed scans.
+        reporter: Reporter that shows progress and decisions.
         callbacks: Callbacks of the user's, told of the training beside the run's own.
     """
 
@@ -105,8 +105,8 @@ def train_job(job: Job, launch: Launch, fold: int | None = None, is_last: bool =
     """Preprocess, train, and save the model.
 
     Args:
-        job: What is to be trained, and where to.
-        launch: Processes that train it.
+        job: Job with what is to be trained, and where to.
+        launch: Processes that train the job.
         fold: Number of the fold that the job is; None: it is the whole training.
         is_last: Whether the other processes have nothing more to train afterwards.
 
@@ -138,7 +138,7 @@ def finish_job(job: Job, device: torch.device, started: float, resumed_after: in
     """Write what a run says of itself; without its checkpoints it is finished.
 
     Args:
-        job: What was trained and scored.
+        job: Job that was trained and scored.
         device: Device that it was trained on.
         started: Time of the start of this process's part, by `time.time()`, in s.
         resumed_after: Number of the update that training went on after; None: it began anew.
@@ -189,8 +189,8 @@ def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
     """The method with fresh weights, on the device; convolutions run channels last.
 
     Args:
-        config: Resolved settings.
-        plan: How scans become input.
+        config: Settings of the run, resolved.
+        plan: Plan by which scans become input.
         device: Device to train on.
 
     Raises:

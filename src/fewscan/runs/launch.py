@@ -22,8 +22,8 @@ class WorkerStart(BaseModel):
     """Message that lets a rank train with the others; the preprocessed scans and the checkpoint it reads itself.
 
     Attributes:
-        config: Resolved settings.
-        plan: How scans become input.
+        config: Settings of the run, resolved.
+        plan: Plan by which scans become input.
         checkpoint: File to go on from; None: from the start.
         fold: Number of the fold that is trained; None: the whole training.
         is_last: Whether nothing is trained after it.

@@ -20,7 +20,7 @@ def survey_scans(reporter: Reporter, index: DatasetIndex, split: Split, known: S
     """Read every scan of a training once, and say what is worth a look.
 
     Args:
-        reporter: Where to show how far it is, and what is worth a look.
+        reporter: Reporter that shows how far reading is, and says what is worth a look.
         index: Data set of the training.
         split: Cases by role; of test cases the images alone are read, to find scans of other parts among them.
         known: Earlier survey; what it knows of files that have not changed is not read again.
@@ -51,10 +51,10 @@ def make_run_plan(reporter: Reporter, index: DatasetIndex, split: Split, survey:
     """Decide how scans become input, and say what was decided and what it costs; no scan is read.
 
     Args:
-        reporter: Where to say it.
+        reporter: Reporter that says what was decided.
         index: Data set with its channels and classes.
         split: Cases by role.
-        survey: Survey of its training cases.
+        survey: Survey of the training cases.
         config: Settings of the plan and of the network.
 
     Raises:

@@ -66,15 +66,15 @@ def predict_into(
     """Write a mask for every scan that can be read, and the tables; what an earlier call left of the others goes.
 
     Args:
-        folder: Where to write; made, and locked for this process.
+        folder: Folder to write to; made, and locked for this process.
         cases: The scans, one per mask.
         networks: Networks of the model, on the device, whose probabilities are averaged.
-        card: What each of the networks is.
-        device: Where the networks run.
+        card: Description that all of the networks share.
+        device: Device that the networks run on.
         tta: Whether to average over rotations, and over flips where training had them.
         save_probabilities: Whether to write `CASE.npz` too.
-        assessor: Watches for quality, and writes its table; None: no table.
-        reporter: Where to show progress.
+        assessor: Assessor that watches for quality, and writes its table; None: no table.
+        reporter: Reporter that shows progress.
 
     Raises:
         DataError: Scans were left out, every one with its faults; all others have their masks by then.

@@ -42,10 +42,11 @@ class QualityModel(StrictModel):
     """What `quality.json` says.
 
     Attributes:
-        format: version of this file.
-        two_networks: whether the method has a second network.
-        expected: shapes of the labelled cases, by class number inside; None: no labelled case shows the whole.
-        calibrations: from signals to a Dice, those that need most signals first; none without enough validation cases.
+        format: Version of this file's format, from 1.
+        two_networks: Whether the method has a second network.
+        expected: Shapes of the labelled cases, by class number inside; None: no labelled case shows the whole.
+        calibrations: Calibrations from signals to a Dice, those that need most signals first; empty without enough
+            validation cases.
     """
 
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
@@ -58,7 +59,7 @@ def read_quality_model(run: RunFolder) -> QualityModel | None:
     """What a run knows; None where it has no `quality.json`.
 
     Raises:
-        DataError: the file is not one of fewscan's.
+        DataError: The file is not one of fewscan's.
     """
     path = run.quality
     if not path.is_file():
@@ -75,18 +76,18 @@ class QualityAssessor:
     """Assesses predictions while a finished run makes them; says which signals cannot be had.
 
     Attributes:
-        observer: for `predict_cases`.
+        observer: Observer for `predict_cases`.
 
     Args:
-        run: the model's folder.
-        card: of the model.
-        device: of the network.
-        reporter: where to speak.
-        others: folders of further runs whose networks are averaged with the run's: nobody has learnt what their
-            signals say, so nothing is estimated.
+        run: Folder of the run with the model.
+        card: Description of the model.
+        device: Device of the network.
+        reporter: Reporter that says which signals cannot be had, and what was found.
+        others: Folders of further runs whose networks are averaged with the run's: nobody has learnt what their signals
+            say, so nothing is estimated.
 
     Raises:
-        DataError: a file of the run is damaged.
+        DataError: A file of the run is damaged.
     """
 
     def __init__(
@@ -184,14 +185,14 @@ def validate_and_calibrate(
     """Score the validation cases and learn what quality looks like: `validation/`, `quality.json`.
 
     Args:
-        run: holds the model.
-        split: its cases.
-        survey: gives the labels that it knows; the others are read.
-        device: to predict on.
-        reporter: where to show what goes on.
+        run: Folder of the run with the model.
+        split: Split of the run.
+        survey: Survey with the labels that it knows; the others are read.
+        device: Device to predict on.
+        reporter: Reporter that shows progress and what was learnt.
 
     Raises:
-        DataError: a file cannot be read, or written.
+        DataError: A file cannot be read, or written.
     """
     card = read_card(run.path)
     second = load_second(run.path, card, device)
@@ -215,9 +216,9 @@ def calibrate_on_folds(run: RunFolder, split: Split, survey: Survey, device: tor
     Args:
         run: Folder of the run, whose folds are scored and gathered in `cross_validation/`.
         split: Split of the whole run.
-        survey: Survey of its labelled scans.
+        survey: Survey of the labelled scans.
         device: Device of the networks.
-        reporter: Place to say what was learnt.
+        reporter: Reporter that says what was learnt.
 
     Raises:
         DataError: A file cannot be read, or written.

@@ -27,7 +27,7 @@ def check_new(output: Path) -> None:
     """Refuse to write over anything.
 
     Raises:
-        DataError: the folder holds something.
+        DataError: The folder holds something.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise DataError.of(output, "exists and is not empty", "Choose another folder for the run")
@@ -37,7 +37,7 @@ def check_free(run: RunFolder) -> None:
     """Refuse a folder that holds something else than a run.
 
     Raises:
-        DataError: it does.
+        DataError: The folder holds something else than a run.
     """
     if not run.config.is_file() and not _holds_lock_alone(run):
         check_new(run.path)
@@ -48,7 +48,7 @@ def locked(run: RunFolder) -> Iterator[None]:
     """Make the run's folder and keep other trainings out of it; a folder that stays empty is removed again.
 
     Raises:
-        DataError: another training is at work in it, or it cannot be made.
+        DataError: Another training is at work in the folder, or it cannot be made.
     """
     output = run.path
     made = not output.exists()
@@ -68,7 +68,7 @@ def find_state(run: RunFolder, resume: bool) -> State:
     """What a locked folder holds.
 
     Raises:
-        DataError: a run, and it is not to be resumed.
+        DataError: The folder holds a run, and it is not to be resumed.
     """
     state = run.state
     if resume or not run.config.is_file():

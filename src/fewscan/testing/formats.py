@@ -227,8 +227,8 @@ class Written:
     """A scan that was written.
 
     Attributes:
-        path: Path of its file.
-        array: (z, y, x) values.
+        path: Path of the scan's file.
+        array: Values (z, y, x) of the voxels.
         geometry: Place of the voxels.
         whole: All bytes of the file.
     """
@@ -243,7 +243,7 @@ def grid_of(direction: tuple[float, ...], shape: tuple[int, int, int] = (5, 22, 
     """Make an anisotropic grid away from the origin.
 
     Args:
-        direction: 3×3 matrix in row-major order, as `Geometry` has it.
+        direction: Matrix, 3×3 in row-major order, as `Geometry` has it.
         shape: Numbers of voxels along (z, y, x).
     """
     return Geometry(shape, (7.5, 0.75, 1.25), (-12.5, 40.25, 101.0), direction)

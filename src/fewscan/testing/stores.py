@@ -29,7 +29,7 @@ def store_of(plan: Plan, folder: Path, shapes: Sequence[Shape] = ()) -> Store:
     """The store of a plan over three cases of noise, the second of which has no label; part of the third's is ignored.
 
     Args:
-        plan: Plan that opens its cache.
+        plan: Plan that opens the cache.
         folder: Empty folder that the cache is written to.
         shapes: Sides of the three canvases; empty: those of a patch and some more.
     """
@@ -69,7 +69,7 @@ class SamplerContract(ABC):
         """A new sampler.
 
         Args:
-            seed: Seed of its own generator.
+            seed: Seed of the sampler's own generator.
             folder: Empty folder, for what its store needs.
         """
 
