@@ -87,9 +87,9 @@ def build_cache(cases: Sequence[Case], plan: Plan, folder: Path, progress: Calla
 
     Args:
         cases: Cases to preprocess; those with a label are labelled, no other label is read.
-        plan: How.
-        folder: Made if it is not there.
-        progress: Called once per case.
+        plan: Plan that the scans are preprocessed by.
+        folder: Folder of the cache, made if it is not there.
+        progress: Function that is called once per case.
 
     Raises:
         DataError: A file cannot be read.
@@ -199,7 +199,7 @@ class _Rows:
     Args:
         file: Open for writing, empty.
         dtype: Type of the numbers.
-        sizes: How many numbers each case has.
+        sizes: Counts of the numbers that each case has.
     """
 
     def __init__(self, file: BinaryIO, dtype: np.dtype, sizes: Sequence[int]) -> None:

@@ -27,9 +27,9 @@ class Ceiling:
     """What the canvas costs.
 
     Attributes:
-        dice: of the labelled masks, there and back, mean over the cases that show the class, by class.
-        lost: cases in which a class loses its last voxel, by class.
-        outside: share of the class's voxels that lie outside the canvas, over all cases, by class.
+        dice: Dice of the labelled masks, there and back, by class: the mean over the cases that show it.
+        lost: Names of the cases in which a class loses its last voxel, by class.
+        outside: Share of the class's voxels that lie outside the canvas, over all cases, by class.
     """
 
     dice: dict[str, float]
@@ -55,13 +55,13 @@ def measure_ceiling(
     """Bring the labelled masks to the canvas and back.
 
     Args:
-        cases: those with a label are measured.
-        plan: of the canvas.
-        survey: gives the masks that it knows; the others are read.
-        progress: called once per case.
+        cases: Cases, of which those with a label are measured.
+        plan: Plan of the canvas.
+        survey: Survey with the masks that it knows; the others are read.
+        progress: Function that is called once per case.
 
     Raises:
-        DataError: a mask cannot be read.
+        DataError: A mask cannot be read.
     """
     names = plan.class_names[1:]
     dice: dict[str, list[float]] = {}

@@ -145,7 +145,7 @@ class Numbers(NamedTuple):
     """What the voxels of a label were found to hold.
 
     Attributes:
-        faults: What is wrong with them.
+        faults: Faults of the numbers.
         shown: Numbers that the label shows; None where there is a fault, and they cannot be told.
     """
 
@@ -240,7 +240,7 @@ def find_copies(index: DatasetIndex, digests: Mapping[str, Sequence[bytes]], par
     Args:
         index: Data set with the scans' files.
         digests: Digests of the channels, by case name.
-        parts: train, val or test by case name: the same scan in two of them is fatal.
+        parts: Part, train, val or test, by case name: the same scan in two of them is fatal.
     """
     images = {case.name: case.images[0] for case in index.cases}
     faults = []

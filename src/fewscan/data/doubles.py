@@ -16,7 +16,7 @@ def digest_of(array: np.ndarray) -> bytes:
     """A hash of a scan's voxels, whatever type they are stored in: of their values as float32, and of the shape.
 
     Args:
-        array: (z, y, x), real numbers.
+        array: Real numbers (z, y, x).
     """
     state = hashlib.blake2b(repr(array.shape).encode(), digest_size=DIGEST_BYTES)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -30,7 +30,7 @@ def find_doubles(digests: Mapping[str, Sequence[bytes]]) -> list[tuple[str, ...]
     """Cases that hold the same voxels in all channels, together and sorted.
 
     Args:
-        digests: of each case, a digest per channel; a case without any is left out.
+        digests: Digests of the channels, by case; a case without any is left out.
     """
     groups: dict[tuple[bytes, ...], list[str]] = defaultdict(list)
     for case, channels in digests.items():

@@ -18,10 +18,10 @@ class Foreground:
     """The anatomy of one labelled case.
 
     Attributes:
-        lower: per array axis, mm from the scan's centre to the first foreground voxel's outer edge (negative
-            towards the origin).
-        upper: the same for the last foreground voxel.
-        voxels: how many voxels each class has, background first.
+        lower: Distances along each array axis in mm from the scan's centre to the first foreground voxel's outer edge,
+            negative towards the origin.
+        upper: Distances along each array axis in mm from the scan's centre to the last foreground voxel's outer edge.
+        voxels: Number of voxels of each class, background first.
     """
 
     lower: tuple[float, float, float]
@@ -34,10 +34,10 @@ class Fingerprint:
     """What planning needs to know.
 
     Attributes:
-        geometries: of all training scans.
-        foregrounds: of the labelled training cases that show any class.
-        intensities: per channel, up to 10 000 foreground values of each labelled training case.
-        names: of all training scans.
+        geometries: Grids of all training scans.
+        foregrounds: Anatomies of the labelled training cases that show any class.
+        intensities: Foreground values of each channel, up to 10 000 of each labelled training case.
+        names: Names of all training scans.
     """
 
     geometries: tuple[Geometry, ...]
@@ -47,7 +47,7 @@ class Fingerprint:
 
     @property
     def median_spacing_mm(self) -> np.ndarray:
-        """Per array axis."""
+        """Median spacing of the scans along each array axis."""
         return np.median([g.spacing_mm for g in self.geometries], axis=0)
 
     @property
@@ -57,12 +57,12 @@ class Fingerprint:
 
     @property
     def largest_extent_mm(self) -> np.ndarray:
-        """Per array axis, the 95th percentile of the scans' sizes."""
+        """The 95th percentile of the scans' sizes along each array axis."""
         return np.percentile(self.extents_mm, 95, axis=0)
 
     @property
     def anatomy_mm(self) -> np.ndarray:
-        """Per array axis, twice the farthest that labelled foreground reaches from the scan's centre."""
+        """Twice the farthest that labelled foreground reaches from the scan's centre, along each array axis."""
         reach = [np.maximum(np.negative(f.lower), f.upper) for f in self.foregrounds]
         return np.asarray(2 * np.max(reach, axis=0))
 
@@ -75,7 +75,7 @@ def sample_intensities(values: np.ndarray, case: str) -> np.ndarray:
         case: Name of the case, which seeds the generator.
 
     Returns:
-        float32; all values, in their order, where there are no more.
+        Values, float32; all of them, in their order, where there are no more.
 
     >>> sample_intensities(np.array([3, 1, 2]), "anna").tolist()
     [3.0, 1.0, 2.0]

@@ -28,7 +28,7 @@ def count_folds(split: Split, folds: Folds) -> int:
             fewer than 3; none: 0.
 
     Raises:
-        ConfigError: There are fewer labelled patients than folds, or fewer than 3 of them, or less than 2 folds.
+        ConfigError: Labelled patients are fewer than folds, or fewer than 3, or folds are fewer than 2.
     """
     patients = len(labelled_patients(split))
     if folds == "none":

@@ -49,7 +49,7 @@ def zscore(volume: np.ndarray) -> np.ndarray:
     border stay apart from the others, by the width of their range at most.
 
     Args:
-        volume: (z, y, x) float32, C-contiguous; changed in place.
+        volume: Values (z, y, x), float32 and C-contiguous; changed in place.
     """
     border = border_of(volume)
     content = volume if border is None else volume[~border]
@@ -71,7 +71,7 @@ def minmax(volume: np.ndarray) -> np.ndarray:
     """A scan's smallest and largest value become 0 and 1; those of a border do not count, and are clipped to them.
 
     Args:
-        volume: (z, y, x) float32, C-contiguous; changed in place.
+        volume: Values (z, y, x), float32 and C-contiguous; changed in place.
     """
     border = border_of(volume)
     content = volume if border is None else volume[~border]

@@ -19,8 +19,8 @@ class Patches:
     first item would be all numbers of cases.
 
     Attributes:
-        case: (b,) numbers of cases, in the order of the store.
-        start: (b, 3) first voxel of each patch on its case's canvas, along the three axes of the canvas.
+        case: Numbers (b,) of cases, in the order of the store.
+        start: First voxels (b, 3) of the patches on their cases' canvases, along the three axes of the canvas.
 
     >>> patches = Patches(np.array([0, 0, 4]), np.array([[1, 0, 0], [2, 0, 0], [7, 0, 0]]))
     >>> len(patches)
@@ -51,7 +51,7 @@ class Patches:
         """The patches of several parts, one part after the other.
 
         Args:
-            parts: At least one.
+            parts: Parts to put together, at least one.
         """
         return cls(np.concatenate([part.case for part in parts]), np.concatenate([part.start for part in parts]))
 
@@ -74,7 +74,7 @@ class Pool(Protocol):
         """Some of the patches.
 
         Args:
-            chosen: (b,) numbers of patches, from 0, of which one may occur more than once; or a stretch.
+            chosen: Numbers (b,) of patches, from 0, of which one may occur more than once; or a stretch.
         """
 
 

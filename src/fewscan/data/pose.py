@@ -70,7 +70,7 @@ def find_turns(scans: Sequence[Lying], axis: int, side_mm: float) -> tuple[int, 
         side_mm: Side of the square that is compared, such as the median of the longer sides of all scans' slices.
 
     Returns:
-        0 to 3 quarter turns of each scan.
+        Numbers of quarter turns, 0 to 3, of each scan.
     """
     thumbnails = [thumbnail(scan.pictures[axis], _extent_mm(scan.geometry, axis), side_mm) for scan in scans]
     references = [number for number, scan in enumerate(scans) if scan.labelled]
@@ -144,11 +144,11 @@ def quarter_turns(
     Alternates between the mean of the others as they were found to lie, and how each lies against it.
 
     Args:
-        thumbnails: of the scans.
-        references: those that the first mean is taken of, such as the labelled ones.
+        thumbnails: Thumbnails of the n scans.
+        references: Numbers of the scans that the first mean is taken of, such as the labelled ones.
 
     Returns:
-        0 to 3 quarter turns; 0 is what most scans have, and those that match no way clearly.
+        Numbers of quarter turns, 0 to 3; 0 is what most scans have, and those that match no way clearly.
     """
     images = np.stack([np.asarray(image, np.float32) for image in thumbnails])
     count = len(images)

@@ -20,8 +20,8 @@ class AxisMap:
     """One axis: canvas pixel i lies at scan pixel scale · i + offset.
 
     Attributes:
-        canvas: pixels of the canvas.
-        source: pixels of the scan.
+        canvas: Number of pixels of the canvas.
+        source: Number of pixels of the scan.
     """
 
     canvas: int
@@ -124,7 +124,7 @@ def resample_volume(
     """Resample a volume along three axes, a few planes at a time: of the volume itself no float32 is made.
 
     Args:
-        volume: What is resampled, of any type; left as it is.
+        volume: Volume of numbers of any type; left as it is.
         matrices: Weights along each axis, (canvas, source).
         values: Function from planes of the volume to the numbers that are resampled.
     """
@@ -145,7 +145,7 @@ def resample_along(
     """Resample along one axis by a band of weights: a product of all of the matrix took fifteen times as long.
 
     Args:
-        values: What is resampled, of n numbers along the axis.
+        values: Numbers to resample, n of them along the axis.
         matrix: Weights, which are 0 but for a few neighbours in every row.
         axis: Number of the axis, from 0.
 

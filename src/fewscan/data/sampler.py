@@ -30,7 +30,7 @@ class Sampler(Protocol):
         """Go on where a state was taken.
 
         Args:
-            state_dict: What `state_dict` of a sampler of the same store gave.
+            state_dict: State that `state_dict` of a sampler of the same store gave.
         """
 
 

@@ -64,7 +64,7 @@ def describe_split(name: str, split: Split) -> list[str]:
 
     Args:
         name: The data set's.
-        split: Who is labelled, unlabelled and held out.
+        split: Split into labelled, unlabelled and held-out cases.
     """
     patients = {case.patient for case in split.labelled}
     hidden = len(split.train) - len(split.labelled)

@@ -78,7 +78,7 @@ class Store(ABC):
             patches: Patches that lie within their canvases; one may occur more than once.
 
         Returns:
-            float32 on the device.
+            Images on the device, float32.
         """
 
     @abstractmethod
@@ -104,7 +104,7 @@ class Store(ABC):
             seed: Seed of the sampler's own generator.
 
         Raises:
-            ValueError: There are no such patches.
+            ValueError: No patches of this sort are there.
         """
 
     def names(self, patches: Patches) -> list[str]:

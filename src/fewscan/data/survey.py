@@ -87,7 +87,7 @@ class LabelSurvey:
         """Give the label itself.
 
         Raises:
-            ValueError: It is not what was packed.
+            ValueError: The content is not what was packed.
         """
         size = math.prod(self.geometry.shape)
         # No more than the label: a damaged file of a run must not fill the memory.
@@ -103,11 +103,11 @@ class CaseSurvey:
 
     Attributes:
         files: State of the files that were read, the images' first.
-        faults: What is wrong with them.
+        faults: Faults of the files.
         geometry: Grid of the scan; None: none of its images can be read.
         digests: Digests of the channels that show something; None where one cannot be read.
         shown: Numbers that the label shows; None: there is no label, or they cannot be told.
-        label: What was measured of the label; None: there is none, it has a fault, or nothing was to be measured.
+        label: Measures of the label; None: there is none, it has a fault, or nothing was to be measured.
         pictures: Means of the middle slices along z, y and x; None: not wanted, or the scan has a fault.
     """
 
@@ -125,7 +125,7 @@ class Survey:
     """What is known of a data set's scans; an empty one knows nothing.
 
     Attributes:
-        cases: What was found, by case name.
+        cases: Findings of the scans, by case name.
     """
 
     cases: Mapping[str, CaseSurvey] = field(default_factory=dict)
@@ -187,7 +187,7 @@ class Survey:
             axis: Array axis that slices are cut along.
 
         Returns:
-            0 to 3 quarter turns of each scan that `pose.looked_at` chooses.
+            Numbers of quarter turns, 0 to 3, of each scan that `pose.looked_at` chooses.
         """
         grids = [_known(self.cases[case.name].geometry) for case in cases]
         extents = np.array([np.multiply(grid.shape, grid.spacing_mm) for grid in grids])
@@ -357,8 +357,8 @@ def list_faults(
         index: Data set of the cases.
         cases: Cases that were surveyed.
         survey: Survey of the cases.
-        part_of: train, val or test by case name: the same scan in two parts is fatal, and so it is where no label of a
-            training case shows anything. None: nothing is known of parts.
+        part_of: Part, train, val or test, by case name: the same scan in two parts is fatal, and so it is where no
+            label of a training case shows anything. None: nothing is known of parts.
     """
     parts = part_of or {}
     found = {case.name: survey.cases[case.name] for case in cases}

@@ -160,7 +160,7 @@ class _Arrays:
     """The arrays of one case.
 
     Args:
-        archive: All arrays.
+        archive: Arrays of all cases.
         number: Number of the case among them.
     """
 

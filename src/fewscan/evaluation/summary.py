@@ -181,7 +181,7 @@ def merge_summaries(summaries: Sequence[Summary]) -> Summary:
         summaries: Summaries of different cases, at least one, all of the same classes and under the same rules.
 
     Raises:
-        ValueError: They are of different classes or rules, or a case is in two of them.
+        ValueError: Summaries are of different classes or rules, or a case is in two of them.
     """
     first = summaries[0]
     names = list(first["classes"])

@@ -85,7 +85,7 @@ class ScanFormat(ABC):
 
         Args:
             path: Path of a file to write, beside where it will be in the end, with the same ending.
-            array: (z, y, x) canonical values in the machine's byte order, of any layout in memory.
+            array: Canonical values (z, y, x) in the machine's byte order, of any layout in memory.
             geometry: Geometry of the array's shape, which `check_geometry` has let pass.
             predicted: Whether the file is a mask that `is_ours` has to know again.
 
@@ -132,7 +132,7 @@ def format_of(ending: str) -> ScanFormat:
     """Make the format that has an ending.
 
     Args:
-        ending: One of `scan_endings()`.
+        ending: Ending, one of `scan_endings()`.
 
     Raises:
         ConfigError: No format has the ending, or the format that has it cannot be imported.

@@ -20,7 +20,7 @@ class Stored:
 
     Attributes:
         orientation: Order and directions of the file's axes, as they become the canonical ones.
-        affine_ras: 4×4 map from the file's voxels (x, y, z) to mm in NIfTI's convention, in the file's order of axes.
+        affine_ras: Map, 4×4, from the file's voxels (x, y, z) to mm in NIfTI's convention, in the file's order of axes.
         form: Header fields that the file's format wants back when it writes a mask of the scan, of a type of its own;
             None: it needs none.
     """
@@ -40,8 +40,8 @@ class Geometry:
     Attributes:
         shape: Numbers of voxels along (z, y, x), each at least 1.
         spacing_mm: Distances between voxels' centres along (z, y, x), in mm, above 0.
-        origin: (x, y, z) of the first voxel's centre, in mm in ITK's convention.
-        direction: 3×3 matrix in row-major order, whose columns are the unit vectors of the axes x, y and z in ITK's
+        origin: Position (x, y, z) of the first voxel's centre, in mm in ITK's convention.
+        direction: Matrix, 3×3 in row-major order, whose columns are the unit vectors of the axes x, y and z in ITK's
             convention; not orthonormal for a sheared scan.
         notes: Sentences that say where the header contradicts itself, and what was believed.
         stored: Way in which the scan's file holds it, so that its masks can be stored alike; None: in the canonical
@@ -81,7 +81,7 @@ class Geometry:
         """Bring an array on this grid to the order of axes that the scan's file has; a view.
 
         Args:
-            array: (z, y, x) canonical, of this geometry's shape.
+            array: Canonical values (z, y, x), of this geometry's shape.
         """
         return array if self.stored is None else self.stored.orientation.to_stored(array)
 
@@ -91,7 +91,7 @@ class Scan:
     """An image or a mask.
 
     Attributes:
-        array: (z, y, x) canonical values, C-contiguous.
+        array: Canonical values (z, y, x), C-contiguous.
         geometry: Place of the voxels, of the array's shape.
     """
 
@@ -111,7 +111,7 @@ def canonical_geometry(
     Args:
         shape: Numbers of voxels along (z, y, x), as stored.
         spacing_mm: Distances between voxels' centres along (x, y, z), as stored, in mm.
-        affine_lps: 4×4 map from the stored voxel (x, y, z) to mm in ITK's convention; `LPS_TO_RAS` times NIfTI's.
+        affine_lps: Map, 4×4, from the stored voxel (x, y, z) to mm in ITK's convention; `LPS_TO_RAS` times NIfTI's.
         notes: Sentences that say where the header contradicts itself, and what was believed.
         form: Header fields that the format wants back when it writes a mask of the scan, see `Stored`.
     """
@@ -134,7 +134,7 @@ def canonical_scan(stored: np.ndarray, geometry: Geometry) -> Scan:
     """Bring the array that a file holds to canonical axes.
 
     Args:
-        stored: (z, y, x) values as the file stores them.
+        stored: Values (z, y, x) as the file stores them.
         geometry: Result of `canonical_geometry` for the file.
 
     Raises:

@@ -78,7 +78,7 @@ class NiftiHeader:
         slope: Factor of the stored values: value = slope · stored + inter.
         inter: Summand to the scaled values: value = slope · stored + inter.
         spacing_mm: Distances between voxels' centres along (x, y, z), in mm, above 0.
-        affine: 4×4 map from the stored voxel (x, y, z) to mm in NIfTI's convention.
+        affine: Map, 4×4, from the stored voxel (x, y, z) to mm in NIfTI's convention.
         notes: Sentences that say where header fields contradict each other, and which was believed.
         forms: Fields that say where the scan lies, as they are stored.
         description: Text of the header.

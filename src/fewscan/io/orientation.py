@@ -32,7 +32,7 @@ class Orientation(NamedTuple):
         """Bring a stored array to canonical axes; a view.
 
         Args:
-            array: (..., z, y, x) as stored; axes before the last three stay.
+            array: Values (..., z, y, x) as stored; axes before the last three stay.
         """
         return _flip(_transposed(array, self.order), self.flipped)
 
@@ -40,7 +40,7 @@ class Orientation(NamedTuple):
         """Bring a canonical array to the stored order; a view.
 
         Args:
-            array: (..., z, y, x) canonical; axes before the last three stay.
+            array: Canonical values (..., z, y, x); axes before the last three stay.
         """
         back = np.argsort(self.order)
         return _transposed(_flip(array, self.flipped), (int(back[0]), int(back[1]), int(back[2])))
@@ -49,7 +49,7 @@ class Orientation(NamedTuple):
         """Make the affine map of the canonical array, 4×4 from the voxel (x, y, z).
 
         Args:
-            affine: 4×4 map from the stored voxel (x, y, z).
+            affine: Map, 4×4, from the stored voxel (x, y, z).
             shape: Numbers of voxels along (z, y, x), as stored.
         """
         axes = np.zeros((4, 4))
@@ -73,7 +73,7 @@ def upright(plane: np.ndarray, slice_axis: int) -> np.ndarray:
     """Turn a slice as pictures show it: the head is up in coronal and sagittal ones, the front in axial ones.
 
     Args:
-        plane: (rows, columns) of a canonical array.
+        plane: Plane (rows, columns) of a canonical array.
         slice_axis: Canonical array axis that the slice is cut along: 0 axial, 1 coronal, 2 sagittal.
     """
     return plane if slice_axis == 0 else plane[::-1]
@@ -83,7 +83,7 @@ def nearest_orientation(axes: np.ndarray) -> Orientation:
     """Find the orientation that brings a stored array nearest to canonical axes.
 
     Args:
-        axes: 3×3 matrix in ITK's convention, with a column per stored axis (x, y, z), of any length, not all in one
+        axes: Matrix, 3×3 in ITK's convention, with a column per stored axis (x, y, z), of any length, not all in one
             plane.
     """
     unit = axes / np.linalg.norm(axes, axis=0)

@@ -176,7 +176,7 @@ def write_scan(path: Path, array: np.ndarray, geometry: Geometry, predicted: boo
 
     Args:
         path: Path of the file; its ending says its format, and what lies there is replaced.
-        array: (z, y, x) values, canonical as `read_scan` gives them, of the geometry's shape.
+        array: Values (z, y, x), canonical as `read_scan` gives them, of the geometry's shape.
         geometry: Place of the voxels, that of a scan that was read or another one.
         predicted: Whether to mark the file as a mask that was predicted, see `is_ours`.
 

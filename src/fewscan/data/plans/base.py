@@ -103,7 +103,7 @@ class Plan(StrictModel, ABC):
         regions: Unions of classes that are scored instead of the classes; empty: there are none.
         size: Sides of the network's input in pixels or voxels, two or three of them.
         spacing_mm: Sides of a pixel or voxel of the network's input, as many as `size`; None: scans are stretched.
-        normalisation: How intensities are made comparable, by channel.
+        normalisation: Name of the way in which intensities are made comparable, by channel.
         turned: Share of the training scans that lie turned against the others, among those that were looked at.
         ceiling: Dice of the labelled masks, brought to the canvas and back, by class: no network can do better.
         notes: Reasons for what was decided, in words for the user.
@@ -151,7 +151,7 @@ class Plan(StrictModel, ABC):
         Args:
             index: Data set with its channels and classes.
             fingerprint: Shapes, spacings, anatomy and intensities of its training cases.
-            settings: What the user wants, of the class `Settings` of this kind of plan.
+            settings: Settings that the user has given, of the class `Settings` of this kind of plan.
             divisors: Function from sides of a network's input to what they must be multiples of.
 
         Raises:
@@ -216,7 +216,7 @@ class Plan(StrictModel, ABC):
             geometry: Grid of the scan.
 
         Returns:
-            float32 of the shape `canvas_shape(geometry)`.
+            Array of float32 of the shape `canvas_shape(geometry)`.
         """
 
     @abstractmethod
@@ -379,7 +379,7 @@ def common_fields(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanS
     Args:
         index: Data set with its channels and classes.
         fingerprint: Intensities of its labelled training cases.
-        settings: What the user wants.
+        settings: Settings that the user has given.
     """
     return {
         "dataset": index.name,

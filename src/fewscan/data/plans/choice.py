@@ -22,7 +22,7 @@ class Choice(NamedTuple):
 
     Attributes:
         kind: Name in the registry of plans.
-        reason: Why, in words for the user.
+        reason: Reason for the choice, in words for the user.
     """
 
     kind: str

@@ -65,7 +65,7 @@ def make_plan(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanSetti
     Args:
         index: Data set with its channels and classes.
         fingerprint: Shapes, spacings, anatomy and intensities of its training cases.
-        settings: What the user wants.
+        settings: Settings that the user has given.
         divisors: Function from sides of a network's input to what they must be multiples of.
 
     Raises:

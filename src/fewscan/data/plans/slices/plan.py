@@ -67,7 +67,7 @@ class SlicePlan(Plan):
         Args:
             index: Data set with its channels and classes.
             fingerprint: Shapes, spacings, anatomy and intensities of its training cases.
-            settings: What the user wants.
+            settings: Settings that the user has given.
             divisors: Function from sides of slices to what they must be multiples of.
 
         Raises:

@@ -72,7 +72,7 @@ def choose_view(index: DatasetIndex, fingerprint: Fingerprint, settings: SliceSe
     Args:
         index: Data set, for the message.
         fingerprint: Shapes, spacings and anatomy of its training cases.
-        settings: What the user wants.
+        settings: Settings that the user has given.
         divisors: Function from sides of slices to what they must be multiples of.
 
     Raises:

@@ -76,7 +76,7 @@ class VolumePlan(Plan):
         Args:
             index: Data set with its channels and classes.
             fingerprint: Shapes, spacings, anatomy and intensities of its training cases.
-            settings: What the user wants.
+            settings: Settings that the user has given.
             divisors: Function from sides of patches to what they must be multiples of.
 
         Raises:

@@ -66,7 +66,7 @@ class VolumeSampler:
         known: Function from a case's number to its labelled voxels; None: patches may lie anywhere.
 
     Raises:
-        ValueError: There is no case.
+        ValueError: No case is given.
     """
 
     def __init__(
