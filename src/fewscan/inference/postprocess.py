@@ -25,8 +25,8 @@ class Step(StrictModel):
     """One thing that is done to a mask.
 
     Attributes:
-        kind: largest_part: of several parts only the largest stays; smallest_part: parts smaller than `mm3` go;
-            fill_holes: background that is enclosed becomes the class.
+        kind: Name of the step. "largest_part": of several parts only the largest stays; "smallest_part": parts smaller
+            than `mm3` go; "fill_holes": background that is enclosed becomes the class.
         of: Number inside of the class that it is done to; 0: to the foreground as a whole.
         mm3: Volume in mm³ below which a part goes; 0 for the other kinds.
     """

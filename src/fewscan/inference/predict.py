@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -82,7 +83,7 @@ def predict_cases(
     waiting: deque[tuple[Piece, Future[Path | ScanInWork | None]]] = deque()
 
     def write(scan: ScanInWork, found: Assembled) -> Path:
-        found = found._replace(mask=postprocess(found.mask, postprocessing, scan.geometry.spacing_mm))
+        found = replace(found, mask=postprocess(found.mask, postprocessing, scan.geometry.spacing_mm))
         if observer is not None:
             observer.on_mask(scan.case, found.mask, scan.geometry)
         return _write(scan, found, destination, ending)

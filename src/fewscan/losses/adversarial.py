@@ -72,7 +72,7 @@ def adversarial_perturbation(
         generator: Source of the first direction, on the images' device.
 
     Returns:
-        r, without gradient; zeros for an image whose prediction does not depend on it.
+        Perturbation r, without gradient; zeros for an image whose prediction does not depend on it.
 
     Examples:
         >>> import torch

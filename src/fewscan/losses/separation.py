@@ -39,7 +39,7 @@ def draw_distinct(masks: Bool[Tensor, "k n"], draws: int, generator: torch.Gener
     """Draw true entries of each row, uniformly and without replacement; all of them where there are no more.
 
     Args:
-        masks: One mask per class.
+        masks: Masks (k, n), one for each class.
         draws: Number of entries to draw in every row, at most as many as there are columns.
         generator: Source of all draws, on the masks' device.
 
@@ -56,7 +56,7 @@ def draw_distinct(masks: Bool[Tensor, "k n"], draws: int, generator: torch.Gener
     return Drawn(torch.where(valid, largest.indices, largest.indices[:, :1]), valid)
 
 
-def in_place_of_absent(pixels: Int[Tensor, "k n"], present: Bool[Tensor, k]) -> Int[Tensor, "k n"]:
+def in_place_of_absent(pixels: Int[Tensor, "k n"], present: Bool[Tensor, "k"]) -> Int[Tensor, "k n"]:
     """Give absent classes, whose draws mean nothing, those of the first present one: statistics see no other pixels.
 
     Examples:
@@ -97,7 +97,7 @@ def choose_prototypes(
 
     Args:
         features: Candidates of each class.
-        attention: How well each of them stands for its class, at least 0.
+        attention: Attention, 0 or more: how well each of them stands for its class.
         valid: Booleans, false for what is no candidate.
         number: Number m of prototypes of a class, 1 or more; where it is more than n, n.
 
@@ -128,7 +128,7 @@ def class_separation(
     attention: Float[Tensor, "k n"],
     prototypes: Prototypes,
     prototype_attention: Float[Tensor, "k m"],
-    present: Bool[Tensor, k],
+    present: Bool[Tensor, "k"],
 ) -> Float[Tensor, ""]:
     """1/k Σ_c mean_i mean_j w_ci v_cj (1 − cos(f_ci, z_cj)): features lie near the prototypes of their class.
 

@@ -63,6 +63,12 @@ def pixel_mlp(in_channels: int, out_channels: int) -> nn.Sequential:
     """Features of pixels (n, c) → embeddings (n, e), a two-layer MLP: SS-Net's projection and prediction heads.
 
     Normalised by the batch's own statistics: what is drawn has other shares of classes than images have.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.heads import pixel_mlp
+        >>> tuple(pixel_mlp(in_channels=16, out_channels=32)(torch.randn(8, 16)).shape)
+        (8, 32)
     """
     return nn.Sequential(
         nn.Linear(in_channels, out_channels),
@@ -78,6 +84,17 @@ class ClassAttention(nn.Module):
     Args:
         n_classes: Number k of classes.
         embedding: Length e of the features.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.heads import ClassAttention
+        >>> attend, features = ClassAttention(n_classes=2, embedding=4), torch.randn(2, 5, 4)
+        >>> attention = attend(features)
+        >>> tuple(attention.shape), bool((attention > 0).all() and (attention < 1).all())
+        ((2, 5), True)
+        >>> features[1] += torch.randn(5, 4)  # a class has an attention of its own
+        >>> torch.allclose(attend(features)[0], attention[0]), torch.allclose(attend(features)[1], attention[1])
+        (True, False)
     """
 
     def __init__(self, n_classes: int, embedding: int) -> None:

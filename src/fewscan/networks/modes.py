@@ -91,6 +91,15 @@ def untracked(network: nn.Module) -> Iterator[None]:
     """Inside, passes leave no trace in the running statistics of batch normalisations, which keep the batch's own.
 
     For images that prediction never sees, such as adversarially perturbed ones. The network is in training.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.modes import untracked
+        >>> norm = torch.nn.BatchNorm1d(2)
+        >>> with untracked(norm):
+        ...     _ = norm(torch.randn(8, 2))
+        >>> norm.running_mean
+        tensor([0., 0.])
     """
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     kept = [(norm, name, value) for norm in norms for name, value in norm.named_buffers()]

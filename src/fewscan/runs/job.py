@@ -90,7 +90,7 @@ def with_postprocessing(job: Job, scored: ScoresFolder, cases: Sequence[Case]) -
     """The card of a trained model with the post-processing that helps on its held-out cases, if that is wanted.
 
     Args:
-        job: What was trained.
+        job: Job that was trained.
         scored: Folder of the masks of its held-out cases.
         cases: The held-out cases.
     """

@@ -108,9 +108,9 @@ def _smallest_parts(classes: Classes, labelled: Sequence[Case], survey: Survey) 
     """Volume in mm³ of the smallest part of each class in any label."""
     smallest: dict[int, float] = {}
     for case in labelled:
-        inside, geometry = survey.labels(case, classes)
+        label = survey.labels(case, classes)
         for number in range(1, len(classes.names)):
-            volumes = part_volumes(inside == number, float(np.prod(geometry.spacing_mm)))
+            volumes = part_volumes(label.array == number, float(np.prod(label.geometry.spacing_mm)))
             if len(volumes):
                 smallest[number] = min(smallest.get(number, np.inf), float(volumes.min()))
     return smallest
