@@ -49,7 +49,7 @@ def annotated(name: str) -> list[tuple[Callable[..., Any], str]]:
         (function, argument)
         for function in functions(name)
         for argument, hint in function.__annotations__.items()
-        if NAMES_A_SHAPE.search(str(hint)) or shapes_in(read(function, argument))
+        if shapes_in(read(function, argument)) or (NAMES_A_SHAPE.search(str(hint)) and "Callable[" not in hint)
     ]
 
 
