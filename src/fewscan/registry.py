@@ -245,6 +245,7 @@ METHODS = Registry(
         "cps": "fewscan.methods.cps:Cps",
         "urpc": "fewscan.methods.urpc:Urpc",
         "mc_net": "fewscan.methods.mc_net:McNet",
+        "dtc": "fewscan.methods.dtc:Dtc",
         "ss_net": "fewscan.methods.ss_net:SsNet",
         "fixmatch": "fewscan.methods.fixmatch:FixMatch",
         "unimatch": "fewscan.methods.unimatch:UniMatch",

@@ -56,6 +56,7 @@ CASES: dict[str, tuple[str, str, Mapping[str, Any]]] = {
     "cps": ("cps", "semi", {}),
     "urpc": ("urpc", "semi", {"levels": 2}),
     "mc_net": ("mc_net", "semi", {}),
+    "dtc": ("dtc", "semi", {}),
     "fixmatch": ("fixmatch", "semi", SURE),
     "unimatch": ("unimatch", "semi", {"channel_dropout": 0.0, **SURE}),
     **{f"action, {stage}": ("action", stage, ACTION) for stage in ("global", "local", "anatomical")},
