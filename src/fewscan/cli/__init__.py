@@ -170,9 +170,10 @@ def train(
         resume=resume,
     )
     if as_json:
-        validation = trained.validation
-        mean = validation.summary["mean"] if validation is not None else None
-        print_json({"run": str(trained.folder), "model": str(trained.model), "validation": mean})
+        scored = {"validation": trained.validation, "cross_validation": trained.cross_validation}
+        means = {part: found.summary["mean"] if found is not None else None for part, found in scored.items()}
+        models = [str(path) for path in trained.models]
+        print_json({"run": str(trained.folder), "model": models[0], "models": models, **means})
 
 
 @app.command()

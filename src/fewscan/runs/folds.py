@@ -33,6 +33,8 @@ def write_held_out(run: RunFolder, folds: Sequence[Split]) -> None:
         run: Folder of the run.
         folds: Splits of the folds; empty: the run has none, and nothing is written.
     """
+    # A start that was killed before all was written down may have left other folds.
+    run.folds_held_out.unlink(missing_ok=True)
     if folds:
         write_json(run.folds_held_out, [labelled_patients(Split(fold.val, ())) for fold in folds])
 

@@ -125,6 +125,11 @@ class Run:
         return self.files.weights
 
     @property
+    def models(self) -> tuple[Path, ...]:
+        """Paths of the weights of all networks that `predict` averages: the one, or that of each fold."""
+        return self.files.all_weights
+
+    @property
     def validation(self) -> Evaluation | None:
         """Scores of the last weights on the validation cases; None without such cases."""
         path = self.files.validation.summary
