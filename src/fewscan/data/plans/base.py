@@ -23,7 +23,7 @@ from fewscan.data.patches import cut, extents
 from fewscan.data.store import Store
 from fewscan.errors import DataError
 from fewscan.io.geometry import Geometry
-from fewscan.settings import Positive, Settings, Share, StrictModel
+from fewscan.settings import NonNegative, Positive, Settings, Share, StrictModel
 
 # Long by short side of voxels up to which a plane may be turned: turning by 10° changes lengths by 4 % at most.
 LONGEST_VOXEL = 1.25
@@ -56,6 +56,17 @@ class PlanSettings(Settings):
     def memory_settings(self) -> tuple[str, ...]:
         """The settings that decide how much memory a patch takes, with their values, such as "plan.size=256"."""
         return ()
+
+
+class AnatomySettings(PlanSettings):
+    """Base of the settings of those kinds of plans that can show the labelled anatomy alone, see `field_of_view_mm`."""
+
+    margin: NonNegative = Field(
+        0.2,
+        description="Margin around the labelled foreground as a share of its extent, for cases that lie "
+        "otherwise; with n labelled cases it is margin · (1 + 2/n), since few cases say little "
+        "about the others.",
+    )
 
 
 class Window(StrictModel):

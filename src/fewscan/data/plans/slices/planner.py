@@ -11,16 +11,15 @@ from pydantic import Field
 
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
-from fewscan.data.plans.base import Divisors, PlanSettings, field_of_view_mm, round_up
+from fewscan.data.plans.base import AnatomySettings, Divisors, field_of_view_mm, round_up
 from fewscan.io.orientation import SLICE_AXES
-from fewscan.settings import NonNegative
 from fewscan.words import abbreviate
 
 # Voxels so much longer along one direction than along the others are slices; between 1 and this it is a tie.
 CLEARLY_THICKER = 1.5
 
 
-class SliceSettings(PlanSettings):
+class SliceSettings(AnatomySettings):
     """What the planner may choose from."""
 
     size: Annotated[int, Field(ge=16)] = Field(
@@ -31,12 +30,6 @@ class SliceSettings(PlanSettings):
         description="Field of view of a slice. anatomy: what the foreground of the labelled cases needs, with "
         "a margin; whole: that of the largest scans; stretch: every slice is resized to size × "
         "size pixels, whatever its spacing.",
-    )
-    margin: NonNegative = Field(
-        0.2,
-        description="Margin around the labelled foreground as a share of its extent, for cases that lie "
-        "otherwise; with n labelled cases it is margin · (1 + 2/n), since few cases say little "
-        "about the others.",
     )
     slice_axis: Literal["auto", "axial", "coronal", "sagittal"] = Field(
         "auto",

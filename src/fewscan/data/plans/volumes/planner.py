@@ -12,9 +12,9 @@ from pydantic import Field
 
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
-from fewscan.data.plans.base import Divisors, PlanSettings, Shape, field_of_view_mm, round_up
+from fewscan.data.plans.base import AnatomySettings, Divisors, Shape, field_of_view_mm, round_up
 from fewscan.errors import ConfigError
-from fewscan.settings import NonNegative, Share
+from fewscan.settings import Share
 
 # nnU-Net's rule: an axis so much coarser than the others, with so many voxels fewer, gets a spacing of its own.
 STRONG_ANISOTROPY = 3
@@ -23,7 +23,7 @@ FINE_PERCENTILE = 10
 FINER = 1.01
 
 
-class VolumeSettings(PlanSettings):
+class VolumeSettings(AnatomySettings):
     """What the planner may choose from."""
 
     voxels: Annotated[int, Field(ge=4096)] = Field(
@@ -33,12 +33,6 @@ class VolumeSettings(PlanSettings):
         "anatomy",
         description="Field of view. anatomy: what the foreground of the labelled cases needs, with a margin; whole: "
         "all of the largest scans.",
-    )
-    margin: NonNegative = Field(
-        0.2,
-        description="Margin around the labelled foreground as a share of its extent, for cases that lie "
-        "otherwise; with n labelled cases it is margin · (1 + 2/n), since few cases say little "
-        "about the others.",
     )
     coarsest: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
         2.5,
