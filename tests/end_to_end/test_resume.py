@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import torch
@@ -21,8 +21,9 @@ from fewscan.engine.checkpoint import checkpoint_files, updates_done
 from fewscan.errors import ConfigError, DataError, Interrupted
 from fewscan.io.files import read_json, write_json
 from fewscan.runs.lock import acquired
-from fewscan.terminal.dashboard import TrainingView
 from support.scans import TINY, make_held_out
+from support.terminals import StopsAt
+from support.trainings import Stopper
 
 LONG = (*TINY, "training.updates=66", "network.dropout=[0,0.1]", "checkpoint.every=2", "logging.every=1")
 RESULT = (
@@ -128,18 +129,10 @@ def test_a_signal_saves_says_how_to_go_on_and_is_the_exit_code(
 
 
 @pytest.mark.parametrize(("method", "at"), [("action", 2), ("action_pp", 5), ("mc_net", 4), ("cps", 8), ("bcp", 1)])
-def test_methods_go_on_to_the_same_model(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, at: int
-) -> None:
-    def signal_at(view: TrainingView, done: int, total: int, stage: str) -> None:
-        if done == at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
+def test_methods_go_on_to_the_same_model(dataset: Path, tmp_path: Path, method: str, at: int) -> None:
     short = {"method": method, "settings": (*TINY, "network.dropout=[0,0.1]")}
-    with monkeypatch.context() as patch:
-        patch.setattr("fewscan.terminal.dashboard.TrainingView.show_update", signal_at)
-        with pytest.raises(Interrupted, match="143"):
-            go_on(dataset, tmp_path / "broken", **short)
+    with pytest.raises(Interrupted, match="143"):
+        go_on(dataset, tmp_path / "broken", **short, callbacks=[Stopper(at)])
     assert updates_done(tmp_path / "broken" / "checkpoints") == at
     go_on(dataset, tmp_path / "broken", **short)
     assert is_same(tmp_path / "broken", go_on(dataset, tmp_path / "whole", **short))
@@ -152,16 +145,10 @@ def test_a_run_goes_on_in_its_own_precision_or_not_at_all(
     def be_on_a_machine(*, with_bfloat16: bool) -> None:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": with_bfloat16})
 
-    def signal_at(view: TrainingView, done: int, total: int, stage: str) -> None:
-        if done == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     run, here, there = tmp_path / "run", *(("bfloat16", "float32") if fast else ("float32", "bfloat16"))
     be_on_a_machine(with_bfloat16=fast)
-    with monkeypatch.context() as patch:
-        patch.setattr("fewscan.terminal.dashboard.TrainingView.show_update", signal_at)
-        with pytest.raises(Interrupted):
-            go_on(dataset, run, settings=TINY)
+    with pytest.raises(Interrupted):
+        go_on(dataset, run, settings=TINY, callbacks=[Stopper(3)])
     assert yaml.safe_load((run / "config.yaml").read_text())["precision"] == here
 
     before = sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))
@@ -293,17 +280,10 @@ def test_a_run_stopped_before_its_facts_were_written_starts_anew(dataset: Path, 
     assert is_same(go_on(dataset, run), whole)
 
 
-def test_a_run_stopped_after_training_is_validated_and_finished(
-    dataset: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*_: object, **__: object) -> NoReturn:
-        raise Interrupted(signal.SIGTERM, "stopped")
-
+def test_a_run_stopped_after_training_is_validated_and_finished(dataset: Path, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr("fewscan.runs.quality.validate_model", stop)
-        with pytest.raises(Interrupted):
-            go_on(dataset, run)
+    with pytest.raises(Interrupted):
+        go_on(dataset, run, reporter=StopsAt("scoring: validation", Interrupted(signal.SIGTERM, "stopped")))
     assert checkpoint_files(run / "checkpoints")
     assert is_same(go_on(dataset, run), whole)
     for name in ("validation/summary.json", "validation/quality.csv", "quality.json", "second.safetensors"):
@@ -315,9 +295,10 @@ def test_checkpoint_settings_are_in_the_config(whole: Path) -> None:
     assert yaml.safe_load((whole / "config.yaml").read_text())["checkpoint"] == {"every": 2, "minutes": 10.0}
 
 
-def test_the_command_passes_resume_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    monkeypatch.setattr("fewscan.commands.train.train", lambda *_, **options: calls.append(options))
-    for more in ((), ("--resume",)):
-        assert CliRunner().invoke(app, ["train", "set", "-o", "run", *more]).exit_code == 0
-    assert [options["resume"] for options in calls] == [False, True]
+def test_the_command_resumes_where_it_is_told_to(dataset: Path, whole: Path) -> None:
+    command = ["train", str(dataset), "-o", str(whole), *options()]
+    refused = CliRunner().invoke(app, command)
+    assert "the run there is finished" in str(refused.exception)
+    resumed = CliRunner().invoke(app, [*command, "--resume"])
+    assert resumed.exit_code == 0
+    assert "there is nothing left to do" in resumed.stderr

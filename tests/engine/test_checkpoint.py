@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fewscan.config import CheckpointSettings
+from fewscan.engine.callbacks import Callback, UpdateInfo
 from fewscan.engine.checkpoint import (
     FORMAT,
     Checkpoint,
@@ -90,19 +91,31 @@ def test_momentum_goes_on(tmp_path: Path) -> None:
     assert whole.parts["batches"] == broken.parts["batches"]
 
 
+class Saves(Callback):
+    """Notes after which updates the state is saved."""
+
+    def __init__(self) -> None:
+        self.done: list[int] = []
+
+    def on_checkpoint(self, info: UpdateInfo) -> None:
+        self.done.append(info.done)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("action", NEVER, [2, 4, 6]),
+        ("supervised", CheckpointSettings(every=4, minutes=0), [4, 6]),
+        ("supervised", CheckpointSettings(every=0, minutes=1e-9), [1, 2, 3, 4, 5, 6]),
+    ],
+)
 def test_checkpoints_are_saved_by_count_by_clock_and_at_stage_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, name: str, settings: CheckpointSettings, expected: list[int]
 ) -> None:
-    saved = []
-    monkeypatch.setattr(Checkpoints, "save", lambda _, checkpoint: saved.append(checkpoint.done))
-    train(tmp_path, "action", Stopper())
-    assert saved == [2, 4, 6]
-    saved.clear()
-    train(tmp_path, "supervised", Stopper(), CheckpointSettings(every=4, minutes=0))
-    assert saved == [4, 6]
-    saved.clear()
-    train(tmp_path, "supervised", Stopper(), CheckpointSettings(every=0, minutes=1e-9))
-    assert saved == [1, 2, 3, 4, 5, 6]
+    saves = Saves()
+    train(tmp_path, name, saves, settings)
+    assert saves.done == expected
+    assert [int(path.stem) for path in checkpoint_files(tmp_path / "checkpoints")] == expected[-2:]
 
 
 def test_two_checkpoints_are_kept_and_removed_at_the_end(tmp_path: Path) -> None:

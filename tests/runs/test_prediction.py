@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,10 +20,13 @@ from fewscan.errors import DataError
 from fewscan.inference.model import ModelCard, save_model
 from fewscan.io.endings import scan_ending
 from fewscan.io.files import read_json, write_json
+from fewscan.io.formats import register_format
 from fewscan.io.geometry import Geometry
+from fewscan.io.nifti import Nifti
 from fewscan.io.scans import is_ours, read_scan, write_scan
 from fewscan.io.tables import read_table
 from fewscan.networks.unet import UNet, UNetSettings
+from fewscan.registry import FORMATS
 from fewscan.runs.lock import add_holders
 from fewscan.runs.results import Predictions
 from fewscan.terminal.console import Reporter
@@ -31,6 +34,7 @@ from support.commands import command
 from support.models import save_untrained
 from support.odd_scans import ODD
 from support.scans import PLAN, disc, geometry, make_held_out
+from support.terminals import StopsAt
 
 
 class Listener(Reporter):
@@ -120,21 +124,15 @@ def test_links_folders_and_archives_at_a_masks_place_are_not_touched(run: Path, 
     assert list(np.load(out / "a.npz")) == ["probabilities"]
 
 
-def test_no_table_of_an_earlier_call_stays_where_one_is_stopped(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_table_of_an_earlier_call_stays_where_one_is_stopped(run: Path, tmp_path: Path) -> None:
     scan(tmp_path / "in/a_0000.nii.gz")
     (tmp_path / "in/b_0000.nii.gz").write_bytes(b"x")
     with pytest.raises(DataError, match="no mask for 1"):
         predict(run, [tmp_path / "in"], tmp_path / "out")
     assert names(tmp_path / "out") == ["a.nii.gz", "failed.json", "quality.csv", "volumes.csv"]
 
-    def stop(*_: object, **__: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("fewscan.runs.prediction.predict_cases", stop)
     with pytest.raises(KeyboardInterrupt):
-        predict(run, [tmp_path / "in"], tmp_path / "out")
+        predict(run, [tmp_path / "in"], tmp_path / "out", reporter=StopsAt("predicting", KeyboardInterrupt()))
     assert names(tmp_path / "out") == ["a.nii.gz"]
 
 
@@ -151,18 +149,27 @@ def test_two_predictions_do_not_work_in_one_folder(run: Path, tmp_path: Path) ->
     assert names(tmp_path / "out") == ["a.nii.gz", "quality.csv", "volumes.csv"]
 
 
-def test_a_mask_that_cannot_be_written_leaves_out_its_scan_alone(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in "abc":
-        scan(tmp_path / f"in/{name}_0000.nii.gz")
+@pytest.fixture
+def narrow() -> Iterator[None]:
+    """While it lasts, files .narrow are read as NIfTI; none can be written."""
 
-    def write(path: Path, *arguments: Any, **options: Any) -> None:
-        if path.name.startswith("b"):
+    class Narrow(Nifti):
+        endings = (".narrow",)
+
+        def check_geometry(self, path: Path, geometry: Geometry) -> NoReturn:
+            del geometry
             raise DataError.of(path, "its axes cannot be held", "Save the scan as .nii.gz")
-        write_scan(path, *arguments, **options)
 
-    monkeypatch.setattr("fewscan.inference.predict.write_scan", write)
+    register_format(Narrow)
+    yield
+    FORMATS.unregister(".narrow")
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_mask_that_cannot_be_written_leaves_out_its_scan_alone(run: Path, tmp_path: Path) -> None:
+    for name in "ac":
+        scan(tmp_path / f"in/{name}_0000.nii.gz")
+    scan(tmp_path / "in/b_0000.nii").rename(tmp_path / "in/b_0000.narrow")
     with pytest.raises(DataError, match="no mask for 1 of the scans"):
         predict(run, [tmp_path / "in"], tmp_path / "out")
     assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "failed.json", "quality.csv", "volumes.csv"]

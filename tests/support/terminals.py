@@ -1,6 +1,8 @@
 """Reporters on terminals of any kind, and what they showed."""
 
 import io
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from rich.console import Console, RenderableType
 
@@ -16,6 +18,20 @@ class Notes(Reporter):
 
     def say(self, what: RenderableType) -> None:
         self.lines.append(str(what))
+
+
+class StopsAt(Reporter):
+    """Says nothing, and raises where a bar is to be shown whose text begins with some words."""
+
+    def __init__(self, words: str, error: BaseException) -> None:
+        super().__init__(quiet=True)
+        self.words = words
+        self.error = error
+
+    def bar(self, text: str, total: int) -> AbstractContextManager[Callable[[], None]]:
+        if text.startswith(self.words):
+            raise self.error
+        return super().bar(text, total)
 
 
 def reporter_on(terminal: bool, quiet: bool = False, width: int = 100) -> Reporter:
