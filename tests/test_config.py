@@ -13,6 +13,7 @@ import fewscan
 from fewscan.config import RECIPES, RENAMED, Config, leaves, load_config, read_settings, recipe_text
 from fewscan.errors import ConfigError, DataError
 from fewscan.methods.action import ActionSettings
+from fewscan.methods.mean_teacher import MeanTeacher
 from fewscan.registry import METHODS, NETWORKS, PLANS
 from fewscan.testing.methods import make_spec
 from support.scans import PLAN
@@ -293,6 +294,28 @@ def test_a_method_from_outside_has_a_section_of_its_name(outside: str) -> None:
         load_config("quick", [f"methods.{name}.momentun=0.5"], method=name)
     with pytest.raises(ConfigError, match="has no Mime"):
         load_config("quick", ["methods." + f"{outside}:Mime.momentum=0.5"])
+
+
+@pytest.fixture
+def dotted() -> Iterator[str]:
+    """A method that was registered by a name with dots, beside one whose name it begins with."""
+    METHODS.register("lab", type("Lab", (MeanTeacher,), {}))
+    METHODS.register("lab.v2.mine", MeanTeacher)
+    yield "lab.v2.mine"
+    METHODS.unregister("lab")
+    METHODS.unregister("lab.v2.mine")
+
+
+def test_a_method_may_be_registered_by_a_name_with_dots(dotted: str) -> None:
+    config = load_config("quick", [f"methods.{dotted}.momentum=0.5", "methods.lab.momentum=0.75"], method=dotted)
+    assert config.method_settings().momentum == 0.5
+    assert load_config("quick", ["methods.lab.momentum=0.75"], method="lab").method_settings().momentum == 0.75
+    assert Config.model_validate(yaml.safe_load(config.to_yaml())).method_settings() == config.method_settings()
+    assert load_config("quick", [f"methods.{dotted}={{momentum: 0}}"], method=dotted).method_settings().momentum == 0
+    with pytest.raises(
+        ConfigError, match=rf"methods\.{dotted}\.momentun: .* Did you mean methods\.{dotted}\.momentum\?"
+    ):
+        load_config("quick", [f"methods.{dotted}.momentun=0.5"], method=dotted)
 
 
 def test_settings_that_are_only_read_import_nothing(outside: str) -> None:

@@ -378,11 +378,16 @@ def _inherited(tree: Mapping[str, Any], section: str, kind: str) -> dict[str, An
 
 
 def _split_key(key: str) -> list[str]:
-    """The parts of methods.NAME.SETTING and so on; the name of a method from outside has dots of its own."""
-    outside = METHOD_FROM_OUTSIDE.match(key)
-    if outside is None:
+    """The parts of methods.NAME.SETTING and so on; the name of a method from outside may have dots of its own."""
+    section, _, rest = key.partition(".")
+    if section != "methods" or not rest:
         return key.split(".")
-    return ["methods", outside["name"], *(key[outside.end() :].split(".") if outside.end() < len(key) else [])]
+    outside = METHOD_FROM_OUTSIDE.match(key)
+    known = [name for name in METHODS.names() if f"{rest}.".startswith(f"{name}.")]
+    # Of two names of which one begins with the other the longer is meant.
+    name = outside["name"] if outside is not None else max(known, key=len, default=rest.partition(".")[0])
+    inner = rest[len(name) :]
+    return [section, name, *(inner[1:].split(".") if inner else [])]
 
 
 def _value(assignment: str, text: str) -> Any:
