@@ -132,19 +132,38 @@ def test_every_networks_statistics_are_of_all_training_slices_and_no_label(name:
         assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
 
 
-@pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 319, 320, 321, 5000])
-def test_slices_are_spread_evenly_each_once_in_batches_that_spread_too(count: int) -> None:
-    batches = spread_batches(count)
+@pytest.mark.parametrize(("patch", "expected"), [((1, 256, 256), [12]), ((64, 128, 128), [4, 4, 4])])
+def test_a_batch_has_16_slices_or_4_volumes_at_most(patch: tuple[int, int, int], expected: list[int]) -> None:
+    asked = []
+
+    class Asked(Slices):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patch = patch
+
+        def images(self, patches: Patches) -> torch.Tensor:
+            asked.append(len(patches))
+            return super().images(patches)
+
+    with clean_statistics([build("supervised").student], Asked()):
+        assert asked == expected
+
+
+@pytest.mark.parametrize("most", [4, 16])
+@pytest.mark.parametrize("count", [1, 2, 5, 15, 16, 17, 319, 320, 321, 5000])
+def test_patches_are_spread_evenly_each_once_in_batches_that_spread_too(count: int, most: int) -> None:
+    batches = spread_batches(count, most)
     sizes = [len(batch) for batch in batches]
     chosen = np.sort(np.concatenate(batches))
-    assert max(sizes) <= 16
+    assert max(sizes) <= most
     assert min(sizes) >= 2
     assert max(sizes) - min(sizes) <= 1
     assert len(chosen) == (2 if count == 1 else min(count, 320))
     assert (chosen[0], chosen[-1]) == (0, count - 1)
     gaps = np.diff(chosen)
     assert count == 1 or (gaps.min() >= 1 and gaps.max() - gaps.min() <= 1)
-    assert all(batch[0] <= count / 16 and batch[-1] >= count - 1 - count / 16 for batch in batches)
+    edge = count / most
+    assert all(batch[0] <= edge and batch[-1] >= count - 1 - edge for batch in batches)
 
 
 def test_the_last_picture_of_the_gallery_is_of_the_network_that_is_exported(tmp_path: Path) -> None:

@@ -14,12 +14,15 @@ from torch import Tensor
 
 from fewscan.data.store import Store
 from fewscan.distributed.collectives import alone
+from fewscan.inference.batches import patches_per_batch
 from fewscan.networks.layout import channels_last
 from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.networks.statistics import re_estimated_statistics
 
 MOST_PATCHES = 320
-BATCH = 16
+# As many volumes as a training's batch has. Statistics are means of the batches' own: of one patch at a time they would
+# miss how patches differ.
+FEWEST_IN_BATCH = 4
 
 
 @contextmanager
@@ -44,15 +47,19 @@ def clean_statistics(networks: Iterable[SegmentationNetwork], store: Store, want
 
 def _batches(store: Store) -> Iterator[Tensor]:
     patches = store.patches
-    for numbers in spread_batches(len(patches)):
+    for numbers in spread_batches(len(patches), max(FEWEST_IN_BATCH, patches_per_batch(store.patch))):
         yield channels_last(store.images(patches[numbers]))
 
 
-def spread_batches(count: int) -> list[np.ndarray]:
+def spread_batches(count: int, most: int) -> list[np.ndarray]:
     """Numbers of up to 320 of so many patches, evenly through all, in batches that each go through all of them too.
 
     A single patch is taken twice: the coarsest map of it may be one pixel, which has no variance.
+
+    Args:
+        count: Number of patches, at least 1.
+        most: Most patches in a batch, at least 3.
     """
     chosen = np.linspace(0, count - 1, max(min(count, MOST_PATCHES), 2)).round().astype(int)
-    n_batches = -(-len(chosen) // BATCH)
+    n_batches = -(-len(chosen) // most)
     return [chosen[first::n_batches] for first in range(n_batches)]
