@@ -17,11 +17,13 @@ from fewscan.engine.log import RunLog, read_log
 from fewscan.engine.phases import Phase
 from fewscan.engine.records import Record
 from fewscan.engine.running_means import RunningMeans
-from fewscan.engine.validation import Validation
+from fewscan.engine.validation import Validation, canvas_validation
 from fewscan.errors import ConfigError, Interrupted
 from fewscan.methods.base import Method, Stage
 from fewscan.testing.callbacks import CallbackContract
-from support.steps import build
+from fewscan.testing.methods import SIZES
+from support.scans import slice_plan
+from support.steps import Store, build
 from support.trainings import Stopper, config_of, told, train, update_of
 
 NEVER = CheckpointSettings(every=0, minutes=0)
@@ -217,14 +219,12 @@ def test_a_class_has_its_own_name_not_that_of_its_parent() -> None:
 
 
 def test_a_validation_leaves_the_modes_as_they_were() -> None:
-    def evaluate(method: Method) -> dict[str, Any]:
-        method.eval()
-        return measure(method)
-
     method = build("mean_teacher")
     method.teacher.eval()
     modes = [module.training for module in method.modules()]
-    validation, records = Validation(evaluate), []
+    on_canvas = canvas_validation(Store(unlabelled=0), slice_plan(size=SIZES[0], classes=("background", "one", "two")))
+    assert on_canvas is not None
+    validation, records = Validation(on_canvas), []
     validation.attach(records.append)
     validation.on_update(update_of(method, method.stages()[-1], is_validation_due=True))
     validation.on_update(update_of(method, method.stages()[-1], is_log_due=True))

@@ -36,7 +36,6 @@ NEVER = CheckpointSettings(every=0, minutes=0)
 
 
 def validate(method: Method) -> dict[str, NetworkReading]:
-    method.eval()
     return {"student": {"dice": 0.5, "classes": {}}}
 
 

@@ -47,7 +47,6 @@ def train(folder: Path, stop_at: int | None = None, seed: int = 0) -> tuple[Over
 
 
 def measure(method: Method) -> dict[str, Any]:
-    method.eval()
     return {"student": {"dice": 0.5, "classes": {}}}
 
 

@@ -18,7 +18,6 @@ from fewscan.evaluation.overlap import dice_of_counts
 from fewscan.inference.predictor import Predictor
 from fewscan.inference.quality import mask_overlaps
 from fewscan.methods.base import Method
-from fewscan.networks.modes import kept_modes
 from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.tasks.base import task_of
 
@@ -29,17 +28,16 @@ class Validation(Callback):
     """Tells what the method's networks have come to, every `logging.validate_every` updates and at the end.
 
     Args:
-        measure: Scores of a method's networks by name; may change their modes.
+        measure: Function from a method to scores of its networks by name; it leaves the method as it was.
     """
 
     def __init__(self, measure: Measure) -> None:
         self.measure = measure
 
     def on_update(self, info: UpdateInfo) -> None:
-        """Validate where it is due; the method is left in its modes."""
+        """Validate where it is due."""
         if info.is_validation_due:
-            with kept_modes(info.method):
-                readings = self.measure(info.method)
+            readings = self.measure(info.method)
             self.tell({"update": info.done, "stage": info.stage.name, "validation": readings})
 
 
