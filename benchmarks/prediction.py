@@ -51,9 +51,7 @@ def _untrained(folder: Path, index: DatasetIndex, cases: tuple[Case, ...], size:
     plan = make_plan(index, fingerprint, config.plan, config.network.divisors)
     torch.manual_seed(config.seed)
     network = build_network(len(plan.channel_names), len(plan.class_names), plan.ndim, config.network)
-    card = ModelCard(
-        method=config.method, network_name="student", ndim=plan.ndim, network=config.network, plan=plan, flips=False
-    )
+    card = ModelCard(method=config.method, network_name="student", network=config.network, plan=plan, flips=False)
     folder.mkdir(parents=True, exist_ok=True)
     save_model(folder, network, card)
     return folder

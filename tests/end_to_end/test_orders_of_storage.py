@@ -40,7 +40,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         *_, bias = random.parameters()
         # No class wins everywhere.
         bias.sub_(random.eval()(torch.randn(8, 1, 16, 32)).mean(dim=(0, 2, 3)))
-    card = ModelCard(method="action", network_name="teacher", ndim=2, network=network, plan=plan, flips=False)
+    card = ModelCard(method="action", network_name="teacher", network=network, plan=plan, flips=False)
     save_model(folder, random, card)
     return folder
 

@@ -39,7 +39,7 @@ PATHS = [
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
     folder = tmp_path_factory.mktemp("sound")
-    card = ModelCard(method="action", network_name="teacher", ndim=2, network=SMALL, plan=PLAN, flips=False)
+    card = ModelCard(method="action", network_name="teacher", network=SMALL, plan=PLAN, flips=False)
     save_model(folder, UNet(1, 2, 2, SMALL), card)
     return (folder / "model.json").read_bytes(), (folder / "model.safetensors").read_bytes()
 

@@ -49,7 +49,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def card_of(network: Any = SMALL) -> ModelCard:
-    return ModelCard(method="action", network_name="teacher", ndim=2, network=network, plan=PLAN, flips=False)
+    return ModelCard(method="action", network_name="teacher", network=network, plan=PLAN, flips=False)
 
 
 def test_a_model_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_the_format_before_is_of_2d_unets(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"format": 4}, "less than or equal to 3"),
-        ({"ndim": 4}, "ndim"),
+        ({"ndim": "2"}, "ndim is '2', the plan"),
         ({"network": {"kind": 7}}, "kind must be the name of a network"),
         ({"network": {"kind": "unet", "chanels": [4, 8]}}, r"network\.chanels"),
         ({"network": {"kind": "wnet"}}, "the network 'wnet' is not known here.* say --network wnet"),

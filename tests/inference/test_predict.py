@@ -201,7 +201,7 @@ def test_a_scan_that_breaks_in_between_is_left_out_where_that_is_wanted(tmp_path
 
 def saved(folder: Path) -> tuple[UNet, ModelCard]:
     network = UNet(1, 2, 2, SMALL).eval()
-    card = ModelCard(method="action", network_name="teacher", ndim=2, network=SMALL, plan=slice_plan(), flips=False)
+    card = ModelCard(method="action", network_name="teacher", network=SMALL, plan=slice_plan(), flips=False)
     save_model(folder, network, card)
     return network, card
 

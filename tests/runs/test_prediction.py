@@ -314,7 +314,7 @@ def test_volumes_are_those_of_the_masks_in_ml(tmp_path: Path) -> None:
     regions = (Region("all", (2, 5)), Region("=core", (5,)))
     names = ("background", "rim", "core")
     plan = PLAN.model_copy(update={"class_names": names, "class_numbers": (0, 2, 5), "regions": regions})
-    card = ModelCard(method="supervised", network_name="student", ndim=2, network=settings, plan=plan, flips=False)
+    card = ModelCard(method="supervised", network_name="student", network=settings, plan=plan, flips=False)
     torch.manual_seed(0)
     save_model(tmp_path, UNet(1, 3, 2, settings), card)
     for seed, name in enumerate("ab"):

@@ -14,7 +14,7 @@ from support.scans import PLAN
 def save_untrained(folder: Path) -> Path:
     """A model for the scans of `support.scans`, always the same."""
     settings = UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))
-    card = ModelCard(method="supervised", network_name="student", ndim=2, network=settings, plan=PLAN, flips=False)
+    card = ModelCard(method="supervised", network_name="student", network=settings, plan=PLAN, flips=False)
     torch.manual_seed(0)
     save_model(folder, UNet(1, 2, 2, settings), card)
     return folder

@@ -70,7 +70,7 @@ def test_a_plans_task_decodes_its_predictions(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("shelled")
 def test_a_model_has_as_many_outputs_as_its_task(tmp_path: Path) -> None:
     settings, plan = UNetSettings(channels=(4, 8), dropout=(0, 0)), slice_plan(task="shelled")
-    card = ModelCard(method="supervised", network_name="student", ndim=2, network=settings, plan=plan, flips=False)
+    card = ModelCard(method="supervised", network_name="student", network=settings, plan=plan, flips=False)
     save_model(tmp_path, UNet(1, task_of(plan).outputs, 2, settings), card)
     (network,), again = load_model(tmp_path, CPU)
     assert network.n_classes == 3

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import torch
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, computed_field, model_validator
 
 from fewscan.data.plans.kinds import AnyPlan
 from fewscan.errors import DataError
@@ -43,7 +43,6 @@ class ModelCard(StrictModel):
         format: Version of this file's format, from 1.
         method: Name of the method that trained the network.
         network_name: Name of the network among the method's, such as teacher.
-        ndim: Number of axes of space that the network works on, 2 or 3.
         network: Settings of the network; their kind names its class.
         plan: Plan by which scans become input.
         flips: Whether training flipped images, so that test-time augmentation may.
@@ -53,7 +52,6 @@ class ModelCard(StrictModel):
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
     method: str
     network_name: str
-    ndim: Literal[2, 3]
     network: AnyNetworkSettings
     plan: AnyPlan
     flips: bool
@@ -65,17 +63,22 @@ class ModelCard(StrictModel):
             raise ValueError("postprocessing is of a class that the plan does not have")
         return self
 
-    @model_validator(mode="before")
-    @classmethod
-    def _read_first_format(cls, value: Any) -> Any:
-        """Models of format 1 are of 2D U-Nets."""
-        return {"ndim": 2, **value} if isinstance(value, dict) and value.get("format") == 1 else value
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def ndim(self) -> int:
+        """Axes of space that the network works on, 2 or 3: those of the plan's patches."""
+        return self.plan.ndim
 
-    @model_validator(mode="after")
-    def _network_has_the_axes_of_the_plan(self) -> Self:
-        if self.ndim != self.plan.ndim:
-            raise ValueError(f"ndim is {self.ndim}, the plan gives images of {self.plan.ndim} axes")
-        return self
+    @model_validator(mode="wrap")
+    @classmethod
+    def _axes_are_those_of_the_plan(cls, value: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Of a file, whose `ndim` is there for other readers; format 1 has none."""
+        if not isinstance(value, dict) or "ndim" not in value:
+            return validate(value)
+        card = validate({name: told for name, told in value.items() if name != "ndim"})
+        if value["ndim"] != card.ndim:
+            raise ValueError(f"ndim is {value['ndim']!r}, the plan gives images of {card.ndim} axes")
+        return card
 
 
 def save_model(

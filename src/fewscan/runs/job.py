@@ -279,7 +279,6 @@ def _export(job: Job, method: Method) -> None:
     card = ModelCard(
         method=job.config.method,
         network_name=name,
-        ndim=network.ndim,
         network=job.config.network,
         plan=job.plan,
         flips=job.config.augmentation.spatial.flip > 0,
