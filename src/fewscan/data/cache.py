@@ -24,7 +24,7 @@ from fewscan.data.plans.base import Plan
 from fewscan.data.preprocess import load_canvas, load_labels
 from fewscan.data.store import StoredCase
 from fewscan.errors import DataError, WriteError
-from fewscan.io.files import atomic_path, make_folder, read_json, write_json
+from fewscan.io.files import FileStamp, atomic_path, make_folder, read_json, write_json
 from fewscan.io.scans import read_geometry
 
 CACHE_VERSION = 4
@@ -78,7 +78,7 @@ def cache_key(cases: Sequence[Case], plan: Plan) -> str:
         plan: Plan that they are preprocessed by.
     """
     facts: list[object] = [CACHE_VERSION, plan.model_dump(mode="json", exclude={"notes", "ceiling"})]
-    facts += [[(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in case.files] for case in cases]
+    facts += [[(str(file.resolve()), *FileStamp.of(file)) for file in case.files] for case in cases]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

@@ -34,6 +34,7 @@ from fewscan.data.fingerprint import Fingerprint, Foreground, measure_foreground
 from fewscan.data.index import DatasetIndex
 from fewscan.data.pose import Lying, Pictures, find_turns, looked_at, take_pictures
 from fewscan.errors import DataError, Fault
+from fewscan.io.files import FileStamp
 from fewscan.io.geometry import Geometry
 from fewscan.io.scans import read_mask, whole_numbers
 
@@ -45,13 +46,11 @@ class FileState(NamedTuple):
 
     Attributes:
         name: Name of the file, without its folder.
-        size: Size in bytes; -1: the file was not to be found.
-        changed_ns: Time of its last change in ns since 1970.
+        stamp: Size and time of change; a size of -1: the file was not to be found.
     """
 
     name: str
-    size: int
-    changed_ns: int
+    stamp: FileStamp
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,11 +213,10 @@ def file_states(case: Case) -> tuple[FileState, ...]:
 
 def _state(path: Path) -> FileState:
     try:
-        found = path.stat()
+        return FileState(path.name, FileStamp.of(path))
     except OSError:
         # Reading it says what is wrong.
-        return FileState(path.name, -1, 0)
-    return FileState(path.name, found.st_size, found.st_mtime_ns)
+        return FileState(path.name, FileStamp(-1, 0))
 
 
 def survey_cases(

@@ -17,7 +17,7 @@ from fewscan.data.fingerprint import Foreground
 from fewscan.data.index import DatasetIndex
 from fewscan.data.survey import CaseSurvey, FileState, LabelSurvey, Survey
 from fewscan.errors import DataError, Fault
-from fewscan.io.files import atomic_path
+from fewscan.io.files import FileStamp, atomic_path
 from fewscan.io.geometry import Geometry
 from fewscan.settings import StrictModel
 
@@ -127,7 +127,7 @@ def _describe(found: CaseSurvey, root: Path) -> _Case:
     label = found.label
     faults = [replace(fault, file=Path(fault.file).relative_to(root).as_posix()) for fault in found.faults]
     return _Case(
-        files=found.files,
+        files=tuple((state.name, *state.stamp) for state in found.files),
         faults=tuple(_Fault(**asdict(fault)) for fault in faults),
         grid=_Grid.of(found.geometry) if found.geometry is not None else None,
         digests=tuple(digest.hex() for digest in found.digests) if found.digests is not None else None,
@@ -182,7 +182,7 @@ class _Arrays:
 def _restore(case: _Case, arrays: _Arrays, root: Path) -> CaseSurvey:
     faults = [Fault(str(root / fault.file), fault.problem, fault.remedy, fault.fatal) for fault in case.faults]
     return CaseSurvey(
-        files=tuple(FileState(*state) for state in case.files),
+        files=tuple(FileState(name, FileStamp(*stamp)) for name, *stamp in case.files),
         faults=tuple(faults),
         geometry=case.grid.geometry() if case.grid is not None else None,
         digests=tuple(bytes.fromhex(digest) for digest in case.digests) if case.digests is not None else None,

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from fewscan.errors import DataError, WriteError
 from fewscan.io.endings import scan_ending, scan_endings
@@ -20,6 +20,31 @@ AnyPath = str | os.PathLike[str]
 
 # Editors of Windows begin text files with one; without one they are UTF-8.
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+class FileStamp(NamedTuple):
+    """By what a file is known not to have changed, without reading it.
+
+    Attributes:
+        size: Size in bytes.
+        changed_ns: Time of its last change in ns since 1970.
+    """
+
+    size: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Look a file up.
+
+        Args:
+            path: Path of a file.
+
+        Raises:
+            OSError: It is not there, or may not be looked at.
+        """
+        found = path.stat()
+        return cls(found.st_size, found.st_mtime_ns)
 
 
 def check_name(path: Path) -> None:

@@ -17,7 +17,7 @@ from fewscan.data.plans.base import Plan
 from fewscan.data.plans.kinds import PlanFile
 from fewscan.data.split import Split
 from fewscan.errors import ConfigError, DataError
-from fewscan.io.files import read_json, write_json, write_text
+from fewscan.io.files import FileStamp, read_json, write_json, write_text
 from fewscan.run_folder import RunFolder, State
 from fewscan.runs.lock import alone
 from fewscan.words import abbreviate
@@ -129,14 +129,10 @@ def check_facts(
     return resolved, plan
 
 
-def list_files(index: DatasetIndex, split: Split) -> dict[str, list[int]]:
-    """Size and time of change (ns) of every file that training and validation read, by its path in the data set."""
-    cases = (*split.train, *split.val)
-    paths = [path for case in cases for path in case.files]
-    facts = {path: path.stat() for path in sorted(paths)}
-    return {
-        path.relative_to(index.root).as_posix(): [found.st_size, found.st_mtime_ns] for path, found in facts.items()
-    }
+def list_files(index: DatasetIndex, split: Split) -> dict[str, FileStamp]:
+    """Size and time of change of every file that training and validation read, by its path in the data set."""
+    paths = sorted(path for case in (*split.train, *split.val) for path in case.files)
+    return {path.relative_to(index.root).as_posix(): FileStamp.of(path) for path in paths}
 
 
 def _holds_lock_alone(run: RunFolder) -> bool:
@@ -177,8 +173,9 @@ def _split_differences(found: dict[str, list[str]], wanted: dict[str, list[str]]
     return lines
 
 
-def _check_files(run: RunFolder, found: dict[str, list[int]], wanted: dict[str, list[int]]) -> None:
-    changed = sorted(path for path in {*found, *wanted} if found.get(path) != wanted.get(path))
+def _check_files(run: RunFolder, found: dict[str, list[int]], wanted: dict[str, FileStamp]) -> None:
+    stamps = {path: list(stamp) for path, stamp in wanted.items()}
+    changed = sorted(path for path in {*found, *stamps} if found.get(path) != stamps.get(path))
     if changed:
         raise DataError.of(
             run.path,
