@@ -45,12 +45,12 @@ def test_a_plan_is_made_of_the_survey_alone_and_a_known_survey_reads_nothing(ind
     split = make_split(index)
     survey = survey_scans(Notes(), index, split, Survey())
     config = load_config("quick", ["plan.size=32"])
-    plan = make_run_plan(Notes(), index, split, survey, config)
+    plan = make_run_plan(Notes(), index, split, survey, survey.fingerprint(split.train), config)
     for path in index.root.rglob("*.nii.gz"):
         scramble(path)
     again = survey_scans(Notes(), index, split, survey)
     assert all(again.cases[name] is found for name, found in survey.cases.items())
-    assert make_run_plan(Notes(), index, split, again, config) == plan
+    assert make_run_plan(Notes(), index, split, again, again.fingerprint(split.train), config) == plan
     changed = index.cases[0]
     changed.images[0].touch()
     with pytest.raises(DataError) as error:

@@ -118,8 +118,9 @@ def train(
                 return Run(folder.path)
             survey = survey_scans(reporter, index, split, find_survey(folder.survey, index))
             if begun is None:
-                config = choose_settings(dims, choices, survey.fingerprint(split.train), reporter)
-                plan = make_run_plan(reporter, index, split, survey, config)
+                fingerprint = survey.fingerprint(split.train)
+                config = choose_settings(dims, choices, fingerprint, reporter)
+                plan = make_run_plan(reporter, index, split, survey, fingerprint, config)
                 config = config.resolved(plan, launch.device)
             else:
                 config, plan = begun

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fewscan.config import Config
 from fewscan.data.ceiling import describe, measure_ceiling
 from fewscan.data.check import raise_on_faults
+from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
 from fewscan.data.plans.base import Plan
 from fewscan.data.plans.kinds import make_plan
@@ -47,7 +48,9 @@ def survey_scans(reporter: Reporter, index: DatasetIndex, split: Split, known: S
     return survey
 
 
-def make_run_plan(reporter: Reporter, index: DatasetIndex, split: Split, survey: Survey, config: Config) -> Plan:
+def make_run_plan(
+    reporter: Reporter, index: DatasetIndex, split: Split, survey: Survey, fingerprint: Fingerprint, config: Config
+) -> Plan:
     """Decide how scans become input, and say what was decided and what it costs; no scan is read.
 
     Args:
@@ -55,12 +58,12 @@ def make_run_plan(reporter: Reporter, index: DatasetIndex, split: Split, survey:
         index: Data set with its channels and classes.
         split: Cases by role.
         survey: Survey of the training cases.
+        fingerprint: Fingerprint that the survey's cases have together.
         config: Settings of the plan and of the network.
 
     Raises:
         DataError: The data set does not show what has to be known.
     """
-    fingerprint = survey.fingerprint(split.train)
     plan = make_plan(index, fingerprint, config.plan, config.network.divisors)
     plan = plan.with_turns(survey.turns(split.train, plan.viewing_axis))
     with reporter.bar("measuring what the canvas costs", len(split.labelled)) as step:
