@@ -11,7 +11,8 @@ import torch
 from benchmarks.measure import Stopwatch, interleave, waiting_for
 from benchmarks.options import Options
 from benchmarks.results import Measured, Target
-from benchmarks.steps import Training, Variant
+from benchmarks.steps import Variant
+from benchmarks.training import Training
 from fewscan.augment import targets
 from fewscan.augment.mix import PseudoLabelled
 from fewscan.augment.policy import Augmentation
@@ -31,7 +32,7 @@ def measure(options: Options, reporter: Reporter) -> list[Measured]:
     measured = []
     for size in options.sizes:
         reporter.say(f"augmentation, {size}²")
-        training = Training.of(Variant("action", "anatomical", size), options)
+        training = Variant("action", "anatomical", size).train(options)
         measured += _throughput(training, size, options)
         measured.append(_share(training, size, options))
     return measured

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import alone, memory_bytes
+from benchmarks.measure import memory_bytes
 from benchmarks.options import Options
 from benchmarks.results import GIB, Measured, Target
 from fewscan.commands.evaluate import evaluate
@@ -25,12 +26,19 @@ MOST_SECONDS = 35.0
 MOST_GIB = 0.9
 
 
-def measure(options: Options, reporter: Reporter) -> list[Measured]:
-    """Score one mask of 30 ellipsoids against the same, each of them moved and resized a little."""
-    what = f"{SHAPE[1]}×{SHAPE[2]}×{SHAPE[0]}, {CLASSES} classes"
+def measure(options: Options, reporter: Reporter, shape: tuple[int, int, int] = SHAPE) -> list[Measured]:
+    """Score one mask of 30 ellipsoids against the same, each of them moved and resized a little.
+
+    Args:
+        options: Settings of the run.
+        reporter: Place to say what is measured.
+        shape: Shape (z, y, x) of the masks in voxels.
+    """
+    what = f"{shape[1]}×{shape[2]}×{shape[0]}, {CLASSES} classes"
     reporter.say(f"evaluation, {what}")
-    alone(1, write_masks, options.folder, SHAPE)
-    seconds, peak = alone(1, score, options.folder)
+    by_one = replace(options, threads=1)
+    by_one.alone(write_masks, options.folder, shape)
+    seconds, peak = by_one.alone(score, options.folder)
     targets = [
         Target("CPU", seconds, "at most", MOST_SECONDS, "s"),
         Target("peak", peak / GIB, "at most", MOST_GIB, "GiB"),

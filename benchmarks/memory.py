@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.measure import alone, interleave, memory_bytes, waiting_for, watched_anonymous_memory
+from benchmarks.measure import interleave, memory_bytes, waiting_for, watched_anonymous_memory
 from benchmarks.options import Options
 from benchmarks.results import GIB, Measured, Target
 from benchmarks.slices import draw_cache
-from benchmarks.steps import Training, Variant
+from benchmarks.steps import Variant
 from fewscan.data.plans.slices.store import SliceStore
 from fewscan.terminal.console import Reporter
 
@@ -32,7 +32,7 @@ def _measure(cases: int, options: Options, reporter: Reporter) -> Measured:
     folder = draw_cache(options.folder / f"cases{cases}", size, cases)
     cache = sum(file.stat().st_size for file in folder.iterdir()) / GIB
     reporter.say(f"memory, {cases} cases, a cache of {cache:.2f} GiB")
-    seconds, anonymous, resident = alone(options.threads, train_mapped, folder, size, options)
+    seconds, anonymous, resident = options.alone(train_mapped, folder, size, options)
     figures = {"cache GiB": cache, "anonymous GiB": anonymous / GIB}
     return Measured("memory", f"{cases} unlabelled cases {size}², memory-mapped", seconds, resident, figures=figures)
 
@@ -44,7 +44,7 @@ def train_mapped(folder: Path, size: int, options: Options) -> tuple[list[float]
     resident until the system wants them back, but not as anonymous.
     """
     store = SliceStore(folder, options.where, resident=False)
-    training = Training.of(Variant("action", "anatomical", size), options, store)
+    training = Variant("action", "anatomical", size).train(options, store)
     slices = store.patches
     with watched_anonymous_memory() as anonymous:
         for start in range(0, len(slices), FETCHED_AT_ONCE):

@@ -6,13 +6,18 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import torch
 import typer
 
+from benchmarks.measure import alone
 from fewscan.config import Config, load_config
 from fewscan.devices import choose_device
 from fewscan.errors import FewscanError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def run_command(main: Callable[..., None]) -> None:
@@ -42,6 +47,7 @@ class Options:
         precision: auto, float32 or bfloat16: of the networks' arithmetic in training.
         methods: whose steps are timed; empty: all that are registered.
         settings: `key=value` changes to the paper's recipe.
+        own_process: Whether what is measured alone has a process of its own, without which its memory means nothing.
     """
 
     folder: Path
@@ -57,11 +63,18 @@ class Options:
     precision: str = "auto"
     methods: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    own_process: bool = True
 
     @property
     def where(self) -> torch.device:
         """The device itself."""
         return choose_device(self.device)
+
+    def alone(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function in a process of its own, with as many threads as are asked for."""
+        if not self.own_process:
+            return function(*args, **kwargs)
+        return alone(self.threads, function, *args, **kwargs)
 
     def config(self, size: int, method: str = "action", settings: tuple[str, ...] = ()) -> Config:
         """The paper's recipe (method section 5) at a size, for a method, with further changes."""

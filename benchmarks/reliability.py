@@ -11,7 +11,8 @@ import torch
 from benchmarks.measure import interleave, waiting_for
 from benchmarks.options import Options
 from benchmarks.results import Measured, Target
-from benchmarks.steps import Training, Variant
+from benchmarks.steps import Variant
+from benchmarks.training import Training
 from fewscan.config import Config, load_config
 from fewscan.engine.alarms import Alarms
 from fewscan.engine.callbacks import Callbacks, UpdateInfo
@@ -50,7 +51,7 @@ def measure(options: Options, reporter: Reporter) -> list[Measured]:
 
 def _measure(size: int, options: Options) -> list[Measured]:
     variant = Variant("action", STAGE, size)
-    training, deterministic = Training.of(variant, options), Training.of(variant, options)
+    training, deterministic = variant.train(options), variant.train(options)
     checkpoints = Checkpoints(options.folder / f"checkpoints{size}", training.config.checkpoint)
 
     def deterministic_step() -> None:

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
-import torch
-
-from benchmarks.dense import dense_steps
-from benchmarks.measure import alone, interleave, peak_bytes, waiting_for
 from benchmarks.options import Options
 from benchmarks.results import GIB, Measured, Target
 from benchmarks.slices import draw_cache, plan_of
-from fewscan.config import Config
-from fewscan.data.plans.base import Plan
+from benchmarks.training import Training, measure_alone, time_in_turns
 from fewscan.data.plans.slices.store import SliceStore
 from fewscan.data.store import Store
-from fewscan.engine.batches import Batches
-from fewscan.engine.loop import take_step
-from fewscan.methods.base import StepInfo
-from fewscan.optimiser import make_optimiser, set_learning_rate
 from fewscan.registry import METHODS
 from fewscan.runs.job import build_method
 from fewscan.terminal.console import Reporter
@@ -59,65 +48,22 @@ class Variant:
         """Changes to the recipe."""
         return (f"methods.{self.method}.use_anco=false",) if self.kind == "floor" else ()
 
+    @property
+    def small(self) -> Variant:
+        """What to warm up with: the dense version on small slices, since its steps are too long to throw one away."""
+        return replace(self, size=DENSE_WARM_UP_SIZE) if self.kind == "dense" else self
 
-class Training:
-    """A method in the middle of a stage.
-
-    Args:
-        config: resolved settings.
-        plan: of the store.
-        store: where patches come from.
-        where: to train.
-        stage: name of the stage.
-        dense: whether L_anco and its head are those that are published.
-    """
-
-    def __init__(
-        self, config: Config, plan: Plan, store: Store, where: torch.device, *, stage: str, dense: bool = False
-    ) -> None:
-        self.config, self.store, self.dense = config, store, dense
-        torch.manual_seed(config.seed)
-        self.method = build_method(config, plan, where).train()
-        self.stage = next(each for each in self.method.stages() if each.name == stage)
-        self.method.start_stage(self.stage)
-        self.batches = Batches(store, config.seed)
-        self.generator = torch.Generator(where).manual_seed(config.seed)
-        self.optimiser = make_optimiser(self.method, config.optimiser)
-        self.update = 0
-
-    @classmethod
-    def of(cls, variant: Variant, options: Options, store: Store | None = None) -> Training:
-        """On slices.
+    def train(self, options: Options, store: Store | None = None) -> Training:
+        """The method in the middle of the stage.
 
         Args:
-            variant: what to train.
-            options: of the run.
-            store: where slices come from; None draws a small cache that is kept in memory.
+            options: Settings of the run.
+            store: Store that slices come from; None draws a small cache that is kept in memory.
         """
-        plan, where = plan_of(variant.size), options.where
-        config = options.config(variant.size, variant.method, variant.settings).resolved(plan, where)
-        store = store or drawn_store(variant.size, options)
-        return cls(config, plan, store, where, stage=variant.stage, dense=variant.kind == "dense")
-
-    def step(self) -> dict[str, torch.Tensor]:
-        """What `fewscan.engine.loop.fit` does for one update, from the draw to the teacher; the loss terms."""
-        set_learning_rate(self.optimiser, self.config.optimiser, self.update, self.stage.updates)
-        batch = self.batches.draw(self.stage)
-        info = StepInfo(self.generator, self.update, self.stage.updates)
-        with dense_steps(self.method) if self.dense else nullcontext():
-            terms, _ = take_step(self.method, self.optimiser, self.config.optimiser, batch, info)
-        self.update += 1
-        return {name: term.detach() for name, term in terms.items()}
-
-    def checked_step(self) -> None:
-        """A step whose terms must be at work: L_anco without a hard query costs the same and is worth nothing.
-
-        Raises:
-            RuntimeError: a term is not finite, or L_anco is 0.
-        """
-        terms = {name: float(term) for name, term in self.step().items()}
-        if not all(map(math.isfinite, terms.values())) or terms.get("anco", 1.0) == 0:
-            raise RuntimeError(f"these loss terms are not worth timing: {terms}")
+        plan, where = plan_of(self.size), options.where
+        config = options.config(self.size, self.method, self.settings).resolved(plan, where)
+        store = store or drawn_store(self.size, options)
+        return Training(config, plan, store, where, stage=self.stage, dense=self.kind == "dense")
 
 
 def drawn_store(size: int, options: Options) -> Store:
@@ -145,35 +91,11 @@ def measure(options: Options, reporter: Reporter) -> list[Measured]:
     for size in options.sizes:
         chosen = variants(size, options)
         reporter.say(f"steps, {size}²: {len(chosen)} variants in turns")
-        trainings = {str(variant): Training.of(variant, options) for variant in chosen}
-        for training in trainings.values():
-            training.checked_step()
-        tasks = {name: training.step for name, training in trainings.items()}
-        seconds = interleave(tasks, options.warm_up, options.repetitions, waiting_for(options.where))
-        del trainings, tasks
-        peaks = {}
-        for variant in chosen:
-            reporter.say(f"steps, {variant}: memory")
-            _, peaks[str(variant)] = alone(options.threads, run_alone, variant, options, 2)
-        if options.dense:
-            dense = Variant("action", "anatomical", size, "dense")
-            reporter.say(f"steps, {dense}: once, time and memory; a minute or more at 256²")
-            seconds[str(dense)], peaks[str(dense)] = alone(options.threads, run_alone, dense, options, 1)
-            chosen.append(dense)
-        measured += rows(chosen, seconds, peaks)
+        seconds = time_in_turns({str(variant): variant.train(options) for variant in chosen}, options)
+        dense = [Variant("action", "anatomical", size, "dense")] if options.dense else []
+        slow, peaks = measure_alone("steps", chosen, dense, options, reporter)
+        measured += rows([*chosen, *dense], seconds | slow, peaks)
     return measured
-
-
-def run_alone(variant: Variant, options: Options, repetitions: int) -> tuple[list[float], int]:
-    """Seconds of each repetition, after a warm-up, and the process's peak memory in bytes.
-
-    The dense version warms up on small slices: its steps are too long to throw one away.
-    """
-    small = replace(variant, size=DENSE_WARM_UP_SIZE) if variant.kind == "dense" else variant
-    Training.of(small, options).checked_step()
-    training = Training.of(variant, options)
-    seconds = interleave({"step": training.step}, 0, repetitions, waiting_for(options.where))
-    return seconds["step"], peak_bytes(options.where)
 
 
 def rows(chosen: Sequence[Variant], seconds: Mapping[str, Sequence[float]], peaks: Mapping[str, int]) -> list[Measured]:

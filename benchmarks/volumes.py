@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.augmentation import share_of_step
-from benchmarks.measure import alone, interleave, peak_bytes, waiting_for
 from benchmarks.options import Options
 from benchmarks.results import GIB, Measured, Target
 from benchmarks.slices import DRAWN_CASES, LABELLED_CASES, SHOWN, draw_case
-from benchmarks.steps import Training
+from benchmarks.training import Training, measure_alone, time_in_turns
 from fewscan.config import Config, load_config
 from fewscan.data.cache import is_cache, write_cache
 from fewscan.data.phantom import CLASSES
@@ -59,6 +58,11 @@ class Step:
 
     def __str__(self) -> str:
         return f"{self.method} {self.stage} {'×'.join(map(str, self.patch))} {self.kind}"
+
+    @property
+    def small(self) -> Step:
+        """What to warm up with: the dense version on a small patch, since its steps are too long to throw one away."""
+        return replace(self, patch=DENSE_WARM_UP_PATCH) if self.kind == "dense" else self
 
     def train(self, options: Options) -> Training:
         """The method in the middle of the stage."""
@@ -137,43 +141,21 @@ def measure(options: Options, reporter: Reporter, patch: tuple[int, int, int] = 
         chosen.append(Step("action", "anatomical", patch, "floor"))
     reporter.say(f"volumes: {len(chosen)} steps in turns")
     trainings = {str(step): step.train(options) for step in chosen}
-    for training in trainings.values():
-        training.checked_step()
-    tasks = {name: training.step for name, training in trainings.items()}
-    seconds = interleave(tasks, options.warm_up, options.repetitions, waiting_for(options.where))
+    seconds = time_in_turns(trainings, options)
     measured = [
         _augmentation(trainings[str(step)], step, options)
         for step in chosen
         if step.stage == "anatomical" and step.kind == "ours"
     ]
-    del trainings, tasks
-    peaks = {}
-    for step in chosen:
-        reporter.say(f"volumes, {step}: memory")
-        _, peaks[str(step)] = alone(options.threads, run_alone, step, options, 2)
-    if options.dense and "action" in wanted:
-        dense = Step("action", "anatomical", patch, "dense")
-        reporter.say(f"volumes, {dense}: once, time and memory; minutes")
-        seconds[str(dense)], peaks[str(dense)] = alone(options.threads, run_alone, dense, options, 1)
-        chosen.append(dense)
-    return rows(chosen, seconds, peaks) + measured
+    del trainings
+    dense = [Step("action", "anatomical", patch, "dense")] if options.dense and "action" in wanted else []
+    slow, peaks = measure_alone("volumes", chosen, dense, options, reporter)
+    return rows([*chosen, *dense], seconds | slow, peaks) + measured
 
 
 def _augmentation(training: Training, step: Step, options: Options) -> Measured:
     seconds, percent = share_of_step(training, options)
     return Measured("volumes", f"augmentation, {step}", seconds, figures={"% of the step": percent})
-
-
-def run_alone(step: Step, options: Options, repetitions: int) -> tuple[list[float], int]:
-    """Seconds of each repetition, after a warm-up, and the process's peak memory in bytes.
-
-    The dense version warms up on a small patch: its steps are too long to throw one away.
-    """
-    small = replace(step, patch=DENSE_WARM_UP_PATCH) if step.kind == "dense" else step
-    small.train(options).checked_step()
-    training = step.train(options)
-    seconds = interleave({"step": training.step}, 0, repetitions, waiting_for(options.where))
-    return seconds["step"], peak_bytes(options.where)
 
 
 def rows(chosen: Sequence[Step], seconds: Mapping[str, Sequence[float]], peaks: Mapping[str, int]) -> list[Measured]:

@@ -33,7 +33,10 @@ def options(tmp_path: Path) -> Options:
         "methods.action.negatives=8",
         "methods.action.representation=8",
     )
-    return Options(tmp_path, (SIZE,), warm_up=0, repetitions=2, threads=1, cases=2, settings=settings)
+    # A fresh process takes seconds to import PyTorch; here the numbers do not matter.
+    return Options(
+        tmp_path, (SIZE,), warm_up=0, repetitions=2, threads=1, cases=2, settings=settings, own_process=False
+    )
 
 
 def check(measured: list[Measured]) -> dict[str, Measured]:
@@ -45,14 +48,6 @@ def check(measured: list[Measured]) -> dict[str, Measured]:
     return {row.what: row for row in measured}
 
 
-@pytest.fixture
-def no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fresh process takes seconds to import PyTorch; here the numbers do not matter."""
-    for module in (steps, memory, evaluation, volumes):
-        monkeypatch.setattr(module, "alone", lambda _threads, function, *args: function(*args))
-
-
-@pytest.mark.usefixtures("no_other_process")
 def test_steps(options: Options) -> None:
     options = replace(options, repetitions=1)
     rows = check(steps.measure(options, QUIET))
@@ -67,7 +62,7 @@ def test_steps(options: Options) -> None:
 def test_dense_and_floor_steps_are_other_steps(options: Options) -> None:
     terms = {}
     for kind in ("ours", "floor", "dense"):
-        training = steps.Training.of(steps.Variant("action", "anatomical", SIZE, kind), options)
+        training = steps.Variant("action", "anatomical", SIZE, kind).train(options)
         training.checked_step()
         terms[kind] = {name: float(term) for name, term in training.step().items()}
     assert set(terms["floor"]) == {"sup", "unsup"}
@@ -77,9 +72,7 @@ def test_dense_and_floor_steps_are_other_steps(options: Options) -> None:
     assert terms["dense"]["anco"] == pytest.approx(terms["ours"]["anco"], rel=0.2)
 
 
-@pytest.mark.usefixtures("no_other_process")
-def test_volumes(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(volumes, "DENSE_WARM_UP_PATCH", (8, 16, 16))
+def test_volumes(options: Options) -> None:
     options = replace(options, repetitions=1)
     rows = check(volumes.measure(options, QUIET, patch=(8, 24, 16)))
     assert {name.split()[0] for name in rows} == {*volumes.STEPS, "augmentation,"}
@@ -90,7 +83,7 @@ def test_volumes(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_class_has_hard_queries_in_every_batch(options: Options) -> None:
-    training = steps.Training.of(steps.Variant("action", "anatomical", SIZE), options)
+    training = steps.Variant("action", "anatomical", SIZE).train(options)
     for _ in range(10):
         batch = training.batches.draw(training.stage)
         probs = training.method.student(batch.images_labelled).softmax(1)
@@ -99,7 +92,7 @@ def test_every_class_has_hard_queries_in_every_batch(options: Options) -> None:
 
 
 def test_classes_are_imbalanced_as_in_acdc(options: Options) -> None:
-    training = steps.Training.of(steps.Variant("action", "anatomical", 128), options)
+    training = steps.Variant("action", "anatomical", 128).train(options)
     labels = training.store.labels(training.store.labelled[:])
     shares = torch.bincount(labels.flatten()) / labels.numel()
     assert shares[0] > 0.9
@@ -122,17 +115,14 @@ def test_prediction(options: Options, tmp_path: Path) -> None:
     assert row.what == "2 volumes, model32"
 
 
-@pytest.mark.usefixtures("no_other_process")
-def test_evaluation(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "SHAPE", (50, 36, 40))
-    (row,) = check(evaluation.measure(options, QUIET)).values()
+def test_evaluation(options: Options) -> None:
+    (row,) = check(evaluation.measure(options, QUIET, shape=(50, 36, 40))).values()
     assert [target.what for target in row.targets] == ["CPU", "peak"]
     summary = json.loads((options.folder / "summary.json").read_text())
     assert len(summary["classes"]) == 30
     assert 0.5 < summary["mean"]["dice"] < 1
 
 
-@pytest.mark.usefixtures("no_other_process")
 def test_memory(options: Options) -> None:
     few, many = check(memory.measure(options, QUIET)).values()
     assert many.figures["cache GiB"] > 2 * few.figures["cache GiB"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.dense import dense_contrast, dense_steps, embed_every_pixel
 from benchmarks.options import Options
-from benchmarks.steps import Training, Variant
+from benchmarks.steps import Variant
 from fewscan.losses.anatomical import Contrast, anatomical_contrast
 from fewscan.losses.interpolation import gather_neighbourhoods
 from fewscan.networks.heads import RepresentationHead
@@ -90,6 +90,6 @@ def test_nothing_to_contrast_is_zero_with_a_graph(
 
 
 def test_a_method_without_a_head_has_no_dense_step(tmp_path: Path) -> None:
-    training = Training.of(Variant("supervised", "supervised", 32), Options(tmp_path, threads=1))
+    training = Variant("supervised", "supervised", 32).train(Options(tmp_path, threads=1))
     with pytest.raises(TypeError, match="no representation head"), dense_steps(training.method):
         pass
