@@ -179,16 +179,11 @@ def test_on_one_process_nothing_is_touched() -> None:
     ],
 )
 def test_batches_that_ranks_cannot_share_are_refused(
-    monkeypatch: pytest.MonkeyPatch,
-    method: str,
-    settings: dict[str, dict[str, dict[str, int]]],
-    change: dict[str, int],
-    message: str,
+    method: str, settings: dict[str, Any], change: dict[str, int], message: str
 ) -> None:
-    monkeypatch.setattr("fewscan.engine.loop.count", lambda: 2)
     built = build_small(method, training=TrainingSettings(updates=6, **change), **settings)
     with pytest.raises(ConfigError, match=message):
-        check_batches(built, method)
+        check_batches(built, method, processes=2)
 
 
 def test_every_rank_takes_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

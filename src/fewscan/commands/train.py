@@ -10,6 +10,7 @@ from fewscan.data.folds import Folds, count_folds, make_folds, why_no_folds
 from fewscan.data.index import read_dataset
 from fewscan.data.split import describe_split, make_split
 from fewscan.data.survey_file import find_survey, write_survey
+from fewscan.distributed.collectives import count
 from fewscan.engine.callbacks import Callback
 from fewscan.engine.loop import check_batches
 from fewscan.engine.machine_errors import explained_training
@@ -126,7 +127,7 @@ def train(
                 config, plan = begun
             # Before anything is written or preprocessed: what is wrong with them is put right by another setting.
             with seeded(config, launch.device):
-                check_batches(build_method(config, plan, launch.device), config.method)
+                check_batches(build_method(config, plan, launch.device), config.method, processes=count())
             if begun is None:
                 write_held_out(folder, parts)
                 write_facts(folder, config, plan, split, index)

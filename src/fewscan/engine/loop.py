@@ -253,12 +253,13 @@ def average_gradients(method: Method, terms: dict[str, Tensor], loss: Tensor) ->
     return dict(zip(terms, means[:-1], strict=True)), means[-1]
 
 
-def check_batches(method: Method, name: str) -> None:
+def check_batches(method: Method, name: str, *, processes: int = 1) -> None:
     """Refuse batches that a stage cannot work with.
 
     Args:
         method: Method whose stages are looked at.
         name: Name of the method in the settings, for messages.
+        processes: Number of processes that share every batch.
 
     Raises:
         ConfigError: A stage has an empty batch, fewer images than it needs, or a batch that the processes cannot share
@@ -266,27 +267,27 @@ def check_batches(method: Method, name: str) -> None:
     """
     for stage in method.stages():
         if stage.updates > 0:
-            _check_batch(stage, stage.full_section(name))
+            _check_batch(stage, stage.full_section(name), processes)
 
 
-def _check_batch(stage: Stage, section: str) -> None:
+def _check_batch(stage: Stage, section: str, processes: int) -> None:
     kinds = (
         ("labelled", stage.labelled, stage.fewest_labelled),
         ("unlabelled", stage.unlabelled, stage.fewest_unlabelled),
     )
     for kind, images, fewest in kinds:
-        least = count() * fewest
+        least = processes * fewest
         if images < least:
-            of_each = "every process" if count() > 1 else "a batch"
+            of_each = "every process" if processes > 1 else "a batch"
             raise ConfigError(
                 f"{section}.{kind}: {images} is too few: stage {stage.name} needs {fewest} in {of_each}. "
                 f"Set it to {least} or more."
             )
-        fewer = images // count() * count()
+        fewer = images // processes * processes
         if fewer < images:
             raise ConfigError(
-                f"{section}.{kind}: {count()} processes cannot share {images} images evenly. "
-                f"Set it to {fewer + count()}{f' or {fewer}' if fewer >= max(least, 1) else ''}."
+                f"{section}.{kind}: {processes} processes cannot share {images} images evenly. "
+                f"Set it to {fewer + processes}{f' or {fewer}' if fewer >= max(least, 1) else ''}."
             )
     if stage.labelled + stage.unlabelled == 0:
         raise ConfigError(f"{section}: labelled and unlabelled are both 0. Raise one of them.")
