@@ -1,6 +1,5 @@
 """The cache: every case in its place, built once, and none where it is not complete."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 from fewscan.classes import IGNORED
 from fewscan.data.cache import build_cache, is_cache, read_cache, write_cache
 from fewscan.data.index import read_dataset
-from fewscan.data.plans.base import Plan
 from fewscan.data.plans.slices.plan import SlicePlan
 from fewscan.data.plans.slices.planner import SliceSettings
 from fewscan.data.preprocess import load_canvas, load_labels
@@ -77,30 +75,32 @@ def test_a_cache_is_kept_while_nothing_changes_and_replaced_when_something_does(
     assert sorted(path.name for path in folder.iterdir()) == ["cache.json", "images.npy", "labels.npy"]
 
 
-def test_a_scan_that_changes_while_it_is_read_leaves_no_cache(
-    prepared: tuple[Split, SlicePlan, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def shorten(path: Path) -> None:
+    """Take the first slice off a scan."""
+    scan = read_scan(path)
+    array, grid = scan.array[1:], scan.geometry
+    write_scan(path, array, Geometry(array.shape, grid.spacing_mm, grid.origin, grid.direction))
+
+
+def test_a_scan_that_changes_while_others_are_read_leaves_no_cache(prepared: tuple[Split, SlicePlan, Path]) -> None:
     split, plan, folder = prepared
+    *others, last = split.train
+    unchanged = list(last.images)
 
-    def load(images: Sequence[Path], plan: Plan) -> tuple[np.ndarray, Geometry]:
-        canvas, geometry = load_canvas(images, plan)
-        return (canvas[:, 1:] if "case_02" in images[0].name else canvas), geometry
+    def change() -> None:
+        while unchanged:
+            shorten(unchanged.pop())
 
-    monkeypatch.setattr("fewscan.data.cache.load_canvas", load)
-    with pytest.raises(DataError, match=r"case_02_0000\.nii\.gz: does not lie on the grid"):
-        build_cache(split.train, plan, folder)
+    with pytest.raises(DataError, match=rf"{last.images[0].name}: does not lie on the grid"):
+        build_cache([*others, last], plan, folder, progress=change)
     assert not is_cache(folder)
 
 
 def test_a_label_on_another_grid_than_its_image_leaves_no_cache(prepared: tuple[Split, SlicePlan, Path]) -> None:
     split, plan, folder = prepared
     path = split.labelled[1].label
-    scan = read_scan(path)
-    write_scan(path, scan.array[1:], scan.geometry.__class__((3, 20, 24), *_rest(scan.geometry)))
+    assert path is not None
+    shorten(path)
     with pytest.raises(DataError, match=rf"{path.name}: does not lie on the grid"):
         build_cache(split.train, plan, folder)
     assert not is_cache(folder)
-
-
-def _rest(geometry: Geometry) -> tuple[tuple[float, ...], ...]:
-    return geometry.spacing_mm, geometry.origin, geometry.direction
