@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import fewscan
+from fewscan.inference.model import FORMAT
 from fewscan.io.files import read_json
 from support.scans import TINY, make_held_out
 
@@ -96,7 +97,7 @@ def test_a_network_is_trained_by_a_method_and_predicts_where_it_is_named(dataset
     expected = {"kind": NETWORK, "width": 4, "dropout": 0.1}
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text("utf-8"))["network"] == expected
     card = read_json(tmp_path / "run" / "model.json")
-    assert (card["format"], card["ndim"], card["network"]) == (2, 2, expected)
+    assert (card["format"], card["ndim"], card["network"]) == (FORMAT, 2, expected)
     scan = dataset / "imagesTr" / "case_00_0000.nii.gz"
     predict = ("predict", tmp_path / "run", scan, "-o", tmp_path / "masks", "--device", "cpu")
     refused = run(code, *predict)
