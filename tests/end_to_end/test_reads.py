@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,11 @@ from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.phantom import make_phantom
 from fewscan.engine.records import Record
 from fewscan.io.files import read_json, write_json
+from fewscan.io.formats import register_format
+from fewscan.io.geometry import Geometry, Scan
 from fewscan.io.nifti import Nifti
+from fewscan.io.scans import read_scan, write_scan
+from fewscan.registry import FORMATS
 from fewscan.run_folder import RunFolder
 from support.scans import TINY
 
@@ -30,18 +33,44 @@ BEFORE_TRAINING = {
 }
 # In all a validation label is read once more, for its score; pictures and page take it from the survey.
 IN_ALL = {**BEFORE_TRAINING, "validation label": (3, 0)}
-# Prediction and page, and up to three pictures: the best, the median and the worst case.
-MOST_OF_A_VALIDATION_IMAGE = 7
+# Beside survey and cache: prediction, once more where the whole scan is looked at; as the best, the median or the worst
+# case; for the page.
+MOST_OF_A_VALIDATION_IMAGE = 6
+FULL: Counter[Path] = Counter()
+HEADERS: Counter[Path] = Counter()
 
 
-def counted(method: Callable[[Nifti, Path], Any], counts: Counter[Path]) -> Callable[[Nifti, Path], Any]:
-    """A method of a format that counts the files that it is asked for."""
+class Counted(Nifti):
+    """NIfTI that counts how often it is asked for every file."""
 
-    def count(self: Nifti, path: Path) -> Any:
-        counts[path] += 1
-        return method(self, path)
+    endings = (".counted",)
 
-    return count
+    def read_geometry(self, path: Path) -> Geometry:
+        HEADERS[path] += 1
+        return super().read_geometry(path)
+
+    def read_frames(self, path: Path) -> list[Scan]:
+        FULL[path] += 1
+        return super().read_frames(path)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Iterator[Path]:
+    """A data set of scans in the format that counts."""
+    root = make_phantom(tmp_path / "phantom", patients=7, labelled=2, validation=2)
+    splits = read_json(root / "splits.json")
+    held_out = splits["val"]
+    write_json(root / "splits.json", {"train": splits["train"], "val": held_out[:2], "test": held_out[2:]})
+    register_format(Counted)
+    for path in root.rglob("*.nii.gz"):
+        scan = read_scan(path)
+        write_scan(path.with_name(path.name.replace(".nii.gz", ".counted")), scan.array, scan.geometry)
+        path.unlink()
+    write_json(root / "dataset.json", {**read_json(root / "dataset.json"), "file_ending": ".counted"})
+    yield root
+    FORMATS.unregister(".counted")
+    FULL.clear()
+    HEADERS.clear()
 
 
 def by_kind(index: DatasetIndex, run: Path) -> dict[str, list[Path]]:
@@ -58,41 +87,32 @@ def by_kind(index: DatasetIndex, run: Path) -> dict[str, list[Path]]:
 
 
 def test_a_training_reads_a_training_scan_twice_and_a_validation_label_three_times(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, tmp_path: Path
 ) -> None:
-    root = make_phantom(tmp_path / "phantom", patients=7, labelled=2, validation=2)
-    splits = read_json(root / "splits.json")
-    held_out = splits["val"]
-    write_json(root / "splits.json", {"train": splits["train"], "val": held_out[:2], "test": held_out[2:]})
-    full: Counter[Path] = Counter()
-    headers: Counter[Path] = Counter()
     begun: list[tuple[Counter[Path], Counter[Path]]] = []
-    monkeypatch.setattr(Nifti, "read_frames", counted(Nifti.read_frames, full))
-    monkeypatch.setattr(Nifti, "read_geometry", counted(Nifti.read_geometry, headers))
 
     class Watched(fewscan.Callback):
         """Notes what was read until training begins."""
 
         def on_start(self, records: Sequence[Record]) -> None:
             assert not records
-            begun.append((full.copy(), headers.copy()))
+            begun.append((FULL.copy(), HEADERS.copy()))
 
     watched = [Watched()]
-    done = fewscan.train(root, tmp_path / "run", recipe="quick", settings=TINY, device="cpu", callbacks=watched)
+    done = fewscan.train(dataset, tmp_path / "run", recipe="quick", settings=TINY, device="cpu", callbacks=watched)
     run = done.folder
-    files = by_kind(read_dataset(root), run)
-    assert len(begun) == 1
-    found = {kind: {(begun[0][0][path], begun[0][1][path]) for path in paths} for kind, paths in files.items()}
-    assert found == {kind: {counts} for kind, counts in BEFORE_TRAINING.items()}
-    most = max(full[path] for path in files.pop("validation image"))
-    assert most <= MOST_OF_A_VALIDATION_IMAGE
+    files = by_kind(read_dataset(dataset), run)
+    ((full, headers),) = begun
     found = {kind: {(full[path], headers[path]) for path in paths} for kind, paths in files.items()}
+    assert found == {kind: {counts} for kind, counts in BEFORE_TRAINING.items()}
+    assert max(FULL[path] for path in files.pop("validation image")) <= MOST_OF_A_VALIDATION_IMAGE
+    found = {kind: {(FULL[path], HEADERS[path]) for path in paths} for kind, paths in files.items()}
     assert found == {kind: {counts} for kind, counts in IN_ALL.items() if kind != "validation image"}
 
     # The page of the run takes from its survey what was measured of the training scans.
-    full.clear()
-    headers.clear()
+    FULL.clear()
+    HEADERS.clear()
     fewscan.report(run)
     training = [path for kind, paths in files.items() if not kind.startswith("validation") for path in paths]
-    assert [(full[path], headers[path]) for path in training] == [(0, 0)] * len(training)
-    assert {full[path] for path in files["validation label"]} == {0}
+    assert [(FULL[path], HEADERS[path]) for path in training] == [(0, 0)] * len(training)
+    assert {FULL[path] for path in files["validation label"]} == {0}

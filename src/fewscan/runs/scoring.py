@@ -62,16 +62,19 @@ def _draw_cases(folder: ScoresFolder, cases: Sequence[Case], survey: Survey, sum
     dice = case_dice(summary)
     ranked = sorted(cases, key=lambda case: dice[case.name])
     chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
-    for rank, case in chosen.items():
+    # Of few cases one has several ranks: it is read once.
+    for case in {case.name: case for case in chosen.values()}.values():
         path = folder.mask(case.name)
+        image = read_scan(case.images[0]).array
         prediction = plan.classes.to_inside(read_mask(path).array, path)
         reference = survey.labels(case, plan.classes).array
-        save_overlay(
-            folder.overlay(rank),
-            read_scan(case.images[0]).array,
-            prediction=prediction,
-            reference=np.where(reference == IGNORED, 0, reference),
-            class_names=plan.class_names,
-            title=f"{rank}: {case.name}, mean Dice {dice[case.name]:.3f}",
-            slice_axis=plan.viewing_axis_of(prediction.shape),
-        )
+        for rank in [rank for rank, ranked_case in chosen.items() if ranked_case.name == case.name]:
+            save_overlay(
+                folder.overlay(rank),
+                image,
+                prediction=prediction,
+                reference=np.where(reference == IGNORED, 0, reference),
+                class_names=plan.class_names,
+                title=f"{rank}: {case.name}, mean Dice {dice[case.name]:.3f}",
+                slice_axis=plan.viewing_axis_of(prediction.shape),
+            )
