@@ -92,10 +92,20 @@ def take_pictures(volume: Float[np.ndarray, "z y x"]) -> Pictures:
     return _picture(volume, 0), _picture(volume, 1), _picture(volume, 2)
 
 
-def _picture(volume: np.ndarray, axis: int) -> UInt8[np.ndarray, "h w"]:
+def middle_slices(volume: np.ndarray, axis: int) -> np.ndarray:
+    """Give the middle half of the slices (n, h, w), those that a picture is the mean of.
+
+    Args:
+        volume: Scan or mask (z, y, x).
+        axis: Array axis that slices are cut along.
+    """
     slices = np.moveaxis(volume, axis, 0)
     quarter = len(slices) // 4
-    middle = slices[quarter : len(slices) - quarter].mean(axis=0, dtype=np.float32)
+    return slices[quarter : len(slices) - quarter]
+
+
+def _picture(volume: np.ndarray, axis: int) -> UInt8[np.ndarray, "h w"]:
+    middle = middle_slices(volume, axis).mean(axis=0, dtype=np.float32)
     image = np.nan_to_num(middle, nan=0.0, posinf=0.0, neginf=0.0)
     height, width = (min(side, PICTURE_SIDE) for side in image.shape)
     return to_bytes(_resized(image, (height, width)))

@@ -20,6 +20,7 @@ from fewscan.io.endings import scan_ending, scan_stem
 from fewscan.io.files import read_json
 from fewscan.reporting.page.cases import CaseFiles, make_cards
 from fewscan.reporting.page.sources import RunContents, read_run, scored_folder
+from fewscan.reporting.page.training_scans import draw_training_scans
 from fewscan.reporting.page.verdict import Rival
 from fewscan.reporting.page.write import PageContents, write_page
 from fewscan.run_folder import PredictionFolder, RunFolder
@@ -102,6 +103,7 @@ def write_cases(
         patients={case.name: case.patient for case in data.index.cases} if data is not None else {},
         fingerprint=data.survey.fingerprint(data.split.train) if data is not None else None,
         rival=rival,
+        training_scans=draw_training_scans(data.split.labelled, data.survey, files.plan) if data is not None else [],
     )
     write_page(output, contents)
     reporter.say(f"open {output} in a browser ({output.stat().st_size / 1e6:.1f} MB, nothing else is needed)")

@@ -22,7 +22,8 @@ from fewscan.io.geometry import Geometry
 from fewscan.io.orientation import upright
 from fewscan.io.places import bring_over, differences
 from fewscan.io.scans import read_mask, read_scan
-from fewscan.reporting.page.pixels import choose_crop, nifti_base64, outline, png_uri, square
+from fewscan.reporting.page.outlined import draw_outlined
+from fewscan.reporting.page.pixels import choose_crop, nifti_base64, square
 
 # A page of 30 MB holds about so many voxels: image and masks, compressed, in base64.
 PAGE_VOXELS = 24_000_000
@@ -215,26 +216,8 @@ def _thumbnail(
     crop = square(choose_crop(shown, spacing, THUMBNAIL_PIXELS, 0.25), shown.shape, spacing)
     picture = to_bytes(upright(np.take(image, number, slice_axis), slice_axis))[crop.slices]
     height, width = (side * step * mm for side, step, mm in zip(picture.shape, crop.step, spacing, strict=True))
-    paths = [_outlines(flat["prediction"][crop.slices], "prediction")]
-    if "reference" in flat:
-        paths.append(_outlines(flat["reference"][crop.slices], "reference"))
-    return Markup(
-        '<svg viewBox="0 0 {0:.1f} {1:.1f}" role="img" aria-label="{2}">'
-        '<image href="{3}" width="{0:.1f}" height="{1:.1f}" preserveAspectRatio="none"/>'
-        '<g transform="scale({4:.4f} {5:.4f})">{6}</g></svg>'
-    ).format(
-        width,
-        height,
-        f"{case.name}, slice {number}: outlines of the masks on the image",
-        png_uri(picture),
-        width / picture.shape[1],
-        height / picture.shape[0],
-        Markup("").join(paths),
-    )
-
-
-def _outlines(labels: np.ndarray, kind: str) -> Markup:
-    return Markup("").join(
-        Markup('<path class="{} c{}" d="{}"/>').format(kind, (k - 1) % 8 + 1, outline(labels == k))
-        for k in range(1, int(labels.max()) + 1)
-    )
+    shown_masks: dict[str, np.ndarray] = {
+        name: flat[name][crop.slices] for name in ("prediction", "reference") if name in flat
+    }
+    text = f"{case.name}, slice {number}: outlines of the masks on the image"
+    return draw_outlined(picture, shown_masks, (height, width), text)

@@ -18,6 +18,7 @@ from fewscan.reporting.page.cases import Card, CaseFiles
 from fewscan.reporting.page.charts import dice_strips, embedding_charts, estimate_chart, gallery_rows, training_charts
 from fewscan.reporting.page.facts import dataset_facts, labelled_lists, provenance_facts, score_tables
 from fewscan.reporting.page.sources import RunContents
+from fewscan.reporting.page.training_scans import TrainingScan
 from fewscan.reporting.page.verdict import Rival, verdict
 from fewscan.version import VERSION
 
@@ -34,6 +35,7 @@ class PageContents:
         patients: Patient of each case, by the case's name, where it is known.
         fingerprint: Fingerprint of the data set; None where the data set was not to be found.
         rival: Supervised run to compare with; None: there is none.
+        training_scans: Pictures of labelled training scans; empty where the data set was not to be found.
     """
 
     run: RunContents
@@ -43,6 +45,7 @@ class PageContents:
     patients: Mapping[str, str]
     fingerprint: Fingerprint | None
     rival: Rival | None
+    training_scans: Sequence[TrainingScan]
 
 
 def write_page(path: Path, contents: PageContents) -> None:
@@ -72,6 +75,7 @@ def _variables(contents: PageContents) -> dict[str, Any]:
         "training": training_charts(run),
         "gallery": gallery_rows(run),
         "embedding": embedding_charts(run.embedding) if run.embedding is not None else [],
+        "training_scans": contents.training_scans,
         "facts": dataset_facts(run, contents.fingerprint),
         "roles": labelled_lists(run),
         "provenance": provenance_facts(run),

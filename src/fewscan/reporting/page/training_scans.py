@@ -1,0 +1,74 @@
+"""Small pictures of the labelled training scans, from the run's survey: no scan is read for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from markupsafe import Markup
+
+from fewscan.classes import IGNORED
+from fewscan.data.cases import Case
+from fewscan.data.plans.base import Plan
+from fewscan.data.pose import middle_slices
+from fewscan.data.survey import CaseSurvey, Survey
+from fewscan.io.orientation import upright
+from fewscan.reporting.page.outlined import draw_outlined
+
+# Of 10 KB each, most of it the picture.
+MOST_PICTURES = 24
+# Share of the slices of a picture in which a pixel has to be of a class to lie within its outline.
+OUTLINED_FROM = 0.5
+
+
+class TrainingScan(NamedTuple):
+    """A labelled training scan as the page shows it.
+
+    Attributes:
+        name: Name of the case.
+        picture: Mean of its middle slices with outlines of its mask, as SVG.
+    """
+
+    name: str
+    picture: Markup
+
+
+def draw_training_scans(labelled: Sequence[Case], survey: Survey, plan: Plan) -> list[TrainingScan]:
+    """Draw the first 24 labelled training scans whose pictures the survey has kept.
+
+    Args:
+        labelled: Labelled training cases.
+        survey: Survey of them; a label that it has not kept is not outlined.
+        plan: Plan of the run, which says along which axis slices are seen.
+    """
+    known = [(case.name, survey.of(case)) for case in labelled]
+    drawn = [TrainingScan(name, picture) for name, found in known if found and (picture := _draw(name, found, plan))]
+    return drawn[:MOST_PICTURES]
+
+
+def _draw(name: str, found: CaseSurvey, plan: Plan) -> Markup | None:
+    if found.pictures is None or found.geometry is None:
+        return None
+    grid = found.geometry
+    axis = plan.viewing_axis_of(grid.shape)
+    height, width = np.delete(np.multiply(grid.shape, grid.spacing_mm), axis).tolist()
+    label = found.label.unpack().array if found.label is not None else None
+    masks = {} if label is None else {"labelled": upright(usual_labels(label, axis), axis)}
+    text = f"{name}: middle slices{', outlines of the mask' if masks else ''}"
+    return draw_outlined(upright(found.pictures[axis], axis), masks, (height, width), text)
+
+
+def usual_labels(label: UInt8[np.ndarray, "z y x"], axis: int) -> UInt8[np.ndarray, "h w"]:
+    """The class that each pixel has in half of the middle slices or more; 0 where none has.
+
+    Args:
+        label: Numbers inside.
+        axis: Array axis that slices are cut along.
+    """
+    slices = middle_slices(label, axis)
+    usual = np.zeros(slices.shape[1:], np.uint8)
+    for k in np.unique(slices[(slices > 0) & (slices != IGNORED)]):
+        usual[(slices == k).mean(axis=0) >= OUTLINED_FROM] = k
+    return usual
