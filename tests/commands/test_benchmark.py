@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -20,6 +20,7 @@ from fewscan.benchmarking.outcome import BenchmarkResult
 from fewscan.cli import app
 from fewscan.errors import ConfigError
 from fewscan.io.files import read_json, write_json
+from fewscan.runs.lock import acquire
 from fewscan.terminal.console import Reporter
 from support.scans import TINY, make_dataset, make_held_out
 
@@ -107,10 +108,8 @@ def test_a_variant_is_a_row_of_its_own(tmp_path: Path) -> None:
     assert "| bare | 1 |" in report
 
 
-def test_what_is_missing_at_the_end_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fewscan.commands.benchmark.RunQueue.run", lambda _: [])
+def test_what_is_missing_at_the_end_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hold(tmp_path / "out", [f"{name}-01-s{seed}" for name in ("supervised", "entropy") for seed in range(3)])
     dataset = make_held_out(tmp_path / "set")
     result = fewscan.benchmark(
         dataset,
@@ -182,32 +181,31 @@ def test_a_killed_benchmark_loses_nothing_and_repeats_nothing(tmp_path: Path) ->
     assert (run / "model.safetensors").read_bytes() == whole
 
 
-@pytest.fixture
-def called(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What the command hands to the function, which does nothing and says that a run failed."""
-    calls = []
-
-    def benchmark(dataset: Path, output: Path, **options: object) -> BenchmarkResult:
-        calls.append(options)
-        return BenchmarkResult(output, (), ("action-01-s0",), ("action-01-s0",))
-
-    monkeypatch.setattr("fewscan.commands.benchmark.benchmark", benchmark)
-    return calls
+def hold(output: Path, names: Iterable[str]) -> None:
+    """Lock runs as another process does that makes them."""
+    (output / "runs").mkdir(parents=True)
+    for name in names:
+        assert acquire(output / "runs" / f"{name}.lock")
 
 
-def test_the_command_splits_lists_and_fails_where_a_run_failed(called: list[dict[str, Any]]) -> None:
-    options = ["--methods", "action,ict", "--labelled", "1, 3", "--seeds", "4", "--set", "a=1", "--set", "b=2", "-q"]
-    assert CliRunner().invoke(app, ["benchmark", "set", "-o", "out", *options]).exit_code == 1
-    expected = {
-        "methods": ["action", "ict"],
-        "labelled": [1, 3],
-        "seeds": [4],
-        "recipe": "auto",
-        "settings": ["a=1", "b=2"],
-    }
-    assert called[0].items() >= expected.items()
-    assert CliRunner().invoke(app, ["benchmark", "set", "-o", "out", "--labelled", "1,x"]).exit_code == 2
-    assert len(called) == 1
+def test_the_command_splits_lists_and_fails_where_a_run_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "out"
+    names = [f"{name}-{n:02d}-s4" for n in (1, 3) for name in ("supervised", "action", "ict")]
+    hold(output, names[1:])
+    # The one run that is made ends before it begins: Python imports this before anything else.
+    (tmp_path / "sitecustomize.py").write_text("import os\nos._exit(1)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    settings = [part for setting in TINY for part in ("--set", setting)]
+    command = ["benchmark", str(make_held_out(tmp_path / "set")), "-o", str(output), "--recipe", "quick", *settings]
+    lists = ["--methods", "action,ict", "--labelled", "1, 3", "--seeds", "4", "--device", "cpu", "-q", "--json"]
+    done = CliRunner().invoke(app, [*command, *lists])
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert sorted(found["missing"]) == sorted(names)
+    assert found["failed"] == names[:1]
+    refused = CliRunner().invoke(app, [*command, "--labelled", "1,x"])
+    assert refused.exit_code == 2
+    assert {path.name for path in (output / "runs").iterdir()} == {names[0], *(f"{name}.lock" for name in names[1:])}
 
 
 def test_wrong_arguments_are_refused_before_anything_is_written(tmp_path: Path) -> None:

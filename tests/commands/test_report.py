@@ -247,31 +247,22 @@ def test_volumes_are_the_scans(run: Path, dataset: Path) -> None:
     assert np.asarray(image.dataobj).sum() == disc(where.shape).sum()
 
 
-def test_the_command_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    monkeypatch.setattr("fewscan.commands.report.report", lambda *paths, **options: calls.append((paths, options)))
-    options = [
-        "-o",
-        "o.html",
-        "--images",
-        "a",
-        "--images",
-        "b",
-        "--dataset",
-        "d",
-        "--compare",
-        "c",
-        "--most-cases",
-        "3",
-    ]
-    assert CliRunner().invoke(app, ["report", "run", "masks", *options]).exit_code == 0
-    ((paths, passed),) = calls
-    del passed["reporter"]
-    assert paths == (Path("run"), Path("masks"))
-    assert passed == {
-        "output": Path("o.html"),
-        "images": [Path("a"), Path("b")],
-        "dataset": Path("d"),
-        "compare": Path("c"),
-        "most_cases": 3,
-    }
+def test_every_option_of_the_command_counts(run: Path, dataset: Path, tmp_path: Path) -> None:
+    write_json(run / "provenance.json", {**read_json(run / "provenance.json"), "dataset": str(tmp_path / "gone")})
+    images, masks, output = [], tmp_path / "masks", tmp_path / "o.html"
+    masks.mkdir()
+    for name in ("new_a", "new_b"):
+        where = read_geometry(dataset / "imagesTr" / "case_03_0000.nii.gz")
+        images.append(Path(shutil.copy(dataset / "imagesTr" / "case_03_0000.nii.gz", tmp_path / f"{name}_0000.nii.gz")))
+        write_scan(masks / f"{name}.nii.gz", disc(where.shape), where)
+    options = [str(part) for image in images for part in ("--images", image)]
+    command = ["report", str(run), str(masks), "-o", str(output), *options, "--most-cases", "1", "-q"]
+    done = CliRunner().invoke(app, [*command, "--dataset", str(dataset)])
+    assert done.exit_code == 0
+    page = output.read_text(encoding="utf-8")
+    assert [case["name"] for case in facts_of(page)["cases"]] == ["new_a"]
+    assert "1 more cases" in page
+    # Nothing but the data set tells it.
+    assert "Spacing, mm" in page
+    refused = CliRunner().invoke(app, [*command, "--compare", str(run)])
+    assert f"{run}: not a finished supervised run" in str(refused.exception)
