@@ -69,6 +69,7 @@ def test_a_device_that_is_not_there_is_refused_in_words_of_ones_own(name: str, w
 def test_a_device_without_doubles_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finest(torch.device("cpu")) == torch.float64
     assert finest(torch.device("mps")) == torch.float32
+    # Such a device is not to be had here.
     monkeypatch.setattr("fewscan.losses.sampling.finest", lambda _: torch.float32)
     drawn = draw_true(torch.tensor([[False, True, True, False]]), 200, torch.Generator().manual_seed(0))
     assert set(drawn.flatten().tolist()) == {1, 2}

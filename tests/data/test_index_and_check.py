@@ -128,6 +128,7 @@ def test_a_broken_table_of_patients_is_told_with_the_other_faults(tmp_path: Path
 
 
 def test_a_pattern_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A clock: the test waits for all of it.
     monkeypatch.setattr("fewscan.data.patients.LONGEST_SECONDS", 1.0)
     root = make_dataset(tmp_path / "set", unlabelled=0, patient_pattern="^((?:a+)+)$")
     (root / "imagesUn").mkdir()

@@ -60,6 +60,7 @@ def test_both_are_told_of_a_run_as_the_page_starts_it(
     def short(*arguments: Any, callbacks: Any, **options: Any) -> fewscan.Run:
         return real(*arguments, **options, settings=TINY, callbacks=[*callbacks, GradientLength()])
 
+    # The page's block runs as it stands there, which has no place for settings that make it short.
     monkeypatch.setattr(fewscan, "train", short)
     run = run_block("started", TRAIN).run
     records = run.records

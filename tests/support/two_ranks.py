@@ -123,6 +123,7 @@ def run_case(name: str) -> dict[str, Any]:
     method.train()
     optimiser = make_optimiser(method, OptimiserSettings(learning_rate=0.05))
     batch, found = share_of_batch(stage), {}
+    # Two processes draw pixels of their own: what one process comes to is comparable where all pixels are drawn.
     with mock.patch("fewscan.methods.action_pp.draw_true", every_true):
         for update in range(UPDATES):
             terms = method(batch, step_info(update))
