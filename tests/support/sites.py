@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fewscan.data import store as stores
 from fewscan.engine.phases import Phase
 from fewscan.methods.base import Batch, Method, Stage, StepInfo
 from fewscan.methods.mean_teacher import MeanTeacher
@@ -34,7 +35,8 @@ class OverSites(MeanTeacher):
         self.sites = nn.ModuleDict()
         self.started: list[tuple[int, str]] = []
 
-    def start_phase(self, number: int, name: str) -> None:
+    def start_phase(self, number: int, name: str, data: stores.Store) -> None:
+        assert isinstance(data, OtherSite) is (name == "there")
         self.started.append((number, name))
         self.sites[name] = nn.Conv2d(1, 3, 1)
         if number > 0:

@@ -326,6 +326,8 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _images_per_second(logs: Sequence[Path]) -> float:
+def _images_per_second(logs: Sequence[Path]) -> float | None:
+    """The median over the lines of the logs; None where nothing was trained."""
     records = [record for log in logs for record in read_log(log)]
-    return float(median(record["images_per_second"] for record in records if "images_per_second" in record))
+    speeds = [record["images_per_second"] for record in records if "images_per_second" in record]
+    return float(median(speeds)) if speeds else None

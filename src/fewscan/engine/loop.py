@@ -101,10 +101,35 @@ class _Training:
         self.callbacks.on_start(tuple(self.callbacks.records))
         for number, phase in enumerate(self.phases):
             # Told of phases that are done, too: what they have added to the method is there before its state comes.
-            self.method.start_phase(number, phase.name)
+            self.method.start_phase(number, phase.name, phase.data)
+            if resume is None or number > resume.phase:
+                self._tell_findings(phase)
             if resume is None or number >= resume.phase:
                 self._run_phase(number, phase, resume if resume is not None and number == resume.phase else None)
+        if self.total == 0:
+            self._end_untrained(resume)
         self.callbacks.on_end()
+
+    def _tell_findings(self, phase: Phase) -> None:
+        """Write down what the method has found out of the phase's scans, where it has."""
+        findings = self.method.findings()
+        if findings:
+            self.callbacks.tell({"update": self.done, "stage": phase.name, "values": {**findings}})
+
+    def _end_untrained(self, resume: Checkpoint | None) -> None:
+        """Save a training without an update, or go on with it: no stage has ended, which is where others are saved."""
+        parts: dict[str, Stateful] = {
+            "method": self.method,
+            "callbacks": self.callbacks,
+            "generators": self._generators(),
+        }
+        if resume is not None:
+            resume.restore(parts)
+        (asked,) = largest_over_ranks(self.interrupt.signal or 0)
+        if self.checkpoints is not None and resume is None:
+            last = len(self.phases) - 1
+            self.checkpoints.save(Checkpoint(last, 0, 0, 0, self.callbacks.records, take_states(parts)))
+        self._stop_if(asked)
 
     def _run_phase(self, number: int, phase: Phase, resume: Checkpoint | None) -> None:
         """Go through a phase's stages, or those from a checkpoint on."""
@@ -178,6 +203,9 @@ class _Training:
             self.callbacks.on_checkpoint(info)
             records = self.callbacks.records
             self.checkpoints.save(Checkpoint(*place, info.update + 1, self.done, records, take_states(parts)))
+        self._stop_if(asked)
+
+    def _stop_if(self, asked: int) -> None:
         if asked:
             name = signal.Signals(asked).name
             raise Interrupted(asked, _farewell(name, self.done, self.total, self.checkpoints))
@@ -188,6 +216,8 @@ class _Training:
 
 def _is_there(resume: Checkpoint, phases: Sequence[Phase]) -> bool:
     """Whether the phases have the stage that a checkpoint stands in, as long as it was."""
+    if sum(phase.updates for phase in phases) == 0:
+        return resume.done == 0
     if resume.phase >= len(phases) or resume.stage >= len(phases[resume.phase].stages):
         return False
     return resume.update <= phases[resume.phase].stages[resume.stage].updates
@@ -254,7 +284,7 @@ def average_gradients(method: Method, terms: dict[str, Tensor], loss: Tensor) ->
 
 
 def check_batches(method: Method, name: str, *, processes: int = 1) -> None:
-    """Refuse batches that a stage cannot work with.
+    """Refuse what a stage cannot work with: its batches, or a network that nothing can be taught.
 
     Args:
         method: Method whose stages are looked at.
@@ -263,11 +293,17 @@ def check_batches(method: Method, name: str, *, processes: int = 1) -> None:
 
     Raises:
         ConfigError: A stage has an empty batch, fewer images than it needs, or a batch that the processes cannot share
-            evenly.
+            evenly; or there are updates and no weight.
     """
-    for stage in method.stages():
-        if stage.updates > 0:
-            _check_batch(stage, stage.full_section(name), processes)
+    stages = [stage for stage in method.stages() if stage.updates > 0]
+    for stage in stages:
+        _check_batch(stage, stage.full_section(name), processes)
+    if stages and not any(weight.requires_grad for weight in method.student.parameters()):
+        kind = method.student.settings.kind
+        raise ConfigError(
+            f"network.kind={kind}: this network has no weights, and {name} trains them. Choose another network, or "
+            "the method that makes this one."
+        )
 
 
 def _check_batch(stage: Stage, section: str, processes: int) -> None:

@@ -30,7 +30,8 @@ class RunResult:
         summary: Scores of the cases of the scored split under strict rules, see `summary.summarise`.
         seconds: Time of the whole run by the clock on the wall, in s; None where the run was interrupted.
         memory_gib: Most resident memory of the run's process, in GiB; None where the run was interrupted.
-        images_per_second: Number of images per second in training, median over the lines of its log.
+        images_per_second: Number of images per second in training, median over the lines of its log; None where
+            nothing was trained.
     """
 
     method: str
@@ -39,7 +40,7 @@ class RunResult:
     summary: Summary
     seconds: float | None
     memory_gib: float | None
-    images_per_second: float
+    images_per_second: float | None
 
 
 @dataclass(frozen=True)

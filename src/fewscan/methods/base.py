@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fewscan.augment.policy import Augmentation, AugmentationSettings
 from fewscan.augment.targets import Encode, Target
+from fewscan.data.store import Store
 from fewscan.losses.collapse import class_shares, mean_cosine_distance, subsample_pixels
 from fewscan.networks.heads import RepresentationHead
 from fewscan.networks.segmenter import NetworkSettings, SegmentationNetwork, build_network
@@ -128,6 +129,7 @@ class ModelSpec:
         training: Length and batch of the training.
         precision: Type of the networks' arithmetic, such as torch.bfloat16; None: that of the images.
         encode: Function from labels, augmented, to what they teach; `Target` itself: they are classes.
+        whole: Whether an image is all that the plan shows of a scan; else images are slices or windows of it.
     """
 
     in_channels: int
@@ -138,6 +140,7 @@ class ModelSpec:
     training: TrainingSettings
     precision: torch.dtype | None = None
     encode: Encode = Target
+    whole: bool = False
 
     def build_network(self) -> SegmentationNetwork:
         """A segmentation network with fresh weights."""
@@ -145,9 +148,16 @@ class ModelSpec:
 
 
 class Method(nn.Module, ABC):
-    """A semi-supervised method: networks, heads and banks are its modules, its state dict is the checkpoint."""
+    """A semi-supervised method: networks, heads and banks are its modules, its state dict is the checkpoint.
+
+    Attributes:
+        Settings: Class of the method's own settings.
+        uses_unlabelled: Whether unlabelled scans take part; else the method is none of those that they could help.
+        student: Network that is trained, or that is made from the labelled scans where nothing is trained.
+    """
 
     Settings: type[MethodSettings] = MethodSettings
+    uses_unlabelled: ClassVar[bool] = True
 
     settings: MethodSettings
     student: SegmentationNetwork
@@ -158,8 +168,12 @@ class Method(nn.Module, ABC):
         self.spec = spec
         self.settings = settings
         self.augment = Augmentation(spec.augmentation, spec.encode)
-        self.student = spec.build_network()
+        self.student = self.make_network()
         self._diagnostics: dict[str, Tensor] = {}
+
+    def make_network(self) -> SegmentationNetwork:
+        """Build the student with fresh weights: the network of the settings, unless the method has one of its own."""
+        return self.spec.build_network()
 
     def record_pseudo_labels(self, labels: Tensor) -> None:
         """Say which classes (b, *space) a step took unlabelled images for; alarms watch that it is not one alone."""
@@ -185,24 +199,35 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def stages(self) -> tuple[Stage, ...]:
-        """The stages in their order; a stage of no updates is left out by the loop."""
+        """The stages in their order; a stage of no updates is left out by the loop.
+
+        None where nothing is trained: the method takes all that it needs from the store, see `start_phase`.
+        """
 
     @abstractmethod
     def forward(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """One training step: named, unweighted loss terms."""
 
-    def start_phase(self, number: int, name: str) -> None:
+    def start_phase(self, number: int, name: str, data: Store) -> None:
         """Called before the first stage of a phase, such as a site whose data have arrived; most methods have one.
 
         Here a method that learns sites one after the other keeps what it was (a copy of the decoder, a frozen teacher)
-        and adds what is new. Training that goes on from a checkpoint calls it again, in order, for every phase so far,
-        on a method with fresh weights, and then loads the method's state: which modules and buffers there are must
-        follow from the phases alone.
+        and adds what is new, and a method that keeps scans as they are takes them from the store. Training that goes
+        on from a checkpoint calls it again, in order, for every phase so far, on a method with fresh weights, and then
+        loads the method's state: which modules and buffers there are must follow from the phases alone.
 
         Args:
             number: Number of the phase, from 0.
             name: Name of the phase.
+            data: Patches of the phase's training scans; labels of unlabelled scans cannot be had.
+
+        Raises:
+            FewscanError: The method cannot work with these scans.
         """
+
+    def findings(self) -> dict[str, float]:
+        """What the method has found out of a phase's scans before its first update, by name, for the log."""
+        return {}
 
     def start_stage(self, stage: Stage) -> None:
         """Called before the first update of a stage."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from fewscan.losses.segmentation import supervised_loss
@@ -10,6 +12,8 @@ from fewscan.methods.base import Batch, Method, Stage, StepInfo
 
 class Supervised(Method):
     """L_sup on augmented labelled images; "did the unlabelled scans help?" is answered against it."""
+
+    uses_unlabelled: ClassVar[bool] = False
 
     def stages(self) -> tuple[Stage, ...]:
         """One stage, without unlabelled images."""

@@ -51,7 +51,9 @@ def update_teacher(
         >>> float(teacher.weight)
         0.25
     """
-    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
+    weights: list[torch.Tensor] = list(teacher.parameters())
+    if weights:
+        torch._foreach_lerp_(weights, list(student.parameters()), 1 - momentum)
     if statistics == "own":
         return
     for t, s in zip(teacher.buffers(), student.buffers(), strict=True):

@@ -95,6 +95,7 @@ class SegmentationNetwork(nn.Module, ABC):
       mode what is random is drawn by PyTorch's generator of the device: PyTorch's dropouts, of activations or channels.
     - Statistics over batches are those of PyTorch's batch normalisations, which teachers and export know.
     - Nothing of the inputs is written to.
+    - There may be no weights: such a network is made of buffers, and no method can train it.
     - Weights and buffers are finite and float32, but for whole numbers without axes, such as counts of batches; all of
       them are in the state dict. Copies by `copy.deepcopy` are independent.
 
@@ -170,6 +171,14 @@ class SegmentationNetwork(nn.Module, ABC):
         Returns:
             A module: levels as `encode` gives them → logits (b, k, *space) of the weights' own precision.
         """
+
+    def take_remarks(self) -> list[str]:
+        """What a user should know of the images since the last call, such as what could not be done; then forgotten.
+
+        Returns:
+            Phrases without a full stop; none of most networks.
+        """
+        return []
 
     def bottleneck(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b _ *_space"]:
         """Images → the coarsest level, in the precision of the arithmetic; the decoder is not run."""

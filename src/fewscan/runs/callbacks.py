@@ -66,8 +66,9 @@ class ProgressPicture(Callback):
             save_progress(self.path, self.records)
 
     def on_end(self) -> None:
-        """Draw what training came to."""
-        save_progress(self.path, self.records)
+        """Draw what training came to; where nothing was trained there is nothing to draw."""
+        if any("terms" in record or "validation" in record for record in self.records):
+            save_progress(self.path, self.records)
 
 
 # Whose names the callbacks of a user cannot have: their states would be taken for those of the run's own.

@@ -129,7 +129,8 @@ def train_job(job: Job, launch: Launch, fold: int | None = None, is_last: bool =
             _fit(job, method, store, measure, checkpoints, saved)
         with clean_statistics(method.networks().values(), store, job.config.export.clean_statistics):
             _export(job, method)
-            if val is not None:
+            # Of a method that trains nothing, nothing was learnt that could be looked at.
+            if val is not None and method.stages():
                 save_embedding(run.embedding, method, val, job.plan.class_names)
     return saved.done if saved is not None else None
 
@@ -208,6 +209,7 @@ def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
         training=config.training,
         precision=torch.bfloat16 if config.precision == "bfloat16" else None,
         encode=task.encode,
+        whole=plan.is_one_patch,
     )
     method: Method = METHODS.find(config.method)(spec, config.method_settings())
     return weights_channels_last(method.to(device))
@@ -256,6 +258,9 @@ def _fit(
     settings, phases = LoopSettings.of(job.config), only_phase(method, store)
     with first_callbacks(run, job.config.logging, job.reporter, measuring) as callbacks:
         records = fit(method, phases, settings, callbacks, checkpoints=checkpoints, resume=saved)
+    for network in method.networks().values():
+        for remark in network.take_remarks():
+            job.reporter.say(remark)
     write_json(run.alarms, alarms_of(records))
 
 
@@ -279,7 +284,7 @@ def _export(job: Job, method: Method) -> None:
     card = ModelCard(
         method=job.config.method,
         network_name=name,
-        network=job.config.network,
+        network=network.settings,
         plan=job.plan,
         flips=job.config.augmentation.spatial.flip > 0,
     )

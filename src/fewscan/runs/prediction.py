@@ -116,6 +116,9 @@ def predict_into(
             if assessor is not None:
                 assessor.add(case)
     reporter.say(f"{len(masks)} masks written to {folder}")
+    for network in networks:
+        for remark in network.take_remarks():
+            reporter.say(remark)
     if cut_off:
         reporter.say(f"{CUT_OFF}: {abbreviate(cut_off)}")
     write_table(folder.volumes, ("case", "class", "ml"), _volume_rows(volumes, list(masks)))

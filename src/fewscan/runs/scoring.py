@@ -49,6 +49,9 @@ def validate_model(
             if case.label is None:
                 raise ValueError(f"{part} case {case.name} has no label")
             scores[case.name] = task.score(path, case.label)
+    for network in networks:
+        for remark in network.take_remarks():
+            reporter.say(remark)
     summary = summarise(scores, scored_names(plan.classes))
     summary["spread"] = spread(summary)
     write_json(folder.summary, summary)

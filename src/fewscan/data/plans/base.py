@@ -186,6 +186,11 @@ class Plan(StrictModel, ABC):
         return extents(self.size)
 
     @property
+    def is_one_patch(self) -> bool:
+        """Whether every canvas is one patch, so that a network sees all that is shown of a scan at once."""
+        return False
+
+    @property
     def turning_planes(self) -> tuple[tuple[int, int], ...]:
         """Pairs of axes of the network's input in which anatomy may be turned by a few degrees, and keeps its form.
 

@@ -21,6 +21,7 @@ from fewscan.evaluation.quality_table import QualityRow, read_quality_table
 from fewscan.evaluation.selection import Suggestion
 from fewscan.evaluation.summary import Summary
 from fewscan.io.files import read_json
+from fewscan.registry import METHODS
 from fewscan.run_folder import RunFolder, ScoresFolder
 
 Content = TypeVar("Content")
@@ -163,6 +164,17 @@ class RunContents:
     def scored(self) -> tuple[str, ...]:
         """Names of what is scored: the classes, or regions of them."""
         return tuple(region.name for region in self.plan.classes.scored)
+
+    @property
+    def uses_unlabelled(self) -> bool:
+        """Whether the method learns from unlabelled scans; one that is not known in this process is taken to."""
+        return self.method not in METHODS or METHODS.find(self.method).uses_unlabelled
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether the run came to its end without an update: its method trains nothing."""
+        kept_log = self.provenance is not None and self.folder.metrics.is_file()
+        return kept_log and not any("terms" in record for record in self.records)
 
     @property
     def scores(self) -> ScoresFolder:

@@ -102,8 +102,8 @@ def _fails(run: RunContents, cases: Sequence[CaseFiles]) -> Answer:
 
 def _helped(run: RunContents, rival: Rival | None, patients: Mapping[str, str]) -> Answer:
     question = "Did the unlabelled scans help?"
-    if run.method == "supervised":
-        return Answer(question, "None were used", "This run is the supervised baseline: it saw labelled scans alone.")
+    if not run.uses_unlabelled:
+        return Answer(question, "None were used", f"{run.method} sees labelled scans alone.")
     if not run.splits["train_unlabelled"]:
         return Answer(question, "There were none", "Every training scan is labelled.")
     if rival is None or run.summary is None:
