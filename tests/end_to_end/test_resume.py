@@ -128,7 +128,9 @@ def test_a_signal_saves_says_how_to_go_on_and_is_the_exit_code(
     assert is_same(run, whole)
 
 
-@pytest.mark.parametrize(("method", "at"), [("action", 2), ("action_pp", 5), ("mc_net", 4), ("cps", 8), ("bcp", 1)])
+@pytest.mark.parametrize(
+    ("method", "at"), [("action", 2), ("action_pp", 5), ("mc_net", 4), ("cps", 8), ("bcp", 1), ("ad_mt", 4)]
+)
 def test_methods_go_on_to_the_same_model(dataset: Path, tmp_path: Path, method: str, at: int) -> None:
     short = {"method": method, "settings": (*TINY, "network.dropout=[0,0.1]")}
     with pytest.raises(Interrupted, match="143"):

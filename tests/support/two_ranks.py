@@ -58,6 +58,8 @@ CASES: dict[str, tuple[str, str, Mapping[str, Any]]] = {
     "mc_net": ("mc_net", "semi", {}),
     "dtc": ("dtc", "semi", {}),
     "fixmatch": ("fixmatch", "semi", SURE),
+    # In the first turn, which is a long one: the second draws boxes.
+    "ad_mt": ("ad_mt", "semi", {"longest_turn": 1000, **SURE}),
     "unimatch": ("unimatch", "semi", {"channel_dropout": 0.0, **SURE}),
     **{f"action, {stage}": ("action", stage, ACTION) for stage in ("global", "local", "anatomical")},
     "action, own anchors": ("action", "local", {"random_anchors": False, **ACTION}),
