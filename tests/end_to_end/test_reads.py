@@ -33,6 +33,9 @@ BEFORE_TRAINING = {
 }
 # In all a validation label is read once more, for its score; pictures and page take it from the survey.
 IN_ALL = {**BEFORE_TRAINING, "validation label": (3, 0)}
+# One validation case is tried before training, to know how long it takes: prepared, scored, put on the page, each once
+# before up to three times that count.
+MOST_TRIED = {"validation image": (2 + 8, 1), "validation label": (2 + 4, 0)}
 # Beside survey and cache: prediction, once more where the whole scan is looked at; as the best, the median or the worst
 # case; for the page.
 MOST_OF_A_VALIDATION_IMAGE = 6
@@ -103,6 +106,12 @@ def test_a_training_reads_a_training_scan_twice_and_a_validation_label_three_tim
     run = done.folder
     files = by_kind(read_dataset(dataset), run)
     ((full, headers),) = begun
+    tried = {}
+    for kind, most_of in MOST_TRIED.items():
+        path = max(files[kind], key=full.__getitem__)
+        tried[kind] = path
+        files[kind].remove(path)
+        assert BEFORE_TRAINING[kind] < (full[path], headers[path]) <= most_of
     found = {kind: {(full[path], headers[path]) for path in paths} for kind, paths in files.items()}
     assert found == {kind: {counts} for kind, counts in BEFORE_TRAINING.items()}
     assert max(FULL[path] for path in files.pop("validation image")) <= MOST_OF_A_VALIDATION_IMAGE
@@ -115,4 +124,4 @@ def test_a_training_reads_a_training_scan_twice_and_a_validation_label_three_tim
     fewscan.report(run)
     training = [path for kind, paths in files.items() if not kind.startswith("validation") for path in paths]
     assert [(FULL[path], HEADERS[path]) for path in training] == [(0, 0)] * len(training)
-    assert {FULL[path] for path in files["validation label"]} == {0}
+    assert {FULL[path] for path in (*files["validation label"], tried["validation label"])} == {0}

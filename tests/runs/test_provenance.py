@@ -11,11 +11,12 @@ import torch
 
 import fewscan
 from fewscan.config import load_config
+from fewscan.engine.forecast import Forecast, StageForecast
 from fewscan.errors import DataError
 from fewscan.io.files import read_json, write_json
 from fewscan.reporting.page.sources import Provenance
 from fewscan.run_folder import RunFolder
-from fewscan.runs.provenance import dataset_of, write_provenance
+from fewscan.runs.provenance import add_times, dataset_of, write_provenance
 
 
 @pytest.fixture
@@ -50,6 +51,20 @@ def test_time_seed_precision_versions_and_machine_are_told(run: RunFolder) -> No
     # This process has imported PyTorch, which takes more than that.
     assert 0.05 < told.hardware.most_memory_gib < 1000
     assert write(run, resumed_after=40).resumed_after == 40
+
+
+def test_what_was_announced_stands_beside_what_it_took_and_the_rest_stays(run: RunFolder) -> None:
+    told = write(run)
+    announced = Forecast((StageForecast("semi", 100, 0.5),), 2, 5.0, 7.0, scored=3)
+    add_times(run, announced, training=66.0, closing=6.0)
+    assert Provenance.model_validate(read_json(run.provenance)) == told
+    times = read_json(run.provenance)["times"]
+    assert times["announced"] == announced.to_json()
+    assert times["seconds"] == {
+        "training": {"announced": 60.0, "taken": 66.0},
+        "closing": {"announced": 7.0, "taken": 6.0},
+        "all": {"announced": 67.0, "taken": 72.0},
+    }
 
 
 def test_the_data_set_is_found_where_the_run_says_that_it_was(run: RunFolder) -> None:

@@ -157,6 +157,14 @@ class Survey:
         mask = read_mask(case.label)
         return LabelMap(classes.to_inside(mask.array, case.label), mask.geometry)
 
+    def geometry(self, case: Case) -> Geometry:
+        """Give the grid of a case.
+
+        Args:
+            case: Case that was surveyed, and whose scan can be read.
+        """
+        return _known(self.cases[case.name].geometry)
+
     def fingerprint(self, cases: Sequence[Case]) -> Fingerprint:
         """Join what planning needs to know.
 

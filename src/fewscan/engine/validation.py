@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fewscan.classes import IGNORED
-from fewscan.data.patches import Patches, overlap, voxel_shares
+from fewscan.data.patches import Patches, Pool, overlap, voxel_shares
 from fewscan.data.plans.base import Plan
 from fewscan.data.store import Store
 from fewscan.engine.callbacks import Callback, UpdateInfo
@@ -53,7 +53,7 @@ def canvas_validation(store: Store | None, plan: Plan) -> Measure | None:
     def validate(method: Method) -> dict[str, NetworkReading]:
         readings: dict[str, NetworkReading] = {}
         for name, network in method.networks().items():
-            counts = _overlaps(network, store, plan)
+            counts = canvas_overlaps(network, store, store.patches, plan)
             dice = dice_of_counts(*counts.cpu().double().numpy().transpose(2, 0, 1)).mean(axis=0)
             classes = dict(zip((region.name for region in plan.classes.scored), dice.tolist(), strict=True))
             readings[name] = {"dice": float(dice.mean()), "classes": classes}
@@ -62,14 +62,20 @@ def canvas_validation(store: Store | None, plan: Plan) -> Measure | None:
     return validate
 
 
-def _overlaps(network: SegmentationNetwork, store: Store, plan: Plan) -> Tensor:
+def canvas_overlaps(network: SegmentationNetwork, store: Store, patches: Pool, plan: Plan) -> Tensor:
     """(cases, r, 2): voxels that prediction and reference share, and the sum of both; ignored ones do not count.
 
     A voxel that lies in several patches counts once, as the mean of what is said of it.
+
+    Args:
+        network: Network on the store's device; left in its modes.
+        store: Store of cases with labels.
+        patches: Patches of the store that are looked at; cases without any have 0.
+        plan: Plan that the store's canvases are of.
     """
     regions, task = plan.classes.parts, task_of(plan)
     counts = torch.zeros((len(store.cases), len(regions), 2), device=store.device)
-    for block in Predictor((network,)).over_store(store, store.patches):
+    for block in Predictor((network,)).over_store(store, patches):
         rows = torch.from_numpy(block.patches.case).to(store.device)
         labels = task.encode(store.labels(block.patches)).labels
         predicted = block.probs.argmax(dim=1).masked_fill(labels == IGNORED, IGNORED)

@@ -20,7 +20,7 @@ from fewscan.evaluation.summary import case_dice, merge_summaries, spread, summa
 from fewscan.inference.model import write_card
 from fewscan.io.files import atomic_path, make_folder, read_json, write_json
 from fewscan.run_folder import RunFolder
-from fewscan.runs.job import Job, cached, finish_job, train_job, with_postprocessing
+from fewscan.runs.job import Job, Times, Trained, cached, finish_job, train_job, with_postprocessing
 from fewscan.runs.launch import Launch
 from fewscan.runs.quality import calibrate_on_folds, validate_and_calibrate
 from fewscan.runs.state import write_facts
@@ -66,7 +66,8 @@ def run_folds(job: Job, folds: Sequence[Split], launch: Launch) -> None:
         folds: Splits of the folds.
         launch: Processes that train together.
     """
-    started, resumed_after = time.time(), None
+    started = time.time()
+    done: list[Trained] = []
     job.reporter.say(describe_folds(folds))
     cached(job, "train", job.split.train, "training scans", launch.device)
     for number, fold in enumerate(folds):
@@ -76,7 +77,7 @@ def run_folds(job: Job, folds: Sequence[Split], launch: Launch) -> None:
             job.reporter.say(f"{title} is finished")
             continue
         job.reporter.say(f"{title}: {name_held_out(fold)} held out, {len(fold.labelled)} labelled scans")
-        resumed_after = _run_fold(job, own, number, number == len(folds) - 1, launch)
+        done.append(_run_fold(job, own, number, len(folds) - 1 - number, launch))
     _combine(job, folds)
     if job.split.val:
         validate_and_calibrate(job.run, job.split, job.survey, launch.device, job.reporter)
@@ -85,7 +86,8 @@ def run_folds(job: Job, folds: Sequence[Split], launch: Launch) -> None:
         calibrate_on_folds(job.run, job.split, job.survey, launch.device, job.reporter)
         scored, cases = job.run.cross_validation, job.split.labelled
     card = with_postprocessing(job, scored, cases)
-    finish_job(job, launch.device, started, resumed_after)
+    resumed_after = done[0].resumed_after if done else None
+    finish_job(job, launch.device, started, resumed_after, _times_together(done))
     # Last of all: it says that the run is finished.
     write_card(job.run.path, card)
 
@@ -97,18 +99,25 @@ def _job_of_fold(job: Job, number: int, fold: Split) -> Job:
     return replace(job, config=job.config.model_copy(update={"report": report}), split=fold, run=run, cache=run.cache)
 
 
-def _run_fold(job: Job, own: Job, number: int, is_last: bool, launch: Launch) -> int | None:
+def _times_together(done: Sequence[Trained]) -> Times | None:
+    """What the first of the folds has announced for all, and the time that all have trained; None: none was left."""
+    if not done:
+        return None
+    return Times(done[0].whole, done[0].times.begun, sum(trained.times.training for trained in done))
+
+
+def _run_fold(job: Job, own: Job, number: int, later: int, launch: Launch) -> Trained:
     """Train and score one fold; its cache, a copy of parts of the whole one, is removed afterwards."""
     started, run = time.time(), own.run
     make_folder(run.path)
     write_facts(run, own.config, own.plan, own.split, own.index)
     for part, cases in (("train", own.split.train), ("val", own.split.val)):
         copy_cache(job.cache / "train", own.cache / part, cases, own.plan)
-    resumed_after = train_job(own, launch, number, is_last)
+    trained = train_job(own, launch, number, later)
     validate_and_calibrate(run, own.split, own.survey, launch.device, own.reporter)
-    finish_job(own, launch.device, started, resumed_after)
+    finish_job(own, launch.device, started, trained.resumed_after, trained.times)
     shutil.rmtree(own.cache)
-    return resumed_after
+    return trained
 
 
 def _combine(job: Job, folds: Sequence[Split]) -> None:

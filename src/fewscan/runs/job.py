@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -25,9 +27,11 @@ from fewscan.engine.callbacks import Callback
 from fewscan.engine.checkpoint import Checkpoint, Checkpoints, read_checkpoint
 from fewscan.engine.determinism import determinism
 from fewscan.engine.embedding import save_embedding
+from fewscan.engine.forecast import Forecast, make_forecast, updates_left
 from fewscan.engine.gallery import Gallery
 from fewscan.engine.loop import fit
 from fewscan.engine.machine_errors import explained_training
+from fewscan.engine.measuring import measure_updates
 from fewscan.engine.own_scans import OwnScans
 from fewscan.engine.phases import LoopSettings, Phase
 from fewscan.engine.statistics import clean_statistics
@@ -43,8 +47,9 @@ from fewscan.runs.callbacks import first_callbacks, worker_callbacks
 from fewscan.runs.launch import Launch, WorkerStart
 from fewscan.runs.page import DataOfRun, write_report
 from fewscan.runs.postprocessing import choose_postprocessing
-from fewscan.runs.provenance import write_provenance
+from fewscan.runs.provenance import add_times, write_provenance
 from fewscan.runs.quality import validate_and_calibrate
+from fewscan.runs.rehearsal import Rehearsal
 from fewscan.tasks.base import task_of
 from fewscan.terminal.console import Reporter
 
@@ -76,14 +81,42 @@ class Job:
     callbacks: Sequence[Callback] = ()
 
 
+class Times(NamedTuple):
+    """How long a training was announced to take, and how long it has taken.
+
+    Attributes:
+        announced: What was measured and said.
+        begun: Time of that, by `time.monotonic()`, in s.
+        training: Seconds from then to the last update.
+    """
+
+    announced: Forecast
+    begun: float
+    training: float
+
+
+class Trained(NamedTuple):
+    """What is known of a training that is done.
+
+    Attributes:
+        resumed_after: Number of the update that training went on after; None: it began anew.
+        times: Times of the training itself.
+        whole: What was announced with all trainings that are to follow.
+    """
+
+    resumed_after: int | None
+    times: Times
+    whole: Forecast
+
+
 def run_job(job: Job, launch: Launch) -> None:
     """From the plan to the validated model and its page, or from the last checkpoint."""
     started, run = time.time(), job.run
-    resumed_after = train_job(job, launch)
+    trained = train_job(job, launch)
     validate_and_calibrate(run, job.split, job.survey, launch.device, job.reporter)
     if job.split.val:
         write_card(run.path, with_postprocessing(job, run.validation, job.split.val))
-    finish_job(job, launch.device, started, resumed_after)
+    finish_job(job, launch.device, started, trained.resumed_after, trained.times)
 
 
 def with_postprocessing(job: Job, scored: ScoresFolder, cases: Sequence[Case]) -> ModelCard:
@@ -101,41 +134,41 @@ def with_postprocessing(job: Job, scored: ScoresFolder, cases: Sequence[Case]) -
     return card.model_copy(update={"postprocessing": steps})
 
 
-def train_job(job: Job, launch: Launch, fold: int | None = None, is_last: bool = True) -> int | None:
-    """Preprocess, train, and save the model.
+def train_job(job: Job, launch: Launch, fold: int | None = None, later: int = 0) -> Trained:
+    """Preprocess, say how long it will take, train, and save the model.
 
     Args:
         job: Job with what is to be trained, and where to.
         launch: Processes that train the job.
         fold: Number of the fold that the job is; None: it is the whole training.
-        is_last: Whether the other processes have nothing more to train afterwards.
-
-    Returns:
-        Number of the update that training went on after; None: it began anew.
+        later: Number of trainings like this one that follow it.
     """
     where, run = launch.device, job.run
     store = cached(job, "train", job.split.train, "training scans", where)
     val = cached(job, "val", job.split.val, "validation scans", where) if job.split.val else None
     checkpoints = Checkpoints(run.checkpoints, job.config.checkpoint)
     measure = canvas_validation(val, job.plan)
+    saved = checkpoints.newest(job.reporter.say)
+    path = checkpoints.path(saved.done) if saved is not None else None
+    launch.broadcast_start(
+        WorkerStart(config=job.config, plan=job.plan, checkpoint=path, fold=fold, is_last=later == 0)
+    )
+    announced, whole = _announce(job, store, saved, where, later)
+    begun = time.monotonic()
     with seeded(job.config, where):
         method = build_method(job.config, job.plan, where)
-        saved = checkpoints.newest(job.reporter.say)
-        path = checkpoints.path(saved.done) if saved is not None else None
-        launch.broadcast_start(
-            WorkerStart(config=job.config, plan=job.plan, checkpoint=path, fold=fold, is_last=is_last)
-        )
         with explained_training(job.config, method.stages()):
             _fit(job, method, store, measure, checkpoints, saved)
+        training = time.monotonic() - begun
         with clean_statistics(method.networks().values(), store, job.config.export.clean_statistics):
             _export(job, method)
             # Of a method that trains nothing, nothing was learnt that could be looked at.
             if val is not None and method.stages():
                 save_embedding(run.embedding, method, val, job.plan.class_names)
-    return saved.done if saved is not None else None
+    return Trained(saved.done if saved is not None else None, Times(announced, begun, training), whole)
 
 
-def finish_job(job: Job, device: torch.device, started: float, resumed_after: int | None) -> None:
+def finish_job(job: Job, device: torch.device, started: float, resumed_after: int | None, times: Times | None) -> None:
     """Write what a run says of itself; without its checkpoints it is finished.
 
     Args:
@@ -143,11 +176,14 @@ def finish_job(job: Job, device: torch.device, started: float, resumed_after: in
         device: Device that it was trained on.
         started: Time of the start of this process's part, by `time.time()`, in s.
         resumed_after: Number of the update that training went on after; None: it began anew.
+        times: What was announced, and how long training has taken; None: nothing was left to train.
     """
     run = job.run
     write_provenance(run, job.index.root, job.config, device, started, resumed_after)
     if job.config.report.page:
         write_report(run, DataOfRun(job.index, job.split, job.survey), job.reporter, job.config.report.most_cases)
+    if times is not None:
+        add_times(run, times.announced, times.training, time.monotonic() - times.begun - times.training)
     Checkpoints(run.checkpoints, job.config.checkpoint).remove()
     weights = ", ".join(str(path) for path in run.all_weights)
     job.reporter.say(f"the model is {weights}; `fewscan predict {run} SCANS -o OUT` uses it")
@@ -174,11 +210,54 @@ def _train_beside(start: WorkerStart, where: torch.device, run: RunFolder, cache
     saved = read_checkpoint(start.checkpoint) if start.checkpoint is not None else None
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint)
     store = start.plan.store(folder, where, sharers=local_processes())
-    with explained_training(config), seeded(config, where):
-        trained = build_method(config, start.plan, where)
-        phases, settings = only_phase(trained, store), LoopSettings.of(config)
-        with explained_training(config, trained.stages()):
-            fit(trained, phases, settings, worker_callbacks(), checkpoints=checkpoints, resume=saved)
+    settings = LoopSettings.of(config)
+    with explained_training(config):
+        with throwaway_method(config, start.plan, store, where) as (tried, phases):
+            measure_updates(tried, phases, settings, _updates_left(phases, saved if start.is_last else None))
+        with seeded(config, where):
+            trained = build_method(config, start.plan, where)
+            with explained_training(config, trained.stages()):
+                fit(trained, phases, settings, worker_callbacks(), checkpoints=checkpoints, resume=saved)
+
+
+def _announce(
+    job: Job, store: Store, saved: Checkpoint | None, where: torch.device, later: int
+) -> tuple[Forecast, Forecast]:
+    """Measure how long it will take from here, alone and with the trainings that follow, and say the latter."""
+    with throwaway_method(job.config, job.plan, store, where) as (method, phases):
+        left = _updates_left(phases, saved)
+        tried = _updates_left(phases, saved if later == 0 else None)
+        costs = Rehearsal(job.config, job.plan, job.split, job.survey, phases).measure(method, tried)
+    every, scored = job.config.logging.validate_every, len(job.split.val)
+    alone, whole = (make_forecast(phases, left, costs, every, scored, more) for more in (0, later))
+    end = datetime.now().astimezone() + timedelta(seconds=whole.seconds)
+    job.reporter.say(f"{whole.sentence()}; done at about {end:%H:%M}")
+    return alone, whole
+
+
+def _updates_left(phases: Sequence[Phase], saved: Checkpoint | None) -> tuple[tuple[int, ...], ...]:
+    """Number of updates that follow a checkpoint, by phase and stage; None: there is none yet."""
+    if saved is None:
+        return updates_left(phases, (0, 0), 0)
+    return updates_left(phases, (saved.phase, saved.stage), saved.update)
+
+
+@contextmanager
+def throwaway_method(
+    config: Config, plan: Plan, store: Store, where: torch.device
+) -> Iterator[tuple[Method, tuple[Phase]]]:
+    """Give a method to be tried, with its phases; whatever is drawn inside, generators are afterwards as before.
+
+    Args:
+        config: Resolved settings.
+        plan: How scans become input.
+        store: Store of the training scans.
+        where: Device to train on.
+    """
+    with seeded(config, where):
+        method = build_method(config, plan, where)
+        with explained_training(config, method.stages()):
+            yield method, only_phase(method, store)
 
 
 def only_phase(method: Method, store: Store) -> tuple[Phase]:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from fewscan.config import Config
+from fewscan.engine.forecast import Forecast
 from fewscan.errors import DataError
 from fewscan.io.files import read_json, write_json
 from fewscan.run_folder import RunFolder
@@ -58,6 +59,26 @@ def write_provenance(
             "resumed_after": resumed_after,
         },
     )
+
+
+def add_times(run: RunFolder, announced: Forecast, training: float, closing: float) -> None:
+    """Write into `provenance.json` how long this process's part was announced to take, and how long it took.
+
+    Args:
+        run: Folder of the run, with its `provenance.json`.
+        announced: What was said before the first update.
+        training: Seconds from then to the last update, validations included.
+        closing: Seconds from the last update until all was written.
+    """
+    took = {"training": training, "closing": closing, "all": training + closing}
+    said = {"training": announced.training_seconds, "closing": announced.closing_seconds, "all": announced.seconds}
+    times = {
+        "announced": announced.to_json(),
+        "seconds": {
+            part: {"announced": round(said[part], 1), "taken": round(seconds, 1)} for part, seconds in took.items()
+        },
+    }
+    write_json(run.provenance, {**read_json(run.provenance), "times": times})
 
 
 def dataset_of(run: RunFolder, remedy: str = "Give its folder") -> Path:

@@ -123,15 +123,31 @@ def make_cards(
     Raises:
         DataError: A file cannot be read, or the masks are not on the image's grid.
     """
-    most = min(CASE_VOXELS, PAGE_VOXELS // max(1, len(cases)))
+    most = most_voxels(len(cases))
     cards = []
     for case in cases:
-        cards.append(_make_card(case, classes, slice_axis, most))
+        cards.append(make_card(case, classes, slice_axis, most))
         progress()
     return cards
 
 
-def _make_card(case: CaseFiles, classes: Classes, slice_axis: int, most_voxels: int) -> Card:
+def most_voxels(cases: int) -> int:
+    """Number of voxels of a case's volumes on a page of so many cases, at most."""
+    return min(CASE_VOXELS, PAGE_VOXELS // max(1, cases))
+
+
+def make_card(case: CaseFiles, classes: Classes, slice_axis: int, most: int) -> Card:
+    """Read a case's files and make its card.
+
+    Args:
+        case: Files of the case and what is known of it.
+        classes: Classes of the masks.
+        slice_axis: Array axis that slices are cut along, 0 to 2.
+        most: Number of voxels of each of its volumes at most; larger ones are thinned.
+
+    Raises:
+        DataError: A file cannot be read, or a mask is not on the image's grid.
+    """
     image = read_scan(case.image)
     masks = {"prediction": _read_labels(case.prediction, image.geometry, classes)}
     if case.reference is not None:
@@ -140,7 +156,7 @@ def _make_card(case: CaseFiles, classes: Classes, slice_axis: int, most_voxels: 
         masks["reference"] = np.where(reference == IGNORED, 0, reference)
         masks["disagreement"] = disagreement(masks["prediction"], reference)
     shown = np.any([mask > 0 for mask in masks.values()], axis=0)
-    crop = choose_crop(shown, image.geometry.spacing_mm, most_voxels)
+    crop = choose_crop(shown, image.geometry.spacing_mm, most)
     grey = to_bytes(image.array[crop.slices])
     volumes = {"image": grey} | {name: mask[crop.slices] for name, mask in masks.items()}
     number = telling_slice(masks, slice_axis)
