@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_a_method_from_outside_has_a_folder_without_a_colon(dataset: Path) -> No
     name = "pack.module:Mine"
     variant = parse_variant(f"loud={name},methods.{name}.momentum=0.5")
     assert (variant.method, variant.settings) == (name, (f"methods.{name}.momentum=0.5",))
-    options = {"labelled": [1], "seeds": [0], "recipe": "quick", "settings": (), "cache": None}
+    options: dict[str, Any] = {"labelled": [1], "seeds": [0], "recipe": "quick", "settings": (), "cache": None}
     index = read_dataset(dataset)
     grid = make_grid(index, dataset.parent / "out", methods=[name], variants=[variant], **options)
     assert [spec.name for spec in grid.specs] == ["pack.module.Mine-01-s0", "loud-01-s0"]
@@ -99,7 +100,8 @@ def test_finished_is_what_has_its_record_its_model_and_its_scores(dataset: Path)
         assert grid.state(spec) == "unfinished"
         grid.clear(spec)
     assert grid.state(spec) == "new"
-    record = (pretend(grid, spec), grid.record(spec))[1]
+    pretend(grid, spec)
+    record = grid.record(spec)
     assert record["request"]["method"] == "supervised"
     assert (record["seconds"], record["memory_gib"], record["images_per_second"]) == (90.0, 1.5, 20.0)
     assert grid.done() == [spec]

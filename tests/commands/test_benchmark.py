@@ -22,6 +22,7 @@ from fewscan.errors import ConfigError
 from fewscan.io.files import read_json, write_json
 from fewscan.runs.lock import acquire
 from fewscan.terminal.console import Reporter
+from support.known import known
 from support.scans import TINY, make_dataset, make_held_out
 
 NAMES = ("supervised-01-s0", "action-01-s0", "supervised-01-s1", "action-01-s1")
@@ -137,7 +138,7 @@ def test_a_stopped_benchmark_leaves_no_training_behind(tmp_path: Path, number: s
     run, lock = (tmp_path / "out" / "runs" / f"{NAMES[0]}{ending}" for ending in ("", ".lock"))
     until = time.monotonic() + 120
     while not (run / "metrics.jsonl").is_file():
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, known(process.stderr).read()
         assert time.monotonic() < until
         time.sleep(0.05)
     _, child = read_json(lock)["pids"]
@@ -160,8 +161,9 @@ def test_a_killed_benchmark_loses_nothing_and_repeats_nothing(tmp_path: Path) ->
     run = tmp_path / "out" / "runs" / NAMES[0]
     # Another number of threads adds in another order: other last bits.
     threads = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, **silent, start_new_session=True, env=threads)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=threads
+    )
     until = time.monotonic() + 120
     while len(list(run.glob("checkpoints/*.ckpt"))) < 2:
         assert process.poll() is None

@@ -11,7 +11,7 @@ def test_a_few_bright_voxels_do_not_leave_the_rest_dark() -> None:
     image = np.linspace(-5, 5, 1000).reshape(10, 100)
     image[-1, -1] = 1e9
     grey = to_bytes(image)
-    assert (grey.dtype, grey.min(), grey.max()) == (np.uint8, 0, 255)
+    assert (grey.dtype, grey.min(), grey.max()) == (np.dtype(np.uint8), 0, 255)
     assert abs(int(grey[5, 0]) - 128) <= 1
     assert (np.diff(grey.ravel().astype(int)) >= 0).all()
 

@@ -161,7 +161,9 @@ def stored_otherwise(
 def test_a_label_of_one_frame_is_that_frame(tmp_path: Path) -> None:
     _, label = scan_and_label()
     root = convert("msd", msd_folder(tmp_path / "msd", label[..., None]), destination=tmp_path / "out")
-    assert np.array_equal(np.asarray(nibabel.load(root / "labelsTr" / "a.nii.gz").dataobj).squeeze(), label)
+    assert np.array_equal(
+        np.asarray(nibabel.Nifti1Image.from_filename(root / "labelsTr" / "a.nii.gz").dataobj).squeeze(), label
+    )
     assert check(root) == []
 
 
@@ -173,8 +175,8 @@ def test_a_label_stored_in_another_order_lies_on_the_organ(
     root = convert(
         "msd", msd_folder(tmp_path / "msd", *stored_otherwise(label, order, flips)), destination=tmp_path / "out"
     )
-    stored = np.asarray(nibabel.load(root / "imagesTr" / "a_0000.nii.gz").dataobj)
-    found = np.asarray(nibabel.load(root / "labelsTr" / "a.nii.gz").dataobj)
+    stored = np.asarray(nibabel.Nifti1Image.from_filename(root / "imagesTr" / "a_0000.nii.gz").dataobj)
+    found = np.asarray(nibabel.Nifti1Image.from_filename(root / "labelsTr" / "a.nii.gz").dataobj)
     assert np.array_equal(stored, image)
     assert np.array_equal(found, label)
     assert check(root) == []
@@ -187,7 +189,7 @@ def test_a_label_that_lies_elsewhere_keeps_its_place_and_check_says_so(tmp_path:
     (fault,) = check(root)
     assert fault.fatal
     assert fault.problem.startswith("origin")
-    assert nibabel.load(root / "labelsTr" / "a.nii.gz").affine[2, 3] == pytest.approx(30)
+    assert nibabel.Nifti1Image.from_filename(root / "labelsTr" / "a.nii.gz").affine[2, 3] == pytest.approx(30)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +232,7 @@ def test_labels_that_are_no_whole_numbers_are_refused_by_name(tmp_path: Path, va
 def test_labels_are_kept_in_a_small_type_that_holds_them(
     values: list[bool | float], kind: type[np.unsignedinteger] | type[np.signedinteger]
 ) -> None:
-    numbers = whole_numbers(np.array(values), "label")
+    numbers = whole_numbers(np.array(values), Path("label"))
     assert numbers.dtype == kind
     assert numbers.tolist() == [round(float(value)) for value in values]
 

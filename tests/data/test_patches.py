@@ -50,10 +50,10 @@ def test_patches_are_cut_where_they_begin_and_are_copies(size: tuple[int, ...]) 
 def test_over_all_patches_the_shares_of_every_voxel_are_one(
     size: tuple[int, ...], shape: tuple[int, int, int], starts: list[tuple[int, int, int]]
 ) -> None:
-    starts, total = np.array(starts), np.zeros(shape)
-    for number in range(len(starts)):
-        (share,) = voxel_shares(starts[number : number + 1], starts, size)
-        box = tuple(slice(s, s + side) for s, side in zip(starts[number], extents(size), strict=True))
+    places, total = np.array(starts), np.zeros(shape)
+    for number in range(len(places)):
+        (share,) = voxel_shares(places[number : number + 1], places, size)
+        box = tuple(slice(s, s + side) for s, side in zip(places[number], extents(size), strict=True))
         total[box] += share.reshape(extents(size))
     assert np.allclose(total, 1)
-    assert overlap(starts, size, shape) == (voxel_shares(starts, starts, size) < 1).any()
+    assert overlap(places, size, shape) == (voxel_shares(places, places, size) < 1).any()

@@ -12,7 +12,7 @@ def test_normalisation(value: float) -> None:
     volume = np.random.default_rng(0).normal(20, 5, (3, 30, 30))
     volume[0, 0, 0] = 1e4
     z = normalise(volume, Normalisation(scheme="zscore"))
-    assert (float(z.mean()), float(z.std())) == (pytest.approx(0, abs=1e-3), pytest.approx(1, abs=1e-3))
+    assert (float(z.mean()), float(z.std())) == pytest.approx((0, 1), abs=1e-3)
     assert z.max() < 5
     m = normalise(volume, Normalisation(scheme="minmax"))
     assert (m.min(), m.max()) == (0, 1)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,15 @@ SCRIPT = TESTS / "support" / "two_ranks.py"
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two ranks has come to."""
     folder = tmp_path_factory.mktemp("two")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", SCRIPT, folder]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(SCRIPT),
+        str(folder),
+    ]
     done = subprocess.run(command, env=os.environ | ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
@@ -54,9 +63,8 @@ def one() -> Callable[[str], dict[str, Any]]:
 def check_close(found: dict[str, Tensor], wanted: dict[str, Tensor], what: str) -> None:
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
-        torch.testing.assert_close(
-            found[name], value, rtol=1e-9, atol=1e-11, msg=lambda text, name=name: f"{what}, {name}: {text}"
-        )
+        said = partial("{}, {}: {}".format, what, name)
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-11, msg=said)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 import fewscan
 from fewscan.config import Config
 from fewscan.registry import CONVERTERS, METHODS
+from support.known import known
 
 ROOT = Path(__file__).parents[2]
 # What a browser fetches to show a page: scripts, styles, pictures, frames, imports of styles.
@@ -102,7 +103,7 @@ def test_every_command_and_its_options_are_there(site: Path) -> None:
 
     text = text_of(site / "reference" / "command-line.html")
     for command in app.registered_commands:
-        assert f"fewscan {command.callback.__name__}" in text
+        assert f"fewscan {known(command.callback).__name__}" in text
     assert all(option in text for option in ("--labelled-list", "--save-probabilities", "--variant", "--resume"))
 
 

@@ -39,7 +39,8 @@ def test_the_first_example_sends_alarms_and_what_is_better_than_before() -> None
 def test_the_second_example_measures_the_gradient() -> None:
     method = build("supervised")
     (stage,) = method.stages()
-    callback, told = GradientLength(), []
+    callback = GradientLength()
+    told: list[Record] = []
     callback.attach(told.append)
     lengths = []
     for number in range(2):

@@ -126,7 +126,7 @@ def test_a_plan_is_trained_with_resumed_and_predicts_where_it_is_named(dataset: 
     texts = [f"plan.kind={PLAN}", "plan.side=16", "network.channels=[4,8]", "network.dropout=[0,0]"]
     texts += ["training.updates=5", "training.labelled=2", "training.unlabelled=2", "checkpoint.every=2"]
     environment = {**os.environ, "PYTHONPATH": str(Path(fewscan.__file__).parents[1])}
-    command = [sys.executable, "cut.py", dataset, tmp_path / "run", *texts]
+    command = [sys.executable, "cut.py", str(dataset), str(tmp_path / "run"), *texts]
     assert subprocess.run(command, cwd=code, env=environment, check=False).returncode == 9
     train = ("train", dataset, "-o", tmp_path / "run", "--method", "mean_teacher", "--recipe", "quick")
     done = run(code, *train, "--device", "cpu", "--resume", *settings(*texts))

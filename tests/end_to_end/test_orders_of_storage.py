@@ -74,7 +74,7 @@ def test_one_scan_in_two_orders_has_one_mask(
         (folder / name).mkdir()
         nibabel.save(nibabel.Nifti1Image(*scan), folder / name / "scan.nii.gz")
         fewscan.predict(model, [folder / name], output=folder / f"masks_{name}", quality=False)
-    one, other = (nibabel.load(folder / f"masks_{name}" / "scan.nii.gz") for name in scans)
+    one, other = (nibabel.Nifti1Image.from_filename(folder / f"masks_{name}" / "scan.nii.gz") for name in scans)
     assert np.array_equal(np.asarray(other.dataobj), stored_in(*order, np.asarray(one.dataobj), affine)[0])
     assert np.allclose(other.affine, scans["other"][1], atol=1e-3)
     summary = fewscan.evaluate(folder / "masks_other", folder / "masks_one").summary
@@ -91,7 +91,10 @@ def test_all_48_orders_of_one_oblique_scan(tmp_path: Path, model: Path) -> None:
     for number, (order, signs) in enumerate(orders):
         nibabel.save(nibabel.Nifti1Image(*stored_in(order, signs, array, affine)), inputs / f"scan{number:02d}.nii")
     fewscan.predict(model, [inputs], output=tmp_path / "masks", quality=False)
-    masks = [np.asarray(nibabel.load(tmp_path / "masks" / f"scan{number:02d}.nii").dataobj) for number in range(48)]
+    masks = [
+        np.asarray(nibabel.Nifti1Image.from_filename(tmp_path / "masks" / f"scan{number:02d}.nii").dataobj)
+        for number in range(48)
+    ]
     first = next(
         mask for mask, (order, signs) in zip(masks, orders, strict=True) if (order, signs) == ((0, 1, 2), (1, 1, 1))
     )

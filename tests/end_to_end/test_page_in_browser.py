@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -15,6 +15,7 @@ from fewscan.commands.report import report as write
 from fewscan.evaluation.evaluate import evaluate_folders
 from fewscan.io.files import write_json
 from fewscan.io.scans import read_geometry, write_scan
+from support.known import known
 from support.scans import TINY, disc, make_dataset
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # WebGL 2 without a graphics card.
 SOFTWARE = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 PATIENCE_MS = 120_000
+# Width and height in pixels, and the colours that the user prefers.
+Screen = tuple[int, int, Literal["dark", "light"]]
 LOCAL = ("file:", "data:", "blob:")
 
 
@@ -67,7 +70,8 @@ BOTH = pytest.mark.parametrize("page", [(1440, 850, "light"), (400, 850, "dark")
 def page(browser: Browser, report: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
     """The page, open; it fails the test if anything was asked of a network, or any error was logged."""
     # Software draws every pixel: where the size does not matter, it is small.
-    width, height, scheme = getattr(request, "param", (720, 560, "dark"))
+    shown: Screen = getattr(request, "param", (720, 560, "dark"))
+    width, height, scheme = shown
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
@@ -175,7 +179,7 @@ def test_the_canvases_move_together(page: Page) -> None:
     page.click("#cards li button")
     ready(page, "case_04")
     before = settled(page, "reference")
-    box = page.locator("#canvas-prediction").bounding_box()
+    box = known(page.locator("#canvas-prediction").bounding_box())
     page.mouse.click(box["x"] + 0.2 * box["width"], box["y"] + 0.2 * box["height"])
     changed(page, before, "reference")
 

@@ -11,6 +11,7 @@ import fewscan
 from fewscan.data.phantom import make_phantom
 from fewscan.io.files import read_json
 from fewscan.io.scans import read_scan
+from support.known import known
 
 LENGTHS = (
     "training.updates=220",
@@ -28,7 +29,7 @@ def test_action_learns_the_phantom(tmp_path: Path) -> None:
     fewscan.predict(run, held_out, output=tmp_path / "masks")
     summary = fewscan.evaluate(tmp_path / "masks", dataset / "labelsTr", missing="skip").summary
     assert set(summary["classes"]) == {"RV", "Myo", "LV"}
-    assert summary["mean"]["dice"] > 0.6
+    assert known(summary["mean"]["dice"]) > 0.6
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     sup = [r["terms"]["sup"] for r in records if "sup" in r.get("terms", {})]
     assert sup[-1] < 0.6 * sup[0]

@@ -21,6 +21,7 @@ from fewscan.engine.checkpoint import checkpoint_files, updates_done
 from fewscan.errors import ConfigError, DataError, Interrupted
 from fewscan.io.files import read_json, write_json
 from fewscan.runs.lock import acquired
+from support.known import known
 from support.scans import TINY, make_held_out
 from support.terminals import StopsAt
 from support.trainings import Stopper
@@ -55,7 +56,7 @@ def wait_for(process: subprocess.Popen[str], run: Path, updates: int) -> None:
     """Until a checkpoint of so many updates is there."""
     until = time.monotonic() + 120
     while updates_done(run / "checkpoints") < updates:
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, known(process.stderr).read()
         assert time.monotonic() < until
         time.sleep(0.005)
 

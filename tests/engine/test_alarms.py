@@ -16,7 +16,7 @@ from fewscan.engine.alarms import READINGS, VALIDATIONS, Alarms, alarms_of
 from fewscan.engine.callbacks import UpdateInfo
 from fewscan.engine.checkpoint import Checkpoints, checkpoint_files, read_checkpoint
 from fewscan.engine.phases import Phase
-from fewscan.engine.records import Record
+from fewscan.engine.records import NetworkReading, Record
 from fewscan.errors import FewscanError, Interrupted
 from fewscan.losses.collapse import class_shares, mean_cosine_distance, subsample_pixels
 from fewscan.methods.base import PSEUDO_LABELS, Method, Stage
@@ -33,7 +33,7 @@ OLD = 500
 SLICES = Store().patches[np.array([1, 2, 7, 8])]
 
 
-class Told(list):
+class Told(list[Record]):
     def alarms(self, store: Store | None = None) -> Alarms:
         alarms = Alarms()
         alarms.attach(self.append)
@@ -58,6 +58,11 @@ def update(number: int, method: Method = METHOD, **changes: Any) -> UpdateInfo:
     """An update of the stage."""
     given = {"update": number, "done": number, "terms": {"sup": torch.tensor(1.0)}, "batch": BATCH, "drawn": SLICES}
     return update_of(method, STAGE, **{**given, **changes})
+
+
+def readings(**dice: float) -> dict[str, NetworkReading]:
+    """A validation, by network."""
+    return {name: {"dice": value, "classes": {}} for name, value in dice.items()}
 
 
 def read(alarms: Alarms, number: int) -> None:
@@ -146,9 +151,14 @@ def test_a_batch_that_validation_would_forget_is_checked_too() -> None:
     config = config_of(every=100, validate_every=1)
     method = build("supervised")
     Breaks(method, at=2)
-    validated = []
+    validated: list[Method] = []
+
+    def validate(method: Method) -> dict[str, NetworkReading]:
+        validated.append(method)
+        return {}
+
     with pytest.raises(FewscanError, match="at update 2"):
-        train_small(method, config, callbacks_of(None, lambda m: validated.append(m) or {}))
+        train_small(method, config, callbacks_of(None, validate))
     assert len(validated) == 1
 
 
@@ -200,19 +210,21 @@ def test_a_young_network_may_see_background_everywhere_and_small_organs_are_no_c
 
 def test_embeddings_that_are_all_alike_are_told(told: Told) -> None:
     alarms = told.alarms()
+    # A dictionary: `global` is no name of an argument.
+    diagnostics: dict[str, Any] = {"global": torch.tensor(0.001), "local": torch.tensor(0.4)}
     for _ in range(READINGS):
-        reading(alarms, **{"global": torch.tensor(0.001), "local": torch.tensor(0.4)})
+        reading(alarms, **diagnostics)
     assert told.names == ["global"]
     assert "mean cosine 0.999" in told[0]["message"]
 
 
 def test_a_teacher_that_stays_behind_is_told(told: Told) -> None:
     alarms = told.alarms()
-    behind = {"teacher": {"dice": 0.70}, "student": {"dice": 0.75}}
-    near = {"teacher": {"dice": 0.74}, "student": {"dice": 0.75}}
+    behind = readings(teacher=0.70, student=0.75)
+    near = readings(teacher=0.74, student=0.75)
     for validation in (*[behind] * (VALIDATIONS - 1), near, *[behind] * VALIDATIONS, behind):
         alarms.on_record({"update": OLD, "stage": "semi", "validation": validation})
-    alarms.on_record({"update": OLD, "stage": "semi", "validation": {"student": {"dice": 0.1}}})
+    alarms.on_record({"update": OLD, "stage": "semi", "validation": readings(student=0.1)})
     assert told.names == ["teacher_behind"]
     assert "Dice 0.700 against 0.750" in told[0]["message"]
 
@@ -245,8 +257,8 @@ def test_a_training_that_was_stopped_tells_the_same_in_its_log(tmp_path: Path, a
         torch.manual_seed(0)
         checkpoints = Checkpoints(folder / "checkpoints", CheckpointSettings(every=0, minutes=0))
         saved = checkpoints.newest(print)
-        readings = {"student": {"dice": 0.5}, "teacher": {"dice": 0.1}}
-        callbacks = callbacks_of(folder / "metrics.jsonl", lambda _: readings, Stopper(stop_at))
+        validation = readings(student=0.5, teacher=0.1)
+        callbacks = callbacks_of(folder / "metrics.jsonl", lambda _: validation, Stopper(stop_at))
         method, config = build_sure_of_background(updates=20), config_of(every=1, validate_every=2)
         return alarms_of(train_small(method, config, callbacks, checkpoints=checkpoints, resume=saved))
 
@@ -260,7 +272,10 @@ def test_a_training_that_was_stopped_tells_the_same_in_its_log(tmp_path: Path, a
 
 
 def test_alarms_are_found_in_a_log() -> None:
-    records = [{"update": 1, "terms": {}}, {"update": 2, "alarm": "teacher_behind", "message": ""}]
+    records: list[Record] = [
+        {"update": 1, "stage": "semi", "terms": {}},
+        {"update": 2, "stage": "semi", "alarm": "teacher_behind", "message": ""},
+    ]
     assert alarms_of(records) == records[1:]
 
 

@@ -22,6 +22,7 @@ from fewscan.errors import ConfigError, Interrupted
 from fewscan.methods.base import Method, Stage
 from fewscan.testing.callbacks import CallbackContract
 from fewscan.testing.methods import SIZES
+from support.known import known
 from support.scans import slice_plan
 from support.steps import Store, build
 from support.trainings import Stopper, config_of, told, train, update_of
@@ -223,8 +224,8 @@ def test_a_validation_leaves_the_modes_as_they_were() -> None:
     method.teacher.eval()
     modes = [module.training for module in method.modules()]
     on_canvas = canvas_validation(Store(unlabelled=0), slice_plan(size=SIZES[0], classes=("background", "one", "two")))
-    assert on_canvas is not None
-    validation, records = Validation(on_canvas), []
+    validation = Validation(known(on_canvas))
+    records: list[Record] = []
     validation.attach(records.append)
     validation.on_update(update_of(method, method.stages()[-1], is_validation_due=True))
     validation.on_update(update_of(method, method.stages()[-1], is_log_due=True))

@@ -25,6 +25,7 @@ from fewscan.engine.records import NetworkReading, Record
 from fewscan.errors import ConfigError, DamagedError, DataError, Interrupted
 from fewscan.methods.base import Method
 from fewscan.registry import METHODS
+from support.known import known
 from support.steps import build
 from support.trainings import Stopper, config_of, told
 from support.trainings import train as train_small
@@ -122,7 +123,7 @@ def test_two_checkpoints_are_kept_and_removed_at_the_end(tmp_path: Path) -> None
     for done in range(4):
         checkpoints.save(Checkpoint(0, 0, done, done, [], {"method": {"weight": torch.full((3,), float(done))}}))
     assert [path.name for path in sorted(checkpoints.folder.iterdir())] == ["000000002.ckpt", "000000003.ckpt"]
-    newest = checkpoints.newest(print)
+    newest = known(checkpoints.newest(print))
     assert newest.done == 3
     assert torch.equal(newest.parts["method"]["weight"], torch.full((3,), 3.0))
     checkpoints.remove()
@@ -144,9 +145,9 @@ def damage(path: Path, kind: str) -> None:
     elif kind == "flipped":
         content[-50] ^= 1
     elif kind == "empty":
-        content = b""
+        content = bytearray()
     else:
-        content = b"nonsense"
+        content = bytearray(b"nonsense")
     path.write_bytes(content)
 
 
@@ -154,8 +155,8 @@ def damage(path: Path, kind: str) -> None:
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(two: Checkpoints, kind: str) -> None:
     older, newer = checkpoint_files(two.folder)
     damage(newer, kind)
-    said = []
-    assert two.newest(said.append).done == 1
+    said: list[str] = []
+    assert known(two.newest(said.append)).done == 1
     assert len(said) == 1
     assert str(newer) in said[0]
     assert checkpoint_files(two.folder) == [older]
@@ -175,7 +176,7 @@ def test_what_is_written_badly_is_noticed_and_the_older_ones_stay(
     with pytest.raises(DataError, match="checksum is wrong"):
         two.save(Checkpoint(0, 0, 3, 3, [], {}))
     assert [int(path.stem) for path in checkpoint_files(two.folder)] == [1, 2, 3]
-    assert two.newest(print).done == 2
+    assert known(two.newest(print)).done == 2
 
 
 def test_another_format_is_refused_by_name(two: Checkpoints) -> None:

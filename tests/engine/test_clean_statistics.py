@@ -1,7 +1,7 @@
 """Clean statistics: what they are, where they come from, and that nothing of them is left behind."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -45,8 +45,8 @@ class Layers(SegmentationNetwork):
     def encode(self, images: Tensor) -> list[Tensor]:
         return [self.layers(images)]
 
-    def decode(self, levels: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        return levels[-1], levels
+    def decode(self, levels: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        return levels[-1], list(levels)
 
     def make_decoder(self, upsampling: str = "linear") -> NoReturn:
         raise AssertionError(upsampling)
@@ -68,7 +68,7 @@ def test_statistics_are_the_means_over_the_batches_of_a_network_without_dropout(
         # What comes after a normalisation is estimated behind it, each batch normalised by itself.
         inner = [network[2](nn.functional.batch_norm(x, None, None, training=True)) for x in (first, second)]
         torch.testing.assert_close(network[4].running_mean, sum(x.mean((0, 2, 3)) for x in inner) / 2)
-        assert [int(network[i].num_batches_tracked) for i in (1, 4)] == [2, 2]
+        assert [int(network.get_buffer(f"layers.{i}.num_batches_tracked")) for i in (1, 4)] == [2, 2]
 
 
 def test_afterwards_everything_is_as_it_was_also_after_an_error() -> None:
@@ -105,9 +105,9 @@ def test_a_network_in_low_precision_is_estimated_as_it_will_predict() -> None:
 def test_networks_without_running_statistics_are_left_alone() -> None:
     network = Layers(nn.Conv2d(1, 2, 1), nn.InstanceNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False))
 
-    def never() -> Iterator[None]:
+    def never() -> Iterator[Tensor]:
         raise AssertionError("drawn")
-        yield
+        yield images(1)
 
     with re_estimated_statistics(network, never()):
         network(images(1, 1, 4, 4))

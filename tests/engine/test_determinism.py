@@ -1,6 +1,7 @@
 """deterministic=true: the same bytes twice, and nothing of it is left behind."""
 
 import os
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from support.trainings import config_of, told
 from support.trainings import train as train_small
 
 CPU = torch.device("cpu")
+# An instance in the place of a module: types know nothing of its attributes.
+MEMORY: Any = torch.utils.deterministic
 
 
 def train(name: str, wanted: bool = True) -> dict[str, Tensor]:
@@ -34,7 +37,7 @@ def facts() -> tuple[object, ...]:
     return (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
-        torch.utils.deterministic.fill_uninitialized_memory,
+        MEMORY.fill_uninitialized_memory,
         torch.backends.cudnn.benchmark,
         os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
     )

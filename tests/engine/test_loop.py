@@ -20,7 +20,8 @@ from support.trainings import config_of, told, train
 
 class Listener(Callback):
     def __init__(self) -> None:
-        self.updates, self.records = [], []
+        self.updates: list[tuple[int, int, str]] = []
+        self.records: list[Record] = []
 
     def on_update(self, info: UpdateInfo) -> None:
         self.updates.append((info.done, info.total, info.stage.name))

@@ -84,7 +84,7 @@ def before_call(monkeypatch: pytest.MonkeyPatch, target: str, number: int, actio
     monkeypatch.setattr(target, wrapped)
 
 
-WRITES = {
+WRITES: dict[str, tuple[str, int, str]] = {
     "slices": ("fewscan.runs.job.build_cache", 1, "cache/train/"),
     "checkpoint": ("fewscan.engine.checkpoint.write_checkpoint", 3, "checkpoints/000000020.ckpt"),
     "log": ("fewscan.engine.log.RunLog.on_record", 14, "metrics.jsonl"),
@@ -96,7 +96,7 @@ WRITES = {
 
 @pytest.mark.parametrize(("target", "number", "file"), WRITES.values(), ids=WRITES)
 def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
-    dataset: Path, whole: Path, disk: Path, monkeypatch: pytest.MonkeyPatch, target: str, number: str, file: str
+    dataset: Path, whole: Path, disk: Path, monkeypatch: pytest.MonkeyPatch, target: str, number: int, file: str
 ) -> None:
     run, ballast = disk / "run", []
     # The log is small: no checkpoint may need room before it does.

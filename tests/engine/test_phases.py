@@ -70,7 +70,9 @@ def test_what_a_method_adds_in_a_phase_is_trained_in_it_alone() -> None:
 
         def on_update(self, info: UpdateInfo) -> None:
             assert isinstance(info.method, OverSites)
-            self.of_sites.append({name: head.weight.detach().clone() for name, head in info.method.sites.items()})
+            self.of_sites.append(
+                {name: head.get_parameter("weight").detach().clone() for name, head in info.method.sites.items()}
+            )
 
     method, weights = OverSites(), Weights()
     fit(method, phases_of(method), SETTINGS, [weights])

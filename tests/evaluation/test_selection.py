@@ -41,7 +41,7 @@ def test_the_first_choice_is_the_best_of_all() -> None:
 
     (choice,) = choose(between, weight, labelled, 1)
     remaining = {i: left([0, 1, i]) for i in range(2, 15)}
-    assert choice.number == min(remaining, key=remaining.get)
+    assert choice.number == min(remaining, key=remaining.__getitem__)
     assert choice.score == pytest.approx(1 - remaining[choice.number] / left([0, 1]))
 
 

@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewscan.evaluation.statistics import bootstrap_interval, bootstrap_intervals, holm, mean_and_sd, wilcoxon_p
+from support.known import known
 
-NORMAL = np.random.default_rng(1).normal(0.8, 0.1, size=60)
+NORMAL = np.random.default_rng(1).normal(0.8, 0.1, size=60).tolist()
 
 
 def test_spread_over_seeds_by_hand() -> None:
@@ -20,7 +21,7 @@ def test_interval_is_that_of_plain_resampling_where_nothing_is_skewed() -> None:
 
 def test_interval_is_wider_towards_the_bad_cases() -> None:
     dice = [0.9] * 18 + [0.2, 0.3]
-    low, high = bootstrap_interval(dice)
+    low, high = known(bootstrap_interval(dice))
     assert np.mean(dice) - low > 1.5 * (high - np.mean(dice))
 
 
@@ -28,7 +29,7 @@ def test_interval_repeats_and_copes_with_little() -> None:
     assert bootstrap_interval(NORMAL) == bootstrap_interval(NORMAL)
     assert bootstrap_interval([0.7] * 5) == (0.7, 0.7)
     assert bootstrap_interval([0.7]) is None
-    low, high = bootstrap_interval([0.6, 0.8])
+    low, high = known(bootstrap_interval([0.6, 0.8]))
     assert 0.6 <= low < high <= 0.8
 
 
@@ -64,13 +65,14 @@ def test_intervals_of_many_columns_are_those_of_each() -> None:
     generator = np.random.default_rng(3)
     columns = np.stack((generator.normal(size=25), generator.exponential(size=25), np.full(25, 2.0)), axis=1)
     for found, column in zip(bootstrap_intervals(columns), columns.T, strict=True):
-        own = bootstrap_interval(column)
+        own = known(bootstrap_interval(column.tolist()))
         assert found == pytest.approx(own, abs=0.03 * max(own[1] - own[0], 1e-9))
 
 
 def test_an_interval_is_of_the_values_that_are_there() -> None:
     columns = np.array([[0.1, np.nan], [0.4, np.nan], [0.3, 0.5], [0.9, np.nan]])
     first, second = bootstrap_intervals(columns)
-    assert 0.1 <= first[0] < columns[:, 0].mean() < first[1] <= 0.9
+    low, high = known(first)
+    assert 0.1 <= low < columns[:, 0].mean() < high <= 0.9
     assert second is None
     assert bootstrap_intervals(columns) == [first, second]

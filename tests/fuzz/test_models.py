@@ -22,7 +22,9 @@ from support.scans import PLAN
 PROFILE = settings.get_profile("fuzz")
 CPU = torch.device("cpu")
 SMALL = UNetSettings(channels=(1, 2), dropout=(0.0, 0.0))
-VALUES = st.sampled_from([None, -1, 0, 1, 2, 99, 1e308, "x", [], {}, [0], [4, 8], [1, 2, 4], "bfloat16", [[1]], True])
+VALUES: st.SearchStrategy[object] = st.sampled_from(
+    [None, -1, 0, 1, 2, 99, 1e308, "x", [], {}, [0], [4, 8], [1, 2, 4], "bfloat16", [[1]], True]
+)
 PATHS = [
     ("format",),
     ("network",),
@@ -50,14 +52,14 @@ def load(folder: Path, card: bytes, weights: bytes) -> None:
     (folder / "model.safetensors").write_bytes(weights)
     refusal = ""
     try:
-        (network,), card = load_model(folder, CPU)
+        (network,), read = load_model(folder, CPU)
     except DataError as error:
         refusal = str(error)
     if refusal:
         assert refusal.startswith(f"{folder / 'model'}")
         return
     assert all(value.dtype == torch.float32 for value in network.parameters())
-    image = torch.zeros(1, len(card.plan.channel_names), 16, 16)
+    image = torch.zeros(1, len(read.plan.channel_names), 16, 16)
     with torch.no_grad():
         assert network(image).isfinite().all()
 

@@ -11,6 +11,7 @@ import torch
 from fewscan.data.cases import Case
 from fewscan.inference.batches import MOST_PATCHES, MOST_VOXELS, ScanInWork, patches_per_batch, scan_blocks
 from fewscan.io.scans import write_scan
+from support.known import known
 from support.scans import geometry, slice_plan
 from support.windows import smooth_scan, window_plan
 
@@ -51,7 +52,7 @@ def test_scans_with_and_without_overlapping_patches_share_a_batch(tmp_path: Path
     plan = window_plan((8, 16, 16), (4, 8, 8))
     cases = [smooth_scan(tmp_path, "small", (8, 16, 16)), smooth_scan(tmp_path, "large", (10, 16, 20))]
     (block,) = scan_blocks((ScanInWork(case, plan, False) for case in cases), CPU)
-    shares = block.voxel_shares()
+    shares = known(block.voxel_shares())
     assert shares.shape == (5, 8, 16, 16)
     assert (shares[0] == 1).all()
     assert shares[1:].sum().item() == pytest.approx(10 * 16 * 20)

@@ -14,6 +14,7 @@ from fewscan.inference.describe import Description, describe_cases, pool
 from fewscan.inference.predictor import Predictor
 from fewscan.networks.unet import UNet, UNetSettings
 from support.scans import PLAN
+from support.stand_ins import standing_in
 from support.windows import Voxelwise, WindowPlan, smooth_scan, window_plan
 
 CPU = torch.device("cpu")
@@ -24,10 +25,15 @@ def nothing() -> None:
 
 
 def describe(
-    cases: list[Case], plan: SlicePlan | WindowPlan, *networks: UNet | Voxelwise, refused: dict[str, str] | None = None
+    cases: list[Case],
+    plan: SlicePlan | WindowPlan,
+    *networks: UNet | Voxelwise,
+    refused: dict[Case, DataError] | None = None,
 ) -> dict[str, Description]:
     on_refusal = {} if refused is None else refused
-    return describe_cases(Predictor(networks), plan, cases, CPU, nothing, on_refusal.__setitem__)
+    return describe_cases(
+        Predictor(tuple(map(standing_in, networks))), plan, cases, CPU, nothing, on_refusal.__setitem__
+    )
 
 
 def test_a_description_is_the_mean_of_the_bottleneck_and_the_entropy_per_foreground(tmp_path: Path) -> None:
@@ -72,7 +78,8 @@ def test_a_scan_that_is_background_for_certain_has_features_and_no_entropy(tmp_p
 
 
 def test_a_scan_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
-    cases, refused = [smooth_scan(tmp_path, name) for name in "ab"], {}
+    cases = [smooth_scan(tmp_path, name) for name in "ab"]
+    refused: dict[Case, DataError] = {}
     cases[0].images[0].write_bytes(b"")
     found = describe(cases, window_plan((14, 22, 26), (14, 22, 26)), Voxelwise(), refused=refused)
     assert list(found) == ["b"]

@@ -22,6 +22,7 @@ from fewscan.io.geometry import Geometry
 from fewscan.io.scans import read_scan, write_scan
 from fewscan.networks.unet import UNet, UNetSettings
 from support.scans import geometry, oblique, slice_plan
+from support.stand_ins import standing_in
 
 CPU = torch.device("cpu")
 SMALL = UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))
@@ -61,7 +62,7 @@ def test_masks_lie_on_the_oblique_source_grid(tmp_path: Path, ending: str, axis:
     write_scan(path, image, where)
     case = Case("scan", (path,), None, "scan")
     plan = slice_plan(slice_axis=axis, size=(128, 128), spacing=(0.9, 0.9))
-    ((_, written),) = predict_cases(Predictor((Threshold(),)), plan, [case], tmp_path / "out", CPU)
+    ((_, written),) = predict_cases(Predictor((standing_in(Threshold()),)), plan, [case], tmp_path / "out", CPU)
     source, mask = read_scan(path), read_scan(written)
     assert written.name == f"scan{ending}"
     assert mask.array.shape == image.shape
@@ -93,14 +94,14 @@ def disc_at(folder: Path, column: float, side: int = 40, width: int = 40) -> tup
 
 def predict_one(
     case: Case,
-    network: Bright | AllBright | Threshold,
+    network: nn.Module,
     plan: SlicePlan,
     folder: Path,
     views: Sequence[View] = (),
     **options: Any,
 ) -> tuple[np.ndarray, list[Case]]:
-    cut_off = []
-    predictor = Predictor((network,), views)
+    cut_off: list[Case] = []
+    predictor = Predictor((standing_in(network),), views)
     ((_, written),) = predict_cases(predictor, plan, [case], folder / "out", CPU, on_cut_off=cut_off.append, **options)
     return read_scan(written).array, cut_off
 
@@ -146,8 +147,8 @@ def test_everywhere_bright_is_bright_everywhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("thin", [0, 1, 2])
 def test_a_scan_of_one_slice_is_one_slice_whatever_way_it_lies(tmp_path: Path, thin: int) -> None:
-    shape = np.insert([24, 20], thin, 1)
-    where = geometry(tuple(int(side) for side in shape), (1.0, 1.0, 1.0))
+    z, y, x = np.insert([24, 20], thin, 1).tolist()
+    where = geometry((z, y, x), (1.0, 1.0, 1.0))
     image = np.zeros(where.shape, np.float32)
     np.moveaxis(image, thin, 0)[0, 5:12, 6:10] = 100
     write_scan(tmp_path / "flat.nii.gz", image, where)
@@ -169,7 +170,7 @@ def blobs(folder: Path, slices: dict[str, int]) -> list[Case]:
 
 def test_batches_span_scans_and_every_scan_gets_its_own_slices(tmp_path: Path) -> None:
     cases = blobs(tmp_path, {"a": 3, "b": 37, "c": 2, "d": 14, "e": 2})
-    done = list(predict_cases(Predictor((Threshold(),)), slice_plan(), cases, tmp_path / "out", CPU))
+    done = list(predict_cases(Predictor((standing_in(Threshold()),)), slice_plan(), cases, tmp_path / "out", CPU))
     assert [case for case, _ in done] == cases
     for case, path in done:
         assert np.array_equal(read_scan(path).array == 1, read_scan(case.images[0]).array > 50)
@@ -179,7 +180,7 @@ def test_a_scan_that_breaks_is_named_and_those_before_it_are_written(tmp_path: P
     cases = blobs(tmp_path, {"a": 20, "b": 20, "c": 20})
     cases[2].images[0].write_bytes(b"")
     with pytest.raises(DataError, match=r"c\.nii\.gz: the file is empty"):
-        list(predict_cases(Predictor((Threshold(),)), slice_plan(), cases, tmp_path / "out", CPU))
+        list(predict_cases(Predictor((standing_in(Threshold()),)), slice_plan(), cases, tmp_path / "out", CPU))
     assert (tmp_path / "out" / "a.nii.gz").is_file()
 
 
@@ -189,9 +190,14 @@ def test_a_scan_that_breaks_in_between_is_left_out_where_that_is_wanted(tmp_path
     for case in cases:
         if case.name in broken:
             case.images[0].write_bytes(b"")
-    refused = {}
+    refused: dict[Case, DataError] = {}
     job = predict_cases(
-        Predictor((Threshold(),)), slice_plan(), cases, tmp_path / "out", CPU, on_refusal=refused.__setitem__
+        Predictor((standing_in(Threshold()),)),
+        slice_plan(),
+        cases,
+        tmp_path / "out",
+        CPU,
+        on_refusal=refused.__setitem__,
     )
     assert [case.name for case, _ in job] == [name for name in "abc" if name not in broken]
     assert [case.name for case in refused] == list(broken)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from fewscan.inference.predictor import Predictor
 from fewscan.inference.views import augmentation_views
 from fewscan.networks.unet import UNet, UNetSettings
+from support.stand_ins import standing_in
 from support.steps import Store
 
 DROPPING = UNetSettings(channels=(4, 8), dropout=(0.3, 0.3))
@@ -30,10 +31,11 @@ def network(seed: int = 0, ndim: int = 2) -> UNet:
 @pytest.mark.parametrize("size", [(32, 32), (24, 40), (16, 24, 20)])
 def test_probabilities_of_views_are_turned_back(size: tuple[int, ...]) -> None:
     images = torch.zeros(1, 1, *size)
-    images[(0, 0, *(slice(side // 4, side // 2 + 1) for side in size))] = 1
-    plain = Predictor((Threshold(),)).probabilities(images)
+    box = tuple(slice(side // 4, side // 2 + 1) for side in size)
+    images[0, 0][box] = 1
+    plain = Predictor((standing_in(Threshold()),)).probabilities(images)
     views = augmentation_views(True, len(size), PLANES[len(size)])
-    turned = Predictor((Threshold(),), views).probabilities(images)
+    turned = Predictor((standing_in(Threshold()),), views).probabilities(images)
     assert torch.allclose(turned.sum(1), torch.ones(1, *size), atol=1e-4)
     a, b = plain.argmax(1) == 1, turned.argmax(1) == 1
     assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.9

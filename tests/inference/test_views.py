@@ -15,7 +15,7 @@ SIZES = [(32, 32), (24, 40), (16, 24, 20)]
 def box(size: tuple[int, ...]) -> Tensor:
     """A box off the centre on every axis."""
     images = torch.zeros(1, 1, *size)
-    images[(0, 0, *(slice(side // 3, side // 3 + side // 4 + 1) for side in size))] = 1
+    images[0, 0][tuple(slice(side // 3, side // 3 + side // 4 + 1) for side in size)] = 1
     return images
 
 

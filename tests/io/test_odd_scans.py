@@ -16,42 +16,39 @@ from fewscan.data.check import check_images
 from fewscan.errors import DataError
 from fewscan.evaluation.evaluate import score_files
 from fewscan.io.scans import read_geometry, read_scan, write_scan
+from support.known import known
 from support.odd_scans import ODD, Odd, Right, holding, nifti
 from support.scans import as_stored, disc, geometry, make_dataset
 
-READ = [odd for odd in ODD if isinstance(odd.expected, Right)]
-REFUSED = [odd for odd in ODD if not isinstance(odd.expected, Right)]
+READ = [pytest.param(odd, odd.expected, id=odd.name) for odd in ODD if isinstance(odd.expected, Right)]
+REFUSED = [pytest.param(odd, *odd.expected, id=odd.name) for odd in ODD if not isinstance(odd.expected, Right)]
 
 
-def by_name(odd: Odd) -> str:
-    return odd.name
-
-
-@pytest.mark.parametrize("odd", READ, ids=by_name)
-def test_read_right(tmp_path: Path, odd: Odd) -> None:
-    path, expected = tmp_path / odd.name, odd.expected
+@pytest.mark.parametrize(("odd", "expected"), READ)
+def test_read_right(tmp_path: Path, odd: Odd, expected: Right) -> None:
+    path = tmp_path / odd.name
     odd.make(path)
     scan = read_scan(path)
     assert np.array_equal(as_stored(scan), expected.array, equal_nan=expected.array.dtype.kind == "f")
     assert scan.array.dtype.isnative
     assert scan.array.flags.c_contiguous
     for where in (scan.geometry, read_geometry(path)):
-        order = where.stored.orientation.order
+        file = known(where.stored)
+        order = file.orientation.order
         assert where.shape == tuple(expected.array.shape[axis] for axis in order) == scan.array.shape
         assert np.allclose(where.spacing_mm, [expected.spacing[axis] for axis in order], rtol=1e-6)
         if expected.affine is not None:
-            assert np.allclose(where.stored.affine_ras, expected.affine, atol=1e-5)
+            assert np.allclose(file.affine_ras, expected.affine, atol=1e-5)
         assert bool(where.notes) == bool(expected.note)
     notes = " ".join(str(fault) for fault in check_images([path]) if not fault.fatal and "same value" not in str(fault))
     assert re.search(expected.note, notes)
     assert bool(notes) == bool(expected.note)
 
 
-@pytest.mark.parametrize("odd", REFUSED, ids=by_name)
-def test_refused_by_name_with_fault_and_remedy(tmp_path: Path, odd: Odd) -> None:
+@pytest.mark.parametrize(("odd", "fault", "remedy"), REFUSED)
+def test_refused_by_name_with_fault_and_remedy(tmp_path: Path, odd: Odd, fault: str, remedy: str) -> None:
     path = tmp_path / odd.name
     odd.make(path)
-    fault, remedy = odd.expected
     with pytest.raises(DataError) as error:
         read_scan(path)
     assert str(error.value).startswith(f"{path}: ")
@@ -108,9 +105,9 @@ def test_values_too_large_to_compute_with(tmp_path: Path) -> None:
 def test_masks_that_no_integers_can_hold_are_not_scored(tmp_path: Path, value: float) -> None:
     for name, number in (("sound.nii", 1.0), ("odd.nii", value)):
         write_scan(tmp_path / name, np.full((4, 20, 24), number, np.float32), geometry())
-    for pair in (("sound.nii", "odd.nii"), ("odd.nii", "sound.nii")):
+    for one, other in (("sound.nii", "odd.nii"), ("odd.nii", "sound.nii")):
         with pytest.raises(DataError, match=r"odd\.nii: the mask holds NaN, infinite or huge values"):
-            score_files(*(tmp_path / name for name in pair), Classes.consecutive(("background", "a")))
+            score_files(tmp_path / one, tmp_path / other, Classes.consecutive(("background", "a")))
 
 
 def label(values: float, dtype: type[np.number] = np.float32) -> np.ndarray:

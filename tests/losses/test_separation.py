@@ -12,6 +12,7 @@ from fewscan.losses.separation import (
     draw_distinct,
     in_place_of_absent,
 )
+from support.known import known
 
 Given = tuple[torch.Tensor, torch.Tensor, Prototypes, torch.Tensor]
 
@@ -23,11 +24,17 @@ def drawn(generator: torch.Generator) -> Given:
     def numbers(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    known = torch.tensor([[True, True, True], [True, True, False], [False, False, False]])
-    return numbers(3, 5, 4), numbers(3, 5).sigmoid(), Prototypes(numbers(3, 3, 4), known), numbers(3, 3).sigmoid()
+    these = torch.tensor([[True, True, True], [True, True, False], [False, False, False]])
+    return numbers(3, 5, 4), numbers(3, 5).sigmoid(), Prototypes(numbers(3, 3, 4), these), numbers(3, 3).sigmoid()
 
 
-def slow_separation(features, attention, prototypes, prototype_attention, present):
+def slow_separation(
+    features: torch.Tensor,
+    attention: torch.Tensor,
+    prototypes: Prototypes,
+    prototype_attention: torch.Tensor,
+    present: torch.Tensor,
+) -> float:
     """The double mean as it is written, with every pair."""
     total = 0.0
     for c in range(len(features)):
@@ -45,20 +52,20 @@ def slow_separation(features, attention, prototypes, prototype_attention, presen
     return total / len(features)
 
 
-def test_separation_is_the_weighted_mean_over_all_pairs_of_pixels_and_prototypes(drawn) -> None:
+def test_separation_is_the_weighted_mean_over_all_pairs_of_pixels_and_prototypes(drawn: Given) -> None:
     for present in (torch.tensor([True, True, True]), torch.tensor([True, False, True])):
         found = float(class_separation(*drawn, present))
         assert found == pytest.approx(slow_separation(*drawn, present), rel=1e-12)
 
 
-def test_pixels_and_both_attentions_take_gradient(drawn) -> None:
+def test_pixels_and_both_attentions_take_gradient(drawn: Given) -> None:
     features, attention, prototypes, of_prototypes = drawn
     present = torch.tensor([True, True, True])
     leaves = [t.requires_grad_() for t in (features, attention, of_prototypes)]
     assert torch.autograd.gradcheck(lambda f, w, v: class_separation(f, w, prototypes, v, present), leaves)
 
 
-def test_without_prototypes_or_pixels_it_is_zero_with_a_graph(drawn) -> None:
+def test_without_prototypes_or_pixels_it_is_zero_with_a_graph(drawn: Given) -> None:
     features, attention, prototypes, of_prototypes = drawn
     features.requires_grad_()
     unknown = prototypes._replace(known=torch.zeros_like(prototypes.known))
@@ -66,10 +73,10 @@ def test_without_prototypes_or_pixels_it_is_zero_with_a_graph(drawn) -> None:
     nobody = class_separation(features, attention, prototypes, of_prototypes, torch.tensor([False, False, False]))
     (nothing + nobody).backward()
     assert nothing == nobody == 0
-    assert not features.grad.any()
+    assert not known(features.grad).any()
 
 
-def test_prototypes_are_the_candidates_with_the_highest_attention(drawn) -> None:
+def test_prototypes_are_the_candidates_with_the_highest_attention(drawn: Given) -> None:
     features, attention, _, _ = drawn
     valid = torch.tensor([[True] * 5, [False, True, False, True, True], [False] * 5])
     chosen = choose_prototypes(features, attention, valid, 4)
@@ -79,12 +86,12 @@ def test_prototypes_are_the_candidates_with_the_highest_attention(drawn) -> None
         assert torch.equal(chosen.features[c, chosen.known[c]], features[c, order])
 
 
-def test_more_prototypes_than_candidates_are_all_candidates(drawn) -> None:
+def test_more_prototypes_than_candidates_are_all_candidates(drawn: Given) -> None:
     features, attention, _, _ = drawn
     assert choose_prototypes(features, attention, torch.ones(3, 5, dtype=torch.bool), 32).features.shape == (3, 5, 4)
 
 
-def test_draws_are_distinct_and_uniform(generator) -> None:
+def test_draws_are_distinct_and_uniform(generator: torch.Generator) -> None:
     masks = torch.zeros(2, 12, dtype=torch.bool)
     masks[0, ::2] = True
     masks[1, 3] = True

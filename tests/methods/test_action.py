@@ -43,7 +43,7 @@ def test_stages_of_no_updates_are_left_out_by_the_loop() -> None:
     ],
 )
 def test_every_switch_changes_the_step(stage: str, setting: dict[str, Any]) -> None:
-    base = {"confident_from": 0.0} if "unsup_form" in setting else {}
+    base: dict[str, Any] = {"confident_from": 0.0} if "unsup_form" in setting else {}
     if "valid_from" in setting:
         # With averaged statistics a teacher without training is never sure.
         base = {"teacher_statistics": "own"}

@@ -16,14 +16,15 @@ def net() -> nn.Sequential:
 def test_teacher_is_the_moving_average_of_weights_and_statistics() -> None:
     student = net()
     teacher = make_teacher(student)
-    weight, mean = teacher[0].weight.clone(), teacher[1].running_mean.clone()
+    weight, mean = (teacher.state_dict()[name].clone() for name in ("0.weight", "1.running_mean"))
     student(torch.randn(4, 1, 8, 8) + 3)
     with torch.no_grad():
-        student[0].weight.add_(1)
+        student.get_parameter("0.weight").add_(1)
     update_teacher(teacher, student, 0.9)
-    assert torch.allclose(teacher[0].weight, weight + 0.1)
-    assert torch.allclose(teacher[1].running_mean, 0.9 * mean + 0.1 * student[1].running_mean)
-    assert int(teacher[1].num_batches_tracked) == 1
+    found = teacher.state_dict()
+    assert torch.allclose(found["0.weight"], weight + 0.1)
+    assert torch.allclose(found["1.running_mean"], 0.9 * mean + 0.1 * student.state_dict()["1.running_mean"])
+    assert int(found["1.num_batches_tracked"]) == 1
     assert not any(p.requires_grad for p in teacher.parameters())
 
 
@@ -33,7 +34,7 @@ def test_extreme_momenta(momentum: float, same_as: str) -> None:
     teacher = make_teacher(other)
     update_teacher(teacher, student, momentum)
     expected = student if same_as == "student" else other
-    assert torch.equal(teacher[0].weight, expected[0].weight)
+    assert torch.equal(teacher.get_parameter("0.weight"), expected.get_parameter("0.weight"))
 
 
 def test_momentum_warms_up() -> None:

@@ -12,6 +12,7 @@ from fewscan.networks.heads import (
     RepresentationHead,
     cut_patches,
 )
+from support.known import known
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_every_voxel_is_in_a_place(size: tuple[int, int, int]) -> None:
     cut = Regions.of(size).cut(maps)
     assert cut.shape[1] == 27
     cut.sum().backward()
-    assert (maps.grad > 0).all()
+    assert (known(maps.grad) > 0).all()
 
 
 def test_places_of_slices_are_those_of_the_paper() -> None:
@@ -111,9 +112,13 @@ def test_an_attention_is_the_two_layers_of_its_class(generator: torch.Generator)
     attend = ClassAttention(n_classes=3, embedding=4)
     features = torch.randn(3, 6, 4, generator=generator)
     first, norm, _, last = attend.score
+    assert isinstance(first, nn.Conv1d)
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert isinstance(last, nn.Conv1d)
+    inner, outer = known(first.bias), known(last.bias)
     for c in range(3):
-        hidden = features[c] @ first.weight[4 * c : 4 * c + 4, :, 0].T + first.bias[4 * c : 4 * c + 4]
+        hidden = features[c] @ first.weight[4 * c : 4 * c + 4, :, 0].T + inner[4 * c : 4 * c + 4]
         hidden = (hidden - hidden.mean(0)) / (hidden.var(0, correction=0) + norm.eps).sqrt()
         hidden = torch.where(hidden > 0, hidden, 0.2 * hidden)
-        expected = (hidden @ last.weight[c, :, 0] + last.bias[c]).sigmoid()
+        expected = (hidden @ last.weight[c, :, 0] + outer[c]).sigmoid()
         assert torch.allclose(attend(features)[c], expected, atol=1e-5)

@@ -23,18 +23,18 @@ def test_own_statistics_come_from_the_teachers_batches_without_dropout() -> None
     first, second = teacher(images), teacher(images)
     assert torch.equal(first, second)
     assert torch.allclose(first.mean((0, 2, 3)), torch.zeros(2), atol=1e-4)
-    mean = teacher[1].running_mean.clone()
+    mean = teacher.get_buffer("1.running_mean").clone()
     assert mean.abs().sum() > 0
     update_teacher(teacher, student, 0.5, "own")
-    assert torch.equal(teacher[1].running_mean, mean)
+    assert torch.equal(teacher.get_buffer("1.running_mean"), mean)
 
 
 def test_averaged_statistics_are_used_as_they_are() -> None:
     teacher = make_teacher(net())
     set_teacher_mode(teacher, "averaged")
-    before = teacher[1].running_mean.clone()
+    before = teacher.get_buffer("1.running_mean").clone()
     teacher(torch.randn(4, 1, 8, 8) + 3)
-    assert torch.equal(teacher[1].running_mean, before)
+    assert torch.equal(teacher.get_buffer("1.running_mean"), before)
 
 
 def test_a_network_labels_for_itself_without_dropout_and_trains_on() -> None:
@@ -58,11 +58,13 @@ def test_monte_carlo_passes_differ_and_leave_no_trace() -> None:
 
 
 @pytest.mark.parametrize("of_several_ranks", [False, True])
-def test_untracked_passes_normalise_by_their_batch_and_leave_no_trace(of_several_ranks) -> None:
+def test_untracked_passes_normalise_by_their_batch_and_leave_no_trace(of_several_ranks: bool) -> None:
     network = net().train()
     if of_several_ranks:
         synchronise(network)
-    network[2].p = 0.0
+    dropout = network[2]
+    assert isinstance(dropout, nn.Dropout)
+    dropout.p = 0.0
     before, images = {k: v.clone() for k, v in network.state_dict().items()}, torch.randn(4, 1, 8, 8) + 3
     with untracked(network):
         inside = network(images)
@@ -70,7 +72,7 @@ def test_untracked_passes_normalise_by_their_batch_and_leave_no_trace(of_several
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
     assert network.state_dict().keys() == before.keys()
     assert torch.equal(network(images), inside)
-    assert not torch.equal(network[1].running_mean, before["1.running_mean"])
+    assert not torch.equal(network.get_buffer("1.running_mean"), before["1.running_mean"])
 
 
 def test_modes_are_given_back_one_by_one_after_an_error_too() -> None:

@@ -6,7 +6,7 @@ from torch import nn
 
 from fewscan.config import load_config
 from fewscan.networks.segmenter import build_network
-from fewscan.networks.vnet import VNet, VNetSettings
+from fewscan.networks.vnet import UpBlock, VNet, VNetSettings
 from fewscan.testing.networks import NetworkContract
 
 
@@ -38,11 +38,12 @@ def test_skips_are_added() -> None:
     network = VNet(1, 2, 3, VNetSettings(width=2)).eval()
     levels = network.encode(torch.randn(1, 1, 16, 16, 16))
     # What the finest block convolves is the sum: nothing that is added to one and taken from the other is seen.
-    raised = network.decoder[-1].reduce
+    finest = network.decoder[-1]
+    assert isinstance(finest, UpBlock)
     coarse = torch.randn(1, 4, 8, 8, 8)
-    moved = raised(coarse) - 1
-    expected = network.decoder[-1].block(moved + (levels[0] + 1))
-    torch.testing.assert_close(network.decoder[-1](coarse, levels[0]), expected)
+    moved = finest.reduce(coarse) - 1
+    expected = finest.block(moved + (levels[0] + 1))
+    torch.testing.assert_close(finest(coarse, levels[0]), expected)
 
 
 @pytest.mark.parametrize("normalisation", ["instance", "group"])

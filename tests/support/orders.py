@@ -6,7 +6,8 @@ import nibabel
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-ORDERS = [(order, signs) for order in permutations(range(3)) for signs in product((1, -1), repeat=3)]
+SIGNS = (1, -1)
+ORDERS = [(order, signs) for order in permutations(range(3), 3) for signs in product(SIGNS, SIGNS, SIGNS)]
 
 
 def axes_of(kind: str, seed: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from fewscan.data.plans.base import Plan
 from fewscan.data.plans.slices.planner import SliceSettings
@@ -20,7 +21,7 @@ KEPT = slice_plan(size=(48, 40), classes=CLASSES)
 
 
 class TestKeptPixels(PlanContract):
-    plan: Plan = KEPT
+    plan: ClassVar[Plan] = KEPT
     settings = SliceSettings(size=32)
 
 

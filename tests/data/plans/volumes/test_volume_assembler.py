@@ -12,6 +12,7 @@ from fewscan.data.plans.volumes.assembler import VolumeAssembler
 from fewscan.data.plans.volumes.plan import VolumePlan
 from fewscan.data.plans.volumes.windows import axis_shares, axis_starts
 from fewscan.io.geometry import Geometry
+from support.known import known
 from support.scans import IDENTITY, volume_plan
 
 CLASSES = ("background", "a", "b")
@@ -54,7 +55,8 @@ def keep(found: list[np.ndarray]) -> Decode:
 
 def test_a_scan_of_one_patch_is_what_one_pass_says_of_it() -> None:
     plan, where = volume_plan(size=(16, 24, 16), classes=CLASSES), geometry((16, 24, 16))
-    probs, found = smooth((16, 24, 16)), []
+    probs = smooth((16, 24, 16))
+    found: list[np.ndarray] = []
     mask = assembled(plan, where, probs, keep(found)).mask
     assert np.allclose(np.concatenate(found, axis=2)[0], probs, atol=1e-5)
     assert np.array_equal(mask, probs.argmax(axis=0))
@@ -63,14 +65,15 @@ def test_a_scan_of_one_patch_is_what_one_pass_says_of_it() -> None:
 @pytest.mark.parametrize("shape", [(16, 24, 16), (17, 24, 40), (61, 75, 33), (80, 25, 90)])
 def test_windows_of_known_probabilities_give_them_back(shape: tuple[int, int, int]) -> None:
     plan, where = volume_plan(size=(16, 24, 16), view=(90, 90, 90), classes=CLASSES), geometry(shape)
-    probs, found = smooth(shape), []
+    probs = smooth(shape)
+    found: list[np.ndarray] = []
     assembled(plan, where, probs, keep(found))
     assert np.abs(np.concatenate(found, axis=2)[0] - probs).max() <= 2e-6
 
 
 def test_windows_that_disagree_are_weighted_by_a_bell() -> None:
     plan, where = volume_plan(size=(1, 1, 16), view=(1, 1, 24), classes=CLASSES), geometry((1, 1, 24))
-    found = []
+    found: list[np.ndarray] = []
     assembler = plan.assembler(where, keep(found))
     for start, value in ((0, 1.0), (8, 0.0)):
         probs = np.stack([np.full((1, 1, 16), v, np.float32) for v in (1 - value, value, 0)])
@@ -103,7 +106,7 @@ def test_probabilities_and_not_masks_come_back_to_the_grid_of_the_scan() -> None
     plan, where = volume_plan((2.0, 2.0, 2.0), (8, 8, 8), classes=("background", "a")), geometry((16, 16, 16))
     ramp = np.broadcast_to(np.linspace(0, 1, 8, dtype=np.float32), (8, 8, 8))
     found = assembled(plan, where, np.stack([1 - ramp, ramp]))
-    along = found.probabilities[1, 8, 8].astype(np.float32)
+    along = known(found.probabilities)[1, 8, 8].astype(np.float32)
     assert (np.diff(along[1:-1]) > 0.05).all()
     assert found.mask[8, 8].tolist() == [0] * 8 + [1] * 8
 
@@ -120,7 +123,8 @@ def test_no_more_is_held_than_windows_still_come_to() -> None:
 
 def test_the_order_of_windows_changes_no_more_than_rounding() -> None:
     plan, where = volume_plan(size=(16, 24, 16), view=(90, 90, 90), classes=CLASSES), geometry((61, 50, 40))
-    probs, found = smooth((61, 50, 40)), []
+    probs = smooth((61, 50, 40))
+    found: list[np.ndarray] = []
     assembled(plan, where, probs, keep(found), order=lambda n: np.random.default_rng(1).permutation(n))
     assert np.abs(np.concatenate(found, axis=2)[0] - probs).max() <= 2e-6
 
@@ -137,31 +141,32 @@ def test_a_mask_without_all_windows_is_refused() -> None:
 
 def cut_off(
     probs: np.ndarray,
-    field: tuple[int, int, int] = (16, 16, 16),
-    shape: tuple[int, ...] = (32, 32, 32),
+    field: Shape = (16, 16, 16),
+    shape: Shape = (32, 32, 32),
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> bool:
     plan = volume_plan(spacing, size=(16, 16, 16), view=field)
     return assembled(plan, geometry(shape, spacing), np.stack([1 - probs, probs])).is_cut_off
 
 
-def ball(centre: tuple[int, int, int] | list[int], radius: int, side: int = 16) -> np.ndarray:
-    axes = np.ogrid[tuple(slice(0, side) for _ in range(3))]
-    distance = sum((axis - middle) ** 2 for axis, middle in zip(axes, centre, strict=True))
-    return (distance < radius**2).astype(np.float32)
+def with_side(shape: Shape, axis: int, side: int) -> Shape:
+    z, y, x = (side if number == axis else old for number, old in enumerate(shape))
+    return z, y, x
+
+
+def ball(centre: Shape, radius: int, side: int = 16) -> np.ndarray:
+    z, y, x = (axis - middle for axis, middle in zip(np.ogrid[:side, :side, :side], centre, strict=True))
+    return (z**2 + y**2 + x**2 < radius**2).astype(np.float32)
 
 
 def test_a_mask_is_cut_off_where_it_meets_a_face_beyond_which_the_scan_goes_on() -> None:
     assert not cut_off(ball((8, 8, 8), 5))
     for axis in range(3):
         for place in (0, 15):
-            centre = [8, 8, 8]
-            centre[axis] = place
+            centre = with_side((8, 8, 8), axis, place)
             assert cut_off(ball(centre, 5))
             # There is no more of the scan along that axis.
-            shape = [32, 32, 32]
-            shape[axis] = 16
-            assert not cut_off(ball(centre, 5), shape=tuple(shape))
+            assert not cut_off(ball(centre, 5), shape=with_side((32, 32, 32), axis, 16))
     assert cut_off(np.zeros((16, 16, 16), np.float32))
     speck = ball((8, 8, 8), 5)
     speck[0, 4:6, 4:6] = 1

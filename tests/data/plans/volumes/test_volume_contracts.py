@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from fewscan.data.plans.base import Plan
 from fewscan.data.plans.volumes.planner import VolumeSettings
@@ -22,7 +23,7 @@ THICK = volume_plan((5.0, 1.2, 1.2), (8, 32, 24), (16, 32, 40), classes=CLASSES)
 
 
 class TestOnePatch(PlanContract):
-    plan: Plan = ONE_PATCH
+    plan: ClassVar[Plan] = ONE_PATCH
     settings = VolumeSettings(voxels=100_000)
 
 

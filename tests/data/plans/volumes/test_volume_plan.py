@@ -56,7 +56,7 @@ def test_flipped_scans_give_flipped_masks(
     drawn = draw(shape, spacing)
     plan = volume_plan((1.0, 1.0, 1.0), (8, 8, 8), (100, 100, 100), classes=CLASSES)
     filled = plan.covering(drawn.geometry)._filled(drawn.geometry)
-    axes = [axis for axis, flip in enumerate(flips) if flip and filled[axis] >= 8]
+    axes = tuple(axis for axis, flip in enumerate(flips) if flip and filled[axis] >= 8)
     usual = there_and_back(drawn.mask, drawn.geometry, plan)
     flipped = there_and_back(np.flip(drawn.mask, axes), drawn.geometry, plan)
     assert (np.flip(flipped, axes) == usual).mean() > 0.99
