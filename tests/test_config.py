@@ -3,6 +3,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,11 @@ from fewscan.testing.methods import make_spec
 from support.scans import PLAN
 
 
+def of_any_kind(settings: BaseModel) -> Any:
+    """Settings whose class is not known before they are read."""
+    return settings
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("method", METHODS.built_in)
@@ -33,7 +39,8 @@ def test_recipes_are_valid_and_survive_saving(recipe: str, device: str, method: 
 
 def test_paper_recipe_is_the_published_one() -> None:
     config = load_config("paper")
-    assert (config.plan.size, config.plan.view, config.plan.normalisation) == (256, "stretch", "minmax")
+    plan = of_any_kind(config.plan)
+    assert (plan.size, plan.view, plan.normalisation) == (256, "stretch", "minmax")
     assert (config.optimiser.learning_rate, config.optimiser.weight_decay) == (0.01, 1e-4)
     settings = config.method_settings()
     assert settings.model_dump() == {
@@ -53,16 +60,18 @@ def test_paper_recipe_is_the_published_one() -> None:
 
 
 def test_auto_depends_on_the_device() -> None:
-    assert load_config("auto", (), "cpu").plan.size < load_config("auto", (), "cuda").plan.size
+    assert (
+        of_any_kind(load_config("auto", (), "cpu").plan).size < of_any_kind(load_config("auto", (), "cuda").plan).size
+    )
 
 
 def test_paper_trains_volumes_with_the_v_net_of_the_left_atrium() -> None:
     config = load_config("paper", plan_kind="volumes")
-    assert (config.network.kind, config.plan.voxels) == ("vnet", 112 * 112 * 80)
+    assert (config.network.kind, of_any_kind(config.plan).voxels) == ("vnet", 112 * 112 * 80)
     assert (config.training.labelled, config.training.unlabelled) == (2, 2)
     # Another kind, and the published one's own settings, can be asked for as anywhere.
     assert load_config("paper", ["network.kind=unet"], plan_kind="volumes").network.kind == "unet"
-    assert load_config("paper", ["network.width=8"], plan_kind="volumes").network.width == 8
+    assert of_any_kind(load_config("paper", ["network.width=8"], plan_kind="volumes").network).width == 8
     assert load_config("paper").network.kind == "unet"
 
 
@@ -70,14 +79,15 @@ def test_recipes_have_settings_for_each_kind_of_plan_and_device_below_the_users_
     for recipe, device in (("quick", "cpu"), ("quick", "cuda"), ("auto", "cpu")):
         config = load_config(recipe, ["plan.kind=volumes"], device)
         assert config.plan.kind == "volumes"
-        assert config.plan.voxels == 400_000
-        assert config.network.channels == (8, 16, 32, 64, 128)
+        assert of_any_kind(config.plan).voxels == 400_000
+        assert of_any_kind(config.network).channels == (8, 16, 32, 64, 128)
         assert (config.training.labelled, config.training.unlabelled) == (2, 2)
         assert config == load_config(recipe, [], device, plan_kind="volumes")
-    assert load_config("auto", ["plan.kind=volumes"], "cuda").plan.voxels == 1_000_000
+    assert of_any_kind(load_config("auto", ["plan.kind=volumes"], "cuda").plan).voxels == 1_000_000
     own = ["training.labelled=3", "plan.voxels=5000", "plan.kind=volumes", "network.channels=[4,8]"]
     config = load_config("quick", [*own, "network.dropout=[0,0]"])
-    assert (config.training.labelled, config.plan.voxels, config.network.channels) == (3, 5000, (4, 8))
+    assert config.training.labelled == 3
+    assert (of_any_kind(config.plan).voxels, of_any_kind(config.network).channels) == (5000, (4, 8))
     assert load_config("quick", ["plan.kind=slices"]).training == load_config("quick").training
     assert load_config("quick", ["plan.kind=slices"], plan_kind="volumes").plan.kind == "slices"
 
@@ -93,8 +103,8 @@ def test_recipes_for_volumes_are_valid_for_every_method(recipe: str, device: str
 def test_assignments() -> None:
     config = load_config("quick", ["optimiser.learning_rate=0.5", "methods.action.use_anco=false", "plan.view=whole"])
     assert config.optimiser.learning_rate == 0.5
-    assert config.method_settings().use_anco is False
-    assert config.plan.view == "whole"
+    assert of_any_kind(config.method_settings()).use_anco is False
+    assert of_any_kind(config.plan).view == "whole"
 
 
 @pytest.mark.parametrize(
@@ -164,7 +174,7 @@ def test_every_description_of_a_setting_is_a_phrase_that_stands_alone() -> None:
     faulty = {
         name: field.description
         for name, field in fields.items()
-        if not re.fullmatch(r"[A-Z].{15,}\.", field.description or "") or FRAGMENT.match(field.description)
+        if not re.fullmatch(r"[A-Z].{15,}\.", field.description or "") or FRAGMENT.match(field.description or "")
     }
     assert not faulty
 
@@ -287,9 +297,10 @@ def test_a_plan_from_outside_has_its_own_settings_and_those_that_it_inherits(out
 def test_a_method_from_outside_has_a_section_of_its_name(outside: str) -> None:
     name = f"{outside}:Mine"
     config = load_config("quick", [f"methods.{name}.momentum=0.5"], method=name)
-    assert config.method_settings().momentum == 0.5
+    assert of_any_kind(config.method_settings()).momentum == 0.5
     assert yaml.safe_load(config.to_yaml())["methods"][name]["momentum"] == 0.5
-    assert load_config("quick", [f"methods.{name}={{momentum: 0.25}}"], method=name).method_settings().momentum == 0.25
+    whole = load_config("quick", [f"methods.{name}={{momentum: 0.25}}"], method=name)
+    assert of_any_kind(whole.method_settings()).momentum == 0.25
     with pytest.raises(ConfigError, match=rf"methods\.{name}\.momentun: .* Did you mean methods\.{name}\.momentum\?"):
         load_config("quick", [f"methods.{name}.momentun=0.5"], method=name)
     with pytest.raises(ConfigError, match="has no Mime"):
@@ -308,10 +319,12 @@ def dotted() -> Iterator[str]:
 
 def test_a_method_may_be_registered_by_a_name_with_dots(dotted: str) -> None:
     config = load_config("quick", [f"methods.{dotted}.momentum=0.5", "methods.lab.momentum=0.75"], method=dotted)
-    assert config.method_settings().momentum == 0.5
-    assert load_config("quick", ["methods.lab.momentum=0.75"], method="lab").method_settings().momentum == 0.75
+    assert of_any_kind(config.method_settings()).momentum == 0.5
+    other = load_config("quick", ["methods.lab.momentum=0.75"], method="lab")
+    assert of_any_kind(other.method_settings()).momentum == 0.75
     assert Config.model_validate(yaml.safe_load(config.to_yaml())).method_settings() == config.method_settings()
-    assert load_config("quick", [f"methods.{dotted}={{momentum: 0}}"], method=dotted).method_settings().momentum == 0
+    whole = load_config("quick", [f"methods.{dotted}={{momentum: 0}}"], method=dotted)
+    assert of_any_kind(whole.method_settings()).momentum == 0
     with pytest.raises(
         ConfigError, match=rf"methods\.{dotted}\.momentun: .* Did you mean methods\.{dotted}\.momentum\?"
     ):
@@ -383,4 +396,4 @@ def test_pretraining_is_a_part_of_the_training() -> None:
         load_config("quick", longer)
     assert load_config("quick", longer, method="supervised").training.updates == 5
     as_long = load_config("quick", ["training.updates=6", "methods.action.pretraining.local.updates=6"])
-    assert as_long.method_settings().pretraining.updates == 6
+    assert of_any_kind(as_long.method_settings()).pretraining.updates == 6

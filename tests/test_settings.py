@@ -61,6 +61,6 @@ def test_bounds_refuse_what_lies_beyond_and_what_is_no_number(name: str, value: 
 
 def test_settings_do_not_change_and_have_no_other_fields() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        Bounds().share = 0.1
+        Bounds().share = 0.1  # type: ignore[misc]
     with pytest.raises(ValidationError, match="shares"):
         Bounds.model_validate({"shares": 0.1})

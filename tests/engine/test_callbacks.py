@@ -21,10 +21,9 @@ from fewscan.engine.validation import Validation, canvas_validation
 from fewscan.errors import ConfigError, Interrupted
 from fewscan.methods.base import Method, Stage
 from fewscan.testing.callbacks import CallbackContract
-from fewscan.testing.methods import SIZES
 from support.known import known
 from support.scans import slice_plan
-from support.steps import Store, build
+from support.steps import HEIGHT, WIDTH, Store, build
 from support.trainings import Stopper, config_of, told, train, update_of
 
 NEVER = CheckpointSettings(every=0, minutes=0)
@@ -223,7 +222,9 @@ def test_a_validation_leaves_the_modes_as_they_were() -> None:
     method = build("mean_teacher")
     method.teacher.eval()
     modes = [module.training for module in method.modules()]
-    on_canvas = canvas_validation(Store(unlabelled=0), slice_plan(size=SIZES[0], classes=("background", "one", "two")))
+    on_canvas = canvas_validation(
+        Store(unlabelled=0), slice_plan(size=(HEIGHT, WIDTH), classes=("background", "one", "two"))
+    )
     validation = Validation(known(on_canvas))
     records: list[Record] = []
     validation.attach(records.append)

@@ -41,7 +41,7 @@ def validate(method: Method) -> dict[str, NetworkReading]:
 
 
 def train(
-    folder: Path, name: str, stopper: Stopper, settings: CheckpointSettings = NEVER, seed: int = 0
+    folder: Path, name: str, callback: Callback, settings: CheckpointSettings = NEVER, seed: int = 0
 ) -> tuple[Method, list[Record]]:
     """A training in a folder, from its newest checkpoint on; the method and the records."""
     folder.mkdir(exist_ok=True)
@@ -50,7 +50,7 @@ def train(
     method = build(name, seed=seed)
     checkpoints = Checkpoints(folder / "checkpoints", settings)
     saved = checkpoints.newest(print)
-    callbacks = told(folder / "metrics.jsonl", validate, stopper)
+    callbacks = told(folder / "metrics.jsonl", validate, callback)
     return method, train_small(method, config, callbacks, checkpoints=checkpoints, resume=saved)
 
 

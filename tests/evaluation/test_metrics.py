@@ -155,7 +155,7 @@ def test_of_one_slice_only_the_outline_is_surface() -> None:
     plane = class_metrics(moved, flat, (2.0, 3.0)).values
     for axis in range(3):
         masks = (np.expand_dims(moved, axis), np.expand_dims(flat, axis))
-        spacing = np.insert((2.0, 3.0), axis, 1.0)
+        spacing = np.insert((2.0, 3.0), axis, 1.0).tolist()
         assert class_metrics(*masks, spacing).values == pytest.approx(plane)
         (scores,) = case_metrics(*maps(*masks), spacing, {1: (1,)}).values()
         assert scores.values == pytest.approx(plane)

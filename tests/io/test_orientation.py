@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nibabel.arrayproxy import ArrayProxy
 
 from fewscan.io.orientation import Orientation, nearest_orientation
 from fewscan.io.scans import read_geometry, read_scan, write_scan
@@ -122,6 +123,7 @@ def test_a_mask_has_the_dimensions_the_forms_the_codes_and_the_units_of_its_scan
     assert b"oe" not in raw
     assert ours["descrip"] == b"fewscan"
     stored = nibabel.Nifti1Image.from_filename(tmp_path / "mask.nii.gz").dataobj
+    assert isinstance(stored, ArrayProxy)
     assert (stored.slope, stored.inter) == (1, 0)
 
 

@@ -84,7 +84,13 @@ def test_volumes_and_windows_are_trained_resumed_and_predicted_with(tmp_path: Pa
     root = make_held_out(tmp_path / "set", geometry((12, 28, 30), (1.5, 1.5, 1.2)))
     said = Notes()
     short = (*SHORT, f"plan.voxels={voxels}", "plan.view=whole", "plan.coarsest=1", "checkpoint.every=2")
-    options = {"method": "mean_teacher", "recipe": "quick", "settings": short, "dims": "auto", "labelled": 2}
+    options: dict[str, Any] = {
+        "method": "mean_teacher",
+        "recipe": "quick",
+        "settings": short,
+        "dims": "auto",
+        "labelled": 2,
+    }
     with pytest.raises(ConnectionError):
         fewscan.train(root, tmp_path / "run", callbacks=[PowerCut()], **options)
     run = fewscan.train(root, tmp_path / "run", reporter=said, resume=True, **options)

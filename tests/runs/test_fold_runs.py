@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def test_every_labelled_case_is_scored_by_the_fold_without_it(folds: RunFolder) 
 
 def test_predict_averages_the_folds(folds: RunFolder, data: Path, tmp_path: Path) -> None:
     scan = data / "imagesTr" / "case_04_0000.nii.gz"
-    options = {"save_probabilities": True, "quality": False}
+    options: dict[str, Any] = {"save_probabilities": True, "quality": False}
     together = fewscan.predict(folds, [scan], output=tmp_path / "all", **options)
     alone = [
         fewscan.predict(folds.fold(n), [scan], output=tmp_path / str(n), **options).folder / "case_04.npz"
@@ -79,7 +80,7 @@ def test_predict_averages_the_folds(folds: RunFolder, data: Path, tmp_path: Path
 def test_runs_are_averaged_with_others_of_the_same_plan(folds: RunFolder, data: Path, tmp_path: Path) -> None:
     scan = data / "imagesTr" / "case_04_0000.nii.gz"
     first, second = folds.fold(0), folds.fold(1)
-    options = {"save_probabilities": True}
+    options: dict[str, Any] = {"save_probabilities": True}
     together = fewscan.predict(first, [scan], output=tmp_path / "both", others=[second.path], **options)
     parts = [
         np.load(fewscan.predict(run, [scan], output=tmp_path / run.path.name, **options).folder / "case_04.npz")
@@ -136,7 +137,7 @@ class StopIn(Callback):
 
 
 def test_a_stopped_run_goes_on_with_the_fold_it_stood_in(folds: RunFolder, data: Path, tmp_path: Path) -> None:
-    options = {"recipe": "quick", "settings": TINY, "folds": 3}
+    options: dict[str, Any] = {"recipe": "quick", "settings": TINY, "folds": 3}
     with pytest.raises(KeyboardInterrupt):
         fewscan.train(data, tmp_path / "run", callbacks=[StopIn(9 + 5)], **options)
     stopped = RunFolder(tmp_path / "run")
@@ -146,7 +147,7 @@ def test_a_stopped_run_goes_on_with_the_fold_it_stood_in(folds: RunFolder, data:
     with pytest.raises(ConfigError, match="the run was made with 3 folds"):
         fewscan.train(data, stopped.path, resume=True, **(options | {"folds": "none"}))
     fewscan.train(data, stopped.path, resume=True, **options)
-    assert stopped.state == "finished"
+    assert RunFolder(stopped.path).state == "finished"
     assert stopped.fold(0).weights.stat().st_mtime_ns == before
     for n in range(3):
         assert stopped.fold(n).weights.read_bytes() == folds.fold(n).weights.read_bytes()

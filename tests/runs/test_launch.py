@@ -15,6 +15,7 @@ from fewscan.cli import app
 from fewscan.engine.checkpoint import read_checkpoint, updates_done
 from fewscan.errors import ConfigError
 from fewscan.io.files import read_json
+from support.known import known
 from support.scans import TINY, make_held_out
 from support.terminals import Notes
 
@@ -74,7 +75,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 def wait_for(process: subprocess.Popen[str], run: Path, updates: int) -> None:
     until = time.monotonic() + 300
     while updates_done(run / "checkpoints") < updates:
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, known(process.stderr).read()
         assert time.monotonic() < until
         time.sleep(0.005)
 

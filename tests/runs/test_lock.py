@@ -15,6 +15,7 @@ import pytest
 from fewscan.errors import DataError
 from fewscan.io.files import read_json, write_json
 from fewscan.runs.lock import acquire, acquired, add_holders, release
+from support.known import known
 
 
 def dead_pid() -> int:
@@ -65,7 +66,7 @@ lock.write_json = lambda path, holders: (print("taking", flush=True), time.sleep
 lock.acquire(Path({str(lock)!r}))
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "taking\n"
+    assert known(process.stdout).readline() == "taking\n"
     process.kill()
     process.communicate()
     assert acquire(lock)
@@ -83,12 +84,12 @@ sys.stdin.readline()
 print(acquire(Path({str(lock)!r})), flush=True)
 sys.stdin.readline()
 """
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(4)]
+    command = [sys.executable, "-c", code]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    said = [process.stdout.readline().strip() for process in processes]
+        known(process.stdin).write("go\n")
+        known(process.stdin).flush()
+    said = [known(process.stdout).readline().strip() for process in processes]
     for process in processes:
         process.communicate("end\n")
     assert sorted(said) == ["False", "False", "False", "True"]

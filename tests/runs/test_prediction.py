@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 import fewscan
 from fewscan.classes import Region
 from fewscan.data.plans.base import Plan
+from fewscan.data.preprocess import load_canvas
 from fewscan.data.strangers import passed_over
 from fewscan.errors import DataError
 from fewscan.inference.model import ModelCard, save_model
@@ -40,7 +41,7 @@ from support.terminals import StopsAt
 class Listener(Reporter):
     def __init__(self) -> None:
         super().__init__(quiet=True)
-        self.said = []
+        self.said: list[str] = []
 
     def say(self, what: object) -> None:
         self.said.append(str(what))
@@ -181,25 +182,21 @@ def test_a_mask_that_cannot_be_written_leaves_out_its_scan_alone(run: Path, tmp_
 def test_a_scan_that_memory_does_not_suffice_for_leaves_out_itself_alone(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fewscan.inference import batches as module
-
-    real = module.load_canvas
-
     def load(images: Sequence[Path], plan: Plan) -> tuple[np.ndarray, Geometry]:
         if images[0].name.startswith("b"):
             np.empty(2**60, np.uint8)
-        return real(images, plan)
+        return load_canvas(images, plan)
 
     for name in "abc":
         scan(tmp_path / f"in/{name}_0000.nii.gz")
-    monkeypatch.setattr(module, "load_canvas", load)
+    monkeypatch.setattr("fewscan.inference.batches.load_canvas", load)
     with pytest.raises(DataError, match=r"b_0000\.nii\.gz: memory does not suffice for this scan\. Crop it"):
         predict(run, [tmp_path / "in"], tmp_path / "out")
     assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "failed.json", "quality.csv", "volumes.csv"]
 
 
 def test_a_scan_whose_name_is_not_utf_8_is_left_out_and_the_rest_is_finished(run: Path, tmp_path: Path) -> None:
-    shutil.copy(scan(tmp_path / "in/z_0000.nii.gz"), os.fsencode(tmp_path / "in") + b"/caf\xe9_0000.nii.gz")
+    shutil.copy(scan(tmp_path / "in/z_0000.nii.gz"), tmp_path / "in" / os.fsdecode(b"caf\xe9_0000.nii.gz"))
     with pytest.raises(DataError, match="its name is not UTF-8"):
         predict(run, [tmp_path / "in"], tmp_path / "out")
     assert names(tmp_path / "out") == ["failed.json", "quality.csv", "volumes.csv", "z.nii.gz"]
@@ -323,7 +320,7 @@ def test_volumes_are_those_of_the_masks_in_ml(tmp_path: Path) -> None:
     rows = [(row["case"], row["class"], float(row["ml"])) for row in read_table(tmp_path / "out/volumes.csv")]
     masks = {name: read_scan(tmp_path / f"out/{name}.nii.gz").array for name in "ab"}
     voxel_ml = 5.0 * 1.5 * 1.2 / 1000
-    expected = [
+    expected: list[tuple[object, ...]] = [
         (case, region.name, pytest.approx(np.isin(mask, region.numbers).sum() * voxel_ml, rel=1e-5))
         for case, mask in masks.items()
         for region in regions
@@ -362,8 +359,8 @@ def mixed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         if isinstance(odd.expected, tuple) and odd.name != "missing.nii":
             name = Path(odd.name)
             odd.make(folder / f"{name.name.replace('.', '-', 1)}{''.join(name.suffixes)}")
-    for name in ("case_00_0000.nii.gz", "case_05_0000.nii.gz"):
-        shutil.copy(dataset / "imagesTr" / name, folder)
+    for sound in ("case_00_0000.nii.gz", "case_05_0000.nii.gz"):
+        shutil.copy(dataset / "imagesTr" / sound, folder)
     return folder
 
 

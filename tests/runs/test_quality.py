@@ -15,6 +15,7 @@ from fewscan.inference.model import load_model, load_second
 from fewscan.io.files import read_json, write_json
 from fewscan.run_folder import RunFolder
 from fewscan.runs.quality import read_quality_model, with_doubtful_flagged
+from support.known import known
 from support.scans import TINY, make_dataset
 from support.terminals import Notes
 
@@ -33,9 +34,9 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_training_leaves_what_quality_needs(run: Path, heard: Notes) -> None:
-    quality = read_quality_model(RunFolder(run))
+    quality = known(read_quality_model(RunFolder(run)))
     assert quality.two_networks
-    assert set(quality.expected) == {1}
+    assert set(known(quality.expected)) == {1}
     assert [calibration.cases for calibration in quality.calibrations] == [len(HELD_OUT)] * 2
     assert "agreement_teacher" in quality.calibrations[0].signals
     assert "agreement_teacher" not in quality.calibrations[1].signals
@@ -56,7 +57,7 @@ def test_the_second_network_is_kept_and_is_another(run: Path, dataset: Path, tmp
     lone = fewscan.train(dataset, tmp_path / "run", method="supervised", recipe="quick", settings=TINY).folder
     assert not (lone / "second.safetensors").exists()
     assert load_second(lone, load_model(lone, CPU)[1], CPU) == ()
-    assert not read_quality_model(RunFolder(lone)).two_networks
+    assert not known(read_quality_model(RunFolder(lone))).two_networks
     assert all(row["agreement_teacher"] == "" for row in rows_of(lone / "validation" / "quality.csv"))
 
 
@@ -120,7 +121,7 @@ def test_a_spoilt_quality_file_is_refused_by_name(
 def test_without_validation_there_are_outliers_and_no_estimate(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", labelled=1, unlabelled=2)
     run = fewscan.train(root, tmp_path / "run", recipe="quick", settings=TINY).folder
-    assert read_quality_model(RunFolder(run)).calibrations == ()
+    assert known(read_quality_model(RunFolder(run))).calibrations == ()
     heard = Notes()
     fewscan.predict(run, [root / "imagesTr"], output=tmp_path / "out", reporter=heard)
     assert any("no Dice is estimated" in line for line in heard.lines)

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 import fewscan
-from fewscan.engine.log import Record
+from fewscan.engine.records import Record
 from fewscan.evaluation.summary import Summary
 from fewscan.io.files import read_json, write_json
 from fewscan.runs.results import Predictions, Run
+from support.known import known
 from support.pages import Cells
 from support.scans import TINY, make_dataset
 from support.typed import misfits
@@ -32,14 +33,15 @@ def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_run_knows_its_files_and_figures_and_shows_them(run: Run) -> None:
     assert run.model.is_file()
     assert os.fspath(run) == str(run.folder)
-    assert run.validation.summary == read_json(run.folder / "validation" / "summary.json")
-    assert run.validation.dice == run.validation.classes["disc"]["dice"]
-    assert set(run.validation.cases) == {"case_02"}
+    scores = known(run.validation)
+    assert scores.summary == read_json(run.folder / "validation" / "summary.json")
+    assert scores.dice == scores.classes["disc"]["dice"]
+    assert set(scores.cases) == {"case_02"}
     assert run.records[0]["update"] > 0
     shown = Cells(run._repr_html_())
     assert (shown.open, shown.pictures) == ([], 1)
     assert shown.cells[:2] == ["class", "dice"]
-    assert f"{run.validation.dice:.4f}" in shown.cells
+    assert f"{scores.dice:.4f}" in shown.cells
 
 
 def test_records_and_summaries_hold_what_their_types_say_and_nothing_else(
@@ -47,7 +49,7 @@ def test_records_and_summaries_hold_what_their_types_say_and_nothing_else(
 ) -> None:
     assert {"loss", "validation"} <= {name for record in run.records for name in record}
     assert list(misfits(run.records, list[Record])) == []
-    assert list(misfits(run.validation.summary, Summary)) == []
+    assert list(misfits(known(run.validation).summary, Summary)) == []
     fewscan.predict(run, [dataset / "imagesTr" / "case_02_0000.nii.gz"], output=tmp_path / "masks")
     scores = fewscan.evaluate(tmp_path / "masks", dataset / "labelsTr")
     assert scores.missing == ["case_00", "case_01"]

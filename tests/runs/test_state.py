@@ -130,12 +130,12 @@ def test_a_run_of_an_older_version_is_refused_with_what_its_settings_have_become
 def test_what_the_plan_decides_is_compared_too(run: RunFolder, facts: Facts) -> None:
     begin(run, facts)
     assert yaml.safe_load(run.config.read_text())["augmentation"]["spatial"]["turn"] == 0
-    config, *others = facts
+    config, split, index = facts
     turned = load_config("quick", ["plan.size=32", "precision=float32", "augmentation.spatial.turn=0.5"])
     with pytest.raises(ConfigError, match=r"spatial\.turn=0\.0, now augmentation\.spatial\.turn=0\.5\nGive the same"):
-        check_facts(run, turned, *others, CPU)
+        check_facts(run, turned, split, index, CPU)
     asked = load_config("quick", ["plan.size=32", "precision=float32", "augmentation.spatial.turn=0"])
-    assert check_facts(run, asked, *others, CPU) == check_facts(run, config, *others, CPU)
+    assert check_facts(run, asked, split, index, CPU) == check_facts(run, config, split, index, CPU)
 
 
 def test_a_file_that_changed_is_named(run: RunFolder, facts: Facts) -> None:

@@ -1,8 +1,8 @@
 """Reporters on terminals of any kind, and what they showed."""
 
 import io
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
 
@@ -28,10 +28,12 @@ class StopsAt(Reporter):
         self.words = words
         self.error = error
 
-    def bar(self, text: str, total: int) -> AbstractContextManager[Callable[[], None]]:
+    @contextmanager
+    def bar(self, text: str, total: int) -> Iterator[Callable[[], None]]:
         if text.startswith(self.words):
             raise self.error
-        return super().bar(text, total)
+        with super().bar(text, total) as move_on:
+            yield move_on
 
 
 def reporter_on(terminal: bool, quiet: bool = False, width: int = 100) -> Reporter:

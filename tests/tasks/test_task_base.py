@@ -22,6 +22,7 @@ from fewscan.registry import TASKS
 from fewscan.tasks.base import task_of
 from fewscan.tasks.semantic import Semantic
 from support.scans import geometry, slice_plan
+from support.stand_ins import standing_in
 
 CPU = torch.device("cpu")
 
@@ -63,7 +64,7 @@ def test_a_plans_task_decodes_its_predictions(tmp_path: Path) -> None:
     image[:, 8:20, 10:25] = 1
     write_scan(tmp_path / "a.nii.gz", image, geometry(image.shape, (1.0, 1.0, 1.0)))
     case = Case("a", (tmp_path / "a.nii.gz",), None, "a")
-    ((_, path),) = predict_cases(Predictor((Rims(),)), plan, [case], tmp_path / "out", CPU)
+    ((_, path),) = predict_cases(Predictor((standing_in(Rims()),)), plan, [case], tmp_path / "out", CPU)
     assert np.array_equal(read_scan(path).array, image)
 
 

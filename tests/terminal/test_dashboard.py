@@ -6,7 +6,7 @@ from support.terminals import reporter_on, shown
 
 
 def terms_record(update: int, loss: float = 1.25) -> Record:
-    terms = {"global": loss}
+    terms: dict[str, float | None] = {"global": loss}
     return {"update": update, "stage": "global", "loss": loss, "terms": terms, "images_per_second": 31.4}
 
 

@@ -79,7 +79,7 @@ class Reading(Sound):
 class LookingAtWeights(Sound):
     def on_update(self, info: UpdateInfo) -> None:
         super().on_update(info)
-        assert info.method.student.classifier.weight.norm().item() > 0
+        assert info.method.get_parameter("student.classifier.weight").norm().item() > 0
 
 
 class Fetching(Sound):

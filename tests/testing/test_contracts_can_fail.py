@@ -13,6 +13,7 @@ from fewscan.losses.segmentation import cross_entropy
 from fewscan.methods.base import Batch, Method, StepInfo
 from fewscan.methods.mean_teacher import MeanTeacher
 from fewscan.methods.supervised import Supervised
+from fewscan.networks.blocks import Decoder
 from fewscan.networks.unet import UNet, UNetSettings
 from fewscan.testing.methods import SIZES, MethodContract
 from fewscan.testing.networks import NetworkContract
@@ -32,6 +33,8 @@ class OwnStatistics(UNet):
 
 
 class ForgottenBuffer(UNet):
+    scale: Tensor
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.register_buffer("scale", torch.full((), 2.0), persistent=False)
@@ -46,7 +49,7 @@ class WritingEncoder(UNet):
 
 
 class SharedDecoder(UNet):
-    def make_decoder(self, upsampling: Any = "linear") -> nn.Module:
+    def make_decoder(self, upsampling: Any = "linear") -> Decoder:
         decoder = super().make_decoder(upsampling)
         decoder.classifier = self.classifier
         return decoder

@@ -6,7 +6,7 @@ import gzip
 import math
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, ClassVar, cast
 
 import numpy as np
 
@@ -24,7 +24,7 @@ CHUNK = 1 << 20
 class Nifti(ScanFormat):
     """NIfTI in one file, packed with gzip or not; frames of 4D files are read, and sheared axes held."""
 
-    endings = (".nii.gz", ".nii")
+    endings: ClassVar[tuple[str, ...]] = (".nii.gz", ".nii")
 
     def read_geometry(self, path: Path) -> Geometry:
         """Read the header of a file of one frame; a 2D image is one slice."""

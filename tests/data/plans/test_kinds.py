@@ -16,7 +16,7 @@ from support.scans import slice_plan
 class OtherPlan(SlicePlan):
     """Of another kind, with a setting of its own."""
 
-    kind: str = "other"
+    kind: str = "other"  # type: ignore[assignment]
     depth: int = 3
 
 

@@ -18,6 +18,7 @@ from fewscan.evaluation.calibration import Estimate, Signals
 from fewscan.evaluation.quality_table import QualityRow
 from fewscan.io.scans import read_scan, write_scan
 from fewscan.reporting.page.cases import Card, CaseFiles, disagreement, make_cards, telling_slice
+from support.known import known
 from support.scans import disc, oblique
 
 NAMES = ("background", "a", "b")
@@ -46,8 +47,8 @@ def case_files(tmp_path: Path, shape: tuple[int, int, int] = (4, 20, 24), label:
     write_scan(tmp_path / "image.nii.gz", disc(shape).astype(np.float32), where)
     write_scan(tmp_path / "mask.nii.gz", disc(shape, 4, label), where)
     write_scan(tmp_path / "reference.nii.gz", disc(shape, 6), where)
-    paths = (tmp_path / f"{name}.nii.gz" for name in ("image", "mask", "reference"))
-    return CaseFiles("<case>", "p", *paths, {"a": {"dice": 0.5, "hd95_mm": None}}, None)
+    image, mask, reference = (tmp_path / f"{name}.nii.gz" for name in ("image", "mask", "reference"))
+    return CaseFiles("<case>", "p", image, mask, reference, {"a": {"dice": 0.5, "hd95_mm": None}}, None)
 
 
 def test_a_card_shows_the_case(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_a_card_of_regions_has_their_volumes_and_shows_nothing_of_what_is_ignore
     mask = disc((4, 20, 24), 4)
     mask[:2] *= 5
     write_scan(files.prediction, mask, oblique((4, 20, 24)))
-    write_scan(files.reference, np.full((4, 20, 24), 9, np.uint8), oblique((4, 20, 24)))
+    write_scan(known(files.reference), np.full((4, 20, 24), 9, np.uint8), oblique((4, 20, 24)))
     (card,) = make_cards([files], classes, 0, lambda: None)
     assert card.millilitres["both"] == pytest.approx(2 * card.millilitres["five"])
     reference, wrong = (volume_of(card, name) for name in ("reference", "disagreement"))

@@ -8,6 +8,7 @@ import pytest
 
 from fewscan.reporting.lines import Line
 from fewscan.reporting.page.svg import Axis, heat_map, line_chart, scatter, strips
+from support.known import known
 
 NAMES = ("background", "a", "b")
 
@@ -28,7 +29,7 @@ def test_charts_are_xml_and_escape_names() -> None:
         heat_map(NAMES, [[1, -0.5, None]] * 3, "cosines"),
     ]
     for chart in charts:
-        assert parsed(chart).find("svg").get("role") == "img"
+        assert known(parsed(chart).find("svg")).get("role") == "img"
         assert not {"em", "s", "u", "a"} & {element.tag for element in parsed(chart).iter()}
 
 

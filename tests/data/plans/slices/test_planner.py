@@ -90,8 +90,8 @@ def test_the_user_may_choose_the_direction_of_slices(choice: str, axis: int) -> 
 
 @pytest.mark.parametrize("thin", [0, 1, 2])
 def test_flat_scans_are_one_slice_however_thick_their_header_says_they_are(thin: int) -> None:
-    shape = tuple(int(side) for side in np.insert([96, 80], thin, 1))
-    found, note = axis_and_note((2.0, 2.0, 1.0), shape=shape)
+    z, y, x = np.insert([96, 80], thin, 1).tolist()
+    found, note = axis_and_note((2.0, 2.0, 1.0), shape=(z, y, x))
     assert found == thin
     assert "every scan is one" in note
 
