@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from fewscan.engine.statistics import clean_statistics
 from fewscan.errors import WriteError
 from support.steps import Store, build
 from support.trainings import config_of, told, train, update_of
+from support.windows import Voxelwise, WindowStore, window_plan
 
 
 def slices(unlabelled: int = 6) -> Store:
@@ -78,3 +80,19 @@ def test_a_folder_that_was_removed_does_not_come_back(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="gallery: cannot be written: No such file or directory"):
         gallery.on_update(update_of(method, method.stages()[-1]))
     assert not (tmp_path / "gone").exists()
+
+
+def test_of_volumes_whole_patches_from_the_middle_are_saved(tmp_path: Path) -> None:
+    canvases = [np.random.default_rng(n).random((9, 12, 11)).astype(np.float32) for n in range(2)]
+    store = WindowStore(window_plan((4, 8, 6), (4, 8, 6)), canvases, [np.zeros((9, 12, 11), np.uint8)] * 2)
+    method = SimpleNamespace(networks=lambda: {"student": Voxelwise()})
+    stage = SimpleNamespace(name="semi")
+    Gallery(tmp_path / "gallery", store, clean=False).on_update(
+        SimpleNamespace(done=5, total=5, method=method, stage=stage)
+    )
+    moment = np.load(tmp_path / "gallery" / "100.npz")
+    middle = [canvas[2:6, 2:10, 2:8] for canvas in canvases]
+    assert np.array_equal(moment["labels"], [volume > 0.5 for volume in middle])
+    assert moment["images"].shape == moment["confidence"].shape == (2, 4, 8, 6)
+    assert np.corrcoef(moment["images"].ravel(), np.ravel(middle))[0, 1] > 0.99
+    assert list(moment["slices"]) == [4, 4]

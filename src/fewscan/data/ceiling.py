@@ -113,4 +113,4 @@ def _remedy(name: str, ceiling: Ceiling, plan: Plan) -> str:
     # Half of a loss in Dice terms: where that much lies outside, the field of view is what costs most.
     if share > (1 - ceiling.dice[name]) / 2:
         return f"{100 * share:.1f} % of it lie outside the field of view: {plan.remedy(is_outside=True)}"
-    return f"The pixels are coarse for it: {plan.remedy(is_outside=False)}"
+    return f"The {plan.element}s are coarse for it: {plan.remedy(is_outside=False)}"

@@ -1,4 +1,4 @@
-"""What the teacher believes of a few unlabelled slices as training goes on, kept for the report."""
+"""What the teacher believes of a few unlabelled patches as training goes on, kept for the report."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ MOST_CASES = 6
 class Gallery(Callback):
     """Saves `SHARE.npz` when a share of the training is done; nothing of the training is changed by it.
 
-    Each file has images (n, h, w), labels (n, h, w) and confidence (n, h, w) in uint8 (255 = 1), the cases' names and
-    the slices' numbers (n,), and update, stage and network. A resumed training writes the same bytes again.
+    Each file has images, labels and confidence (n, *size) in uint8 (255 = 1), the cases' names and the numbers (n,) of
+    the canvas' planes in the middle of the patches, and update, stage and network. A resumed training writes the same
+    bytes again.
 
     Args:
         folder: Folder of the files, made with the first one.
@@ -75,20 +76,15 @@ class Gallery(Callback):
             )
 
     def _predicted(self, predictor: Predictor) -> Iterator[Tensor]:
-        """Images, confidences and labels (n, h, w) of the middle slices."""
-        slices = []
+        """Images, confidences and labels (n, *size) of the patches."""
+        blocks = []
         for block in predictor.over_store(self.store, self.patches):
             confidence, labels = block.probs.max(dim=1)
-            slices.append([middle_slices(maps) for maps in (block.images[:, 0], confidence, labels)])
-        return (torch.cat(parts) for parts in zip(*slices, strict=True))
+            blocks.append((block.images[:, 0], confidence, labels))
+        return (torch.cat(parts) for parts in zip(*blocks, strict=True))
 
 
 def _choose(cases: Sequence[StoredCase]) -> list[int]:
     """Numbers of a few unlabelled cases, evenly through all of them; of any where all are labelled."""
     pool = [i for i, case in enumerate(cases) if not case.labelled] or list(range(len(cases)))
     return [pool[round(p)] for p in np.linspace(0, len(pool) - 1, min(MOST_CASES, len(pool)))]
-
-
-def middle_slices(maps: Tensor) -> Tensor:
-    """The slices (b, h, w) in the middle of maps (b, *space) in 2D or 3D."""
-    return maps if maps.ndim == 3 else maps[:, maps.shape[1] // 2]

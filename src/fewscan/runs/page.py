@@ -94,7 +94,7 @@ def write_cases(
     ranked = sorted(cases, key=lambda case: case.standing)
     shown = ranked[:most_cases]
     with reporter.bar("drawing cases", len(shown)) as step:
-        cards = make_cards(shown, files.plan.classes, files.plan.viewing_axis, step)
+        cards = make_cards(shown, files.plan, step)
     contents = PageContents(
         run=files,
         cards=cards,

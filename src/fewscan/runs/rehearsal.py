@@ -133,7 +133,7 @@ class Rehearsal:
                 quality=None,
                 surveyed=surveyed.label if surveyed is not None else None,
             )
-            card = _few(lambda: make_card(files, plan.classes, plan.viewing_axis, most_voxels(shown)))
+            card = _few(lambda: make_card(files, plan, most_voxels(shown)))
             seconds += shown * card
         return seconds
 

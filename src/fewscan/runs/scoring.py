@@ -68,16 +68,17 @@ def _draw_cases(folder: ScoresFolder, cases: Sequence[Case], survey: Survey, sum
     # Of few cases one has several ranks: it is read once.
     for case in {case.name: case for case in chosen.values()}.values():
         path = folder.mask(case.name)
-        image = read_scan(case.images[0]).array
+        image = read_scan(case.images[0])
         prediction = plan.classes.to_inside(read_mask(path).array, path)
         reference = survey.labels(case, plan.classes).array
         for rank in [rank for rank, ranked_case in chosen.items() if ranked_case.name == case.name]:
             save_overlay(
                 folder.overlay(rank),
-                image,
+                image.array,
                 prediction=prediction,
                 reference=np.where(reference == IGNORED, 0, reference),
                 class_names=plan.class_names,
                 title=f"{rank}: {case.name}, mean Dice {dice[case.name]:.3f}",
-                slice_axis=plan.viewing_axis_of(prediction.shape),
+                axes=plan.picture_axes_of(prediction.shape),
+                spacing_mm=image.geometry.spacing_mm,
             )

@@ -122,6 +122,8 @@ class PlanContract:
         assert all(name and value for name, value in self.plan.facts())
         assert all(self.plan.remedy(is_outside) for is_outside in (False, True))
         assert self.plan.viewing_axis in (0, 1, 2)
+        assert 0 < len(set(self.plan.picture_axes)) == len(self.plan.picture_axes)
+        assert set(self.plan.picture_axes) <= {0, 1, 2}
 
     def test_a_canvas_is_as_large_as_was_said_and_no_smaller_than_a_patch(self, drawn: Drawn) -> None:
         plan, shape = self.plan, self.plan.canvas_shape(drawn.geometry)
@@ -224,6 +226,7 @@ class PlanContract:
     def test_pictures_of_a_scan_of_one_slice_are_of_that_slice(self, drawn: Drawn) -> None:
         thin = [axis for axis, side in enumerate(drawn.mask.shape) if side == 1]
         assert self.plan.viewing_axis_of(drawn.mask.shape) == (thin[0] if thin else self.plan.viewing_axis)
+        assert self.plan.picture_axes_of(drawn.mask.shape) == (tuple(thin) or self.plan.picture_axes)
 
     def test_the_store_has_the_patches_of_the_plan(self, tmp_path: Path) -> None:
         plan, scans = self.plan, [draw(*grid) for grid in self.grids]

@@ -12,16 +12,24 @@ import nibabel
 import numpy as np
 import pytest
 
-from fewscan.classes import IGNORED, Classes, parse_classes
+from fewscan.classes import IGNORED, Region
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Estimate, Signals
 from fewscan.evaluation.quality_table import QualityRow
 from fewscan.io.scans import read_scan, write_scan
 from fewscan.reporting.page.cases import Card, CaseFiles, disagreement, make_cards, telling_slice
 from support.known import known
-from support.scans import disc, oblique
+from support.scans import disc, oblique, slice_plan, volume_plan
 
 NAMES = ("background", "a", "b")
+PLAN = slice_plan(classes=NAMES)
+REGIONS = slice_plan(
+    classes=("background", "1", "five"),
+    class_numbers=(0, 1, 5),
+    ignored_number=9,
+    regions=(Region("both", (1, 5)), Region("five", (5,))),
+)
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def load(base64_text: str) -> nibabel.Nifti1Image:
@@ -52,30 +60,57 @@ def case_files(tmp_path: Path, shape: tuple[int, int, int] = (4, 20, 24), label:
 
 
 def test_a_card_shows_the_case(tmp_path: Path) -> None:
-    (card,) = make_cards([case_files(tmp_path)], Classes.consecutive(NAMES), 0, lambda: None)
+    (card,) = make_cards([case_files(tmp_path)], PLAN, lambda: None)
     assert list(card.volumes) == ["image", "prediction", "reference", "disagreement"]
     masks = {name: np.asarray(load(text).dataobj) for name, text in card.volumes.items()}
     assert np.array_equal(masks["disagreement"], disagreement(masks["prediction"], masks["reference"]))
-    svg = ET.fromstring(str(card.thumbnail).replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"'))
-    kinds = [path.get("class") for path in svg.iter("{http://www.w3.org/2000/svg}path")]
-    assert kinds == ["prediction c1", "reference c1"]
+    assert [path.get("class") for path in svg_of(card).iter(f"{SVG}path")] == ["prediction c1", "reference c1"]
     assert "&lt;case&gt;" in card.thumbnail
     counted = disc((4, 20, 24), 4).sum() * np.prod(oblique().spacing_mm) / 1000
     assert card.millilitres == {"a": pytest.approx(counted), "b": 0.0}
     assert card.facts["dice"] == {"": 0.5, "a": 0.5}
     # The place to look at first lies in the scan.
     voxel = np.linalg.inv(oblique((4, 20, 24)).affine_ras) @ (*card.facts["focus"], 1)
-    assert voxel[2] == pytest.approx(card.slice_number, abs=0.01)
+    assert voxel[2] == pytest.approx(card.planes[0].number, abs=0.01)
+
+
+def svg_of(card: Card) -> ET.Element:
+    return ET.fromstring(str(card.thumbnail).replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"'))
+
+
+def test_a_card_of_volumes_shows_a_plane_of_each_direction_through_the_focus(tmp_path: Path) -> None:
+    (card,) = make_cards([case_files(tmp_path, (12, 20, 24))], volume_plan(classes=NAMES), lambda: None)
+    x, y, z, _ = np.linalg.inv(oblique((12, 20, 24)).affine_ras) @ (*card.facts["focus"], 1)
+    assert np.allclose([plane.number for plane in card.planes], (z, y, x), atol=0.51)
+    assert [plane.axis for plane in card.planes] == [0, 1, 2]
+    assert card.where == "3 planes"
+    svg = svg_of(card)
+    assert [path.get("class") for path in svg.iter(f"{SVG}path")] == 3 * ["prediction c1", "reference c1"]
+    assert all(str(plane) in svg.get("aria-label") for plane in card.planes)
+    # All to one scale: what two planes share is as long in both.
+    axial, coronal, sagittal = [(float(i.get("width")), float(i.get("height"))) for i in svg.iter(f"{SVG}image")]
+    assert axial[0] == coronal[0]
+    assert axial[1] == sagittal[0]
+    assert coronal[1] == sagittal[1]
+    _, _, width, height = map(float, svg.get("viewBox").split())
+    assert width > axial[0] + sagittal[0]
+    assert height > coronal[1] + axial[1]
+
+
+def test_a_scan_of_one_slice_is_shown_by_that_slice(tmp_path: Path) -> None:
+    for plan in (PLAN, volume_plan(classes=NAMES)):
+        (card,) = make_cards([case_files(tmp_path, (20, 1, 24))], plan, lambda: None)
+        assert [tuple(plane) for plane in card.planes] == [(1, 0)]
+        assert card.where == "slice 0"
 
 
 def test_a_card_of_regions_has_their_volumes_and_shows_nothing_of_what_is_ignored(tmp_path: Path) -> None:
     files = case_files(tmp_path)
-    classes = parse_classes({"background": 0, "both": [1, 5], "five": 5, "ignore": 9})
     mask = disc((4, 20, 24), 4)
     mask[:2] *= 5
     write_scan(files.prediction, mask, oblique((4, 20, 24)))
     write_scan(known(files.reference), np.full((4, 20, 24), 9, np.uint8), oblique((4, 20, 24)))
-    (card,) = make_cards([files], classes, 0, lambda: None)
+    (card,) = make_cards([files], REGIONS, lambda: None)
     assert card.millilitres["both"] == pytest.approx(2 * card.millilitres["five"])
     reference, wrong = (volume_of(card, name) for name in ("reference", "disagreement"))
     assert not reference.any()
@@ -90,16 +125,16 @@ def volume_of(card: Card, name: str) -> np.ndarray:
 def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     files = case_files(tmp_path, label=3)
     with pytest.raises(DataError, match=r"mask\.nii\.gz: label values \[3\] are no classes \(0 to 2\)"):
-        make_cards([files], Classes.consecutive(NAMES), 0, lambda: None)
+        make_cards([files], PLAN, lambda: None)
     write_scan(files.prediction, disc((5, 20, 24)), oblique((5, 20, 24)))
     with pytest.raises(
         DataError, match=r"mask\.nii\.gz: shape \(5, 20, 24\) .* differs from \(4, 20, 24\) of its image"
     ):
-        make_cards([files], Classes.consecutive(NAMES), 0, lambda: None)
+        make_cards([files], PLAN, lambda: None)
     grid = read_scan(files.image).geometry
     write_scan(files.prediction, disc((4, 20, 24)), replace(grid, origin=(9.0, 9.0, 9.0), stored=None))
     with pytest.raises(DataError, match=r"mask\.nii\.gz: origin .* of its image"):
-        make_cards([files], Classes.consecutive(NAMES), 0, lambda: None)
+        make_cards([files], PLAN, lambda: None)
 
 
 def test_worst_first_then_by_estimate_then_by_name(tmp_path: Path) -> None:

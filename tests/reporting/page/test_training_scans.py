@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from fewscan.data.cases import Case
 from fewscan.data.index import read_dataset
 from fewscan.data.survey import Survey, survey_cases
 from fewscan.reporting.page.training_scans import MOST_PICTURES, draw_training_scans, usual_labels
-from support.scans import make_dataset, slice_plan
+from support.scans import make_dataset, slice_plan, volume_plan
 
 PLAN = slice_plan()
 
@@ -68,3 +69,14 @@ def test_scans_without_a_picture_and_scans_that_have_changed_are_left_out(
 def test_no_more_than_24_are_drawn(surveyed: tuple[tuple[Case, ...], Survey]) -> None:
     cases, survey = surveyed
     assert len(draw_training_scans(cases * 9, survey, PLAN)) == MOST_PICTURES
+
+
+def test_of_volumes_three_directions_are_drawn_to_one_scale(surveyed: tuple[tuple[Case, ...], Survey]) -> None:
+    cases, survey = surveyed
+    drawn = draw_training_scans(cases, survey, volume_plan())
+    grid = survey.cases[cases[0].name].geometry
+    assert grid is not None
+    z, y, x = np.multiply(grid.shape, grid.spacing_mm)
+    sizes = re.findall(r'width="([\d.]+)" height="([\d.]+)"', drawn[0].picture)
+    assert np.allclose(np.array(sizes, float), [(x, y), (x, z), (y, z)], atol=0.06)
+    assert all(scan.picture.count('<path class="labelled c1" d="M') == 3 for scan in drawn)

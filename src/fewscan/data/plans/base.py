@@ -181,6 +181,11 @@ class Plan(StrictModel, ABC):
         return len(self.size)
 
     @property
+    def element(self) -> str:
+        """What the network's input is made of, in a word: a pixel in 2D, a voxel in 3D."""
+        return "pixel" if self.ndim == 2 else "voxel"
+
+    @property
     def patch(self) -> Shape:
         """Sides of a patch in voxels along the three axes of the canvas; 1 along the first one for a network in 2D."""
         return extents(self.size)
@@ -204,16 +209,30 @@ class Plan(StrictModel, ABC):
     @property
     @abstractmethod
     def viewing_axis(self) -> int:
-        """The array axis (z, y, x) that pictures of scans are cut along: 0 axial, 1 coronal, 2 sagittal."""
+        """The array axis (z, y, x) that slices of scans are counted along: 0 axial, 1 coronal, 2 sagittal."""
 
     def viewing_axis_of(self, shape: Sequence[int]) -> int:
-        """The array axis that pictures of one scan are cut along: a scan of one slice is one, whatever way it lies.
+        """The array axis that slices of one scan are counted along: a scan of one slice is one, whatever way it lies.
 
         Args:
             shape: Sides of the scan (z, y, x) in voxels.
         """
         thin = [axis for axis, side in enumerate(shape) if side == 1]
         return thin[0] if len(thin) == 1 else self.viewing_axis
+
+    @property
+    def picture_axes(self) -> tuple[int, ...]:
+        """The array axes that planes in pictures of scans lie across: one for slices of it, or several."""
+        return (self.viewing_axis,)
+
+    def picture_axes_of(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The array axes that planes in pictures of one scan lie across: of a scan of one slice that slice is shown.
+
+        Args:
+            shape: Sides of the scan (z, y, x) in voxels.
+        """
+        axis = self.viewing_axis_of(shape)
+        return (axis,) if shape[axis] == 1 else self.picture_axes
 
     @abstractmethod
     def canvas_shape(self, geometry: Geometry) -> Shape:

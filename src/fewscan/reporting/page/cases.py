@@ -1,4 +1,4 @@
-"""The cases of a page: what is known of each, its most telling slice, and its volumes for the viewer."""
+"""The cases of a page: what is known of each, its most telling planes, and its volumes for the viewer."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from markupsafe import Markup
 
 from fewscan.classes import IGNORED, Classes
 from fewscan.data.brightness import to_bytes
+from fewscan.data.plans.base import Plan
 from fewscan.data.survey import LabelSurvey
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Estimate
 from fewscan.evaluation.quality_table import QualityRow
 from fewscan.evaluation.shape import region_volumes_ml
 from fewscan.evaluation.summary import mean_of_defined
-from fewscan.io.geometry import Geometry
+from fewscan.io.geometry import Geometry, Scan
 from fewscan.io.orientation import upright
 from fewscan.io.places import bring_over, differences
 from fewscan.io.scans import read_mask, read_scan
-from fewscan.reporting.page.outlined import draw_outlined
-from fewscan.reporting.page.pixels import choose_crop, nifti_base64, square
+from fewscan.reporting.page.outlined import GAP, Outlined, draw_outlined
+from fewscan.reporting.page.pixels import CropBox, choose_crop, nifti_base64, square
+from fewscan.reporting.planes import Plane, arrange
 
 # A page of 30 MB holds about so many voxels: image and masks, compressed, in base64.
 PAGE_VOXELS = 24_000_000
 CASE_VOXELS = 4_000_000
 THUMBNAIL_PIXELS = 160 * 160
+THUMBNAIL_VOXELS = 160**3
 MISSED, ADDED, CONFUSED = 1, 2, 3
 
 
@@ -81,8 +84,8 @@ class Card:
     """A case on the page.
 
     Attributes:
-        thumbnail: Picture of the most telling slice, as SVG.
-        slice_number: Number of the most telling slice, from 0.
+        thumbnail: Picture of the most telling planes, as SVG.
+        planes: Planes of the picture, all of them through the focus.
         focus: Place to look at first, (x, y, z) in mm in NIfTI's convention.
         volumes: Volumes as base64 of a `.nii.gz`, by name: image, prediction, and with a reference also reference and
             disagreement.
@@ -92,11 +95,16 @@ class Card:
 
     files: CaseFiles
     thumbnail: Markup
-    slice_number: int
+    planes: Sequence[Plane]
     focus: tuple[float, ...]
     volumes: dict[str, str]
     millilitres: dict[str, float]
     coarser: tuple[int, ...]
+
+    @property
+    def where(self) -> str:
+        """Number of the slice, or how many planes the picture shows."""
+        return f"slice {self.planes[0].number}" if len(self.planes) == 1 else f"{len(self.planes)} planes"
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -115,10 +123,13 @@ class Card:
         }
 
 
-def make_cards(
-    cases: Sequence[CaseFiles], classes: Classes, slice_axis: int, progress: Callable[[], None]
-) -> list[Card]:
+def make_cards(cases: Sequence[CaseFiles], plan: Plan, progress: Callable[[], None]) -> list[Card]:
     """Read the cases' files and make their cards, in the order given.
+
+    Args:
+        cases: Cases to show.
+        plan: Plan of the model, which knows the classes, and which planes pictures show.
+        progress: Called once per case.
 
     Raises:
         DataError: A file cannot be read, or the masks are not on the image's grid.
@@ -126,7 +137,7 @@ def make_cards(
     most = most_voxels(len(cases))
     cards = []
     for case in cases:
-        cards.append(make_card(case, classes, slice_axis, most))
+        cards.append(make_card(case, plan, most))
         progress()
     return cards
 
@@ -136,19 +147,18 @@ def most_voxels(cases: int) -> int:
     return min(CASE_VOXELS, PAGE_VOXELS // max(1, cases))
 
 
-def make_card(case: CaseFiles, classes: Classes, slice_axis: int, most: int) -> Card:
+def make_card(case: CaseFiles, plan: Plan, most: int) -> Card:
     """Read a case's files and make its card.
 
     Args:
         case: Files of the case and what is known of it.
-        classes: Classes of the masks.
-        slice_axis: Array axis that slices are cut along, 0 to 2.
+        plan: Plan of the model, which knows the classes, and which planes pictures show.
         most: Number of voxels of each of its volumes at most; larger ones are thinned.
 
     Raises:
         DataError: A file cannot be read, or a mask is not on the image's grid.
     """
-    image = read_scan(case.image)
+    classes, image = plan.classes, read_scan(case.image)
     masks = {"prediction": _read_labels(case.prediction, image.geometry, classes)}
     if case.reference is not None:
         known = case.surveyed
@@ -159,12 +169,13 @@ def make_card(case: CaseFiles, classes: Classes, slice_axis: int, most: int) -> 
     crop = choose_crop(shown, image.geometry.spacing_mm, most)
     grey = to_bytes(image.array[crop.slices])
     volumes = {"image": grey} | {name: mask[crop.slices] for name, mask in masks.items()}
-    number = telling_slice(masks, slice_axis)
+    focus = telling_voxel(masks, plan.viewing_axis_of(image.array.shape))
+    planes = [Plane(axis, int(focus[axis])) for axis in plan.picture_axes_of(image.array.shape)]
     return Card(
         files=case,
-        thumbnail=_thumbnail(case, image.array, masks, image.geometry, slice_axis, number),
-        slice_number=number,
-        focus=_focus(masks, image.geometry, slice_axis),
+        thumbnail=_thumbnail(case.name, image, masks, planes),
+        planes=planes,
+        focus=_place(focus, image.geometry),
         volumes={name: nifti_base64(volume, image.geometry, crop) for name, volume in volumes.items()},
         millilitres=region_volumes_ml(masks["prediction"], image.geometry.spacing_mm, classes),
         coarser=crop.step,
@@ -206,34 +217,55 @@ def telling_slice(masks: Mapping[str, np.ndarray], slice_axis: int) -> int:
     return masks["prediction"].shape[slice_axis] // 2
 
 
-def _focus(masks: Mapping[str, np.ndarray], geometry: Geometry, slice_axis: int) -> tuple[float, ...]:
-    """The middle of what there is to see in the most telling slice, mm in NIfTI's convention."""
+def telling_voxel(masks: Mapping[str, np.ndarray], slice_axis: int) -> tuple[float, float, float]:
+    """The middle (z, y, x) of what there is to see in the most telling slice.
+
+    Args:
+        masks: Masks (z, y, x) by name: prediction, and with a reference disagreement.
+        slice_axis: Array axis that slices are cut along, 0 to 2.
+    """
     number = telling_slice(masks, slice_axis)
     planes = [np.take(masks[name], number, slice_axis) for name in ("disagreement", "prediction") if name in masks]
     shown = next((plane for plane in planes if plane.any()), np.ones_like(planes[-1]))
     voxel = [float(np.median(positions)) for positions in np.nonzero(shown)]
     voxel.insert(slice_axis, float(number))
+    return voxel[0], voxel[1], voxel[2]
+
+
+def _place(voxel: Sequence[float], geometry: Geometry) -> tuple[float, ...]:
+    """Where a voxel (z, y, x) lies, mm in NIfTI's convention."""
     place = geometry.affine_ras @ (*voxel[::-1], 1.0)
     return tuple(round(float(mm), 2) for mm in place[:3])
 
 
-def _thumbnail(
-    case: CaseFiles,
-    image: np.ndarray,
-    masks: Mapping[str, np.ndarray],
-    geometry: Geometry,
-    slice_axis: int,
-    number: int,
-) -> Markup:
-    """The slice with the reference's outline, white and dashed, and the prediction's, in the classes' colours."""
-    flat = {name: upright(np.take(mask, number, slice_axis), slice_axis) for name, mask in masks.items()}
-    spacing = [mm for axis, mm in enumerate(geometry.spacing_mm) if axis != slice_axis]
-    shown = np.any([mask > 0 for mask in flat.values()], axis=0)
-    crop = square(choose_crop(shown, spacing, THUMBNAIL_PIXELS, 0.25), shown.shape, spacing)
-    picture = to_bytes(upright(np.take(image, number, slice_axis), slice_axis))[crop.slices]
-    height, width = (side * step * mm for side, step, mm in zip(picture.shape, crop.step, spacing, strict=True))
-    shown_masks: dict[str, np.ndarray] = {
-        name: flat[name][crop.slices] for name in ("prediction", "reference") if name in flat
-    }
-    text = f"{case.name}, slice {number}: outlines of the masks on the image"
-    return draw_outlined(picture, shown_masks, (height, width), text)
+def _thumbnail(name: str, image: Scan, masks: Mapping[str, np.ndarray], planes: Sequence[Plane]) -> Markup:
+    """The planes with the reference's outline, white and dashed, and the prediction's, in the classes' colours."""
+    box = _frame(masks, planes, image.geometry)
+    extents = np.multiply(box.shape, box.step) * image.geometry.spacing_mm
+    places = arrange(planes, extents.tolist(), GAP * float(extents.max()))
+    # One brightness for all planes of a scan.
+    flat = [plane.cut(image.array) for plane in planes]
+    grey = np.split(
+        to_bytes(np.concatenate([values.ravel() for values in flat])), np.cumsum([f.size for f in flat])[:-1]
+    )
+    kinds = [kind for kind in ("prediction", "reference") if kind in masks]
+    parts = []
+    for values, whole, plane, place in zip(grey, flat, planes, places, strict=True):
+        rows, columns = (box.slices[axis] for axis in plane.axes)
+        picture = upright(values.reshape(whole.shape)[rows, columns], plane.axis)
+        outlines = {kind: plane.picture(masks[kind], box.slices) for kind in kinds}
+        parts.append(Outlined(picture, outlines, place))
+    return draw_outlined(parts, f"{name}, {', '.join(map(str, planes))}: outlines of the masks on the image")
+
+
+def _frame(masks: Mapping[str, np.ndarray], planes: Sequence[Plane], geometry: Geometry) -> CropBox:
+    """The part of the scan that is shown of the planes: around the masks, as high as wide where there is one plane."""
+    shown = [np.any([plane.cut(mask) > 0 for mask in masks.values()], axis=0) for plane in planes]
+    if len(planes) == 1:
+        (plane,), (flat,) = planes, shown
+        spacing = [geometry.spacing_mm[axis] for axis in plane.axes]
+        return square(choose_crop(flat, spacing, THUMBNAIL_PIXELS, 0.25), flat.shape, spacing).at(*plane)
+    volume = np.zeros(geometry.shape, bool)
+    for plane, flat in zip(planes, shown, strict=True):
+        np.moveaxis(volume, plane.axis, 0)[plane.number] |= flat
+    return choose_crop(volume, geometry.spacing_mm, THUMBNAIL_VOXELS, 0.25)

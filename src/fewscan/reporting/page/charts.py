@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
+from fewscan.data.plans.base import Plan
 from fewscan.evaluation.summary import absent_classes, case_scores
 from fewscan.reporting.colours import class_colour
 from fewscan.reporting.lines import training_lines
@@ -15,13 +17,14 @@ from fewscan.reporting.page.cases import CaseFiles
 from fewscan.reporting.page.pixels import png_uri
 from fewscan.reporting.page.sources import Embedding, Moment, RunContents
 from fewscan.reporting.page.svg import heat_map, line_chart, scatter, strips
+from fewscan.reporting.planes import Plane, middle, mosaic
 
 
 def training_charts(run: RunContents) -> list[Markup]:
     """Every loss term, validation Dice, learning rate and throughput over the updates."""
     lines = training_lines(run.records)
     losses = "Loss terms, unweighted, and their weighted sum"
-    dice = "Validation Dice, on the training canvas"
+    dice = "Validation Dice, on preprocessed scans"
     return [
         line_chart(lines.losses, losses, "updates", log=True, marks=lines.stages, wide=True),
         line_chart([lines.rate], "Learning rate", "updates", marks=lines.stages),
@@ -58,8 +61,8 @@ def estimate_chart(cases: Sequence[CaseFiles]) -> Markup | None:
     return scatter(points, "True Dice against the estimate", "estimated Dice", diagonal=True, names=names)
 
 
-def embedding_charts(embedding: Embedding) -> list[Markup]:
-    """The map of pixel representations with the classes' means, and the cosines between the means."""
+def embedding_charts(embedding: Embedding, element: str) -> list[Markup]:
+    """The map of representations of pixels, or voxels, with the classes' means, and the cosines between the means."""
     names = embedding.class_names
     points = [(x, y, _map_colour(k), names[k]) for (x, y), k in zip(embedding.points, embedding.classes, strict=True)]
     crosses = [
@@ -71,7 +74,7 @@ def embedding_charts(embedding: Embedding) -> list[Markup]:
     return [
         scatter(
             points,
-            f"Pixels by class ({embedding.space}); diamonds: class means",
+            f"{element.capitalize()}s by class ({embedding.space}); diamonds: class means",
             f"two principal axes: {shares} of the variance",
             names=[(name, _map_colour(k)) for k, name in enumerate(names)],
             crosses=crosses,
@@ -86,26 +89,54 @@ def _map_colour(number: int) -> int:
 
 
 def gallery_rows(run: RunContents) -> list[dict[str, Any]]:
-    """A row per slice: the image, then at every time what was believed and how surely, as pictures."""
+    """A row per slice or volume: the image, then at every time what was believed and how surely, as pictures.
+
+    Of volumes the planes go through the middle of what was believed at last.
+    """
     if not run.gallery:
         return []
-    return [
-        {
-            "name": name,
-            "slice": number,
-            "image": png_uri(run.gallery[0].images[i]),
-            "moments": [_moment_pictures(moment, i) for moment in run.gallery],
-        }
-        for i, (name, number) in enumerate(zip(run.gallery[0].cases, run.gallery[0].slices, strict=True))
-    ]
+    last, rows = run.gallery[-1], []
+    for i, (name, number) in enumerate(zip(last.cases, last.slices, strict=True)):
+        shown = _Shown.of(last.labels[i], run.plan)
+        rows.append(
+            {
+                "name": f"{name}, {number}" if last.labels.ndim == 3 else name,
+                "planes": len(shown.planes),
+                "image": shown.png(run.gallery[0].images[i]),
+                "moments": [_moment_pictures(moment, i, shown) for moment in run.gallery],
+            }
+        )
+    return rows
 
 
-def _moment_pictures(moment: Moment, i: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Shown:
+    """What is shown of a patch: planes, and distances (z, y, x) between its voxels' centres."""
+
+    planes: Sequence[Plane]
+    spacing_mm: Sequence[float]
+
+    @classmethod
+    def of(cls, labels: np.ndarray, plan: Plan) -> _Shown:
+        """Choose what to show of a patch (h, w) or (z, y, x) by the last that was believed of it."""
+        if labels.ndim == 2:
+            return cls([Plane(plan.viewing_axis, 0)], (1.0, 1.0, 1.0))
+        planes = [Plane(axis, middle(labels > 0, axis)) for axis in plan.picture_axes]
+        return cls(planes, plan.spacing_mm or (1.0, 1.0, 1.0))
+
+    def png(self, *maps: np.ndarray, colour: Callable[..., np.ndarray] = lambda picture: picture) -> str:
+        """Give the planes in one picture, as a data URI: what `colour` makes of the same plane of all maps."""
+        volumes = [whole if whole.ndim == 3 else np.expand_dims(whole, self.planes[0].axis) for whole in maps]
+        pictures = [colour(*(plane.picture(volume) for volume in volumes)) for plane in self.planes]
+        return png_uri(mosaic(pictures, self.planes, self.spacing_mm))
+
+
+def _moment_pictures(moment: Moment, i: int, shown: _Shown) -> dict[str, Any]:
     confidence = moment.confidence[i]
     foreground = moment.labels[i] > 0
     return {
-        "labels": png_uri(tint(moment.images[i], moment.labels[i])),
-        "confidence": png_uri(heat(confidence)),
+        "labels": shown.png(moment.images[i], moment.labels[i], colour=tint),
+        "confidence": shown.png(confidence, colour=heat),
         "sure": float((confidence >= 0.95 * 255).mean()),
         "foreground": float(confidence[foreground].mean() / 255) if foreground.any() else None,
     }

@@ -1,43 +1,65 @@
-"""A picture of a slice with outlines of masks on it."""
+"""A picture of planes of a scan with outlines of masks on them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 from markupsafe import Markup
 
 from fewscan.reporting.page.pixels import outline, png_uri
+from fewscan.reporting.planes import Place
+
+# Between planes, as a share of what is shown along the longest axis.
+GAP = 0.02
 
 
-def draw_outlined(
-    picture: UInt8[np.ndarray, "h w"],
-    masks: Mapping[str, UInt8[np.ndarray, "_ _"]],
-    size_mm: tuple[float, float],
-    text: str,
-) -> Markup:
-    """Draw a grey picture with the outline of every class of every mask, as SVG.
+class Outlined(NamedTuple):
+    """A plane of a scan, and what is outlined on it.
 
-    Args:
+    Attributes:
         picture: Grey levels.
         masks: Numbers inside, by the CSS class of their outlines; of any resolution, stretched over the picture.
-        size_mm: Height and width of the picture.
+        place: Where the plane lies among the others.
+    """
+
+    picture: UInt8[np.ndarray, "h w"]
+    masks: Mapping[str, UInt8[np.ndarray, "_ _"]]
+    place: Place
+
+
+def draw_outlined(planes: Sequence[Outlined], text: str) -> Markup:
+    """Draw grey pictures of planes with the outline of every class of every mask, as one SVG.
+
+    Args:
+        planes: Planes in their places, at least one.
         text: Words for those who cannot see it.
     """
-    height, width = size_mm
+    return Markup('<svg viewBox="0 0 {:.1f} {:.1f}" role="img" aria-label="{}">{}</svg>').format(
+        max(plane.place.left + plane.place.width for plane in planes),
+        max(plane.place.top + plane.place.height for plane in planes),
+        text,
+        Markup("").join(_drawn(plane) for plane in planes),
+    )
+
+
+def _drawn(plane: Outlined) -> Markup:
+    left, top, width, height = plane.place
     scaled = Markup('<g transform="scale({:.4f} {:.4f})">{}</g>')
     return Markup(
-        '<svg viewBox="0 0 {0:.1f} {1:.1f}" role="img" aria-label="{2}">'
-        '<image href="{3}" width="{0:.1f}" height="{1:.1f}" preserveAspectRatio="none"/>{4}</svg>'
+        '<g transform="translate({:.1f} {:.1f})">'
+        '<image href="{}" width="{:.1f}" height="{:.1f}" preserveAspectRatio="none"/>{}</g>'
     ).format(
+        left,
+        top,
+        png_uri(plane.picture),
         width,
         height,
-        text,
-        png_uri(picture),
         Markup("").join(
             scaled.format(width / mask.shape[1], height / mask.shape[0], _outlines(mask, kind))
-            for kind, mask in masks.items()
+            for kind, mask in plane.masks.items()
         ),
     )
 

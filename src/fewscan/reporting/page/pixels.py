@@ -39,6 +39,14 @@ class CropBox:
         """Numbers of voxels along the axes of what is left."""
         return tuple(len(range(*edges)) for edges in zip(self.start, self.stop, self.step, strict=True))
 
+    def at(self, axis: int, number: int) -> CropBox:
+        """Of a crop in a plane, the part of the volume: one voxel along the axis that the plane lies across."""
+        start, stop, step = (
+            (*values[:axis], value, *values[axis:])
+            for values, value in ((self.start, number), (self.stop, number + 1), (self.step, 1))
+        )
+        return CropBox(start, stop, step)
+
 
 def choose_crop(shown: np.ndarray, spacing_mm: Sequence[float], most_voxels: int, margin: float = 0.5) -> CropBox:
     """The part around what is shown; coarser along its finest axis, again and again, until it is small enough.

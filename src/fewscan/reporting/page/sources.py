@@ -29,7 +29,7 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True)
 class Moment:
-    """Pseudo-labels at one time of training: arrays (n, h, w) uint8, see `engine.gallery`."""
+    """Pseudo-labels at one time of training: arrays (n, *size) uint8 of slices or volumes, see `engine.gallery`."""
 
     update: int
     stage: str
@@ -261,7 +261,7 @@ def _read_moment(path: Path) -> Moment:
         shapes = {moment.images.shape, moment.labels.shape, moment.confidence.shape}
         if (
             len(shapes) > 1
-            or moment.images.ndim != 3
+            or moment.images.ndim not in (3, 4)
             or not len(moment.images) == len(moment.cases) == len(moment.slices)
         ):
             raise ValueError("its arrays are not of one shape")

@@ -15,7 +15,8 @@ from fewscan.data.plans.base import Plan
 from fewscan.data.pose import middle_slices
 from fewscan.data.survey import CaseSurvey, Survey
 from fewscan.io.orientation import upright
-from fewscan.reporting.page.outlined import draw_outlined
+from fewscan.reporting.page.outlined import GAP, Outlined, draw_outlined
+from fewscan.reporting.planes import Plane, arrange
 
 # Of 10 KB each, most of it the picture.
 MOST_PICTURES = 24
@@ -28,7 +29,7 @@ class TrainingScan(NamedTuple):
 
     Attributes:
         name: Name of the case.
-        picture: Mean of its middle slices with outlines of its mask, as SVG.
+        picture: Mean of its middle slices along one or several axes, with outlines of its mask, as SVG.
     """
 
     name: str
@@ -41,7 +42,7 @@ def draw_training_scans(labelled: Sequence[Case], survey: Survey, plan: Plan) ->
     Args:
         labelled: Labelled training cases.
         survey: Survey of them; a label that it has not kept is not outlined.
-        plan: Plan of the run, which says along which axis slices are seen.
+        plan: Plan of the run, which says along which axes slices are seen.
     """
     known = [(case.name, survey.of(case)) for case in labelled]
     drawn = [TrainingScan(name, picture) for name, found in known if found and (picture := _draw(name, found, plan))]
@@ -52,12 +53,15 @@ def _draw(name: str, found: CaseSurvey, plan: Plan) -> Markup | None:
     if found.pictures is None or found.geometry is None:
         return None
     grid = found.geometry
-    axis = plan.viewing_axis_of(grid.shape)
-    height, width = np.delete(np.multiply(grid.shape, grid.spacing_mm), axis).tolist()
+    axes = plan.picture_axes_of(grid.shape)
+    extents = np.multiply(grid.shape, grid.spacing_mm).tolist()
+    places = arrange([Plane(axis, 0) for axis in axes], extents, GAP * max(extents))
     label = found.label.unpack().array if found.label is not None else None
-    masks = {} if label is None else {"labelled": upright(usual_labels(label, axis), axis)}
-    text = f"{name}: middle slices{', outlines of the mask' if masks else ''}"
-    return draw_outlined(upright(found.pictures[axis], axis), masks, (height, width), text)
+    parts = []
+    for axis, place in zip(axes, places, strict=True):
+        masks = {} if label is None else {"labelled": upright(usual_labels(label, axis), axis)}
+        parts.append(Outlined(upright(found.pictures[axis], axis), masks, place))
+    return draw_outlined(parts, f"{name}: middle slices{'' if label is None else ', outlines of the mask'}")
 
 
 def usual_labels(label: UInt8[np.ndarray, "z y x"], axis: int) -> UInt8[np.ndarray, "h w"]:

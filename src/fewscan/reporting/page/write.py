@@ -74,7 +74,7 @@ def _variables(contents: PageContents) -> dict[str, Any]:
         "estimates": estimate_chart(cases),
         "training": training_charts(run),
         "gallery": gallery_rows(run),
-        "embedding": embedding_charts(run.embedding) if run.embedding is not None else [],
+        "embedding": embedding_charts(run.embedding, run.plan.element) if run.embedding is not None else [],
         "training_scans": contents.training_scans,
         "facts": dataset_facts(run, contents.fingerprint),
         "roles": labelled_lists(run),

@@ -142,5 +142,5 @@ def test_words_tell_windows_from_volumes() -> None:
     one, windows = volume_plan(size=(16, 24, 24)), volume_plan(size=(16, 24, 24), view=(16, 24, 60))
     assert one.describe() == "3D volumes of 16×24×24 voxels"
     assert windows.describe() == "3D windows of 16×24×24 voxels"
-    assert dict(one.facts()) == {"Volumes": "16 × 24 × 24 voxels", "Voxels": "1 × 1 × 1 mm"}
+    assert dict(one.facts()) == {"Patch": "16 × 24 × 24 voxels, all of the field of view", "Voxels": "1 × 1 × 1 mm"}
     assert dict(windows.facts())["Field of view"] == "16 × 24 × 60 voxels, or all of a smaller scan"

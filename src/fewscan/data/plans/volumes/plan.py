@@ -98,6 +98,11 @@ class VolumePlan(Plan):
         """The axis along which voxels are longest; the first one where they are alike."""
         return int(np.argmax(self.spacing_mm))
 
+    @property
+    def picture_axes(self) -> tuple[int, ...]:
+        """All three: axial, coronal and sagittal planes."""
+        return (0, 1, 2)
+
     def canvas_shape(self, geometry: Geometry) -> Shape:
         """The voxels that the scan fills, no more than the field of view and no less than a patch."""
         first, second, third = (
@@ -200,9 +205,13 @@ class VolumePlan(Plan):
     def facts(self) -> list[tuple[str, str]]:
         """Name the size of patches, of canvases and of voxels."""
         patch, seen = (" × ".join(map(str, sides)) for sides in (self.size, self.field_of_view))
-        sizes = [("Volumes", f"{patch} voxels")] if self.is_one_patch else [("Windows", f"{patch} voxels")]
-        if not self.is_one_patch:
-            sizes.append(("Field of view", f"{seen} voxels, or all of a smaller scan"))
+        if self.is_one_patch:
+            sizes = [("Patch", f"{patch} voxels, all of the field of view")]
+        else:
+            sizes = [
+                ("Patch", f"{patch} voxels, a window of the field of view"),
+                ("Field of view", f"{seen} voxels, or all of a smaller scan"),
+            ]
         return [*sizes, ("Voxels", " × ".join(f"{mm:.3g}" for mm in self.spacing_mm) + " mm")]
 
     def remedy(self, is_outside: bool) -> str:

@@ -91,8 +91,8 @@ for (const svg of document.querySelectorAll("svg[data-lines]")) {
     probe.getExtension("WEBGL_lose_context")?.loseContext();
     const make = async (id) => {
       const made = new niivue.Niivue({
-        logLevel: "error", loadingText: "", dragAndDropEnabled: false, isRadiologicalConvention: true,
-        show3Dcrosshair: false, crosshairColor: [1, 1, 1, 0.55], crosshairWidth: 0.5, backColor: [0, 0, 0, 1],
+        logLevel: "error", loadingText: "", dragAndDropEnabled: false, isRadiologicalConvention: true, sagittalNoseLeft: true,
+        show3Dcrosshair: false, crosshairColor: [1, 1, 1, 0.55], crosshairWidth: 0.4, crosshairWidthUnit: "percent", backColor: [0, 0, 0, 1],
         multiplanarShowRender: 0, fontColor: [0.7, 0.75, 0.8, 1], isAntiAlias: true, viewModeHotKey: "", clipPlaneHotKey: "",
       });
       await made.attachToCanvas(find(id), true);
@@ -160,7 +160,7 @@ for (const svg of document.querySelectorAll("svg[data-lines]")) {
       return item;
     };
     const rows = data.scored.map(({ name, colour }) => {
-      const ml = `${facts.ml[name].toFixed(1)} ml`;
+      const ml = `${facts.ml[name].toFixed(facts.ml[name] < 10 ? 2 : 1)} ml`;
       const score = facts.dice[name];
       const hd95 = facts.hd95[name];
       const distance = hd95 === null || hd95 === undefined ? "" : `, HD95 ${hd95.toFixed(1)} mm`;
