@@ -8,12 +8,15 @@ import pytest
 import torch
 
 import fewscan
+from fewscan.data.cases import Case
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Estimate, Signals
 from fewscan.evaluation.quality_table import COLUMNS, QualityRow
 from fewscan.inference.model import load_model, load_second
+from fewscan.inference.quality import Assessment
 from fewscan.io.files import read_json, write_json
 from fewscan.run_folder import RunFolder
+from fewscan.runs.quality import _calibrate, read_quality_model, with_doubtful_flagged
 from fewscan.runs.quality import read_quality_model, with_doubtful_flagged
 from support.known import known
 from support.scans import TINY, make_dataset
@@ -143,3 +146,22 @@ def test_where_nothing_is_estimated_the_most_doubtful_fifth_is_flagged() -> None
     assert with_doubtful_flagged(rows[:4]) == rows[:4]
     estimated = [*rows[:-1], doubted("case_10", 0.6, Estimate(0.5, 0.4, 0.6))]
     assert with_doubtful_flagged(estimated) == estimated
+
+
+def test_where_masks_show_nothing_that_is_why_there_is_no_estimate(tmp_path: Path) -> None:
+    """Ten cases would do, but the masks of nine are empty."""
+    cases = [Case(name, (), None, name) for name in HELD_OUT]
+    found = {case.name: Assessment(Signals(1.0, None, 0.9 if case is cases[0] else None, 2.0), "") for case in cases}
+    scores = {"dice": 0.5}
+    summary = {
+        "cases": {case.name: {"disc": scores} for case in cases},
+        "classes": {"disc": scores},
+    }
+    notes, run = Notes(), RunFolder(tmp_path)
+    run.validation.path.mkdir()
+    assert _calibrate(run.validation, cases, found, summary, notes) == []
+    assert notes.lines == [
+        "quality: 1 of 10 validation cases have a mask to compare with that of the turned scan, too few for an "
+        "estimate; outliers are flagged"
+    ]
+    assert len(rows_of(run.validation.quality)) == 10

@@ -276,7 +276,11 @@ def _calibrate(
     if calibration is None:
         outliers = any(signal.outlier is not None for signal in signals.values())
         flagged = "; outliers are flagged" if outliers else ""
-        reporter.say(f"quality: {len(dice)} validation cases are too few for an estimate{flagged}")
+        compared = sum(signal.agreement_tta is not None for signal in signals.values())
+        few = f"{len(dice)} validation cases are"
+        if compared < len(dice):
+            few = f"{compared} of {len(dice)} validation cases have a mask to compare with that of the turned scan,"
+        reporter.say(f"quality: {few} too few for an estimate{flagged}")
     else:
         rank = "undefined" if calibration.spearman is None else f"{calibration.spearman:.2f}"
         reporter.say(
