@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,7 +66,12 @@ def test_planes_of_all_directions_are_drawn_in_true_proportions_and_to_one_scale
     image = np.zeros((13, 44, 70))
     image[4:9, 12:32, 20:50] = 1
     empty = np.zeros(image.shape, np.uint8)
-    how = {"class_names": ("background", "a"), "title": "", "axes": (0, 1, 2), "spacing_mm": (4.0, 2.0, 1.0)}
+    how: dict[str, Any] = {
+        "class_names": ("background", "a"),
+        "title": "",
+        "axes": (0, 1, 2),
+        "spacing_mm": (4.0, 2.0, 1.0),
+    }
     save_overlay(tmp_path / "box.png", image, prediction=empty, reference=None, **how)
     shown = lit(tmp_path / "box.png")[:3]
     scale = shown[0][0] / 40
@@ -80,7 +86,7 @@ def test_planes_of_all_directions_go_through_the_reference_where_there_is_one(tm
     reference, prediction = np.zeros((2, *image.shape), np.uint8)
     reference[2:6, 4:9, 5:12] = 1
     prediction[12:18, 20:28, 25:38] = 1
-    how = {"class_names": ("background", "a"), "title": "", "axes": (0, 1, 2)}
+    how: dict[str, Any] = {"class_names": ("background", "a"), "title": "", "axes": (0, 1, 2)}
     assert _planes(prediction, reference, (0, 1, 2)) == [Plane(0, 3), Plane(1, 6), Plane(2, 8)]
     assert _planes(prediction, 0 * reference, (0, 1, 2)) == [Plane(0, 14), Plane(1, 23), Plane(2, 31)]
     save_overlay(tmp_path / "both.png", image, prediction=prediction, reference=reference, **how)

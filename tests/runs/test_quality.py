@@ -3,6 +3,7 @@
 import csv
 import shutil
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -12,12 +13,12 @@ from fewscan.data.cases import Case
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Estimate, Signals
 from fewscan.evaluation.quality_table import COLUMNS, QualityRow
+from fewscan.evaluation.summary import Summary
 from fewscan.inference.model import load_model, load_second
 from fewscan.inference.quality import Assessment
 from fewscan.io.files import read_json, write_json
 from fewscan.run_folder import RunFolder
 from fewscan.runs.quality import _calibrate, read_quality_model, with_doubtful_flagged
-from fewscan.runs.quality import read_quality_model, with_doubtful_flagged
 from support.known import known
 from support.scans import TINY, make_dataset
 from support.terminals import Notes
@@ -159,7 +160,7 @@ def test_where_masks_show_nothing_that_is_why_there_is_no_estimate(tmp_path: Pat
     }
     notes, run = Notes(), RunFolder(tmp_path)
     run.validation.path.mkdir()
-    assert _calibrate(run.validation, cases, found, summary, notes) == []
+    assert _calibrate(run.validation, cases, found, cast(Summary, summary), notes) == []
     assert notes.lines == [
         "quality: 1 of 10 validation cases have a mask to compare with that of the turned scan, too few for an "
         "estimate; outliers are flagged"

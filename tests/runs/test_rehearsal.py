@@ -34,7 +34,7 @@ def tried(dataset: Path, cache: Path, *settings: str, validated: bool = True) ->
     if not validated:
         split = replace(split, val=())
     survey = survey_scans(Notes(), index, split, Survey())
-    plan = make_run_plan(Notes(), index, split, survey, config)
+    plan = make_run_plan(Notes(), index, split, survey, survey.fingerprint(split.train), config)
     config = config.resolved(plan, CPU)
     build_cache(split.train, plan, cache)
     with throwaway_method(config, plan, plan.store(cache, CPU), CPU) as (method, phases):

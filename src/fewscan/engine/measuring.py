@@ -50,7 +50,7 @@ def measure_updates(
     generator = torch.Generator(phases[0].data.device).manual_seed(settings.seed)
     measured = []
     for number, phase in enumerate(phases):
-        method.start_phase(number, phase.name)
+        method.start_phase(number, phase.name, phase.data)
         method.train()
         batches = Batches(phase.data, settings.sampler_seed(number))
         measured.append(

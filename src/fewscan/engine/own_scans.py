@@ -107,7 +107,8 @@ class OwnScans(Callback):
             return
         when = f"After {percent} % of the training"
         if dice < LOW_DICE:
-            stands = before is not None and dice < before + LEAST_RISE
+            # What has learnt nothing yet does not stand still.
+            stands = before is not None and before >= MISSED_DICE and dice < before + LEAST_RISE
             self._tell_once(info, "plateau" if stands else "low_on_own_scans", _low(when, dice, before, stands))
         missed = self._names(found.dice < MISSED_DICE)
         if missed and dice >= LOW_DICE:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import io
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from fewscan.data.plans.base import Plan
 from fewscan.reporting.page.charts import gallery_rows, heat, tint
-from fewscan.reporting.page.sources import Moment
+from fewscan.reporting.page.sources import Moment, RunContents
 from support.scans import slice_plan, volume_plan
 
 
@@ -35,22 +37,27 @@ def pixels(uri: str) -> np.ndarray:
     return np.round(255 * imread(io.BytesIO(base64.b64decode(uri.partition(",")[2])))).astype(int)
 
 
+def run_of(gallery: tuple[Moment, ...], plan: Plan) -> RunContents:
+    """A run of which nothing but its gallery and its plan is looked at."""
+    return cast(RunContents, SimpleNamespace(gallery=gallery, plan=plan))
+
+
 def test_the_gallery_shows_slices_as_they_are_and_says_which() -> None:
     labels = np.zeros((1, 5, 6), np.uint8)
     labels[0, 1, 2] = 1
     moments = (moment_of(labels * 0, 1), moment_of(labels, 2))
-    (row,) = gallery_rows(SimpleNamespace(gallery=moments, plan=slice_plan()))
+    (row,) = gallery_rows(run_of(gallery=moments, plan=slice_plan()))
     assert row["name"] == "a, 7"
     assert np.array_equal(pixels(row["image"]), moments[0].images[0])
     assert np.array_equal(pixels(row["moments"][1]["labels"]), tint(moments[1].images[0], labels[0]))
-    (coronal,) = gallery_rows(SimpleNamespace(gallery=moments, plan=slice_plan(slice_axis=1)))
+    (coronal,) = gallery_rows(run_of(gallery=moments, plan=slice_plan(slice_axis=1)))
     assert np.array_equal(pixels(coronal["moments"][1]["labels"]), tint(moments[1].images[0], labels[0])[::-1])
 
 
 def test_the_gallery_of_volumes_shows_the_same_planes_at_all_times_through_what_was_believed_at_last() -> None:
     early, late = np.zeros((2, 1, 4, 6, 5), np.uint8)
     early[0, 0, 0, 0] = late[0, 2:4, 4, 1:4] = 1
-    run = SimpleNamespace(gallery=(moment_of(early, 1), moment_of(late, 2)), plan=volume_plan((2.0, 1.0, 1.0)))
+    run = run_of(gallery=(moment_of(early, 1), moment_of(late, 2)), plan=volume_plan((2.0, 1.0, 1.0)))
     (row,) = gallery_rows(run)
     assert (row["name"], row["planes"]) == ("a", 3)
     # Coronal and sagittal planes are 8 mm high, the axial one 6 mm; a line of black is between them.
