@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import UnionType
@@ -49,7 +49,7 @@ def annotated(name: str) -> list[tuple[Callable[..., Any], str]]:
         (function, argument)
         for function in functions(name)
         for argument, hint in function.__annotations__.items()
-        if shapes_in(read(function, argument)) or (NAMES_A_SHAPE.search(str(hint)) and "Callable[" not in hint)
+        if shapes_in(read(function, argument)) or (NAMES_A_SHAPE.search(str(hint)) and "Callable[" not in str(hint))
     ]
 
 
@@ -92,10 +92,12 @@ def stand_in(hint: Any) -> Any:
 
 
 def packed(array: Array, hint: Any) -> Any:
-    """An array as an annotation has it: by itself or in a sequence."""
+    """An array as an annotation has it: by itself, by a name, or in a sequence."""
     origin = get_origin(hint)
     if origin in (None, *UNIONS):
         return array
+    if origin is Mapping:
+        return {"name": array}
     return (array,) if origin is tuple else [array]
 
 

@@ -41,14 +41,15 @@ def fitting(shape: type[AbstractArray]) -> Array:
 
 
 def misfitting(shape: type[AbstractArray]) -> Array:
-    """An array that an annotation forbids: with one axis too few; of scalars, one more; of any shape, booleans."""
+    """An array that an annotation forbids: with one axis too few; of scalars, one more; of any shape, another type."""
     axes = shape.dim_str.split()
     least = sum(not _is_variadic(axis) for axis in axes)
     if least or not axes:
         return _zeros(shape, [3] * (least - 1 if least else 1))
-    if "bool" in _types(shape):
+    if {"bool", "float32"} <= set(_types(shape)):
         raise ValueError(f"{shape} allows every array")
-    return fitting(shape) > 0
+    other = fitting(shape) > 0
+    return other * 1.0 if "bool" in _types(shape) else other
 
 
 def _is_variadic(axis: str) -> bool:

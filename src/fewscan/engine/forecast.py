@@ -29,7 +29,7 @@ class StageForecast(NamedTuple):
     Attributes:
         name: Name of the stage.
         updates: Number of updates that are left of it, from 1.
-        seconds: Seconds of each of them.
+        seconds: Seconds that an update takes.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Forecast(NamedTuple):
     Attributes:
         stages: Stages that are ahead, in their order.
         validations: Number of validations on the canvas that are ahead.
-        validation_seconds: Seconds of each of them.
+        validation_seconds: Seconds that a validation takes.
         closing_seconds: Seconds of what follows the last validation.
         scored: Number of scans that are scored at the end.
         preprocessed: Number of scans that are preprocessed first; 0: they are already.

@@ -98,7 +98,7 @@ def median_seconds(
     """Repeat an action and take the median of its seconds; of several ranks all repeat it as often.
 
     Args:
-        action: What is timed; it waits for the device itself.
+        action: Function whose calls are timed; it waits for the device itself.
         least: Number of repetitions at least, from 1.
         most: Number of repetitions at most.
         warm_up: Number of repetitions before those that count.

@@ -41,7 +41,7 @@ class FileStamp(NamedTuple):
             path: Path of a file.
 
         Raises:
-            OSError: It is not there, or may not be looked at.
+            OSError: The file is not there, or may not be looked at.
         """
         found = path.stat()
         return cls(found.st_size, found.st_mtime_ns)

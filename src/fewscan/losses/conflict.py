@@ -33,8 +33,8 @@ def ensemble(probs: Sequence[Float[Tensor, "b k *space"]]) -> Float[Tensor, "b k
 def combat_conflicts(
     probs: Float[Tensor, "b k *space"],
     probs_student: Float[Tensor, "b k *space"],
-    in_conflict: Bool[Tensor, b * space],
-) -> tuple[Int[Tensor, b * space], Float[Tensor, b * space]]:
+    in_conflict: Bool[Tensor, "b *space"],
+) -> tuple[Int[Tensor, "b *space"], Float[Tensor, "b *space"]]:
     """Pseudo-labels and their confidence: the teachers', or the student's where they differ and it is surer.
 
     Args:

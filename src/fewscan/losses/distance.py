@@ -50,7 +50,7 @@ def _along_last_axis(seeds: Tensor) -> Tensor:
     return torch.where(distance < side, distance.square(), torch.inf)
 
 
-def signed_distance_maps(labels: Int[Tensor, b * space], n_classes: int) -> Float[Tensor, "b {n_classes} *space"]:
+def signed_distance_maps(labels: Int[Tensor, "b *space"], n_classes: int) -> Float[Tensor, "b {n_classes} *space"]:
     """How far pixels are from each class: 0 on its border, up to 1 outside of it, down to −1 inside (DTC, eq. 1).
 
     The border of a class are its pixels beside one of another class. Outside, distances to the nearest pixel of the
@@ -58,7 +58,7 @@ def signed_distance_maps(labels: Int[Tensor, b * space], n_classes: int) -> Floa
     image does not show is 1 everywhere, and one that fills it −1. What is `IGNORED` is of no class.
 
     Args:
-        labels: Class numbers.
+        labels: Class numbers (b, *space), `IGNORED` where nobody has labelled.
         n_classes: Number k of classes, at least 2.
 
     Examples:

@@ -42,7 +42,7 @@ class Plane(NamedTuple):
         """Values of a volume in the plane, in the order of its axes.
 
         Args:
-            volume: Canonical array.
+            volume: Canonical array (z, y, x).
         """
         return np.take(volume, self.number, self.axis)
 
@@ -55,7 +55,7 @@ class Plane(NamedTuple):
         front in sagittal planes.
 
         Args:
-            volume: Canonical array.
+            volume: Canonical array (z, y, x).
             within: Part of the volume to show, a slice for each of its axes.
         """
         rows, columns = self.axes
@@ -135,7 +135,7 @@ def mosaic(
     """Put planes of one volume into one picture of square pixels, as fine as its finest voxels; black between them.
 
     Args:
-        pictures: What the planes show, grey or in colour.
+        pictures: Pictures of the planes, grey (h, w) or in colour (h, w, 3).
         planes: Planes, no two across one axis.
         spacing_mm: Distances (z, y, x) between voxels' centres.
     """

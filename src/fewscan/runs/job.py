@@ -85,7 +85,7 @@ class Times(NamedTuple):
     """How long a training was announced to take, and how long it has taken.
 
     Attributes:
-        announced: What was measured and said.
+        announced: Forecast that was measured and said.
         begun: Time of that, by `time.monotonic()`, in s.
         training: Seconds from then to the last update.
     """
@@ -101,7 +101,7 @@ class Trained(NamedTuple):
     Attributes:
         resumed_after: Number of the update that training went on after; None: it began anew.
         times: Times of the training itself.
-        whole: What was announced with all trainings that are to follow.
+        whole: Forecast of all trainings that are to follow, this one included.
     """
 
     resumed_after: int | None
@@ -176,7 +176,7 @@ def finish_job(job: Job, device: torch.device, started: float, resumed_after: in
         device: Device that it was trained on.
         started: Time of the start of this process's part, by `time.time()`, in s.
         resumed_after: Number of the update that training went on after; None: it began anew.
-        times: What was announced, and how long training has taken; None: nothing was left to train.
+        times: Times that were announced and taken; None: nothing was left to train.
     """
     run = job.run
     write_provenance(run, job.index.root, job.config, device, started, resumed_after)
@@ -249,8 +249,8 @@ def throwaway_method(
     """Give a method to be tried, with its phases; whatever is drawn inside, generators are afterwards as before.
 
     Args:
-        config: Resolved settings.
-        plan: How scans become input.
+        config: Settings of the run, resolved.
+        plan: Plan by which scans become input.
         store: Store of the training scans.
         where: Device to train on.
     """

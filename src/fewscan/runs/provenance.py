@@ -66,7 +66,7 @@ def add_times(run: RunFolder, announced: Forecast, training: float, closing: flo
 
     Args:
         run: Folder of the run, with its `provenance.json`.
-        announced: What was said before the first update.
+        announced: Forecast that was said before the first update.
         training: Seconds from then to the last update, validations included.
         closing: Seconds from the last update until all was written.
     """

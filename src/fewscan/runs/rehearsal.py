@@ -48,8 +48,8 @@ class _PatchSeconds(NamedTuple):
     """Seconds of one network's work on a patch.
 
     Attributes:
-        validated: In training's precision, compared with the label.
-        predicted: In that of a saved network.
+        validated: Seconds in training's precision, comparison with the label included.
+        predicted: Seconds in the precision of a saved network.
     """
 
     validated: float
@@ -61,11 +61,11 @@ class Rehearsal:
     """A training whose costs are to be known.
 
     Attributes:
-        config: Resolved settings.
-        plan: How scans become input.
+        config: Settings of the run, resolved.
+        plan: Plan by which scans become input.
         split: Cases by role.
-        survey: What one reading of the scans has found.
-        phases: What training goes through; batches are drawn from their stores.
+        survey: Survey of the scans, each read once.
+        phases: Phases that training goes through; batches are drawn from their stores.
     """
 
     config: Config

@@ -129,7 +129,7 @@ def make_cards(cases: Sequence[CaseFiles], plan: Plan, progress: Callable[[], No
     Args:
         cases: Cases to show.
         plan: Plan of the model, which knows the classes, and which planes pictures show.
-        progress: Called once per case.
+        progress: Function that is called once per case.
 
     Raises:
         DataError: A file cannot be read, or the masks are not on the image's grid.

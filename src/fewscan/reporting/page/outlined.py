@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import UInt8
@@ -16,13 +16,14 @@ from fewscan.reporting.planes import Place
 GAP = 0.02
 
 
-class Outlined(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Outlined:
     """A plane of a scan, and what is outlined on it.
 
     Attributes:
-        picture: Grey levels.
+        picture: Grey levels (h, w), 0 to 255.
         masks: Numbers inside, by the CSS class of their outlines; of any resolution, stretched over the picture.
-        place: Where the plane lies among the others.
+        place: Place of the plane among the others.
     """
 
     picture: UInt8[np.ndarray, "h w"]
