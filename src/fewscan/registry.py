@@ -250,6 +250,7 @@ METHODS = Registry(
         "fixmatch": "fewscan.methods.fixmatch:FixMatch",
         "unimatch": "fewscan.methods.unimatch:UniMatch",
         "bcp": "fewscan.methods.bcp:Bcp",
+        "gcl": "fewscan.methods.gcl:Gcl",
         "ad_mt": "fewscan.methods.ad_mt:AdMt",
     },
     base="fewscan.methods.base:Method",

@@ -17,6 +17,7 @@ OTHERS: dict[str, dict[str, Any]] = {
         "label_terms": ("copy_paste", "inward", "outward"),
         "by_labels_alone": {"pseudo_weight": 0.0},
     },
+    "gcl": {"frozen_encoder": ("local",)},
 }
 
 

@@ -61,6 +61,7 @@ CASES: dict[str, tuple[str, str, Mapping[str, Any]]] = {
     # In the first turn, which is a long one: the second draws boxes.
     "ad_mt": ("ad_mt", "semi", {"longest_turn": 1000, **SURE}),
     "unimatch": ("unimatch", "semi", {"channel_dropout": 0.0, **SURE}),
+    **{f"gcl, {stage}": ("gcl", stage, {"pretraining": {"unlabelled": 4}}) for stage in ("global", "local")},
     **{f"action, {stage}": ("action", stage, ACTION) for stage in ("global", "local", "anatomical")},
     "action, own anchors": ("action", "local", {"random_anchors": False, **ACTION}),
     "action, image_weighted": ("action", "anatomical", {"unsup_form": "image_weighted", **ACTION}),

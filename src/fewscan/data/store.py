@@ -111,6 +111,18 @@ class Store(ABC):
         """Names of the cases that patches are of, each once, in the order of the patches."""
         return [self.cases[case].name for case in dict.fromkeys(patches.case.tolist())]
 
+    def depths(self, patches: Patches) -> Float[Tensor, " b"]:
+        """How far through their scans the middles of patches lie along the first axis of the canvas, on the device.
+
+        Args:
+            patches: Patches that lie within their canvases.
+
+        Returns:
+            Shares of the way, 0 to 1; slices of a scan are one after the other along this axis.
+        """
+        lengths = np.array([self.cases[case].shape[0] for case in patches.case], int)
+        return moved(((patches.start[:, 0] + self.patch[0] / 2) / lengths).astype(np.float32), self.device)
+
     def middles(self, cases: Sequence[int]) -> Patches:
         """The patches in the middle of canvases, for pictures.
 

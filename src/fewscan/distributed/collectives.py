@@ -150,6 +150,18 @@ def gather_over_ranks(tensor: Tensor) -> Tensor:
     return gathered.to(tensor.dtype)
 
 
+def gather_with_gradient(tensor: Tensor) -> Tensor:
+    """As `gather_over_ranks`, with gradient: that of the sum of all ranks' losses.
+
+    Raises:
+        FewscanError: Another rank has gone.
+    """
+    if _host is None:
+        return tensor
+    slots = [tensor if number == rank() else torch.zeros_like(tensor) for number in range(count())]
+    return sum_over_ranks(torch.cat(slots))[0]
+
+
 @torch.no_grad()
 def copy_from_first(tensors: Iterable[Tensor]) -> None:
     """Overwrite tensors with those of rank 0."""

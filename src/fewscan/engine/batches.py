@@ -33,7 +33,8 @@ class Batches:
         drawn = (self.labelled.draw(stage.labelled), self.unlabelled.draw(stage.unlabelled))
         self.drawn = Patches.concatenate(drawn)
         labelled, unlabelled = map(own_share, drawn)
-        return Batch(self.store.images(labelled), self.store.labels(labelled), self.store.images(unlabelled))
+        store = self.store
+        return Batch(store.images(labelled), store.labels(labelled), store.images(unlabelled), store.depths(unlabelled))
 
     def state_dict(self) -> dict[str, Any]:
         """The states of both samplers."""

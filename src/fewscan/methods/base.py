@@ -29,11 +29,18 @@ class Batch(NamedTuple):
         labels: Labels (b_l, *space) of the labelled images, integers as masks have them; `Augmentation.labelled` makes
             classes of them.
         images_unlabelled: Images (b_u, c, *space) of unlabelled scans.
+        depths_unlabelled: Where the middles of the unlabelled images lie (b_u,), as a share of the way through their
+            scans along the first axis of the canvas, 0 to 1; None: nobody knows.
     """
 
     images_labelled: Tensor
     labels: Tensor
     images_unlabelled: Tensor
+    depths_unlabelled: Tensor | None = None
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Give what there is, in the order of the attributes."""
+        return tuple(tensor for tensor in self if tensor is not None)
 
 
 class StepInfo(NamedTuple):

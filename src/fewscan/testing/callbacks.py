@@ -231,7 +231,7 @@ class _Judge(Callback):
 
 
 def _tensors_of(info: UpdateInfo) -> list[torch.Tensor]:
-    return [*info.batch, *info.terms.values(), info.loss, *info.diagnostics.values()]
+    return [*info.batch.tensors(), *info.terms.values(), info.loss, *info.diagnostics.values()]
 
 
 class _Readings(TorchFunctionMode):
