@@ -24,6 +24,7 @@ __all__ = [
     "ConfigError",
     "DamagedError",
     "DataError",
+    "DryRun",
     "Evaluation",
     "Fault",
     "FewscanError",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from fewscan.commands.train import train
     from fewscan.engine.callbacks import Callback, UpdateInfo
     from fewscan.evaluation.selection import Suggestion
+    from fewscan.runs.dry_run import DryRun
     from fewscan.runs.results import Evaluation, Predictions, Run
     from fewscan.terminal.console import Reporter
 else:
@@ -66,6 +68,7 @@ else:
     _MODULES = {
         "BenchmarkResult": "fewscan.benchmarking.outcome",
         "Callback": "fewscan.engine.callbacks",
+        "DryRun": "fewscan.runs.dry_run",
         "Evaluation": "fewscan.runs.results",
         "Predictions": "fewscan.runs.results",
         "Reporter": "fewscan.terminal.console",

@@ -9,7 +9,7 @@ import io
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -145,6 +145,13 @@ def train(
             "--resume", help="Go on with an unfinished run that was started with the same options; without one, start."
         ),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say plan, ceiling, split and how long it would take, measured on a few scans; write nothing.",
+        ),
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -153,22 +160,25 @@ def train(
     from fewscan.terminal.console import Reporter
 
     names = read_names(labelled_list) if labelled_list is not None else None
-    trained = run(
-        dataset,
-        output,
-        method=method,
-        labelled=labelled,
-        labelled_list=names,
-        recipe=recipe,
-        settings=settings or (),
-        dims={"2": 2, "3": 3, "auto": "auto", None: None}[dims],
-        folds=read_folds(folds),
-        seed=seed,
-        device=device,
-        cache=cache,
-        reporter=Reporter(quiet),
-        resume=resume,
-    )
+    options: dict[str, Any] = {
+        "method": method,
+        "labelled": labelled,
+        "labelled_list": names,
+        "recipe": recipe,
+        "settings": settings or (),
+        "dims": {"2": 2, "3": 3, "auto": "auto", None: None}[dims],
+        "folds": read_folds(folds),
+        "seed": seed,
+        "device": device,
+        "cache": cache,
+        "reporter": Reporter(quiet),
+    }
+    if dry_run:
+        tried = run(dataset, output, **options, resume=resume, dry_run=True)
+        if as_json:
+            print_json(tried.to_json())
+        return
+    trained = run(dataset, output, **options, resume=resume)
     if as_json:
         scored = {"validation": trained.validation, "cross_validation": trained.cross_validation}
         means = {part: found.summary["mean"] if found is not None else None for part, found in scored.items()}

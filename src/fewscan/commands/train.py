@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Literal, overload
 
-from fewscan.config import load_config
+import torch
+
+from fewscan.config import Config, load_config
 from fewscan.data.folds import Folds, count_folds, make_folds, why_no_folds
-from fewscan.data.index import read_dataset
-from fewscan.data.split import describe_split, make_split
+from fewscan.data.index import DatasetIndex, read_dataset
+from fewscan.data.plans.base import Plan
+from fewscan.data.split import Split, describe_split, make_split
+from fewscan.data.survey import Survey
 from fewscan.data.survey_file import find_survey, write_survey
 from fewscan.distributed.collectives import count
+from fewscan.distributed.torchrun import processes
 from fewscan.engine.callbacks import Callback
 from fewscan.engine.loop import check_batches
 from fewscan.engine.machine_errors import explained_training
+from fewscan.errors import ConfigError
 from fewscan.io.files import AnyPath, remove_leftovers
 from fewscan.run_folder import RunFolder
 from fewscan.runs.callbacks import check_users
 from fewscan.runs.dims import Dims, choose_settings, load_choices, settings_of_run
+from fewscan.runs.dry_run import DryRun, try_training
 from fewscan.runs.folds import check_held_out, run_folds, write_held_out
 from fewscan.runs.job import Job, build_method, run_job, run_worker, seeded
 from fewscan.runs.launch import launched
@@ -25,6 +34,50 @@ from fewscan.runs.planning import make_run_plan, survey_scans
 from fewscan.runs.results import Run
 from fewscan.runs.state import check_facts, check_free, find_state, locked, write_facts
 from fewscan.terminal.console import Reporter
+
+
+@overload
+def train(
+    dataset: AnyPath,
+    output: AnyPath,
+    *,
+    method: str = "action",
+    labelled: int | None = None,
+    labelled_list: Sequence[str] | None = None,
+    recipe: str = "auto",
+    settings: Sequence[str] = (),
+    dims: Dims | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    folds: Folds = "none",
+    cache: AnyPath | None = None,
+    reporter: Reporter | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+    dry_run: Literal[False] = False,
+) -> Run: ...
+
+
+@overload
+def train(
+    dataset: AnyPath,
+    output: AnyPath,
+    *,
+    method: str = "action",
+    labelled: int | None = None,
+    labelled_list: Sequence[str] | None = None,
+    recipe: str = "auto",
+    settings: Sequence[str] = (),
+    dims: Dims | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    folds: Folds = "none",
+    cache: AnyPath | None = None,
+    reporter: Reporter | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+    dry_run: Literal[True],
+) -> DryRun: ...
 
 
 def train(
@@ -44,7 +97,8 @@ def train(
     reporter: Reporter | None = None,
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
-) -> Run:
+    dry_run: bool = False,
+) -> Run | DryRun:
     """Check, plan, preprocess, train through all stages, save the model, validate it.
 
     Called by every process that torchrun has started, with the same arguments, it trains one model in all of them: the
@@ -69,9 +123,10 @@ def train(
         reporter: Reporter that shows progress and decisions; None: nothing is shown.
         resume: Whether an unfinished run goes on from its last checkpoint; without one, a new run starts.
         callbacks: Callbacks that are told how training goes on, after the run's own; `fewscan.Callback` is their base.
+        dry_run: Whether only plan, ceiling, split and the time that it would take are wanted; nothing is written then.
 
     Returns:
-        The finished run.
+        The finished run; of a dry run what it would be.
 
     Raises:
         ConfigError: A setting, the device or a callback cannot be used, or is not the unfinished run's.
@@ -89,6 +144,7 @@ def train(
         ('model.safetensors', True)
     """
     check_users(callbacks)
+    _check_dry_run(dry_run, resume)
     reporter = reporter or Reporter(quiet=True)
     folder = RunFolder(Path(output))
     canvases = Path(cache) if cache is not None else folder.cache
@@ -99,17 +155,10 @@ def train(
         kind = launch.device.type
         choices = load_choices(dims, lambda plan: load_config(recipe, settings, kind, plan, method=method, seed=seed))
         check_free(folder)
-        with explained_training(choices[0]), locked(folder):
+        with explained_training(choices[0]), nullcontext() if dry_run else locked(folder):
             state = find_state(folder, resume)
             index = read_dataset(Path(dataset))
-            split = make_split(index, labelled, labelled_list)
-            for line in describe_split(index.name, split):
-                reporter.say(line)
-            parts = make_folds(split, number) if (number := count_folds(split, folds)) else ()
-            if folds == "auto" and not parts:
-                reporter.say(why_no_folds(split))
-            elif not parts and not split.val and count_folds(split, "auto"):
-                reporter.say("  nobody is held out, so nobody will know how good it is; --folds auto would tell")
+            split, parts = _divide(reporter, index, labelled, labelled_list, folds)
             begun = None
             if state != "new":
                 begun = check_facts(folder, settings_of_run(choices, folder), split, index, launch.device)
@@ -118,16 +167,14 @@ def train(
                 reporter.say(f"the run in {folder} is finished, there is nothing left to do")
                 return Run(folder.path)
             survey = survey_scans(reporter, index, split, find_survey(folder.survey, index))
-            if begun is None:
-                fingerprint = survey.fingerprint(split.train)
-                config = choose_settings(dims, choices, fingerprint, reporter)
-                plan = make_run_plan(reporter, index, split, survey, fingerprint, config)
-                config = config.resolved(plan, launch.device)
-            else:
-                config, plan = begun
+            config, plan = begun or _decide(reporter, index, split, survey, dims, choices, launch.device)
             # Before anything is written or preprocessed: what is wrong with them is put right by another setting.
             with seeded(config, launch.device):
                 check_batches(build_method(config, plan, launch.device), config.method, processes=count())
+            if dry_run:
+                tried = try_training(config, plan, split, survey, launch.device, folds=parts)
+                reporter.say(tried.forecast.sentence())
+                return tried
             if begun is None:
                 write_held_out(folder, parts)
                 write_facts(folder, config, plan, split, index)
@@ -139,3 +186,41 @@ def train(
             else:
                 run_job(job, launch)
     return Run(folder.path)
+
+
+def _check_dry_run(dry_run: bool, resume: bool) -> None:
+    if dry_run and resume:
+        raise ConfigError("--dry-run is of a training that has not begun: give it without --resume.")
+    if dry_run and processes() > 1:
+        raise ConfigError("--dry-run is of one process: start it without torchrun.")
+
+
+def _divide(
+    reporter: Reporter, index: DatasetIndex, labelled: int | None, labelled_list: Sequence[str] | None, folds: Folds
+) -> tuple[Split, tuple[Split, ...]]:
+    """Decide who is labelled and who is held out, and say it; the second are the folds' splits, if there are any."""
+    split = make_split(index, labelled, labelled_list)
+    for line in describe_split(index.name, split):
+        reporter.say(line)
+    parts = make_folds(split, number) if (number := count_folds(split, folds)) else ()
+    if folds == "auto" and not parts:
+        reporter.say(why_no_folds(split))
+    elif not parts and not split.val and count_folds(split, "auto"):
+        reporter.say("  nobody is held out, so nobody will know how good it is; --folds auto would tell")
+    return split, parts
+
+
+def _decide(
+    reporter: Reporter,
+    index: DatasetIndex,
+    split: Split,
+    survey: Survey,
+    dims: Dims | None,
+    choices: Sequence[Config],
+    device: torch.device,
+) -> tuple[Config, Plan]:
+    """Decide how scans become input and what the settings leave to it, and say it."""
+    fingerprint = survey.fingerprint(split.train)
+    config = choose_settings(dims, choices, fingerprint, reporter)
+    plan = make_run_plan(reporter, index, split, survey, fingerprint, config)
+    return config.resolved(plan, device), plan
