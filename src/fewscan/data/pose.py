@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Real, UInt8
 
 from fewscan.data.brightness import to_bytes
 from fewscan.data.cases import Case
@@ -83,7 +83,7 @@ def _extent_mm(geometry: Geometry, axis: int) -> tuple[float, float]:
     return float(height), float(width)
 
 
-def take_pictures(volume: Float[np.ndarray, "z y x"]) -> Pictures:
+def take_pictures(volume: Real[np.ndarray, "z y x"]) -> Pictures:
     """Take the mean of the middle half of the slices along each axis, as pictures of 96 × 96 pixels at most.
 
     Args:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,7 +91,9 @@ class Rehearsal:
     def _with_the_rest(self, method: Method, updates: tuple[tuple[float, ...], ...], folder: Path) -> Costs:
         networks, val = method.networks(), self.split.val
         patch = self._seconds_of_patches(next(iter(networks.values())))
-        picture = _few(lambda: save_progress(folder / "progress.png", _example_records(method)))
+        # Once: a picture takes a second or so, and trainings of seconds would be spent on drawing it.
+        draw = partial(save_progress, folder / "progress.png", _example_records(method))
+        picture = median_seconds(draw, least=1, most=1, warm_up=0)
         shown, to_validate = self._patches(self.split.train), self._patches(val)
         validation = len(networks) * to_validate * patch.validated + picture if val else 0.0
         # The gallery shows one network more as it is exported.
