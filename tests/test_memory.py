@@ -128,7 +128,7 @@ def test_macos_has_neither_avphys_pages_nor_proc(tmp_path: Path, monkeypatch: py
     assert available_bytes(tmp_path) == real("SC_PHYS_PAGES") * real("SC_PAGE_SIZE")
 
 
-def _zeros(packer: zlib._Compress, count: int) -> bytes:
+def _zeros(packer: "zlib._Compress", count: int) -> bytes:
     return b"".join(packer.compress(bytes(MIB)) for _ in range(count)) + packer.flush()
 
 
