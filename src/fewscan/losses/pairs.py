@@ -66,7 +66,7 @@ def pair_contrast(embeddings: Float[Tensor, "b n e"], pairs: Pairs, tau: float) 
     return losses.sum() / (len(embeddings) * pairs.positive.sum()).clamp_min(1)
 
 
-def group_pairs(groups: Int[Tensor, n]) -> Pairs:
+def group_pairs(groups: Int[Tensor, " n"]) -> Pairs:
     """Pairs of one group are positive, those of two groups negative.
 
     Examples:
@@ -81,7 +81,7 @@ def group_pairs(groups: Int[Tensor, n]) -> Pairs:
     return Pairs(same & ~torch.eye(len(groups), dtype=torch.bool, device=groups.device), ~same)
 
 
-def partitions(depths: Float[Tensor, b], number: int) -> Int[Tensor, b]:
+def partitions(depths: Float[Tensor, " b"], number: int) -> Int[Tensor, " b"]:
     """Which of so many equal parts of its scan each slice lies in, from 0.
 
     Args:

@@ -129,9 +129,7 @@ def arrange(planes: Sequence[Plane], extents_mm: Sequence[float], gap: float = 0
     ]
 
 
-def mosaic(
-    pictures: Sequence[Shaped[np.ndarray, "h w ..."]], planes: Sequence[Plane], spacing_mm: Sequence[float]
-) -> Shaped[np.ndarray, "h w ..."]:
+def mosaic(pictures: Sequence[np.ndarray], planes: Sequence[Plane], spacing_mm: Sequence[float]) -> np.ndarray:
     """Put planes of one volume into one picture of square pixels, as fine as its finest voxels; black between them.
 
     Args:
