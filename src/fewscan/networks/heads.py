@@ -58,6 +58,13 @@ class PooledProjector(nn.Module):
         embedding: Length of an embedding.
         ndim: Axes of space, 2 or 3.
         hidden: Length of what is between the layers.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.heads import PooledProjector
+        >>> embeddings = PooledProjector(in_channels=16, embedding=32)(torch.randn(4, 16, 8, 8))
+        >>> tuple(embeddings.shape)
+        (4, 32)
     """
 
     def __init__(self, in_channels: int, embedding: int = 128, ndim: int = 2, hidden: int = 1024) -> None:
@@ -77,7 +84,14 @@ class PooledProjector(nn.Module):
 
 
 def pointwise_mlp(channels: int, ndim: int) -> nn.Sequential:
-    """g_2 of GCL: maps (b, c, *space) → maps of as many channels, by two 1-wide convolutions without biases."""
+    """g_2 of GCL: maps (b, c, *space) → maps of as many channels, by two 1-wide convolutions without biases.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.networks.heads import pointwise_mlp
+        >>> tuple(pointwise_mlp(channels=8, ndim=2)(torch.randn(2, 8, 5, 5)).shape)
+        (2, 8, 5, 5)
+    """
     return nn.Sequential(
         Convolution[ndim](channels, channels, kernel_size=1, bias=False),
         BatchNorm[ndim](channels, track_running_stats=False),
