@@ -4,6 +4,6 @@ from __future__ import annotations
 
 ORDER = (
     *("Fault", "FewscanError", "ConfigError", "DataError", "WriteError", "DamagedError", "Interrupted", "Reporter"),
-    *("convert", "check", "DryRun", "train", "Run", "predict", "Predictions", "evaluate", "Evaluation", "suggest", "Suggestion"),
-    *("Callback", "UpdateInfo", "report", "benchmark", "BenchmarkResult", "demo"),
+    *("convert", "check", "DryRun", "train", "Run", "predict", "Predictions", "evaluate", "Evaluation", "suggest"),
+    *("Suggestion", "Callback", "UpdateInfo", "report", "benchmark", "BenchmarkResult", "demo"),
 )
