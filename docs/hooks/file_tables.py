@@ -9,6 +9,8 @@ from fewscan.run_folder import PredictionFolder, RunFolder, ScoresFolder
 
 # Of each a reader sees a folder, not the files within.
 FOLDERS = ("cache", "checkpoints", "tensorboard", "gallery")
+# One of the folders that have a row of their own.
+SECOND_NAMES = ("scores",)
 
 
 def run_files() -> str:
@@ -35,7 +37,7 @@ def _row(folder: Any, name: str, member: property) -> str:
     """A row; empty for what is no single file."""
     value = getattr(folder, name)
     path = getattr(value, "path", value)
-    if not isinstance(path, Path):
+    if not isinstance(path, Path) or name in SECOND_NAMES:
         return ""
     text = " ".join((member.__doc__ or "").split()).replace("|", "\\|")
     return f"| `{path}{'/' if name in FOLDERS or path is not value else ''}` | {text} |"

@@ -8,7 +8,7 @@ from typing import Literal
 
 from fewscan.data.cases import Case
 from fewscan.engine.checkpoint import checkpoint_files, updates_done
-from fewscan.inference.model import CARD, FOLDS, FOLDS_HELD_OUT, SECOND_WEIGHTS, WEIGHTS
+from fewscan.inference.model import CARD, FOLDS, FOLDS_HELD_OUT, SECOND_WEIGHTS, WEIGHTS, part_folders
 from fewscan.io.endings import scan_ending
 
 State = Literal["new", "unfinished", "finished"]
@@ -146,13 +146,6 @@ class RunFolder(Folder):
         return self.path / "metrics.jsonl"
 
     @property
-    def logs(self) -> tuple[Path, ...]:
-        """The log of the training, or that of each fold's."""
-        if not self.folds_held_out.is_file():
-            return (self.metrics,)
-        return tuple(RunFolder(weights.parent).metrics for weights in self.all_weights)
-
-    @property
     def tensorboard(self) -> Path:
         """The log once more, where `logging.tensorboard` asks for it."""
         return self.path / "tensorboard"
@@ -182,8 +175,7 @@ class RunFolder(Folder):
     @property
     def all_weights(self) -> tuple[Path, ...]:
         """The networks for prediction: the one, or that of each fold."""
-        folds = sorted((self.path / FOLDS).glob(f"*/{WEIGHTS}"), key=lambda path: int(path.parent.name))
-        return tuple(folds) if self.folds_held_out.is_file() else (self.weights,)
+        return tuple(part.weights for part in self.parts)
 
     @property
     def second_weights(self) -> Path:
@@ -219,6 +211,17 @@ class RunFolder(Folder):
     def test(self) -> ScoresFolder:
         """The test cases, scored when all of a benchmark's runs are done."""
         return ScoresFolder(self.path / "test")
+
+    @property
+    def scores(self) -> ScoresFolder:
+        """The held-out cases: those of the validation, or of the folds where there is no validation."""
+        is_of_folds = self.cross_validation.summary.is_file() and not self.validation.summary.is_file()
+        return self.cross_validation if is_of_folds else self.validation
+
+    @property
+    def parts(self) -> tuple[RunFolder, ...]:
+        """The runs that train a network each: this one, or those of its folds."""
+        return tuple(RunFolder(folder) for folder in part_folders(self.path))
 
     # Of a run of folds alone.
 

@@ -232,7 +232,7 @@ class Grid:
             "request": self.request(spec),
             "plan": _digest(read_json(run.plan)),
             **asdict(costs),
-            "images_per_second": _images_per_second(run.logs),
+            "images_per_second": _images_per_second([part.metrics for part in run.parts]),
             "fewscan": version,
             "finished": finished,
         }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import torch
-from pydantic import Field, ModelWrapValidatorHandler, ValidationError, computed_field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, TypeAdapter, ValidationError, computed_field, model_validator
 
 from fewscan.data.plans.kinds import AnyPlan
 from fewscan.errors import DataError
@@ -32,6 +32,7 @@ CARD = "model.json"
 TOLD_OF_PLAN = {"notes", "ceiling", "turned"}
 FOLDS = "folds"
 FOLDS_HELD_OUT = "folds.json"
+HELD_OUT = TypeAdapter(Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)])
 # What may be from outside, the section and field of the card that name it, and who knows it.
 KINDS = (("network", "network", "kind", NETWORKS), ("plan", "plan", "kind", PLANS), ("task", "plan", "task", TASKS))
 
@@ -128,7 +129,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[tuple[SegmentationNe
         DataError: A file is missing or does not belong to a model of fewscan.
     """
     card = read_card(folder)
-    return tuple(_load_network(part / WEIGHTS, card, device) for part in _parts(folder)), card
+    return tuple(_load_network(part / WEIGHTS, card, device) for part in part_folders(folder)), card
 
 
 def load_ensemble(folders: Sequence[Path], device: torch.device) -> tuple[tuple[SegmentationNetwork, ...], ModelCard]:
@@ -174,21 +175,40 @@ def load_second(folder: Path, card: ModelCard, device: torch.device) -> tuple[Se
     Raises:
         DataError: A file does not belong to the model of the card.
     """
-    paths = [part / SECOND_WEIGHTS for part in _parts(folder)]
+    paths = [part / SECOND_WEIGHTS for part in part_folders(folder)]
     if not all(path.is_file() for path in paths):
         return ()
     return tuple(_load_network(path, card, device) for path in paths)
 
 
-def _parts(folder: Path) -> list[Path]:
-    """The folders that hold a network each: the run's own, or those of its folds."""
-    held_out = folder / FOLDS_HELD_OUT
-    if not _is_file(held_out):
-        return [folder]
-    told = read_json(held_out)
-    if not isinstance(told, list) or not told:
-        raise DataError.of(held_out, "not the folds of a fewscan run", "Restore it")
-    return [folder / FOLDS / str(number) for number in range(len(told))]
+def part_folders(folder: Path) -> list[Path]:
+    """The folders that hold a network each: the run's own, or those of its folds, which need not be there yet.
+
+    Args:
+        folder: Folder of a run, or any folder with the files of a model.
+
+    Raises:
+        DataError: The file that says what the folds hold out is damaged.
+    """
+    return [folder / FOLDS / str(number) for number in range(len(read_held_out(folder)))] or [folder]
+
+
+def read_held_out(folder: Path) -> tuple[tuple[str, ...], ...]:
+    """Names of the patients that each fold of a run holds out; empty: it is no run of folds.
+
+    Args:
+        folder: Folder of a run, or any folder with the files of a model.
+
+    Raises:
+        DataError: The file that says so is damaged.
+    """
+    path = folder / FOLDS_HELD_OUT
+    if not _is_file(path):
+        return ()
+    try:
+        return HELD_OUT.validate_python(read_json(path))
+    except ValidationError:
+        raise DataError.of(path, "not the folds of a fewscan run", "Restore it") from None
 
 
 def _load_network(path: Path, card: ModelCard, device: torch.device) -> SegmentationNetwork:
@@ -221,7 +241,7 @@ def read_card(folder: Path) -> ModelCard:
     Raises:
         DataError: The file is missing or not of a model of fewscan, or a run's folds are of different models.
     """
-    parts = _parts(folder)
+    parts = part_folders(folder)
     cards = [_read_own_card(part) for part in parts]
     other = next((number for number, card in enumerate(cards) if card != cards[0]), None)
     if other is not None:

@@ -17,7 +17,7 @@ from fewscan.data.folds import describe_folds, labelled_patients, name_held_out
 from fewscan.data.split import Split
 from fewscan.errors import ConfigError
 from fewscan.evaluation.summary import case_dice, merge_summaries, spread, summary_table, write_csv
-from fewscan.inference.model import write_card
+from fewscan.inference.model import read_held_out, write_card
 from fewscan.io.files import atomic_path, make_folder, read_json, write_json
 from fewscan.run_folder import RunFolder
 from fewscan.runs.job import Job, Times, Trained, cached, finish_job, train_job, with_postprocessing
@@ -49,8 +49,8 @@ def check_held_out(run: RunFolder, folds: Sequence[Split]) -> None:
     Raises:
         ConfigError: The folds are others than the run was started with.
     """
-    found = read_json(run.folds_held_out) if run.folds_held_out.is_file() else []
-    wanted = [labelled_patients(Split(fold.val, ())) for fold in folds]
+    found = read_held_out(run.path)
+    wanted = tuple(tuple(labelled_patients(Split(fold.val, ()))) for fold in folds)
     if found != wanted:
         raise ConfigError(
             f"{run}: the run was made with {_counted(found)}, now {_counted(wanted)}. Give the same --folds, or choose "

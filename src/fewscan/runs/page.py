@@ -16,10 +16,11 @@ from fewscan.data.survey_file import find_survey
 from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.quality_table import read_quality_table
 from fewscan.evaluation.summary import case_scores
+from fewscan.inference.model import read_held_out
 from fewscan.io.endings import scan_ending, scan_stem
 from fewscan.io.files import read_json
 from fewscan.reporting.page.cases import CaseFiles, make_cards
-from fewscan.reporting.page.sources import RunContents, read_run, scored_folder
+from fewscan.reporting.page.sources import RunContents, read_run
 from fewscan.reporting.page.training_scans import draw_training_scans
 from fewscan.reporting.page.verdict import Rival
 from fewscan.reporting.page.write import PageContents, write_page
@@ -222,17 +223,14 @@ def find_rival(files: RunContents, compare: Path | None) -> Rival | None:
 
 def _as_rival(files: RunContents, folder: Path) -> Rival | None:
     other = RunFolder(folder)
-    summary = scored_folder(other).summary
+    summary = other.scores.summary
     config = read_settings(other.config)
     same = config["method"] == "supervised" and all(config.get(key) == files.config.get(key) for key in ALIKE)
     if not (
-        same and summary.is_file() and read_json(other.splits) == files.splits and _folds(other) == _folds(files.folder)
+        same
+        and summary.is_file()
+        and read_json(other.splits) == files.splits
+        and read_held_out(folder) == files.held_out
     ):
         return None
     return Rival(folder.name, read_json(summary))
-
-
-def _folds(folder: RunFolder) -> list[list[str]]:
-    """Patients that each fold of a run holds out; empty: it has none."""
-    found: list[list[str]] = read_json(folder.folds_held_out) if folder.folds_held_out.is_file() else []
-    return found

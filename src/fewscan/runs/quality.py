@@ -224,8 +224,7 @@ def calibrate_on_folds(run: RunFolder, split: Split, survey: Survey, device: tor
         DataError: A file cannot be read, or written.
     """
     card = read_card(run.path)
-    folds = [RunFolder(path.parent) for path in run.all_weights]
-    rows = {case: row for fold in folds for case, row in read_quality_table(fold.validation.quality).items()}
+    rows = {case: row for fold in run.parts for case, row in read_quality_table(fold.validation.quality).items()}
     found = {case: Assessment(row.signals, row.reason) for case, row in rows.items()}
     summary: Summary = read_json(run.cross_validation.summary)
     calibrations = _calibrate(run.cross_validation, split.labelled, found, summary, reporter)

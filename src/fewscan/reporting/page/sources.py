@@ -20,6 +20,7 @@ from fewscan.errors import DataError
 from fewscan.evaluation.quality_table import QualityRow, read_quality_table
 from fewscan.evaluation.selection import Suggestion
 from fewscan.evaluation.summary import Summary
+from fewscan.inference.model import read_held_out
 from fewscan.io.files import read_json
 from fewscan.registry import METHODS
 from fewscan.run_folder import RunFolder, ScoresFolder
@@ -179,18 +180,12 @@ class RunContents:
     @property
     def scores(self) -> ScoresFolder:
         """The folder of the held-out cases: the validation's, else those of the folds."""
-        return scored_folder(self.folder)
+        return self.folder.scores
 
     @property
     def is_cross_validated(self) -> bool:
         """Whether the held-out cases are the labelled ones, each scored by the fold that has not seen its patient."""
         return self.scores == self.folder.cross_validation
-
-
-def scored_folder(folder: RunFolder) -> ScoresFolder:
-    """The folder of a run's held-out cases: the validation's, or those of the folds where there is no validation."""
-    is_of_folds = folder.cross_validation.summary.is_file() and not folder.validation.summary.is_file()
-    return folder.cross_validation if is_of_folds else folder.validation
 
 
 def read_run(folder: RunFolder) -> RunContents:
@@ -201,10 +196,8 @@ def read_run(folder: RunFolder) -> RunContents:
     """
     if not folder.config.is_file():
         raise DataError.of(folder.path, f"holds no {folder.config.name}", "Give the folder of a `fewscan train` run")
-    held_out = _read_if_there(tuple[tuple[str, ...], ...], folder.folds_held_out) or ()
-    parts = [folder.fold(number) for number in range(len(held_out))] or [folder]
+    held_out, parts, scores = read_held_out(folder.path), folder.parts, folder.scores
     logs = [read_log(part.metrics) for part in parts if part.metrics.is_file() or not held_out]
-    scores = scored_folder(folder)
     return RunContents(
         folder=folder,
         config=read_settings(folder.config),
