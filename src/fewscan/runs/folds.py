@@ -16,13 +16,14 @@ from fewscan.data.cache import copy_cache
 from fewscan.data.folds import describe_folds, labelled_patients, name_held_out
 from fewscan.data.split import Split
 from fewscan.errors import ConfigError
-from fewscan.evaluation.summary import case_dice, merge_summaries, spread, summary_table, write_csv
+from fewscan.evaluation.summary import case_dice, merge_summaries
 from fewscan.inference.model import read_held_out, write_card
 from fewscan.io.files import atomic_path, make_folder, read_json, write_json
 from fewscan.run_folder import RunFolder
 from fewscan.runs.job import Job, Times, Trained, cached, finish_job, train_job, with_postprocessing
 from fewscan.runs.launch import Launch
 from fewscan.runs.quality import calibrate_on_folds, validate_and_calibrate
+from fewscan.runs.scoring import write_scores
 from fewscan.runs.state import write_facts
 
 
@@ -132,10 +133,7 @@ def _combine(job: Job, folds: Sequence[Split]) -> None:
             with atomic_path(together.mask(case.name)) as beside:
                 shutil.copyfile(scored.mask(case.name), beside)
     summary = merge_summaries(summaries)
-    summary["spread"] = spread(summary)
-    write_json(together.summary, summary)
-    write_csv(together.table, summary)
-    job.reporter.say(summary_table(summary))
+    write_scores(together, summary, job.reporter)
     dice = case_dice(summary)
     worst = sorted(dice, key=lambda case: dice[case])[:3]
     listed = ", ".join(f"{case} ({dice[case]:.3f})" for case in worst)

@@ -50,6 +50,7 @@ from fewscan.runs.postprocessing import choose_postprocessing
 from fewscan.runs.provenance import add_times, write_provenance
 from fewscan.runs.quality import validate_and_calibrate
 from fewscan.runs.rehearsal import Rehearsal
+from fewscan.runs.scoring import say_remarks
 from fewscan.tasks.base import task_of
 from fewscan.terminal.console import Reporter
 
@@ -337,9 +338,7 @@ def _fit(
     settings, phases = LoopSettings.of(job.config), only_phase(method, store)
     with first_callbacks(run, job.config.logging, job.reporter, measuring) as callbacks:
         records = fit(method, phases, settings, callbacks, checkpoints=checkpoints, resume=saved)
-    for network in method.networks().values():
-        for remark in network.take_remarks():
-            job.reporter.say(remark)
+    say_remarks(method.networks().values(), job.reporter)
     write_json(run.alarms, alarms_of(records))
 
 

@@ -25,6 +25,7 @@ from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.run_folder import PredictionFolder
 from fewscan.runs.quality import QualityAssessor
 from fewscan.runs.results import Predictions
+from fewscan.runs.scoring import say_remarks
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 
@@ -116,9 +117,7 @@ def predict_into(
             if assessor is not None:
                 assessor.add(case)
     reporter.say(f"{len(masks)} masks written to {folder}")
-    for network in networks:
-        for remark in network.take_remarks():
-            reporter.say(remark)
+    say_remarks(networks, reporter)
     if cut_off:
         reporter.say(f"{CUT_OFF}: {abbreviate(cut_off)}")
     write_table(folder.volumes, ("case", "class", "ml"), _volume_rows(volumes, list(masks)))

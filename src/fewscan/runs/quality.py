@@ -23,6 +23,7 @@ from fewscan.evaluation.summary import Summary, case_dice
 from fewscan.inference.model import ModelCard, load_second, read_card
 from fewscan.inference.quality import Assessment, QualityObserver
 from fewscan.io.files import read_json, write_json
+from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.run_folder import PredictionFolder, RunFolder, ScoresFolder
 from fewscan.runs.scoring import validate_model
 from fewscan.settings import StrictModel
@@ -203,8 +204,7 @@ def validate_and_calibrate(
         summary = validate_model(run, split.val, survey, device, reporter, run.validation, observer)
         found = {case.name: observer.take(case) for case in split.val}
         calibrations = _calibrate(run.validation, split.val, found, summary, reporter)
-    quality = QualityModel(two_networks=bool(second), expected=expected, calibrations=tuple(calibrations))
-    write_json(run.quality, quality.model_dump(mode="json"))
+    _write_quality_model(run, second, expected, calibrations)
 
 
 def calibrate_on_folds(run: RunFolder, split: Split, survey: Survey, device: torch.device, reporter: Reporter) -> None:
@@ -228,11 +228,18 @@ def calibrate_on_folds(run: RunFolder, split: Split, survey: Survey, device: tor
     found = {case: Assessment(row.signals, row.reason) for case, row in rows.items()}
     summary: Summary = read_json(run.cross_validation.summary)
     calibrations = _calibrate(run.cross_validation, split.labelled, found, summary, reporter)
-    quality = QualityModel(
-        two_networks=bool(load_second(run.path, card, device)),
-        expected=_expected(split.labelled, card.plan, survey, reporter),
-        calibrations=tuple(calibrations),
-    )
+    second = load_second(run.path, card, device)
+    expected = _expected(split.labelled, card.plan, survey, reporter)
+    _write_quality_model(run, second, expected, calibrations)
+
+
+def _write_quality_model(
+    run: RunFolder,
+    second: Sequence[SegmentationNetwork],
+    expected: dict[int, Expected] | None,
+    calibrations: Sequence[Calibration],
+) -> None:
+    quality = QualityModel(two_networks=bool(second), expected=expected, calibrations=tuple(calibrations))
     write_json(run.quality, quality.model_dump(mode="json"))
 
 

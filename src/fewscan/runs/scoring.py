@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from fewscan.inference.predict import Observer, predict_cases
 from fewscan.inference.predictor import Predictor
 from fewscan.io.files import write_json
 from fewscan.io.scans import read_mask, read_scan
+from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.reporting.overlays import save_overlay
 from fewscan.run_folder import MASK_ENDING, RunFolder, ScoresFolder
 from fewscan.tasks.base import task_of
@@ -49,16 +50,32 @@ def validate_model(
             if case.label is None:
                 raise ValueError(f"{part} case {case.name} has no label")
             scores[case.name] = task.score(path, case.label)
+    say_remarks(networks, reporter)
+    summary = summarise(scores, scored_names(plan.classes))
+    write_scores(folder, summary, reporter)
+    _draw_cases(folder, cases, survey, summary, plan)
+    return summary
+
+
+def say_remarks(networks: Iterable[SegmentationNetwork], reporter: Reporter) -> None:
+    """Say what networks have remarked on since they were asked last."""
     for network in networks:
         for remark in network.take_remarks():
             reporter.say(remark)
-    summary = summarise(scores, scored_names(plan.classes))
+
+
+def write_scores(folder: ScoresFolder, summary: Summary, reporter: Reporter) -> None:
+    """Add how much the cases differ to a summary, write its files, and show it.
+
+    Args:
+        folder: Folder of the scored masks.
+        summary: Scores of all cases; its "spread" is set.
+        reporter: Place to show the table.
+    """
     summary["spread"] = spread(summary)
     write_json(folder.summary, summary)
     write_csv(folder.table, summary)
-    _draw_cases(folder, cases, survey, summary, plan)
     reporter.say(summary_table(summary))
-    return summary
 
 
 def _draw_cases(folder: ScoresFolder, cases: Sequence[Case], survey: Survey, summary: Summary, plan: Plan) -> None:
