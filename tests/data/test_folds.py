@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewscan.data.cases import Case
-from fewscan.data.folds import count_folds, describe_folds, labelled_patients, make_folds, why_no_folds
+from fewscan.data.cases import Case, patients_of
+from fewscan.data.folds import count_folds, describe_folds, make_folds, why_no_folds
 from fewscan.data.split import Split
 from fewscan.errors import ConfigError
 
@@ -45,7 +44,7 @@ def test_every_labelled_scan_is_held_out_once_and_never_trains_then(
         # Those of the split's own validation and test part train nowhere.
         assert not {"p80", "p90"} & {c.patient for c in (*fold.train, *fold.val)}
         assert {c.name for c in split.train if c.patient >= "p50"} <= {c.name for c in fold.train}
-    sizes = [len(labelled_patients(replace(split, train=fold.val))) for fold in folds]
+    sizes = [len(patients_of(fold.val)) for fold in folds]
     assert max(sizes) - min(sizes) <= 1
 
 

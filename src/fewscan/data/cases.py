@@ -36,6 +36,11 @@ class Case:
         return (*self.images, *([self.label] if self.label is not None else []))
 
 
+def patients_of(cases: Sequence[Case]) -> list[str]:
+    """Patients of cases, each once, in the order of the cases."""
+    return list(dict.fromkeys(case.patient for case in cases))
+
+
 def notes_on_folders(inputs: Sequence[Path]) -> list[Fault]:
     """The files of each folder that are no scans."""
     notes = [passed_over(folder, list_folder(folder)) for folder in inputs if folder.is_dir()]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+from fewscan.data.cases import patients_of
 from fewscan.data.split import Split
 from fewscan.errors import ConfigError
 from fewscan.words import abbreviate
@@ -30,7 +31,7 @@ def count_folds(split: Split, folds: Folds) -> int:
     Raises:
         ConfigError: Labelled patients are fewer than folds, or fewer than 3, or folds are fewer than 2.
     """
-    patients = len(labelled_patients(split))
+    patients = len(patients_of(split.labelled))
     if folds == "none":
         return 0
     if folds == "auto":
@@ -60,7 +61,7 @@ def make_folds(split: Split, count: int) -> tuple[Split, ...]:
     Returns:
         A split for each fold, whose validation cases are the labelled scans of the patients that it holds out.
     """
-    patients = labelled_patients(split)
+    patients = patients_of(split.labelled)
     held_out = [set(patients[first::count]) for first in range(count)]
     return tuple(
         replace(
@@ -74,25 +75,20 @@ def make_folds(split: Split, count: int) -> tuple[Split, ...]:
     )
 
 
-def labelled_patients(split: Split) -> list[str]:
-    """Patients with a labelled training scan, in the order of the split."""
-    return list(dict.fromkeys(case.patient for case in split.labelled))
-
-
 def describe_folds(folds: Sequence[Split]) -> str:
     """Say in a line what the folds are.
 
     Args:
         folds: Splits by `make_folds`.
     """
-    largest = max(len(labelled_patients(Split(fold.val, ()))) for fold in folds)
+    largest = max(len(patients_of(fold.val)) for fold in folds)
     how = "each labelled patient is held out once" if largest == 1 else f"up to {largest} patients are held out at once"
     return f"{len(folds)} folds: {how}, and scored by the network that has not seen it"
 
 
 def name_held_out(fold: Split) -> str:
     """Name the patients that a fold holds out, for progress lines."""
-    return abbreviate(labelled_patients(Split(fold.val, ())))
+    return abbreviate(patients_of(fold.val))
 
 
 def why_no_folds(split: Split) -> str:
@@ -101,7 +97,7 @@ def why_no_folds(split: Split) -> str:
     Args:
         split: Split with one or two labelled patients.
     """
-    patients = len(labelled_patients(split))
+    patients = len(patients_of(split.labelled))
     return (
         f"--folds auto: with {patients} labelled patient{'' if patients == 1 else 's'} nobody can be held out, so one "
         "network is trained on all; how good it is, where it fails and whether the unlabelled scans help cannot be "

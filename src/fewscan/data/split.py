@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fewscan.data.cases import Case
+from fewscan.data.cases import Case, patients_of
 from fewscan.data.index import DatasetIndex
 from fewscan.data.names import case_you_meant, remedy_of_unknown
 from fewscan.errors import ConfigError, DataError, Fault
@@ -66,7 +66,7 @@ def describe_split(name: str, split: Split) -> list[str]:
         name: The data set's.
         split: Split into labelled, unlabelled and held-out cases.
     """
-    patients = {case.patient for case in split.labelled}
+    patients = patients_of(split.labelled)
     hidden = len(split.train) - len(split.labelled)
     lines = [
         f"{name}: {len(split.labelled)} labelled scans of {len(patients)} patients, {hidden} unlabelled scans, "
@@ -173,7 +173,7 @@ def _is_names(value: Any) -> bool:
 
 
 def _default_split(index: DatasetIndex) -> tuple[dict[str, list[str]], list[str]]:
-    patients = sorted({case.patient for case in index.labelled})
+    patients = sorted(patients_of(index.labelled))
     order = [patients[i] for i in np.random.default_rng(0).permutation(len(patients))]
     held_out = round(HELD_OUT_SHARE * len(order)) if len(order) >= FEWEST_TO_HOLD_OUT else 0
     note = (
@@ -257,7 +257,7 @@ def _unlisted(index: DatasetIndex, listed: Mapping[str, Sequence[Case]]) -> tupl
 def _kept_labels(train: Sequence[Case], labelled: int | None, labelled_list: Sequence[str] | None) -> set[str]:
     """Names of the training cases whose labels stay visible."""
     with_label = [case for case in train if case.label is not None]
-    patients = list(dict.fromkeys(case.patient for case in with_label))
+    patients = patients_of(with_label)
     if labelled_list is not None:
         return _listed(with_label, labelled_list)
     if labelled is not None and not 1 <= labelled <= len(patients):

@@ -13,14 +13,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fewscan.data.cache import copy_cache
-from fewscan.data.folds import describe_folds, labelled_patients, name_held_out
+from fewscan.data.cases import patients_of
+from fewscan.data.folds import describe_folds, name_held_out
 from fewscan.data.split import Split
 from fewscan.errors import ConfigError
 from fewscan.evaluation.summary import case_dice, merge_summaries
 from fewscan.inference.model import read_held_out, write_card
 from fewscan.io.files import atomic_path, make_folder, read_json, write_json
 from fewscan.run_folder import RunFolder
-from fewscan.runs.job import Job, Times, Trained, cached, finish_job, train_job, with_postprocessing
+from fewscan.runs.job import Job, Times, Trained, finish_job, preprocess, train_job, with_postprocessing
 from fewscan.runs.launch import Launch
 from fewscan.runs.quality import calibrate_on_folds, validate_and_calibrate
 from fewscan.runs.scoring import write_scores
@@ -37,7 +38,7 @@ def write_held_out(run: RunFolder, folds: Sequence[Split]) -> None:
     # A start that was killed before all was written down may have left other folds.
     run.folds_held_out.unlink(missing_ok=True)
     if folds:
-        write_json(run.folds_held_out, [labelled_patients(Split(fold.val, ())) for fold in folds])
+        write_json(run.folds_held_out, [patients_of(fold.val) for fold in folds])
 
 
 def check_held_out(run: RunFolder, folds: Sequence[Split]) -> None:
@@ -51,7 +52,7 @@ def check_held_out(run: RunFolder, folds: Sequence[Split]) -> None:
         ConfigError: The folds are others than the run was started with.
     """
     found = read_held_out(run.path)
-    wanted = tuple(tuple(labelled_patients(Split(fold.val, ()))) for fold in folds)
+    wanted = tuple(tuple(patients_of(fold.val)) for fold in folds)
     if found != wanted:
         raise ConfigError(
             f"{run}: the run was made with {_counted(found)}, now {_counted(wanted)}. Give the same --folds, or choose "
@@ -70,7 +71,7 @@ def run_folds(job: Job, folds: Sequence[Split], launch: Launch) -> None:
     started = time.time()
     done: list[Trained] = []
     job.reporter.say(describe_folds(folds))
-    cached(job, "train", job.split.train, "training scans", launch.device)
+    preprocess(job, "train", job.split.train, "training scans")
     for number, fold in enumerate(folds):
         own = _job_of_fold(job, number, fold)
         title = f"fold {number + 1} of {len(folds)}"

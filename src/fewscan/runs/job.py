@@ -145,8 +145,8 @@ def train_job(job: Job, launch: Launch, fold: int | None = None, later: int = 0)
         later: Number of trainings like this one that follow it.
     """
     where, run = launch.device, job.run
-    store = cached(job, "train", job.split.train, "training scans", where)
-    val = cached(job, "val", job.split.val, "validation scans", where) if job.split.val else None
+    store = _open_cached(job, "train", job.split.train, "training scans", where)
+    val = _open_cached(job, "val", job.split.val, "validation scans", where) if job.split.val else None
     checkpoints = Checkpoints(run.checkpoints, job.config.checkpoint)
     measure = canvas_validation(val, job.plan)
     saved = checkpoints.newest(job.reporter.say)
@@ -304,19 +304,27 @@ def seeded(config: Config, where: torch.device) -> Iterator[None]:
         yield
 
 
-def cached(job: Job, name: str, cases: Sequence[Case], text: str, device: torch.device) -> Store:
-    """Preprocess scans of a job unless they are, and open them.
+def preprocess(job: Job, name: str, cases: Sequence[Case], text: str) -> Path:
+    """Preprocess scans of a job unless they are.
 
     Args:
         job: Job with the plan and the folder of the cache.
         name: Name of the cache's own folder in it.
         cases: Scans to preprocess.
         text: Words for the progress line: what the scans are.
-        device: Device that batches are wanted on.
+
+    Returns:
+        The cache's own folder.
     """
+    folder = job.cache / name
     with job.reporter.bar(f"preprocessing {text}", len(cases)) as step:
-        build_cache(cases, job.plan, job.cache / name, step)
-    return job.plan.store(job.cache / name, device, sharers=local_processes())
+        build_cache(cases, job.plan, folder, step)
+    return folder
+
+
+def _open_cached(job: Job, name: str, cases: Sequence[Case], text: str, device: torch.device) -> Store:
+    """Preprocess scans of a job unless they are, and open them."""
+    return job.plan.store(preprocess(job, name, cases, text), device, sharers=local_processes())
 
 
 def _fit(
