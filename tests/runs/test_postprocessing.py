@@ -51,7 +51,7 @@ def held_out(folder: Path, change: str, count: int = 4) -> tuple[ScoresFolder, l
 
 def chosen(copy: RunFolder, folder: Path, change: str, count: int = 4) -> list[str]:
     scored, cases = held_out(folder, change, count)
-    steps = choose_postprocessing(copy, scored, cases, cases, Survey(), Notes())
+    steps = choose_postprocessing(copy, read_card(copy.path).plan, scored, cases, cases, Survey(), Notes())
     return [step.describe(("background", "disc")) for step in steps]
 
 

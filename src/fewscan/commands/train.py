@@ -23,6 +23,7 @@ from fewscan.engine.loop import check_batches
 from fewscan.engine.machine_errors import explained_training
 from fewscan.errors import ConfigError
 from fewscan.io.files import AnyPath, remove_leftovers
+from fewscan.methods.base import Stage
 from fewscan.run_folder import RunFolder
 from fewscan.runs.callbacks import check_users
 from fewscan.runs.dims import Dims, choose_settings, load_choices, settings_of_run
@@ -169,10 +170,9 @@ def train(
             survey = survey_scans(reporter, index, split, find_survey(folder.survey, index))
             config, plan = begun or _decide(reporter, index, split, survey, dims, choices, launch.device)
             # Before anything is written or preprocessed: what is wrong with them is put right by another setting.
-            with seeded(config, launch.device):
-                check_batches(build_method(config, plan, launch.device), config.method, processes=count())
+            stages = _checked_stages(config, plan, launch.device)
             if dry_run:
-                tried = try_training(config, plan, split, survey, launch.device, folds=parts)
+                tried = try_training(config, plan, split, survey, launch.device, stages, folds=parts)
                 reporter.say(tried.forecast.sentence())
                 return tried
             if begun is None:
@@ -193,6 +193,14 @@ def _check_dry_run(dry_run: bool, resume: bool) -> None:
         raise ConfigError("--dry-run is of a training that has not begun: give it without --resume.")
     if dry_run and processes() > 1:
         raise ConfigError("--dry-run is of one process: start it without torchrun.")
+
+
+def _checked_stages(config: Config, plan: Plan, device: torch.device) -> Sequence[Stage]:
+    """The stages of the method, whose batches can all be made."""
+    with seeded(config, device):
+        method = build_method(config, plan, device)
+        check_batches(method, config.method, processes=count())
+        return method.stages()
 
 
 def _divide(

@@ -20,7 +20,7 @@ from fewscan.data.split import Split
 from fewscan.data.survey import Survey
 from fewscan.engine.forecast import Forecast, make_forecast, updates_left
 from fewscan.methods.base import Stage
-from fewscan.runs.job import build_method, seeded, throwaway_method
+from fewscan.runs.job import throwaway_method
 from fewscan.runs.rehearsal import Rehearsal
 
 
@@ -63,6 +63,7 @@ def try_training(
     split: Split,
     survey: Survey,
     device: torch.device,
+    stages: Sequence[Stage],
     *,
     folds: Sequence[Split] = (),
     clock: Callable[[], float] = time.perf_counter,
@@ -75,6 +76,7 @@ def try_training(
         split: Cases by role.
         survey: Survey of all their scans.
         device: Device to compute on.
+        stages: Stages of the method, whose largest batch says how many scans are needed.
         folds: Splits of the folds; empty: one network is trained on all labelled cases.
         clock: Function that gives the time in s.
 
@@ -83,8 +85,6 @@ def try_training(
     """
     first = folds[0] if folds else split
     later = max(len(folds) - 1, 0)
-    with seeded(config, device):
-        stages = build_method(config, plan, device).stages()
     cases = _cases_of_a_batch(first, stages)
     with tempfile.TemporaryDirectory() as folder:
         cache, started = Path(folder) / "train", clock()

@@ -131,7 +131,7 @@ def with_postprocessing(job: Job, scored: ScoresFolder, cases: Sequence[Case]) -
     card = read_card(job.run.path)
     if not job.config.export.postprocess:
         return card
-    steps = choose_postprocessing(job.run, scored, cases, job.split.labelled, job.survey, job.reporter)
+    steps = choose_postprocessing(job.run, card.plan, scored, cases, job.split.labelled, job.survey, job.reporter)
     return card.model_copy(update={"postprocessing": steps})
 
 

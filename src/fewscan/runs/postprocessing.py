@@ -13,7 +13,6 @@ from fewscan.data.cases import Case
 from fewscan.data.plans.base import Plan
 from fewscan.data.survey import Survey
 from fewscan.evaluation.overlap import dice_of_counts
-from fewscan.inference.model import read_card
 from fewscan.inference.postprocess import FOREGROUND, Step, part_volumes, postprocess
 from fewscan.io.files import write_json
 from fewscan.io.scans import read_mask
@@ -28,6 +27,7 @@ LEAST_GAIN = 1e-4
 
 def choose_postprocessing(
     run: RunFolder,
+    plan: Plan,
     scored: ScoresFolder,
     cases: Sequence[Case],
     labelled: Sequence[Case],
@@ -42,7 +42,8 @@ def choose_postprocessing(
     on these cases, so that their gain there flatters.
 
     Args:
-        run: Folder of the run, with its card; `postprocessing.json` is written into it.
+        run: Folder of the run; `postprocessing.json` is written into it.
+        plan: Plan of the run.
         scored: Folder of the masks.
         cases: Held-out cases with labels; fewer than 3: nothing is chosen.
         labelled: Labelled training cases, whose parts say what is too small.
@@ -58,17 +59,20 @@ def choose_postprocessing(
     """
     if len(cases) < FEWEST_CASES:
         return ()
-    plan = read_card(run.path).plan
     held_out = [_read(scored, case, survey, plan) for case in cases]
-    before = trial = _mean_dice(held_out, plan.classes.parts, ())
-    if not len(before):
+    counts = _counts(held_out, plan.classes.parts, ())
+    # Whatever the steps, what is shown is shown by the references or the masks as they are.
+    shown = np.flatnonzero(counts[..., 1].any(axis=0))
+    if not len(shown):
         return ()
+    parts = [plan.classes.parts[number] for number in shown]
+    before = trial = _mean_dice(counts[:, shown])
     kept: list[Step] = []
     told = []
     for step in _candidates(plan, labelled, survey):
         if step.kind == "smallest_part" and any(s.kind == "largest_part" and s.of == step.of for s in kept):
             continue
-        found = _mean_dice(held_out, plan.classes.parts, (*kept, step))
+        found = _mean_dice(_counts(held_out, parts, (*kept, step)))
         if found.mean() > trial.mean() + LEAST_GAIN and not (found < trial).any():
             told.append((step.describe(plan.class_names), float(found.mean())))
             kept, trial = [*kept, step], found
@@ -139,16 +143,17 @@ def _read(scored: ScoresFolder, case: Case, survey: Survey, plan: Plan) -> _Held
     return _HeldOut(mask[where], reference[where], found.geometry.spacing_mm)
 
 
-def _mean_dice(held_out: Sequence[_HeldOut], parts: Sequence[Sequence[int]], steps: Sequence[Step]) -> np.ndarray:
-    """Dice (r,) of every scored class or region that any case shows, mean over cases, as `evaluate` counts it."""
-    counts = np.array([_counts(case, parts, steps) for case in held_out], dtype=float)
-    both, total = counts[..., 0], counts[..., 1]
-    # Whatever the steps, what is shown is shown by the references or the masks as they are.
-    shown = np.array([_counts(case, parts, ())[:, 1] for case in held_out]).any(axis=0)
-    return dice_of_counts(both, total).mean(axis=0)[shown]
+def _mean_dice(counts: np.ndarray) -> np.ndarray:
+    """Dice (r,) of counts (cases, r, 2), mean over cases, as `evaluate` counts it."""
+    return dice_of_counts(counts[..., 0], counts[..., 1]).mean(axis=0)
 
 
-def _counts(case: _HeldOut, parts: Sequence[Sequence[int]], steps: Sequence[Step]) -> np.ndarray:
+def _counts(held_out: Sequence[_HeldOut], parts: Sequence[Sequence[int]], steps: Sequence[Step]) -> np.ndarray:
+    """Voxels (cases, r, 2) of each class or region in both masks, and the sum of both."""
+    return np.array([_counts_of(case, parts, steps) for case in held_out], dtype=float)
+
+
+def _counts_of(case: _HeldOut, parts: Sequence[Sequence[int]], steps: Sequence[Step]) -> np.ndarray:
     """Voxels (r, 2) in both masks, and the sum of both; ignored ones do not count."""
     mask = postprocess(case.mask, steps, case.spacing_mm)
     known = case.reference != IGNORED
