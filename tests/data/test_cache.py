@@ -60,6 +60,8 @@ def test_canvases_of_any_shape_are_kept_and_planes_without_a_label_are_found(tmp
     assert cache.channels == 2
     assert np.array_equal(cache.images, np.concatenate([image.astype(np.float16).ravel() for image in images]))
     assert np.array_equal(cache.labels, np.concatenate([labels[0].ravel(), labels[2].ravel()]))
+    assert all(np.array_equal(cache.canvas(n), image.astype(np.float16)) for n, image in enumerate(images))
+    assert all(np.array_equal(cache.label(n), labels[n]) for n in (0, 2))
 
 
 def test_a_cache_is_kept_while_nothing_changes_and_replaced_when_something_does(

@@ -12,11 +12,12 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from jaxtyping import Float, Float16, UInt8
+from jaxtyping import Float, Float16, Int, UInt8
 
 from fewscan.classes import IGNORED
 from fewscan.data.cases import Case
@@ -48,6 +49,39 @@ class Cache:
     channels: int
     images: Float16[np.ndarray, "n"]
     labels: UInt8[np.ndarray, "m"]
+
+    @cached_property
+    def image_starts(self) -> Int[np.ndarray, "cases"]:
+        """Where the canvas of each case begins in `images`."""
+        return self.channels * _starts([math.prod(case.shape) for case in self.cases])
+
+    @cached_property
+    def label_starts(self) -> Int[np.ndarray, "cases"]:
+        """Where the label of each case begins in `labels`; of a case without one, where it would."""
+        return _starts([case.labelled * math.prod(case.shape) for case in self.cases])
+
+    def canvas(self, number: int) -> Float16[np.ndarray, "c cz cy cx"]:
+        """The canvas of a case, memory-mapped.
+
+        Args:
+            number: Number of the case, from 0.
+        """
+        shape, first = (self.channels, *self.cases[number].shape), self.image_starts[number]
+        return self.images[first : first + math.prod(shape)].reshape(shape)
+
+    def label(self, number: int) -> UInt8[np.ndarray, "cz cy cx"]:
+        """The label of a case on its canvas, memory-mapped.
+
+        Args:
+            number: Number of a case that has a label, from 0.
+        """
+        shape, first = self.cases[number].shape, self.label_starts[number]
+        return self.labels[first : first + math.prod(shape)].reshape(shape)
+
+
+def _starts(sizes: Sequence[int]) -> Int[np.ndarray, "n"]:
+    """Where each of what lies one after the other begins."""
+    return np.cumsum([0, *sizes[:-1]])
 
 
 def read_cache(folder: Path) -> Cache:
@@ -136,9 +170,6 @@ def copy_cache(source: Path, folder: Path, cases: Sequence[Case], plan: Plan) ->
     """
     make_folder(folder)
     whole = read_cache(source)
-    sizes = np.array([math.prod(case.shape) for case in whole.cases])
-    images_from = whole.channels * np.cumsum([0, *sizes[:-1]])
-    labels_from = np.cumsum([0, *(sizes * [case.labelled for case in whole.cases])[:-1]])
     numbers = {case.name: number for number, case in enumerate(whole.cases)}
     chosen = [numbers[case.name] for case in cases]
     stored = [
@@ -147,13 +178,8 @@ def copy_cache(source: Path, folder: Path, cases: Sequence[Case], plan: Plan) ->
     ]
 
     def load(number: int) -> tuple[np.ndarray, np.ndarray | None]:
-        origin, shape = chosen[number], stored[number].shape
-        first, size = images_from[origin], sizes[origin]
-        canvas = whole.images[first : first + whole.channels * size].reshape(whole.channels, *shape)
-        if not stored[number].labelled:
-            return canvas, None
-        label = whole.labels[labels_from[origin] : labels_from[origin] + size].reshape(shape)
-        return canvas, label
+        origin = chosen[number]
+        return whole.canvas(origin), whole.label(origin) if stored[number].labelled else None
 
     write_cache(folder, stored, whole.channels, load, cache_key(cases, plan))
 
@@ -207,7 +233,7 @@ class _Rows:
         self.dtype = dtype
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (sum(sizes),)}
         np.lib.format.write_array_header_1_0(file, header)
-        self.offsets = file.tell() + dtype.itemsize * np.cumsum([0, *sizes[:-1]])
+        self.offsets = file.tell() + dtype.itemsize * _starts(sizes)
 
     def write(self, number: int, values: np.ndarray) -> None:
         """Put the numbers of a case in their place."""

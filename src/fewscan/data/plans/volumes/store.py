@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from fewscan.classes import IGNORED
@@ -50,12 +50,8 @@ class VolumeStore(Store):
         self.cases = cache.cases
         self.patch = patch
         self.foreground = foreground
-        self._channels = cache.channels
+        self._cache = cache
         self._is_labelled = np.array([case.labelled for case in self.cases])
-        voxels = np.array([math.prod(case.shape) for case in self.cases], int)
-        self._first = cache.channels * np.cumsum([0, *voxels[:-1]])
-        self._first_label = np.cumsum([0, *(voxels * self._is_labelled)[:-1]])
-        self._labels_on_disk = cache.labels
         self._known: dict[int, KnownVoxels] = {}
         wanted = cache.images.nbytes + cache.labels.nbytes
         self.resident = fits_memory(wanted, device, sharers) if resident is None else resident
@@ -78,17 +74,13 @@ class VolumeStore(Store):
         found = self._is_labelled[self.patches.case]
         for number in np.flatnonzero(found).tolist():
             z, y, x = self.patches.start[number].tolist()
-            labels = self._label_of(int(self.patches.case[number]))[z : z + depth, y : y + height, x : x + width]
+            labels = self._cache.label(int(self.patches.case[number]))[z : z + depth, y : y + height, x : x + width]
             found[number] = (labels != IGNORED).any()
         return found
 
-    def _label_of(self, case: int) -> UInt8[np.ndarray, "z y x"]:
-        shape, first = self.cases[case].shape, self._first_label[case]
-        return self._labels_on_disk[first : first + math.prod(shape)].reshape(shape)
-
     def _known_voxels(self, case: int) -> KnownVoxels:
         if case not in self._known:
-            self._known[case] = KnownVoxels.of(self._label_of(case))
+            self._known[case] = KnownVoxels.of(self._cache.label(case))
         return self._known[case]
 
     @cached_property
@@ -113,7 +105,7 @@ class VolumeStore(Store):
 
     def images(self, patches: Patches) -> Float[Tensor, "b c d h w"]:
         """Fetch patches."""
-        return self._cut(self._images, self._first, self._channels, patches).float()
+        return self._cut(self._images, self._cache.image_starts, self._cache.channels, patches).float()
 
     def labels(self, patches: Patches) -> Int[Tensor, "b d h w"]:
         """Fetch the labels of patches.
@@ -123,7 +115,7 @@ class VolumeStore(Store):
         """
         if not self._is_labelled[patches.case].all():
             raise ValueError("a label was asked for that is hidden or does not exist")
-        return self._cut(self._labels, self._first_label, 1, patches)[:, 0].long()
+        return self._cut(self._labels, self._cache.label_starts, 1, patches)[:, 0].long()
 
     def _cut(
         self, values: Tensor | np.ndarray, first: Int[np.ndarray, "cases"], channels: int, patches: Patches
