@@ -8,6 +8,7 @@ import numpy as np
 from scipy import special, stats
 
 LEVEL = 0.95
+SIGNIFICANT = 0.05
 RESAMPLES = 9999
 DRAWN_AT_ONCE = 1000
 
@@ -132,6 +133,23 @@ def wilcoxon_p(first: Sequence[float], second: Sequence[float]) -> float:
     if not differences.any():
         return 1.0
     return float(stats.wilcoxon(differences).pvalue)
+
+
+def whether_it_helps(gain: float, p: float) -> str:
+    """Whether the unlabelled scans helped: yes; no, they hurt; or not shown.
+
+    Args:
+        gain: Mean gain in Dice over a training on the labelled scans alone.
+        p: Chance, 0 to 1, of a gain or loss as clear as this where there is none.
+
+    Examples:
+        >>> from fewscan.evaluation.statistics import whether_it_helps
+        >>> whether_it_helps(0.02, 0.01), whether_it_helps(-0.02, 0.01), whether_it_helps(0.02, 0.2)
+        ('yes', 'no, they hurt', 'not shown')
+    """
+    if p >= SIGNIFICANT:
+        return "not shown"
+    return "yes" if gain > 0 else "no, they hurt"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fewscan.distributed.collectives import sum_over_ranks
+from fewscan.losses.segmentation import dice_loss_of_sums
 
 Predict = Callable[[Tensor], Tensor]
 
@@ -30,8 +30,7 @@ def probability_dice(
     targets = targets.detach()
     axes = (0, *range(2, probs.ndim))
     overlap, total = (probs * targets).sum(dim=axes), (probs.square() + targets.square()).sum(dim=axes)
-    overlap, total = sum_over_ranks(overlap, total)
-    return 1 - ((2 * overlap + smooth) / (total + smooth)).mean()
+    return dice_loss_of_sums(overlap, total, smooth)
 
 
 def with_norm(images: Float[Tensor, "b c *space"], norm: float) -> Float[Tensor, "b c *space"]:

@@ -101,6 +101,25 @@ def soft_dice(
     axes = (0, *range(2, probs.ndim))
     overlap = (w * probs * targets).sum(dim=axes)
     total = (w * probs * probs).sum(dim=axes) + (w * targets).sum(dim=axes)
+    return dice_loss_of_sums(overlap, total, smooth)
+
+
+def dice_loss_of_sums(
+    overlap: Float[Tensor, " k"], total: Float[Tensor, " k"], smooth: float = 1e-5
+) -> Float[Tensor, ""]:
+    """1 − mean over classes of (2 o + s) / (t + s), from what each rank has summed over its images.
+
+    Args:
+        overlap: Sums o of the products of two maps, for each class.
+        total: Sums t of the squares of the one plus those of the other, for each class.
+        smooth: Number s > 0 that makes two empty maps alike.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.losses.segmentation import dice_loss_of_sums
+        >>> f"{dice_loss_of_sums(torch.tensor([10.0, 0.0]), torch.tensor([40.0, 0.0])):.4f}"  # 1 − (½ + 1) / 2
+        '0.2500'
+    """
     overlap, total = sum_over_ranks(overlap, total)
     return 1 - ((2 * overlap + smooth) / (total + smooth)).mean()
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from fewscan.evaluation.arms import Arm, RunResult, corrected_p, differences
 from fewscan.evaluation.metrics import DEFINITIONS
-from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
+from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd, whether_it_helps
 from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules
 from fewscan.io.tables import write_table
 
-SIGNIFICANT = 0.05
 SHOWN_DISTANCES = {"hd95_mm": "HD95 mm", "asd_voxel": "ASD voxels"}
 
 
@@ -127,10 +126,8 @@ def _answers(arms: Sequence[Arm], baseline: str) -> list[str]:
     for method, p in corrected_p(arms, baseline).items():
         found = differences(by_method[method], by_method[baseline])
         gain = sum(found) / len(found)
-        answer = ("yes" if gain > 0 else "no, they cost") if p < SIGNIFICANT else "not shown"
-        answers.append(
-            f"{method} against {baseline}: {answer}; {100 * gain:+.2f} Dice {_interval(found)}, {_p_text(p, 'p = ')}"
-        )
+        figures = f"{100 * gain:+.2f} Dice {_interval(found)}, {_p_text(p, 'p = ')}"
+        answers.append(f"{method} against {baseline}: {whether_it_helps(gain, p)}; {figures}")
     return answers
 
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewscan.evaluation.statistics import bootstrap_interval, student_interval, wilcoxon_p
+from fewscan.evaluation.statistics import bootstrap_interval, student_interval, whether_it_helps, wilcoxon_p
 from fewscan.evaluation.summary import Summary, case_dice, class_dice, mean_dice
 from fewscan.reporting.page.cases import CaseFiles
 from fewscan.reporting.page.sources import RunContents
 
 WORST = 3
-SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -117,11 +116,10 @@ def _helped(run: RunContents, rival: Rival | None, patients: Mapping[str, str]) 
     gains = patient_means({name: dice - theirs[name] for name, dice in ours.items()}, patients)
     gain, interval = float(np.mean(gains)), bootstrap_interval(gains)
     p = wilcoxon_p(gains, [0.0] * len(gains))
-    short = ("Yes" if gain > 0 else "No, they hurt") if p < SIGNIFICANT else "Not shown"
     between = f" (95 % interval {interval[0]:+.3f} to {interval[1]:+.3f})" if interval else ""
     return Answer(
         question,
-        f"{short}: {gain:+.3f}",
+        f"{whether_it_helps(gain, p).capitalize()}: {gain:+.3f}",
         f"Dice against {rival.name}, trained on the same labelled scans alone: {gain:+.3f}{between} over {len(gains)} "
         f"patients, paired Wilcoxon p = {p:.2g}. One seed each; `fewscan benchmark` compares over several.",
     )
