@@ -21,6 +21,7 @@ from fewscan.engine.callbacks import Callback, UpdateInfo
 from fewscan.engine.phases import Phase
 from fewscan.evaluation.overlap import dice_of_counts
 from fewscan.inference.predictor import Predictor
+from fewscan.inference.quality import mask_overlaps
 from fewscan.methods.base import Method
 from fewscan.words import abbreviate
 
@@ -142,15 +143,15 @@ def look(method: Method, store: Store, labelled: Patches, unlabelled: Patches) -
     """
     network = next(iter(method.networks().values()))
     predictor, k = Predictor((network,)), method.spec.n_classes
-    counts = torch.zeros((2, k - 1), device=store.device, dtype=torch.float64)
+    foreground = [[number] for number in range(1, k)]
+    counts = torch.zeros((k - 1, 2), device=store.device, dtype=torch.float64)
     taught = torch.zeros(k, device=store.device, dtype=torch.float64)
     for block in predictor.over_store(store, labelled):
         labels = method.spec.encode(store.labels(block.patches)).labels
         known = labels != IGNORED
-        mask = block.probs.argmax(dim=1)
-        ours, theirs, both = (_histogram(x[known], k) for x in (mask, labels, torch.where(mask == labels, mask, 0)))
-        counts += torch.stack((both[1:], ours[1:] + theirs[1:]))
-        taught += theirs
+        mask = block.probs.argmax(dim=1).masked_fill(~known, IGNORED)
+        counts += mask_overlaps(mask, labels, foreground).sum(dim=0)
+        taught += _histogram(labels[known], k)
     believed = torch.zeros(k, device=store.device, dtype=torch.float64)
     confident, voxels = torch.zeros((), device=store.device, dtype=torch.float64), 0
     for block in predictor.over_store(store, unlabelled):
@@ -158,7 +159,7 @@ def look(method: Method, store: Store, labelled: Patches, unlabelled: Patches) -
         believed += _histogram(mask.flatten(), k)
         confident += ((mask > 0) & (confidence >= CONFIDENT)).sum()
         voxels += mask.numel()
-    both, total = counts.cpu().numpy()
+    both, total = counts.cpu().numpy().T
     return Look(
         dice=np.where(total > 0, dice_of_counts(both, total), np.nan),
         taught=(taught[1:] / taught.sum().clamp_min(1)).cpu().numpy(),
