@@ -2,8 +2,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from fewscan.evaluation.statistics import bootstrap_interval, bootstrap_intervals, holm, mean_and_sd, wilcoxon_p
+from fewscan.evaluation.statistics import (
+    bootstrap_interval,
+    bootstrap_intervals,
+    holm,
+    mean_and_sd,
+    patient_means,
+    student_interval,
+    wilcoxon_p,
+)
 from support.known import known
 
 NORMAL = np.random.default_rng(1).normal(0.8, 0.1, size=60).tolist()
@@ -31,6 +40,20 @@ def test_interval_repeats_and_copes_with_little() -> None:
     assert bootstrap_interval([0.7]) is None
     low, high = known(bootstrap_interval([0.6, 0.8]))
     assert 0.6 <= low < high <= 0.8
+
+
+def test_of_four_values_student_s_interval_holds_the_mean_as_often_as_it_says() -> None:
+    draws = np.random.default_rng(3).normal(0.8, 0.1, size=(2000, 4))
+    ends = np.array([known(student_interval(draw.tolist())) for draw in draws])
+    assert ((ends[:, 0] <= 0.8) & (ends[:, 1] >= 0.8)).mean() == pytest.approx(0.95, abs=0.015)
+    assert ends[0] == pytest.approx(tuple(stats.ttest_1samp(draws[0], 0).confidence_interval(0.95)))
+    assert student_interval([0.7]) is None
+
+
+def test_cases_of_a_patient_count_once() -> None:
+    values = {"p1_a": 0.2, "p1_b": 0.4, "p2_a": 0.9, "x": 0.5}
+    found = patient_means(values, {"p1_a": "p1", "p1_b": "p1", "p2_a": "p2"})
+    assert found == pytest.approx([0.3, 0.9, 0.5])
 
 
 def test_wilcoxon_by_hand() -> None:

@@ -14,7 +14,8 @@ from fewscan.cli import app
 from fewscan.commands.evaluate import evaluate
 from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.metrics import METRICS, Scores, class_metrics
-from fewscan.evaluation.summary import Summary, case_dice, summarise, summary_table, under_rules
+from fewscan.evaluation.statistics import student_interval
+from fewscan.evaluation.summary import Summary, case_dice, spread, summarise, summary_table, under_rules
 from fewscan.io.geometry import Geometry
 from fewscan.io.scans import read_scan, write_scan
 from support.known import known
@@ -357,6 +358,22 @@ def test_the_spread_over_cases_stands_beside_the_means(folders: tuple[Path, Path
     assert f"{np.mean(dice):.4f} ± {own['sd']:.3f}" in shown(summary)
     one = evaluate(predictions / "case_00.nii.gz", references / "case_00.nii.gz").summary
     assert one["spread"]["mean"]["dice"] == {"sd": None, "interval": None}
+
+
+def test_the_interval_of_a_handful_is_student_s_over_patients(folders: tuple[Path, Path]) -> None:
+    summary = evaluate(*folders).summary
+    first, second, third = summary["cases"]
+    patients = {first: "p0", second: "p1", third: "p0"}
+    found = spread(summary, patients)
+    dice = {case: known(classes["disc"]["dice"]) for case, classes in summary["cases"].items()}
+    own = found["classes"]["disc"]["dice"]
+    assert own["interval"] == pytest.approx(known(student_interval([(dice[first] + dice[third]) / 2, dice[second]])))
+    assert own["sd"] == summary["spread"]["classes"]["disc"]["dice"]["sd"]
+    assert found["mean"]["dice"] == own
+    # Of a distance the third is undefined; the patient's other case counts.
+    hd95 = [known(summary["cases"][case]["disc"]["hd95_mm"]) for case in (first, second)]
+    assert summary["cases"][third]["disc"]["hd95_mm"] is None
+    assert found["classes"]["disc"]["hd95_mm"]["interval"] == pytest.approx(known(student_interval(hd95)))
 
 
 def test_tolerances_are_the_users(folders: tuple[Path, Path]) -> None:

@@ -17,10 +17,12 @@ from fewscan.data.plans.kinds import PlanFile
 from fewscan.engine.callbacks import Callback, UpdateInfo
 from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.quality_table import read_quality_table
+from fewscan.evaluation.statistics import student_interval
 from fewscan.evaluation.summary import case_dice
 from fewscan.io.files import read_json, write_json
 from fewscan.io.scans import read_mask
 from fewscan.run_folder import RunFolder
+from support.known import known
 from support.scans import TINY, make_dataset
 from support.terminals import Notes
 
@@ -110,6 +112,15 @@ def test_the_page_the_result_and_the_words_tell_of_the_folds(folds: RunFolder, s
     assert any(line.startswith("3 folds: each labelled patient is held out once") for line in lines)
     assert any("fold 2 of 3: case_01 held out, 2 labelled scans" in line for line in lines)
     assert {"folds/0/model.safetensors", "folds/2/model.safetensors"} <= set(read_json(folds.provenance)["sha256"])
+
+
+def test_table_and_page_have_the_same_interval(folds: RunFolder) -> None:
+    summary = read_json(folds.cross_validation.summary)
+    low, high = known(student_interval(list(case_dice(summary).values())))
+    assert summary["spread"]["mean"]["dice"]["interval"] == pytest.approx([low, high])
+    page = folds.page.read_text("utf-8")
+    assert f"95 % interval {low:.2f} to {high:.2f} over 3 patients" in page
+    assert f"95 % interval of the mean over patients {low:.3f} to {high:.3f}" in page
 
 
 def test_a_fold_is_what_training_on_its_split_alone_gives(folds: RunFolder, data: Path, tmp_path: Path) -> None:

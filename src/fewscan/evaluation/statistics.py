@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import special, stats
@@ -16,6 +16,19 @@ DRAWN_AT_ONCE = 1000
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and sample standard deviation (n − 1); one value has none."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def patient_means(values: Mapping[str, float], patients: Mapping[str, str]) -> list[float]:
+    """Mean over the cases of every patient: cases of one patient say less than as many patients.
+
+    Args:
+        values: Value of each case, by the case's name.
+        patients: Patient of each case, by the case's name; one that is not listed is a patient of its own.
+    """
+    groups: dict[str, list[float]] = {}
+    for name, value in values.items():
+        groups.setdefault(patients.get(name, name), []).append(value)
+    return [float(np.mean(group)) for group in groups.values()]
 
 
 def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float] | None:

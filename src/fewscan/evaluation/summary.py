@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 import numpy as np
 
 from fewscan.evaluation.metrics import METRICS, NSD, Scores, definition, is_distance, is_share, metric_title
-from fewscan.evaluation.statistics import bootstrap_intervals, mean_and_sd
+from fewscan.evaluation.statistics import bootstrap_intervals, mean_and_sd, patient_means, student_interval
 from fewscan.io.tables import write_table
 from fewscan.words import abbreviate
 
@@ -45,7 +45,8 @@ class CaseSpread(TypedDict):
 
     Attributes:
         sd: Standard deviation over cases (n − 1); None for fewer than two values.
-        interval: Lower and upper end of the 95 % bootstrap interval of the mean; None for fewer than two values.
+        interval: Lower and upper end of the 95 % interval of the mean, by bootstrap over cases or, of cases that folds
+            have held out, by Student's t over patients; None for fewer than two values.
     """
 
     sd: float | None
@@ -247,22 +248,31 @@ def mean_dice(summary: Summary) -> float:
     return dice
 
 
-def spread(summary: Summary) -> Spread:
+def spread(summary: Summary, patients: Mapping[str, str] | None = None) -> Spread:
     """How much the cases differ.
 
-    The standard deviation over cases (n − 1), and the 95 % bootstrap interval (BCa) of the mean over cases; both None
-    for fewer than two values. The "mean" is of the cases' means over classes.
+    The standard deviation over cases (n − 1), and a 95 % interval of the mean; both None for fewer than two values. The
+    "mean" is of the cases' means over classes.
+
+    Args:
+        summary: Summary of the cases.
+        patients: Patient of each case, by the case's name, where they are a handful: the interval is Student's t over
+            their means; None: it is a bootstrap (BCa) over cases.
     """
-    metrics, cases = list(summary["mean"]), list(case_scores(summary).values())
+    metrics, scores = list(summary["mean"]), case_scores(summary)
     names = [name for name in summary["classes"] if name not in absent_classes(summary)]
     rows = [
         [values[m] for values in (_class_mean(case, metrics), *(case[name] for name in names)) for m in metrics]
-        for case in cases
+        for case in scores.values()
     ]
     columns = np.array(rows, dtype=float)
+    if patients is None:
+        intervals = bootstrap_intervals(columns)
+    else:
+        intervals = [student_interval(_patient_means(column, list(scores), patients)) for column in columns.T]
     found: list[CaseSpread] = [
         {"sd": _sd(column), "interval": list(interval) if interval is not None else None}
-        for column, interval in zip(columns.T, bootstrap_intervals(columns), strict=True)
+        for column, interval in zip(columns.T, intervals, strict=True)
     ]
     parts = [dict(zip(metrics, found[i : i + len(metrics)], strict=True)) for i in range(0, len(found), len(metrics))]
     return {"mean": parts[0], "classes": dict(zip(names, parts[1:], strict=True))}
@@ -270,6 +280,11 @@ def spread(summary: Summary) -> Spread:
 
 def _class_mean(classes: Mapping[str, Mapping[str, float | None]], metrics: Sequence[str]) -> dict[str, float | None]:
     return {m: mean_of_defined([values[m] for values in classes.values()]) for m in metrics}
+
+
+def _patient_means(column: np.ndarray, cases: Sequence[str], patients: Mapping[str, str]) -> list[float]:
+    defined = {case: float(value) for case, value in zip(cases, column, strict=True) if not np.isnan(value)}
+    return patient_means(defined, patients)
 
 
 def _sd(column: np.ndarray) -> float | None:

@@ -134,7 +134,7 @@ def _combine(job: Job, folds: Sequence[Split]) -> None:
             with atomic_path(together.mask(case.name)) as beside:
                 shutil.copyfile(scored.mask(case.name), beside)
     summary = merge_summaries(summaries)
-    write_scores(together, summary, job.reporter)
+    write_scores(together, summary, job.reporter, {case.name: case.patient for case in job.split.labelled})
     dice = case_dice(summary)
     worst = sorted(dice, key=lambda case: dice[case])[:3]
     listed = ", ".join(f"{case} ({dice[case]:.3f})" for case in worst)

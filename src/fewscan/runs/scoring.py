@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -64,15 +64,18 @@ def say_remarks(networks: Iterable[SegmentationNetwork], reporter: Reporter) -> 
             reporter.say(remark)
 
 
-def write_scores(folder: ScoresFolder, summary: Summary, reporter: Reporter) -> None:
+def write_scores(
+    folder: ScoresFolder, summary: Summary, reporter: Reporter, patients: Mapping[str, str] | None = None
+) -> None:
     """Add how much the cases differ to a summary, write its files, and show it.
 
     Args:
         folder: Folder of the scored masks.
         summary: Scores of all cases; its "spread" is set.
         reporter: Place to show the table.
+        patients: Patient of each case, by the case's name, where they are a handful; see `evaluation.summary.spread`.
     """
-    summary["spread"] = spread(summary)
+    summary["spread"] = spread(summary, patients)
     write_json(folder.summary, summary)
     write_csv(folder.table, summary)
     reporter.say(summary_table(summary))

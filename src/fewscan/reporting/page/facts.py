@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,44 +10,56 @@ import numpy as np
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.plans.base import Plan
 from fewscan.evaluation.metrics import VOLUMES, is_share, metric_title
-from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd
+from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd, patient_means, student_interval
 from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules, Summary, case_scores, mean_of_defined, under_rules
 from fewscan.reporting.page.sources import Chosen, RunContents
 
 Pair = tuple[str, str]
 
 
-def score_tables(run: RunContents) -> list[dict[str, Any]]:
-    """A table for either rules: a row per class and for their mean, a cell per metric with its spread over cases."""
+def score_tables(run: RunContents, patients: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A table for either rules: a row per class and for their mean, a cell per metric with its spread over cases.
+
+    Args:
+        run: Contents of the run.
+        patients: Patient of each case, by the case's name, where it is known.
+    """
     if run.summary is None:
         return []
-    return [_score_table(under_rules(run.summary, rules), rules) for rules in RULES]
+    handful = patients if run.is_cross_validated else None
+    return [_score_table(under_rules(run.summary, rules), rules, handful) for rules in RULES]
 
 
-def _score_table(summary: Summary, rules: Rules) -> dict[str, Any]:
+def _score_table(summary: Summary, rules: Rules, handful: Mapping[str, str] | None) -> dict[str, Any]:
     metrics = [m for m in summary["mean"] if m not in VOLUMES]
-    cases = case_scores(summary).values()
+    cases = case_scores(summary)
     rows = []
     for number, name in enumerate(summary["classes"], start=1):
-        columns = {m: [classes[name][m] for classes in cases if name in classes] for m in metrics}
-        rows.append({"name": name, "colour": number, "cells": [_score_cell(m, columns[m]) for m in metrics]})
-    means = {m: [mean_of_defined([values[m] for values in classes.values()]) for classes in cases] for m in metrics}
-    rows.append({"name": "mean", "colour": 0, "cells": [_score_cell(m, means[m], summary["mean"][m]) for m in metrics]})
+        columns = {m: {case: own[name][m] for case, own in cases.items() if name in own} for m in metrics}
+        rows.append({"name": name, "colour": number, "cells": [_score_cell(m, columns[m], handful) for m in metrics]})
+    means = {m: {case: mean_of_defined([v[m] for v in own.values()]) for case, own in cases.items()} for m in metrics}
+    cells = [_score_cell(m, means[m], handful, summary["mean"][m]) for m in metrics]
+    rows.append({"name": "mean", "colour": 0, "cells": cells})
     return {"rules": rules, "text": RULE_TEXT[rules], "rows": rows, "metrics": [_metric_name(m) for m in metrics]}
 
 
-def _score_cell(metric: str, values: Sequence[float | None], mean: float | None = None) -> dict[str, str]:
-    """Mean ± sd over cases; the interval and how many are undefined go into the title."""
-    defined = [value for value in values if value is not None]
+def _score_cell(
+    metric: str, values: Mapping[str, float | None], handful: Mapping[str, str] | None, mean: float | None = None
+) -> dict[str, str]:
+    """Mean ± sd over cases; the interval, of a handful over their patients, and undefined ones go into the title."""
+    defined = {case: value for case, value in values.items() if value is not None}
     if not defined:
         return {"value": "–", "spread": "", "title": "undefined in every case" if values else "shown by no case"}
     places = 3 if is_share(metric) else 2
-    own, sd = mean_and_sd(defined)
-    interval = bootstrap_interval(defined)
+    own, sd = mean_and_sd(list(defined.values()))
+    if handful is None:
+        over, interval = "cases", bootstrap_interval(list(defined.values()))
+    else:
+        over, interval = "patients", student_interval(patient_means(defined, handful))
     undefined = len(values) - len(defined)
     notes = []
     if interval is not None:
-        notes.append(f"95 % interval of the mean over cases {interval[0]:.{places}f} to {interval[1]:.{places}f}")
+        notes.append(f"95 % interval of the mean over {over} {interval[0]:.{places}f} to {interval[1]:.{places}f}")
     if undefined:
         notes.append(f"undefined in {undefined} of {len(values)} cases, left out")
     return {

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewscan.evaluation.statistics import bootstrap_interval, student_interval, whether_it_helps, wilcoxon_p
+from fewscan.evaluation.statistics import (
+    bootstrap_interval,
+    patient_means,
+    student_interval,
+    whether_it_helps,
+    wilcoxon_p,
+)
 from fewscan.evaluation.summary import Summary, case_dice, class_dice, mean_dice
 from fewscan.reporting.page.cases import CaseFiles
 from fewscan.reporting.page.sources import RunContents
@@ -46,14 +52,6 @@ def verdict(
     return [_good(run, patients), _fails(run, cases), _helped(run, rival, patients), _next(run, cases)]
 
 
-def patient_means(values: Mapping[str, float], patients: Mapping[str, str]) -> list[float]:
-    """Mean over the cases of every patient: cases of one patient say less than as many patients."""
-    groups: dict[str, list[float]] = {}
-    for name, value in values.items():
-        groups.setdefault(patients.get(name, name), []).append(value)
-    return [float(np.mean(group)) for group in groups.values()]
-
-
 def _good(run: RunContents, patients: Mapping[str, str]) -> Answer:
     question = "Is it good?"
     summary = run.summary
@@ -65,7 +63,7 @@ def _good(run: RunContents, patients: Mapping[str, str]) -> Answer:
             "in turn, name some as val in the data set's splits.json, or score masks with `fewscan evaluate`.",
         )
     means = patient_means(case_dice(summary), patients)
-    interval = student_interval(means) if run.is_cross_validated else bootstrap_interval(means)
+    interval = _interval(run, means)
     spread = f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f} over {len(means)} patients" if interval else ""
     dice = class_dice(summary)
     worst = min(dice, key=lambda name: dice[name])
@@ -74,6 +72,11 @@ def _good(run: RunContents, patients: Mapping[str, str]) -> Answer:
         f"Dice {mean_dice(summary):.3f}",
         f"Mean over classes and {_scored_scans(run, summary)}{spread}. Weakest class: {worst}, {dice[worst]:.3f}.",
     )
+
+
+def _interval(run: RunContents, means: Sequence[float]) -> tuple[float, float] | None:
+    """Of patients' means: those that folds hold out are a handful."""
+    return student_interval(means) if run.is_cross_validated else bootstrap_interval(means)
 
 
 def _scored_scans(run: RunContents, summary: Summary) -> str:
@@ -114,7 +117,7 @@ def _helped(run: RunContents, rival: Rival | None, patients: Mapping[str, str]) 
         )
     ours, theirs = case_dice(run.summary), case_dice(rival.summary)
     gains = patient_means({name: dice - theirs[name] for name, dice in ours.items()}, patients)
-    gain, interval = float(np.mean(gains)), bootstrap_interval(gains)
+    gain, interval = float(np.mean(gains)), _interval(run, gains)
     p = wilcoxon_p(gains, [0.0] * len(gains))
     between = f" (95 % interval {interval[0]:+.3f} to {interval[1]:+.3f})" if interval else ""
     return Answer(

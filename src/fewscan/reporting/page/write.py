@@ -69,7 +69,7 @@ def _variables(contents: PageContents) -> dict[str, Any]:
         "answers": verdict(run, contents.patients, contents.rival, cases),
         "cards": contents.cards,
         "left_out": contents.left_out,
-        "tables": score_tables(run),
+        "tables": score_tables(run, contents.patients),
         "strips": dice_strips(run),
         "estimates": estimate_chart(cases),
         "training": training_charts(run),
