@@ -61,8 +61,8 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, f
 def student_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """95 % interval of the mean by Student's t, for a handful of values, of which resampling knows too few.
 
-    Of 4 values from a normal distribution the bootstrap's interval (BCa) holds the mean in about 3 draws of 4 instead
-    of 19 of 20; this one is exact.
+    Of 4 values from a normal distribution the bootstrap's interval (BCa) holds the mean in 79 % of 4000 draws; this one
+    is exact, 95 %.
 
     Args:
         values: Values of the patients, one for each, in any unit.
