@@ -3,8 +3,9 @@
 import json
 import re
 import shutil
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import nibabel
 import numpy as np
@@ -14,11 +15,18 @@ import yaml
 from safetensors.torch import load_file
 
 import fewscan
+from fewscan.commands.train import TrainOptions
 from fewscan.data.plans.slices.store import SliceStore
 from fewscan.errors import ConfigError, DataError
 from fewscan.io.files import read_json
 from fewscan.io.scans import write_scan
 from support.scans import TINY, disc, geometry, make_dataset
+
+
+def test_the_overloads_take_what_the_function_takes() -> None:
+    taken = get_type_hints(fewscan.train)
+    by_keyword = [p.name for p in signature(fewscan.train).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    assert get_type_hints(TrainOptions) == {name: taken[name] for name in by_keyword if name != "dry_run"}
 
 
 def test_a_run_holds_what_it_promises(run: Path) -> None:

@@ -9,7 +9,7 @@ import io
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -156,11 +156,12 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Check, plan, train through all stages, save the model, validate it."""
+    from fewscan.commands.train import TrainOptions
     from fewscan.commands.train import train as run
     from fewscan.terminal.console import Reporter
 
     names = read_names(labelled_list) if labelled_list is not None else None
-    options: dict[str, Any] = {
+    options: TrainOptions = {
         "method": method,
         "labelled": labelled,
         "labelled_list": names,
@@ -172,13 +173,14 @@ def train(
         "device": device,
         "cache": cache,
         "reporter": Reporter(quiet),
+        "resume": resume,
     }
     if dry_run:
-        tried = run(dataset, output, **options, resume=resume, dry_run=True)
+        tried = run(dataset, output, **options, dry_run=True)
         if as_json:
             print_json(tried.to_json())
         return
-    trained = run(dataset, output, **options, resume=resume)
+    trained = run(dataset, output, **options)
     if as_json:
         scored = {"validation": trained.validation, "cross_validation": trained.cross_validation}
         means = {part: found.summary["mean"] if found is not None else None for part, found in scored.items()}

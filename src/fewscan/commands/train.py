@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal, TypedDict, Unpack, overload
 
 import torch
 
@@ -37,48 +37,32 @@ from fewscan.runs.state import check_facts, check_free, find_state, locked, writ
 from fewscan.terminal.console import Reporter
 
 
+class TrainOptions(TypedDict, total=False):
+    """What is given to `train` by keyword but for `dry_run`: once for all that its overloads take alike."""
+
+    method: str
+    labelled: int | None
+    labelled_list: Sequence[str] | None
+    recipe: str
+    settings: Sequence[str]
+    dims: Dims | None
+    seed: int
+    device: str
+    folds: Folds
+    cache: AnyPath | None
+    reporter: Reporter | None
+    resume: bool
+    callbacks: Sequence[Callback]
+
+
 @overload
 def train(
-    dataset: AnyPath,
-    output: AnyPath,
-    *,
-    method: str = "action",
-    labelled: int | None = None,
-    labelled_list: Sequence[str] | None = None,
-    recipe: str = "auto",
-    settings: Sequence[str] = (),
-    dims: Dims | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    folds: Folds = "none",
-    cache: AnyPath | None = None,
-    reporter: Reporter | None = None,
-    resume: bool = False,
-    callbacks: Sequence[Callback] = (),
-    dry_run: Literal[False] = False,
+    dataset: AnyPath, output: AnyPath, *, dry_run: Literal[False] = False, **options: Unpack[TrainOptions]
 ) -> Run: ...
 
 
 @overload
-def train(
-    dataset: AnyPath,
-    output: AnyPath,
-    *,
-    method: str = "action",
-    labelled: int | None = None,
-    labelled_list: Sequence[str] | None = None,
-    recipe: str = "auto",
-    settings: Sequence[str] = (),
-    dims: Dims | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    folds: Folds = "none",
-    cache: AnyPath | None = None,
-    reporter: Reporter | None = None,
-    resume: bool = False,
-    callbacks: Sequence[Callback] = (),
-    dry_run: Literal[True],
-) -> DryRun: ...
+def train(dataset: AnyPath, output: AnyPath, *, dry_run: Literal[True], **options: Unpack[TrainOptions]) -> DryRun: ...
 
 
 def train(
