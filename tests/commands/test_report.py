@@ -157,6 +157,36 @@ def test_predictions_have_no_reference(run: Path, dataset: Path, tmp_path: Path)
         report(run, dataset, dataset=dataset)
 
 
+def test_predictions_are_compared_with_references_that_are_given(run: Path, dataset: Path, tmp_path: Path) -> None:
+    masks, truth = tmp_path / "masks", tmp_path / "truth"
+    masks.mkdir()
+    truth.mkdir()
+    for name, radius in (("case_03", 4), ("case_05", 3), ("case_06", 4)):
+        where = read_geometry(dataset / "imagesTr" / f"{name}_0000.nii.gz")
+        write_scan(masks / f"{name}.nii.gz", disc(where.shape, radius), where)
+        if name != "case_06":
+            write_scan(truth / f"{name}.nii.gz", disc(where.shape, 4), where)
+    (masks / "quality.csv").write_text(QUALITY + "case_06,0.2,0.1,0.3,True,,,,,\n")
+    page = page_of(run, masks, references=truth)
+    expected = evaluate_folders(masks, truth, class_names=("background", CLASS))
+    cases = {case["name"]: case for case in facts_of(page)["cases"]}
+    assert list(cases) == ["case_06", "case_05", "case_03"]
+    for name in ("case_03", "case_05"):
+        assert cases[name]["dice"][CLASS] == expected["cases"][name][CLASS]["dice"]
+        assert "reference" in cases[name]["volumes"]
+    assert cases["case_06"]["dice"] == {}
+    assert cases["case_06"]["volumes"] == ["image", "prediction"]
+    assert "over 2 patients" in page
+    assert "2 predicted scans that have a reference" in page
+    assert f"Dice {known(expected['mean']['dice']):.3f}" in page
+    with pytest.raises(ConfigError, match="give the folder that"):
+        report(run, references=truth)
+    with pytest.raises(ConfigError, match="Give one of the two"):
+        report(run, masks, references=truth, compare=run)
+    with pytest.raises(DataError, match="no reference for 3 predictions"):
+        report(run, masks, references=dataset / "imagesTr")
+
+
 def test_a_data_set_that_is_not_to_be_found_is_asked_for(run: Path, dataset: Path, tmp_path: Path) -> None:
     told = read_json(run / "provenance.json")
     write_json(run / "provenance.json", {**told, "dataset": str(tmp_path / "gone")})

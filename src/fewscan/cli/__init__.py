@@ -372,6 +372,10 @@ def report(
             help="Folder of a supervised run of the same labelled scans; by default one beside the run.",
         ),
     ] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(help="Folder of references for the masks, named as they are; by default there are none."),
+    ] = None,
     most_cases: Annotated[int, typer.Option(min=1, help="Number of cases on the page, the worst ones first.")] = 60,
     plan: PlanName = None,
     quiet: Quiet = False,
@@ -388,6 +392,7 @@ def report(
         images=images or (),
         dataset=dataset,
         compare=compare,
+        references=references,
         most_cases=most_cases,
         reporter=Reporter(quiet),
     )

@@ -14,8 +14,9 @@ from fewscan.data.strangers import list_folder
 from fewscan.data.survey import Survey, survey_cases
 from fewscan.data.survey_file import find_survey
 from fewscan.errors import ConfigError, DataError
+from fewscan.evaluation.evaluate import match_pairs, scored_names
 from fewscan.evaluation.quality_table import read_quality_table
-from fewscan.evaluation.summary import case_scores
+from fewscan.evaluation.summary import Summary, case_scores, summarise
 from fewscan.inference.model import read_held_out
 from fewscan.io.endings import scan_ending, scan_stem
 from fewscan.io.files import read_json
@@ -26,6 +27,7 @@ from fewscan.reporting.page.verdict import Rival
 from fewscan.reporting.page.write import PageContents, write_page
 from fewscan.run_folder import PredictionFolder, RunFolder
 from fewscan.runs.provenance import dataset_of
+from fewscan.tasks.base import task_of
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 
@@ -166,16 +168,42 @@ def find_data(files: RunContents, dataset: Path | None, remedy: str | None, repo
     return DataOfRun(index, split, Survey({**known.cases, **survey.cases}))
 
 
-def predicted_cases(
-    files: RunContents, folder: PredictionFolder, images: Sequence[Path], data: DataOfRun | None
-) -> list[CaseFiles]:
-    """Find the image of every mask in a folder; there are no references.
+def score_predicted(files: RunContents, masks: Path, references: Path, reporter: Reporter) -> Summary:
+    """Score the masks of a folder that have a reference.
 
     Args:
         files: Contents of the folder of the run that made the masks.
+        masks: Folder that `fewscan predict` wrote.
+        references: Folder of references, named as the masks are.
+        reporter: Place to show progress.
+
+    Raises:
+        DataError: A folder is not there, no mask has a reference, or one of them cannot be read or lies elsewhere.
+    """
+    pairs, task = match_pairs(masks, references).both, task_of(files.plan)
+    scores = {}
+    with reporter.bar("scoring", len(pairs)) as step:
+        for name, pair in pairs.items():
+            scores[name] = task.score(*pair)
+            step()
+    return summarise(scores, scored_names(files.plan.classes))
+
+
+def predicted_cases(
+    files: RunContents,
+    folder: PredictionFolder,
+    images: Sequence[Path],
+    data: DataOfRun | None,
+    references: Path | None = None,
+) -> list[CaseFiles]:
+    """Find the image of every mask in a folder, and its reference where there is one.
+
+    Args:
+        files: Contents of the folder of the run that made the masks; its summary scores those that have a reference.
         folder: Folder that `fewscan predict` wrote.
         images: Paths of scans, or of folders of scans; empty: those of the data set.
         data: Data set that the run was trained on; None: it was not found.
+        references: Folder of references, named as the masks are; None: there are none.
 
     Raises:
         DataError: The folder or its masks are not there, or a mask has no image.
@@ -193,8 +221,18 @@ def predicted_cases(
             folder.path, f"no image for {abbreviate(missing)}", "Give the folder of the scans with --images"
         )
     quality = read_quality_table(folder.quality)
+    pairs = match_pairs(folder.path, references).both if references is not None else {}
+    scores = case_scores(files.summary) if files.summary is not None and references is not None else {}
     return [
-        CaseFiles(name, by_name[name].patient, by_name[name].images[0], mask, None, {}, quality.get(name))
+        CaseFiles(
+            name=name,
+            patient=by_name[name].patient,
+            image=by_name[name].images[0],
+            prediction=mask,
+            reference=pairs[name][1] if name in pairs else None,
+            scores=scores.get(name, {}),
+            quality=quality.get(name),
+        )
         for name, mask in masks.items()
     ]
 

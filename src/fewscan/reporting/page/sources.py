@@ -133,6 +133,8 @@ class RunContents:
         summary: Scores of the held-out cases under strict rules; None where there are none.
         quality: Quality of the masks of held-out cases, by case.
         postprocessing: Post-processing that was chosen, and what it gains; None: nothing was tried.
+        is_referenced: Whether the summary is of predicted masks and references that were given for them, in place of
+            the held-out cases.
         held_out: Folds in which labelled patients were held out in turn, their names; empty: there are none.
     """
 
@@ -150,6 +152,7 @@ class RunContents:
     suggestions: tuple[Suggestion, ...]
     held_out: tuple[tuple[str, ...], ...] = ()
     postprocessing: Chosen | None = None
+    is_referenced: bool = False
 
     @property
     def method(self) -> str:
@@ -184,8 +187,8 @@ class RunContents:
 
     @property
     def is_cross_validated(self) -> bool:
-        """Whether the held-out cases are the labelled ones, each scored by the fold that has not seen its patient."""
-        return self.scores == self.folder.cross_validation
+        """Whether the scored cases are the labelled ones, each by the fold that has not seen its patient."""
+        return not self.is_referenced and self.scores == self.folder.cross_validation
 
 
 def read_run(folder: RunFolder) -> RunContents:

@@ -85,7 +85,8 @@ def _scored_scans(run: RunContents, summary: Summary) -> str:
             f"the {summary['n_cases']} labelled scans, each scored by the network of the fold that has not seen its "
             f"patient ({len(run.held_out)} folds)"
         )
-    return f"{summary['n_cases']} validation scans"
+    kind = "predicted scans that have a reference" if run.is_referenced else "validation scans"
+    return f"{summary['n_cases']} {kind}"
 
 
 def _fails(run: RunContents, cases: Sequence[CaseFiles]) -> Answer:
@@ -108,6 +109,10 @@ def _helped(run: RunContents, rival: Rival | None, patients: Mapping[str, str]) 
         return Answer(question, "None were used", f"{run.method} sees labelled scans alone.")
     if not run.splits["train_unlabelled"]:
         return Answer(question, "There were none", "Every training scan is labelled.")
+    if run.is_referenced:
+        return Answer(
+            question, "Not asked here", "This page is of one run's masks; the page of the run itself has the answer."
+        )
     if rival is None or run.summary is None:
         return Answer(
             question,

@@ -65,6 +65,7 @@ def _variables(contents: PageContents) -> dict[str, Any]:
         "run": run,
         "title": f"{run.plan.dataset}, {run.method}",
         "predictions": contents.predictions,
+        "has_references": contents.predictions is None or run.is_referenced,
         "patients_labelled": len({contents.patients.get(name, name) for name in run.splits["train_labelled"]}),
         "answers": verdict(run, contents.patients, contents.rival, cases),
         "cards": contents.cards,

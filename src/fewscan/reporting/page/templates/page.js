@@ -35,8 +35,9 @@ for (const svg of document.querySelectorAll("svg[data-lines]")) {
   const list = find("cards");
   const items = [...list.children];
   const dice = (facts, name) => facts.dice[name] ?? (facts.estimate ? facts.estimate.dice : null);
-  const hasTruth = data.cases.some((facts) => "" in facts.dice);
+  const hasTruth = (facts) => "" in facts.dice;
   find("filter-flagged").parentElement.hidden = !data.cases.some((facts) => facts.flagged);
+  find("filter-dice").parentElement.hidden = data.cases.every((facts) => dice(facts, "") === null);
 
   function arrange() {
     const name = find("filter-class").value;
@@ -47,7 +48,7 @@ for (const svg of document.querySelectorAll("svg[data-lines]")) {
     const factsOf = (item) => data.cases[Number(item.dataset.case)];
     const value = (item) => dice(factsOf(item), name) ?? 2;
     // A case without a reference belongs to a class where its mask shows it.
-    const isOfClass = (facts) => !name || hasTruth || facts.ml[name] > 0;
+    const isOfClass = (facts) => !name || hasTruth(facts) || facts.ml[name] > 0;
     let shown = 0;
     for (const item of [...items].sort((a, b) => value(a) - value(b) || a.dataset.case - b.dataset.case)) {
       const facts = factsOf(item);
@@ -57,7 +58,7 @@ for (const svg of document.querySelectorAll("svg[data-lines]")) {
         facts.name.toLowerCase().includes(wanted) && (!flagged || facts.flagged)
       );
       shown += item.hidden ? 0 : 1;
-      if (hasTruth && known !== null) item.querySelector(".score").textContent = known.toFixed(3);
+      if (hasTruth(facts) && known !== null) item.querySelector(".score").textContent = known.toFixed(3);
       list.append(item);
     }
     find("count").textContent = `${shown} of ${items.length} cases`;
