@@ -73,9 +73,9 @@ def drawn_store(size: int, options: Options) -> Store:
 
 
 def variants(size: int, options: Options) -> list[Variant]:
-    """Every stage of every registered method, and the floor of those that have L_anco, in its last stage."""
+    """Every stage of every registered method that trains, and the floor of those with L_anco, in its last stage."""
     found = []
-    for name in options.methods or METHODS.built_in:
+    for name in options.methods or [name for name in METHODS.built_in if METHODS.find(name).trains]:
         plan, where = plan_of(size), options.where
         config = options.config(size, name).resolved(plan, where)
         stages = [stage.name for stage in build_method(config, plan, where).stages()]

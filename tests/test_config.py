@@ -18,6 +18,7 @@ from fewscan.methods.mean_teacher import MeanTeacher
 from fewscan.registry import METHODS, NETWORKS, PLANS
 from fewscan.testing.methods import make_spec
 from support.scans import PLAN
+from support.steps import TRAINED
 
 
 def of_any_kind(settings: BaseModel) -> Any:
@@ -368,7 +369,7 @@ def test_every_new_name_of_a_setting_is_one() -> None:
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_every_method_trains_for_equally_many_updates(recipe: str, device: str) -> None:
     lengths = {}
-    for name in METHODS.built_in:
+    for name in TRAINED:
         config = load_config(recipe, (), device, method=name)
         method = METHODS.find(name)(make_spec(training=config.training), config.method_settings())
         lengths[name] = sum(stage.updates for stage in method.stages())

@@ -17,9 +17,9 @@ from benchmarks.options import Options
 from benchmarks.results import Measured, Target
 from benchmarks.slices import write_volumes
 from fewscan.losses.anatomical import select_pixels
-from fewscan.registry import METHODS
 from fewscan.terminal.console import Reporter
 from support.known import known
+from support.steps import TRAINED
 
 QUIET = Reporter(quiet=True)
 SIZE = 32
@@ -53,7 +53,7 @@ def check(measured: list[Measured]) -> dict[str, Measured]:
 def test_steps(options: Options) -> None:
     options = replace(options, repetitions=1)
     rows = check(steps.measure(options, QUIET))
-    assert {name.split()[0] for name in rows} == set(METHODS.built_in)
+    assert {name.split()[0] for name in rows} == set(TRAINED)
     assert {"action global 32² ours", "action local 32² ours", "action anatomical 32² dense"} < set(rows)
     assert rows["action anatomical 32² floor"].to_floor == 1
     assert known(rows["action anatomical 32² ours"].to_floor) > 0

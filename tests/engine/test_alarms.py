@@ -20,9 +20,8 @@ from fewscan.engine.records import NetworkReading, Record
 from fewscan.errors import FewscanError, Interrupted
 from fewscan.losses.collapse import class_shares, mean_cosine_distance, subsample_pixels
 from fewscan.methods.base import PSEUDO_LABELS, Method, Stage
-from fewscan.registry import METHODS
 from fewscan.testing.methods import SIZES, draw_batch, step_info
-from support.steps import Store, build, build_sure_of_background, start
+from support.steps import TRAINED, Store, build, build_sure_of_background, start
 from support.trainings import Stopper, config_of, update_of
 from support.trainings import told as callbacks_of
 from support.trainings import train as train_small
@@ -287,7 +286,7 @@ def diagnostics_of(name: str, stage: str) -> dict[str, Tensor]:
     return diagnostics
 
 
-@pytest.mark.parametrize("name", METHODS.built_in)
+@pytest.mark.parametrize("name", TRAINED)
 def test_methods_with_unlabelled_images_notice_what_they_take_them_for(name: str) -> None:
     stage = build(name).stages()[-1]  # that of GCL, and the only one of supervised, takes no unlabelled images
     diagnostics = diagnostics_of(name, stage.name)

@@ -24,9 +24,8 @@ from fewscan.engine.log import read_log
 from fewscan.engine.records import NetworkReading, Record
 from fewscan.errors import ConfigError, DamagedError, DataError, Interrupted
 from fewscan.methods.base import Method
-from fewscan.registry import METHODS
 from support.known import known
-from support.steps import build
+from support.steps import TRAINED, build
 from support.trainings import Stopper, config_of, told
 from support.trainings import train as train_small
 
@@ -67,7 +66,7 @@ def timeless(records: Iterable[Record]) -> list[dict[str, object]]:
     return [{key: value for key, value in record.items() if key != "images_per_second"} for record in records]
 
 
-@pytest.mark.parametrize("name", METHODS.built_in)
+@pytest.mark.parametrize("name", TRAINED)
 def test_every_method_goes_on_exactly_from_every_stage(tmp_path: Path, name: str) -> None:
     whole, records = train(tmp_path / "whole", name, Stopper())
     for at in STOPS:

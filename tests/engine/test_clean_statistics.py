@@ -16,8 +16,7 @@ from fewscan.engine.statistics import clean_statistics, spread_batches
 from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.networks.statistics import re_estimated_statistics
 from fewscan.networks.unet import UNetSettings
-from fewscan.registry import METHODS
-from support.steps import Store, build
+from support.steps import TRAINED, Store, build
 from support.trainings import update_of
 
 
@@ -113,7 +112,7 @@ def test_networks_without_running_statistics_are_left_alone() -> None:
         network(images(1, 1, 4, 4))
 
 
-@pytest.mark.parametrize("name", METHODS.built_in)
+@pytest.mark.parametrize("name", TRAINED)
 def test_every_networks_statistics_are_of_all_training_slices_and_no_label(name: str) -> None:
     method, store = build(name), Slices()
     before = copy.deepcopy(method.state_dict())

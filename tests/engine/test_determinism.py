@@ -9,8 +9,7 @@ from torch import Tensor
 
 from fewscan.engine.determinism import determinism
 from fewscan.errors import FewscanError
-from fewscan.registry import METHODS
-from support.steps import build
+from support.steps import TRAINED, build
 from support.trainings import config_of, told
 from support.trainings import train as train_small
 
@@ -27,7 +26,7 @@ def train(name: str, wanted: bool = True) -> dict[str, Tensor]:
     return method.state_dict()
 
 
-@pytest.mark.parametrize("name", METHODS.built_in)
+@pytest.mark.parametrize("name", TRAINED)
 def test_every_method_comes_to_the_same_weights_twice(name: str) -> None:
     first, second = train(name), train(name)
     assert all(torch.equal(value, second[key]) for key, value in first.items())

@@ -10,6 +10,7 @@ from fewscan.engine.forecast import (
     Costs,
     Forecast,
     StageForecast,
+    Timed,
     make_forecast,
     updates_left,
     validations_left,
@@ -60,6 +61,24 @@ def test_trainings_that_follow_are_whole_whatever_is_left_of_this_one() -> None:
     assert whole.seconds == alone.seconds + 3 * fresh.seconds
     assert [(stage.name, stage.updates) for stage in whole.stages] == [("one", 30), ("two", 65), ("three", 20)]
     assert (whole.validations, whole.scored) == (2 + 3 * 4, 8)
+
+
+def test_what_comes_before_the_first_update_counts_in_every_training() -> None:
+    costs = COSTS._replace(preparations=(Timed("leaving out 2 scans", 5.0),))
+    phases, left = (FIRST, SECOND), updates_left((FIRST, SECOND), (0, 2), 15)
+    for later in (0, 2):
+        plain, prepared = (make_forecast(phases, left, each, 10, scored=2, later=later) for each in (COSTS, costs))
+        assert prepared.training_seconds == plain.training_seconds + 5 * (1 + later)
+        assert prepared.seconds == plain.seconds + 5 * (1 + later)
+        assert f"leaving out 2 scans ({5 * (1 + later)} s), " in prepared.sentence()
+        assert prepared.to_json()["preparations"] == [{"name": "leaving out 2 scans", "seconds": 5.0 * (1 + later)}]
+
+
+def test_where_nothing_is_trained_there_are_no_updates_and_no_validations() -> None:
+    phase = Phase("training", Store(), ())
+    costs = Costs(((),), validation=3.0, closing=60.0, preparations=(Timed("leaving out 2 scans", 5.0),))
+    found = make_forecast((phase,), updates_left((phase,), (0, 0), 0), costs, 10, scored=42)
+    assert found.sentence() == "about 65 s: leaving out 2 scans (5 s), scoring 42 scans (60 s)"
 
 
 def test_a_training_of_several_stages_names_them_and_one_of_one_stage_does_not() -> None:

@@ -14,6 +14,7 @@ from fewscan.errors import ConfigError
 from fewscan.io.files import read_json
 from fewscan.io.geometry import Geometry
 from fewscan.io.scans import read_mask
+from fewscan.registry import METHODS
 from fewscan.runs.dims import choose_settings, load_choices
 from support.scans import IDENTITY, geometry, make_held_out
 from support.terminals import Notes
@@ -26,8 +27,8 @@ SHORT = (
 )
 
 
-def choices(dims: Any, *settings: str) -> list[Config]:
-    return load_choices(dims, lambda kind: load_config("quick", settings, "cpu", kind, method="supervised"))
+def choices(dims: Any, *settings: str, method: str = "supervised") -> list[Config]:
+    return load_choices(dims, lambda kind: load_config("quick", settings, "cpu", kind, method=method))
 
 
 def fingerprint(spacing: tuple[float, float, float]) -> Fingerprint:
@@ -55,7 +56,7 @@ def test_a_setting_of_one_kind_leaves_no_choice() -> None:
     assert config.plan.kind == "slices"
     said = Notes()
     assert choose_settings("auto", [config], fingerprint((1.0, 1.0, 1.0)), said) is config
-    assert said.lines == ["slices: settings of that kind of plan were given"]
+    assert said.lines == ["slices: the method or the settings are of that kind of plan alone"]
     (config,) = choices("auto", "plan.voxels=5000")
     assert config.plan.kind == "volumes"
     (config,) = choices("auto", "plan.kind=volumes")
@@ -69,6 +70,19 @@ def test_what_is_wrong_is_found_before_any_scan_is_read() -> None:
         choices(3, "plan.kind=slices")
     with pytest.raises(ConfigError, match="there are auto, 2 and 3"):
         choices(4)
+
+
+ONE_KIND = [name for name in METHODS.built_in if METHODS.find(name).n_dims == (3,)]
+
+
+@pytest.mark.parametrize("method", ONE_KIND)
+def test_a_method_of_volumes_alone_leaves_no_choice_and_refuses_slices(method: str) -> None:
+    (config,) = choices("auto", method=method)
+    assert config.plan.kind == "volumes"
+    assert choices(3, method=method) == choices(None, "plan.kind=volumes", method=method) == [config]
+    for dims, settings in ((None, ()), (2, ()), (None, ("plan.kind=slices",)), ("auto", ("plan.size=64",))):
+        with pytest.raises(ConfigError, match=f"The method {method} does not work on slices.*Train with --dims 3"):
+            choices(dims, *settings, method=method)
 
 
 class PowerCut(fewscan.Callback):
@@ -96,7 +110,7 @@ def test_volumes_and_windows_are_trained_resumed_and_predicted_with(tmp_path: Pa
     run = fewscan.train(root, tmp_path / "run", reporter=said, resume=True, **options)
     whole = fewscan.train(root, tmp_path / "whole", reporter=said, **options)
     assert run.model.read_bytes() == whole.model.read_bytes()
-    assert "volumes: settings of that kind of plan were given" in said.lines
+    assert "volumes: the method or the settings are of that kind of plan alone" in said.lines
     assert yaml.safe_load((run.folder / "config.yaml").read_text("utf-8"))["plan"]["kind"] == "volumes"
     plan = read_json(run.folder / "plan.json")
     assert (plan["field_of_view"] == plan["size"]) == (voxels == 20_000)

@@ -26,6 +26,8 @@ def make_pretraining(training: TrainingSettings) -> dict[str, dict[str, int]]:
 
 PRETRAINING = make_pretraining(TRAINING)
 HEIGHT, WIDTH = SIZES[0]
+# Methods of fewscan's own with updates, stages and batches.
+TRAINED = tuple(name for name in METHODS.built_in if METHODS.find(name).trains)
 
 
 def settings_for(kind: type[Method], training: TrainingSettings, **settings: Any) -> MethodSettings:

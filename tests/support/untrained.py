@@ -58,6 +58,7 @@ class Shares(SegmentationNetwork):
 class Counting(Method):
     """Counts the voxels of every class in the labelled patches."""
 
+    trains = False
     uses_unlabelled = False
 
     def make_network(self) -> SegmentationNetwork:

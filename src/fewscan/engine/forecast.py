@@ -9,6 +9,18 @@ from fewscan.durations import say_duration
 from fewscan.engine.phases import Phase
 
 
+class Timed(NamedTuple):
+    """Something that takes long.
+
+    Attributes:
+        name: Words for it.
+        seconds: Seconds that it takes.
+    """
+
+    name: str
+    seconds: float
+
+
 class Costs(NamedTuple):
     """Seconds that the parts of a training take, measured before it begins.
 
@@ -16,11 +28,13 @@ class Costs(NamedTuple):
         updates: Seconds of an update, by phase and stage; 0 for a stage that nothing is left of.
         validation: Seconds of a validation on the canvas.
         closing: Seconds of what follows the last validation: model, scores, page.
+        preparations: What takes long before the first update.
     """
 
     updates: tuple[tuple[float, ...], ...]
     validation: float
     closing: float
+    preparations: tuple[Timed, ...] = ()
 
 
 class StageForecast(NamedTuple):
@@ -48,6 +62,7 @@ class Forecast(NamedTuple):
         scored: Number of scans that are scored at the end.
         preprocessed: Number of scans that are preprocessed first; 0: they are already.
         preprocessing_seconds: Seconds that this takes.
+        preparations: What takes long before the first update.
     """
 
     stages: tuple[StageForecast, ...]
@@ -57,11 +72,14 @@ class Forecast(NamedTuple):
     scored: int
     preprocessed: int = 0
     preprocessing_seconds: float = 0.0
+    preparations: tuple[Timed, ...] = ()
 
     @property
     def training_seconds(self) -> float:
-        """Seconds of all updates and validations."""
-        return sum(stage.updates * stage.seconds for stage in self.stages) + self.validations * self.validation_seconds
+        """Seconds of all updates and validations, and of what comes before them."""
+        prepared = sum(each.seconds for each in self.preparations)
+        updates = sum(stage.updates * stage.seconds for stage in self.stages)
+        return prepared + updates + self.validations * self.validation_seconds
 
     @property
     def seconds(self) -> float:
@@ -75,9 +93,10 @@ class Forecast(NamedTuple):
         >>> Forecast(stages, 5, 12.0, 60.0, scored=42).sentence()
         'about 14 min: 2000 updates of 0.36 s (12 min), 5 validations (60 s), scoring 42 scans (60 s)'
         """
-        parts = []
+        parts: list[tuple[str, float]] = []
         if self.preprocessed:
             parts.append((f"preprocessing {_counted(self.preprocessed, 'scan')}", self.preprocessing_seconds))
+        parts += self.preparations
         for stage in self.stages:
             # One stage is the whole training, and needs no name.
             name = f"{stage.name} update" if len(self.stages) > 1 else "update"
@@ -95,6 +114,7 @@ class Forecast(NamedTuple):
         return {
             "seconds": round(self.seconds, 1),
             "preprocessing": {"scans": self.preprocessed, "seconds": round(self.preprocessing_seconds, 1)},
+            "preparations": [{"name": each.name, "seconds": round(each.seconds, 1)} for each in self.preparations],
             "stages": [
                 {"name": stage.name, "updates": stage.updates, "seconds_per_update": round(stage.seconds, 5)}
                 for stage in self.stages
@@ -137,6 +157,7 @@ def make_forecast(
         validation_seconds=costs.validation,
         closing_seconds=(1 + later) * costs.closing,
         scored=(1 + later) * scored,
+        preparations=tuple(Timed(each.name, (1 + later) * each.seconds) for each in costs.preparations),
     )
 
 

@@ -5,31 +5,47 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 
+from fewscan.data.patches import Patches
 from fewscan.distributed.batchnorm import synchronise
 from fewscan.distributed.collectives import count, largest_over_ranks
 from fewscan.engine.batches import Batches
 from fewscan.engine.loop import take_step
 from fewscan.engine.phases import LoopSettings, Phase
-from fewscan.methods.base import Method, Stage, StepInfo
+from fewscan.methods.base import Method, Preparation, Stage, StepInfo
 from fewscan.optimiser import make_optimiser, set_learning_rate
 
 # Repetitions that are timed: as many as take this long together, but no fewer and no more than so many; of updates no
 # more than this share of their stage, so that a short training is not half spent on being announced.
 ENOUGH_SECONDS = 3.0
 FEWEST, MOST = 5, 40
+# Of what takes a second or so.
+FEW = 3
 SHARE = 0.05
 
 
-def measure_updates(
+class Rehearsed(NamedTuple):
+    """What phases were found to take.
+
+    Attributes:
+        updates: Seconds of an update, by phase and stage; 0 for those that were not measured.
+        preparations: What comes before the first update, by phase; it was not done.
+    """
+
+    updates: tuple[tuple[float, ...], ...]
+    preparations: tuple[Preparation, ...]
+
+
+def rehearse(
     method: Method,
     phases: Sequence[Phase],
     settings: LoopSettings,
     left: Sequence[Sequence[int]],
     clock: Callable[[], float] = time.perf_counter,
-) -> tuple[tuple[float, ...], ...]:
+) -> Rehearsed:
     """Measure the seconds of an update of every stage, on batches of the phases' own stores.
 
     The method is trained by it and cannot be used for anything else afterwards. Draws come from generators of its own
@@ -41,16 +57,13 @@ def measure_updates(
         settings: Optimiser and seed.
         left: Number of updates that are left, by phase and stage; a stage without any is not measured.
         clock: Function that gives the time in s.
-
-    Returns:
-        Seconds by phase and stage; 0 for those that were not measured.
     """
     if count() > 1:
         synchronise(method)
     generator = torch.Generator(phases[0].data.device).manual_seed(settings.seed)
-    measured = []
+    measured, preparations = [], []
     for number, phase in enumerate(phases):
-        method.start_phase(number, phase.name, phase.data)
+        preparations.append(method.rehearse_phase(number, phase.name, phase.data))
         method.train()
         batches = Batches(phase.data, settings.sampler_seed(number))
         measured.append(
@@ -59,7 +72,7 @@ def measure_updates(
                 for stage, updates in zip(phase.stages, left[number], strict=True)
             )
         )
-    return tuple(measured)
+    return Rehearsed(tuple(measured), tuple(preparations))
 
 
 def _measure_stage(
@@ -115,3 +128,22 @@ def median_seconds(
         if has_enough and len(seconds) >= least:
             break
     return statistics.median(seconds)
+
+
+def seconds_of_patch(
+    action: Callable[[Patches], object], patches: Patches, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Measure the seconds that a patch takes as part of a batch, or alone, where single ones take long.
+
+    Args:
+        action: Function of patches whose calls are timed; it waits for the device itself.
+        patches: Patches of a batch, at least one.
+        clock: Function that gives the time in s.
+    """
+    started = clock()
+    for number in range(len(patches)):
+        action(patches[number : number + 1])
+        taken = clock() - started
+        if taken >= ENOUGH_SECONDS:
+            return taken / (number + 1)
+    return median_seconds(lambda: action(patches), least=1, most=FEW, clock=clock) / len(patches)

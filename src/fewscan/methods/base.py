@@ -108,6 +108,18 @@ class TrainingSettings(Settings):
     )
 
 
+class Preparation(NamedTuple):
+    """What a method does with the scans of a phase before its first update, where that takes long.
+
+    Attributes:
+        name: Words for it, such as "leaving out 4 labelled scans in turn"; empty: there is none.
+        predictions: Number of predictions of an image that it takes as long as, 0 or more.
+    """
+
+    name: str = ""
+    predictions: float = 0.0
+
+
 class MethodSettings(Settings):
     """Base of every method's own settings."""
 
@@ -159,11 +171,15 @@ class Method(nn.Module, ABC):
 
     Attributes:
         Settings: Class of the method's own settings.
+        n_dims: Numbers of axes of the images that the method works on.
+        trains: Whether weights are trained; else there are no stages, and `start_phase` makes the model.
         uses_unlabelled: Whether unlabelled scans take part; else the method is none of those that they could help.
         student: Network that is trained, or that is made from the labelled scans where nothing is trained.
     """
 
     Settings: type[MethodSettings] = MethodSettings
+    n_dims: ClassVar[tuple[int, ...]] = (2, 3)
+    trains: ClassVar[bool] = True
     uses_unlabelled: ClassVar[bool] = True
 
     settings: MethodSettings
@@ -231,6 +247,22 @@ class Method(nn.Module, ABC):
         Raises:
             FewscanError: The method cannot work with these scans.
         """
+
+    def rehearse_phase(self, number: int, name: str, data: Store) -> Preparation:
+        """Do of `start_phase` what updates and predictions need, on a method that is thrown away once it was timed.
+
+        What takes long is left out; most methods have nothing of the kind.
+
+        Args:
+            number: Number of the phase, from 0.
+            name: Name of the phase.
+            data: Patches of the phase's training scans.
+
+        Returns:
+            What was left out.
+        """
+        self.start_phase(number, name, data)
+        return Preparation()
 
     def findings(self) -> dict[str, float]:
         """What the method has found out of a phase's scans before its first update, by name, for the log."""

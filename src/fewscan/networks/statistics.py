@@ -6,11 +6,26 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fewscan.networks.modes import evaluating
 from fewscan.networks.segmenter import SegmentationNetwork
+
+
+def running_norms(network: nn.Module) -> list[_BatchNorm]:
+    """List the batch normalisations of a network that have running statistics, in the order of its modules.
+
+    Args:
+        network: Network of any kind.
+
+    Examples:
+        >>> from torch import nn
+        >>> from fewscan.networks.statistics import running_norms
+        >>> running_norms(nn.Sequential(nn.BatchNorm2d(2, track_running_stats=False), nn.InstanceNorm2d(2)))
+        []
+    """
+    return [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
 
 
 @contextmanager
@@ -37,7 +52,7 @@ def re_estimated_statistics(network: SegmentationNetwork, batches: Iterable[Tens
         >>> norm.running_mean, norm.training  # as before
         (tensor([0., 0., 0., 0.]), True)
     """
-    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    norms = running_norms(network)
     kept = [value.clone() for norm in norms for value in norm.buffers()]
     try:
         with evaluating(network):

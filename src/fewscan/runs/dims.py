@@ -8,7 +8,9 @@ from typing import Literal
 from fewscan.config import Config, read_settings
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.plans.choice import choose_kind
+from fewscan.data.plans.kinds import AUTO, FIRST_KIND
 from fewscan.errors import ConfigError
+from fewscan.registry import METHODS
 from fewscan.run_folder import RunFolder
 from fewscan.terminal.console import Reporter
 
@@ -27,10 +29,13 @@ def load_choices(dims: Dims | None, load: Callable[[str | None], Config]) -> lis
         The settings, one for each kind; where a setting is of one kind alone, the other one is no choice.
 
     Raises:
-        ConfigError: A setting is unknown or out of its range, or names another kind of plan than `dims`.
+        ConfigError: A setting is unknown or out of its range, or names another kind of plan than `dims`, or the method
+            does not work on that kind.
     """
     if dims is None:
-        return [load(None)]
+        config = load(None)
+        check_axes(config)
+        return [config]
     if dims != "auto":
         if dims not in KINDS:
             raise ConfigError(f"dims={dims}: there are auto, 2 and 3. Choose one of them.")
@@ -40,12 +45,14 @@ def load_choices(dims: Dims | None, load: Callable[[str | None], Config]) -> lis
                 f"dims={dims} is plan.kind={KINDS[dims]}, and plan.kind={config.plan.kind} was set. "
                 "Give one of the two."
             )
+        check_axes(config)
         return [config]
     found: dict[str, Config] = {}
     faults = []
     for kind in KINDS.values():
         try:
             config = load(kind)
+            check_axes(config)
         except ConfigError as error:
             faults.append(error)
         else:
@@ -53,6 +60,25 @@ def load_choices(dims: Dims | None, load: Callable[[str | None], Config]) -> lis
     if not found:
         raise faults[0]
     return list(found.values())
+
+
+def check_axes(config: Config) -> None:
+    """Refuse slices or volumes for a method that does not work on them; plans from elsewhere tell their axes later.
+
+    Args:
+        config: Settings of a training.
+
+    Raises:
+        ConfigError: The method works on images of another number of axes.
+    """
+    works_on = METHODS.find(config.method).n_dims
+    kind = FIRST_KIND if config.plan.kind == AUTO else config.plan.kind
+    if kind in KINDS.values() and kind not in [KINDS[axes] for axes in works_on]:
+        remedy = " or ".join(f"--dims {axes} (--set plan.kind={KINDS[axes]})" for axes in works_on)
+        raise ConfigError(
+            f"The method {config.method} does not work on {kind}, which scans are cut into by "
+            f"plan.kind={config.plan.kind}. Train with {remedy}."
+        )
 
 
 def settings_of_run(choices: Sequence[Config], run: RunFolder) -> Config:
@@ -84,7 +110,7 @@ def choose_settings(
     if dims != "auto":
         return choices[0]
     if len(choices) == 1:
-        reporter.say(f"{choices[0].plan.kind}: settings of that kind of plan were given")
+        reporter.say(f"{choices[0].plan.kind}: the method or the settings are of that kind of plan alone")
         return choices[0]
     choice = choose_kind(fingerprint)
     reporter.say(choice.reason)

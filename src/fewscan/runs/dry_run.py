@@ -101,8 +101,11 @@ def try_training(
 
 
 def _cases_of_a_batch(split: Split, stages: Sequence[Stage]) -> tuple[Case, ...]:
-    """As many labelled and unlabelled training cases as the largest batch has images; at least one of each, if any."""
-    labelled = max([1, *(stage.labelled for stage in stages)])
+    """As many labelled and unlabelled training cases as the largest batch has images; at least one of each, if any.
+
+    Where nothing is trained the labelled cases are what the model is made of: all of them.
+    """
+    labelled = max([1, *(stage.labelled for stage in stages)]) if stages else len(split.labelled)
     unlabelled = max([1, *(stage.unlabelled for stage in stages)])
     hidden = [case for case in split.train if case.label is None]
     return (*split.labelled[:labelled], *hidden[:unlabelled])

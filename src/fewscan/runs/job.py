@@ -31,7 +31,7 @@ from fewscan.engine.forecast import Forecast, make_forecast, updates_left
 from fewscan.engine.gallery import Gallery
 from fewscan.engine.loop import fit
 from fewscan.engine.machine_errors import explained_training
-from fewscan.engine.measuring import measure_updates
+from fewscan.engine.measuring import rehearse
 from fewscan.engine.own_scans import OwnScans
 from fewscan.engine.phases import LoopSettings, Phase
 from fewscan.engine.statistics import clean_statistics
@@ -164,7 +164,7 @@ def train_job(job: Job, launch: Launch, fold: int | None = None, later: int = 0)
         with clean_statistics(method.networks().values(), store, job.config.export.clean_statistics):
             _export(job, method)
             # Of a method that trains nothing, nothing was learnt that could be looked at.
-            if val is not None and method.stages():
+            if val is not None and method.trains:
                 save_embedding(run.embedding, method, val, job.plan.class_names)
     return Trained(saved.done if saved is not None else None, Times(announced, begun, training), whole)
 
@@ -214,7 +214,7 @@ def _train_beside(start: WorkerStart, where: torch.device, run: RunFolder, cache
     settings = LoopSettings.of(config)
     with explained_training(config):
         with throwaway_method(config, start.plan, store, where) as (tried, phases):
-            measure_updates(tried, phases, settings, _updates_left(phases, saved if start.is_last else None))
+            rehearse(tried, phases, settings, _updates_left(phases, saved if start.is_last else None))
         with seeded(config, where):
             trained = build_method(config, start.plan, where)
             with explained_training(config, trained.stages()):

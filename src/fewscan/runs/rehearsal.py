@@ -18,14 +18,15 @@ from fewscan.classes import IGNORED
 from fewscan.config import Config
 from fewscan.data.cases import Case
 from fewscan.data.ceiling import there_and_back
+from fewscan.data.patches import Patches, overlap
 from fewscan.data.plans.base import Plan
 from fewscan.data.preprocess import load_canvas
 from fewscan.data.split import Split
 from fewscan.data.survey import Survey
 from fewscan.distributed.collectives import alone
 from fewscan.engine.embedding import MOST_PATCHES as EMBEDDED_PATCHES
-from fewscan.engine.forecast import Costs
-from fewscan.engine.measuring import measure_updates, median_seconds
+from fewscan.engine.forecast import Costs, Timed
+from fewscan.engine.measuring import FEW, Rehearsed, median_seconds, rehearse, seconds_of_patch
 from fewscan.engine.phases import LoopSettings, Phase
 from fewscan.engine.statistics import MOST_PATCHES as STATISTICS_PATCHES
 from fewscan.engine.validation import canvas_overlaps
@@ -36,6 +37,7 @@ from fewscan.inference.quality import EVERY
 from fewscan.io.scans import write_scan
 from fewscan.methods.base import Method
 from fewscan.networks.segmenter import SegmentationNetwork
+from fewscan.networks.statistics import running_norms
 from fewscan.reporting.curves import save_progress
 from fewscan.reporting.page.cases import CaseFiles, make_card, most_voxels
 from fewscan.run_folder import MASK_ENDING
@@ -49,7 +51,7 @@ class _PatchSeconds(NamedTuple):
     """Seconds of one network's work on a patch.
 
     Attributes:
-        validated: Seconds in training's precision, comparison with the label included.
+        validated: Seconds in training's precision, comparison with the label included; 0 where nothing is trained.
         predicted: Seconds in the precision of a saved network.
     """
 
@@ -84,44 +86,59 @@ class Rehearsal:
             method: Throwaway method with fresh weights, on the device.
             left: Number of updates that are left, by phase and stage.
         """
-        updates = measure_updates(method, self.phases, LoopSettings.of(self.config), left)
+        found = rehearse(method, self.phases, LoopSettings.of(self.config), left)
         with alone(), tempfile.TemporaryDirectory() as folder:
-            return self._with_the_rest(method, updates, Path(folder))
+            return self._with_the_rest(method, found, Path(folder))
 
-    def _with_the_rest(self, method: Method, updates: tuple[tuple[float, ...], ...], folder: Path) -> Costs:
+    def _with_the_rest(self, method: Method, found: Rehearsed, folder: Path) -> Costs:
         networks, val = method.networks(), self.split.val
-        patch = self._seconds_of_patches(next(iter(networks.values())))
+        patch = self._seconds_of_patches(method)
+        preparations = tuple(
+            Timed(each.name, each.predictions * patch.predicted) for each in found.preparations if each.predictions > 0
+        )
         # Once: a picture takes a second or so, and trainings of seconds would be spent on drawing it.
         draw = partial(save_progress, folder / "progress.png", _example_records(method))
         picture = median_seconds(draw, least=1, most=1, warm_up=0)
-        shown, to_validate = self._patches(self.split.train), self._patches(val)
+        to_validate = sum(self._patches(val))
         validation = len(networks) * to_validate * patch.validated + picture if val else 0.0
-        # The gallery shows one network more as it is exported.
-        cleaned = (len(networks) + 1) * min(shown, STATISTICS_PATCHES) if self.config.export.clean_statistics else 0
-        closing = cleaned * patch.predicted + picture
+        closing = self._cleaned(list(networks.values())) * patch.predicted + picture
         if val:
-            closing += min(to_validate, EMBEDDED_PATCHES) * patch.predicted + LAST_PICTURES * picture
+            embedded = min(to_validate, EMBEDDED_PATCHES) if method.trains else 0
+            closing += embedded * patch.predicted + LAST_PICTURES * picture
             closing += self._seconds_of_scoring(len(networks), patch.predicted, folder)
-        return Costs(updates, validation, closing)
+        return Costs(found.updates, validation, closing, preparations)
 
-    def _seconds_of_patches(self, network: SegmentationNetwork) -> _PatchSeconds:
-        store = self.phases[0].data
-        patches = store.labelled[: patches_per_batch(self.plan.size)]
-        images = store.images(patches)
-        predictor = Predictor((network,))
-        validated = _few(lambda: canvas_overlaps(network, store, patches, self.plan).cpu())
+    def _cleaned(self, networks: Sequence[SegmentationNetwork]) -> int:
+        """Number of predictions of a patch that clean statistics take, of networks that have any."""
+        if not self.config.export.clean_statistics:
+            return 0
+        estimated = sum(1 for network in networks if running_norms(network))
+        # The gallery shows one network more as it is exported.
+        return (estimated + (estimated > 0)) * min(sum(self._patches(self.split.train)), STATISTICS_PATCHES)
+
+    def _seconds_of_patches(self, method: Method) -> _PatchSeconds:
+        store, network = self.phases[0].data, next(iter(method.networks().values()))
+        most, predictor = patches_per_batch(self.plan.size), Predictor((network,))
+
+        def validate(patches: Patches) -> None:
+            canvas_overlaps(network, store, patches, self.plan).cpu()
+
+        def predict(patches: Patches) -> None:
+            predictor.probabilities(store.images(patches)).cpu()
+
+        validated = seconds_of_patch(validate, store.labelled[:most]) if method.trains else 0.0
         with _as_saved(network):
-            predicted = _few(lambda: predictor.probabilities(images).cpu())
-        return _PatchSeconds(validated / len(patches), predicted / len(patches))
+            # What is predicted is not labelled: a scan that is in the model as it is would be found at once.
+            return _PatchSeconds(validated, seconds_of_patch(predict, store.unlabelled[:most]))
 
     def _seconds_of_scoring(self, networks: int, of_patch: float, folder: Path) -> float:
         """Seconds of predicting and scoring all validation cases, as many as are drawn on the page with their cards."""
         plan, val = self.plan, self.split.val
         usual = self._usual_case()
         of_case = _few(lambda: self._score(usual, folder))
-        # What else is looked at for the quality: the other network, and a turned view, of every second slice.
+        # What else is looked at for the quality: the other network, and a turned view.
         others = (networks > 1) + bool(plan.turning_planes)
-        passes = self._patches(val) * (1 + others / EVERY)
+        passes = sum(self._patches(val)) + others * sum(map(self._compared, val))
         seconds = len(val) * of_case + passes * of_patch
         if self.config.report.page:
             surveyed = self.survey.of(usual)
@@ -158,15 +175,21 @@ class Rehearsal:
         mean = sum(sizes.values()) / len(sizes)
         return min(self.split.val, key=lambda case: abs(sizes[case.name] - mean))
 
-    def _patches(self, cases: Sequence[Case]) -> int:
-        """Number of patches that cover the canvases of cases."""
+    def _patches(self, cases: Sequence[Case]) -> list[int]:
+        """Numbers of patches that cover the canvases of cases."""
         shapes = (self.plan.canvas_shape(self.survey.geometry(case)) for case in cases)
-        return sum(len(self.plan.starts(shape)) for shape in shapes)
+        return [len(self.plan.starts(shape)) for shape in shapes]
+
+    def _compared(self, case: Case) -> int:
+        """Number of patches of a case that the quality compares with others: of those that overlap all."""
+        shape = self.plan.canvas_shape(self.survey.geometry(case))
+        starts = self.plan.starts(shape)
+        return len(starts) if overlap(starts, self.plan.size, shape) else math.ceil(len(starts) / EVERY)
 
 
 def _few(action: Callable[[], object]) -> float:
     """Seconds of what takes long enough to be done a few times only."""
-    return median_seconds(action, least=1, most=3)
+    return median_seconds(action, least=1, most=FEW)
 
 
 @contextmanager

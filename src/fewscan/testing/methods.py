@@ -79,7 +79,7 @@ class MethodContract:
         method: Class of the method.
         settings: Settings other than the defaults, by name.
         network: Settings of the network that the method trains.
-        sizes: Sides of the images; every test of a stage runs on each.
+        sizes: Sides of the images; every test of a stage runs on each that the method works on.
         label_terms: Names of the loss terms that labels teach.
         by_labels_alone: Settings with which nothing but labels teaches in those terms, by name.
         frozen_encoder: Names of the stages that leave the student's encoder as it is.
@@ -99,17 +99,21 @@ class MethodContract:
         Of a method that trains nothing there are no stages, and those tests are skipped.
         """
         if "stage" in metafunc.fixturenames:
-            steps = [(size, stage.name) for size in self.sizes for stage in self.build(size).stages()]
+            steps = [(size, stage.name) for size in self.works_on() for stage in self.build(size).stages()]
             metafunc.parametrize(("size", "stage"), steps)
         elif "labelled_stage" in metafunc.fixturenames:
-            stages = ((size, stage) for size in self.sizes for stage in self.build(size).stages())
+            stages = ((size, stage) for size in self.works_on() for stage in self.build(size).stages())
             metafunc.parametrize(
                 ("size", "labelled_stage"), [(size, stage.name) for size, stage in stages if stage.labelled]
             )
         elif "trained_size" in metafunc.fixturenames:
-            metafunc.parametrize("trained_size", [size for size in self.sizes if self.build(size).stages()])
+            metafunc.parametrize("trained_size", self.works_on() if self.method.trains else [])
         elif "size" in metafunc.fixturenames:
-            metafunc.parametrize("size", self.sizes)
+            metafunc.parametrize("size", self.works_on())
+
+    def works_on(self) -> list[tuple[int, ...]]:
+        """The sizes of as many axes as the method works on."""
+        return [size for size in self.sizes if len(size) in self.method.n_dims]
 
     def build(self, size: tuple[int, ...], seed: int = 0, **settings: Any) -> Method:
         """The method in training mode, its weights those of a seed."""
@@ -148,7 +152,7 @@ class MethodContract:
     def test_stages_are_as_long_as_the_settings_say(self, size: tuple[int, ...]) -> None:
         stages = self.build(size).stages()
         assert len({stage.name for stage in stages}) == len(stages)
-        assert not stages or sum(stage.updates for stage in stages) == TRAINING.updates
+        assert sum(stage.updates for stage in stages) == (TRAINING.updates if self.method.trains else 0)
 
     def test_terms_are_finite_scalars_and_the_batch_is_not_modified(self, size: tuple[int, ...], stage: str) -> None:
         method, batch = self.start(size, stage)
