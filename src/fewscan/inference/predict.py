@@ -128,7 +128,10 @@ def predict_cases(
 
 def _look_around(predictor: Predictor, scan: ScanInWork, device: torch.device, keep_probabilities: bool) -> ScanInWork:
     """The scan, finished, on a canvas that holds all of it."""
-    whole = ScanInWork(scan.case, scan.plan.covering(scan.geometry), keep_probabilities)
+    plan = scan.plan.covering(scan.geometry)
+    if any(network.sees_whole for network in predictor.networks):
+        plan = plan.in_one_patch()
+    whole = ScanInWork(scan.case, plan, keep_probabilities)
     for block in scan_blocks([whole], device):
         for piece, probs in block.split(predictor.probabilities(block.images).cpu().numpy()):
             whole.take(piece.first, probs)

@@ -108,6 +108,7 @@ class SegmentationNetwork(nn.Module, ABC):
 
     Attributes:
         Settings: Class of the settings, derived from `NetworkSettings`.
+        sees_whole: Whether an image has to be all of a scan, of any sides: a window of it means nothing to the network.
         in_channels: Channels of the images.
         n_classes: Channels of the logits, background included.
         ndim: Axes of space, 2 or 3.
@@ -128,6 +129,7 @@ class SegmentationNetwork(nn.Module, ABC):
     """
 
     Settings: ClassVar[type[NetworkSettings]]
+    sees_whole: ClassVar[bool] = False
 
     precision: torch.dtype | None
     pyramid_channels: tuple[int, ...]

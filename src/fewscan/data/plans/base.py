@@ -310,6 +310,10 @@ class Plan(StrictModel, ABC):
         del geometry
         return self
 
+    def in_one_patch(self) -> Self:
+        """Give the plan with patches as large as its canvases, where windows can be that; else this plan."""
+        return self
+
     def shows(self, geometry: Geometry) -> Bool[np.ndarray, "z y x"]:
         """Tell which voxels of a scan lie on its canvas.
 

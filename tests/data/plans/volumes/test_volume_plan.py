@@ -14,7 +14,7 @@ from fewscan.data.plans.base import Shape
 from fewscan.data.resample import voxel_map, voxels_filled
 from fewscan.io.geometry import Geometry
 from fewscan.testing.plans import dice, draw
-from support.scans import IDENTITY, oblique, volume_plan
+from support.scans import IDENTITY, geometry, oblique, volume_plan
 
 CLASSES = ("background", "shell", "core")
 
@@ -144,3 +144,12 @@ def test_words_tell_windows_from_volumes() -> None:
     assert windows.describe() == "3D windows of 16×24×24 voxels"
     assert dict(one.facts()) == {"Patch": "16 × 24 × 24 voxels, all of the field of view", "Voxels": "1 × 1 × 1 mm"}
     assert dict(windows.facts())["Field of view"] == "16 × 24 × 60 voxels, or all of a smaller scan"
+
+
+def test_a_scan_that_is_larger_than_the_field_of_view_fits_one_patch_where_that_is_wanted() -> None:
+    where = geometry((20, 40, 44), spacing=(1.0, 1.0, 1.0))
+    plan = volume_plan(size=(16, 24, 24))
+    whole = plan.covering(where).in_one_patch()
+    assert len(plan.covering(where).starts((20, 40, 44))) > 1
+    assert whole.size == whole.canvas_shape(where) == (20, 40, 44)
+    assert whole.starts((20, 40, 44)).tolist() == [[0, 0, 0]]

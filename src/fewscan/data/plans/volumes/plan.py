@@ -188,6 +188,10 @@ class VolumePlan(Plan):
         sides = tuple(max(pair) for pair in zip(self.field_of_view, self._filled(geometry), strict=True))
         return self if sides == self.field_of_view else self.model_copy(update={"field_of_view": sides})
 
+    def in_one_patch(self) -> Self:
+        """Give the plan with patches as large as the field of view, whatever a network needs their sides to be."""
+        return self.model_copy(update={"size": self.field_of_view})
+
     def shows(self, geometry: Geometry) -> Bool[np.ndarray, "z y x"]:
         """Tell which voxels of a scan lie on the canvas: those of a box."""
         z, y, x = (m.to_source().any(axis=1) for m in self.axis_maps(geometry))
