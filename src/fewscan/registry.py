@@ -252,6 +252,7 @@ METHODS = Registry(
         "bcp": "fewscan.methods.bcp:Bcp",
         "gcl": "fewscan.methods.gcl:Gcl",
         "ad_mt": "fewscan.methods.ad_mt:AdMt",
+        "atlas": "fewscan.methods.atlas:Atlas",
     },
     base="fewscan.methods.base:Method",
 )
@@ -259,7 +260,11 @@ METHODS = Registry(
 NETWORKS = Registry(
     "network",
     "fewscan.networks",
-    {"unet": "fewscan.networks.unet:UNet", "vnet": "fewscan.networks.vnet:VNet"},
+    {
+        "unet": "fewscan.networks.unet:UNet",
+        "vnet": "fewscan.networks.vnet:VNet",
+        "atlas": "fewscan.networks.atlas:AtlasNetwork",
+    },
     base="fewscan.networks.segmenter:SegmentationNetwork",
 )
 
