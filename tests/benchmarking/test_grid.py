@@ -138,3 +138,18 @@ def test_without_validation_cases_no_validation_is_wanted(dataset: Path) -> None
     pretend(grid, grid.specs[0])
     grid.folder(grid.specs[0]).validation.summary.unlink()
     assert grid.state(grid.specs[0]) == "finished"
+
+
+def test_rows_without_unlabelled_scans_are_known_by_their_methods(dataset: Path) -> None:
+    grid = grid_of(dataset, methods=("supervised", "action", "atlas", "wide", "long"))
+    rows = {
+        name: parse_variant(f"{name}={method},seed=1") for name, method in (("wide", "supervised"), ("long", "ict"))
+    }
+    assert replace(grid, variants=rows).alone == ("supervised", "atlas", "wide")
+
+
+def test_a_method_of_volumes_alone_is_refused_for_slices_before_any_run(dataset: Path) -> None:
+    methods, slow = ("supervised", "atlas"), "training.updates=4000"
+    with pytest.raises(ConfigError, match=r"The method atlas does not work on slices.*--set plan\.kind=volumes"):
+        grid_of(dataset, settings=(slow,), methods=methods).check_settings(("cpu",))
+    grid_of(dataset, settings=(slow, "plan.kind=volumes"), methods=methods).check_settings(("cpu",))

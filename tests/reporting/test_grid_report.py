@@ -1,10 +1,11 @@
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fewscan.evaluation.arms import group_runs
-from fewscan.reporting.grid_report import Conditions, grid_report, write_runs
+from fewscan.reporting.grid_report import Conditions, gains, grid_report, write_runs
 from support.grids import RUNS
 
 CONDITIONS = Conditions(
@@ -55,6 +56,16 @@ def test_the_report_says_under_what_it_was_made() -> None:
     assert report.count("Did the unlabelled scans help?\n\n- action against supervised: ") == 2
     alone = grid_report(group_runs([run for run in RUNS if run.method == "action"]), CONDITIONS)
     assert "Nothing to compare" in alone
+
+
+def test_methods_that_see_no_unlabelled_scan_are_not_asked_whether_these_helped() -> None:
+    arms = group_runs(RUNS)
+    report = grid_report(arms, replace(CONDITIONS, alone=("supervised", "action")))
+    assert "action against" not in report
+    assert report.count("Nothing to compare") == 2
+    assert len(cells(report, "action")) == 2
+    assert len(gains(arms, "supervised")) == 2
+    assert gains(arms, "supervised", ("action",)) == []
 
 
 def test_one_seed_has_no_spread() -> None:

@@ -21,7 +21,9 @@ from fewscan.engine.log import read_log, with_names_of_now
 from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.arms import RunResult
 from fewscan.io.files import read_json, write_json
+from fewscan.registry import METHODS
 from fewscan.run_folder import RunFolder, ScoresFolder, State
+from fewscan.runs.dims import check_axes
 from fewscan.words import abbreviate
 
 # A name becomes part of a folder's, and its parts are told apart by dashes.
@@ -119,6 +121,12 @@ class Grid:
         """Any of the splits: who is held out is the same in all."""
         return next(iter(self.splits.values()))
 
+    @property
+    def alone(self) -> tuple[str, ...]:
+        """Names of the rows whose methods see no unlabelled scan."""
+        names = dict.fromkeys(spec.method for spec in self.specs)
+        return tuple(name for name in names if not METHODS.find(self.recipe_of(name)[0]).uses_unlabelled)
+
     def folder(self, spec: RunSpec) -> RunFolder:
         """The run's folder."""
         return RunFolder(self.output / "runs" / spec.name)
@@ -195,7 +203,7 @@ class Grid:
         for name in dict.fromkeys(spec.method for spec in self.specs):
             method, settings = self.recipe_of(name)
             for device in devices:
-                load_config(self.recipe, settings, device.partition(":")[0], method=method)
+                check_axes(load_config(self.recipe, settings, device.partition(":")[0], method=method))
 
     def can_go_on(self, spec: RunSpec) -> bool:
         """Whether training can go on with an unfinished run, or has ended with everything but the record there."""

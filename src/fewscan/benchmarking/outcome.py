@@ -105,6 +105,7 @@ def write_results(grid: Grid, reference: str) -> list[Arm]:
         variants=tuple(map(str, grid.variants.values())),
         reference=reference,
         baseline=BASELINE,
+        alone=grid.alone,
         missing=grid.missing(),
         version=VERSION,
     )

@@ -105,7 +105,7 @@ def benchmark(
         listed = abbreviate(missing)
         reporter.say(f"{len(missing)} of {len(grid.specs)} runs missing: {listed}; the same command makes them")
     if result:
-        for line in gains(result, BASELINE):
+        for line in gains(result, BASELINE, grid.alone):
             reporter.say(line)
         reporter.say(f"look at {output / 'results.md'}")
     return BenchmarkResult(output, tuple(result), tuple(spec.name for spec in failed), missing)

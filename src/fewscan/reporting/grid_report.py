@@ -31,6 +31,7 @@ class Conditions:
         missing: Names of the runs that are not there.
         version: Version of fewscan.
         variants: Names, methods and settings of the rows that are no method as it is, each as text.
+        alone: Names of the rows whose methods see no unlabelled scan, the baseline or others.
     """
 
     dataset: str
@@ -43,6 +44,7 @@ class Conditions:
     missing: Sequence[str]
     version: str
     variants: Sequence[str] = ()
+    alone: Sequence[str] = ()
 
 
 def grid_report(arms: Sequence[Arm], conditions: Conditions) -> str:
@@ -52,8 +54,8 @@ def grid_report(arms: Sequence[Arm], conditions: Conditions) -> str:
         same = list(group)
         lines += ["", f"## {labelled} labelled patient{'s' if labelled > 1 else ''}", ""]
         lines += _arms_table(same, conditions.reference)
-        said = [f"- {line}" for line in _answers(same, conditions.baseline)]
-        nothing = f" Nothing to compare: {conditions.baseline} and another method have to be there."
+        said = [f"- {line}" for line in _answers(same, conditions.baseline, conditions.alone)]
+        nothing = f" Nothing to compare: {conditions.baseline} and a method that sees them have to be there."
         lines += ["", f"Did the unlabelled scans help?{'' if said else nothing}", *([""] if said else []), *said]
     return "\n".join([*lines, "", "## Rules", "", *_rules(conditions)]) + "\n"
 
@@ -105,25 +107,28 @@ def _cost(arm: Arm, name: str, unit: float, digits: int) -> str:
     return "–" if mean is None else f"{mean / unit:.{digits}f}"
 
 
-def gains(arms: Sequence[Arm], baseline: str) -> list[str]:
-    """Say of every method and number of labelled patients whether the unlabelled scans helped: yes, no or not shown.
+def gains(arms: Sequence[Arm], baseline: str, alone: Sequence[str] = ()) -> list[str]:
+    """Say whether the unlabelled scans helped the methods that see them, by number of labelled patients.
 
     Args:
         arms: Arms of a benchmark, by number of labelled patients.
         baseline: Name of the method that sees no unlabelled scan.
+        alone: Names of the rows whose methods see none either.
     """
     return [
         f"{labelled} labelled, {answer}"
         for labelled, group in groupby(arms, key=lambda arm: arm.labelled)
-        for answer in _answers(list(group), baseline)
+        for answer in _answers(list(group), baseline, alone)
     ]
 
 
-def _answers(arms: Sequence[Arm], baseline: str) -> list[str]:
-    """A sentence for every method: its Dice minus that of the baseline, case by case."""
+def _answers(arms: Sequence[Arm], baseline: str, alone: Sequence[str]) -> list[str]:
+    """A sentence for every method that sees unlabelled scans: its Dice minus that of the baseline, case by case."""
     by_method = {arm.method: arm for arm in arms}
     answers = []
     for method, p in corrected_p(arms, baseline).items():
+        if method in alone:
+            continue
         found = differences(by_method[method], by_method[baseline])
         gain = sum(found) / len(found)
         figures = f"{100 * gain:+.2f} Dice {_interval(found)}, {_p_text(p, 'p = ')}"
