@@ -52,7 +52,7 @@ class Registration(NamedTuple):
         'none'
     """
 
-    displacement: Float32[np.ndarray, "3 z y x"]
+    displacement: np.ndarray
     outcome: Outcome
 
 
