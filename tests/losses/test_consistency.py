@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fewscan.losses.consistency import (
+    class_thresholds,
     confident_dice,
     confident_pseudo_loss,
     image_weighted_pseudo_loss,
@@ -160,3 +161,25 @@ def test_probabilities_of_zero_have_finite_losses_and_gradients(loss: Callable[[
     value.backward()
     assert torch.isfinite(value)
     assert torch.isfinite(known(logits.grad)).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_thresholds_are_lowered_until_a_share_of_every_class_counts(generator: torch.Generator, share: float) -> None:
+    labels = torch.randint(0, 3, (2, 16, 16), generator=generator)
+    confidence = torch.rand(2, 16, 16, generator=generator)
+    found = class_thresholds(labels, confidence, n_classes=5, threshold=0.9, least_share=share)
+    seen, sure = labels[:, ::4, ::4], confidence[:, ::4, ::4]
+    for k in range(3):
+        own = sorted(sure[seen == k].tolist(), reverse=True)
+        wanted = math.ceil(share * len(own))
+        expected = min(0.9, own[wanted - 1]) if wanted else 0.9
+        assert found[labels == k].unique().tolist() == pytest.approx([expected])
+        assert sum(value >= expected for value in own) >= share * len(own)
+
+
+def test_a_class_that_no_pixel_is_taken_for_keeps_the_threshold() -> None:
+    labels, confidence = torch.zeros(1, 8, 8, dtype=torch.long), torch.full((1, 8, 8), 0.5)
+    labels[0, 1, 1] = 1  # between the pixels that are looked at
+    found = class_thresholds(labels, confidence, n_classes=2, threshold=0.9, least_share=1.0)
+    assert found[0, 1, 1].item() == pytest.approx(0.9)
+    assert found[0, 0, 0].item() == pytest.approx(0.5)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fewscan.distributed.collectives import sum_over_ranks
+from fewscan.losses.collapse import subsample_pixels
 from fewscan.losses.segmentation import check_maps, soft_dice, supervised_loss
 
 
@@ -41,13 +42,53 @@ def image_weighted_pseudo_loss(
     return (share * per_image).mean()
 
 
+@torch.no_grad()
+def class_thresholds(
+    pseudo_labels: Int[Tensor, "b *space"],
+    confidence: Float[Tensor, "b *space"],
+    n_classes: int,
+    threshold: float,
+    least_share: float,
+) -> Float[Tensor, "b *space"]:
+    """Confidence from which each pixel's class counts: the threshold, lowered until a share of the class does.
+
+        τ_c = min(τ, the ⌈s · n_c⌉-th highest confidence among the n_c pixels that are taken for class c)
+
+    A class that the teacher is never sure of has no pixel above a threshold for all classes, so that no unlabelled
+    image teaches it. Classes that no pixel is taken for keep τ. Every fourth pixel along each axis is looked at.
+
+    Args:
+        pseudo_labels: Class numbers, each below the number of classes.
+        confidence: Confidences, 0 to 1.
+        n_classes: Number k of classes, background included.
+        threshold: Confidence τ, 0 to 1, for classes that enough pixels are sure of.
+        least_share: Share s of the pixels of every class that count at least, 0 to 1; 0: as many as reach τ.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.losses.consistency import class_thresholds
+        >>> pseudo = torch.tensor([[0, 0, 1, 1]]).repeat_interleave(4, dim=1)  # every fourth pixel is looked at
+        >>> confidence = torch.tensor([[0.99, 0.98, 0.8, 0.6]]).repeat_interleave(4, dim=1)
+        >>> class_thresholds(pseudo, confidence, n_classes=2, threshold=0.95, least_share=0.5)[0, ::4]
+        tensor([0.9500, 0.9500, 0.8000, 0.8000])
+    """
+    labels = subsample_pixels(pseudo_labels, channel_axes=0).flatten()
+    sure = subsample_pixels(confidence, channel_axes=0).flatten()
+    own = labels == torch.arange(n_classes, device=labels.device)[:, None]
+    ranked = torch.where(own, sure, -1).sort(dim=1, descending=True).values
+    place = (least_share * own.sum(dim=1)).ceil().long() - 1
+    reached = ranked.gather(1, place.clamp_min(0)[:, None])[:, 0]
+    lowered = torch.where(place >= 0, reached, threshold).clamp(max=threshold)
+    return lowered[pseudo_labels.long()]
+
+
 def confident_pseudo_loss(
     logits: Float[Tensor, "b k *space"],
     pseudo_labels: Int[Tensor, "b *space"],
     confidence: Float[Tensor, "b *space"],
-    threshold: float,
+    threshold: float | Float[Tensor, "b *space"],
 ) -> Float[Tensor, ""]:
-    """½ (cross-entropy + soft Dice) over the pixels with confidence ≥ threshold.
+    """½ (cross-entropy + soft Dice) over the pixels with confidence ≥ threshold, one for all or each its own.
 
     The Dice term balances the classes: plain cross-entropy on pseudo-labels drowns in background.
 

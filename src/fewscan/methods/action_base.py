@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fewscan.augment.mix import PseudoLabelled
 from fewscan.distributed.collectives import gather_over_ranks
-from fewscan.losses.consistency import confident_pseudo_loss, image_weighted_pseudo_loss
+from fewscan.losses.consistency import class_thresholds, confident_pseudo_loss, image_weighted_pseudo_loss
 from fewscan.losses.distillation import anchor_distillation
 from fewscan.losses.segmentation import supervised_loss
 from fewscan.methods.base import Batch, ModelSpec, Stage, StepInfo, TrainingSettings
@@ -101,6 +101,11 @@ class ActionBaseSettings(TeacherSettings):
         0.0, description="Share of stage iii, 0 to 1, over which λ_u rises to its value; 0: it has it from the start."
     )
     confident_from: Share = Field(0.97, description="Confidence, 0 to 1, from which L_unsup counts a pseudo-label.")
+    confident_share: Share = Field(
+        0.0,
+        description="Share of the pixels of every class, 0 to 1, that L_unsup counts at least, the surest ones: where "
+        "fewer reach `confident_from`, that is lowered for the class. 0: it holds for all; only with confident_pixels.",
+    )
     representation: Count = Field(
         512, description="Number of channels of the representation head, the length of a pixel's embedding."
     )
@@ -291,14 +296,18 @@ class ActionBase(AveragedTeacher):
         n = len(images)
         terms = {"sup": supervised_loss(logits[:n], *target)}
         if settings.use_unsup:
-            losses = {
-                "image_weighted": image_weighted_pseudo_loss,
-                "confident_pixels": confident_pseudo_loss,
-            }
-            terms["unsup"] = losses[settings.unsup_form](
-                logits[n:], unlabelled.labels, unlabelled.confidence, settings.confident_from
-            )
+            terms["unsup"] = self._unsup_loss(logits[n:], unlabelled)
         return terms | self.contrast(FineTuning(logits, pyramid, target.labels, unlabelled), batch, info)
+
+    def _unsup_loss(self, logits: Tensor, unlabelled: PseudoLabelled) -> Tensor:
+        """L_unsup in its published form, or over confident pixels."""
+        settings, labels, confidence = self.settings, unlabelled.labels, unlabelled.confidence
+        if settings.unsup_form == "image_weighted":
+            return image_weighted_pseudo_loss(logits, labels, confidence, settings.confident_from)
+        thresholds = class_thresholds(
+            labels, confidence, self.spec.n_classes, settings.confident_from, settings.confident_share
+        )
+        return confident_pseudo_loss(logits, labels, confidence, thresholds)
 
     @torch.no_grad()
     def _pseudo_labelled(self, images: Tensor, generator: torch.Generator) -> PseudoLabelled:
