@@ -107,7 +107,7 @@ def test_slices_are_refused_before_a_scan_is_read(root: Path, tmp_path: Path) ->
         image.write_bytes(b"no scan")
     message = r"The method atlas does not work on slices.*Train with --dims 3"
     with pytest.raises(fewscan.ConfigError, match=message):
-        fewscan.train(broken, tmp_path / "run", method="atlas", recipe="quick")
+        fewscan.train(broken, tmp_path / "run", method="atlas", recipe="quick", settings=["plan.size=32"])
     with pytest.raises(fewscan.ConfigError, match=message):
         fewscan.train(broken, tmp_path / "run", method="atlas", recipe="quick", dims=2)
     assert not (tmp_path / "run").exists()

@@ -35,8 +35,8 @@ def fingerprint(spacing: tuple[float, float, float]) -> Fingerprint:
     return Fingerprint((Geometry((30, 40, 50), spacing, (0.0, 0.0, 0.0), IDENTITY),), (), (), ("a",))
 
 
-@pytest.mark.parametrize(("dims", "kinds"), [(None, ["auto"]), (2, ["slices"]), (3, ["volumes"])])
-def test_what_was_asked_for_is_the_only_choice(dims: int | None, kinds: list[str]) -> None:
+@pytest.mark.parametrize(("dims", "kinds"), [(2, ["slices"]), (3, ["volumes"])])
+def test_what_was_asked_for_is_the_only_choice(dims: int, kinds: list[str]) -> None:
     assert [config.plan.kind for config in choices(dims)] == kinds
 
 
@@ -79,8 +79,8 @@ ONE_KIND = [name for name in METHODS.built_in if METHODS.find(name).n_dims == (3
 def test_a_method_of_volumes_alone_leaves_no_choice_and_refuses_slices(method: str) -> None:
     (config,) = choices("auto", method=method)
     assert config.plan.kind == "volumes"
-    assert choices(3, method=method) == choices(None, "plan.kind=volumes", method=method) == [config]
-    for dims, settings in ((None, ()), (2, ()), (None, ("plan.kind=slices",)), ("auto", ("plan.size=64",))):
+    assert choices(3, method=method) == choices("auto", "plan.kind=volumes", method=method) == [config]
+    for dims, settings in ((2, ()), ("auto", ("plan.kind=slices",)), ("auto", ("plan.size=64",))):
         with pytest.raises(ConfigError, match=f"The method {method} does not work on slices.*Train with --dims 3"):
             choices(dims, *settings, method=method)
 

@@ -8,12 +8,13 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fewscan.config import load_config
+from fewscan.config import Config, load_config
 from fewscan.data.folds import FEWEST_PATIENTS, Folds, count_folds
 from fewscan.data.index import DatasetIndex
 from fewscan.data.split import Split, make_split
@@ -23,7 +24,7 @@ from fewscan.evaluation.arms import RunResult
 from fewscan.io.files import read_json, write_json
 from fewscan.registry import METHODS
 from fewscan.run_folder import RunFolder, ScoresFolder, State
-from fewscan.runs.dims import check_axes
+from fewscan.runs.dims import Dims, load_choices
 from fewscan.words import abbreviate
 
 # A name becomes part of a folder's, and its parts are told apart by dashes.
@@ -104,6 +105,7 @@ class Grid:
         cache: Folder with a cache for every number of labelled patients.
         variants: Variants of methods, by name.
         folds: Folds that the labelled patients of every run are divided into, as `fewscan train --folds` takes them.
+        dims: Axes of every network's input, 2 or 3, or auto, as `fewscan train --dims` takes them.
     """
 
     index: DatasetIndex
@@ -115,6 +117,7 @@ class Grid:
     cache: Path
     variants: dict[str, Variant] = field(default_factory=dict)
     folds: Folds = "none"
+    dims: Dims = "auto"
 
     @property
     def split(self) -> Split:
@@ -152,6 +155,8 @@ class Grid:
             "settings": list(settings),
             # Records of earlier versions have no folds.
             **({"folds": self.folds} if self.folds != "none" else {}),
+            # Those of earlier versions were all cut into slices, and do not say so.
+            **({"dims": self.dims} if self.dims != 2 else {}),
         }
 
     def arguments(self, spec: RunSpec, device: str) -> list[str]:
@@ -166,6 +171,7 @@ class Grid:
             "--device": device,
             "--cache": self.cache / f"{spec.labelled:02d}",
             "--folds": self.folds,
+            "--dims": self.dims,
         }
         # A page for every run of a grid would be a gigabyte; `fewscan report` writes the ones that are wanted.
         changes = [part for setting in ("report.page=false", *settings) for part in ("--set", setting)]
@@ -203,7 +209,11 @@ class Grid:
         for name in dict.fromkeys(spec.method for spec in self.specs):
             method, settings = self.recipe_of(name)
             for device in devices:
-                check_axes(load_config(self.recipe, settings, device.partition(":")[0], method=method))
+                load = partial(self._load, settings, device.partition(":")[0], method)
+                load_choices(self.dims, load)
+
+    def _load(self, settings: Sequence[str], device: str, method: str, kind: str) -> Config:
+        return load_config(self.recipe, settings, device, kind, method=method)
 
     def can_go_on(self, spec: RunSpec) -> bool:
         """Whether training can go on with an unfinished run, or has ended with everything but the record there."""
@@ -275,6 +285,7 @@ def make_grid(
     cache: Path | None,
     variants: Sequence[Variant] = (),
     folds: Folds = "none",
+    dims: Dims = "auto",
 ) -> Grid:
     """The grid of all combinations, variants after methods; one seed is done with before the next one begins.
 
@@ -293,7 +304,7 @@ def make_grid(
     _check_held_out(index, splits, folds)
     specs = tuple(RunSpec(name, n, seed) for seed, n, name in product(dict.fromkeys(seeds), splits, rows))
     named = {variant.name: variant for variant in variants}
-    return Grid(index, output, specs, recipe, tuple(settings), splits, cache or output / "cache", named, folds)
+    return Grid(index, output, specs, recipe, tuple(settings), splits, cache or output / "cache", named, folds, dims)
 
 
 def _check_held_out(index: DatasetIndex, splits: Mapping[int, Split], folds: Folds) -> None:

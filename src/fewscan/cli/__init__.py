@@ -9,7 +9,7 @@ import io
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ from fewscan.cli.options import (
     Cache,
     DataSet,
     Device,
+    DimsText,
     FinishedRun,
     Folds,
     MethodName,
@@ -30,6 +31,7 @@ from fewscan.cli.options import (
     choose,
     load_parts,
     print_json,
+    read_dims,
     read_folds,
     read_names,
     split_commas,
@@ -128,13 +130,7 @@ def train(
     ] = None,
     recipe: Recipe = "auto",
     settings: Settings = None,
-    dims: Annotated[
-        Literal["auto", "2", "3"] | None,
-        typer.Option(
-            help="Dimensions of the network: 2 (slices), 3 (volumes), or auto (whichever suits spacings and shapes of "
-            "the scans); by default slices, or what plan.kind is set to."
-        ),
-    ] = None,
+    dims: DimsText = "auto",
     folds: Folds = "none",
     seed: Seed = 0,
     device: Device = "auto",
@@ -167,7 +163,7 @@ def train(
         "labelled_list": names,
         "recipe": recipe,
         "settings": settings or (),
-        "dims": {"2": 2, "3": 3, "auto": "auto", None: None}[dims],
+        "dims": read_dims(dims),
         "folds": read_folds(folds),
         "seed": seed,
         "device": device,
@@ -422,6 +418,7 @@ def benchmark(
             help="A method with other settings, as a row of its own; may be repeated.",
         ),
     ] = None,
+    dims: DimsText = "auto",
     reference: Annotated[
         str, typer.Option(help="Method or variant that the others are tested against.")
     ] = "supervised",
@@ -457,6 +454,7 @@ def benchmark(
         reporter=Reporter(quiet),
         variants=variant or (),
         folds=read_folds(folds),
+        dims=read_dims(dims),
     )
     if as_json:
         lists = {"missing": result.missing, "failed": result.failed}

@@ -63,6 +63,14 @@ Folds = Annotated[
         "training of its own; auto: one for each patient up to 6, else 5; none: one training with all.",
     ),
 ]
+DimsText = Annotated[
+    Literal["auto", "2", "3"],
+    typer.Option(
+        "--dims",
+        help="Dimensions of the network: 2 (slices), 3 (volumes), or auto (whichever suits spacings and shapes of the "
+        "scans, and the plan's settings where some are given).",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 
@@ -91,6 +99,12 @@ def read_folds(text: str) -> Literal["auto", "none"] | int:
     if not text.isdecimal():
         raise typer.BadParameter(f"{text}: must be auto, none or a whole number from 2", param_hint="--folds")
     return int(text)
+
+
+def read_dims(text: Literal["auto", "2", "3"]) -> Literal["auto", 2, 3]:
+    """The dimensions that a text asks for."""
+    dims: dict[Literal["auto", "2", "3"], Literal["auto", 2, 3]] = {"auto": "auto", "2": 2, "3": 3}
+    return dims[text]
 
 
 def choose(text: str, choices: Sequence[Choice], option: str) -> Choice:

@@ -15,6 +15,7 @@ from fewscan.devices import choose_device, list_devices
 from fewscan.errors import ConfigError
 from fewscan.io.files import AnyPath, make_folder
 from fewscan.reporting.grid_report import gains
+from fewscan.runs.dims import Dims
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 
@@ -34,6 +35,7 @@ def benchmark(
     reporter: Reporter | None = None,
     variants: Sequence[str] = (),
     folds: Folds = "none",
+    dims: Dims = "auto",
 ) -> BenchmarkResult:
     """Train what is not there yet, score it, write `results.csv`, `results.md` and figures.
 
@@ -56,6 +58,7 @@ def benchmark(
         folds: Number of parts, from 2, into which the labelled patients of every run are divided to be held out in
             turn, or auto, as `train` takes them; none: one training with all. Without validation or test cases the
             labelled cases are scored, each by the fold that has not seen its patient.
+        dims: Axes of the networks' input: 2, slices; 3, volumes; auto, as `train` takes it.
 
     Returns:
         Rows as in the tables, and which runs failed or are missing.
@@ -89,6 +92,7 @@ def benchmark(
         cache=Path(cache) if cache is not None else None,
         variants=rows,
         folds=folds,
+        dims=dims,
     )
     devices = list_devices(device)
     grid.check_settings(devices)

@@ -45,7 +45,7 @@ class TrainOptions(TypedDict, total=False):
     labelled_list: Sequence[str] | None
     recipe: str
     settings: Sequence[str]
-    dims: Dims | None
+    dims: Dims
     seed: int
     device: str
     folds: Folds
@@ -74,7 +74,7 @@ def train(
     labelled_list: Sequence[str] | None = None,
     recipe: str = "auto",
     settings: Sequence[str] = (),
-    dims: Dims | None = None,
+    dims: Dims = "auto",
     seed: int = 0,
     device: str = "auto",
     folds: Folds = "none",
@@ -99,7 +99,7 @@ def train(
         recipe: Set of settings to start from: auto (chosen by the device), paper (as published) or quick.
         settings: Changes to the recipe, each `key=value`.
         dims: Axes of the network's input: 2, slices; 3, volumes; auto, whichever suits spacings and shapes of the
-            scans; None: as `plan.kind` says, which is slices unless it is set.
+            scans, or the plan's settings where some are given.
         seed: Seed, 0 or more, of initial weights, order of patches, augmentation and dropout.
         device: Device to compute on: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
         folds: Number of parts, from 2, into which the labelled patients are divided to be held out in turn; auto: one
@@ -207,7 +207,7 @@ def _decide(
     index: DatasetIndex,
     split: Split,
     survey: Survey,
-    dims: Dims | None,
+    dims: Dims,
     choices: Sequence[Config],
     device: torch.device,
 ) -> tuple[Config, Plan]:

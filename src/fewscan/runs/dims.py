@@ -18,12 +18,12 @@ Dims = Literal["auto", 2, 3]
 KINDS: dict[int, str] = {2: "slices", 3: "volumes"}
 
 
-def load_choices(dims: Dims | None, load: Callable[[str | None], Config]) -> list[Config]:
+def load_choices(dims: Dims, load: Callable[[str], Config]) -> list[Config]:
     """Read and check the settings of every kind of plan that may be chosen, before any work is done.
 
     Args:
-        dims: Axes of the network's input, or auto, which leaves it to the data; None leaves it to `plan.kind`.
-        load: Function from a kind of plan, None for that of the recipe, to the settings.
+        dims: Axes of the network's input, or auto, which leaves it to the data.
+        load: Function from a kind of plan to the settings.
 
     Returns:
         The settings, one for each kind; where a setting is of one kind alone, the other one is no choice.
@@ -32,10 +32,6 @@ def load_choices(dims: Dims | None, load: Callable[[str | None], Config]) -> lis
         ConfigError: A setting is unknown or out of its range, or names another kind of plan than `dims`, or the method
             does not work on that kind.
     """
-    if dims is None:
-        config = load(None)
-        check_axes(config)
-        return [config]
     if dims != "auto":
         if dims not in KINDS:
             raise ConfigError(f"dims={dims}: there are auto, 2 and 3. Choose one of them.")
@@ -96,13 +92,11 @@ def settings_of_run(choices: Sequence[Config], run: RunFolder) -> Config:
     return next((config for config in choices if config.plan.kind == kind), choices[0])
 
 
-def choose_settings(
-    dims: Dims | None, choices: Sequence[Config], fingerprint: Fingerprint, reporter: Reporter
-) -> Config:
+def choose_settings(dims: Dims, choices: Sequence[Config], fingerprint: Fingerprint, reporter: Reporter) -> Config:
     """Choose the settings whose kind of plan suits a data set; where it was left to the data, say why.
 
     Args:
-        dims: Axes of the network's input, or auto; None leaves it to `plan.kind`.
+        dims: Axes of the network's input, or auto.
         choices: Settings by `load_choices`.
         fingerprint: Shapes and spacings of the training cases.
         reporter: Reporter that says the reason.

@@ -44,7 +44,7 @@ class PlanSettings(Settings):
     kind: str = Field(
         "auto",
         description="Name in the registry of plans, or `package.module:Class` of one from outside; auto: "
-        "slices, unless `dims` chooses otherwise.",
+        "as `dims` says, which is auto itself by default.",
     )
     normalisation: Literal["auto", "zscore", "minmax", "ct"] = Field(
         "auto",
