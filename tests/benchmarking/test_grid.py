@@ -148,8 +148,19 @@ def test_rows_without_unlabelled_scans_are_known_by_their_methods(dataset: Path)
     assert replace(grid, variants=rows).alone == ("supervised", "atlas", "wide")
 
 
-def test_a_method_of_volumes_alone_is_refused_for_slices_before_any_run(dataset: Path) -> None:
+def test_rows_are_of_one_kind_of_plan_or_refused_before_any_run(dataset: Path) -> None:
     methods, slow = ("supervised", "atlas"), "training.updates=4000"
+    grid = grid_of(dataset, settings=(slow,), methods=methods)
+    with pytest.raises(ConfigError, match=r"supervised may be of slices or volumes, and atlas .* of volumes: .*--dims"):
+        grid.check_settings(("cpu",))
     with pytest.raises(ConfigError, match=r"The method atlas does not work on slices.*--set plan\.kind=volumes"):
-        grid_of(dataset, settings=(slow,), methods=methods).check_settings(("cpu",))
+        replace(grid, dims=2).check_settings(("cpu",))
+    replace(grid, dims=3).check_settings(("cpu",))
     grid_of(dataset, settings=(slow, "plan.kind=volumes"), methods=methods).check_settings(("cpu",))
+    assert "--dims 3" in " ".join(replace(grid, dims=3).arguments(grid.specs[0], "cpu"))
+
+
+def test_runs_of_before_volumes_were_chosen_go_on_as_slices(dataset: Path) -> None:
+    grid = grid_of(dataset)
+    assert "dims" not in replace(grid, dims=2).request(grid.specs[0])
+    assert grid.request(grid.specs[0])["dims"] == "auto"

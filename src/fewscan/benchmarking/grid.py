@@ -204,13 +204,16 @@ class Grid:
         """Refuse before anything is trained what every run would refuse.
 
         Raises:
-            ConfigError: A method, a recipe or a setting cannot be used on one of the devices.
+            ConfigError: A method, a recipe or a setting cannot be used on one of the devices, or some rows would be of
+                slices and others of volumes.
         """
+        kinds: dict[str, frozenset[str]] = {}
         for name in dict.fromkeys(spec.method for spec in self.specs):
             method, settings = self.recipe_of(name)
             for device in devices:
                 load = partial(self._load, settings, device.partition(":")[0], method)
-                load_choices(self.dims, load)
+                kinds[name] = frozenset(config.plan.kind for config in load_choices(self.dims, load))
+        _check_alike(kinds)
 
     def _load(self, settings: Sequence[str], device: str, method: str, kind: str) -> Config:
         return load_config(self.recipe, settings, device, kind, method=method)
@@ -328,6 +331,15 @@ def _check_held_out(index: DatasetIndex, splits: Mapping[int, Split], folds: Fol
             f"test cases without a label: {abbreviate(bare)}",
             "Add their labels to labelsTr/, or take them out of splits.json",
         )
+
+
+def _check_alike(kinds: Mapping[str, frozenset[str]]) -> None:
+    """Refuse rows that could not be compared, by the kinds of plan that each of them may be of."""
+    first = next(iter(kinds))
+    other = next((name for name in kinds if kinds[name] != kinds[first]), None)
+    if other is not None:
+        can = [f"{name} may be of {' or '.join(sorted(kinds[name]))}" for name in (first, other)]
+        raise ConfigError(f"{', and '.join(can)}: rows of a table need one kind of plan. Say which: --dims 2 or 3.")
 
 
 def _check_same(run: RunFolder, found: dict[str, Any], wanted: dict[str, Any]) -> None:
