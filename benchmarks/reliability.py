@@ -126,6 +126,7 @@ def _update(training: Training, update: int, batch: Batch) -> UpdateInfo:
         update=training.stage.updates,
         done=update,
         total=training.stage.updates,
+        percent=0,
         learning_rate=0.0,
         batch=batch,
         drawn=training.batches.drawn,

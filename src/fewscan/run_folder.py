@@ -121,6 +121,11 @@ class RunFolder(Folder):
     # While it trains.
 
     @property
+    def time_limit(self) -> Path:
+        """Seconds that the run may take, and has taken so far; only a run with `--max-time` has it."""
+        return self.path / "max_time.json"
+
+    @property
     def survey(self) -> Path:
         """What one reading of every scan has found: faults, grids, labels, intensities, small pictures."""
         return self.path / "survey.npz"

@@ -126,6 +126,15 @@ def test_what_a_phase_adds_is_one_on_both_ranks_and_goes_on_exactly(two: list[di
         assert all(torch.equal(other["state"][key], value) for key, value in first["state"].items())
 
 
+def test_in_a_limited_time_the_first_rank_chooses_the_length_for_both(two: list[dict[str, Any]]) -> None:
+    first, second = (rank["limited"] for rank in two)
+    assert first["course"] == second["course"]
+    assert first["course"]["choices"] == [[0, 6], [1, 8], [2, 7]]
+    assert len(first["rates"]) == 7
+    assert first["rates"] == second["rates"]
+    assert all(torch.equal(second["state"][key], value) for key, value in first["state"].items())
+
+
 @pytest.mark.parametrize(("precision", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.03)])
 def test_batch_normalisation_is_that_of_the_whole_batch(
     two: list[dict[str, Any]], precision: torch.dtype, tolerance: float

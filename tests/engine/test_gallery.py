@@ -88,7 +88,7 @@ def test_of_volumes_whole_patches_from_the_middle_are_saved(tmp_path: Path) -> N
     store = WindowStore(window_plan((4, 8, 6), (4, 8, 6)), canvases, [np.zeros((9, 12, 11), np.uint8)] * 2)
     method = SimpleNamespace(networks=lambda: {"student": Voxelwise()})
     stage = SimpleNamespace(name="semi")
-    info = cast(UpdateInfo, SimpleNamespace(done=5, total=5, method=method, stage=stage))
+    info = cast(UpdateInfo, SimpleNamespace(done=5, total=5, completes=[100].count, method=method, stage=stage))
     Gallery(tmp_path / "gallery", store, clean=False).on_update(info)
     moment = np.load(tmp_path / "gallery" / "100.npz")
     middle = [canvas[2:6, 2:10, 2:8] for canvas in canvases]

@@ -14,18 +14,9 @@ from fewscan.engine.phases import LoopSettings, Phase
 from fewscan.methods.base import Preparation, Stage, StepInfo
 from fewscan.methods.supervised import Supervised
 from fewscan.testing.methods import make_spec
+from support.clocks import Clock
 from support.steps import Store
 from support.trainings import config_of
-
-
-class Clock:
-    """Time that passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class TwoPaces(Supervised):

@@ -143,7 +143,7 @@ def test_all_of_a_run_s_own_have_names_that_users_cannot_take(tmp_path: Path) ->
     own = {kind.name for kind in OWN}
     with first_callbacks(RunFolder(tmp_path), config_of().logging, Reporter(quiet=True), []) as callbacks:
         assert {callback.name for callback in (*callbacks, *worker_callbacks())} < own
-    assert own - {callback.name for callback in callbacks} == {"Validation", "OwnScans", "Gallery"}
+    assert own - {callback.name for callback in callbacks} == {"Validation", "OwnScans", "Gallery", "Pace"}
 
 
 def test_what_is_shown_of_a_training_that_goes_on_begins_with_its_records() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -43,10 +45,14 @@ def test_a_dry_run_says_what_a_training_would_be_and_writes_nothing(root: Path, 
 
 
 def test_the_folds_of_a_dry_run_all_count(root: Path, tmp_path: Path) -> None:
-    tried = fewscan.train(root, tmp_path / "run", folds="auto", dry_run=True, recipe="quick", settings=TINY)
+    heard = Notes()
+    options: dict[str, Any] = {"recipe": "quick", "settings": TINY, "folds": "auto", "reporter": heard}
+    tried = fewscan.train(root, tmp_path / "run", max_time="1h", dry_run=True, **options)
     # Three labelled patients are held out in turn.
     assert [stage.updates for stage in tried.forecast.stages] == [9, 9, 9]
     assert (tried.forecast.scored, tried.forecast.preprocessed) == (3, 6)
+    assert re.fullmatch(r"the recipe needs .*, less than --max-time 1h", heard.lines[-2])
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_command_prints_plain_json(root: Path, tmp_path: Path) -> None:
@@ -65,6 +71,8 @@ def test_the_command_prints_plain_json(root: Path, tmp_path: Path) -> None:
 def test_what_a_training_would_refuse_a_dry_run_refuses_too(root: Path, tmp_path: Path) -> None:
     with pytest.raises(fewscan.ConfigError, match=r"training\.labelled: 0 is too few"):
         fewscan.train(root, tmp_path / "run", settings=(*TINY, "training.labelled=0"), recipe="quick", dry_run=True)
+    with pytest.raises(fewscan.ConfigError, match="--max-time: 'soon' is no length of time"):
+        fewscan.train(root, tmp_path / "run", settings=TINY, recipe="quick", dry_run=True, max_time="soon")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").touch()
     with pytest.raises(fewscan.DataError, match="exists and is not empty"):

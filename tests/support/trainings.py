@@ -73,6 +73,7 @@ def update_of(method: Method, stage: Stage, **changes: Any) -> UpdateInfo:
         update=0,
         done=1,
         total=1,
+        percent=0,
         learning_rate=0.01,
         batch=draw_batch(stage, SIZES[0]),
         drawn=store.patches[:0],
@@ -82,4 +83,5 @@ def update_of(method: Method, stage: Stage, **changes: Any) -> UpdateInfo:
         is_log_due=False,
         is_validation_due=False,
     )
-    return info._replace(**changes)
+    info = info._replace(**changes)
+    return info._replace(percent=100 * (info.done - 1) // info.total)

@@ -24,8 +24,9 @@ from fewscan.data.patches import Patches
 from fewscan.distributed import collectives as ranks
 from fewscan.distributed.batchnorm import synchronise
 from fewscan.engine.checkpoint import Checkpoints, Generators
+from fewscan.engine.course import Course, lengths_of
 from fewscan.engine.loop import average_gradients, broadcast_initial_state, fit, weighted_sum
-from fewscan.engine.phases import LoopSettings
+from fewscan.engine.phases import LoopSettings, Phase
 from fewscan.engine.statistics import clean_statistics
 from fewscan.errors import Interrupted
 from fewscan.methods.base import Batch, ModelSpec, Stage, TrainingSettings
@@ -220,6 +221,18 @@ def run_phases(folder: Path, at: int | None = None) -> dict[str, Any]:
     return {"state": method.state_dict(), "losses": [record["loss"] for record in records]}
 
 
+def run_limited() -> dict[str, Any]:
+    """A training whose length the first rank chooses on the way."""
+    method = build("mean_teacher")
+    phases = (Phase("training", Store(), method.stages()),)
+    course = Course(lengths_of(phases))
+    totals = iter([6, 8])
+    course.limit(lambda *_: next(totals, 7) if ranks.rank() == 0 else 0)
+    records = fit(method, phases, LoopSettings.of(CONFIG), told(), course=course)
+    rates = [record["lr"] for record in records]
+    return {"state": method.state_dict(), "rates": rates, "course": course.state_dict()}
+
+
 def run_clean() -> dict[str, Any]:
     """Clean statistics as the first rank has them, the others do not wait for it; all buffers afterwards."""
     method = build("action", **SMALL).double()
@@ -242,6 +255,7 @@ def main(folder: Path) -> None:
         found |= {f"norm {precision}": run_norm(precision) for precision in (torch.float32, torch.bfloat16)}
         found["phases"] = run_phases(folder)
         found["broken phases"] = run_phases(folder, FIRST + 2)
+        found["limited"] = run_limited()
         found["clean"] = run_clean()
         found["draws"] = torch.rand(3)
         found["text"] = ranks.text_from_first("ψ" if ranks.rank() == 0 else "")

@@ -17,7 +17,7 @@ def dice_record(update: int, dice: float = 0.5) -> Record:
 def train_with(view: TrainingView, updates: int = 1000, every: int = 10) -> None:
     with view:
         for update in range(1, updates + 1):
-            view.show_update(update, updates, "global")
+            view.show_update(update, updates, "global", 60.0 * (updates - update))
             if update % every == 0:
                 view.show_record(terms_record(update))
 
@@ -35,8 +35,7 @@ def test_plain_lines_now_and_then_where_there_is_no_terminal() -> None:
     train_with(TrainingView(reporter))
     lines = shown(reporter).splitlines()
     assert 40 <= len(lines) <= 51
-    assert lines[1].startswith("global 30/1000: global 1.250 · 31 images/s")
-    assert lines[1].endswith("left")
+    assert lines[1] == "global 30/1000: global 1.250 · 31 images/s · 16 h 10 min left"
 
 
 def test_a_board_on_a_terminal_and_nothing_when_quiet() -> None:
@@ -44,9 +43,23 @@ def test_a_board_on_a_terminal_and_nothing_when_quiet() -> None:
     train_with(TrainingView(reporter), updates=20)
     assert "20/20" in shown(reporter)
     assert "global 1.250" in shown(reporter)
+    assert "under 1 s left" in shown(reporter)
     quiet = reporter_on(terminal=True, quiet=True)
     train_with(TrainingView(quiet), updates=20)
     assert shown(quiet) == ""
+
+
+def test_what_is_left_is_not_said_where_nobody_knows_and_the_bar_follows_the_plan() -> None:
+    reporter = reporter_on(terminal=False)
+    with TrainingView(reporter) as view:
+        view.show_update(10, 1000, "global")
+        view.show_record(terms_record(10))
+        view.show_update(40, 800, "global", 89.0)
+        view.show_record(terms_record(40))
+    assert [line.rpartition(" · ")[2] for line in shown(reporter).splitlines()] == ["31 images/s", "89 s left"]
+    assert view.progress.tasks[0].total == 800
+    view.show_update(790, 700, "global", 3.0)
+    assert "3 s left" in drawn(view)[-1]
 
 
 def test_a_validation_is_said_and_what_a_user_measures_is_not() -> None:

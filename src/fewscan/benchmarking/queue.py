@@ -9,11 +9,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from statistics import mean
 
 from fewscan.benchmarking.grid import Costs, Grid, RunSpec
+from fewscan.durations import say_duration
 from fewscan.engine.interrupt import watch_signals
 from fewscan.errors import Interrupted
 from fewscan.runs.lock import acquire, add_holders, release
@@ -205,7 +206,7 @@ class RunQueue:
         number = len(self.grid.done()) + len(self.failed) + len(running) + 1
         coming = [spec, *running, *self.waiting]
         left = time_left(self.grid, coming, len(self.devices))
-        text = f", about {timedelta(seconds=round(left))} left" if left is not None else ""
+        text = f", about {say_duration(left)} left" if left is not None else ""
         self.reporter.say(f"run {number} of {len(self.grid.specs)} on {device}: {spec}{text}")
 
 

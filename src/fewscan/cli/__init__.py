@@ -141,6 +141,14 @@ def train(
             "--resume", help="Go on with an unfinished run that was started with the same options; without one, start."
         ),
     ] = False,
+    max_time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Time in which all is to be done, such as 45m, 1h30m, 90s or 2h: the training becomes as much shorter "
+            "as it has to; by default it is as long as the recipe's.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -170,6 +178,7 @@ def train(
         "cache": cache,
         "reporter": Reporter(quiet),
         "resume": resume,
+        "max_time": max_time,
     }
     if dry_run:
         tried = run(dataset, output, **options, dry_run=True)

@@ -34,6 +34,7 @@ from fewscan.runs.launch import launched
 from fewscan.runs.planning import make_run_plan, survey_scans
 from fewscan.runs.results import Run
 from fewscan.runs.state import check_facts, check_free, find_state, locked, write_facts
+from fewscan.runs.time_limit import Share, begin_limit, go_on_with_limit, read_limit, timed
 from fewscan.terminal.console import Reporter
 
 
@@ -53,6 +54,7 @@ class TrainOptions(TypedDict, total=False):
     reporter: Reporter | None
     resume: bool
     callbacks: Sequence[Callback]
+    max_time: str | None
 
 
 @overload
@@ -82,6 +84,7 @@ def train(
     reporter: Reporter | None = None,
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
+    max_time: str | None = None,
     dry_run: bool = False,
 ) -> Run | DryRun:
     """Check, plan, preprocess, train through all stages, save the model, validate it.
@@ -108,13 +111,17 @@ def train(
         reporter: Reporter that shows progress and decisions; None: nothing is shown.
         resume: Whether an unfinished run goes on from its last checkpoint; without one, a new run starts.
         callbacks: Callbacks that are told how training goes on, after the run's own; `fewscan.Callback` is their base.
+        max_time: Length of time in which all is to be done, such as 45m, 1h30m, 90s or 2h; the training becomes as
+            much shorter as it has to, at least 100 updates. None: as long as the recipe's. `resume` may give another
+            one; what was used counts.
         dry_run: Whether only plan, ceiling, split and the time that it would take are wanted; nothing is written then.
 
     Returns:
         The finished run; of a dry run what it would be.
 
     Raises:
-        ConfigError: A setting, the device or a callback cannot be used, or is not the unfinished run's.
+        ConfigError: A setting, the device or a callback cannot be used, or is not the unfinished run's; or the time
+            is too short for a training.
         DataError: Something is wrong with the data, has changed since the run was started, or the folder holds
             something or is another training's; found before training starts.
         FewscanError: Training had to stop: the loss is not finite, or the memory is not enough.
@@ -132,6 +139,7 @@ def train(
     _check_dry_run(dry_run, resume)
     reporter = reporter or Reporter(quiet=True)
     folder = RunFolder(Path(output))
+    limit = read_limit(folder, max_time)
     canvases = Path(cache) if cache is not None else folder.cache
     with launched(device) as launch:
         if launch.is_worker:
@@ -148,6 +156,7 @@ def train(
             if state != "new":
                 begun = check_facts(folder, settings_of_run(choices, folder), split, index, launch.device)
                 check_held_out(folder, parts)
+                go_on_with_limit(folder, limit)
             if state == "finished":
                 reporter.say(f"the run in {folder} is finished, there is nothing left to do")
                 return Run(folder.path)
@@ -156,19 +165,24 @@ def train(
             # Before anything is written or preprocessed: what is wrong with them is put right by another setting.
             stages = _checked_stages(config, plan, launch.device)
             if dry_run:
-                tried = try_training(config, plan, split, survey, launch.device, stages, folds=parts)
+                tried = try_training(
+                    config, plan, split, survey, launch.device, stages, reporter, folds=parts, limit=limit
+                )
                 reporter.say(tried.forecast.sentence())
                 return tried
             if begun is None:
                 write_held_out(folder, parts)
+                begin_limit(folder, limit)
                 write_facts(folder, config, plan, split, index)
             write_survey(folder.survey, survey, index)
             remove_leftovers(folder.path)
-            job = Job(config, plan, index, split, survey, folder, canvases, reporter, callbacks)
-            if parts:
-                run_folds(job, parts, launch)
-            else:
-                run_job(job, launch)
+            share = Share(limit) if limit is not None else None
+            job = Job(config, plan, index, split, survey, folder, canvases, reporter, callbacks, share)
+            with timed(limit):
+                if parts:
+                    run_folds(job, parts, launch)
+                else:
+                    run_job(job, launch)
     return Run(folder.path)
 
 

@@ -27,7 +27,8 @@ class UpdateInfo(NamedTuple):
         stage: Stage that the update belongs to.
         update: Number of the update in its stage, from 0.
         done: Number of updates so far over all phases and stages, this one included, from 1.
-        total: Number of updates of the whole training.
+        total: Number of updates of the whole training; where its time is limited, as it is planned now.
+        percent: Percent of the training that was done before this update, 0 to 99, rounded down.
         learning_rate: Rate at which the optimiser took this step.
         batch: Images and labels that this process was given.
         drawn: Patches of all processes' batches, labelled and unlabelled.
@@ -51,6 +52,7 @@ class UpdateInfo(NamedTuple):
     update: int
     done: int
     total: int
+    percent: int
     learning_rate: float
     batch: Batch
     drawn: Patches
@@ -59,6 +61,14 @@ class UpdateInfo(NamedTuple):
     diagnostics: Mapping[str, Tensor]
     is_log_due: bool
     is_validation_due: bool
+
+    def completes(self, percent: int) -> bool:
+        """Whether this is the update with which so much of the training is done.
+
+        Args:
+            percent: Percent of the whole training, 1 to 100.
+        """
+        return self.percent < percent <= 100 * self.done // self.total
 
 
 class Callback:

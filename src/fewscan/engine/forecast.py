@@ -29,12 +29,14 @@ class Costs(NamedTuple):
         validation: Seconds of a validation on the canvas.
         closing: Seconds of what follows the last validation: model, scores, page.
         preparations: What takes long before the first update.
+        finale: Seconds of what follows the last of several trainings; 0: there is one alone.
     """
 
     updates: tuple[tuple[float, ...], ...]
     validation: float
     closing: float
     preparations: tuple[Timed, ...] = ()
+    finale: float = 0.0
 
 
 class StageForecast(NamedTuple):
@@ -131,6 +133,8 @@ def make_forecast(
     validate_every: int,
     scored: int,
     later: int = 0,
+    *,
+    is_prepared: bool = False,
 ) -> Forecast:
     """Put together what is ahead of a training.
 
@@ -141,6 +145,7 @@ def make_forecast(
         validate_every: Number of updates between two validations; 0: there is the one at the end alone.
         scored: Number of validation cases; without any there are no validations.
         later: Number of whole trainings like this one that follow it.
+        is_prepared: Whether what comes before the first update is done.
     """
     stages = tuple(
         StageForecast(stage.name, updates + later * stage.updates, seconds)
@@ -150,6 +155,7 @@ def make_forecast(
     )
     total = sum(phase.updates for phase in phases)
     done = total - sum(sum(counts) for counts in left)
+    unprepared = later + (not is_prepared)
     validations = validations_left(done, total, validate_every) + later * validations_left(0, total, validate_every)
     return Forecast(
         stages=stages,
@@ -157,7 +163,7 @@ def make_forecast(
         validation_seconds=costs.validation,
         closing_seconds=(1 + later) * costs.closing,
         scored=(1 + later) * scored,
-        preparations=tuple(Timed(each.name, (1 + later) * each.seconds) for each in costs.preparations),
+        preparations=tuple(Timed(each.name, unprepared * each.seconds) for each in costs.preparations if unprepared),
     )
 
 

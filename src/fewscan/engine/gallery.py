@@ -48,7 +48,7 @@ class Gallery(Callback):
             WriteError: The file cannot be written.
         """
         for share in SHARES_PERCENT:
-            if info.done == max(1, -(-share * info.total // 100)):
+            if info.completes(share):
                 self._save(share, info.method, info.done, info.stage.name, self.clean and info.done == info.total)
 
     def _save(self, share: int, method: Method, done: int, stage: str, clean: bool) -> None:

@@ -14,12 +14,16 @@ from fewscan.distributed.collectives import average_over_ranks, copy_from_first,
 from fewscan.engine.batches import Batches
 from fewscan.engine.callbacks import Callback, Callbacks, UpdateInfo
 from fewscan.engine.checkpoint import Checkpoint, Checkpoints, Generators, Stateful, take_states
+from fewscan.engine.course import Course, Place, lengths_of
 from fewscan.engine.interrupt import Interrupt, watch_signals
 from fewscan.engine.phases import LoopSettings, Phase
 from fewscan.engine.records import Record
 from fewscan.errors import ConfigError, Interrupted
 from fewscan.methods.base import Batch, Method, Stage, StepInfo
 from fewscan.optimiser import OptimiserSettings, clip_gradients, make_optimiser, set_learning_rate
+
+# Part of a checkpoint: the lengths of stages, where they are not the recipe's.
+COURSE = "course"
 
 
 def fit(
@@ -30,6 +34,7 @@ def fit(
     *,
     checkpoints: Checkpoints | None = None,
     resume: Checkpoint | None = None,
+    course: Course | None = None,
 ) -> list[Record]:
     """Train a method through phases, and through each phase's stages.
 
@@ -47,6 +52,7 @@ def fit(
         checkpoints: Checkpoints, where the state is saved when that is due, at the end of every stage and when a signal
             asks to stop; None: nothing is saved.
         resume: Checkpoint of a training of the same phases, to go on from; None: from the start.
+        course: Course that `set_out` has made, and that may make stages shorter; None: they are as the phases say.
 
     Returns:
         The records of the log, those before `resume` included.
@@ -61,10 +67,26 @@ def fit(
     told = Callbacks(callbacks, resume.records if resume is not None else ())
     generator = torch.Generator(phases[0].data.device).manual_seed(settings.seed)
     done = resume.done if resume is not None else 0
+    course = course if course is not None else set_out(phases, resume)
     with watch_signals() as interrupt:
-        training = _Training(method, phases, settings, told, checkpoints, generator, interrupt, done)
+        training = _Training(method, phases, settings, told, checkpoints, generator, interrupt, course, done)
         training.run(resume)
     return told.records
+
+
+def set_out(phases: Sequence[Phase], resume: Checkpoint | None) -> Course:
+    """Make the course of a training that begins or goes on.
+
+    Args:
+        phases: Phases with the lengths of the recipe.
+        resume: Checkpoint of the training; None: it begins.
+    """
+    course = Course(lengths_of(phases))
+    if resume is not None and COURSE in resume.parts:
+        course.load_state_dict(resume.parts[COURSE])
+    elif resume is not None and course.total > 0:
+        course.advance(resume.done)
+    return course
 
 
 @dataclass
@@ -73,12 +95,13 @@ class _Training:
 
     Attributes:
         method: Method in training.
-        phases: Phases in their order.
+        phases: Phases in their order, with the lengths of the recipe.
         settings: Optimiser, logging and seed.
         callbacks: All who are told.
         checkpoints: Checkpoints, where states are saved; None: nothing is saved.
         generator: Generator, on the device, that steps draw from.
         interrupt: Whether a signal asks to stop.
+        course: Lengths of the stages.
         done: Number of updates so far.
     """
 
@@ -89,14 +112,12 @@ class _Training:
     checkpoints: Checkpoints | None
     generator: torch.Generator
     interrupt: Interrupt
+    course: Course
     done: int
-
-    def __post_init__(self) -> None:
-        self.total = sum(phase.updates for phase in self.phases)
 
     def run(self, resume: Checkpoint | None) -> None:
         """Go through the phases, or through what is left of them."""
-        if resume is not None and not _is_there(resume, self.phases):
+        if resume is not None and not _is_there(resume, self.course.of(self.phases)):
             raise ValueError(f"the checkpoint stands in stage {resume.stage} of phase {resume.phase}: there is none")
         self.callbacks.on_start(tuple(self.callbacks.records))
         for number, phase in enumerate(self.phases):
@@ -106,7 +127,7 @@ class _Training:
                 self._tell_findings(phase)
             if resume is None or number >= resume.phase:
                 self._run_phase(number, phase, resume if resume is not None and number == resume.phase else None)
-        if self.total == 0:
+        if self.course.total == 0:
             self._end_untrained(resume)
         self.callbacks.on_end()
 
@@ -141,13 +162,12 @@ class _Training:
         first = resume.stage if resume is not None else 0
         for place, stage in enumerate(phase.stages[first:], first):
             if stage.updates > 0:
-                self._run_stage((number, place), phase, stage, batches, resume if place == first else None)
+                self._run_stage((number, place), batches, resume if place == first else None)
         self.callbacks.on_phase_end(phase)
 
-    def _run_stage(
-        self, place: tuple[int, int], phase: Phase, stage: Stage, batches: Batches, resume: Checkpoint | None
-    ) -> None:
+    def _run_stage(self, place: Place, batches: Batches, resume: Checkpoint | None) -> None:
         """Do a stage's updates, or those that follow a checkpoint within it."""
+        phase, stage = self._at(place)
         self.method.start_stage(stage)
         optimiser = make_optimiser(self.method, self.settings.optimiser)
         self.callbacks.on_stage_start(stage)
@@ -158,13 +178,25 @@ class _Training:
             "batches": batches,
             "generators": self._generators(),
         }
+        if self.course.is_limited:
+            parts[COURSE] = self.course
         if resume is not None:
             resume.restore(parts)
-        for update in range(resume.update if resume is not None else 0, stage.updates):
+        update = resume.update if resume is not None else 0
+        while update < stage.updates:
+            if self.course.decide(place, update, self.done):
+                phase, stage = self._at(place)
             info = self._update(phase, stage, update, optimiser, batches)
             self.callbacks.on_update(info)
             self._save_or_stop(place, info, parts)
+            update += 1
         self.callbacks.on_stage_end(stage)
+
+    def _at(self, place: Place) -> tuple[Phase, Stage]:
+        """Phase and stage with the lengths that they have now."""
+        number, of_phase = place
+        phase = self.course.of(self.phases)[number]
+        return phase, phase.stages[of_phase]
 
     def _update(
         self, phase: Phase, stage: Stage, update: int, optimiser: torch.optim.Optimizer, batches: Batches
@@ -183,7 +215,8 @@ class _Training:
             stage=stage,
             update=update,
             done=self.done,
-            total=self.total,
+            total=self.course.total,
+            percent=self.course.advance(self.done),
             learning_rate=rate,
             batch=batch,
             drawn=batches.drawn,
@@ -191,10 +224,10 @@ class _Training:
             loss=loss,
             diagnostics=self.method.pop_diagnostics(),
             is_log_due=is_last or _is_due(self.done, logging.every),
-            is_validation_due=self.done == self.total or _is_due(self.done, logging.validate_every),
+            is_validation_due=self.done == self.course.total or _is_due(self.done, logging.validate_every),
         )
 
-    def _save_or_stop(self, place: tuple[int, int], info: UpdateInfo, parts: Mapping[str, Stateful]) -> None:
+    def _save_or_stop(self, place: Place, info: UpdateInfo, parts: Mapping[str, Stateful]) -> None:
         """Save what is due, and stop where a signal has asked for it; all ranks do so after the same update."""
         is_due = self.checkpoints is not None and self.checkpoints.due(self.done)
         asked, due = largest_over_ranks(self.interrupt.signal or 0, is_due)
@@ -208,7 +241,7 @@ class _Training:
     def _stop_if(self, asked: int) -> None:
         if asked:
             name = signal.Signals(asked).name
-            raise Interrupted(asked, _farewell(name, self.done, self.total, self.checkpoints))
+            raise Interrupted(asked, _farewell(name, self.done, self.course.total, self.checkpoints))
 
     def _generators(self) -> Generators:
         return Generators(self.generator, self.settings.seed, self.done)

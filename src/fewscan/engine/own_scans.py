@@ -96,8 +96,8 @@ class OwnScans(Callback):
     def on_update(self, info: UpdateInfo) -> None:
         """Look where an update completes one of the moments."""
         for percent in MOMENTS_PERCENT:
-            # A training of three updates has no moment of its own at 30 %.
-            if info.done == -(-percent * info.total // 100) and info.done < info.total:
+            # A training of three updates has no moment of its own at 90 %.
+            if info.completes(percent) and info.done < info.total:
                 self._judge(info, percent)
 
     def _judge(self, info: UpdateInfo, percent: int) -> None:

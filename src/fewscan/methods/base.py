@@ -49,7 +49,8 @@ class StepInfo(NamedTuple):
     Attributes:
         generator: Source of all draws of the step, on the batch's device.
         update: Number of the update in the stage, from 0.
-        updates: Length of the stage in updates.
+        updates: Length of the stage in updates; where the time is limited, as it is planned now, which may change from
+            one step to the next.
     """
 
     generator: torch.Generator

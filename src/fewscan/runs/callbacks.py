@@ -12,6 +12,7 @@ from fewscan.engine.callbacks import Callback, UpdateInfo, check_callbacks
 from fewscan.engine.gallery import Gallery
 from fewscan.engine.log import RunLog
 from fewscan.engine.own_scans import OwnScans
+from fewscan.engine.pace import Pace
 from fewscan.engine.records import Record
 from fewscan.engine.running_means import RunningMeans
 from fewscan.engine.validation import Validation
@@ -26,10 +27,12 @@ class Dashboard(Callback):
 
     Args:
         view: View to show it in, opened and closed by whoever made it.
+        pace: Pace that knows how long it will take; None: nobody does.
     """
 
-    def __init__(self, view: TrainingView) -> None:
+    def __init__(self, view: TrainingView, pace: Pace | None = None) -> None:
         self.view = view
+        self.pace = pace
 
     def on_start(self, records: Sequence[Record]) -> None:
         """Begin with the curves so far."""
@@ -37,7 +40,8 @@ class Dashboard(Callback):
 
     def on_update(self, info: UpdateInfo) -> None:
         """Show how far training is."""
-        self.view.show_update(info.done, info.total, info.stage.name)
+        left = self.pace.seconds_left if self.pace is not None else None
+        self.view.show_update(info.done, info.total, info.stage.name, left)
 
     def on_record(self, record: Record) -> None:
         """Show losses, a validation or an alarm."""
@@ -72,7 +76,7 @@ class ProgressPicture(Callback):
 
 
 # Whose names the callbacks of a user cannot have: their states would be taken for those of the run's own.
-OWN = (RunLog, Dashboard, ProgressPicture, Alarms, RunningMeans, Validation, Gallery, OwnScans)
+OWN = (RunLog, Pace, Dashboard, ProgressPicture, Alarms, RunningMeans, Validation, Gallery, OwnScans)
 
 
 def check_users(callbacks: Sequence[Callback]) -> None:
@@ -89,7 +93,11 @@ def check_users(callbacks: Sequence[Callback]) -> None:
 
 @contextmanager
 def first_callbacks(
-    run: RunFolder, logging: LoggingSettings, reporter: Reporter, measuring: Sequence[Callback]
+    run: RunFolder,
+    logging: LoggingSettings,
+    reporter: Reporter,
+    measuring: Sequence[Callback],
+    pace: Pace | None = None,
 ) -> Iterator[list[Callback]]:
     """Open the callbacks of the first process, in the order in which they are called.
 
@@ -101,13 +109,16 @@ def first_callbacks(
         logging: Whether TensorBoard's events are written.
         reporter: Reporter that shows the training.
         measuring: Callbacks that look at the method after the losses were told, in their order.
+        pace: Pace of the training, for the time left; None: it is not shown.
 
     Raises:
         ConfigError: TensorBoard is wanted and not installed.
     """
     board = run.tensorboard if logging.tensorboard else None
     with closing(RunLog(run.metrics, board)) as log, TrainingView(reporter) as view:
-        yield [log, Dashboard(view), ProgressPicture(run.progress), Alarms(), RunningMeans(), *measuring]
+        paces = [pace] if pace is not None else []
+        shown = [Dashboard(view, pace), ProgressPicture(run.progress)]
+        yield [log, *paces, *shown, Alarms(), RunningMeans(), *measuring]
 
 
 def worker_callbacks() -> list[Callback]:

@@ -18,10 +18,14 @@ from fewscan.data.cases import Case
 from fewscan.data.plans.base import Plan
 from fewscan.data.split import Split
 from fewscan.data.survey import Survey
-from fewscan.engine.forecast import Forecast, make_forecast, updates_left
+from fewscan.engine.forecast import Forecast
 from fewscan.methods.base import Stage
+from fewscan.runs.folds import settings_of_fold
 from fewscan.runs.job import throwaway_method
-from fewscan.runs.rehearsal import Rehearsal
+from fewscan.runs.outlook import look_ahead
+from fewscan.runs.rehearsal import Rehearsal, Together
+from fewscan.runs.time_limit import TimeLimit
+from fewscan.terminal.console import Reporter
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,10 @@ def try_training(
     survey: Survey,
     device: torch.device,
     stages: Sequence[Stage],
+    reporter: Reporter,
     *,
     folds: Sequence[Split] = (),
+    limit: TimeLimit | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> DryRun:
     """Preprocess as many scans as a batch needs, try the method on them, and forget both.
@@ -77,26 +83,30 @@ def try_training(
         survey: Survey of all their scans.
         device: Device to compute on.
         stages: Stages of the method, whose largest batch says how many scans are needed.
+        reporter: Reporter that is told what a limit means.
         folds: Splits of the folds; empty: one network is trained on all labelled cases.
+        limit: Limit of the time; None: there is none.
         clock: Function that gives the time in s.
 
     Raises:
         DataError: A file cannot be read, or the temporary folder cannot be written.
     """
-    first = folds[0] if folds else split
-    later = max(len(folds) - 1, 0)
-    cases = _cases_of_a_batch(first, stages)
+    first, trainings = (folds[0], len(folds)) if folds else (split, 1)
+    together = Together(config, split, trainings) if folds else None
+    if folds:
+        config = settings_of_fold(config)
+    cases, everything = _cases_of_a_batch(first, stages), (*split.train, *split.val)
     with tempfile.TemporaryDirectory() as folder:
         cache, started = Path(folder) / "train", clock()
         build_cache(cases, plan, cache)
-        of_voxel = (clock() - started) / _voxels(cases, survey)
+        preprocessing = (clock() - started) / _voxels(cases, survey) * _voxels(everything, survey)
+        if limit is not None:
+            limit.count(preprocessing)
         with throwaway_method(config, plan, plan.store(cache, device), device) as (method, phases):
-            left = updates_left(phases, (0, 0), 0)
-            costs = Rehearsal(config, plan, first, survey, phases).measure(method, left)
-    everything = (*split.train, *split.val)
-    forecast = make_forecast(phases, left, costs, config.logging.validate_every, len(first.val), later)._replace(
-        preprocessed=len(everything), preprocessing_seconds=of_voxel * _voxels(everything, survey)
-    )
+            rehearsal = Rehearsal(config, plan, first, survey, phases, together)
+            share = limit.shares(trainings)[0] if limit is not None else None
+            ahead = look_ahead(rehearsal, method, reporter, later=trainings - 1, share=share)
+    forecast = ahead.whole._replace(preprocessed=len(everything), preprocessing_seconds=preprocessing)
     return DryRun(plan, split, forecast)
 
 

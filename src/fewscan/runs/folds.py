@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fewscan.config import Config
 from fewscan.data.cache import copy_cache
 from fewscan.data.cases import patients_of
 from fewscan.data.folds import describe_folds, name_held_out
@@ -24,6 +25,7 @@ from fewscan.run_folder import RunFolder
 from fewscan.runs.job import Job, Times, Trained, finish_job, preprocess, train_job, with_postprocessing
 from fewscan.runs.launch import Launch
 from fewscan.runs.quality import calibrate_on_folds, validate_and_calibrate
+from fewscan.runs.rehearsal import Together
 from fewscan.runs.scoring import write_scores
 from fewscan.runs.state import write_facts
 
@@ -69,11 +71,14 @@ def run_folds(job: Job, folds: Sequence[Split], launch: Launch) -> None:
         launch: Processes that train together.
     """
     started = time.time()
+    together = Together(job.config, job.split, len(folds))
     done: list[Trained] = []
     job.reporter.say(describe_folds(folds))
     preprocess(job, "train", job.split.train, "training scans")
-    for number, fold in enumerate(folds):
-        own = _job_of_fold(job, number, fold)
+    limit = job.share.limit if job.share is not None else None
+    shares = limit.shares(len(folds)) if limit is not None else [None] * len(folds)
+    for number, (fold, share) in enumerate(zip(folds, shares, strict=True)):
+        own = replace(_job_of_fold(job, number, fold), share=share, together=together)
         title = f"fold {number + 1} of {len(folds)}"
         if own.run.state == "finished":
             job.reporter.say(f"{title} is finished")
@@ -94,11 +99,18 @@ def run_folds(job: Job, folds: Sequence[Split], launch: Launch) -> None:
     write_card(job.run.path, card)
 
 
+def settings_of_fold(config: Config) -> Config:
+    """The settings of a fold: no page of its own, `fewscan report` writes it where it is wanted.
+
+    Args:
+        config: Settings of the whole run.
+    """
+    return config.model_copy(update={"report": config.report.model_copy(update={"page": False})})
+
+
 def _job_of_fold(job: Job, number: int, fold: Split) -> Job:
-    """The job of a fold: no page of its own, `fewscan report` writes it where it is wanted."""
     run = job.run.fold(number)
-    report = job.config.report.model_copy(update={"page": False})
-    return replace(job, config=job.config.model_copy(update={"report": report}), split=fold, run=run, cache=run.cache)
+    return replace(job, config=settings_of_fold(job.config), split=fold, run=run, cache=run.cache)
 
 
 def _times_together(done: Sequence[Trained]) -> Times | None:

@@ -25,11 +25,12 @@ from fewscan.distributed.torchrun import local_processes
 from fewscan.engine.alarms import alarms_of
 from fewscan.engine.callbacks import Callback
 from fewscan.engine.checkpoint import Checkpoint, Checkpoints, read_checkpoint
+from fewscan.engine.course import Course
 from fewscan.engine.determinism import determinism
 from fewscan.engine.embedding import save_embedding
-from fewscan.engine.forecast import Forecast, make_forecast, updates_left
+from fewscan.engine.forecast import Forecast, updates_left
 from fewscan.engine.gallery import Gallery
-from fewscan.engine.loop import fit
+from fewscan.engine.loop import fit, set_out
 from fewscan.engine.machine_errors import explained_training
 from fewscan.engine.measuring import rehearse
 from fewscan.engine.own_scans import OwnScans
@@ -45,12 +46,14 @@ from fewscan.registry import METHODS
 from fewscan.run_folder import RunFolder, ScoresFolder
 from fewscan.runs.callbacks import first_callbacks, worker_callbacks
 from fewscan.runs.launch import Launch, WorkerStart
+from fewscan.runs.outlook import BEGINNING, Outlook, look_ahead, place_of
 from fewscan.runs.page import DataOfRun, write_report
 from fewscan.runs.postprocessing import choose_postprocessing
-from fewscan.runs.provenance import add_times, write_provenance
+from fewscan.runs.provenance import add_facts, add_times, write_provenance
 from fewscan.runs.quality import validate_and_calibrate
-from fewscan.runs.rehearsal import Rehearsal
+from fewscan.runs.rehearsal import Rehearsal, Together
 from fewscan.runs.scoring import say_remarks
+from fewscan.runs.time_limit import Share
 from fewscan.tasks.base import task_of
 from fewscan.terminal.console import Reporter
 
@@ -69,6 +72,8 @@ class Job:
         cache: Folder of the preprocessed scans.
         reporter: Reporter that shows progress and decisions.
         callbacks: Callbacks of the user's, told of the training beside the run's own.
+        share: Time that the training may take; None: there is no limit.
+        together: Run that the training is a fold of; None: it is all there is.
     """
 
     config: Config
@@ -80,6 +85,8 @@ class Job:
     cache: Path
     reporter: Reporter
     callbacks: Sequence[Callback] = ()
+    share: Share | None = None
+    together: Together | None = None
 
 
 class Times(NamedTuple):
@@ -89,11 +96,13 @@ class Times(NamedTuple):
         announced: Forecast that was measured and said.
         begun: Time of that, by `time.monotonic()`, in s.
         training: Seconds from then to the last update.
+        course: Lengths that its stages have come to; None: there were several trainings.
     """
 
     announced: Forecast
     begun: float
     training: float
+    course: Course | None = None
 
 
 class Trained(NamedTuple):
@@ -152,21 +161,29 @@ def train_job(job: Job, launch: Launch, fold: int | None = None, later: int = 0)
     saved = checkpoints.newest(job.reporter.say)
     path = checkpoints.path(saved.done) if saved is not None else None
     launch.broadcast_start(
-        WorkerStart(config=job.config, plan=job.plan, checkpoint=path, fold=fold, is_last=later == 0)
+        WorkerStart(
+            config=job.config,
+            plan=job.plan,
+            checkpoint=path,
+            fold=fold,
+            is_last=later == 0,
+            is_limited=job.share is not None,
+        )
     )
-    announced, whole = _announce(job, store, saved, where, later)
+    ahead = _announce(job, store, saved, where, later)
     begun = time.monotonic()
     with seeded(job.config, where):
         method = build_method(job.config, job.plan, where)
         with explained_training(job.config, method.stages()):
-            _fit(job, method, store, measure, checkpoints, saved)
+            _fit(job, method, store, measure, checkpoints, saved, ahead)
         training = time.monotonic() - begun
         with clean_statistics(method.networks().values(), store, job.config.export.clean_statistics):
             _export(job, method)
             # Of a method that trains nothing, nothing was learnt that could be looked at.
             if val is not None and method.trains:
                 save_embedding(run.embedding, method, val, job.plan.class_names)
-    return Trained(saved.done if saved is not None else None, Times(announced, begun, training), whole)
+    times = Times(ahead.alone, begun, training, ahead.course)
+    return Trained(saved.done if saved is not None else None, times, ahead.whole)
 
 
 def finish_job(job: Job, device: torch.device, started: float, resumed_after: int | None, times: Times | None) -> None:
@@ -185,6 +202,9 @@ def finish_job(job: Job, device: torch.device, started: float, resumed_after: in
         write_report(run, DataOfRun(job.index, job.split, job.survey), job.reporter, job.config.report.most_cases)
     if times is not None:
         add_times(run, times.announced, times.training, time.monotonic() - times.begun - times.training)
+    if job.share is not None:
+        course = times.course.to_json() if times is not None and times.course is not None else {}
+        add_facts(run, {"max_time": job.share.limit.to_json() | course})
     Checkpoints(run.checkpoints, job.config.checkpoint).remove()
     weights = ", ".join(str(path) for path in run.all_weights)
     job.reporter.say(f"the model is {weights}; `fewscan predict {run} SCANS -o OUT` uses it")
@@ -214,33 +234,31 @@ def _train_beside(start: WorkerStart, where: torch.device, run: RunFolder, cache
     settings = LoopSettings.of(config)
     with explained_training(config):
         with throwaway_method(config, start.plan, store, where) as (tried, phases):
-            rehearse(tried, phases, settings, _updates_left(phases, saved if start.is_last else None))
+            course = set_out(phases, saved)
+            left = updates_left(course.of(phases), *(place_of(saved) if start.is_last else BEGINNING))
+            rehearse(tried, phases, settings, left)
+            if start.is_limited:
+                # The first process chooses.
+                course.limit(lambda *_: 0)
+                if saved is None:
+                    course.decide(*BEGINNING, 0)
         with seeded(config, where):
             trained = build_method(config, start.plan, where)
             with explained_training(config, trained.stages()):
-                fit(trained, phases, settings, worker_callbacks(), checkpoints=checkpoints, resume=saved)
+                callbacks = worker_callbacks()
+                fit(trained, phases, settings, callbacks, checkpoints=checkpoints, resume=saved, course=course)
 
 
-def _announce(
-    job: Job, store: Store, saved: Checkpoint | None, where: torch.device, later: int
-) -> tuple[Forecast, Forecast]:
-    """Measure how long it will take from here, alone and with the trainings that follow, and say the latter."""
+def _announce(job: Job, store: Store, saved: Checkpoint | None, where: torch.device, later: int) -> Outlook:
+    """Measure how long it will take from here, and say how long with the trainings that follow."""
     with throwaway_method(job.config, job.plan, store, where) as (method, phases):
-        left = _updates_left(phases, saved)
-        tried = _updates_left(phases, saved if later == 0 else None)
-        costs = Rehearsal(job.config, job.plan, job.split, job.survey, phases).measure(method, tried)
-    every, scored = job.config.logging.validate_every, len(job.split.val)
-    alone, whole = (make_forecast(phases, left, costs, every, scored, more) for more in (0, later))
-    end = datetime.now().astimezone() + timedelta(seconds=whole.seconds)
-    job.reporter.say(f"{whole.sentence()}; done at about {end:%H:%M}")
-    return alone, whole
-
-
-def _updates_left(phases: Sequence[Phase], saved: Checkpoint | None) -> tuple[tuple[int, ...], ...]:
-    """Number of updates that follow a checkpoint, by phase and stage; None: there is none yet."""
-    if saved is None:
-        return updates_left(phases, (0, 0), 0)
-    return updates_left(phases, (saved.phase, saved.stage), saved.update)
+        rehearsal = Rehearsal(job.config, job.plan, job.split, job.survey, phases, job.together)
+        ahead = look_ahead(rehearsal, method, job.reporter, saved=saved, later=later, share=job.share)
+    if job.share is not None:
+        job.share.limit.begin_training()
+    end = datetime.now().astimezone() + timedelta(seconds=ahead.whole.seconds)
+    job.reporter.say(f"{ahead.whole.sentence()}; done at about {end:%H:%M}")
+    return ahead
 
 
 @contextmanager
@@ -334,6 +352,7 @@ def _fit(
     measure: Measure | None,
     checkpoints: Checkpoints,
     saved: Checkpoint | None,
+    ahead: Outlook,
 ) -> None:
     run = job.run
     if count() > 1:
@@ -344,8 +363,8 @@ def _fit(
     measuring: list[Callback] = [Validation(measure)] if measure is not None else []
     measuring += [OwnScans(job.plan.class_names), gallery, *job.callbacks]
     settings, phases = LoopSettings.of(job.config), only_phase(method, store)
-    with first_callbacks(run, job.config.logging, job.reporter, measuring) as callbacks:
-        records = fit(method, phases, settings, callbacks, checkpoints=checkpoints, resume=saved)
+    with first_callbacks(run, job.config.logging, job.reporter, measuring, ahead.pace) as callbacks:
+        records = fit(method, phases, settings, callbacks, checkpoints=checkpoints, resume=saved, course=ahead.course)
     say_remarks(method.networks().values(), job.reporter)
     write_json(run.alarms, alarms_of(records))
 

@@ -27,6 +27,7 @@ class WorkerStart(BaseModel):
         checkpoint: File to go on from; None: from the start.
         fold: Number of the fold that is trained; None: the whole training.
         is_last: Whether nothing is trained after it.
+        is_limited: Whether the time is limited, so that the first process changes the lengths of stages.
     """
 
     config: Config
@@ -34,6 +35,7 @@ class WorkerStart(BaseModel):
     checkpoint: Path | None
     fold: int | None = None
     is_last: bool = True
+    is_limited: bool = False
 
 
 class Launch:

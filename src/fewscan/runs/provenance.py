@@ -9,6 +9,7 @@ import resource
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -78,7 +79,17 @@ def add_times(run: RunFolder, announced: Forecast, training: float, closing: flo
             part: {"announced": round(said[part], 1), "taken": round(seconds, 1)} for part, seconds in took.items()
         },
     }
-    write_json(run.provenance, {**read_json(run.provenance), "times": times})
+    add_facts(run, {"times": times})
+
+
+def add_facts(run: RunFolder, facts: Mapping[str, Any]) -> None:
+    """Write more into `provenance.json`.
+
+    Args:
+        run: Folder of the run, with its `provenance.json`.
+        facts: Plain values by name.
+    """
+    write_json(run.provenance, {**read_json(run.provenance), **facts})
 
 
 def dataset_of(run: RunFolder, remedy: str = "Give its folder") -> Path:

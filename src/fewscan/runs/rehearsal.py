@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -36,8 +36,9 @@ from fewscan.inference.predictor import Predictor
 from fewscan.inference.quality import EVERY
 from fewscan.io.scans import write_scan
 from fewscan.methods.base import Method
+from fewscan.networks.layout import channels_last
 from fewscan.networks.segmenter import SegmentationNetwork
-from fewscan.networks.statistics import running_norms
+from fewscan.networks.statistics import re_estimated_statistics, running_norms
 from fewscan.reporting.curves import save_progress
 from fewscan.reporting.page.cases import CaseFiles, make_card, most_voxels
 from fewscan.run_folder import MASK_ENDING
@@ -53,10 +54,26 @@ class _PatchSeconds(NamedTuple):
     Attributes:
         validated: Seconds in training's precision, comparison with the label included; 0 where nothing is trained.
         predicted: Seconds in the precision of a saved network.
+        cleaned: Seconds of estimating its statistics anew.
     """
 
     validated: float
     predicted: float
+    cleaned: float
+
+
+class Together(NamedTuple):
+    """Several trainings as one run, which has scores and a page of its own.
+
+    Attributes:
+        config: Settings of the whole run.
+        split: Cases of the whole run by role.
+        trainings: Number of the trainings, whose networks are averaged.
+    """
+
+    config: Config
+    split: Split
+    trainings: int
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,7 @@ class Rehearsal:
         split: Cases by role.
         survey: Survey of the scans, each read once.
         phases: Phases that training goes through; batches are drawn from their stores.
+        together: Run that the training is a part of; None: it is all there is.
     """
 
     config: Config
@@ -76,6 +94,7 @@ class Rehearsal:
     split: Split
     survey: Survey
     phases: Sequence[Phase]
+    together: Together | None = None
 
     def measure(self, method: Method, left: Sequence[Sequence[int]]) -> Costs:
         """Measure what is ahead; nothing is written but in a temporary folder.
@@ -96,17 +115,21 @@ class Rehearsal:
         preparations = tuple(
             Timed(each.name, each.predictions * patch.predicted) for each in found.preparations if each.predictions > 0
         )
-        # Once: a picture takes a second or so, and trainings of seconds would be spent on drawing it.
+        # Once, after one that loads Matplotlib, which training needs anyway: short trainings would be spent on it.
         draw = partial(save_progress, folder / "progress.png", _example_records(method))
-        picture = median_seconds(draw, least=1, most=1, warm_up=0)
+        picture = median_seconds(draw, least=1, most=1)
         to_validate = sum(self._patches(val))
         validation = len(networks) * to_validate * patch.validated + picture if val else 0.0
-        closing = self._cleaned(list(networks.values())) * patch.predicted + picture
+        closing = self._cleaned(list(networks.values())) * patch.cleaned + picture
         if val:
             embedded = min(to_validate, EMBEDDED_PATCHES) if method.trains else 0
             closing += embedded * patch.predicted + LAST_PICTURES * picture
             closing += self._seconds_of_scoring(len(networks), patch.predicted, folder)
-        return Costs(found.updates, validation, closing, preparations)
+        costs = Costs(found.updates, validation, closing, preparations)
+        if self.together is None:
+            return costs
+        finale = LAST_PICTURES * picture + self._seconds_of_finale(self.together, patch.predicted, folder)
+        return costs._replace(finale=finale)
 
     def _cleaned(self, networks: Sequence[SegmentationNetwork]) -> int:
         """Number of predictions of a patch that clean statistics take, of networks that have any."""
@@ -126,36 +149,55 @@ class Rehearsal:
         def predict(patches: Patches) -> None:
             predictor.probabilities(store.images(patches)).cpu()
 
+        def clean(patches: Patches) -> None:
+            images = channels_last(store.images(patches))
+            # The coarsest map of a single patch may be one pixel, which has no variance.
+            with re_estimated_statistics(network, [images if len(images) > 1 else torch.cat((images, images))]):
+                pass
+
         validated = seconds_of_patch(validate, store.labelled[:most]) if method.trains else 0.0
         with _as_saved(network):
             # What is predicted is not labelled: a scan that is in the model as it is would be found at once.
-            return _PatchSeconds(validated, seconds_of_patch(predict, store.unlabelled[:most]))
+            predicted = seconds_of_patch(predict, store.unlabelled[:most])
+            cleaned = seconds_of_patch(clean, store.unlabelled[:most]) if running_norms(network) else 0.0
+        return _PatchSeconds(validated, predicted, cleaned)
+
+    def _seconds_of_finale(self, together: Together, of_patch: float, folder: Path) -> float:
+        """Seconds of scores and page of a whole run; without validation cases, its parts have scored all."""
+        whole = replace(self, config=together.config, split=together.split, together=None)
+        if whole.split.val:
+            return whole._seconds_of_scoring(1, together.trainings * of_patch, folder)
+        usual = self._usual_case(whole.split.labelled)
+        self._score(usual, folder)
+        return whole._seconds_of_cards(usual, len(whole.split.labelled), folder)
 
     def _seconds_of_scoring(self, networks: int, of_patch: float, folder: Path) -> float:
         """Seconds of predicting and scoring all validation cases, as many as are drawn on the page with their cards."""
         plan, val = self.plan, self.split.val
-        usual = self._usual_case()
+        usual = self._usual_case(val)
         of_case = _few(lambda: self._score(usual, folder))
         # What else is looked at for the quality: the other network, and a turned view.
         others = (networks > 1) + bool(plan.turning_planes)
         passes = sum(self._patches(val)) + others * sum(map(self._compared, val))
-        seconds = len(val) * of_case + passes * of_patch
-        if self.config.report.page:
-            surveyed = self.survey.of(usual)
-            shown = min(len(val), self.config.report.most_cases)
-            files = CaseFiles(
-                name=usual.name,
-                patient=usual.patient,
-                image=usual.images[0],
-                prediction=folder / f"{usual.name}{MASK_ENDING}",
-                reference=usual.label,
-                scores={},
-                quality=None,
-                surveyed=surveyed.label if surveyed is not None else None,
-            )
-            card = _few(lambda: make_card(files, plan, most_voxels(shown)))
-            seconds += shown * card
-        return seconds
+        return len(val) * of_case + passes * of_patch + self._seconds_of_cards(usual, len(val), folder)
+
+    def _seconds_of_cards(self, usual: Case, cases: int, folder: Path) -> float:
+        """Seconds of drawing so many cases on the page, each like one whose mask is there; 0 without a page."""
+        if not self.config.report.page:
+            return 0.0
+        surveyed = self.survey.of(usual)
+        shown = min(cases, self.config.report.most_cases)
+        files = CaseFiles(
+            name=usual.name,
+            patient=usual.patient,
+            image=usual.images[0],
+            prediction=folder / f"{usual.name}{MASK_ENDING}",
+            reference=usual.label,
+            scores={},
+            quality=None,
+            surveyed=surveyed.label if surveyed is not None else None,
+        )
+        return shown * _few(lambda: make_card(files, self.plan, most_voxels(shown)))
 
     def _score(self, case: Case, folder: Path) -> None:
         """Do what is done to a case but for the network's part, as though its mask were found right."""
@@ -169,11 +211,11 @@ class Rehearsal:
         if case.label is not None:
             task_of(plan).score(path, case.label)
 
-    def _usual_case(self) -> Case:
-        """The validation case whose size is nearest to the mean."""
-        sizes = {case.name: math.prod(self.survey.geometry(case).shape) for case in self.split.val}
+    def _usual_case(self, cases: Sequence[Case]) -> Case:
+        """The case whose size is nearest to the mean."""
+        sizes = {case.name: math.prod(self.survey.geometry(case).shape) for case in cases}
         mean = sum(sizes.values()) / len(sizes)
-        return min(self.split.val, key=lambda case: abs(sizes[case.name] - mean))
+        return min(cases, key=lambda case: abs(sizes[case.name] - mean))
 
     def _patches(self, cases: Sequence[Case]) -> list[int]:
         """Numbers of patches that cover the canvases of cases."""

@@ -69,14 +69,16 @@ class Reporter:
 
     def progress(self) -> Progress:
         """A bar for tasks, with the time left; it shows itself on a terminal alone."""
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        from fewscan.terminal.time_left import TimeLeftColumn
 
         bar = [BarColumn(bar_width=24)] if self.console.width >= NARROW else []
         return Progress(
             TextColumn("{task.description}", markup=False),
             *bar,
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            TimeLeftColumn(),
             console=self.console,
             disable=not self.is_live,
         )

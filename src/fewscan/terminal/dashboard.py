@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from fewscan.durations import say_duration
 from fewscan.terminal.console import NARROW, Reporter
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class TrainingView:
         self.live: Live | None = None
         self.task: Any = None
         self.total = 0
+        self.seconds_left: float | None = None
         self.next_line = 0
         self.last: Mapping[str, Any] = {}
         self.losses: list[float] = []
@@ -54,13 +55,20 @@ class TrainingView:
         if self.live is not None:
             self.live.stop()
 
-    def show_update(self, done: int, total: int, stage: str) -> None:
-        """Move the bar."""
-        self.total = total
+    def show_update(self, done: int, total: int, stage: str, seconds_left: float | None = None) -> None:
+        """Move the bar.
+
+        Args:
+            done: Number of updates so far.
+            total: Number of updates of the whole training.
+            stage: Name of the stage.
+            seconds_left: Seconds until all is done; None: nobody knows.
+        """
+        self.total, self.seconds_left = total, seconds_left
         if self.task is None:
             # What a resumed run has done already says nothing of its speed now.
             self.task = self.progress.add_task(stage, total=total, completed=done - 1)
-        self.progress.update(self.task, completed=done, description=stage)
+        self.progress.update(self.task, completed=done, total=total, description=stage, seconds_left=seconds_left)
 
     def remember(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Begin with the curves of a training that has records already."""
@@ -119,8 +127,7 @@ class TrainingView:
         return f" {sparkline(values, CURVE_WIDTH)}"
 
     def _time_left(self) -> str:
-        remaining = self.progress.tasks[0].time_remaining if self.task is not None else None
-        return f" · {timedelta(seconds=round(remaining))} left" if remaining is not None else ""
+        return f" · {say_duration(self.seconds_left)} left" if self.seconds_left is not None else ""
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
