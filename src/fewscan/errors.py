@@ -147,7 +147,7 @@ class WriteError(DataError):
     """A file cannot be written, though it was right to try: the disk is full, read-only or gone.
 
     Attributes:
-        file: Path of the file.
+        file: Path of the file that could not be written, as text.
         problem: Text that says what is wrong.
         remedy: Text that says what to do.
         stops_all: Whether no other file can be written there either.

@@ -139,7 +139,8 @@ def fits_memory(n_bytes: int, device: torch.device, sharers: int = 1) -> bool:
     Args:
         n_bytes: Size of what would be kept, in bytes.
         device: Device that it would be kept on.
-        sharers: Number of processes that keep the same in the same memory.
+        sharers: Number of processes, 1 or more, that each keep a copy of the same array in the memory of this machine
+            or device.
     """
     return n_bytes < MEMORY_SHARE * free_bytes(device) / sharers
 

@@ -42,7 +42,7 @@ class _Tally:
 
     Attributes:
         entropy: Sums (2,) of the entropy in nats and of the foreground's probabilities.
-        shown: Number of patches with foreground.
+        shown: Number of patches so far whose predicted mask shows any foreground.
         overlaps: Numbers of voxels (r, 2) by signal, of each scored class or region: those in both masks, and the sum
             of both.
     """

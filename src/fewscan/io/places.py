@@ -20,8 +20,8 @@ class Difference(NamedTuple):
 
     Attributes:
         what: Name of the part that differs: shape, spacing, origin, direction, or the place as a whole.
-        ours: Value of the one grid, as text.
-        theirs: Value of the other grid, as text.
+        ours: What the first grid has for the part that differs, as text, such as its spacing.
+        theirs: What the second grid has for the part that differs, as text, such as its spacing.
     """
 
     what: str
@@ -84,7 +84,7 @@ def find_order(ours: Geometry, grid: Geometry) -> Order | None:
     not where a direction lies half-way between two axes and rounding decides which is nearer.
 
     Args:
-        ours: Grid of the array.
+        ours: Grid that the array lies on now.
         grid: Grid that the array is wanted on.
     """
     voxels = _to_voxels(ours.affine_ras, grid)[:3, :3]

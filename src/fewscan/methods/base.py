@@ -148,7 +148,8 @@ class ModelSpec:
         augmentation: Settings of weak and strong views.
         training: Length and batch of the training.
         precision: Type of the networks' arithmetic, such as torch.bfloat16; None: that of the images.
-        encode: Function from labels, augmented, to what they teach; `Target` itself: they are classes.
+        encode: Function that makes of a batch of augmented labels what a network is taught; `Target` where they are
+            taught as the classes that they are.
         whole: Whether an image is all that the plan shows of a scan; else images are slices or windows of it.
     """
 

@@ -177,7 +177,8 @@ def choose_kernels(strides: Sequence[Sequence[int]], spacing: Sequence[float]) -
     """Widths of the convolutions of every level along each axis, by the sides of its voxels.
 
     Args:
-        strides: Factors of every level but the finest.
+        strides: Factors, by axis, by which the map of each level is smaller than that of the next finer one; one tuple
+            for every level but the finest.
         spacing: Sides of a voxel of the images in mm.
 
     Returns:

@@ -17,7 +17,7 @@ class Line:
     """A line of a chart.
 
     Attributes:
-        name: Name in the legend.
+        name: Name of the line in the chart's legend.
         xs: Positions along the common axis.
         ys: A value for each of the positions.
         colour: Number of the colour: 0 for the text's, 1 to 8 for those of the classes, which then repeat.

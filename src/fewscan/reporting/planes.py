@@ -134,7 +134,8 @@ def mosaic(pictures: Sequence[np.ndarray], planes: Sequence[Plane], spacing_mm: 
 
     Args:
         pictures: Pictures of the planes, grey (h, w) or in colour (h, w, 3).
-        planes: Planes, no two across one axis.
+        planes: Planes of one volume that a picture shows, in the order of the picture; each lies across another array
+            axis.
         spacing_mm: Distances (z, y, x) between voxels' centres.
     """
     shape = [0, 0, 0]

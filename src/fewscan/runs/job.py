@@ -96,7 +96,8 @@ class Times(NamedTuple):
         announced: Forecast that was measured and said.
         begun: Time of that, by `time.monotonic()`, in s.
         training: Seconds from then to the last update.
-        course: Lengths that its stages have come to; None: there were several trainings.
+        course: Course of the training, with the numbers of updates that its stages had in the end; None: the times are
+            of several trainings.
     """
 
     announced: Forecast

@@ -174,7 +174,7 @@ def score_predicted(files: RunContents, masks: Path, references: Path, reporter:
     Args:
         files: Contents of the folder of the run that made the masks.
         masks: Folder that `fewscan predict` wrote.
-        references: Folder of references, named as the masks are.
+        references: Folder of reference masks, each named as the predicted mask that it is compared with.
         reporter: Place to show progress.
 
     Raises:

@@ -68,7 +68,8 @@ def usual_labels(label: UInt8[np.ndarray, "z y x"], axis: int) -> UInt8[np.ndarr
     """The class that each pixel has in half of the middle slices or more; 0 where none has.
 
     Args:
-        label: Numbers inside (z, y, x).
+        label: Mask (z, y, x) of a labelled scan: class numbers as fewscan has them, 0 background, `IGNORED` where
+            nobody has labelled.
         axis: Array axis that slices are cut along.
     """
     slices = middle_slices(label, axis)

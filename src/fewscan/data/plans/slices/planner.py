@@ -65,7 +65,7 @@ def choose_view(index: DatasetIndex, fingerprint: Fingerprint, settings: SliceSe
     Args:
         index: Data set, for the message.
         fingerprint: Shapes, spacings and anatomy of its training cases.
-        settings: Settings that the user has given.
+        settings: Settings of plans in slices, as the user has given them.
         divisors: Function from sides of slices to what they must be multiples of.
 
     Raises:
