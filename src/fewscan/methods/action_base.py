@@ -304,10 +304,12 @@ class ActionBase(AveragedTeacher):
         settings, labels, confidence = self.settings, unlabelled.labels, unlabelled.confidence
         if settings.unsup_form == "image_weighted":
             return image_weighted_pseudo_loss(logits, labels, confidence, settings.confident_from)
-        thresholds = class_thresholds(
-            labels, confidence, self.spec.n_classes, settings.confident_from, settings.confident_share
-        )
-        return confident_pseudo_loss(logits, labels, confidence, thresholds)
+        threshold: float | Tensor = settings.confident_from
+        if settings.confident_share > 0:
+            threshold = class_thresholds(
+                labels, confidence, self.spec.n_classes, settings.confident_from, settings.confident_share
+            )
+        return confident_pseudo_loss(logits, labels, confidence, threshold)
 
     @torch.no_grad()
     def _pseudo_labelled(self, images: Tensor, generator: torch.Generator) -> PseudoLabelled:
