@@ -27,6 +27,7 @@ from fewscan.classes import IGNORED
 from fewscan.data.store import Store
 from fewscan.errors import ConfigError
 from fewscan.evaluation.overlap import dice_of_counts
+from fewscan.inference.quality import mask_overlaps
 from fewscan.methods.base import Batch, Method, MethodSettings, ModelSpec, Preparation, Stage, StepInfo
 from fewscan.networks.atlas import NDIM, AtlasNetwork, AtlasNetworkSettings
 from fewscan.settings import CountOrZero, NonNegative
@@ -165,14 +166,8 @@ class Atlas(Method):
         same = [other for other, patient in enumerate(patients) if patient == patients[number]]
         network = self.student
         shares = network.shares(network.images[number : number + 1], self.settings.powers, left_out=same)[0]
-        labels = network.labels[number]
-        known = labels != IGNORED
-        counts = [
-            [
-                [int((mask & truth)[known].sum()), int(mask[known].sum() + truth[known].sum())]
-                for mask, truth in ((found == k, labels == k) for k in range(1, network.n_classes))
-            ]
-            for found in shares.argmax(dim=1)
-        ]
-        both, total = np.moveaxis(np.array(counts), -1, 0)
+        labels = network.labels[number].expand(len(shares), -1, -1, -1)
+        found = shares.argmax(dim=1).masked_fill(labels == IGNORED, IGNORED)
+        classes = [(k,) for k in range(1, network.n_classes)]
+        both, total = mask_overlaps(found, labels, classes).cpu().numpy().transpose(2, 0, 1)
         return dice_of_counts(both, total)
