@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from fewscan.errors import ConfigError
+from fewscan.evaluation.evaluate import match_pairs
 from fewscan.io.files import AnyPath
 from fewscan.reporting.page.sources import read_run
 from fewscan.run_folder import PredictionFolder, RunFolder
@@ -78,11 +78,10 @@ def report(
     if masks is None:
         cases = validation_cases(files, data)
     else:
-        truth = Path(references) if references is not None else None
-        if truth is not None:
-            summary = score_predicted(files, masks.path, truth, reporter)
-            files = replace(files, summary=summary, is_referenced=True)
-        cases = predicted_cases(files, masks, [Path(path) for path in images], data, truth)
+        pairs = match_pairs(masks.path, Path(references)).both if references is not None else {}
+        if pairs:
+            files = score_predicted(files, pairs, reporter)
+        cases = predicted_cases(files, masks, [Path(path) for path in images], data, pairs)
     page = Path(output) if output is not None else (masks or files.folder).page
     write_cases(
         files,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewscan.config import read_settings
@@ -14,9 +14,9 @@ from fewscan.data.strangers import list_folder
 from fewscan.data.survey import Survey, survey_cases
 from fewscan.data.survey_file import find_survey
 from fewscan.errors import ConfigError, DataError
-from fewscan.evaluation.evaluate import match_pairs, scored_names
+from fewscan.evaluation.evaluate import scored_names
 from fewscan.evaluation.quality_table import read_quality_table
-from fewscan.evaluation.summary import Summary, case_scores, summarise
+from fewscan.evaluation.summary import case_scores, summarise
 from fewscan.inference.model import read_held_out
 from fewscan.io.endings import scan_ending, scan_stem
 from fewscan.io.files import read_json
@@ -168,25 +168,23 @@ def find_data(files: RunContents, dataset: Path | None, remedy: str | None, repo
     return DataOfRun(index, split, Survey({**known.cases, **survey.cases}))
 
 
-def score_predicted(files: RunContents, masks: Path, references: Path, reporter: Reporter) -> Summary:
-    """Score the masks of a folder that have a reference.
+def score_predicted(files: RunContents, pairs: Mapping[str, tuple[Path, Path]], reporter: Reporter) -> RunContents:
+    """Score predicted masks against references: the run's contents with these scores in place of the held-out cases'.
 
     Args:
         files: Contents of the folder of the run that made the masks.
-        masks: Folder that `fewscan predict` wrote.
-        references: Folder of reference masks, each named as the predicted mask that it is compared with.
+        pairs: Mask and reference of each case, by the case's name.
         reporter: Place to show progress.
 
     Raises:
-        DataError: A folder is not there, no mask has a reference, or one of them cannot be read or lies elsewhere.
+        DataError: A mask or a reference cannot be read, or they lie at different places.
     """
-    pairs, task = match_pairs(masks, references).both, task_of(files.plan)
-    scores = {}
+    task, scores = task_of(files.plan), {}
     with reporter.bar("scoring", len(pairs)) as step:
         for name, pair in pairs.items():
             scores[name] = task.score(*pair)
             step()
-    return summarise(scores, scored_names(files.plan.classes))
+    return replace(files, summary=summarise(scores, scored_names(files.plan.classes)), is_referenced=True)
 
 
 def predicted_cases(
@@ -194,7 +192,7 @@ def predicted_cases(
     folder: PredictionFolder,
     images: Sequence[Path],
     data: DataOfRun | None,
-    references: Path | None = None,
+    pairs: Mapping[str, tuple[Path, Path]],
 ) -> list[CaseFiles]:
     """Find the image of every mask in a folder, and its reference where there is one.
 
@@ -203,7 +201,7 @@ def predicted_cases(
         folder: Folder that `fewscan predict` wrote.
         images: Paths of scans, or of folders of scans; empty: those of the data set.
         data: Data set that the run was trained on; None: it was not found.
-        references: Folder of references, named as the masks are; None: there are none.
+        pairs: Mask and reference of each case that has one, by the case's name.
 
     Raises:
         DataError: The folder or its masks are not there, or a mask has no image.
@@ -221,8 +219,7 @@ def predicted_cases(
             folder.path, f"no image for {abbreviate(missing)}", "Give the folder of the scans with --images"
         )
     quality = read_quality_table(folder.quality)
-    pairs = match_pairs(folder.path, references).both if references is not None else {}
-    scores = case_scores(files.summary) if files.summary is not None and references is not None else {}
+    scores = case_scores(files.summary) if files.summary is not None and files.is_referenced else {}
     return [
         CaseFiles(
             name=name,
