@@ -167,6 +167,33 @@ def test_in_two_dimensions_every_axis_is_halved() -> None:
     assert settings.divisors((256, 192), None) == (16, 16)
 
 
+@pytest.mark.parametrize(
+    ("size", "widened"),
+    [
+        ((10, 10, 10), (16, 32, 64)),
+        # 500 voxels of 16 channels are 8000 numbers, one voxel more is too many.
+        ((10, 10, 5), (16, 32, 64)),
+        ((10, 10, 6), (8, 16, 32)),
+        ((100, 5), (16, 32, 64)),
+        ((100, 6), (8, 16, 32)),
+        ((100, 100), (4, 8, 16)),
+    ],
+)
+def test_small_images_have_wider_networks(size: tuple[int, ...], widened: tuple[int, ...]) -> None:
+    most = 16_000 if size == (10, 10, 10) else 8000
+    fitted = UNetSettings(channels=(4, 8, 16), dropout=(0, 0, 0), widen_to=most).fitted(size, None)
+    assert fitted.channels == widened[: len(fitted.channels)]
+    assert fitted.widen_to is None
+    assert fitted.fitted((4,) * len(size), None) == fitted
+
+
+def test_the_finest_level_is_not_widened_beyond_nnu_nets() -> None:
+    tiny = (8, 8, 8)
+    assert UNetSettings(channels=(8, 16), dropout=(0, 0), widen_to=10**9).fitted(tiny, None).channels == (32, 64)
+    assert UNetSettings(channels=(20, 30), dropout=(0, 0), widen_to=10**9).fitted(tiny, None).channels == (20, 30)
+    assert UNetSettings(channels=(64, 96), dropout=(0, 0), widen_to=10**9).fitted(tiny, None).channels == (64, 96)
+
+
 def test_voxels_of_unknown_size_are_cubes() -> None:
     assert UNetSettings().fitted((64, 64, 32), None) == UNetSettings().fitted((64, 64, 32), (2.0, 2.0, 2.0))
 

@@ -33,6 +33,8 @@ Width = Literal[1, 3]
 # nnU-Net's: no axis of the coarsest map is made shorter, and from this ratio on two spacings are unlike.
 FEWEST_VOXELS = 4
 ANISOTROPIC = 2.0
+# nnU-Net's width of the finest level.
+WIDEST = 32
 
 
 class UNetSettings(NetworkSettings):
@@ -52,6 +54,11 @@ class UNetSettings(NetworkSettings):
         max_length=10,
         description="Numbers of channels of the levels, finest first; each level has half the resolution of "
         "the one before.",
+    )
+    widen_to: Count | None = Field(
+        default=None,
+        description="Numbers in a map of the finest level, pixels or voxels times channels, up to which the channels of "
+        f"all levels are doubled where images are small, to at most {WIDEST} of the finest; null: as given.",
     )
     dropout: tuple[DropProbability, ...] = Field(
         default=(0.05, 0.1, 0.2, 0.3, 0.5),
@@ -120,14 +127,23 @@ class UNetSettings(NetworkSettings):
         return levels
 
     def fitted(self, size: tuple[int, ...], spacing: tuple[float, ...] | None) -> UNetSettings:
-        """Decide levels, reductions and kernels of a network in 3D by nnU-Net's rule; in 2D nothing is open.
+        """Decide the width and, in 3D, levels, reductions and kernels by nnU-Net's rule.
 
-        An axis is halved while it has 8 voxels or more, so that 4 are left, and its voxels are less than twice as long
-        as those of the finest such axis; a lone axis while it has 12. Its kernels are 1 wide until its voxels are less
-        than twice as long as the shortest side of a voxel.
+        Channels are doubled while a map of the finest level then holds no more than `widen_to` numbers. An axis is
+        halved while it has 8 voxels or more, so that 4 are left, and its voxels are less than twice as long as those of
+        the finest such axis; a lone axis while it has 12. Its kernels are 1 wide until its voxels are less than twice
+        as long as the shortest side of a voxel.
         """
-        if len(size) == 2 or (self.strides and self.kernels):
-            return self
+        widened = self._widened(math.prod(size))
+        return widened if len(size) == 2 or (self.strides and self.kernels) else widened._with_levels(size, spacing)
+
+    def _widened(self, pixels: int) -> UNetSettings:
+        channels = self.channels
+        while self.widen_to and 2 * channels[0] <= min(WIDEST, self.widen_to // pixels):
+            channels = tuple(2 * number for number in channels)
+        return self.model_copy(update={"channels": channels, "widen_to": None}) if self.widen_to else self
+
+    def _with_levels(self, size: tuple[int, ...], spacing: tuple[float, ...] | None) -> UNetSettings:
         wanted = self.strides or choose_strides(size, spacing or (1.0,) * len(size), len(self.channels) - 1)
         kernels = self.kernels or choose_kernels(wanted, spacing or (1.0,) * len(size))
         levels = len(wanted) + 1
