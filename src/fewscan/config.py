@@ -59,7 +59,8 @@ class LoggingSettings(Settings):
     every: Count = Field(20, description="Updates between two lines of metrics.jsonl.")
     validate_every: CountOrZero = Field(
         500,
-        description="Updates between two validations on the canvas, which are for the curve alone; 0: one at the end.",
+        description="Updates between two validations, which are at the network's resolution and for the curve alone; "
+        "0: one at the end.",
     )
     tensorboard: bool = Field(False, description="Whether the log is written as TensorBoard events too.")
 

@@ -29,7 +29,7 @@ def test_the_ceiling_of_kept_pixels_is_one_and_nothing_is_warned_of(tmp_path: Pa
     assert ceiling.dice == {"ball": 1.0}
     assert not ceiling.lost
     assert describe(ceiling, plan) == [
-        "no mask can be better than the labels brought to the canvas and back, Dice ball 1.0000"
+        "no mask can be better than the labels brought to the network's resolution and back, Dice ball 1.0000"
     ]
 
 

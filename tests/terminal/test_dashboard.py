@@ -68,7 +68,7 @@ def test_a_validation_is_said_and_what_a_user_measures_is_not() -> None:
         view.show_record(dice_record(5))
         view.show_record({"update": 6, "stage": "local", "values": {"entropy": 0.5}})
     assert len(shown(reporter).splitlines()) == 1
-    assert "update 5: validation Dice on the canvas: teacher 0.500" in shown(reporter)
+    assert "update 5: validation Dice at the network's resolution: teacher 0.500" in shown(reporter)
 
 
 def test_the_board_shows_losses_and_validation_of_a_resumed_training_too() -> None:

@@ -96,14 +96,15 @@ def _count(mask: np.ndarray, classes: int) -> np.ndarray:
 def describe(ceiling: Ceiling, plan: Plan) -> list[str]:
     """What the user should know: the figures, and a warning with its remedy where a class loses too much."""
     figures = ", ".join(f"{name} {dice:.4f}" for name, dice in ceiling.dice.items())
-    notes = [f"no mask can be better than the labels brought to the canvas and back, Dice {figures}"]
+    notes = [f"no mask can be better than the labels brought to the network's resolution and back, Dice {figures}"]
     for name, dice in ceiling.dice.items():
         cases = ceiling.lost.get(name, [])
         if dice >= GOOD and not cases:
             continue
         gone = f", and its last voxel in {abbreviate(cases)}" if cases else ""
         notes.append(
-            f"WARNING: {name} loses {100 * (1 - dice):.1f} % on the canvas{gone}. {_remedy(name, ceiling, plan)}"
+            f"WARNING: {name} loses {100 * (1 - dice):.1f} % at the network's resolution{gone}. "
+            f"{_remedy(name, ceiling, plan)}"
         )
     return notes
 

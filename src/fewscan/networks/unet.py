@@ -57,8 +57,8 @@ class UNetSettings(NetworkSettings):
     )
     widen_to: Count | None = Field(
         default=None,
-        description="Numbers in a map of the finest level, pixels or voxels times channels, up to which the channels of "
-        f"all levels are doubled where images are small, to at most {WIDEST} of the finest; null: as given.",
+        description="Numbers in a map of the finest level, pixels or voxels times channels, up to which the channels "
+        f"of all levels are doubled where images are small, to at most {WIDEST} of the finest; null: as given.",
     )
     dropout: tuple[DropProbability, ...] = Field(
         default=(0.05, 0.1, 0.2, 0.3, 0.5),

@@ -82,7 +82,7 @@ class TrainingView:
             self.reporter.say(f"update {record['update']}: {record['message']}")
         elif "validation" in record:
             dice = ", ".join(f"{name} {v['dice']:.3f}" for name, v in record["validation"].items())
-            self.reporter.say(f"update {record['update']}: validation Dice on the canvas: {dice}")
+            self.reporter.say(f"update {record['update']}: validation Dice at the network's resolution: {dice}")
         elif "terms" in record and not self.reporter.console.is_terminal and record["update"] >= self.next_line:
             self.next_line = record["update"] + self.total // LINES_WITHOUT_TERMINAL
             terms = " ".join(f"{name} {value:.3f}" for name, value in record["terms"].items())
