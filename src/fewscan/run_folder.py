@@ -114,6 +114,11 @@ class RunFolder(Folder):
         return self.path / "files.json"
 
     @property
+    def start(self) -> Path:
+        """The finished run whose weights training starts from, with their SHA-256; only a run with `--continue`."""
+        return self.path / "start.json"
+
+    @property
     def facts(self) -> tuple[Path, ...]:
         """The four files of what the run is made from, in the order in which they are written."""
         return self.config, self.plan, self.splits, self.files

@@ -149,6 +149,15 @@ def train(
             "as it has to; by default it is as long as the recipe's.",
         ),
     ] = None,
+    continue_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--continue",
+            metavar="RUN",
+            help="Finished run of the same channels and classes to start from: its weights, plan and network; a third "
+            "of the learning rate and half of the updates, unless --set names them. By default weights are fresh.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -179,6 +188,7 @@ def train(
         "reporter": Reporter(quiet),
         "resume": resume,
         "max_time": max_time,
+        "continue_from": continue_from,
     }
     if dry_run:
         tried = run(dataset, output, **options, dry_run=True)

@@ -26,12 +26,13 @@ from fewscan.io.files import AnyPath, remove_leftovers
 from fewscan.methods.base import Stage
 from fewscan.run_folder import RunFolder
 from fewscan.runs.callbacks import check_users
+from fewscan.runs.continuation import Start, check_start, held_out_cases, load_continued, write_start
 from fewscan.runs.dims import Dims, choose_settings, load_choices, settings_of_run
 from fewscan.runs.dry_run import DryRun, try_training
 from fewscan.runs.folds import check_held_out, run_folds, write_held_out
 from fewscan.runs.job import Job, build_method, run_job, run_worker, seeded
 from fewscan.runs.launch import launched
-from fewscan.runs.planning import make_run_plan, survey_scans
+from fewscan.runs.planning import make_run_plan, measure_plan, survey_scans
 from fewscan.runs.results import Run
 from fewscan.runs.state import check_facts, check_free, find_state, locked, write_facts
 from fewscan.runs.time_limit import Share, begin_limit, go_on_with_limit, read_limit, timed
@@ -55,6 +56,7 @@ class TrainOptions(TypedDict, total=False):
     resume: bool
     callbacks: Sequence[Callback]
     max_time: str | None
+    continue_from: AnyPath | None
 
 
 @overload
@@ -85,6 +87,7 @@ def train(
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
     max_time: str | None = None,
+    continue_from: AnyPath | None = None,
     dry_run: bool = False,
 ) -> Run | DryRun:
     """Check, plan, preprocess, train through all stages, save the model, validate it.
@@ -114,6 +117,9 @@ def train(
         max_time: Length of time in which all is to be done, such as 45m, 1h30m, 90s or 2h; the training becomes as
             much shorter as it has to, at least 100 updates. None: as long as the recipe's. `resume` may give another
             one; what was used counts.
+        continue_from: Folder of a finished run of the same channels and classes, whose weights training starts from,
+            with its plan and its network; learning rate and updates are a third and half of the recipe's, where
+            `settings` does not name them. None: the weights are fresh.
         dry_run: Whether only plan, ceiling, split and the time that it would take are wanted; nothing is written then.
 
     Returns:
@@ -146,7 +152,12 @@ def train(
             run_worker(launch, folder, canvases)
             return Run(folder.path)
         kind = launch.device.type
-        choices = load_choices(dims, lambda plan: load_config(recipe, settings, kind, plan, method=method, seed=seed))
+        start = Start.of(Path(continue_from)) if continue_from is not None else None
+
+        def load(plan: str) -> Config:
+            return load_config(recipe, settings, kind, plan, method=method, seed=seed)
+
+        choices = load_choices(dims, load) if start is None else [load_continued(dims, load, start, settings)]
         check_free(folder)
         with explained_training(choices[0]), nullcontext() if dry_run else locked(folder):
             state = find_state(folder, resume)
@@ -156,12 +167,15 @@ def train(
             if state != "new":
                 begun = check_facts(folder, settings_of_run(choices, folder), split, index, launch.device)
                 check_held_out(folder, parts)
+                check_start(folder, start)
                 go_on_with_limit(folder, limit)
             if state == "finished":
                 reporter.say(f"the run in {folder} is finished, there is nothing left to do")
                 return Run(folder.path)
+            if start is not None:
+                start.refuse_known(index, held_out_cases(split, parts))
             survey = survey_scans(reporter, index, split, find_survey(folder.survey, index))
-            config, plan = begun or _decide(reporter, index, split, survey, dims, choices, launch.device)
+            config, plan = begun or _decide(reporter, index, split, survey, dims, choices, start, launch.device)
             # Before anything is written or preprocessed: what is wrong with them is put right by another setting.
             stages = _checked_stages(config, plan, launch.device)
             if dry_run:
@@ -173,11 +187,12 @@ def train(
             if begun is None:
                 write_held_out(folder, parts)
                 begin_limit(folder, limit)
+                write_start(folder, start)
                 write_facts(folder, config, plan, split, index)
             write_survey(folder.survey, survey, index)
             remove_leftovers(folder.path)
             share = Share(limit) if limit is not None else None
-            job = Job(config, plan, index, split, survey, folder, canvases, reporter, callbacks, share)
+            job = Job(config, plan, index, split, survey, folder, canvases, reporter, callbacks, share, start=start)
             with timed(limit):
                 if parts:
                     run_folds(job, parts, launch)
@@ -223,9 +238,14 @@ def _decide(
     survey: Survey,
     dims: Dims,
     choices: Sequence[Config],
+    start: Start | None,
     device: torch.device,
 ) -> tuple[Config, Plan]:
     """Decide how scans become input and what the settings leave to it, and say it."""
+    if start is not None:
+        reporter.say(f"starting from the weights of {start.run}, with its plan and its network")
+        plan = measure_plan(reporter, start.plan(index), split, survey)
+        return choices[0].resolved(plan, device), plan
     fingerprint = survey.fingerprint(split.train)
     config = choose_settings(dims, choices, fingerprint, reporter)
     plan = make_run_plan(reporter, index, split, survey, fingerprint, config)

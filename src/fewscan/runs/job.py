@@ -45,6 +45,7 @@ from fewscan.networks.layout import weights_channels_last
 from fewscan.registry import METHODS
 from fewscan.run_folder import RunFolder, ScoresFolder
 from fewscan.runs.callbacks import first_callbacks, worker_callbacks
+from fewscan.runs.continuation import Start
 from fewscan.runs.launch import Launch, WorkerStart
 from fewscan.runs.outlook import BEGINNING, Outlook, look_ahead, place_of
 from fewscan.runs.page import DataOfRun, write_report
@@ -74,6 +75,7 @@ class Job:
         callbacks: Callbacks of the user's, told of the training beside the run's own.
         share: Time that the training may take; None: there is no limit.
         together: Run that the training is a fold of; None: it is all there is.
+        start: Finished run whose weights training starts from; None: they are fresh.
     """
 
     config: Config
@@ -87,6 +89,7 @@ class Job:
     callbacks: Sequence[Callback] = ()
     share: Share | None = None
     together: Together | None = None
+    start: Start | None = None
 
 
 class Times(NamedTuple):
@@ -169,12 +172,15 @@ def train_job(job: Job, launch: Launch, fold: int | None = None, later: int = 0)
             fold=fold,
             is_last=later == 0,
             is_limited=job.share is not None,
+            continued=job.start.run.path if job.start is not None else None,
         )
     )
     ahead = _announce(job, store, saved, where, later)
     begun = time.monotonic()
     with seeded(job.config, where):
         method = build_method(job.config, job.plan, where)
+        if job.start is not None:
+            job.start.give_weights(method, job.config.method)
         with explained_training(job.config, method.stages()):
             _fit(job, method, store, measure, checkpoints, saved, ahead)
         training = time.monotonic() - begun
@@ -245,6 +251,8 @@ def _train_beside(start: WorkerStart, where: torch.device, run: RunFolder, cache
                     course.decide(*BEGINNING, 0)
         with seeded(config, where):
             trained = build_method(config, start.plan, where)
+            if start.continued is not None:
+                Start.of(start.continued).give_weights(trained, config.method)
             with explained_training(config, trained.stages()):
                 callbacks = worker_callbacks()
                 fit(trained, phases, settings, callbacks, checkpoints=checkpoints, resume=saved, course=course)

@@ -27,6 +27,7 @@ class WorkerStart(BaseModel):
         checkpoint: File to go on from; None: from the start.
         fold: Number of the fold that is trained; None: the whole training.
         is_last: Whether nothing is trained after it.
+        continued: Folder of the finished run whose weights training starts from; None: they are fresh.
         is_limited: Whether the time is limited, so that the first process changes the lengths of stages.
     """
 
@@ -36,6 +37,7 @@ class WorkerStart(BaseModel):
     fold: int | None = None
     is_last: bool = True
     is_limited: bool = False
+    continued: Path | None = None
 
 
 class Launch:

@@ -64,7 +64,18 @@ def make_run_plan(
     Raises:
         DataError: The data set does not show what has to be known.
     """
-    plan = make_plan(index, fingerprint, config.plan, config.network.divisors)
+    return measure_plan(reporter, make_plan(index, fingerprint, config.plan, config.network.divisors), split, survey)
+
+
+def measure_plan(reporter: Reporter, plan: Plan, split: Split, survey: Survey) -> Plan:
+    """Say what a plan is and what it costs the scans of a training, with what it tells of them filled in.
+
+    Args:
+        reporter: Reporter that says what was decided.
+        plan: Plan by which scans become input.
+        split: Cases by role.
+        survey: Survey of the training cases.
+    """
     plan = plan.with_turns(survey.turns(split.train, plan.viewing_axis))
     with reporter.bar("measuring what the canvas costs", len(split.labelled)) as step:
         ceiling = measure_ceiling(split.labelled, plan, survey, step)
