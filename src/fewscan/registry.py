@@ -294,6 +294,11 @@ FORMATS = Registry(
         ".nii": "fewscan.io.nifti:Nifti",
         ".nrrd": "fewscan.io.nrrd:Nrrd",
         ".mha": "fewscan.io.metaimage:MetaImage",
+        ".png": "fewscan.io.png:Png",
+        ".tif": "fewscan.io.tiff:Tiff",
+        ".tiff": "fewscan.io.tiff:Tiff",
+        ".jpg": "fewscan.io.jpeg:Jpeg",
+        ".jpeg": "fewscan.io.jpeg:Jpeg",
     },
     base="fewscan.io.formats:ScanFormat",
 )

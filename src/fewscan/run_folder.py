@@ -9,7 +9,7 @@ from typing import Literal
 from fewscan.data.cases import Case
 from fewscan.engine.checkpoint import checkpoint_files, updates_done
 from fewscan.inference.model import CARD, FOLDS, FOLDS_HELD_OUT, SECOND_WEIGHTS, WEIGHTS, part_folders
-from fewscan.io.endings import scan_ending
+from fewscan.io.formats import mask_ending
 
 State = Literal["new", "unfinished", "finished"]
 
@@ -311,7 +311,7 @@ class PredictionFolder(Folder):
 
     def mask(self, case: Case) -> Path:
         """A case's mask, in the format of its scan."""
-        return self.path / f"{case.name}{scan_ending(case.images[0])}"
+        return self.path / f"{case.name}{mask_ending(case.images[0])}"
 
     def probabilities(self, case: Case) -> Path:
         """A case's probabilities, where they were asked for."""

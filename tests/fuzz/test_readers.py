@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from fewscan.data.check import check_images
 from fewscan.data.index import read_dataset
@@ -18,6 +19,7 @@ from fewscan.errors import DataError
 from fewscan.io.scans import read_geometry, read_scan
 from fuzz.mutations import mutated
 from support.odd_scans import PIXELS, STORED, ZIP, mha, nifti, nrrd, packed_mha
+from support.pictures import noise, png, saved, tiff
 
 PROFILE = settings.get_profile("fuzz")
 TEXT = " ".join(map(str, PIXELS.ravel())).encode()
@@ -30,6 +32,9 @@ SEEDS = {
     ],
     ".nrrd": [nrrd(), nrrd(gzip.compress(PIXELS.tobytes()), encoding="gzip"), nrrd(TEXT, encoding="ascii")],
     ".mha": [mha(), packed_mha(ZIP)],
+    ".png": [png(noise()), png(noise((12, 9, 2)), kind=4), png(noise(dtype="u2"), bits=16)],
+    ".tif": [tiff([noise()]), tiff([noise(dtype="f4")] * 2, order=">", changes={270: b"ImageJ=1\nunit=um\n\0"})],
+    ".jpg": [saved(Image.fromarray(noise()), "JPEG")],
 }
 
 

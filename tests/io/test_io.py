@@ -68,9 +68,9 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.nii.gz").write_bytes(gzip.compress(b"hello"))
     with pytest.raises(DataError, match=r"text\.nii\.gz: cannot be read as a scan"):
         read_geometry(tmp_path / "text.nii.gz")
-    (tmp_path / "scan.jpg").write_text("x")
-    with pytest.raises(DataError, match=r"scan\.jpg: not a scan"):
-        read_scan(tmp_path / "scan.jpg")
+    (tmp_path / "scan.bmp").write_text("x")
+    with pytest.raises(DataError, match=r"scan\.bmp: not a scan"):
+        read_scan(tmp_path / "scan.bmp")
     write_scan(tmp_path / "good.nii.gz", np.random.default_rng(0).normal(size=(4, 20, 24)), geometry())
     whole = (tmp_path / "good.nii.gz").read_bytes()
     (tmp_path / "cut.nii.gz").write_bytes(whole[: len(whole) // 2])

@@ -216,7 +216,8 @@ def test_files_that_are_no_scans_are_counted_by_kind_with_what_to_do(run: Path, 
     (note,) = [line for line in listener.said if "passed over" in line]
     for words in (
         "2 .dcm", "1 .mgz", "1 .hdr", "1 .img", "1 .png", "1 folder", "1 file without ending", "1 .part",
-        "dcm2niix", "mri_convert", "as one .nii.gz", "stack pictures", "name each folder itself",
+        "dcm2niix", "mri_convert", "as one .nii.gz", "pictures count where there are no other scans",
+        "name each folder itself",
     ):  # fmt: skip
         assert words.lower() in note.lower()
     assert "hidden" not in note
@@ -229,7 +230,12 @@ def test_a_folder_of_scans_alone_needs_no_word(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("IM1.dcm", "dcm2niix"), ("a.png", "Stack pictures"), ("a.mhd", "as one .nii.gz"), ("a.xyz", "Scans end in")],
+    [
+        ("IM1.dcm", "dcm2niix"),
+        ("a.bmp", "Save pictures as .png"),
+        ("a.mhd", "as one .nii.gz"),
+        ("a.xyz", "Scans end in"),
+    ],
 )
 def test_one_file_that_is_no_scan_says_what_to_do(run: Path, tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / name).touch()

@@ -270,7 +270,7 @@ FILES = [
     Odd("circle.nii", _link_circle, ("a link that leads in a circle", "Check the path")),
     Odd("nowhere.nii", _link_nowhere, ("the link leads nowhere", "Check the path")),
     Odd("missing.nii", lambda _: None, ("there is no such file", "Check the path")),
-    Odd("picture.jpg", holding(b"x"), ("not a scan that can be read", "Convert it")),
+    Odd("picture.bmp", holding(b"x"), ("not a scan that can be read", "Convert it")),
     Odd("nifti.nrrd", holding(nifti()), ("no NRRD header", COPY)),
     Odd("nifti.mha", holding(nifti()), ("no sound MetaImage header", COPY)),
     Odd("nrrd.nii", holding(nrrd() * 9), ("no NIfTI header", COPY)),

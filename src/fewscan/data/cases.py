@@ -12,6 +12,7 @@ from fewscan.data.names import CHANNEL, channel_names, wrong_channels
 from fewscan.data.strangers import list_folder, passed_over, remedy_of
 from fewscan.errors import DataError, Fault
 from fewscan.io.endings import scan_ending, scan_endings, scan_stem
+from fewscan.io.formats import scans_among
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _scans(path: Path) -> list[Path]:
     except OSError as error:
         raise DataError.of(path, f"cannot be read: {error.strerror}", "Check the path and its permissions") from None
     if is_folder:
-        return [file for file in list_folder(path) if scan_ending(file)]
+        return scans_among(list_folder(path))
     if not is_there:
         raise DataError.of(path, "there is no such file or folder", "Check the path")
     if scan_ending(path) is None:

@@ -8,17 +8,20 @@ from pathlib import Path
 
 from fewscan.errors import DataError, Fault
 from fewscan.io.endings import scan_ending, scan_endings
+from fewscan.io.formats import scans_among
 
 DICOM = "convert DICOM series with dcm2niix"
 PAIR = "save a header and its pixels as one .nii.gz, .nrrd or .mha"
-PICTURE = "stack pictures to a .nii.gz that says their spacing"
+PICTURE = "save pictures as .png or .tif"
+BESIDE = "pictures count where there are no other scans: name them themselves, or move them"
 REMEDIES = {
     "folder": "name each folder itself",
     "file without ending": f"if these are DICOM, {DICOM}",
     **dict.fromkeys((".dcm", ".dicom", ".ima"), DICOM),
     **dict.fromkeys((".mgz", ".mgh"), "convert FreeSurfer's with mri_convert NAME.mgz NAME.nii.gz"),
     **dict.fromkeys((".hdr", ".img", ".hdr.gz", ".img.gz", ".nhdr", ".mhd", ".raw", ".zraw", ".raw.gz"), PAIR),
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"), PICTURE),
+    **dict.fromkeys((".bmp", ".gif", ".webp", ".svs", ".czi", ".nd2", ".lif"), PICTURE),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff"), BESIDE),
     **dict.fromkeys((".npy", ".npz", ".h5", ".hdf5", ".mat", ".mnc"), "save arrays as .nii.gz with their spacing"),
     **dict.fromkeys((".zip", ".tar", ".tar.gz", ".tgz", ".7z"), "unpack archives"),
 }
@@ -43,7 +46,8 @@ def passed_over(folder: Path, found: Sequence[Path]) -> Fault | None:
         folder: Folder of the files.
         found: Paths of all that the folder shows.
     """
-    kinds = Counter(_kind(path) for path in found if scan_ending(path) is None)
+    scans = set(scans_among(found))
+    kinds = Counter(_kind(path) for path in found if path not in scans)
     if not kinds:
         return None
     counts = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())

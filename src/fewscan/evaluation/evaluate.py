@@ -12,8 +12,9 @@ from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, describe, par
 from fewscan.errors import DataError, Fault
 from fewscan.evaluation.metrics import TOLERANCES_MM, LabelMap, Scores, absent, case_metrics, not_predicted
 from fewscan.evaluation.summary import Missing, Rules, Summary, spread, summarise
-from fewscan.io.endings import scan_ending, scan_stem
+from fewscan.io.endings import scan_stem
 from fewscan.io.files import read_json
+from fewscan.io.formats import scans_among
 from fewscan.io.geometry import Geometry
 from fewscan.io.places import bring_over, differences, find_order
 from fewscan.io.scans import read_geometry, read_mask
@@ -204,11 +205,10 @@ def _masks(folder: Path) -> dict[str, Path]:
         raise DataError.of(folder, "there is no such folder", "Give two folders, or two files")
     masks: dict[str, Path] = {}
     faults: list[Fault] = []
-    for path in sorted(folder.iterdir()):
-        if scan_ending(path) and not path.name.startswith("."):
-            other = masks.setdefault(scan_stem(path), path)
-            if other != path:
-                faults.append(Fault(str(path), f"the same case as {other.name}", "Take one of them away"))
+    for path in scans_among(sorted(path for path in folder.iterdir() if not path.name.startswith("."))):
+        other = masks.setdefault(scan_stem(path), path)
+        if other != path:
+            faults.append(Fault(str(path), f"the same case as {other.name}", "Take one of them away"))
     _raise(faults)
     if not masks:
         raise DataError.of(folder, "holds no scans", "Give a folder of masks")

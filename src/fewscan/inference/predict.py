@@ -20,8 +20,8 @@ from fewscan.errors import DataError, WriteError
 from fewscan.inference.batches import Piece, Refusal, ScanBlock, ScanInWork, read_ahead, scan_blocks
 from fewscan.inference.postprocess import Step, postprocess
 from fewscan.inference.predictor import Predictor
-from fewscan.io.endings import scan_ending
 from fewscan.io.files import atomic_path, make_folder
+from fewscan.io.formats import mask_ending
 from fewscan.io.geometry import MARK, Geometry
 from fewscan.io.scans import write_scan
 
@@ -144,7 +144,7 @@ def _write(scan: ScanInWork, found: Assembled, destination: Path, ending: str | 
     The mask has the numbers of the training's masks; the probabilities are in the order of the class names.
     """
     case = scan.case
-    path = destination / f"{case.name}{ending or scan_ending(case.images[0])}"
+    path = destination / f"{case.name}{ending or mask_ending(case.images[0])}"
     write_scan(path, scan.plan.classes.from_inside(found.mask), scan.geometry, predicted=True)
     if found.probabilities is not None:
         with atomic_path(destination / f"{case.name}.npz") as beside:

@@ -7,13 +7,13 @@ A new format of fewscan's own is one file here and its endings in `registry.FORM
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from fewscan.io.endings import check_ending
+from fewscan.io.endings import check_ending, scan_ending
 from fewscan.io.geometry import Geometry, Scan
 from fewscan.registry import FORMATS
 
@@ -47,9 +47,14 @@ class ScanFormat(ABC):
 
     Attributes:
         endings: Endings of the names of its files, in small letters, each with its point: (".img", ".img.gz").
+        is_picture: Whether its files are pictures: their frames are colours, and files of other formats beside them are
+            the scans where a folder holds both.
+        mask_ending: Ending of the masks of its scans; None: that of the scan.
     """
 
     endings: ClassVar[tuple[str, ...]]
+    is_picture: ClassVar[bool] = False
+    mask_ending: ClassVar[str | None] = None
 
     @abstractmethod
     def read_geometry(self, path: Path) -> Geometry:
@@ -59,10 +64,11 @@ class ScanFormat(ABC):
             path: Path of a file that is there, not empty, and may be read.
 
         Returns:
-            The geometry, which equals that of the frame of `read_frames`.
+            The geometry, which equals that of the frames of `read_frames`.
 
         Raises:
-            DataError: The header shows that the file is damaged or no such scan, or holds several frames.
+            DataError: The header shows that the file is damaged or no such scan, or holds several frames that are no
+                colours.
         """
 
     @abstractmethod
@@ -78,6 +84,20 @@ class ScanFormat(ABC):
         Raises:
             DataError: The file is damaged, cut short or no such scan, or memory does not suffice.
         """
+
+    def read_numbers(self, path: Path) -> list[Scan]:
+        """Read a whole file as a mask, where that is something else than `read_frames`.
+
+        Args:
+            path: Path of a file that is there, not empty, and may be read.
+
+        Returns:
+            Scans of one geometry, at least one.
+
+        Raises:
+            DataError: The file cannot be read, or its format keeps no numbers.
+        """
+        return self.read_frames(path)
 
     @abstractmethod
     def write(self, path: Path, array: np.ndarray, geometry: Geometry, predicted: bool) -> None:
@@ -115,6 +135,17 @@ class ScanFormat(ABC):
             DataError: The format cannot hold it.
         """
 
+    def check_values(self, path: Path, array: np.ndarray) -> None:  # noqa: B027
+        """Refuse values that no file of this format can hold; the default refuses none.
+
+        Args:
+            path: Path that a file is to have, for the error.
+            array: Values (z, y, x) that are to be written.
+
+        Raises:
+            DataError: The format cannot hold them.
+        """
+
     def segment_names(self, path: Path) -> Mapping[int, str]:
         """Read what a mask's own header calls its numbers: number → name. The default knows none.
 
@@ -139,6 +170,45 @@ def format_of(ending: str) -> ScanFormat:
     """
     kind: type[ScanFormat] = FORMATS.find(ending)
     return kind()
+
+
+def is_picture(path: Path) -> bool:
+    """Tell whether a file's ending is that of a picture.
+
+    Args:
+        path: Path of a file, which need not be there.
+    """
+    ending = scan_ending(path)
+    return ending is not None and format_of(ending).is_picture
+
+
+def scans_among(paths: Iterable[Path]) -> list[Path]:
+    """Find the scans among the files of a folder, in their order; pictures are scans where there are no others.
+
+    Beside scans pictures are what somebody has drawn of them, as fewscan does.
+
+    Args:
+        paths: Paths of all that the folder holds.
+
+    >>> scans_among([Path("a.nii.gz"), Path("a.png")]), scans_among([Path("a.csv"), Path("a.png")])
+    ([PosixPath('a.nii.gz')], [PosixPath('a.png')])
+    """
+    found = [path for path in paths if scan_ending(path) is not None]
+    others = [path for path in found if not is_picture(path)]
+    return others or found
+
+
+def mask_ending(path: Path) -> str:
+    """Give the ending that the mask of a scan has.
+
+    Args:
+        path: Path of the scan.
+
+    >>> mask_ending(Path("anna.nii.gz")), mask_ending(Path("bert.jpg"))
+    ('.nii.gz', '.png')
+    """
+    ending = scan_ending(path) or path.suffix
+    return format_of(ending).mask_ending or ending
 
 
 def register_format(kind: T) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from fewscan.io.orientation import Orientation, nearest_orientation
 MARK = "fewscan"
 # ITK and NIfTI point their x and y axes the opposite way.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# What lengths of a scan are told in: scans in mm, pictures of known size in µm, other pictures in pixels.
+LengthUnit = Literal["mm", "um", "pixel"]
+PIXEL: LengthUnit = "pixel"
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Geometry:
         origin: Position (x, y, z) of the first voxel's centre, in mm in ITK's convention.
         direction: Matrix, 3×3 in row-major order, whose columns are the unit vectors of the axes x, y and z in ITK's
             convention; not orthonormal for a sheared scan.
+        unit: Unit that lengths are told in, in words and scores. Where it is the pixel nobody knows how large one is:
+            `spacing_mm` is 1 along every axis then, and no length is in mm.
         notes: Sentences that say where the header contradicts itself, and what was believed.
         stored: Way in which the scan's file holds it, so that its masks can be stored alike; None: in the canonical
             order.
@@ -61,6 +67,7 @@ class Geometry:
     spacing_mm: tuple[float, float, float]
     origin: tuple[float, float, float]
     direction: tuple[float, ...]
+    unit: LengthUnit = "mm"
     notes: tuple[str, ...] = field(default=(), compare=False)
     stored: Stored | None = field(default=None, compare=False)
 

@@ -112,12 +112,13 @@ class ItkFormat(ScanFormat, Generic[Header]):
         return segment_names(path)
 
 
-def itk_reader(path: Path, image_io: str) -> Any:
+def itk_reader(path: Path, image_io: str, named: Path | None = None) -> Any:
     """Make a SimpleITK reader that has read a checked header, and can read no other format.
 
     Args:
         path: Path of a file whose header was checked.
         image_io: ITK's name of the format's reader.
+        named: Path for the error, where the file is a copy; None: that of the file.
 
     Raises:
         DataError: ITK does not understand the header.
@@ -130,7 +131,7 @@ def itk_reader(path: Path, image_io: str) -> Any:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise damaged(path, error) from None
+        raise damaged(named or path, error) from None
     return reader
 
 

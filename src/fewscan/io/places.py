@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fewscan.io.geometry import Geometry, Scan
+from fewscan.io.geometry import PIXEL, Geometry, Scan
 
 # How far a voxel may lie from the same voxel of the other file, in voxels of either axis: headers are rounded, and a
 # tenth of a voxel changes no mask.
@@ -36,7 +36,8 @@ def differences(ours: Geometry, theirs: Geometry) -> list[Difference]:
     """List what keeps two arrays from being compared voxel by voxel; empty where all voxels lie at the same places.
 
     Places are compared at the grid's corners, in voxels of `theirs`, so that a scan of micrometres is held to the same
-    measure as one of the whole body. An axis of one voxel has no spacing to compare.
+    measure as one of the whole body. An axis of one voxel has no spacing to compare. A grid in pixels lies wherever the
+    other one does: a mask saved without the size of its picture's pixels is on the picture.
 
     Args:
         ours: Grid to compare.
@@ -44,6 +45,8 @@ def differences(ours: Geometry, theirs: Geometry) -> list[Difference]:
     """
     if ours.shape != theirs.shape:
         return [Difference("shape", f"{ours.shape} (z, y, x)", str(theirs.shape))]
+    if PIXEL in (ours.unit, theirs.unit):
+        return []
     offsets = _offsets(_to_voxels(ours.affine_ras, theirs), theirs.shape)
     if offsets.max() <= TOLERANCE_VOXELS:
         return []
@@ -87,6 +90,8 @@ def find_order(ours: Geometry, grid: Geometry) -> Order | None:
         ours: Grid that the array lies on now.
         grid: Grid that the array is wanted on.
     """
+    if PIXEL in (ours.unit, grid.unit):
+        return Order((), (0, 1, 2)) if ours.shape == grid.shape else None
     voxels = _to_voxels(ours.affine_ras, grid)[:3, :3]
     # The axis of the grid (x, y, z) that each of our axes runs along.
     along = np.abs(voxels).argmax(axis=0)

@@ -24,13 +24,14 @@ def several_frames(path: Path, count: int) -> DataError:
     return DataError.of(path, f"has {count} frames", "Give one file per frame or channel")
 
 
-def colours(path: Path) -> DataError:
+def colours(path: Path, remedy: str = "Give one file per channel") -> DataError:
     """Make the error of a file whose voxels are colours or vectors.
 
     Args:
         path: Path of the file.
+        remedy: Text that says what to do.
     """
-    return DataError.of(path, "a colour or vector image", "Give one file per channel")
+    return DataError.of(path, "a colour or vector image", remedy)
 
 
 def not_permitted(path: Path) -> DataError:

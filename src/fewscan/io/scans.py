@@ -67,8 +67,10 @@ def read_mask(path: Path) -> Scan:
     array([[[0, 1],
             [2, 3]]], dtype=uint8)
     """
-    scan = read_scan(path)
-    return Scan(whole_numbers(path, scan.array), scan.geometry)
+    frames = _format_of_file(path).read_numbers(path)
+    if len(frames) != 1:
+        raise several_frames(path, len(frames))
+    return Scan(whole_numbers(path, frames[0].array), frames[0].geometry)
 
 
 def whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:
@@ -202,5 +204,6 @@ def write_scan(path: Path, array: np.ndarray, geometry: Geometry, predicted: boo
         raise DataError.of(path, "no scan can have this ending", f"Choose one of {', '.join(scan_endings())}")
     scan_format = format_of(ending)
     scan_format.check_geometry(path, geometry)
+    scan_format.check_values(path, array)
     with atomic_path(path) as beside:
         scan_format.write(beside, array, geometry, predicted)

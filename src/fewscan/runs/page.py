@@ -18,8 +18,9 @@ from fewscan.evaluation.evaluate import scored_names
 from fewscan.evaluation.quality_table import read_quality_table
 from fewscan.evaluation.summary import case_scores, summarise
 from fewscan.inference.model import read_held_out
-from fewscan.io.endings import scan_ending, scan_stem
+from fewscan.io.endings import scan_stem
 from fewscan.io.files import read_json
+from fewscan.io.formats import scans_among
 from fewscan.reporting.page.cases import CaseFiles, make_cards
 from fewscan.reporting.page.sources import RunContents, read_run
 from fewscan.reporting.page.training_scans import draw_training_scans
@@ -208,7 +209,7 @@ def predicted_cases(
     """
     if not folder.path.is_dir():
         raise DataError.of(folder.path, "there is no such folder", "Give the folder that `fewscan predict` wrote")
-    masks = {scan_stem(path): path for path in list_folder(folder.path) if scan_ending(path)}
+    masks = {scan_stem(path): path for path in scans_among(list_folder(folder.path))}
     if not masks:
         raise DataError.of(folder.path, "holds no masks", "Give the folder that `fewscan predict` wrote")
     known = collect_cases(images, len(files.plan.channel_names)) if images else data.index.cases if data else ()

@@ -17,7 +17,7 @@ import pytest
 from fewscan.errors import DataError, WriteError
 from fewscan.io.endings import scan_ending
 from fewscan.io.formats import ScanFormat, format_of
-from fewscan.io.geometry import LPS_TO_RAS, MARK, Geometry, Scan, canonical_geometry
+from fewscan.io.geometry import LPS_TO_RAS, MARK, PIXEL, Geometry, LengthUnit, Scan, canonical_geometry
 from fewscan.io.orientation import Orientation
 from fewscan.io.scans import is_ours, read_frames, read_geometry, read_scan, write_scan
 
@@ -25,7 +25,8 @@ STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 # A rotation by whole numbers over nine: orthonormal to the last digit.
 TURNED = tuple(n / 9 for n in (8.0, -4.0, 1.0, 4.0, 7.0, -4.0, 1.0, 4.0, 8.0))
 SHEARED = (1.0, 0.28, 0.0, 0.0, 0.96, 0.0, 0.0, 0.0, 1.0)
-TYPES = ("uint8", "int16", "int32", "float32", "float64")
+TYPES = ("uint8", "uint16", "int16", "int32", "float32", "float64")
+UNITS: tuple[LengthUnit, ...] = ("mm", "um", "pixel")
 # All orders that a file can store its axes in, those that are left-handed among them.
 ORDERS = tuple(
     Orientation((order[0], order[1], order[2]), (flipped[0], flipped[1], flipped[2]))
@@ -46,7 +47,8 @@ class FormatContract:
 
     The class has to be registered, by `register_format` or by an entry point of its installed package: files are read
     and written through `fewscan.io.scans`, as the commands do it. A geometry that `check_geometry` refuses is one that
-    files of the format cannot hold; all others have to survive.
+    files of the format cannot hold, and so are values that `check_values` refuses; all others have to survive. Formats
+    of pictures hold no place: theirs are tested on grids without one, of one slice where they hold no more.
 
     Attributes:
         scan_format: Format that is tested, under each of its endings.
@@ -73,12 +75,20 @@ class FormatContract:
     def test_values_and_geometry_survive(
         self, tmp_path: Path, ending: str, direction: tuple[float, ...], kind: str
     ) -> None:
-        grid, path = grid_of(direction), tmp_path / f"a scan ü{ending}"
+        self._survives(tmp_path / f"a scan ü{ending}", grid_of(direction), kind)
+
+    @pytest.mark.parametrize("kind", TYPES)
+    @pytest.mark.parametrize("unit", UNITS)
+    def test_pictures_survive(self, tmp_path: Path, ending: str, unit: LengthUnit, kind: str) -> None:
+        for slices in (1, 5):
+            self._survives(tmp_path / f"a picture ü{ending}", picture_grid((slices, 22, 18), unit), kind)
+
+    def _survives(self, path: Path, grid: Geometry, kind: str) -> None:
         array = values(grid.shape, kind)
-        if not self._holds(path, grid):
+        if not (self._holds(path, grid) and self._holds_values(path, array)):
             with refused(path):
                 write_scan(path, array, grid)
-            assert list(tmp_path.iterdir()) == []
+            assert not path.exists()
             return
         write_scan(path, array, grid)
         scan = read_scan(path)
@@ -87,18 +97,21 @@ class FormatContract:
         assert scan.array.dtype.isnative
         assert scan.array.flags.c_contiguous
         assert_same_place(scan.geometry, grid)
+        # Scans say mm whatever they were written of.
+        assert scan.geometry.unit == (grid.unit if self.scan_format.is_picture else "mm")
+        path.unlink()
 
     @pytest.mark.parametrize("shape", [(1, 22, 18), (5, 1, 18), (1, 1, 1)], ids=str)
     def test_thin_scans_survive(self, tmp_path: Path, ending: str, shape: tuple[int, int, int]) -> None:
-        grid, path = grid_of(STRAIGHT, shape), tmp_path / f"scan{ending}"
-        array = values(shape, "int16")
+        path = tmp_path / f"scan{ending}"
+        grid, array = self._some(path, STRAIGHT, shape)
         write_scan(path, array, grid)
         assert np.array_equal(read_scan(path).array, array)
         assert_same_place(read_geometry(path), grid)
 
     def test_arrays_of_any_layout_in_memory_are_written_right(self, tmp_path: Path, ending: str) -> None:
-        grid, path = grid_of(TURNED), tmp_path / f"scan{ending}"
-        array = values(grid.shape, "float32")
+        path = tmp_path / f"scan{ending}"
+        grid, array = self._some(path)
         frozen = array.copy()
         frozen.flags.writeable = False
         for view in (np.asfortranarray(array), array[::-1, :, ::-1], frozen, np.broadcast_to(array[:1], array.shape)):
@@ -116,6 +129,9 @@ class FormatContract:
     def test_the_order_of_storage_is_kept(self, tmp_path: Path, ending: str, orientation: Orientation) -> None:
         grid, path, mask = stored_as(orientation), tmp_path / f"scan{ending}", tmp_path / f"mask{ending}"
         array = values(grid.shape, "uint8")
+        if not self._holds(path, grid):
+            assert self.scan_format.is_picture
+            return
         write_scan(path, array, grid)
         scan = read_scan(path)
         assert np.array_equal(scan.array, array)
@@ -131,14 +147,14 @@ class FormatContract:
             assert np.allclose(read.stored_affine_ras, grid.stored_affine_ras, atol=1e-4)
 
     def test_equal_scans_are_equal_files(self, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        grid, array = grid_of(TURNED), values((5, 22, 18), "uint8")
+        grid, array = self._some(tmp_path / f"a{ending}")
         for name, moment in (("a", 1e9), ("b", 1.5e9)):
             monkeypatch.setattr(time, "time", lambda moment=moment: moment)
             write_scan(tmp_path / f"{name}{ending}", array, grid)
         assert (tmp_path / f"a{ending}").read_bytes() == (tmp_path / f"b{ending}").read_bytes()
 
     def test_predicted_masks_alone_are_ours(self, tmp_path: Path, ending: str) -> None:
-        grid = grid_of(STRAIGHT)
+        grid, _ = self._some(tmp_path / f"ours{ending}", STRAIGHT)
         array = np.resize(np.frombuffer(FALSE_MARKS, np.uint8), grid.shape)
         write_scan(tmp_path / f"theirs{ending}", array, grid)
         write_scan(tmp_path / f"ours{ending}", array, grid, predicted=True)
@@ -186,7 +202,8 @@ class FormatContract:
             is_ours(written.path)
 
     def test_a_header_takes_no_memory_for_voxels(self, tmp_path: Path, ending: str) -> None:
-        grid, path = grid_of(STRAIGHT, (64, 512, 512)), tmp_path / f"scan{ending}"
+        path = tmp_path / f"scan{ending}"
+        grid, _ = self._some(path, STRAIGHT, (64, 512, 512))
         write_scan(path, np.zeros(grid.shape, np.uint8), grid)
         # What is imported for the first file is not counted.
         read_geometry(path)
@@ -199,10 +216,10 @@ class FormatContract:
         assert peak < HEADER_SHARE * np.prod(grid.shape)
 
     def test_what_does_not_fit_on_the_disk_leaves_the_earlier_file(self, tmp_path: Path, ending: str) -> None:
-        grid, path = grid_of(STRAIGHT), tmp_path / f"scan{ending}"
-        array = values(grid.shape, "uint8")
+        path = tmp_path / f"scan{ending}"
+        grid, array = self._some(path, STRAIGHT)
         write_scan(path, array, grid)
-        large = grid_of(STRAIGHT, (20, 160, 160))
+        large, _ = self._some(path, STRAIGHT, (20, 160, 160))
         with no_file_above(1 << 17), pytest.raises(WriteError, match="cannot be written"):
             write_scan(path, np.random.default_rng(0).integers(0, 256, large.shape, np.uint8), large)
         assert [found.name for found in tmp_path.iterdir()] == [path.name]
@@ -215,9 +232,26 @@ class FormatContract:
             return False
         return True
 
+    def _holds_values(self, path: Path, array: np.ndarray) -> bool:
+        try:
+            self.scan_format().check_values(path, array)
+        except DataError:
+            return False
+        return True
+
+    def _some(
+        self, path: Path, direction: tuple[float, ...] = TURNED, shape: tuple[int, int, int] = (5, 22, 18)
+    ) -> tuple[Geometry, np.ndarray]:
+        """A grid of so many voxels and noise on it, both of a kind that the format holds."""
+        flat = (1, shape[0] * shape[1], shape[2])
+        grids = (grid_of(direction, shape), picture_grid(shape, PIXEL), picture_grid(flat, PIXEL))
+        grid = next(grid for grid in grids if self._holds(path, grid))
+        arrays = (values(grid.shape, kind) for kind in ("int16", "uint16"))
+        return grid, next(array for array in arrays if self._holds_values(path, array))
+
     def _written(self, folder: Path, ending: str) -> Written:
-        grid, path = grid_of(TURNED), folder / f"scan{ending}"
-        array = values(grid.shape, "int16")
+        path = folder / f"scan{ending}"
+        grid, array = self._some(path)
         write_scan(path, array, grid)
         return Written(path, array, grid, path.read_bytes())
 
@@ -249,6 +283,17 @@ def grid_of(direction: tuple[float, ...], shape: tuple[int, int, int] = (5, 22, 
     return Geometry(shape, (7.5, 0.75, 1.25), (-12.5, 40.25, 101.0), direction)
 
 
+def picture_grid(shape: tuple[int, int, int], unit: LengthUnit) -> Geometry:
+    """Make a grid without a place, as pictures have it.
+
+    Args:
+        shape: Numbers of voxels along (z, y, x).
+        unit: Unit of lengths; in mm it is a scan's, at 0.
+    """
+    spacing = {"mm": (7.5, 0.75, 1.25), "um": (3.25e-4, 3.25e-4, 5e-4), "pixel": (1.0, 1.0, 1.0)}[unit]
+    return Geometry(shape, (spacing[0], spacing[1], spacing[2]), (0.0, 0.0, 0.0), STRAIGHT, unit)
+
+
 def stored_as(orientation: Orientation) -> Geometry:
     """Make the turned grid as a file holds it that stores its axes in another order.
 
@@ -272,7 +317,7 @@ def values(shape: tuple[int, int, int], kind: str) -> np.ndarray:
         kind: Name of a NumPy type.
     """
     noise = np.random.default_rng(0).normal(100, 60, shape)
-    return np.clip(noise, 0, 255).astype(kind) if kind == "uint8" else noise.astype(kind)
+    return np.clip(noise, 0, 255).astype(kind) if kind.startswith("uint") else noise.astype(kind)
 
 
 def assert_same_place(ours: Geometry, theirs: Geometry) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from fewscan.errors import DataError
-from fewscan.io.endings import scan_ending, scan_stem
+from fewscan.io.endings import scan_stem
+from fewscan.io.formats import scans_among
 from fewscan.io.geometry import Geometry, Scan
 from fewscan.io.places import bring_over
 from fewscan.io.scans import LABEL_TOLERANCE, LARGEST_LABEL, read_scan, write_scan
@@ -69,9 +70,7 @@ def scans_by_name(files: Iterable[Path]) -> dict[str, Path]:
         DataError: Two have one name.
     """
     found: dict[str, Path] = {}
-    for path in sorted(files):
-        if path.name.startswith(".") or scan_ending(path) is None or not path.is_file():
-            continue
+    for path in scans_among(sorted(path for path in files if not path.name.startswith(".") and path.is_file())):
         other = found.setdefault(scan_stem(path), path)
         if other != path:
             raise DataError.of(path, f"has the name of {other}", "Take one of them away")
