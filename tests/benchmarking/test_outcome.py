@@ -16,4 +16,4 @@ def test_a_benchmark_shows_its_rows() -> None:
     cells = Cells(result._repr_html_()).cells
     assert cells[5:] == ["a<b", "1", "2", "40.00", "0.00", "action", "1", "1", "100.00", "–"]
     assert "missing runs: ict-01-s0" in result._repr_html_()
-    assert result.rows()[1]["dice_sd"] is None
+    assert result.rows()[1]["score_sd"] is None

@@ -46,7 +46,7 @@ def test_a_grid_is_made_left_alone_and_mended(tmp_path: Path) -> None:
     result = run()
     assert (result.failed, result.missing) == ((), ())
     assert [(arm.method, len(arm.runs)) for arm in result.arms] == [("supervised", 2), ("action", 2)]
-    for name in ("results.csv", "results.md", "dice.png", "labelled.png", "cost.png"):
+    for name in ("results.csv", "results.md", "scores.png", "labelled.png", "cost.png"):
         assert (output / name).stat().st_size > 0
     for name in NAMES:
         record = read_json(output / "runs" / name / "run.json")

@@ -143,7 +143,7 @@ def test_predictions_have_no_reference(run: Path, dataset: Path, tmp_path: Path)
     assert (masks / "report.html").is_file()
     cases = facts_of(page)["cases"]
     assert [case["name"] for case in cases] == ["case_06", "case_05", "case_03"]
-    assert all(case["volumes"] == ["image", "prediction"] and case["dice"] == {} for case in cases)
+    assert all(case["volumes"] == ["image", "prediction"] and case["scores"] == {} for case in cases)
     assert "Predicted cases" in page
     moved = shutil.copytree(dataset / "imagesTr", tmp_path / "scans")
     write_json(run / "provenance.json", {**read_json(run / "provenance.json"), "dataset": str(tmp_path / "gone")})
@@ -172,9 +172,9 @@ def test_predictions_are_compared_with_references_that_are_given(run: Path, data
     cases = {case["name"]: case for case in facts_of(page)["cases"]}
     assert list(cases) == ["case_06", "case_05", "case_03"]
     for name in ("case_03", "case_05"):
-        assert cases[name]["dice"][CLASS] == expected["cases"][name][CLASS]["dice"]
+        assert cases[name]["scores"][CLASS] == expected["cases"][name][CLASS]["dice"]
         assert "reference" in cases[name]["volumes"]
-    assert cases["case_06"]["dice"] == {}
+    assert cases["case_06"]["scores"] == {}
     assert cases["case_06"]["volumes"] == ["image", "prediction"]
     assert "over 2 patients" in page
     assert "2 predicted scans that have a reference" in page

@@ -125,13 +125,13 @@ def shown(page: Page) -> list[str]:
 def test_the_list_is_sorted_and_filtered(page: Page) -> None:
     assert shown(page) == ["case_04", "case_05", "case_03"]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    page.fill("#filter-dice", "0.9")
+    page.fill("#filter-score", "0.9")
     assert shown(page) == ["case_04", "case_05"]
     assert page.inner_text("#count") == "2 of 3 cases"
     page.fill("#filter-name", "05")
     assert shown(page) == ["case_05"]
     page.fill("#filter-name", "")
-    page.fill("#filter-dice", "1")
+    page.fill("#filter-score", "1")
     page.select_option("#filter-class", "disc")
     assert shown(page) == ["case_04", "case_05", "case_03"]
 

@@ -28,11 +28,11 @@ def test_settings_average_over_seeds_and_keep_cases_apart() -> None:
     assert (first.method, first.labelled, len(first.runs)) == ("a", 3, 2)
     assert (second.method, second.labelled) == ("b", 7)
     # A square of 5 in one of 10: 2 · 25 / 125.
-    assert first.seed_dice == pytest.approx([0.7, 0.4])
-    assert first.case_dice == pytest.approx({"case_0": 0.7, "case_1": 0.4})
-    assert first.class_dice == pytest.approx({"RV": 0.55, "LV": 0.55})
+    assert first.seed_scores == pytest.approx([0.7, 0.4])
+    assert first.case_scores == pytest.approx({"case_0": 0.7, "case_1": 0.4})
+    assert first.class_scores == pytest.approx({"RV": 0.55, "LV": 0.55})
     assert first.mean("seconds") == 60.0
-    assert np.mean(list(first.case_dice.values())) == pytest.approx(np.mean(first.seed_dice))
+    assert np.mean(list(first.case_scores.values())) == pytest.approx(np.mean(first.seed_scores))
 
 
 def test_distances_under_both_rules() -> None:
@@ -69,10 +69,10 @@ def test_runs_are_compared_over_the_same_classes() -> None:
 
     clean, haunted = run("clean", nothing), run("haunted", ghost)
     (alone,) = group_runs([clean])
-    assert alone.class_dice == {"a": pytest.approx(64 * 2 / 164), "b": None}
+    assert alone.class_scores == {"a": pytest.approx(64 * 2 / 164), "b": None}
     arms = {arm.method: arm for arm in group_runs([clean, haunted])}
-    assert arms["clean"].class_dice["b"] == 1.0
-    assert arms["haunted"].class_dice["b"] == 0.75
+    assert arms["clean"].class_scores["b"] == 1.0
+    assert arms["haunted"].class_scores["b"] == 0.75
     assert min(differences(arms["clean"], arms["haunted"])) == 0
 
 

@@ -15,7 +15,7 @@ from fewscan.commands.evaluate import evaluate
 from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.metrics import METRICS, Scores, class_metrics
 from fewscan.evaluation.statistics import student_interval
-from fewscan.evaluation.summary import Summary, case_dice, spread, summarise, summary_table, under_rules
+from fewscan.evaluation.summary import Summary, case_means, spread, summarise, summary_table, under_rules
 from fewscan.io.geometry import Geometry
 from fewscan.io.scans import read_scan, write_scan
 from support.known import known
@@ -297,7 +297,7 @@ def test_a_class_that_no_case_shows_is_in_no_mean_and_said(tmp_path: Path) -> No
     assert summary["absent"] == ["cyst", "tumour"]
     assert summary["mean"] == summary["classes"]["organ"]
     assert set(summary["classes"]["cyst"].values()) == {None}
-    assert case_dice(summary) == {"a": 0.5}
+    assert case_means(summary) == {"a": 0.5}
     assert "shown by no case, so in no mean: cyst, tumour" in shown(summary)
     assert under_rules(summary, "strict")["mean"] == summary["mean"]
     prediction[0, 0, 0] = 2

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from fewscan.evaluation.arms import Arm, group_runs
-from fewscan.reporting.grid_figures import draw_cost, draw_labelled, save_costs, save_dice, save_labelled
+from fewscan.reporting.grid_figures import draw_cost, draw_labelled, save_costs, save_labelled, save_scores
 from support.grids import RUNS, made_up_run
 
 
-@pytest.mark.parametrize("save", [save_dice, save_labelled, save_costs])
+@pytest.mark.parametrize("save", [save_scores, save_labelled, save_costs])
 def test_figures_show_their_numbers(tmp_path: Path, save: Callable[[Path, list[Arm]], None]) -> None:
     arms = group_runs(RUNS)
     other = group_runs([*RUNS[:-1], made_up_run("action", (1, 1, 1, 1, 1), 3, 1, seconds=9000.0)])

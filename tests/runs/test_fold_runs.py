@@ -18,7 +18,7 @@ from fewscan.engine.callbacks import Callback, UpdateInfo
 from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.quality_table import read_quality_table
 from fewscan.evaluation.statistics import student_interval
-from fewscan.evaluation.summary import case_dice
+from fewscan.evaluation.summary import case_means
 from fewscan.io.files import read_json, write_json
 from fewscan.io.scans import read_mask
 from fewscan.run_folder import RunFolder
@@ -60,7 +60,7 @@ def test_every_labelled_case_is_scored_by_the_fold_without_it(folds: RunFolder) 
         mask = read_mask(folds.cross_validation.mask(name)).array
         assert np.array_equal(mask, read_mask(own.validation.mask(name)).array)
         assert not own.cache.exists()
-    assert together["mean"]["dice"] == pytest.approx(np.mean(list(case_dice(together).values())))
+    assert together["mean"]["dice"] == pytest.approx(np.mean(list(case_means(together).values())))
     assert not folds.weights.exists()
     assert not folds.validation.path.exists()
 
@@ -116,7 +116,7 @@ def test_the_page_the_result_and_the_words_tell_of_the_folds(folds: RunFolder, s
 
 def test_table_and_page_have_the_same_interval(folds: RunFolder) -> None:
     summary = read_json(folds.cross_validation.summary)
-    low, high = known(student_interval(list(case_dice(summary).values())))
+    low, high = known(student_interval(list(case_means(summary).values())))
     assert summary["spread"]["mean"]["dice"]["interval"] == pytest.approx([low, high])
     page = folds.page.read_text("utf-8")
     assert f"95 % interval {low:.2f} to {high:.2f} over 3 patients" in page

@@ -157,6 +157,7 @@ def test_where_masks_show_nothing_that_is_why_there_is_no_estimate(tmp_path: Pat
     summary = {
         "cases": {case.name: {"disc": scores} for case in cases},
         "classes": {"disc": scores},
+        "mean": scores,
     }
     notes, run = Notes(), RunFolder(tmp_path)
     run.validation.path.mkdir()

@@ -75,7 +75,9 @@ def compare(dataset: Path) -> tuple[list[fewscan.Suggestion], fewscan.BenchmarkR
     assert_type(suggestions[0].patient, str)
     result = fewscan.benchmark(dataset, "bench", methods=["action", "ict"], labelled=[1, 3], seeds=[0])
     for row in result.rows():
-        assert_type((row["method"], row["labelled"], row["dice"], row["dice_sd"]), tuple[str, int, float, float | None])
+        assert_type(
+            (row["method"], row["labelled"], row["score"], row["score_sd"]), tuple[str, int, float, float | None]
+        )
     assert_type(result.missing, tuple[str, ...])
     return suggestions, result
 

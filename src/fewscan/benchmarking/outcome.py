@@ -12,7 +12,7 @@ from fewscan.benchmarking.test_split import test_text
 from fewscan.evaluation.arms import Arm, group_runs
 from fewscan.evaluation.statistics import mean_and_sd
 from fewscan.io.files import write_text
-from fewscan.reporting.grid_figures import save_costs, save_dice, save_labelled
+from fewscan.reporting.grid_figures import save_costs, save_labelled, save_scores
 from fewscan.reporting.grid_report import Conditions, grid_report, write_runs
 from fewscan.reporting.html import html_table
 from fewscan.version import VERSION
@@ -28,15 +28,17 @@ class BenchmarkRow(TypedDict):
         method: Name of the method, or of its variant.
         labelled: Number of labelled patients.
         seeds: Number of runs.
-        dice: Dice, 0 to 1, mean over foreground classes, cases and seeds.
-        dice_sd: Standard deviation of the Dice over seeds (n − 1); None for a single seed.
+        metric: Name of the metric that the methods are compared by: "dice", or "ap_50" of objects.
+        score: Value of the metric, 0 to 1, mean over foreground classes, cases and seeds.
+        score_sd: Standard deviation of the score over seeds (n − 1); None for a single seed.
     """
 
     method: str
     labelled: int
     seeds: int
-    dice: float
-    dice_sd: float | None
+    metric: str
+    score: float
+    score_sd: float | None
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class BenchmarkResult:
         >>> import fewscan
         >>> methods = ["supervised"]
         >>> result = fewscan.benchmark("DATASET", "BENCH", methods=methods, labelled=[1], seeds=[0], settings=short)
-        >>> result.failed, result.missing, result.rows()[0]["dice_sd"]
+        >>> result.failed, result.missing, result.rows()[0]["score_sd"]
         ((), (), None)
     """
 
@@ -64,10 +66,17 @@ class BenchmarkResult:
 
     def rows(self) -> list[BenchmarkRow]:
         """A row per method and number of labelled patients."""
-        spreads = [(arm, *mean_and_sd(arm.seed_dice)) for arm in self.arms]
+        spreads = [(arm, *mean_and_sd(arm.seed_scores)) for arm in self.arms]
         return [
-            {"method": s.method, "labelled": s.labelled, "seeds": len(s.runs), "dice": mean, "dice_sd": sd}
-            for s, mean, sd in spreads
+            {
+                "method": arm.method,
+                "labelled": arm.labelled,
+                "seeds": len(arm.runs),
+                "metric": arm.metric,
+                "score": mean,
+                "score_sd": sd,
+            }
+            for arm, mean, sd in spreads
         ]
 
     def _repr_html_(self) -> str:
@@ -76,13 +85,14 @@ class BenchmarkResult:
                 row["method"],
                 str(row["labelled"]),
                 str(row["seeds"]),
-                _percent(row["dice"]),
-                _percent(row["dice_sd"]),
+                _percent(row["score"]),
+                _percent(row["score_sd"]),
             )
             for row in self.rows()
         ]
         missing = f"<p>missing runs: {escape(', '.join(self.missing))}</p>" if self.missing else ""
-        return html_table(("method", "labelled", "seeds", "Dice %", "sd over seeds"), rows) + missing
+        title = self.arms[0].metric_title if self.arms else "score"
+        return html_table(("method", "labelled", "seeds", f"{title} %", "sd over seeds"), rows) + missing
 
 
 def write_results(grid: Grid, reference: str) -> list[Arm]:
@@ -111,7 +121,7 @@ def write_results(grid: Grid, reference: str) -> list[Arm]:
     )
     part = "test" if tested else "cross_validation" if cross_validated else "validation"
     write_runs(grid.output / "results.csv", runs, part)
-    save_dice(grid.output / "dice.png", arms)
+    save_scores(grid.output / "scores.png", arms)
     save_labelled(grid.output / "labelled.png", arms)
     save_costs(grid.output / "cost.png", arms)
     write_text(grid.output / "results.md", grid_report(arms, conditions))

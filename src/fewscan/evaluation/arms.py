@@ -12,9 +12,11 @@ from fewscan.evaluation.summary import (
     Rules,
     Summary,
     absent_classes,
-    case_dice,
-    mean_dice,
+    case_means,
+    headline,
+    headline_title,
     mean_of_defined,
+    overall_mean,
     under_rules,
 )
 
@@ -52,21 +54,31 @@ class Arm:
     runs: tuple[RunResult, ...]
 
     @property
-    def seed_dice(self) -> list[float]:
-        """Mean Dice of each seed, over foreground classes and cases."""
-        return [mean_dice(run.summary) for run in self.runs]
+    def metric(self) -> str:
+        """Name of the metric that is compared, such as `dice`."""
+        return headline(self.runs[0].summary)
 
     @property
-    def case_dice(self) -> dict[str, float]:
-        """Case → Dice, mean over foreground classes and seeds."""
-        by_run = [case_dice(run.summary) for run in self.runs]
-        return {name: float(np.mean([dice[name] for dice in by_run])) for name in by_run[0]}
+    def metric_title(self) -> str:
+        """That metric as people call it, such as `Dice`."""
+        return headline_title(self.runs[0].summary)
 
     @property
-    def class_dice(self) -> dict[str, float | None]:
-        """Class → Dice, mean over cases and seeds; None for a class that no case shows."""
-        names = self.runs[0].summary["classes"]
-        return {name: mean_of_defined([run.summary["classes"][name]["dice"] for run in self.runs]) for name in names}
+    def seed_scores(self) -> list[float]:
+        """Mean score of each seed, over foreground classes and cases."""
+        return [overall_mean(run.summary) for run in self.runs]
+
+    @property
+    def case_scores(self) -> dict[str, float]:
+        """Case → score, mean over foreground classes and seeds."""
+        by_run = [case_means(run.summary) for run in self.runs]
+        return {name: float(np.mean([scores[name] for scores in by_run])) for name in by_run[0]}
+
+    @property
+    def class_scores(self) -> dict[str, float | None]:
+        """Class → score, mean over cases and seeds; None for a class that no case shows."""
+        names, summaries = self.runs[0].summary["classes"], [run.summary for run in self.runs]
+        return {name: mean_of_defined([s["classes"][name][self.metric] for s in summaries]) for name in names}
 
     def distance(self, metric: str, rules: Rules) -> tuple[float | None, int]:
         """Mean over classes, cases and seeds, and how many values are undefined and left out of it.
@@ -107,9 +119,9 @@ def _of_same_classes(runs: Sequence[RunResult]) -> Sequence[RunResult]:
 
 
 def differences(arm: Arm, reference: Arm) -> list[float]:
-    """Dice of every case minus the reference's of the same case."""
-    theirs = reference.case_dice
-    return [dice - theirs[case] for case, dice in arm.case_dice.items()]
+    """Score of every case minus the reference's of the same case."""
+    theirs = reference.case_scores
+    return [score - theirs[case] for case, score in arm.case_scores.items()]
 
 
 def corrected_p(arms: Sequence[Arm], reference: str) -> dict[str, float]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
 import numpy as np
 
-from fewscan.evaluation.metrics import METRICS, NSD, Scores, definition, is_distance, is_share, metric_title
+from fewscan.evaluation.families import family_of
+from fewscan.evaluation.metrics import METRICS, Scores, is_distance
 from fewscan.evaluation.statistics import bootstrap_intervals, mean_and_sd, patient_means, student_interval
 from fewscan.io.tables import write_table
 from fewscan.words import abbreviate
@@ -80,6 +81,7 @@ class Summary(TypedDict):
         absent: Names of the classes that no case shows, left out of every mean; not there in summaries of early
             versions.
         spread: Standard deviations and intervals over the cases, by metric and class.
+        pooled: Values over all objects of all cases together, by class and metric; only of scores of objects.
         missing: Names of references without a prediction, scored as missed.
         skipped: Names of references without a prediction, left out.
         without_reference: Names of predictions without a reference, left out.
@@ -95,13 +97,10 @@ class Summary(TypedDict):
     missed: dict[str, list[str]]
     absent: NotRequired[list[str]]
     spread: NotRequired[Spread]
+    pooled: NotRequired[dict[str, Values]]
     missing: NotRequired[list[str]]
     skipped: NotRequired[list[str]]
     without_reference: NotRequired[list[str]]
-
-
-# What fits beside the names of the classes on a screen of 80 columns, with two tolerances.
-SHOWN_DISTANCES = ("hd95_mm", "assd_mm")
 
 
 def summarise(
@@ -130,6 +129,7 @@ def summarise(
     # Masks that show nothing, and no dataset.json that names a class: there are no scores, and all means are None.
     shown = dict.fromkeys(m for scores in named.values() for values in scores.values() for m in values)
     metrics = list(shown or METRICS)
+    family = family_of(metrics)
     if absent is None:
         absent = _unshown(cases, names)
     columns = {
@@ -138,9 +138,9 @@ def summarise(
     }
     by_class = {name: {m: mean_of_defined(values) for m, values in c.items()} for name, c in columns.items()}
     undefined = {name: {m: values.count(None) for m, values in c.items()} for name, c in columns.items()}
-    return {
+    summary: Summary = {
         "rules": rules,
-        "definitions": {"rules": RULE_TEXT[rules], **{metric: definition(metric) for metric in metrics}},
+        "definitions": {"rules": RULE_TEXT[rules], **{metric: family.definition(metric) for metric in metrics}},
         "n_cases": len(named),
         "mean": {m: mean_of_defined([values[m] for values in by_class.values()]) for m in metrics},
         "classes": by_class,
@@ -155,6 +155,10 @@ def summarise(
         },
         "absent": [name for name in names.values() if name in absent],
     }
+    if family.pool is not None:
+        own = {name: [values[name] for values in named.values() if name in values] for name in names.values()}
+        summary["pooled"] = {name: family.pool(values) for name, values in own.items()}
+    return summary
 
 
 def _unshown(cases: Mapping[str, Mapping[int, Scores]], names: Mapping[int, str]) -> list[str]:
@@ -223,29 +227,42 @@ def case_scores(summary: Summary) -> dict[str, dict[str, dict[str, float | None]
     }
 
 
-def case_dice(summary: Summary) -> dict[str, float]:
-    """Case → Dice, mean over the foreground classes."""
+def headline(summary: Summary) -> str:
+    """Name of the metric by which cases are ranked and runs compared, such as `dice`."""
+    return family_of(summary["mean"]).headline
+
+
+def headline_title(summary: Summary) -> str:
+    """That metric as people call it, such as `Dice` or `AP@0.5`."""
+    family = family_of(summary["mean"])
+    return family.title(family.headline)
+
+
+def case_means(summary: Summary) -> dict[str, float]:
+    """Case → Dice, or what else the headline is: mean over the foreground classes."""
+    metric = headline(summary)
     return {
-        case: float(np.mean([scores["dice"] for scores in classes.values()]))
+        case: float(np.mean([scores[metric] for scores in classes.values()]))
         for case, classes in case_scores(summary).items()
     }
 
 
-def class_dice(summary: Summary) -> dict[str, float]:
-    """Class → Dice, mean over cases; without the classes that no case shows."""
-    return {name: values["dice"] for name, values in summary["classes"].items() if values["dice"] is not None}
+def class_means(summary: Summary) -> dict[str, float]:
+    """Class → headline, mean over cases; without the classes that no case shows."""
+    metric = headline(summary)
+    return {name: value for name, values in summary["classes"].items() if (value := values[metric]) is not None}
 
 
-def mean_dice(summary: Summary) -> float:
-    """Dice, mean over foreground classes and cases.
+def overall_mean(summary: Summary) -> float:
+    """Headline, mean over foreground classes and cases.
 
     Raises:
         ValueError: No mask shows a class, and none was named, so there is no score.
     """
-    dice = summary["mean"]["dice"]
-    if dice is None:
+    mean = summary["mean"][headline(summary)]
+    if mean is None:
         raise ValueError("there was nothing to score")
-    return dice
+    return mean
 
 
 def spread(summary: Summary, patients: Mapping[str, str] | None = None) -> Spread:
@@ -340,15 +357,19 @@ def _count(names: Sequence[str], what: str) -> str:
 def summary_table(summary: Summary) -> Table:
     """A table for the terminal: a row per class and their mean; (n) counts undefined values.
 
+    Of objects it also has what they come to over all pictures, each object counting alike.
+
     It shows the metrics that fit into 80 columns; all are in the summary.
     """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    metrics = [m for m in summary["mean"] if m.startswith(f"{NSD}_") or m in SHOWN_DISTANCES]
+    family = family_of(summary["mean"])
+    metrics = [m for m in summary["mean"] if m.startswith(family.shown)]
+    by_rules = f", {summary['rules']} rules" if family.has_rules else ""
     table = Table(
-        title=Text(f"{summary['n_cases']} cases, {summary['rules']} rules"),
+        title=Text(f"{summary['n_cases']} cases{by_rules}"),
         caption=Text("\n".join(remarks(summary))),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -356,32 +377,33 @@ def summary_table(summary: Summary) -> Table:
     )
     # Where there is no room, names are broken and never cut.
     table.add_column("class", overflow="fold")
-    for title in ("Dice ± sd", "95 %\ninterval"):
+    for title in (f"{family.title(family.headline)} ± sd", "95 %\ninterval"):
         table.add_column(title, justify="right", no_wrap=True)
     for metric in metrics:
-        table.add_column(metric_title(metric).replace(" ", "\n", 1), justify="right", overflow="fold")
+        table.add_column(family.title(metric).replace(" ", "\n", 1), justify="right", overflow="fold")
     nothing: Spread = {"mean": {}, "classes": {}}
     spreads = summary.get("spread", nothing)
     undefined = summary["undefined"]
     for name, values in summary["classes"].items():
-        own = _dice_cells(values["dice"], spreads["classes"].get(name, {}))
+        own = _headline_cells(values[family.headline], spreads["classes"].get(name, {}).get(family.headline))
         table.add_row(Text(name), *own, *metric_cells(values, undefined["classes"][name], metrics))
+    for name, values in summary.get("pooled", {}).items():
+        own = _headline_cells(values[family.headline], None)
+        table.add_row(Text(f"{name}, pooled"), *own, *metric_cells(values, {}, metrics))
     table.add_section()
     mean = summary["mean"]
-    own = _dice_cells(mean["dice"], spreads["mean"])
+    own = _headline_cells(mean[family.headline], spreads["mean"].get(family.headline))
     table.add_row("mean", *own, *metric_cells(mean, undefined["mean"], metrics), style="bold")
     return table
 
 
-def _dice_cells(dice: float | None, spread: Mapping[str, CaseSpread]) -> tuple[str, str]:
+def _headline_cells(value: float | None, spread: CaseSpread | None) -> tuple[str, str]:
     """Mean ± sd, and the interval."""
-    if dice is None:
+    if value is None:
         return "–", "–"
-    nothing: CaseSpread = {"sd": None, "interval": None}
-    own = spread.get("dice", nothing)
-    sd, interval = own["sd"], own["interval"]
+    sd, interval = (spread["sd"], spread["interval"]) if spread is not None else (None, None)
     return (
-        f"{dice:.4f}" + (f" ± {sd:.3f}" if sd is not None else ""),
+        f"{value:.4f}" + (f" ± {sd:.3f}" if sd is not None else ""),
         "{:.3f}–{:.3f}".format(*interval) if interval is not None else "–",
     )
 
@@ -390,9 +412,11 @@ def metric_cells(
     values: Mapping[str, float | None], undefined: Mapping[str, int], metrics: Sequence[str] | None = None
 ) -> list[str]:
     """A text per metric, in the order given, else in their own; (n) counts undefined values."""
+    is_share = family_of(values).is_share
     cells = []
     for metric in metrics if metrics is not None else values:
-        value = values[metric]
+        value = values.get(metric)
         text = "–" if value is None else f"{value:.{4 if is_share(metric) else 2}f}"
-        cells.append(f"{text} ({undefined[metric]})" if undefined[metric] else text)
+        count = undefined.get(metric)
+        cells.append(f"{text} ({count})" if count else text)
     return cells

@@ -1,4 +1,4 @@
-"""The figures of a benchmark: Dice of every case, Dice against labelled patients, time and memory."""
+"""The figures of a benchmark: scores of every case, scores against labelled patients, time and memory."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ COSTS = {"seconds": ("minutes of a run", 60.0), "memory_gib": ("most resident me
 APART = 1.012
 
 
-def save_dice(path: Path, arms: Sequence[Arm]) -> None:
-    """Box plots of the Dice of every case, averaged over classes and seeds; a panel per number of labelled patients."""
+def save_scores(path: Path, arms: Sequence[Arm]) -> None:
+    """Box plots of the score of every case, mean over classes and seeds; a panel per number of labelled patients."""
     panels = {labelled: list(group) for labelled, group in groupby(arms, key=lambda arm: arm.labelled)}
     most = max(len(group) for group in panels.values())
     width = 1.2 + 0.7 * most
@@ -38,12 +38,12 @@ def save_dice(path: Path, arms: Sequence[Arm]) -> None:
         _draw_boxes(axis, group, _methods(arms))
         axis.set_title(f"{labelled} labelled", fontsize=10)
         axis.grid(axis="y", alpha=0.3)
-    figure.supylabel("Dice of a case, mean over classes and seeds", fontsize=10)
+    figure.supylabel(f"{arms[0].metric_title} of a case, mean over classes and seeds", fontsize=10)
     _save(figure, path)
 
 
 def save_labelled(path: Path, arms: Sequence[Arm]) -> None:
-    """Dice against the number of labelled patients, a line per method; bars: sd over seeds, none with one seed."""
+    """Scores against the number of labelled patients, a line per method; bars: sd over seeds, none with one seed."""
     figure = _figure(7.5, 1.5 + max(2.5, 0.22 * len(_methods(arms))))
     axis = figure.subplots()
     draw_labelled(axis, arms)
@@ -51,7 +51,7 @@ def save_labelled(path: Path, arms: Sequence[Arm]) -> None:
     axis.set_xscale("log")
     axis.set_xticks(counts, [str(count) for count in counts])
     axis.minorticks_off()
-    axis.set(xlabel="labelled patients", ylabel="Dice, mean ± sd over seeds")
+    axis.set(xlabel="labelled patients", ylabel=f"{arms[0].metric_title}, mean ± sd over seeds")
     axis.grid(alpha=0.3)
     # Beside the lines: with many methods it would cover them.
     figure.legend(fontsize=8, loc="outside right upper")
@@ -67,11 +67,11 @@ def save_costs(path: Path, arms: Sequence[Arm]) -> None:
 
 
 def draw_labelled(axis: Axes, arms: Sequence[Arm]) -> None:
-    """Draw Dice against the number of labelled patients; methods stand a little apart, first to last."""
+    """Draw scores against the number of labelled patients; methods stand a little apart, first to last."""
     methods = _methods(arms)
     for number, method in enumerate(methods):
         own = [arm for arm in arms if arm.method == method]
-        spreads = [mean_and_sd(arm.seed_dice) for arm in own]
+        spreads = [mean_and_sd(arm.seed_scores) for arm in own]
         means, sds = [mean for mean, _ in spreads], [np.nan if sd is None else sd for _, sd in spreads]
         counts = [arm.labelled * APART ** (number - (len(methods) - 1) / 2) for arm in own]
         axis.errorbar(counts, means, sds, label=method, ms=4, capsize=3, **line_style(number + 1)._asdict())
@@ -100,8 +100,8 @@ def _methods(arms: Sequence[Arm]) -> list[str]:
 
 
 def _draw_boxes(axis: Axes, arms: Sequence[Arm], methods: Sequence[str]) -> None:
-    dice = [list(arm.case_dice.values()) for arm in arms]
-    boxes = axis.boxplot(dice, patch_artist=True, widths=0.6, medianprops={"color": "black"})
+    scores = [list(arm.case_scores.values()) for arm in arms]
+    boxes = axis.boxplot(scores, patch_artist=True, widths=0.6, medianprops={"color": "black"})
     for arm, box in zip(arms, boxes["boxes"], strict=True):
         box.set(facecolor=class_colour(methods.index(arm.method) + 1), alpha=0.7)
     axis.set_xticks(range(1, len(arms) + 1), [s.method for s in arms], rotation=30, ha="right", fontsize=8)

@@ -57,7 +57,7 @@ def grid_report(arms: Sequence[Arm], conditions: Conditions) -> str:
         said = [f"- {line}" for line in _answers(same, conditions.baseline, conditions.alone)]
         nothing = f" Nothing to compare: {conditions.baseline} and a method that sees them have to be there."
         lines += ["", f"Did the unlabelled scans help?{'' if said else nothing}", *([""] if said else []), *said]
-    return "\n".join([*lines, "", "## Rules", "", *_rules(conditions)]) + "\n"
+    return "\n".join([*lines, "", "## Rules", "", *_rules(arms[0], conditions)]) + "\n"
 
 
 def _what_was_scored(arms: Sequence[Arm], conditions: Conditions) -> list[str]:
@@ -76,8 +76,8 @@ def _what_was_scored(arms: Sequence[Arm], conditions: Conditions) -> list[str]:
 
 
 def _arms_table(arms: Sequence[Arm], reference: str) -> list[str]:
-    distances = [f"{text}, {rules}" for text in SHOWN_DISTANCES.values() for rules in RULES]
-    heads = ("method", "seeds", "Dice % ± sd", "95 % interval", *arms[0].class_dice, *distances)
+    distances = [f"{SHOWN_DISTANCES[metric]}, {rules}" for metric in _distances(arms[0]) for rules in RULES]
+    heads = ("method", "seeds", f"{arms[0].metric_title} % ± sd", "95 % interval", *arms[0].class_scores, *distances)
     heads = (*heads, f"p against {reference}", "minutes", "GiB", "images/s")
     p_values = corrected_p(arms, reference)
     rows = [_arm_cells(arm, p_values.get(arm.method)) for arm in arms]
@@ -85,15 +85,15 @@ def _arms_table(arms: Sequence[Arm], reference: str) -> list[str]:
 
 
 def _arm_cells(arm: Arm, p: float | None) -> list[str]:
-    mean, sd = mean_and_sd(arm.seed_dice)
+    mean, sd = mean_and_sd(arm.seed_scores)
     spread = f" ± {100 * sd:.2f}" if sd is not None else ""
-    distances = [_distance(arm, metric, rules) for metric in SHOWN_DISTANCES for rules in RULES]
+    distances = [_distance(arm, metric, rules) for metric in _distances(arm) for rules in RULES]
     return [
         arm.method,
         str(len(arm.runs)),
         f"{100 * mean:.2f}{spread}",
-        _interval(list(arm.case_dice.values())),
-        *("–" if dice is None else f"{100 * dice:.2f}" for dice in arm.class_dice.values()),
+        _interval(list(arm.case_scores.values())),
+        *("–" if score is None else f"{100 * score:.2f}" for score in arm.class_scores.values()),
         *distances,
         _p_text(p) if p is not None else "–",
         _cost(arm, "seconds", 60, 1),
@@ -123,7 +123,7 @@ def gains(arms: Sequence[Arm], baseline: str, alone: Sequence[str] = ()) -> list
 
 
 def _answers(arms: Sequence[Arm], baseline: str, alone: Sequence[str]) -> list[str]:
-    """A sentence for every method that sees unlabelled scans: its Dice minus that of the baseline, case by case."""
+    """A sentence for every method that sees unlabelled scans: its score minus that of the baseline, case by case."""
     by_method = {arm.method: arm for arm in arms}
     answers = []
     for method, p in corrected_p(arms, baseline).items():
@@ -131,20 +131,29 @@ def _answers(arms: Sequence[Arm], baseline: str, alone: Sequence[str]) -> list[s
             continue
         found = differences(by_method[method], by_method[baseline])
         gain = sum(found) / len(found)
-        figures = f"{100 * gain:+.2f} Dice {_interval(found)}, {_p_text(p, 'p = ')}"
+        figures = f"{100 * gain:+.2f} {by_method[method].metric_title} {_interval(found)}, {_p_text(p, 'p = ')}"
         answers.append(f"{method} against {baseline}: {whether_it_helps(gain, p)}; {figures}")
     return answers
 
 
-def _rules(conditions: Conditions) -> list[str]:
+def _distances(arm: Arm) -> list[str]:
+    """Those distances that the runs have."""
+    return [metric for metric in SHOWN_DISTANCES if metric in arm.runs[0].summary["mean"]]
+
+
+def _rules(arm: Arm, conditions: Conditions) -> list[str]:
+    title = arm.metric_title
+    distances = [
+        f"- HD95: {DEFINITIONS['hd95']}. ASD: {DEFINITIONS['asd']}. (n): so many values are undefined and left out.",
+        *(f"- {rules} rules: {RULE_TEXT[rules]}." for rules in RULES),
+    ]
     return [
-        "- Dice: mean over foreground classes, cases and seeds; sd over the means of the seeds (n − 1).",
-        "- Interval: bootstrap (BCa) over cases of the Dice averaged over classes and seeds. It says how far other "
+        f"- {title}: mean over foreground classes, cases and seeds; sd over the means of the seeds (n − 1).",
+        f"- Interval: bootstrap (BCa) over cases of the {title} averaged over classes and seeds. It says how far other "
         "cases might lead, not other seeds; cases of one patient count as independent.",
         f"- p: two-sided Wilcoxon signed-rank test over the same cases; in a table against {conditions.reference}, "
         f"below it against {conditions.baseline}; Holm-corrected over the methods of the table.",
-        f"- HD95: {DEFINITIONS['hd95']}. ASD: {DEFINITIONS['asd']}. (n): so many values are undefined and left out.",
-        *(f"- {rules} rules: {RULE_TEXT[rules]}." for rules in RULES),
+        *(distances if _distances(arm) else []),
         "- minutes: wall clock of a whole run, with reading and scoring; GiB: most resident memory of its process, "
         "a GPU's memory not counted; runs that were interrupted are in neither. images/s: median over training.",
     ]

@@ -18,7 +18,7 @@ from fewscan.data.cases import patients_of
 from fewscan.data.folds import describe_folds, name_held_out
 from fewscan.data.split import Split
 from fewscan.errors import ConfigError
-from fewscan.evaluation.summary import case_dice, merge_summaries
+from fewscan.evaluation.summary import case_means, merge_summaries
 from fewscan.inference.model import read_held_out, write_card
 from fewscan.io.files import atomic_path, make_folder, read_json, write_json
 from fewscan.run_folder import RunFolder
@@ -147,9 +147,9 @@ def _combine(job: Job, folds: Sequence[Split]) -> None:
                 shutil.copyfile(scored.mask(case.name), beside)
     summary = merge_summaries(summaries)
     write_scores(together, summary, job.reporter, {case.name: case.patient for case in job.split.labelled})
-    dice = case_dice(summary)
-    worst = sorted(dice, key=lambda case: dice[case])[:3]
-    listed = ", ".join(f"{case} ({dice[case]:.3f})" for case in worst)
+    means = case_means(summary)
+    worst = sorted(means, key=lambda case: means[case])[:3]
+    listed = ", ".join(f"{case} ({means[case]:.3f})" for case in worst)
     job.reporter.say(f"every labelled scan was scored by a network that had not seen its patient; worst: {listed}")
 
 

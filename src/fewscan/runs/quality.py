@@ -19,7 +19,7 @@ from fewscan.errors import DataError
 from fewscan.evaluation.calibration import LOWEST_SHARE, Calibration, Estimate, calibrate, doubt_ranks
 from fewscan.evaluation.quality_table import QualityRow, read_quality_table, write_quality_table
 from fewscan.evaluation.shape import Expected, class_shapes, expected_shapes
-from fewscan.evaluation.summary import Summary, case_dice
+from fewscan.evaluation.summary import Summary, case_means
 from fewscan.inference.model import ModelCard, load_second, read_card
 from fewscan.inference.quality import Assessment, QualityObserver
 from fewscan.io.files import read_json, write_json
@@ -267,7 +267,7 @@ def _calibrate(
     reporter: Reporter,
 ) -> list[Calibration]:
     """Fit the models, and write the validation cases' own table, each estimated without its patient."""
-    dice = case_dice(summary)
+    dice = case_means(summary)
     signals = {case: assessment.signals for case, assessment in found.items()}
     patients = {case.name: case.patient for case in cases}
     fits = [fit for names in ESTIMATED_FROM if (fit := calibrate(signals, dice, patients, names)) is not None]

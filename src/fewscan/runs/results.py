@@ -10,7 +10,7 @@ from typing import cast
 
 from fewscan.engine.log import read_log
 from fewscan.engine.records import Record
-from fewscan.evaluation.summary import Summary, metric_cells, remarks
+from fewscan.evaluation.summary import Summary, headline, metric_cells, remarks
 from fewscan.io.files import read_json
 from fewscan.reporting.html import html_picture, html_table
 from fewscan.run_folder import RunFolder
@@ -36,8 +36,13 @@ class Evaluation:
 
     @property
     def dice(self) -> float | None:
-        """Dice, mean over foreground classes and cases; None where nothing was there to score."""
-        return self.summary["mean"]["dice"]
+        """Dice, mean over foreground classes and cases; None where nothing was there to score, and of objects."""
+        return self.summary["mean"].get("dice")
+
+    @property
+    def score(self) -> float | None:
+        """What cases are ranked by: Dice, or AP at IoU 0.5 of objects; mean over foreground classes and cases."""
+        return self.summary["mean"][headline(self.summary)]
 
     @property
     def classes(self) -> dict[str, dict[str, float | None]]:

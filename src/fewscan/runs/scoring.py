@@ -12,7 +12,7 @@ from fewscan.data.cases import Case
 from fewscan.data.plans.base import Plan
 from fewscan.data.survey import Survey
 from fewscan.evaluation.evaluate import scored_names
-from fewscan.evaluation.summary import Summary, case_dice, spread, summarise, summary_table, write_csv
+from fewscan.evaluation.summary import Summary, case_means, headline_title, spread, summarise, summary_table, write_csv
 from fewscan.inference.model import load_model
 from fewscan.inference.predict import Observer, predict_cases
 from fewscan.inference.predictor import Predictor
@@ -82,8 +82,8 @@ def write_scores(
 
 
 def _draw_cases(folder: ScoresFolder, cases: Sequence[Case], survey: Survey, summary: Summary, plan: Plan) -> None:
-    dice = case_dice(summary)
-    ranked = sorted(cases, key=lambda case: dice[case.name])
+    means, title = case_means(summary), headline_title(summary)
+    ranked = sorted(cases, key=lambda case: means[case.name])
     chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
     # Of few cases one has several ranks: it is read once.
     for case in {case.name: case for case in chosen.values()}.values():
@@ -98,7 +98,7 @@ def _draw_cases(folder: ScoresFolder, cases: Sequence[Case], survey: Survey, sum
                 prediction=prediction,
                 reference=np.where(reference == IGNORED, 0, reference),
                 class_names=plan.class_names,
-                title=f"{rank}: {case.name}, mean Dice {dice[case.name]:.3f}",
+                title=f"{rank}: {case.name}, mean {title} {means[case.name]:.3f}",
                 axes=plan.picture_axes_of(prediction.shape),
                 spacing_mm=image.geometry.spacing_mm,
             )

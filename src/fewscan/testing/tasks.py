@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fewscan.classes import IGNORED
-from fewscan.evaluation.metrics import is_share
+from fewscan.evaluation.families import is_share
 from fewscan.io.geometry import Geometry
 from fewscan.io.scans import write_scan
 from fewscan.registry import TASKS

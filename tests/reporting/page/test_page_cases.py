@@ -68,7 +68,7 @@ def test_a_card_shows_the_case(tmp_path: Path) -> None:
     assert "&lt;case&gt;" in card.thumbnail
     counted = disc((4, 20, 24), 4).sum() * np.prod(oblique().spacing_mm) / 1000
     assert card.millilitres == {"a": pytest.approx(counted), "b": 0.0}
-    assert card.facts["dice"] == {"": 0.5, "a": 0.5}
+    assert card.facts["scores"] == {"": 0.5, "a": 0.5}
     # The place to look at first lies in the scan.
     voxel = np.linalg.inv(oblique((4, 20, 24)).affine_ras) @ (*card.facts["focus"], 1)
     assert voxel[2] == pytest.approx(card.planes[0].number, abs=0.01)

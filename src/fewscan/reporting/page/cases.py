@@ -16,6 +16,7 @@ from fewscan.data.plans.base import Plan
 from fewscan.data.survey import LabelSurvey
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Estimate
+from fewscan.evaluation.families import family_of
 from fewscan.evaluation.quality_table import QualityRow
 from fewscan.evaluation.shape import region_volumes_ml
 from fewscan.evaluation.summary import mean_of_defined
@@ -56,14 +57,19 @@ class CaseFiles:
     surveyed: LabelSurvey | None = None
 
     @property
-    def dice(self) -> float | None:
+    def class_scores(self) -> dict[str, float | None]:
+        """Class → Dice, or what else cases are ranked by; empty without reference."""
+        return {name: values[family_of(values).headline] for name, values in self.scores.items()}
+
+    @property
+    def score(self) -> float | None:
         """Mean over the classes; None without reference."""
-        return mean_of_defined([scores["dice"] for scores in self.scores.values()])
+        return mean_of_defined(list(self.class_scores.values()))
 
     @property
     def standing(self) -> tuple[bool, float, str]:
-        """Key to sort by, worst first: true Dice, else estimated, else the name."""
-        known = self.dice
+        """Key to sort by, worst first: true score, else estimated, else the name."""
+        known = self.score
         if known is None and self.estimate is not None:
             known = self.estimate.dice
         return known is None, known if known is not None else 0.0, self.name
@@ -110,11 +116,10 @@ class Card:
     def facts(self) -> dict[str, Any]:
         """Facts of the case that the page's script needs."""
         files = self.files
-        dice = {name: scores["dice"] for name, scores in files.scores.items()}
         return {
             "name": files.name,
-            "dice": {"": files.dice, **dice} if dice else {},
-            "hd95": {name: scores["hd95_mm"] for name, scores in files.scores.items()},
+            "scores": {"": files.score, **files.class_scores} if files.scores else {},
+            "hd95": {name: scores.get("hd95_mm") for name, scores in files.scores.items()},
             "ml": self.millilitres,
             "estimate": files.estimate._asdict() if files.estimate is not None else None,
             "flagged": files.flagged,

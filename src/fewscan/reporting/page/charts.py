@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from fewscan.data.plans.base import Plan
-from fewscan.evaluation.summary import absent_classes, case_scores
+from fewscan.evaluation.summary import absent_classes, case_scores, headline, headline_title
 from fewscan.reporting.colours import class_colour
 from fewscan.reporting.lines import training_lines
 from fewscan.reporting.page.cases import CaseFiles
@@ -33,23 +33,23 @@ def training_charts(run: RunContents) -> list[Markup]:
     ]
 
 
-def dice_strips(run: RunContents) -> Markup | None:
-    """Dice of every case, a row per class."""
+def score_strips(run: RunContents) -> Markup | None:
+    """Dice of every case, or what else cases are ranked by, a row per class."""
     if run.summary is None:
         return None
-    cases = case_scores(run.summary).values()
+    cases, metric, title = case_scores(run.summary).values(), headline(run.summary), headline_title(run.summary)
     rows = [
-        (name, k, [float(classes[name]["dice"] or 0) for classes in cases if name in classes])
+        (name, k, [float(classes[name][metric] or 0) for classes in cases if name in classes])
         for k, name in enumerate(run.summary["classes"], start=1)
         if name not in absent_classes(run.summary)
     ]
-    return strips(rows, "Dice of every case; bars: means", "Dice")
+    return strips(rows, f"{title} of every case; bars: means", title)
 
 
 def estimate_chart(cases: Sequence[CaseFiles]) -> Markup | None:
     """True against estimated Dice, where both are known."""
     known = [
-        (case, case.estimate.dice, case.dice) for case in cases if case.estimate is not None and case.dice is not None
+        (case, case.estimate.dice, case.score) for case in cases if case.estimate is not None and case.score is not None
     ]
     if not known:
         return None

@@ -9,7 +9,8 @@ import numpy as np
 
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.plans.base import Plan
-from fewscan.evaluation.metrics import VOLUMES, is_share, metric_title
+from fewscan.evaluation.families import family_of, is_share, metric_title
+from fewscan.evaluation.metrics import VOLUMES
 from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd, patient_means, student_interval
 from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules, Summary, case_scores, mean_of_defined, under_rules
 from fewscan.reporting.page.sources import Chosen, RunContents
@@ -27,7 +28,8 @@ def score_tables(run: RunContents, patients: Mapping[str, str]) -> list[dict[str
     if run.summary is None:
         return []
     handful = patients if run.is_cross_validated else None
-    return [_score_table(under_rules(run.summary, rules), rules, handful) for rules in RULES]
+    known = RULES if family_of(run.summary["mean"]).has_rules else RULES[:1]
+    return [_score_table(under_rules(run.summary, rules), rules, handful) for rules in known]
 
 
 def _score_table(summary: Summary, rules: Rules, handful: Mapping[str, str] | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from fewscan.evaluation.statistics import (
     whether_it_helps,
     wilcoxon_p,
 )
-from fewscan.evaluation.summary import Summary, case_dice, class_dice, mean_dice
+from fewscan.evaluation.summary import Summary, case_means, class_means, headline_title, overall_mean
 from fewscan.reporting.page.cases import CaseFiles
 from fewscan.reporting.page.sources import RunContents
 
@@ -62,15 +62,15 @@ def _good(run: RunContents, patients: Mapping[str, str]) -> Answer:
             "No labelled patient was held out, so nothing was scored. Train with `--folds auto`, which holds each out "
             "in turn, name some as val in the data set's splits.json, or score masks with `fewscan evaluate`.",
         )
-    means = patient_means(case_dice(summary), patients)
+    means = patient_means(case_means(summary), patients)
     interval = _interval(run, means)
     spread = f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f} over {len(means)} patients" if interval else ""
-    dice = class_dice(summary)
-    worst = min(dice, key=lambda name: dice[name])
+    classes = class_means(summary)
+    worst = min(classes, key=lambda name: classes[name])
     return Answer(
         question,
-        f"Dice {mean_dice(summary):.3f}",
-        f"Mean over classes and {_scored_scans(run, summary)}{spread}. Weakest class: {worst}, {dice[worst]:.3f}.",
+        f"{headline_title(summary)} {overall_mean(summary):.3f}",
+        f"Mean over classes and {_scored_scans(run, summary)}{spread}. Weakest class: {worst}, {classes[worst]:.3f}.",
     )
 
 
@@ -91,12 +91,12 @@ def _scored_scans(run: RunContents, summary: Summary) -> str:
 
 def _fails(run: RunContents, cases: Sequence[CaseFiles]) -> Answer:
     question = "Where does it fail?"
-    scored = [(case.name, case.dice) for case in cases if case.dice is not None]
+    scored = [(case.name, case.score) for case in cases if case.score is not None]
     if run.summary is not None and not scored:
-        scored = sorted(case_dice(run.summary).items(), key=lambda pair: pair[1])
+        scored = sorted(case_means(run.summary).items(), key=lambda pair: pair[1])
     if not scored:
         return Answer(question, "Not known", "There is no reference to compare the masks with.")
-    listed = ", ".join(f"{name} ({dice:.2f})" for name, dice in scored[:WORST])
+    listed = ", ".join(f"{name} ({score:.2f})" for name, score in scored[:WORST])
     all_missed = run.summary["missed"] if run.summary is not None else {}
     missed = {name: missing for name, missing in all_missed.items() if missing}
     gaps = "; ".join(f"{name} was missed altogether in {len(missing)}" for name, missing in missed.items())
@@ -120,16 +120,17 @@ def _helped(run: RunContents, rival: Rival | None, patients: Mapping[str, str]) 
             "There is no supervised run of the same labelled scans to compare with. `fewscan benchmark` answers it "
             "over seeds; or train with `--method supervised` and write this page with `fewscan report --compare`.",
         )
-    ours, theirs = case_dice(run.summary), case_dice(rival.summary)
-    gains = patient_means({name: dice - theirs[name] for name, dice in ours.items()}, patients)
+    ours, theirs = case_means(run.summary), case_means(rival.summary)
+    gains = patient_means({name: score - theirs[name] for name, score in ours.items()}, patients)
     gain, interval = float(np.mean(gains)), _interval(run, gains)
     p = wilcoxon_p(gains, [0.0] * len(gains))
     between = f" (95 % interval {interval[0]:+.3f} to {interval[1]:+.3f})" if interval else ""
     return Answer(
         question,
         f"{whether_it_helps(gain, p).capitalize()}: {gain:+.3f}",
-        f"Dice against {rival.name}, trained on the same labelled scans alone: {gain:+.3f}{between} over {len(gains)} "
-        f"patients, paired Wilcoxon p = {p:.2g}. One seed each; `fewscan benchmark` compares over several.",
+        f"{headline_title(run.summary)} against {rival.name}, trained on the same labelled scans alone: {gain:+.3f}"
+        f"{between} over {len(gains)} patients, paired Wilcoxon p = {p:.2g}. One seed each; "
+        "`fewscan benchmark` compares over several.",
     )
 
 

@@ -12,10 +12,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from fewscan.data.fingerprint import Fingerprint
+from fewscan.evaluation.summary import headline_title
 from fewscan.io.files import write_text
 from fewscan.reporting.colours import CLASS_COLOURS
 from fewscan.reporting.page.cases import Card, CaseFiles
-from fewscan.reporting.page.charts import dice_strips, embedding_charts, estimate_chart, gallery_rows, training_charts
+from fewscan.reporting.page.charts import embedding_charts, estimate_chart, gallery_rows, score_strips, training_charts
 from fewscan.reporting.page.facts import dataset_facts, labelled_lists, provenance_facts, score_tables
 from fewscan.reporting.page.sources import RunContents
 from fewscan.reporting.page.training_scans import TrainingScan
@@ -66,12 +67,13 @@ def _variables(contents: PageContents) -> dict[str, Any]:
         "title": f"{run.plan.dataset}, {run.method}",
         "predictions": contents.predictions,
         "has_references": contents.predictions is None or run.is_referenced,
+        "score_title": headline_title(run.summary) if run.summary is not None else "Dice",
         "patients_labelled": len({contents.patients.get(name, name) for name in run.splits["train_labelled"]}),
         "answers": verdict(run, contents.patients, contents.rival, cases),
         "cards": contents.cards,
         "left_out": contents.left_out,
         "tables": score_tables(run, contents.patients),
-        "strips": dice_strips(run),
+        "strips": score_strips(run),
         "estimates": estimate_chart(cases),
         "training": training_charts(run),
         "gallery": gallery_rows(run),
@@ -83,6 +85,7 @@ def _variables(contents: PageContents) -> dict[str, Any]:
         "colours": CLASS_COLOURS,
         "data": {
             "classes": list(run.classes),
+            "title": headline_title(run.summary) if run.summary is not None else "Dice",
             "scored": [_scored(name, run.classes) for name in run.scored],
             "colours": list(CLASS_COLOURS),
             "cases": [card.facts for card in contents.cards],

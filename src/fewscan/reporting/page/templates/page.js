@@ -34,25 +34,25 @@ for (const svg of document.querySelectorAll("svg[data-lines]")) {
   // ---- the list of cases
   const list = find("cards");
   const items = [...list.children];
-  const dice = (facts, name) => facts.dice[name] ?? (facts.estimate ? facts.estimate.dice : null);
-  const hasTruth = (facts) => "" in facts.dice;
+  const score = (facts, name) => facts.scores[name] ?? (facts.estimate ? facts.estimate.dice : null);
+  const hasTruth = (facts) => "" in facts.scores;
   find("filter-flagged").parentElement.hidden = !data.cases.some((facts) => facts.flagged);
-  find("filter-dice").parentElement.hidden = data.cases.every((facts) => dice(facts, "") === null);
+  find("filter-score").parentElement.hidden = data.cases.every((facts) => score(facts, "") === null);
 
   function arrange() {
     const name = find("filter-class").value;
-    const most = Number(find("filter-dice").value);
+    const most = Number(find("filter-score").value);
     const wanted = find("filter-name").value.trim().toLowerCase();
     const flagged = find("filter-flagged").checked;
-    find("dice-value").textContent = most.toFixed(2);
+    find("score-value").textContent = most.toFixed(2);
     const factsOf = (item) => data.cases[Number(item.dataset.case)];
-    const value = (item) => dice(factsOf(item), name) ?? 2;
+    const value = (item) => score(factsOf(item), name) ?? 2;
     // A case without a reference belongs to a class where its mask shows it.
     const isOfClass = (facts) => !name || hasTruth(facts) || facts.ml[name] > 0;
     let shown = 0;
     for (const item of [...items].sort((a, b) => value(a) - value(b) || a.dataset.case - b.dataset.case)) {
       const facts = factsOf(item);
-      const known = dice(facts, name);
+      const known = score(facts, name);
       item.hidden = !(
         isOfClass(facts) && (known === null ? most === 1 : known <= most + 1e-9) &&
         facts.name.toLowerCase().includes(wanted) && (!flagged || facts.flagged)
@@ -162,10 +162,10 @@ for (const svg of document.querySelectorAll("svg[data-lines]")) {
     };
     const rows = data.scored.map(({ name, colour }) => {
       const ml = `${facts.ml[name].toFixed(facts.ml[name] < 10 ? 2 : 1)} ml`;
-      const score = facts.dice[name];
+      const own = facts.scores[name];
       const hd95 = facts.hd95[name];
       const distance = hd95 === null || hd95 === undefined ? "" : `, HD95 ${hd95.toFixed(1)} mm`;
-      return row(`${name} ${score === undefined ? "" : `Dice ${score.toFixed(3)}${distance}, `}${ml}`, colour);
+      return row(`${name} ${own === undefined ? "" : `${data.title} ${own.toFixed(3)}${distance}, `}${ml}`, colour);
     });
     if (facts.estimate) {
       const { dice: estimate, low, high } = facts.estimate;
