@@ -93,6 +93,18 @@ def test_recipes_have_settings_for_each_kind_of_plan_and_device_below_the_users_
     assert load_config("quick", ["plan.kind=slices"], plan_kind="volumes").plan.kind == "slices"
 
 
+@pytest.mark.parametrize("kind", ["slices", "volumes"])
+def test_night_is_quick_but_for_its_length(kind: str) -> None:
+    quick, night = (leaves(yaml.safe_load(load_config(name, plan_kind=kind).to_yaml())) for name in ("quick", "night"))
+    assert {name for name in quick if quick[name] != night[name]} == {
+        "training.updates",
+        "logging.every",
+        "logging.validate_every",
+        "methods.action.ramp_up",
+    }
+    assert night["training.updates"] == 5 * quick["training.updates"]
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("method", METHODS.built_in)

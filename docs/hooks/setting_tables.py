@@ -17,6 +17,7 @@ from fewscan.registry import METHODS, NETWORKS, PLANS
 RECIPES = {
     "paper": ("paper", "cpu"),
     "quick": ("quick", "cpu"),
+    "night": ("night", "cpu"),
     "auto, CPU": ("auto", "cpu"),
     "auto, GPU": ("auto", "cuda"),
 }

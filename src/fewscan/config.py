@@ -26,7 +26,7 @@ from fewscan.settings import Count, CountOrZero, NonNegative, PartSettings, Sett
 from fewscan.words import nearest
 
 DEEPEST_VALUE = 20
-RECIPES = ("auto", "paper", "quick")
+RECIPES = ("auto", "paper", "quick", "night")
 METHOD_FROM_OUTSIDE = re.compile(r"methods\.(?P<name>[\w.]+:\w+)(?:\.|$)")
 # What has taken the place of settings that older versions had, by their names or the beginnings of them.
 RENAMED = {
@@ -210,8 +210,8 @@ def load_config(
 ) -> Config:
     """Read a recipe, apply `key=value` assignments and top-level values, check everything at once.
 
-    A recipe may have a section `devices` with changes for each type of device, and a section `plans` with changes for
-    kinds of plans, each of which may have `devices` again.
+    A recipe may name another one, `like`, which it then changes. It may have a section `devices` with changes for each
+    type of device, and a section `plans` with changes for kinds of plans, each of which may have `devices` again.
 
     Args:
         recipe: Name of a recipe of the package.
@@ -223,7 +223,7 @@ def load_config(
     Raises:
         ConfigError: A setting is unknown or out of its range; the text names every such one.
     """
-    tree: dict[str, Any] = yaml.safe_load(recipe_text(recipe))
+    tree = _recipe_tree(recipe)
     by_plan = tree.pop("plans", {})
     _merge(tree, tree.pop("devices", {}).get(device_type, {}))
     tree.update(top)
@@ -249,6 +249,17 @@ def load_config(
         raise ConfigError(_faults(error, own=own)) from None
     config.check_methods()
     return config
+
+
+def _recipe_tree(name: str) -> dict[str, Any]:
+    """The sections of a recipe, on top of those of the recipe that it is like."""
+    own: dict[str, Any] = yaml.safe_load(recipe_text(name))
+    like = own.pop("like", None)
+    if like is None:
+        return own
+    tree = _recipe_tree(like)
+    _merge(tree, own)
+    return tree
 
 
 def import_named(tree: Mapping[str, Any]) -> None:

@@ -108,7 +108,7 @@ class ConfigError(FewscanError):
         >>> import fewscan
         >>> fewscan.train("DATASET", "RUN", recipe="slow")
         Traceback (most recent call last):
-        fewscan.errors.ConfigError: There is no recipe named 'slow'. There are: auto, paper, quick.
+        fewscan.errors.ConfigError: There is no recipe named 'slow'. There are: auto, paper, quick, night.
     """
 
 

@@ -38,7 +38,10 @@ PlanName = Annotated[
     ),
 ]
 Recipe = Annotated[
-    str, typer.Option(help="Set of settings to start from: auto (chosen by the device), paper (as published) or quick.")
+    str,
+    typer.Option(
+        help="Set of settings to start from: auto (chosen by the device), paper (as published), quick or night."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,

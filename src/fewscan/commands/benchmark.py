@@ -48,7 +48,8 @@ def benchmark(
         methods: Names of registered methods, or `package.module:Class`.
         labelled: Numbers of labelled patients, each from 1.
         seeds: Seeds of the trainings, each 0 or more: one training for each.
-        recipe: Set of settings that every run starts from: auto (chosen by the device), paper (as published) or quick.
+        recipe: Set of settings that every run starts from: auto (chosen by the device), paper (as published), quick or
+            night.
         settings: Changes to the recipe for all runs, each `key=value`.
         reference: Name of the method or variant that the others are tested against.
         device: Devices to train on: auto (every GPU, else the CPU), or names with commas between; a process on each.

@@ -102,7 +102,7 @@ def train(
         labelled: Number of patients of the training split, from 1, whose labels are kept, in the order of the split;
             None: all.
         labelled_list: Patients or cases whose labels are kept; None: as `labelled` says.
-        recipe: Set of settings to start from: auto (chosen by the device), paper (as published) or quick.
+        recipe: Set of settings to start from: auto (chosen by the device), paper (as published), quick or night.
         settings: Changes to the recipe, each `key=value`.
         dims: Axes of the network's input: 2, slices; 3, volumes; auto, whichever suits spacings and shapes of the
             scans, or the plan's settings where some are given.
