@@ -72,6 +72,9 @@ def test_training_ends_with_the_page(trained: Path) -> None:
     page = (trained / "report.html").read_text(encoding="utf-8")
     for heading in ("Is it good?", "Validation cases", "Strict rules", "Paper rules", "Loss terms", "Class relations"):
         assert heading in page
+    # Of one class none is the weakest.
+    assert "Mean over 2 validation scans" in page
+    assert "Weakest class" not in page
     strip = page[page.index("Labelled training scans</h3>") : page.index('id="provenance"')]
     assert re.findall(r'aria-label="(case_\d\d): middle slices, outlines of the mask"', strip) == ["case_00", "case_01"]
     assert strip.count('<path class="labelled c1" d="M') == 2

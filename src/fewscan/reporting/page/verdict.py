@@ -67,11 +67,11 @@ def _good(run: RunContents, patients: Mapping[str, str]) -> Answer:
     spread = f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f} over {len(means)} patients" if interval else ""
     classes = class_means(summary)
     worst = min(classes, key=lambda name: classes[name])
-    return Answer(
-        question,
-        f"{headline_title(summary)} {overall_mean(summary):.3f}",
-        f"Mean over classes and {_scored_scans(run, summary)}{spread}. Weakest class: {worst}, {classes[worst]:.3f}.",
-    )
+    several = len(classes) > 1
+    weakest = f" Weakest class: {worst}, {classes[worst]:.3f}." if several else ""
+    over = "classes and " if several else ""
+    scored = f"Mean over {over}{_scored_scans(run, summary)}{spread}.{weakest}"
+    return Answer(question, f"{headline_title(summary)} {overall_mean(summary):.3f}", scored)
 
 
 def _interval(run: RunContents, means: Sequence[float]) -> tuple[float, float] | None:
