@@ -96,6 +96,11 @@ class ExportSettings(Settings):
         description="Whether post-processing is chosen on the held-out cases, and kept in the model where the mean "
         "Dice rises and that of no class falls.",
     )
+    memory: CountOrZero = Field(
+        0,
+        description="Labelled patches that the run keeps at most, with their pixels, beside those that it was given of "
+        "earlier sites, so that a method that continues it need not forget; 0: no pixel is kept.",
+    )
 
 
 class Config(Settings):

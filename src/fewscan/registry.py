@@ -253,6 +253,7 @@ METHODS = Registry(
         "gcl": "fewscan.methods.gcl:Gcl",
         "ad_mt": "fewscan.methods.ad_mt:AdMt",
         "atlas": "fewscan.methods.atlas:Atlas",
+        "itl": "fewscan.methods.itl:Itl",
     },
     base="fewscan.methods.base:Method",
 )

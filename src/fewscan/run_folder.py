@@ -198,6 +198,11 @@ class RunFolder(Folder):
         return self.path / CARD
 
     @property
+    def memory(self) -> Path:
+        """Preprocessed patches of this site and earlier ones, with labels; only a run with `--memory` has it."""
+        return self.path / "memory.safetensors"
+
+    @property
     def embedding(self) -> Path:
         """Features of validation pixels in the plane; not there without validation cases."""
         return self.path / "embedding.json"

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,8 +14,10 @@ from safetensors.torch import load_file
 
 import fewscan
 from fewscan.config import Config, load_config
+from fewscan.data.exemplars import Exemplars
 from fewscan.errors import ConfigError, DataError
 from fewscan.io.files import read_json
+from fewscan.io.scans import read_scan, write_scan
 from fewscan.runs.continuation import Start
 from fewscan.runs.job import build_method
 from support.scans import TINY, make_dataset
@@ -166,3 +169,47 @@ def test_a_run_goes_on_only_from_where_it_was_started(earlier: Path, site_a: Pat
         fewscan.train(
             site_a, run, method="supervised", recipe="quick", settings=STILL, continue_from=other, resume=True
         )
+
+
+def contents(run: Path) -> bytes:
+    """All that a run's files hold, archives unpacked."""
+    parts = []
+    for path in sorted(path for path in run.rglob("*") if path.is_file()):
+        if path.suffix == ".npz":
+            with np.load(path) as archive:
+                parts += [archive[name].tobytes() for name in archive.files]
+        parts.append(path.read_bytes())
+    return b"|".join(parts)
+
+
+def test_pixels_of_an_earlier_site_are_kept_where_that_was_asked_for_alone(site_a: Path, tmp_path: Path) -> None:
+    """Of two runs that go on with site B, one has patches of site A, and the other one no row of them."""
+    site_b = make_split(tmp_path / "b", train=2, val=1)
+    described = read_json(site_b / "dataset.json") | {"name": "B"}
+    (site_b / "dataset.json").write_text(json.dumps(described))
+    # Other scans than site A has: each row of pixels is of one site alone.
+    for path in sorted((site_b / "imagesTr").iterdir()):
+        scan = read_scan(path)
+        noise = np.random.default_rng(99).normal(size=scan.array.shape).astype(scan.array.dtype)
+        write_scan(path, scan.array + noise, scan.geometry)
+
+    def train(site: Path, name: str, method: str, *more: str, start: Path | None = None) -> Path:
+        return fewscan.train(
+            site, tmp_path / name, method=method, recipe="quick", settings=[*STILL, *more], continue_from=start
+        ).folder
+
+    first = train(site_a, "a", "supervised", *NETWORK, "export.memory=3")
+    kept = Exemplars.load(first / "memory.safetensors")
+    assert set(kept.sites) == {"Discs"}
+    assert len(kept) == 3
+    with_pixels = train(site_b, "with", "itl", "export.memory=2", start=first)
+    assert Exemplars.load(with_pixels / "memory.safetensors").sites == ("Discs",) * 3 + ("B",) * 2
+    (first / "memory.safetensors").unlink()
+    without = train(site_b, "without", "itl", start=first)
+    assert not (without / "memory.safetensors").exists()
+    rows = [row.numpy().tobytes() for row in kept.images.flatten(0, 2)]
+    telling = [row for row in rows if len(set(row)) > 16]
+    assert telling
+    there, gone = contents(with_pixels), contents(without)
+    assert all(row in there for row in telling)
+    assert not any(row in gone for row in telling)

@@ -96,7 +96,9 @@ class Augmentation:
         labels: Int[Tensor, "b *space"],
         generator: torch.Generator,
     ) -> tuple[Tensor, Target]:
-        """Strongly augmented labelled images, and what their labels teach, through the same grid."""
+        """Strongly augmented labelled images, and what their labels teach, through the same grid; of none, none."""
+        if not len(images):
+            return images, self.encode(labels)
         grid = sample_grid(self._full, len(images), tuple(images.shape[2:]), generator)
         moved = jitter(warp_images(images, grid), self.settings.intensity, generator)
         return moved, self.encode(warp_labels(labels, grid))

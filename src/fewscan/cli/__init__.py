@@ -33,6 +33,7 @@ from fewscan.cli.options import (
     print_json,
     read_dims,
     read_folds,
+    read_memory,
     read_names,
     split_commas,
     split_lengths,
@@ -158,6 +159,14 @@ def train(
             "of the learning rate and half of the updates, unless --set names them. By default weights are fresh.",
         ),
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|none",
+            help="Number of labelled patches that the run keeps with their pixels, beside those of earlier sites, for "
+            "methods that continue it without forgetting; none, which is the default: no pixel.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -179,7 +188,7 @@ def train(
         "labelled": labelled,
         "labelled_list": names,
         "recipe": recipe,
-        "settings": settings or (),
+        "settings": [*(settings or ()), *read_memory(memory)],
         "dims": read_dims(dims),
         "folds": read_folds(folds),
         "seed": seed,

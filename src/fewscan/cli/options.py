@@ -104,6 +104,19 @@ def read_folds(text: str) -> Literal["auto", "none"] | int:
     return int(text)
 
 
+def read_memory(text: str | None) -> list[str]:
+    """The setting that a number of patches to keep is; none where nothing was said.
+
+    Raises:
+        typer.BadParameter: The text is neither none nor a whole number.
+    """
+    if text is None:
+        return []
+    if text != "none" and not text.isdecimal():
+        raise typer.BadParameter(f"{text}: must be none or a whole number", param_hint="--memory")
+    return [f"export.memory={0 if text == 'none' else int(text)}"]
+
+
 def read_dims(text: Literal["auto", "2", "3"]) -> Literal["auto", 2, 3]:
     """The dimensions that a text asks for."""
     dims: dict[Literal["auto", "2", "3"], Literal["auto", 2, 3]] = {"auto": "auto", "2": 2, "3": 3}

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from fewscan.data.store import Store
@@ -26,7 +28,12 @@ FEWEST_IN_BATCH = 4
 
 
 @contextmanager
-def clean_statistics(networks: Iterable[SegmentationNetwork], store: Store, wanted: bool = True) -> Iterator[None]:
+def clean_statistics(
+    networks: Iterable[SegmentationNetwork],
+    store: Store,
+    wanted: bool = True,
+    earlier: Float[Tensor, "n c *space"] | None = None,
+) -> Iterator[None]:
     """Inside, networks predict with the statistics of the store's patches; afterwards they are as they were.
 
     No label is read and nothing is drawn: the same weights have the same statistics, whenever they are asked for. Of
@@ -36,19 +43,26 @@ def clean_statistics(networks: Iterable[SegmentationNetwork], store: Store, want
         networks: Networks of a method.
         store: Store of the training scans, labelled and unlabelled.
         wanted: Whether statistics are estimated anew; else nothing is done.
+        earlier: Images of earlier sites, which weigh as much as the store's together; None: the store's alone.
     """
     with ExitStack() as stack:
         if wanted:
             with alone():
                 for network in networks:
-                    stack.enter_context(re_estimated_statistics(network, _batches(store)))
+                    stack.enter_context(re_estimated_statistics(network, _batches(store, earlier)))
         yield
 
 
-def _batches(store: Store) -> Iterator[Tensor]:
+def _batches(store: Store, earlier: Tensor | None) -> Iterator[Tensor]:
     patches = store.patches
-    for numbers in spread_batches(len(patches), max(FEWEST_IN_BATCH, patches_per_batch(store.patch))):
-        yield channels_last(store.images(patches[numbers]))
+    numbers = spread_batches(len(patches), max(FEWEST_IN_BATCH, patches_per_batch(store.patch)))
+    for number, chosen in enumerate(numbers):
+        yield channels_last(store.images(patches[chosen]))
+        if earlier is not None:
+            # A single image is taken twice, see `spread_batches`.
+            share = max(2, -(-len(earlier) // len(numbers)))
+            own = (number * share + torch.arange(share)) % len(earlier)
+            yield channels_last(earlier[own.to(earlier.device)].float())
 
 
 def spread_batches(count: int, most: int) -> list[np.ndarray]:

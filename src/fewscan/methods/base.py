@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fewscan.augment.policy import Augmentation, AugmentationSettings
 from fewscan.augment.targets import Encode, Target
+from fewscan.data.exemplars import Exemplars
 from fewscan.data.store import Store
 from fewscan.losses.collapse import class_shares, mean_cosine_distance, subsample_pixels
 from fewscan.networks.heads import RepresentationHead
@@ -119,6 +120,18 @@ class Preparation(NamedTuple):
 
     name: str = ""
     predictions: float = 0.0
+
+
+class Earlier(NamedTuple):
+    """What a training that starts from a finished run is given of it.
+
+    Attributes:
+        networks: Network for prediction, and the method's second one where there is one; at least one.
+        exemplars: Patches of earlier sites that the run has kept; None: it has kept none.
+    """
+
+    networks: tuple[SegmentationNetwork, ...]
+    exemplars: Exemplars | None = None
 
 
 class MethodSettings(Settings):
@@ -232,6 +245,26 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """One training step: named, unweighted loss terms."""
+
+    def start_from(self, earlier: Earlier) -> None:
+        """Called on a method with fresh weights, before all else, where training starts from a finished run.
+
+        The first of `networks()` gets the weights of the run's network for prediction, the others those of its second
+        network, where it is given, so that two that watch each other stay two.
+
+        Args:
+            earlier: What the run has left.
+
+        Raises:
+            RuntimeError: The run's network is of another form.
+        """
+        first, last = earlier.networks[0], earlier.networks[-1]
+        for number, network in enumerate(self.networks().values()):
+            network.load_state_dict((last if number else first).state_dict())
+
+    def earlier_images(self) -> Tensor | None:
+        """Images (n, c, *space) of earlier sites that take part in training, for statistics; None: there are none."""
+        return None
 
     def start_phase(self, number: int, name: str, data: Store) -> None:
         """Called before the first stage of a phase, such as a site whose data have arrived; most methods have one.

@@ -11,13 +11,14 @@ from typing import Any, Self
 from fewscan.classes import Classes
 from fewscan.config import Config
 from fewscan.data.cases import Case
+from fewscan.data.exemplars import Exemplars
 from fewscan.data.index import DatasetIndex
 from fewscan.data.plans.base import Plan
 from fewscan.data.split import Split
 from fewscan.errors import ConfigError, DataError
 from fewscan.inference.model import ModelCard, load_model, load_second, read_card
 from fewscan.io.files import FileStamp, read_json, write_json
-from fewscan.methods.base import Method
+from fewscan.methods.base import Earlier, Method
 from fewscan.run_folder import RunFolder
 from fewscan.runs.dims import Dims, check_axes
 from fewscan.words import abbreviate
@@ -135,8 +136,7 @@ class Start:
     def give_weights(self, method: Method, name: str) -> None:
         """Let a method's networks start with the run's weights.
 
-        The network for prediction gets that of the run. The others get the run's second network, where the same
-        method has trained it, so that two that watch each other stay two; else they get the same.
+        The run's second network is given where the same method has trained it.
 
         Args:
             method: Method with fresh weights, of the settings of `settings`.
@@ -148,15 +148,22 @@ class Start:
         device = next(method.parameters()).device
         ours = load_model(self.run.path, device)[0]
         seconds = load_second(self.run.path, self.card, device) if self.card.method == name else ()
-        for number, network in enumerate(method.networks().values()):
-            source = (seconds or ours)[0] if number else ours[0]
-            try:
-                network.load_state_dict(source.state_dict())
-            except RuntimeError as error:
-                raise ConfigError(
-                    f"--continue {self.run}: the method's network is of another form than that run's. Train with "
-                    f"another method, or anew. ({error})"
-                ) from None
+        try:
+            method.start_from(Earlier((*ours, *seconds), self.exemplars))
+        except RuntimeError as error:
+            raise ConfigError(
+                f"--continue {self.run}: the method's network is of another form than that run's. Train with another "
+                f"method, or anew. ({error})"
+            ) from None
+
+    @property
+    def exemplars(self) -> Exemplars | None:
+        """Patches of earlier sites that the run has kept; None: it has kept none.
+
+        Raises:
+            DataError: The file of them is damaged.
+        """
+        return Exemplars.load(self.run.memory) if self.run.memory.is_file() else None
 
     def to_json(self) -> dict[str, Any]:
         """What a run says of what it started from."""

@@ -15,6 +15,7 @@ import torch
 from fewscan.config import Config
 from fewscan.data.cache import build_cache, is_cache
 from fewscan.data.cases import Case
+from fewscan.data.exemplars import count_by_site
 from fewscan.data.index import DatasetIndex
 from fewscan.data.plans.base import Plan
 from fewscan.data.split import Split
@@ -26,6 +27,7 @@ from fewscan.engine.alarms import alarms_of
 from fewscan.engine.callbacks import Callback
 from fewscan.engine.checkpoint import Checkpoint, Checkpoints, read_checkpoint
 from fewscan.engine.course import Course
+from fewscan.engine.coverage import choose_exemplars
 from fewscan.engine.determinism import determinism
 from fewscan.engine.embedding import save_embedding
 from fewscan.engine.forecast import Forecast, updates_left
@@ -42,6 +44,7 @@ from fewscan.inference.model import ModelCard, read_card, save_model, write_card
 from fewscan.io.files import write_json
 from fewscan.methods.base import Method, ModelSpec
 from fewscan.networks.layout import weights_channels_last
+from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.registry import METHODS
 from fewscan.run_folder import RunFolder, ScoresFolder
 from fewscan.runs.callbacks import first_callbacks, worker_callbacks
@@ -184,8 +187,9 @@ def train_job(job: Job, launch: Launch, fold: int | None = None, later: int = 0)
         with explained_training(job.config, method.stages()):
             _fit(job, method, store, measure, checkpoints, saved, ahead)
         training = time.monotonic() - begun
-        with clean_statistics(method.networks().values(), store, job.config.export.clean_statistics):
-            _export(job, method)
+        wanted = job.config.export.clean_statistics
+        with clean_statistics(method.networks().values(), store, wanted, method.earlier_images()):
+            _export(job, method, store)
             # Of a method that trains nothing, nothing was learnt that could be looked at.
             if val is not None and method.trains:
                 save_embedding(run.embedding, method, val, job.plan.class_names)
@@ -239,8 +243,9 @@ def _train_beside(start: WorkerStart, where: torch.device, run: RunFolder, cache
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint)
     store = start.plan.store(folder, where, sharers=local_processes())
     settings = LoopSettings.of(config)
+    earlier = Start.of(start.continued) if start.continued is not None else None
     with explained_training(config):
-        with throwaway_method(config, start.plan, store, where) as (tried, phases):
+        with throwaway_method(config, start.plan, store, where, earlier) as (tried, phases):
             course = set_out(phases, saved)
             left = updates_left(course.of(phases), *(place_of(saved) if start.is_last else BEGINNING))
             rehearse(tried, phases, settings, left)
@@ -251,8 +256,8 @@ def _train_beside(start: WorkerStart, where: torch.device, run: RunFolder, cache
                     course.decide(*BEGINNING, 0)
         with seeded(config, where):
             trained = build_method(config, start.plan, where)
-            if start.continued is not None:
-                Start.of(start.continued).give_weights(trained, config.method)
+            if earlier is not None:
+                earlier.give_weights(trained, config.method)
             with explained_training(config, trained.stages()):
                 callbacks = worker_callbacks()
                 fit(trained, phases, settings, callbacks, checkpoints=checkpoints, resume=saved, course=course)
@@ -260,7 +265,7 @@ def _train_beside(start: WorkerStart, where: torch.device, run: RunFolder, cache
 
 def _announce(job: Job, store: Store, saved: Checkpoint | None, where: torch.device, later: int) -> Outlook:
     """Measure how long it will take from here, and say how long with the trainings that follow."""
-    with throwaway_method(job.config, job.plan, store, where) as (method, phases):
+    with throwaway_method(job.config, job.plan, store, where, job.start) as (method, phases):
         rehearsal = Rehearsal(job.config, job.plan, job.split, job.survey, phases, job.together)
         ahead = look_ahead(rehearsal, method, job.reporter, saved=saved, later=later, share=job.share)
     if job.share is not None:
@@ -272,7 +277,7 @@ def _announce(job: Job, store: Store, saved: Checkpoint | None, where: torch.dev
 
 @contextmanager
 def throwaway_method(
-    config: Config, plan: Plan, store: Store, where: torch.device
+    config: Config, plan: Plan, store: Store, where: torch.device, start: Start | None = None
 ) -> Iterator[tuple[Method, tuple[Phase]]]:
     """Give a method to be tried, with its phases; whatever is drawn inside, generators are afterwards as before.
 
@@ -281,9 +286,12 @@ def throwaway_method(
         plan: Plan by which scans become input.
         store: Store of the training scans.
         where: Device to train on.
+        start: Finished run whose weights training starts from; None: they are fresh.
     """
     with seeded(config, where):
         method = build_method(config, plan, where)
+        if start is not None:
+            start.give_weights(method, config.method)
         with explained_training(config, method.stages()):
             yield method, only_phase(method, store)
 
@@ -393,7 +401,7 @@ def _say_going_on(reporter: Reporter, saved: Checkpoint) -> None:
         )
 
 
-def _export(job: Job, method: Method) -> None:
+def _export(job: Job, method: Method, store: Store) -> None:
     (name, network), *others = method.networks().items()
     card = ModelCard(
         method=job.config.method,
@@ -403,3 +411,16 @@ def _export(job: Job, method: Method) -> None:
         flips=job.config.augmentation.spatial.flip > 0,
     )
     save_model(job.run.path, network, card, others[0][1] if others else None)
+    if job.config.export.memory:
+        _keep_exemplars(job, network, store)
+
+
+def _keep_exemplars(job: Job, network: SegmentationNetwork, store: Store) -> None:
+    """Keep patches of this site beside those of the earlier ones; a site that comes again replaces what it had."""
+    site = job.index.name
+    own = choose_exemplars(network, store, site, job.config.export.memory, job.config.seed)
+    earlier = job.start.exemplars if job.start is not None else None
+    kept = own if earlier is None else earlier.without(site).joined(own)
+    kept.save(job.run.memory)
+    told = ", ".join(f"{number} of {name}" for name, number in count_by_site(kept.sites).items())
+    job.reporter.say(f"kept for later sites, with their pixels: {told} patches in {job.run.memory}")
