@@ -139,7 +139,7 @@ def test_the_teacher_stays_the_earlier_network_for_a_tenth() -> None:
     torch.testing.assert_close(weight, earlier + 0.01)
 
 
-def test_mixtures_of_one_alone_are_its_own_loss() -> None:
+def test_mixtures_of_one_alone_are_its_own_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """With α so small that a share is 0 or 1, the loss is that of the new image or that of the exemplar."""
     torch.manual_seed(0)
     method = Itl(make_spec(SIZE), Itl.Settings(alpha=1e-3))
@@ -148,7 +148,7 @@ def test_mixtures_of_one_alone_are_its_own_loss() -> None:
     method.eval()
     batch = draw_batch(method.stages()[0], SIZE)
     batch = batch._replace(images_labelled=batch.images_labelled[:1], labels=batch.labels[:1])
-    method.augment.labelled = lambda images, labels, _: (images, Target(labels))  # type: ignore[method-assign]
+    monkeypatch.setattr(method.augment, "labelled", lambda images, labels, _: (images, Target(labels)))
     with torch.no_grad():
         found = [method(batch, step_info(9, seed))["mixed"].item() for seed in range(20)]
         new = supervised_loss(method.student(batch.images_labelled), batch.labels).item()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -176,8 +177,8 @@ def contents(run: Path) -> bytes:
     parts = []
     for path in sorted(path for path in run.rglob("*") if path.is_file()):
         if path.suffix == ".npz":
-            with np.load(path) as archive:
-                parts += [archive[name].tobytes() for name in archive.files]
+            with zipfile.ZipFile(path) as archive:
+                parts += [archive.read(name) for name in archive.namelist()]
         parts.append(path.read_bytes())
     return b"|".join(parts)
 
