@@ -35,7 +35,7 @@ def test_every_case_lies_where_the_shapes_before_it_say(prepared: tuple[Split, S
     cache, image, label = read_cache(folder), 0, 0
     assert [case.name for case in cache.cases] == [case.name for case in split.train]
     for case, stored in zip(split.train, cache.cases, strict=True):
-        canvas, geometry = load_canvas(case.images, plan)
+        canvas, geometry = load_canvas(case, plan)
         assert stored.shape == plan.canvas_shape(geometry)
         assert stored.labelled == (case.label is not None)
         assert np.array_equal(cache.images[image : image + canvas.size], canvas.astype(np.float16).ravel())

@@ -7,22 +7,23 @@ from pathlib import Path
 import pytest
 
 from fewscan.data.cases import collect_cases
+from fewscan.data.reading import Reading
 from fewscan.errors import DataError
 
 
 def test_inputs_that_make_no_cases_are_refused_together(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no such file or folder"):
-        collect_cases([tmp_path / "missing"], 1)
+        collect_cases([tmp_path / "missing"], Reading(1))
     with pytest.raises(DataError, match="no scans there"):
-        collect_cases([tmp_path], 1)
+        collect_cases([tmp_path], Reading(1))
     for name in ("a_0000.nii.gz", "b_0001.nii.gz", "c.nii.gz"):
         (tmp_path / name).touch()
     with pytest.raises(DataError) as error:
-        collect_cases([tmp_path], 2)
+        collect_cases([tmp_path], Reading(2))
     assert len(str(error.value).splitlines()) == 3
     (tmp_path / "c_0000.nii.gz").touch()
     with pytest.raises(DataError, match=r"the name of .* again"):
-        collect_cases([tmp_path], 1)
+        collect_cases([tmp_path], Reading(1))
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,6 @@ def test_numbers_that_are_no_channels_may_be_the_scans_own(
     for name in names:
         (tmp_path / f"{name}.nii.gz").touch()
     with pytest.raises(DataError, match=r"Where the number is the scan's own, add the channel's: ") as error:
-        collect_cases([tmp_path], channels)
+        collect_cases([tmp_path], Reading(channels))
     assert advice in str(error.value)
     assert len(str(error.value).splitlines()) == 1

@@ -41,7 +41,7 @@ def test_a_description_is_the_mean_of_the_bottleneck_and_the_entropy_per_foregro
     network = UNet(1, 2, 2, UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))).eval()
     case = smooth_scan(tmp_path, shape=(20, 32, 32))
     found = describe([case], PLAN, network)["a"]
-    slices = torch.from_numpy(load_canvas(case.images, PLAN)[0].swapaxes(0, 1))
+    slices = torch.from_numpy(load_canvas(case, PLAN)[0].swapaxes(0, 1))
     with torch.no_grad():
         logits, pyramid = network.logits_and_pyramid(slices)
     probs = logits.softmax(dim=1)

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import fewscan
 from fewscan.classes import Region
+from fewscan.data.cases import Case
 from fewscan.data.plans.base import Plan
 from fewscan.data.preprocess import load_canvas
 from fewscan.data.strangers import passed_over
@@ -182,10 +183,10 @@ def test_a_mask_that_cannot_be_written_leaves_out_its_scan_alone(run: Path, tmp_
 def test_a_scan_that_memory_does_not_suffice_for_leaves_out_itself_alone(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load(images: Sequence[Path], plan: Plan) -> tuple[np.ndarray, Geometry]:
-        if images[0].name.startswith("b"):
+    def load(case: Case, plan: Plan) -> tuple[np.ndarray, Geometry]:
+        if case.images[0].name.startswith("b"):
             np.empty(2**60, np.uint8)
-        return load_canvas(images, plan)
+        return load_canvas(case, plan)
 
     for name in "abc":
         scan(tmp_path / f"in/{name}_0000.nii.gz")

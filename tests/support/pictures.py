@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from collections.abc import Sequence
@@ -100,3 +101,47 @@ def noise(shape: tuple[int, ...] = (12, 9), dtype: str = "u1") -> np.ndarray:
 def write(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
+
+
+COLOUR_NAMES = {"0": "R", "1": "G", "2": "B"}
+
+
+def blobs(shape: tuple[int, int], number: int) -> np.ndarray:
+    """A mask of two discs, whose places differ from picture to picture."""
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    discs = [
+        ((y - shape[0] * a) ** 2 + (x - shape[1] * b) ** 2) < (min(shape) / 6) ** 2 for a, b in ((0.3, 0.3), (0.6, 0.7))
+    ]
+    return np.roll(np.maximum(*discs), 2 * number, axis=1).astype(np.uint8)
+
+
+def make_pictures(
+    root: Path,
+    count: int = 4,
+    labelled: int = 3,
+    colours: bool = True,
+    ending: str = ".png",
+    shape: tuple[int, int] = (40, 48),
+    **meta: object,
+) -> Path:
+    """Discs that are redder than the noise around them; the pictures are a little wider one after the other."""
+    generator = np.random.default_rng(0)
+    (root / "imagesTr").mkdir(parents=True)
+    (root / "labelsTr").mkdir()
+    names = COLOUR_NAMES if colours else {"0": "light"}
+    description = {
+        "name": "Discs",
+        "channel_names": names,
+        "labels": {"background": 0, "disc": 1},
+        "file_ending": ending,
+    }
+    (root / "dataset.json").write_text(json.dumps({**description, **meta}))
+    for number in range(count):
+        mask = blobs((shape[0], shape[1] + 2 * number), number)
+        image = generator.integers(40, 90, (*mask.shape, 3) if colours else mask.shape, np.uint8)
+        image[mask > 0] += np.array([120, 40, 0], np.uint8) if colours else np.uint8(120)
+        kind = {".png": "PNG", ".jpg": "JPEG", ".tif": "TIFF"}[ending]
+        write(root / "imagesTr" / f"case_{number:02d}_0000{ending}", saved(Image.fromarray(image), kind))
+        if number < labelled:
+            write(root / "labelsTr" / f"case_{number:02d}.png", png(mask))
+    return root

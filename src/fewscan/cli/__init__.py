@@ -79,6 +79,7 @@ def check(
 ) -> None:
     """List every fault of a data set; exit code 1 if training would fail."""
     from fewscan.commands.check import check as run
+    from fewscan.data.check import gathered
     from fewscan.terminal.console import Reporter
 
     reporter = Reporter(quiet)
@@ -86,7 +87,7 @@ def check(
     if as_json:
         print_json([asdict(fault) for fault in faults])
     else:
-        for fault in faults:
+        for fault in gathered(faults):
             typer.echo(f"{'error' if fault.fatal else 'look at'}: {fault}")
     fatal = sum(fault.fatal for fault in faults)
     reporter.say(f"{fatal} errors, {len(faults) - fatal} things to look at")

@@ -79,7 +79,7 @@ def predict(
     for step in card.postprocessing:
         reporter.say(f"post-processing: {step.describe(card.plan.class_names)}")
     paths = [Path(path) for path in inputs]
-    cases = collect_cases(paths, len(card.plan.channel_names))
+    cases = collect_cases(paths, card.plan.reading)
     check_output(cases, folder, save_probabilities)
     for note in notes_on_folders(paths):
         reporter.say(str(note))

@@ -23,10 +23,10 @@ from fewscan.classes import IGNORED
 from fewscan.data.cases import Case
 from fewscan.data.plans.base import Plan
 from fewscan.data.preprocess import load_canvas, load_labels
+from fewscan.data.reading import case_geometry
 from fewscan.data.store import StoredCase
 from fewscan.errors import DataError, WriteError
 from fewscan.io.files import FileStamp, atomic_path, make_folder, read_json, write_json
-from fewscan.io.scans import read_geometry
 
 CACHE_VERSION = 4
 DESCRIPTION = "cache.json"
@@ -136,7 +136,7 @@ def build_cache(cases: Sequence[Case], plan: Plan, folder: Path, progress: Calla
 
     def load(number: int) -> tuple[np.ndarray, np.ndarray | None]:
         case = cases[number]
-        canvas, _ = load_canvas(case.images, plan)
+        canvas, _ = load_canvas(case, plan)
         labels = load_labels(case.label, plan) if case.label is not None else None
         for path, found in ((case.images[0], canvas[0]), (case.label, labels)):
             if path is not None and found is not None and found.shape != stored[number].shape:
@@ -146,7 +146,7 @@ def build_cache(cases: Sequence[Case], plan: Plan, folder: Path, progress: Calla
             progress()
         return canvas, labels
 
-    shapes = [plan.canvas_shape(read_geometry(case.images[0])) for case in cases]
+    shapes = [plan.canvas_shape(case_geometry(case)) for case in cases]
     stored = [
         StoredCase(case.name, case.patient, shape, case.label is not None)
         for case, shape in zip(cases, shapes, strict=True)

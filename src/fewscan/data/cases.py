@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fewscan.data.names import CHANNEL, channel_names, wrong_channels
+from fewscan.data.reading import AS_FILES, Reading
 from fewscan.data.strangers import list_folder, passed_over, remedy_of
 from fewscan.errors import DataError, Fault
 from fewscan.io.endings import scan_ending, scan_endings, scan_stem
-from fewscan.io.formats import scans_among
+from fewscan.io.formats import is_picture, scans_among
 
 
 @dataclass(frozen=True)
 class Case:
-    """One scan: a file per channel, and its mask where there is one.
+    """One scan: a file per channel, or one picture with all of them, and its mask where there is one.
 
     Attributes:
         name: Name of the case's files without channel number and ending; unique in its data set.
-        images: Paths of the case's files, one per channel, in channel order.
+        images: Paths of the case's files, one per channel, in channel order; one of a picture that holds all of them.
         label: Path of the mask; None for an unlabelled case, and for one whose label is hidden.
         patient: Patient of the case; a split never separates the cases of a patient.
+        reading: How the files hold the channels; `data.reading.read_channels` reads them.
     """
 
     name: str
     images: tuple[Path, ...]
     label: Path | None
     patient: str
+    reading: Reading = AS_FILES
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels, whatever the number of files."""
+        return self.reading.channels or len(self.images)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -48,10 +56,15 @@ def notes_on_folders(inputs: Sequence[Path]) -> list[Fault]:
     return [note for note in notes if note is not None]
 
 
-def collect_cases(inputs: Sequence[Path], n_channels: int) -> list[Case]:
+def collect_cases(inputs: Sequence[Path], reading: Reading) -> list[Case]:
     """Group files into cases.
 
-    A file named CASE_0000 is a channel of CASE; where the model has one channel, any other name is a case too.
+    A file named CASE_0000 is a channel of CASE; where the model has one channel, any other name is a case too, and so
+    is that of a picture, which may hold all channels.
+
+    Args:
+        inputs: Paths of files, and of folders of them.
+        reading: How the model's own files were read, with its number of channels.
 
     Raises:
         DataError: A path does not exist, no scans are there, channels are missing or two cases share a name.
@@ -65,12 +78,13 @@ def collect_cases(inputs: Sequence[Path], n_channels: int) -> list[Case]:
         if channel in groups[name]:
             faults.append(Fault(str(file), f"the name of {groups[name][channel]} again", "Predict them apart"))
         groups[name][channel] = file
+    n_channels = reading.channels or 1
     wanted = set(range(n_channels))
     for name, channels in groups.items():
         wrong = wrong_channels(name, channels, n_channels, "the model")
         if wrong:
             faults.append(wrong)
-        elif set(channels) != wanted:
+        elif set(channels) != wanted and not holds_all(channels):
             have = ", ".join(f"{i:04d}" for i in sorted(channels))
             faults.append(
                 Fault(
@@ -86,9 +100,18 @@ def collect_cases(inputs: Sequence[Path], n_channels: int) -> list[Case]:
     if faults:
         raise DataError(faults)
     return [
-        Case(name, tuple(channels[i] for i in sorted(channels)), None, name)
+        Case(name, tuple(channels[i] for i in sorted(channels)), None, name, reading)
         for name, channels in sorted(groups.items())
     ]
+
+
+def holds_all(channels: Mapping[int, Path]) -> bool:
+    """Tell whether the files of a case are one picture, which may hold all channels itself.
+
+    Args:
+        channels: Paths of the case's files, by channel number.
+    """
+    return set(channels) == {0} and is_picture(channels[0])
 
 
 def _scans(path: Path) -> list[Path]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -12,15 +13,21 @@ from fewscan.classes import Classes, describe
 from fewscan.data.doubles import digest_of, find_doubles
 from fewscan.data.index import DatasetIndex
 from fewscan.data.intensities import lone_value
+from fewscan.data.reading import AS_FILES, Reading, read_file
 from fewscan.errors import DataError, Fault
 from fewscan.io.geometry import Geometry, Scan
 from fewscan.io.places import differences
-from fewscan.io.scans import LABEL_TOLERANCE, read_scan
+from fewscan.io.scans import LABEL_TOLERANCE
 from fewscan.io.segments import contradictions, read_segments
 from fewscan.words import abbreviate
 
 # The square of a larger one is infinite in the networks' precision.
 LARGEST_VALUE = 1e18
+AS_KNOWN = "Right if spacing and axes are as you know them; else mend the header"
+AS_MEANT = "Right if it is meant so; else save the pictures alike"
+# So many files are each named with what is worth a look at them.
+MOST_SAID = 5
+Found = TypeVar("Found")
 
 
 def raise_on_faults(faults: Iterable[Fault]) -> None:
@@ -30,20 +37,48 @@ def raise_on_faults(faults: Iterable[Fault]) -> None:
         raise DataError(fatal)
 
 
-def check_images(images: Sequence[Path]) -> list[Fault]:
+def gathered(faults: Sequence[Fault]) -> list[Fault]:
+    """Say once what is worth a look at many files alike; the order stays that of the first of them.
+
+    Args:
+        faults: Faults to show; fatal ones are each said.
+
+    >>> notes = [Fault(f"{name}.png", "in colours", "Look", False) for name in "abcdefgh"]
+    >>> print(*gathered(notes))
+    a.png, b.png, c.png, d.png, e.png and 3 more: in colours. Look.
+    """
+    alike: dict[object, list[Fault]] = {}
+    for number, fault in enumerate(faults):
+        alike.setdefault(number if fault.fatal else (fault.problem, fault.remedy), []).append(fault)
+    shown = []
+    for group in alike.values():
+        if len(group) > MOST_SAID:
+            files = abbreviate([group[0].file, *(Path(fault.file).name for fault in group[1:])])
+            shown.append(replace(group[0], file=files))
+        else:
+            shown += group
+    return shown
+
+
+def check_images(images: Sequence[Path], reading: Reading = AS_FILES) -> list[Fault]:
     """Read one scan's channels and list their faults.
 
     Args:
-        images: Files of the scan, one per channel.
+        images: Files of the scan.
+        reading: How the files hold the channels.
     """
-    check = ImagesCheck()
+    check = ImagesCheck(images, reading)
     for path in images:
         check.read(path)
     return check.faults
 
 
 class ImagesCheck:
-    """Reads the channels of one scan, one after the other, and checks each of them.
+    """Reads the channels of one scan, file by file, and checks each of them.
+
+    Args:
+        images: Files of the scan.
+        reading: How the files hold the channels.
 
     Attributes:
         faults: Faults of the channels read so far.
@@ -51,25 +86,36 @@ class ImagesCheck:
         digests: Digests of the voxels of the channels that show something; None where one cannot be read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, images: Sequence[Path], reading: Reading) -> None:
+        self.images, self.reading = images, reading
         self.faults: list[Fault] = []
         self.geometry: Geometry | None = None
         self.digests: tuple[bytes, ...] | None = ()
         self._first = ""
 
-    def read(self, path: Path) -> Scan | None:
-        """Read the next channel and check it, alone and beside the first one.
+    def read(self, path: Path) -> list[Scan | None]:
+        """Read the next file and check its channels, alone and beside the first one.
 
         Args:
-            path: File of the channel.
+            path: File of the scan, the one that comes next.
 
         Returns:
-            The channel; None where it cannot be read.
+            The file's channels; None for one that has a fatal fault; none where it cannot be read.
         """
-        scan = read_or_fault(path, self.faults)
-        if scan is None:
+        before = len(self.faults)
+        scans = read_or_fault(lambda: read_file(path, self.images, self.reading), self.faults)
+        if scans is None:
             self.digests = None
-            return None
+            return []
+        found: list[Scan | None] = []
+        for scan in scans:
+            self._check(path, scan)
+            found.append(None if any(fault.fatal for fault in self.faults[before:]) else scan)
+        # Of one file's channels each says the same.
+        self.faults[before:] = dict.fromkeys(self.faults[before:])
+        return found
+
+    def _check(self, path: Path, scan: Scan) -> None:
         shows = _check_intensities(path, scan.array, self.faults)
         if self.digests is not None and shows:
             self.digests = (*self.digests, digest_of(scan.array))
@@ -78,21 +124,20 @@ class ImagesCheck:
             self.geometry, self._first = scan.geometry, path.name
         else:
             self.faults += _elsewhere(path, scan.geometry, self._first, self.geometry)
-        return scan
 
 
-def read_or_fault(path: Path, faults: list[Fault]) -> Scan | None:
-    """Read a scan, or add what is wrong with its file.
+def read_or_fault(read: Callable[[], Found], faults: list[Fault]) -> Found | None:
+    """Read a file, or add what is wrong with it.
 
     Args:
-        path: File of the scan.
+        read: Function that reads the file.
         faults: List that the file's faults are added to.
 
     Returns:
-        The scan; None where it cannot be read.
+        What was read; None where the file cannot be read.
     """
     try:
-        return read_scan(path)
+        return read()
     except DataError as error:
         faults += error.faults
         return None
@@ -125,7 +170,9 @@ def _count_not_finite(array: np.ndarray) -> int:
 
 
 def _odd_header(path: Path, geometry: Geometry) -> list[Fault]:
-    remedy = "Right if spacing and axes are as you know them; else mend the header"
+    remedy = (
+        AS_MEANT if geometry.unit != "mm" else "Right if spacing and axes are as you know them; else mend the header"
+    )
     return [Fault(str(path), note, remedy, False) for note in geometry.notes]
 
 

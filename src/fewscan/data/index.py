@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from fewscan.classes import Classes, parse_classes
-from fewscan.data.cases import Case
+from fewscan.data.cases import Case, holds_all
 from fewscan.data.names import CHANNEL, wrong_channels
 from fewscan.data.patients import TABLE, match_patients, patients_of_table
+from fewscan.data.reading import AS_FILES, FROM_FILES, PAGES, Reading
 from fewscan.data.strangers import list_folder, remedy_of
 from fewscan.errors import DataError, Fault
 from fewscan.io.endings import scan_ending, scan_endings, scan_stem
 from fewscan.io.files import read_json
+from fewscan.io.formats import format_of, is_picture
 from fewscan.registry import TASKS
 
+# An atom, and a metre.
+LEAST_UM, MOST_UM = 1e-4, 1e6
 # What a data set is for that names no task.
 SEMANTIC = "semantic"
 
@@ -30,10 +34,11 @@ class DatasetIndex:
         name: Name in dataset.json, or else the folder's.
         channel_names: Names of the channels, in the order of the files' channel numbers.
         classes: Names and numbers of the classes, the ignored number, and the regions.
-        file_ending: Ending of the scans, with its point.
+        file_ending: Ending of the images, with its point; labels of pictures may have another one.
         cases: Labelled and unlabelled cases, sorted by name.
-        task: Name in the registry of tasks.
         notes: Sentences for the user that say how the files were understood.
+        task: Name in the registry of tasks.
+        reading: How the files hold the channels.
     """
 
     root: Path
@@ -44,6 +49,7 @@ class DatasetIndex:
     cases: tuple[Case, ...]
     notes: tuple[str, ...] = ()
     task: str = SEMANTIC
+    reading: Reading = AS_FILES
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -64,9 +70,10 @@ class DatasetIndex:
 def read_dataset(root: Path) -> DatasetIndex:
     """Index `dataset.json`, `imagesTr/CASE_0000.nii.gz`, `labelsTr/CASE.nii.gz` and `imagesUn/`.
 
-    A case without a label file, or in `imagesUn/`, is unlabelled. Patients come from "patient_pattern" in
-    dataset.json (a regular expression with one group, searched for in the case names for at most 5 s) or from
-    `patients.json` ({case: patient}); else every case is a patient, as one is that the table does not list.
+    A picture `CASE_0000.png` may hold all channels, its label be a picture of another ending. A case without a label
+    file, or in `imagesUn/`, is unlabelled. Patients come from "patient_pattern" in dataset.json (a regular expression
+    with one group, searched for in the case names for at most 5 s) or from `patients.json` ({case: patient}); else
+    every case is a patient, as one is that the table does not list.
 
     Raises:
         DataError: The folder is no data set of that layout; every fault at once.
@@ -78,13 +85,17 @@ def read_dataset(root: Path) -> DatasetIndex:
     classes = _classes(meta, faults)
     task = _task(meta, faults)
     ending = _file_ending(root, meta, faults)
+    reading = _reading(meta, ending, len(channels), faults)
     images = _collect_images(root, ending, len(channels), faults)
     labels = _collect_labels(root, ending, images, faults)
     patients, notes = _patients(root, meta, list(images), faults)
     if faults:
         raise DataError(faults)
-    cases = tuple(Case(name, paths, labels.get(name), patients[name]) for name, paths in sorted(images.items()))
-    return DatasetIndex(root, str(meta.get("name", root.name)), channels, classes, ending, cases, notes, task)
+    cases = tuple(
+        Case(name, paths, labels.get(name), patients[name], reading) for name, paths in sorted(images.items())
+    )
+    name = str(meta.get("name", root.name))
+    return DatasetIndex(root, name, channels, classes, ending, cases, notes, task, reading)
 
 
 def _read_description(root: Path) -> dict[str, Any]:
@@ -156,12 +167,44 @@ def _file_ending(root: Path, meta: dict[str, Any], faults: list[Fault]) -> str:
     return endings.most_common(1)[0][0] if endings else scan_endings()[0]
 
 
+def _reading(meta: dict[str, Any], ending: str, n_channels: int, faults: list[Fault]) -> Reading:
+    """What dataset.json says of pictures: what their pages are, and how large a pixel is."""
+    pages, size = meta.get("pages"), meta.get("pixel_size_um", FROM_FILES)
+    if pages is not None and pages not in PAGES:
+        remedy = 'Write "slices" or "channels", or take it out'
+        faults.append(Fault("dataset.json", f'"pages" is {pages!r}, which is not known here', remedy))
+        pages = None
+    is_number = isinstance(size, (int, float)) and not isinstance(size, bool)
+    if is_number and LEAST_UM <= size <= MOST_UM:
+        size = float(size)
+    elif size is not None and size != FROM_FILES:
+        remedy = "Write the side of a pixel in µm, null where sizes of files are not to be believed, or take it out"
+        faults.append(Fault("dataset.json", f'"pixel_size_um" is {size!r}', remedy))
+        size = FROM_FILES
+    if not is_picture(Path(f"image{ending}")) and (pages is not None or size != FROM_FILES):
+        problem = f'"pages" and "pixel_size_um" are of pictures, scans end in {ending}'
+        faults.append(Fault("dataset.json", problem, "Take them out"))
+    return Reading(n_channels, pages, size)
+
+
 def _files(folder: Path) -> list[Path]:
     return list_folder(folder) if folder.is_dir() else []
 
 
 def _wrong_ending(path: Path, ending: str) -> Fault:
     return Fault(str(path), f"does not end in {ending} as the others", remedy_of(path, "Convert or remove it"))
+
+
+def _wrong_label_ending(path: Path, ending: str) -> Fault | None:
+    """Labels end as the images do; those of pictures in the ending of any picture that keeps numbers."""
+    own = scan_ending(path)
+    if own is None or (own != ending and not (is_picture(path) and is_picture(Path(f"image{ending}")))):
+        return _wrong_ending(path, ending)
+    if format_of(own).mask_ending is None:
+        return None
+    return Fault(
+        str(path), f"a label cannot end in {own}, which is lossy", "Save it as PNG or TIFF, from where it was drawn"
+    )
 
 
 def _collect_images(root: Path, ending: str, n_channels: int, faults: list[Fault]) -> dict[str, tuple[Path, ...]]:
@@ -186,7 +229,7 @@ def _collect_images(root: Path, ending: str, n_channels: int, faults: list[Fault
         missing = [i for i in range(n_channels) if i not in channels]
         if wrong:
             faults.append(wrong)
-        else:
+        elif not holds_all(channels):
             faults += [Fault(case, f"channel {i:04d} is missing", f"Add {case}_{i:04d}{ending}") for i in missing]
         images[case] = tuple(channels[i] for i in sorted(channels))
     return images
@@ -195,11 +238,13 @@ def _collect_images(root: Path, ending: str, n_channels: int, faults: list[Fault
 def _collect_labels(
     root: Path, ending: str, images: dict[str, tuple[Path, ...]], faults: list[Fault]
 ) -> dict[str, Path]:
-    labels = {}
+    labels: dict[str, Path] = {}
     for path in _files(root / "labelsTr"):
         case = scan_stem(path)
-        if scan_ending(path) != ending:
-            faults.append(_wrong_ending(path, ending))
+        if (wrong := _wrong_label_ending(path, ending)) is not None:
+            faults.append(wrong)
+        elif case in labels:
+            faults.append(Fault(str(path), f"a second label beside {labels[case].name}", "Take one of them away"))
         elif case not in images and (match := CHANNEL.match(case)) and match["case"] in images:
             faults.append(Fault(str(path), "labels have no channel number", f"Rename it to {match['case']}{ending}"))
         elif case not in images:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from fewscan.data import intensities
+from fewscan.data.cases import Case
 from fewscan.data.plans.base import Normalisation, Plan
+from fewscan.data.reading import read_channels, read_label
 from fewscan.io.geometry import Geometry
-from fewscan.io.scans import read_mask, read_scan
+from fewscan.io.scans import whole_numbers
 from fewscan.memory import require_memory
 
 # Of normalising and resampling, beside the scan itself: three times float32 and a mask of its border, measured.
@@ -30,11 +31,11 @@ def normalise(volume: np.ndarray, how: Normalisation) -> np.ndarray:
     return volume
 
 
-def load_canvas(images: Sequence[Path], plan: Plan) -> tuple[Float[np.ndarray, "c cz cy cx"], Geometry]:
+def load_canvas(case: Case, plan: Plan) -> tuple[Float[np.ndarray, "c cz cy cx"], Geometry]:
     """Read, normalise and resample one scan.
 
     Args:
-        images: Files of the scan, one per channel.
+        case: Case whose images are read.
         plan: Plan whose canvas the scan is brought to.
 
     Returns:
@@ -44,9 +45,8 @@ def load_canvas(images: Sequence[Path], plan: Plan) -> tuple[Float[np.ndarray, "
         DataError: A file cannot be read, or memory does not suffice for it.
     """
     channels = []
-    for path, how in zip(images, plan.normalisation, strict=True):
-        scan = read_scan(path)
-        require_memory(path, WORKING_BYTES_PER_VOXEL * scan.array.size)
+    for scan, how in zip(read_channels(case), plan.normalisation, strict=True):
+        require_memory(case.images[0], WORKING_BYTES_PER_VOXEL * scan.array.size)
         channels.append(plan.to_canvas(normalise(scan.array, how), scan.geometry))
     return np.stack(channels), scan.geometry
 
@@ -64,5 +64,6 @@ def load_labels(label: Path, plan: Plan) -> UInt8[np.ndarray, "cz cy cx"]:
     Raises:
         DataError: The file cannot be read, or holds a number that is no class.
     """
-    scan = read_mask(label)
-    return plan.labels_to_canvas(plan.classes.to_inside(scan.array, label), scan.geometry)
+    scan = read_label(label, plan.reading)
+    numbers = whole_numbers(label, scan.array)
+    return plan.labels_to_canvas(plan.classes.to_inside(numbers, label), scan.geometry)

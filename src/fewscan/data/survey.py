@@ -33,10 +33,11 @@ from fewscan.data.check import (
 from fewscan.data.fingerprint import Fingerprint, Foreground, measure_foreground, sample_intensities
 from fewscan.data.index import DatasetIndex
 from fewscan.data.pose import Lying, Pictures, find_turns, looked_at, take_pictures
+from fewscan.data.reading import Reading, read_label
 from fewscan.errors import DataError, Fault
 from fewscan.io.files import FileStamp
 from fewscan.io.geometry import Geometry
-from fewscan.io.scans import read_mask, whole_numbers
+from fewscan.io.scans import whole_numbers
 
 Known = TypeVar("Known")
 
@@ -154,8 +155,8 @@ class Survey:
         found = self.of(case)
         if found is not None and found.label is not None:
             return found.label.unpack()
-        mask = read_mask(case.label)
-        return LabelMap(classes.to_inside(mask.array, case.label), mask.geometry)
+        mask = read_label(case.label, case.reading)
+        return LabelMap(classes.to_inside(whole_numbers(case.label, mask.array), case.label), mask.geometry)
 
     def geometry(self, case: Case) -> Geometry:
         """Give the grid of a case.
@@ -177,7 +178,7 @@ class Survey:
         found = [self.cases[case.name] for case in cases]
         raise_on_faults(fault for each in found for fault in each.faults)
         labels = [each.label for each in found if each.label is not None and each.label.foreground is not None]
-        channels = range(len(cases[0].images) if cases else 0)
+        channels = range(cases[0].n_channels if cases else 0)
         samples = [[label.intensities[channel] for label in labels] for channel in channels]
         return Fingerprint(
             geometries=tuple(_known(each.geometry) for each in found),
@@ -277,13 +278,11 @@ def survey_case(case: Case, classes: Classes, *, measured: bool = True, pictured
     """
     # Before they are read: what is written to meanwhile is surveyed again.
     files = file_states(case)
-    label = _LabelInWork(case.label, classes, measured) if case.label is not None else None
-    check = ImagesCheck()
+    label = _LabelInWork(case.label, case.reading, classes, measured) if case.label is not None else None
+    check = ImagesCheck(case.images, case.reading)
     intensities, pictures = [], None
-    for number, path in enumerate(case.images):
-        before = len(check.faults)
-        scan = check.read(path)
-        if scan is None or any(fault.fatal for fault in check.faults[before:]):
+    for number, scan in enumerate(scan for path in case.images for scan in check.read(path)):
+        if scan is None:
             continue
         if label is not None and label.covers(scan.array):
             intensities.append(sample_intensities(scan.array[label.foreground], case.name))
@@ -307,16 +306,17 @@ class _LabelInWork:
 
     Args:
         path: File of the label.
+        reading: How files are to be read.
         classes: Classes of dataset.json.
         measured: Whether more than faults is wanted.
     """
 
-    def __init__(self, path: Path, classes: Classes, measured: bool) -> None:
+    def __init__(self, path: Path, reading: Reading, classes: Classes, measured: bool) -> None:
         self.path, self.classes = path, classes
         self.shown: frozenset[int] | None = None
         self._inside: np.ndarray | None = None
         self._faults: list[Fault] = []
-        scan = read_or_fault(path, self._faults)
+        scan = read_or_fault(lambda: read_label(path, reading), self._faults)
         self._geometry = scan.geometry if scan is not None else None
         if scan is not None:
             numbers = check_numbers(path, scan.array, classes)

@@ -18,7 +18,7 @@ from fewscan.data.index import DatasetIndex
 from fewscan.data.survey import CaseSurvey, FileState, LabelSurvey, Survey
 from fewscan.errors import DataError, Fault
 from fewscan.io.files import FileStamp, atomic_path
-from fewscan.io.geometry import Geometry
+from fewscan.io.geometry import Geometry, LengthUnit
 from fewscan.settings import StrictModel
 
 VERSION = 1
@@ -31,6 +31,7 @@ class _Grid(StrictModel):
     spacing_mm: Triple
     origin: Triple
     direction: tuple[float, ...]
+    unit: LengthUnit = "mm"
     notes: tuple[str, ...]
 
     @classmethod
@@ -69,6 +70,8 @@ class _Case(StrictModel):
 class _Description(StrictModel):
     version: int
     classes: str
+    # Surveys of before there were pictures do not say it.
+    reading: str = ""
     cases: dict[str, _Case]
 
 
@@ -86,6 +89,7 @@ def write_survey(path: Path, survey: Survey, index: DatasetIndex) -> None:
     described = _Description(
         version=VERSION,
         classes=repr(index.classes),
+        reading=repr(index.reading),
         cases={name: _describe(found, index.root) for name, found in survey.cases.items()},
     )
     with (
@@ -100,7 +104,7 @@ def write_survey(path: Path, survey: Survey, index: DatasetIndex) -> None:
 
 
 def find_survey(path: Path, index: DatasetIndex) -> Survey:
-    """Read a survey that `write_survey` has written; an empty one where there is none of these classes.
+    """Read a survey that `write_survey` has written; an empty one where there is none of these classes and channels.
 
     Args:
         path: Path of the archive, which need not be there.
@@ -115,7 +119,8 @@ def find_survey(path: Path, index: DatasetIndex) -> Survey:
         # Opened here: of a damaged archive NumPy leaves the file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             described = _Description.model_validate_json(arrays[DESCRIPTION])
-            if (described.version, described.classes) != (VERSION, repr(index.classes)):
+            known = (described.version, described.classes, described.reading)
+            if known != (VERSION, repr(index.classes), repr(index.reading)):
                 return Survey()
             cases = enumerate(described.cases.items())
             return Survey({name: _restore(case, _Arrays(arrays, n), index.root) for n, (name, case) in cases})

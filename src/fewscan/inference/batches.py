@@ -71,7 +71,7 @@ class ScanInWork:
     def __init__(self, case: Case, plan: Plan, keep_probabilities: bool) -> None:
         self.case = case
         self.plan = plan
-        self.canvas, self.geometry = load_canvas(case.images, plan)
+        self.canvas, self.geometry = load_canvas(case, plan)
         self.starts = plan.starts(plan.canvas_shape(self.geometry))
         self.assembler = plan.assembler(self.geometry, task_of(plan).decode, keep_probabilities=keep_probabilities)
 

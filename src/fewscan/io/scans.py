@@ -67,10 +67,23 @@ def read_mask(path: Path) -> Scan:
     array([[[0, 1],
             [2, 3]]], dtype=uint8)
     """
+    scan = read_numbers(path)
+    return Scan(whole_numbers(path, scan.array), scan.geometry)
+
+
+def read_numbers(path: Path) -> Scan:
+    """Read a mask with the values that its file holds, of whatever type they are.
+
+    Args:
+        path: Path of a file; its ending says its format.
+
+    Raises:
+        DataError: The file is one that `read_scan` refuses, or its format keeps no numbers.
+    """
     frames = _format_of_file(path).read_numbers(path)
     if len(frames) != 1:
         raise several_frames(path, len(frames))
-    return Scan(whole_numbers(path, frames[0].array), frames[0].geometry)
+    return frames[0]
 
 
 def whole_numbers(path: Path, array: np.ndarray) -> np.ndarray:

@@ -212,7 +212,7 @@ def predicted_cases(
     masks = {scan_stem(path): path for path in scans_among(list_folder(folder.path))}
     if not masks:
         raise DataError.of(folder.path, "holds no masks", "Give the folder that `fewscan predict` wrote")
-    known = collect_cases(images, len(files.plan.channel_names)) if images else data.index.cases if data else ()
+    known = collect_cases(images, files.plan.reading) if images else data.index.cases if data else ()
     by_name = {case.name: case for case in known}
     missing = [name for name in masks if name not in by_name]
     if missing:

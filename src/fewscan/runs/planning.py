@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fewscan.config import Config
 from fewscan.data.ceiling import describe, measure_ceiling
-from fewscan.data.check import raise_on_faults
+from fewscan.data.check import gathered, raise_on_faults
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
 from fewscan.data.plans.base import Plan
@@ -41,7 +41,7 @@ def survey_scans(reporter: Reporter, index: DatasetIndex, split: Split, known: S
             progress=step,
         )
     faults = list_faults(index, cases, survey, split.part_of)
-    for fault in faults:
+    for fault in gathered(faults):
         if not fault.fatal:
             reporter.say(f"  worth a look: {fault}")
     raise_on_faults(faults)

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from fewscan.data.cases import Case
-from fewscan.data.check import check_images
+from fewscan.data.check import ImagesCheck
+from fewscan.data.plans.base import Plan
 from fewscan.engine.machine_errors import explained_memory
 from fewscan.errors import DataError, Fault, WriteError
 from fewscan.inference.model import ModelCard
@@ -19,6 +20,7 @@ from fewscan.inference.predictor import Predictor
 from fewscan.inference.views import augmentation_views
 from fewscan.inference.volumes import Together, VolumeObserver
 from fewscan.io.files import check_name, write_json
+from fewscan.io.geometry import PIXEL, Geometry
 from fewscan.io.scans import is_ours
 from fewscan.io.tables import write_table
 from fewscan.networks.segmenter import SegmentationNetwork
@@ -85,7 +87,7 @@ def predict_into(
     # Stopped half-way, this call leaves no table beside its masks that an earlier one made of others.
     for table in (folder.quality, folder.volumes, folder.failed):
         _remove(table)
-    failed = _find_faults(cases, reporter)
+    failed = _find_faults(cases, card.plan, reporter)
     cut_off: list[str] = []
 
     def leave_out(case: Case, error: DataError) -> None:
@@ -134,13 +136,16 @@ def _volume_rows(volumes: VolumeObserver, made: Sequence[str]) -> Iterator[tuple
             yield case, name, f"{millilitres:.6g}"
 
 
-def _find_faults(cases: Sequence[Case], reporter: Reporter) -> dict[str, Sequence[Fault]]:
+def _find_faults(cases: Sequence[Case], plan: Plan, reporter: Reporter) -> dict[str, Sequence[Fault]]:
     """What is wrong with scans that cannot be predicted, by case; says what is worth a look at the others."""
     failed: dict[str, Sequence[Fault]] = {}
     notes: dict[tuple[str, str], list[str]] = defaultdict(list)
     with reporter.bar("checking scans", len(cases)) as step:
         for case in cases:
-            faults = check_images(case.images)
+            check = ImagesCheck(case.images, case.reading)
+            for path in case.images:
+                check.read(path)
+            faults = [*check.faults, *_of_other_kind(case, check.geometry, plan)]
             fatal = [fault for fault in faults if fault.fatal]
             if fatal:
                 failed[case.name] = fatal
@@ -151,6 +156,18 @@ def _find_faults(cases: Sequence[Case], reporter: Reporter) -> dict[str, Sequenc
     for (problem, remedy), files in notes.items():
         reporter.say(f"worth a look: {problem}: {abbreviate(files)}. {remedy}.")
     return failed
+
+
+def _of_other_kind(case: Case, geometry: Geometry | None, plan: Plan) -> list[Fault]:
+    """What is wrong with a picture where scans are wanted, with a scan where pictures are, and without a size."""
+    if geometry is None or geometry.unit == plan.unit:
+        return []
+    wanted = "scans, with a place and lengths in mm" if plan.pictures is None else "pictures (PNG, TIFF, JPEG)"
+    problem, remedy = f"the model was trained on {wanted}", "Give it such files, or another model"
+    if plan.unit == "um" and geometry.unit == PIXEL:
+        problem = "does not say how large its pixels are, as the pictures did that the model was trained on"
+        remedy = "Save its size with it, such as by Fiji (Image > Properties, then as TIFF)"
+    return [Fault(str(case.images[0]), problem, remedy)]
 
 
 def _remove_earlier(case: Case, folder: PredictionFolder) -> list[str]:

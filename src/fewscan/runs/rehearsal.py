@@ -202,7 +202,7 @@ class Rehearsal:
     def _score(self, case: Case, folder: Path) -> None:
         """Do what is done to a case but for the network's part, as though its mask were found right."""
         plan = self.plan
-        _, geometry = load_canvas(case.images, plan)
+        _, geometry = load_canvas(case, plan)
         reference = self.survey.labels(case, plan.classes).array
         mask = there_and_back(np.where(reference == IGNORED, 0, reference), geometry, plan)
         class_shapes(mask, geometry.spacing_mm, plan.viewing_axis_of(mask.shape), len(plan.class_names))

@@ -10,6 +10,7 @@ import torch
 from fewscan.classes import IGNORED
 from fewscan.data.cases import Case
 from fewscan.data.plans.base import Plan
+from fewscan.data.reading import read_shown
 from fewscan.data.survey import Survey
 from fewscan.evaluation.evaluate import scored_names
 from fewscan.evaluation.summary import Summary, case_means, headline_title, spread, summarise, summary_table, write_csv
@@ -17,7 +18,7 @@ from fewscan.inference.model import load_model
 from fewscan.inference.predict import Observer, predict_cases
 from fewscan.inference.predictor import Predictor
 from fewscan.io.files import write_json
-from fewscan.io.scans import read_mask, read_scan
+from fewscan.io.scans import read_mask
 from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.reporting.overlays import save_overlay
 from fewscan.run_folder import MASK_ENDING, RunFolder, ScoresFolder
@@ -88,7 +89,7 @@ def _draw_cases(folder: ScoresFolder, cases: Sequence[Case], survey: Survey, sum
     # Of few cases one has several ranks: it is read once.
     for case in {case.name: case for case in chosen.values()}.values():
         path = folder.mask(case.name)
-        image = read_scan(case.images[0])
+        image = read_shown(case.images[0], case.reading)
         prediction = plan.classes.to_inside(read_mask(path).array, path)
         reference = survey.labels(case, plan.classes).array
         for rank in [rank for rank, ranked_case in chosen.items() if ranked_case.name == case.name]:

@@ -15,7 +15,7 @@ from fewscan.io.endings import scan_stem
 from fewscan.io.formats import scans_among
 from fewscan.io.geometry import Geometry, Scan
 from fewscan.io.places import bring_over
-from fewscan.io.scans import LABEL_TOLERANCE, LARGEST_LABEL, read_scan, write_scan
+from fewscan.io.scans import LABEL_TOLERANCE, LARGEST_LABEL, read_numbers, write_scan
 from fewscan.words import abbreviate
 
 Progress = Callable[[], None] | None
@@ -98,7 +98,7 @@ def bring_in_label(label: Path, image: Geometry, target: Path) -> None:
     Raises:
         DataError: The label cannot be read, or is not of whole numbers.
     """
-    scan = read_scan(label)
+    scan = read_numbers(label)
     numbers = whole_numbers(scan.array, label)
     brought = bring_over(Scan(numbers, scan.geometry), image)
     if brought is None:

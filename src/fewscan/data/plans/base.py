@@ -20,10 +20,12 @@ from fewscan.data.check import no_foreground
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import SEMANTIC, DatasetIndex
 from fewscan.data.patches import cut, extents
+from fewscan.data.reading import Pages, Reading
 from fewscan.data.store import Store
 from fewscan.errors import DataError
-from fewscan.io.geometry import Geometry
+from fewscan.io.geometry import PIXEL, Geometry, LengthUnit
 from fewscan.settings import NonNegative, Positive, Settings, Share, StrictModel
+from fewscan.words import abbreviate
 
 # Long by short side of voxels up to which a plane may be turned: turning by 10° changes lengths by 4 % at most.
 LONGEST_VOXEL = 1.25
@@ -91,6 +93,20 @@ class Normalisation(StrictModel):
     ct: Window | None = None
 
 
+class Pictures(StrictModel):
+    """How pictures are read that a plan was made for.
+
+    Attributes:
+        unit: Unit that lengths are told in: µm ("um") where it is known how large a pixel is, else "pixel".
+        pages: What the pages of a picture of several are; None: pictures have one.
+        pixel_size_um: Side of a pixel of every picture in µm; "files": what each file says; None: nobody knows.
+    """
+
+    unit: Literal["um", "pixel"]
+    pages: Pages | None = None
+    pixel_size_um: Positive | Literal["files"] | None = None
+
+
 class Plan(StrictModel, ABC):
     """Everything that turns a scan into network input and back.
 
@@ -118,6 +134,7 @@ class Plan(StrictModel, ABC):
         turned: Share of the training scans that lie turned against the others, among those that were looked at.
         ceiling: Dice of the labelled masks, brought to the canvas and back, by class: no network can do better.
         notes: Reasons for what was decided, in words for the user.
+        pictures: How the pictures are read that it was made for; None, and not in its file: it was made for scans.
     """
 
     Settings: ClassVar[type[PlanSettings]] = PlanSettings
@@ -136,6 +153,7 @@ class Plan(StrictModel, ABC):
     turned: Share = 0.0
     ceiling: dict[str, Share] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    pictures: Annotated[Pictures | None, Field(exclude_if=lambda value: value is None)] = None
 
     @model_validator(mode="after")
     def _one_normalisation_per_channel(self) -> Self:
@@ -174,6 +192,19 @@ class Plan(StrictModel, ABC):
         """The classes as the labels know them."""
         numbers = self.class_numbers or tuple(range(len(self.class_names)))
         return Classes(self.class_names, numbers, self.ignored_number, self.regions)
+
+    @property
+    def reading(self) -> Reading:
+        """How the files of a case are read for this plan."""
+        channels = len(self.channel_names)
+        if self.pictures is None:
+            return Reading(channels)
+        return Reading(channels, self.pictures.pages, self.pictures.pixel_size_um)
+
+    @property
+    def unit(self) -> LengthUnit:
+        """Unit that lengths are told in."""
+        return "mm" if self.pictures is None else self.pictures.unit
 
     @property
     def ndim(self) -> int:
@@ -428,11 +459,33 @@ def common_fields(index: DatasetIndex, fingerprint: Fingerprint, settings: PlanS
         "class_numbers": index.classes.numbers,
         "ignored_number": index.classes.ignored,
         "regions": index.classes.regions,
+        "pictures": _pictures(index, fingerprint),
         "normalisation": tuple(
             _normalisation(name, values, settings)
             for name, values in zip(index.channel_names, fingerprint.intensities, strict=True)
         ),
     }
+
+
+def _pictures(index: DatasetIndex, fingerprint: Fingerprint) -> Pictures | None:
+    """How the pictures of a data set are read; None where it has none.
+
+    Raises:
+        DataError: Some pictures say how large their pixels are, and others do not.
+    """
+    units = [geometry.unit for geometry in fingerprint.geometries]
+    if "mm" in units:
+        return None
+    unknown = [name for name, unit in zip(fingerprint.names, units, strict=True) if unit == PIXEL]
+    if not unknown:
+        return Pictures(unit="um", pages=index.reading.pages, pixel_size_um=index.reading.pixel_size_um)
+    if len(unknown) < len(units):
+        raise DataError.of(
+            index.root,
+            f"{len(unknown)} of {len(units)} pictures do not say how large their pixels are: {abbreviate(unknown)}",
+            'Write "pixel_size_um" into dataset.json: the side of a pixel of all, or null to do without sizes',
+        )
+    return Pictures(unit=PIXEL, pages=index.reading.pages)
 
 
 def _normalisation(channel: str, values: np.ndarray, settings: PlanSettings) -> Normalisation:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from fewscan.classes import IGNORED, Classes
 from fewscan.data.brightness import to_bytes
 from fewscan.data.plans.base import Plan
+from fewscan.data.reading import read_shown
 from fewscan.data.survey import LabelSurvey
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Estimate
@@ -23,7 +24,7 @@ from fewscan.evaluation.summary import mean_of_defined
 from fewscan.io.geometry import Geometry, Scan
 from fewscan.io.orientation import upright
 from fewscan.io.places import bring_over, differences
-from fewscan.io.scans import read_mask, read_scan
+from fewscan.io.scans import read_mask
 from fewscan.reporting.page.outlined import GAP, Outlined, draw_outlined
 from fewscan.reporting.page.pixels import CropBox, choose_crop, nifti_base64, square
 from fewscan.reporting.planes import Plane, arrange
@@ -163,7 +164,7 @@ def make_card(case: CaseFiles, plan: Plan, most: int) -> Card:
     Raises:
         DataError: A file cannot be read, or a mask is not on the image's grid.
     """
-    classes, image = plan.classes, read_scan(case.image)
+    classes, image = plan.classes, read_shown(case.image, plan.reading)
     masks = {"prediction": _read_labels(case.prediction, image.geometry, classes)}
     if case.reference is not None:
         known = case.surveyed

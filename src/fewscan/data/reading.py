@@ -1,0 +1,187 @@
+"""What the files of a case are to its channels: the one place that turns files into channels on one grid.
+
+A scan is a file for each channel. A picture may hold its channels itself, as nnU-Net's users have colours: a case is
+one file then. Grey and coloured pictures may be mixed: which of them is meant is what dataset.json names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from jaxtyping import Float32
+
+from fewscan.errors import DataError
+from fewscan.io.formats import is_picture
+from fewscan.io.geometry import PIXEL, Geometry, LengthUnit, Scan, Stored
+from fewscan.io.scans import read_frames, read_geometry, read_numbers, read_scan
+
+if TYPE_CHECKING:
+    from fewscan.data.cases import Case
+
+Pages = Literal["channels", "slices"]
+PAGES: tuple[Pages, ...] = ("channels", "slices")
+FROM_FILES: Literal["files"] = "files"
+COLOURS = 3
+MM_PER_UM = 1e-3
+# Brightness of red, green and blue (ITU-R BT.601), as MATLAB and NuSeT turn colours to grey.
+BRIGHTNESS = (0.2989, 0.5870, 0.1140)
+REPEATED = "a grey picture where three channels are named: each of them is what it shows"
+TURNED_GREY = "a picture in colours where one channel is named: its brightness is taken"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a data set are to be read.
+
+    Attributes:
+        channels: Number of channels that are named; None: one for each file of a case.
+        pages: What the pages of a picture of several are; None: nobody has said it, and there are to be none.
+        pixel_size_um: Side of a pixel of every picture in µm; "files": what each file says; None: no size is wanted.
+    """
+
+    channels: int | None = None
+    pages: Pages | None = None
+    pixel_size_um: float | Literal["files"] | None = FROM_FILES
+
+    def place(self, geometry: Geometry) -> Geometry:
+        """Give a picture the size of pixels that is to be believed.
+
+        Args:
+            geometry: Grid of a picture as its file says, or of a scan, which is left as it is.
+        """
+        if geometry.unit == "mm" or self.pixel_size_um == FROM_FILES:
+            return geometry
+        unit: LengthUnit = PIXEL if self.pixel_size_um is None else "um"
+        side = 1.0 if self.pixel_size_um is None else MM_PER_UM * self.pixel_size_um
+        sized = replace(geometry, spacing_mm=(side, side, side), unit=unit)
+        stored = Stored(geometry.stored.orientation, sized.affine_ras) if geometry.stored is not None else None
+        return replace(sized, stored=stored)
+
+
+# Of scans, and of pictures of which dataset.json says nothing.
+AS_FILES = Reading()
+
+
+def read_channels(case: Case) -> Iterator[Scan]:
+    """Read the channels of a case in their order, each when it is asked for where it is a file of its own.
+
+    Args:
+        case: Case with its files, and how they hold the channels.
+
+    Yields:
+        Channels of the case, as many as there are named.
+
+    Raises:
+        DataError: A file cannot be read, memory does not suffice for it, or it holds other channels than are named.
+    """
+    for path in case.images:
+        yield from read_file(path, case.images, case.reading)
+
+
+def read_file(path: Path, images: Sequence[Path], reading: Reading) -> list[Scan]:
+    """Read the channels that one file of a case holds.
+
+    Args:
+        path: Path of the file, one of the case's.
+        images: Paths of all files of the case's images.
+        reading: How files are to be read.
+
+    Raises:
+        DataError: The file cannot be read, memory does not suffice for it, or it holds other channels than are named.
+    """
+    if not is_picture(path):
+        return [read_scan(path)]
+    frames = _frames(path, reading)
+    wanted = (reading.channels or 1) if len(images) == 1 else 1
+    if len(frames) == wanted:
+        return frames
+    if len(frames) == COLOURS and wanted == 1:
+        return [_noted(brightness(frames), frames[0].geometry, TURNED_GREY)]
+    if len(frames) == 1 and wanted == COLOURS:
+        return [_noted(frames[0].array, frames[0].geometry, REPEATED)] * COLOURS
+    problem = f"holds {len(frames)} channels, {wanted} are named"
+    raise DataError.of(path, problem, "Bring the pictures and channel_names of dataset.json to the same channels")
+
+
+def read_shown(path: Path, reading: Reading) -> Scan:
+    """Read what is shown of a case in grey: its first channel, or the brightness of a picture in colours.
+
+    Args:
+        path: Path of the case's first file.
+        reading: How files are to be read.
+
+    Raises:
+        DataError: The file cannot be read, or memory does not suffice for it.
+    """
+    if not is_picture(path):
+        return read_scan(path)
+    frames = _frames(path, reading)
+    return frames[0] if len(frames) < COLOURS else Scan(brightness(frames[:COLOURS]), frames[0].geometry)
+
+
+def brightness(colours: Sequence[Scan]) -> Float32[np.ndarray, "z y x"]:
+    """Turn red, green and blue to grey.
+
+    Args:
+        colours: The three colours of a picture.
+    """
+    shares = zip(BRIGHTNESS, colours, strict=True)
+    return np.sum([np.multiply(share, colour.array, dtype=np.float32) for share, colour in shares], axis=0)
+
+
+def case_geometry(case: Case) -> Geometry:
+    """Read where a case lies, from the header of its first file.
+
+    Args:
+        case: Case with its files, and how they are to be read.
+
+    Raises:
+        DataError: The header shows that the file cannot be read.
+    """
+    geometry = case.reading.place(read_geometry(case.images[0]))
+    return _one_page(geometry) if case.reading.pages == "channels" and geometry.unit != "mm" else geometry
+
+
+def read_label(path: Path, reading: Reading) -> Scan:
+    """Read a label, with the size of pixels that is to be believed; its values may still be no whole numbers.
+
+    Args:
+        path: Path of the label.
+        reading: How files are to be read.
+
+    Raises:
+        DataError: The file cannot be read, or memory does not suffice for it.
+    """
+    scan = read_numbers(path)
+    return Scan(scan.array, reading.place(scan.geometry))
+
+
+def _frames(path: Path, reading: Reading) -> list[Scan]:
+    """The channels that a picture has: its colours, those of each page where pages are channels.
+
+    Raises:
+        DataError: The picture cannot be read, or nobody has said what its pages are.
+    """
+    colours = [Scan(frame.array, reading.place(frame.geometry)) for frame in read_frames(path)]
+    pages = len(colours[0].array)
+    if pages == 1:
+        return colours
+    if reading.pages is None:
+        remedy = 'Write "pages": "slices" or "pages": "channels" into dataset.json, or save them as files of their own'
+        raise DataError.of(path, f"has {pages} pages, and nobody says what they are", remedy)
+    if reading.pages == "slices":
+        return colours
+    geometry = _one_page(colours[0].geometry)
+    return [Scan(colour.array[page : page + 1], geometry) for page in range(pages) for colour in colours]
+
+
+def _one_page(geometry: Geometry) -> Geometry:
+    return replace(geometry, shape=(1, *geometry.shape[1:]))
+
+
+def _noted(array: np.ndarray, geometry: Geometry, note: str) -> Scan:
+    return Scan(array, replace(geometry, notes=(*geometry.notes, note)))
