@@ -1,8 +1,8 @@
 """fewscan: medical image segmentation from few labelled scans.
 
-`check`, `convert`, `train`, `predict`, `suggest`, `evaluate`, `report`, `benchmark` and `demo` are the commands of the
-same names. What they give back and what they raise is here too. All but the errors is imported when it is first used:
-PyTorch alone takes seconds.
+`check`, `convert`, `train`, `predict`, `suggest`, `evaluate`, `report`, `benchmark`, `sequence` and `demo` are the
+commands of the same names. What they give back and what they raise is here too. All but the errors is imported when it
+is first used: PyTorch alone takes seconds.
 
 Whoever writes a method, a network or a format takes what is needed from its own module, such as `fewscan.methods.base`:
 each has one address, beside the losses and networks that are used with it.
@@ -32,6 +32,7 @@ __all__ = [
     "Predictions",
     "Reporter",
     "Run",
+    "SequenceResult",
     "Suggestion",
     "UpdateInfo",
     "WriteError",
@@ -43,6 +44,7 @@ __all__ = [
     "evaluate",
     "predict",
     "report",
+    "sequence",
     "suggest",
     "train",
 ]
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from fewscan.commands.evaluate import evaluate
     from fewscan.commands.predict import predict
     from fewscan.commands.report import report
+    from fewscan.commands.sequence import SequenceResult, sequence
     from fewscan.commands.suggest import suggest
     from fewscan.commands.train import train
     from fewscan.engine.callbacks import Callback, UpdateInfo
@@ -73,6 +76,7 @@ else:
         "Predictions": "fewscan.runs.results",
         "Reporter": "fewscan.terminal.console",
         "Run": "fewscan.runs.results",
+        "SequenceResult": "fewscan.commands.sequence",
         "Suggestion": "fewscan.evaluation.selection",
         "UpdateInfo": "fewscan.engine.callbacks",
         "benchmark": "fewscan.commands.benchmark",
@@ -82,6 +86,7 @@ else:
         "evaluate": "fewscan.commands.evaluate",
         "predict": "fewscan.commands.predict",
         "report": "fewscan.commands.report",
+        "sequence": "fewscan.commands.sequence",
         "suggest": "fewscan.commands.suggest",
         "train": "fewscan.commands.train",
     }

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fewscan
-from fewscan.io.files import write_json
+from fewscan.io.files import read_json, write_json
 from support.face import ORDER
 from support.scans import TINY, make_held_out
 
@@ -32,6 +32,9 @@ def test_every_public_name_has_an_example_that_does_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_held_out(tmp_path / "DATASET")
+    make_held_out(tmp_path / "SITE_B")
+    described = tmp_path / "SITE_B" / "dataset.json"
+    write_json(described, {**read_json(described), "name": "B"})
     make_decathlon(tmp_path / "Task04_Hippocampus")
     monkeypatch.chdir(tmp_path)
     assert set(ORDER) == set(fewscan.__all__) - {"__version__"}

@@ -5,5 +5,15 @@ from __future__ import annotations
 ORDER = (
     *("Fault", "FewscanError", "ConfigError", "DataError", "WriteError", "DamagedError", "Interrupted", "Reporter"),
     *("convert", "check", "DryRun", "train", "Run", "predict", "Predictions", "evaluate", "Evaluation", "suggest"),
-    *("Suggestion", "Callback", "UpdateInfo", "report", "benchmark", "BenchmarkResult", "demo"),
+    *(
+        "Suggestion",
+        "Callback",
+        "UpdateInfo",
+        "report",
+        "benchmark",
+        "BenchmarkResult",
+        "sequence",
+        "SequenceResult",
+        "demo",
+    ),
 )

@@ -35,6 +35,7 @@ from fewscan.cli.options import (
     read_folds,
     read_memory,
     read_names,
+    read_patches,
     split_commas,
     split_lengths,
     split_numbers,
@@ -419,6 +420,61 @@ def report(
         compare=compare,
         references=references,
         most_cases=most_cases,
+        reporter=Reporter(quiet),
+    )
+
+
+@app.command()
+def sequence(
+    sites: Annotated[list[Path], typer.Argument(help="Folders of the sites' data sets, in the order of arrival.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the trainings; those that are there are not made again.")
+    ],
+    methods: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,NAME,...",
+            help="Approaches: itl, itl_none (nothing kept but weights), finetune, lwf, replay, joint (all sites at "
+            "once), separate (a network for each).",
+        ),
+    ] = "itl,finetune",
+    method: Annotated[
+        str, typer.Option(help="Method of the first site, and of approaches that are no method themselves.")
+    ] = "action",
+    labelled: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of labelled patients of each site; by default all.")
+    ] = None,
+    memory: Annotated[
+        str, typer.Option(metavar="N|none", help="Number of labelled patches that are kept of each site.")
+    ] = "64",
+    order: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="N,N,...", help="An order of arrival, the sites' numbers; all: every one; may be repeated."
+        ),
+    ] = None,
+    seeds: Annotated[str, typer.Option(metavar="N,N,...", help="Seeds of the trainings, each 0 or more.")] = "0",
+    recipe: Recipe = "auto",
+    settings: Settings = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Train on sites that arrive one after another, and say what each approach learns and forgets."""
+    from fewscan.commands.sequence import sequence as run
+    from fewscan.terminal.console import Reporter
+
+    run(
+        sites,
+        output,
+        approaches=split_commas(methods),
+        method=method,
+        labelled=labelled,
+        memory=read_patches(memory),
+        orders=order or (),
+        seeds=split_numbers(seeds, "--seeds"),
+        recipe=recipe,
+        settings=settings or (),
+        device=device,
         reporter=Reporter(quiet),
     )
 

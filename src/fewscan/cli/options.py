@@ -110,11 +110,18 @@ def read_memory(text: str | None) -> list[str]:
     Raises:
         typer.BadParameter: The text is neither none nor a whole number.
     """
-    if text is None:
-        return []
+    return [] if text is None else [f"export.memory={read_patches(text)}"]
+
+
+def read_patches(text: str) -> int:
+    """The number of patches to keep that a text asks for.
+
+    Raises:
+        typer.BadParameter: The text is neither none nor a whole number.
+    """
     if text != "none" and not text.isdecimal():
         raise typer.BadParameter(f"{text}: must be none or a whole number", param_hint="--memory")
-    return [f"export.memory={0 if text == 'none' else int(text)}"]
+    return 0 if text == "none" else int(text)
 
 
 def read_dims(text: Literal["auto", "2", "3"]) -> Literal["auto", 2, 3]:

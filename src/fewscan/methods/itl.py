@@ -67,6 +67,7 @@ class ItlSettings(SemiTeacherSettings):
         description="Share of the pixels of every class, 0 to 1, that L_unsup counts at least, the surest ones: where "
         "fewer reach `confident_from`, that is lowered for the class.",
     )
+    use_exemplars: bool = Field(True, description="Whether exemplars of earlier sites take part, where there are some.")
     paste: bool = Field(True, description="Whether exemplars and unlabelled images are pasted into each other.")
     fixed_teacher: Share = Field(
         0.1, description="Share of the training, 0 to 1, in which the earlier network is the teacher as it was."
@@ -91,7 +92,7 @@ class Itl(SemiTeacher):
         super().start_from(earlier)
         self.earlier = make_teacher(self.student).eval()
         kept = earlier.exemplars
-        if kept is not None and len(kept):
+        if self.settings.use_exemplars and kept is not None and len(kept):
             # Of the copy the decoder alone is used.
             self.source = copy.deepcopy(self.student)
             self.exemplar_images = kept.images.to(next(self.parameters()).device)
