@@ -193,7 +193,9 @@ def join_data(sites: Sequence[Site], folder: Path) -> tuple[Path, list[str]]:
         )
     for part in ("imagesTr", "labelsTr"):
         make_folder(folder / part)
-    patients, listed, labelled = {}, {"train": [], "val": []}, []
+    patients: dict[str, str] = {}
+    listed: dict[str, list[str]] = {"train": [], "val": []}
+    labelled: list[str] = []
     for site in sites:
         for part, cases in (("train", site.split.train), ("val", site.split.val)):
             for case in cases:
