@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewscan.classes import IGNORED, Classes, Region, describe, parse_classes
+from fewscan.classes import IGNORED, Classes, Region, parse_classes
 from fewscan.errors import DataError
 
 
@@ -107,9 +107,9 @@ def test_a_number_that_is_no_class_is_refused(value: int) -> None:
 
 
 def test_numbers_are_described() -> None:
-    assert describe(Classes.consecutive(("background", "a", "b"))) == "0 to 2"
-    assert describe(parse_classes({"a": 1, "b": 5, "ignore": 9})) == "0, 1, 5, 9"
-    assert describe(parse_classes({f"a{i}": 2 * i for i in range(1, 30)})).endswith("18, ... 58")
+    assert Classes.consecutive(("background", "a", "b")).describe() == "0 to 2"
+    assert parse_classes({"a": 1, "b": 5, "ignore": 9}).describe() == "0, 1, 5, 9"
+    assert parse_classes({f"a{i}": 2 * i for i in range(1, 30)}).describe().endswith("18, ... 58")
 
 
 def test_what_is_wrong_is_told_of_the_file_that_was_read(tmp_path: Path) -> None:

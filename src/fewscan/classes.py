@@ -39,6 +39,7 @@ class Classes:
     """Classes as they are trained, and as masks and users know them.
 
     Inside, classes are numbered 0 to k − 1 in the order of their numbers in masks, and `IGNORED` is what has no label.
+    A task whose masks number something else derives a class from this one, and says what in `numbering`.
 
     Attributes:
         names: Class names by number inside, background first.
@@ -69,6 +70,11 @@ class Classes:
         return tuple(tuple(self.numbers.index(number) for number in region.numbers) for region in self.scored)
 
     @property
+    def dtype(self) -> np.dtype:
+        """Type of the numbers inside."""
+        return np.dtype(np.uint8)
+
+    @property
     def known(self) -> tuple[int, ...]:
         """All numbers that a mask may hold."""
         return self.numbers if self.ignored is None else (*self.numbers, self.ignored)
@@ -77,8 +83,55 @@ class Classes:
         """The numbers of a mask, whole ones of any type, that are no class; rising."""
         return [int(value) for value in np.setdiff1d(mask, self.known)]
 
+    def describe(self) -> str:
+        """The numbers that masks may hold, in words."""
+        numbers = self.known
+        if numbers == tuple(range(len(numbers))):
+            return f"0 to {numbers[-1]}"
+        first = ", ".join(map(str, numbers[:10]))
+        return first if len(numbers) <= 10 else f"{first}, ... {numbers[-1]}"
+
+    def shown(self, mask: np.ndarray) -> frozenset[int]:
+        """The numbers of the classes that a mask shows, what is ignored and the background among them.
+
+        Args:
+            mask: Mask without unknown numbers, whole ones of any type.
+        """
+        return frozenset(int(value) for value in np.unique(mask))
+
+    def kinds(self, inside: np.ndarray) -> np.ndarray:
+        """The class of each voxel of a mask of numbers inside, uint8; `IGNORED` stays.
+
+        Args:
+            inside: Mask of any shape.
+        """
+        return inside
+
+    def colours(self, inside: np.ndarray) -> np.ndarray:
+        """Numbers, uint8, by which a mask of numbers inside is drawn, each in a colour of its own; 0: not at all.
+
+        Args:
+            inside: Mask of any shape in which nothing is ignored.
+        """
+        return inside
+
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """Names of the numbers that `colours` gives, background first; of the others there is nothing to say."""
+        return self.names
+
+    def matched(self, inside: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """A mask of numbers inside, in which what is found right has the same number as in the reference.
+
+        Args:
+            inside: Mask of any shape.
+            reference: Mask of numbers inside, of the same shape.
+        """
+        del reference
+        return inside
+
     def to_inside(self, mask: np.ndarray, where: str | Path) -> np.ndarray:
-        """A mask of integers with the numbers inside, uint8.
+        """A mask of integers with the numbers inside, of `dtype`.
 
         Args:
             mask: Mask of any shape, with the user's numbers.
@@ -98,7 +151,7 @@ class Classes:
         if inside is None or inside.min() < 0:
             raise DataError.of(
                 where,
-                f"label values {self.unknown(mask)[:5]} are no classes ({describe(self)})",
+                f"label values {self.unknown(mask)[:5]} are no classes ({self.describe()})",
                 "Mend the mask, or add the classes to dataset.json",
             )
         return inside.astype(np.uint8)
@@ -109,15 +162,6 @@ class Classes:
         return (
             mask.astype(kind) if self.numbers == tuple(range(len(self.numbers))) else np.array(self.numbers, kind)[mask]
         )
-
-
-def describe(classes: Classes) -> str:
-    """The numbers that masks may hold, in words."""
-    numbers = classes.known
-    if numbers == tuple(range(len(numbers))):
-        return f"0 to {numbers[-1]}"
-    first = ", ".join(map(str, numbers[:10]))
-    return first if len(numbers) <= 10 else f"{first}, ... {numbers[-1]}"
 
 
 def parse_classes(labels: Any, file: str | Path = "dataset.json") -> Classes:

@@ -282,7 +282,7 @@ PLANS = Registry(
 TASKS = Registry(
     "task",
     "fewscan.tasks",
-    {"semantic": "fewscan.tasks.semantic:Semantic"},
+    {"semantic": "fewscan.tasks.semantic:Semantic", "instances": "fewscan.tasks.instances:Instances"},
     base="fewscan.tasks.base:Task",
 )
 

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from fewscan.classes import Classes, Region
-from fewscan.registry import TASKS
 from fewscan.tasks.base import Task
 from fewscan.tasks.semantic import Semantic
 from fewscan.testing.tasks import TaskContract
@@ -36,7 +35,3 @@ def test_labels_are_taught_as_they_are_without_a_copy() -> None:
     target = Semantic(CLASSES).encode(labels)
     assert target.labels is labels
     assert target.weights is None
-
-
-def test_no_task_of_fewscans_own_is_without_a_test() -> None:
-    assert {contract.name for contract in (TestSemantic,)} == set(TASKS.built_in)

@@ -13,6 +13,7 @@ from fewscan.evaluation.metrics import TOLERANCES_MM
 from fewscan.evaluation.summary import MISSING, RULES, Missing, Rules, write_csv
 from fewscan.io.files import AnyPath, make_folder, write_json
 from fewscan.runs.results import Evaluation
+from fewscan.tasks.base import task_near
 from fewscan.terminal.console import Reporter
 
 
@@ -26,7 +27,9 @@ def evaluate(
     missing: Missing = "score",
     tolerances_mm: Sequence[float] = TOLERANCES_MM,
 ) -> Evaluation:
-    """Score masks against references: overlap, surface distances and volumes per case and class.
+    """Score masks against references: overlap, surface distances and volumes per case and class, or objects.
+
+    Objects are compared where a dataset.json beside or above the references, or the masks, has "task": "instances".
 
     Args:
         predictions: Folder of predicted masks, or one mask.
@@ -57,6 +60,7 @@ def evaluate(
     if missing not in MISSING or rules not in RULES:
         raise ConfigError(f"missing {missing!r}, rules {rules!r}: must be score or skip, and strict or paper.")
     reporter = reporter or Reporter(quiet=True)
+    task = task_near(Path(references), Path(predictions))
     with ExitStack() as stack:
 
         def progress(total: int) -> Callable[[], None]:
@@ -69,6 +73,7 @@ def evaluate(
             progress=progress,
             missing=missing,
             tolerances_mm=sorted(set(tolerances_mm)),
+            scoring=task.scoring if task is not None else None,
         )
     if output is not None:
         output = Path(output)

@@ -1,8 +1,8 @@
 """Preprocessed scans on a plan's canvas, in plain NumPy files that are written once.
 
-`images.npy` holds float16, case after case, each as (channels, *canvas); `labels.npy` the labels uint8 of those cases
-that have one, each as its canvas; `cache.json` names the cases and the shapes of their canvases, from which follows
-where each case lies. All of it is known before the first case is read.
+`images.npy` holds float16, case after case, each as (channels, *canvas); `labels.npy` the labels of those cases that
+have one, uint8 or what else holds the task's numbers, each as its canvas; `cache.json` names the cases and the shapes
+of their canvases, from which follows where each case lies. All of it is known before the first case is read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from jaxtyping import Float, Float16, Int, UInt8
+from jaxtyping import Float, Float16, Int, Integer
 
 from fewscan.classes import IGNORED
 from fewscan.data.cases import Case
@@ -30,8 +30,10 @@ from fewscan.io.files import FileStamp, atomic_path, make_folder, read_json, wri
 
 CACHE_VERSION = 4
 DESCRIPTION = "cache.json"
+# What holds the numbers of classes.
+LABELS = np.dtype(np.uint8)
 # The canvas of a case (channels, *canvas), and its labels, by the case's number.
-Load = Callable[[int], tuple[Float[np.ndarray, "c cz cy cx"], UInt8[np.ndarray, "cz cy cx"] | None]]
+Load = Callable[[int], tuple[Float[np.ndarray, "c cz cy cx"], Integer[np.ndarray, "cz cy cx"] | None]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,7 @@ class Cache:
     cases: tuple[StoredCase, ...]
     channels: int
     images: Float16[np.ndarray, "n"]
-    labels: UInt8[np.ndarray, "m"]
+    labels: Integer[np.ndarray, "m"]
 
     @cached_property
     def image_starts(self) -> Int[np.ndarray, "cases"]:
@@ -69,7 +71,7 @@ class Cache:
         shape, first = (self.channels, *self.cases[number].shape), self.image_starts[number]
         return self.images[first : first + math.prod(shape)].reshape(shape)
 
-    def label(self, number: int) -> UInt8[np.ndarray, "cz cy cx"]:
+    def label(self, number: int) -> Integer[np.ndarray, "cz cy cx"]:
         """The label of a case on its canvas, memory-mapped.
 
         Args:
@@ -151,7 +153,7 @@ def build_cache(cases: Sequence[Case], plan: Plan, folder: Path, progress: Calla
         StoredCase(case.name, case.patient, shape, case.label is not None)
         for case, shape in zip(cases, shapes, strict=True)
     ]
-    write_cache(folder, stored, len(plan.channel_names), load, key)
+    write_cache(folder, stored, len(plan.channel_names), load, key, plan.classes.dtype)
 
 
 def copy_cache(source: Path, folder: Path, cases: Sequence[Case], plan: Plan) -> None:
@@ -181,10 +183,17 @@ def copy_cache(source: Path, folder: Path, cases: Sequence[Case], plan: Plan) ->
         origin = chosen[number]
         return whole.canvas(origin), whole.label(origin) if stored[number].labelled else None
 
-    write_cache(folder, stored, whole.channels, load, cache_key(cases, plan))
+    write_cache(folder, stored, whole.channels, load, cache_key(cases, plan), whole.labels.dtype)
 
 
-def write_cache(folder: Path, cases: Sequence[StoredCase], channels: int, load: Load, key: str = "") -> None:
+def write_cache(
+    folder: Path,
+    cases: Sequence[StoredCase],
+    channels: int,
+    load: Load,
+    key: str = "",
+    dtype: np.dtype = LABELS,
+) -> None:
     """Write the files of a cache; `cache.json` comes last, a folder without it is no cache.
 
     Args:
@@ -193,6 +202,7 @@ def write_cache(folder: Path, cases: Sequence[StoredCase], channels: int, load: 
         channels: Number of channels of every case.
         load: Function that gives canvas and labels of a case; called once for each, in their order.
         key: Hash of what the cache is made from.
+        dtype: Type that holds the numbers of the labels.
 
     Raises:
         WriteError: The cache cannot be written.
@@ -206,7 +216,7 @@ def write_cache(folder: Path, cases: Sequence[StoredCase], channels: int, load: 
         labels_path.open("wb") as labels_file,
     ):
         images = _Rows(images_file, np.dtype(np.float16), [channels * math.prod(case.shape) for case in cases])
-        labels = _Rows(labels_file, np.dtype(np.uint8), [case.labelled * math.prod(case.shape) for case in cases])
+        labels = _Rows(labels_file, dtype, [case.labelled * math.prod(case.shape) for case in cases])
         for number in range(len(cases)):
             canvas, label = load(number)
             images.write(number, canvas)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewscan.classes import IGNORED, count_numbers
-from fewscan.data.assembler import largest
+from fewscan.data.assembler import Assembled, Decode, largest
 from fewscan.data.cases import Case
-from fewscan.data.plans.base import Plan
+from fewscan.data.plans.base import Answers, Plan
 from fewscan.data.survey import Survey
 from fewscan.io.geometry import Geometry
 from fewscan.words import abbreviate
@@ -39,14 +39,25 @@ class Ceiling:
 
 def there_and_back(mask: np.ndarray, geometry: Geometry, plan: Plan) -> np.ndarray:
     """A mask (z, y, x) of numbers inside, brought to the canvas and back to its own grid."""
-    answers = plan.answers(mask, geometry)
-    assembler = plan.assembler(geometry, largest)
+    return assembled(plan.answers(mask, geometry), geometry, plan, largest).mask
+
+
+def assembled(answers: Answers, geometry: Geometry, plan: Plan, decode: Decode) -> Assembled:
+    """What becomes of a scan if a network answers so of its patches.
+
+    Args:
+        answers: Function from the first voxels of patches to their class probabilities.
+        geometry: Grid of the scan.
+        plan: Plan of the canvas.
+        decode: Function from probabilities (b, k, *space), on the scan's grid, to numbers inside (b, *space).
+    """
+    assembler = plan.assembler(geometry, decode)
     starts = plan.starts(plan.canvas_shape(geometry))
     at_a_time = max(1, PIXELS // math.prod(plan.size))
     for first in range(0, len(starts), at_a_time):
         block = starts[first : first + at_a_time]
         assembler.add(answers(block), block)
-    return assembler.finish().mask
+    return assembler.finish()
 
 
 def measure_ceiling(

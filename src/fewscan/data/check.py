@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from fewscan.classes import Classes, describe
+from fewscan.classes import Classes
 from fewscan.data.doubles import digest_of, find_doubles
 from fewscan.data.index import DatasetIndex
 from fewscan.data.intensities import lone_value
@@ -217,9 +217,9 @@ def check_numbers(path: Path, array: np.ndarray, classes: Classes) -> Numbers:
         return Numbers((Fault(str(path), f"label values such as {odd} are not whole", "Save it as integers"),), None)
     outside = classes.unknown(whole)
     if outside:
-        problem = f"label values {outside[:5]} are not in dataset.json ({describe(classes)})"
+        problem = f"label values {outside[:5]} are not in dataset.json ({classes.describe()})"
         return Numbers((Fault(str(path), problem, "Add the classes to dataset.json, or mend the label"),), None)
-    shown = frozenset(int(value) for value in whole)
+    shown = classes.shown(whole)
     if not whole.any():
         problem, remedy = "the label is all background", "Right if nothing is there; else mend it"
         return Numbers((Fault(str(path), problem, remedy, False),), shown)

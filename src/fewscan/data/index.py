@@ -82,8 +82,8 @@ def read_dataset(root: Path) -> DatasetIndex:
     _refuse_decathlon(root, meta)
     faults: list[Fault] = []
     channels = _channel_names(meta, faults)
-    classes = _classes(meta, faults)
     task = _task(meta, faults)
+    classes = _classes(meta, task, faults)
     ending = _file_ending(root, meta, faults)
     reading = _reading(meta, ending, len(channels), faults)
     images = _collect_images(root, ending, len(channels), faults)
@@ -147,9 +147,10 @@ def _task(meta: dict[str, Any], faults: list[Fault]) -> str:
     return SEMANTIC
 
 
-def _classes(meta: dict[str, Any], faults: list[Fault]) -> Classes:
+def _classes(meta: dict[str, Any], task: str, faults: list[Fault]) -> Classes:
     try:
-        return parse_classes(meta.get("labels"))
+        numbering: Classes = TASKS.find(task).numbering(parse_classes(meta.get("labels")))
+        return numbering
     except DataError as error:
         faults += error.faults
         return Classes.consecutive(("background", "1"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer
 
 from fewscan.data import intensities
 from fewscan.data.cases import Case
@@ -51,7 +51,7 @@ def load_canvas(case: Case, plan: Plan) -> tuple[Float[np.ndarray, "c cz cy cx"]
     return np.stack(channels), scan.geometry
 
 
-def load_labels(label: Path, plan: Plan) -> UInt8[np.ndarray, "cz cy cx"]:
+def load_labels(label: Path, plan: Plan) -> Integer[np.ndarray, "cz cy cx"]:
     """Read one mask and bring it to the canvas.
 
     Args:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Shaped
+from jaxtyping import Float32, Integer, Shaped
+from scipy.ndimage import find_objects
 
 # Pixel sizes that differ by so little that no pixel comes to lie farther than this from its place are equal.
 KEPT_DRIFT_PIXELS = 0.1
@@ -114,6 +115,47 @@ def _is_kept(source: int, scale: float) -> bool:
 def resample(slices: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """(..., h, w) → (..., h', w') with rows (h', h) and columns (w', w)."""
     return rows @ slices @ columns.T
+
+
+def resample_numbers(
+    slices: Integer[np.ndarray, "n h w"], rows: Float32[np.ndarray, "r h"], columns: Float32[np.ndarray, "c w"]
+) -> Integer[np.ndarray, "n r c"]:
+    """Resample slices of numbers: each number is a share of pixels, and the largest wins.
+
+    Args:
+        slices: Numbers of at least 0; left as they are.
+        rows: Weights of the rows, whose sums are 1, or 0 outside the slices.
+        columns: Weights of the columns, alike.
+
+    Returns:
+        Numbers of the same type, of equal shares the lowest; 0 outside the slices.
+
+    >>> halves = np.array([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]], np.float32)
+    >>> resample_numbers(np.array([[[7, 7, 0, 9]]]), np.ones((1, 1), np.float32), halves).tolist()
+    [[[7, 0]]]
+    """
+    found = np.zeros((len(slices), len(rows), len(columns)), slices.dtype)
+    most = resample((slices == 0).astype(np.float32), rows, columns)
+    for number, box in enumerate(find_objects(slices), start=1):
+        if box is None:
+            continue
+        along, across = rows[:, box[1]], columns[:, box[2]]
+        reached = (box[0], *(reach(weights) for weights in (along, across)))
+        share = resample((slices[box] == number).astype(np.float32), along[reached[1]], across[reached[2]])
+        is_larger = share > most[reached]
+        most[reached][is_larger] = share[is_larger]
+        found[reached][is_larger] = number
+    return found
+
+
+def reach(weights: Float32[np.ndarray, "m n"]) -> slice:
+    """The rows of a band of weights that are not 0.
+
+    Args:
+        weights: Weights of the rows.
+    """
+    (rows,) = np.nonzero(weights.any(axis=1))
+    return slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 0)
 
 
 def resample_volume(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer
 
 from fewscan.classes import IGNORED, Classes
 from fewscan.data.cases import Case
@@ -63,7 +63,7 @@ class LabelMap:
         geometry: Grid of the label.
     """
 
-    array: UInt8[np.ndarray, "z y x"]
+    array: Integer[np.ndarray, "z y x"]
     geometry: Geometry
 
 
@@ -75,13 +75,15 @@ class LabelSurvey:
         geometry: Grid of the label.
         foreground: Anatomy that it shows; None: it shows none.
         intensities: Sample of the image's values in the foreground, by channel.
-        packed: Numbers inside, compressed by zlib, (z, y, x) uint8 in C order.
+        packed: Numbers inside, compressed by zlib, (z, y, x) in C order.
+        dtype: Type of these numbers.
     """
 
     geometry: Geometry
     foreground: Foreground | None
     intensities: tuple[Float[np.ndarray, "n"], ...]
     packed: bytes
+    dtype: np.dtype
 
     def unpack(self) -> LabelMap:
         """Give the label itself.
@@ -89,12 +91,12 @@ class LabelSurvey:
         Raises:
             ValueError: The content is not what was packed.
         """
-        size = math.prod(self.geometry.shape)
+        size = math.prod(self.geometry.shape) * self.dtype.itemsize
         # No more than the label: a damaged file of a run must not fill the memory.
         content = zlib.decompressobj().decompress(self.packed, size + 1)
         if len(content) != size:
             raise ValueError("a label has another size than its grid")
-        return LabelMap(np.frombuffer(content, np.uint8).reshape(self.geometry.shape), self.geometry)
+        return LabelMap(np.frombuffer(content, self.dtype).reshape(self.geometry.shape), self.geometry)
 
 
 @dataclass(frozen=True)
@@ -348,10 +350,13 @@ class _LabelInWork:
         """What is kept; None where nothing was to be measured."""
         if self._inside is None:
             return None
-        anatomy = np.where(self._inside == IGNORED, 0, self._inside)
+        kinds = self.classes.kinds(self._inside)
+        anatomy = np.where(kinds == IGNORED, 0, kinds)
         foreground = measure_foreground(anatomy, image, len(self.classes.names))
         packed = zlib.compress(self._inside.tobytes(), 1)
-        return LabelSurvey(_known(self._geometry), foreground, intensities if foreground else (), packed)
+        return LabelSurvey(
+            _known(self._geometry), foreground, intensities if foreground else (), packed, self._inside.dtype
+        )
 
 
 def list_faults(

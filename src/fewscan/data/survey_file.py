@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -48,6 +49,8 @@ class _Label(StrictModel):
     upper: Triple | None
     voxels: tuple[int, ...]
     channels: int
+    # Of classes alone it need not be said.
+    type: Literal["uint8", "int32"] = "uint8"
 
 
 class _Fault(StrictModel):
@@ -150,6 +153,7 @@ def _describe_label(label: LabelSurvey) -> _Label:
         upper=seen.upper if seen is not None else None,
         voxels=seen.voxels if seen is not None else (),
         channels=len(label.intensities),
+        type=label.dtype.name,
     )
 
 
@@ -206,4 +210,5 @@ def _restore_label(label: _Label, arrays: _Arrays) -> LabelSurvey:
         foreground=seen,
         intensities=tuple(arrays.take(f"intensities{n}", np.float32, 1) for n in range(label.channels)),
         packed=arrays.take("labels", np.uint8, 1).tobytes(),
+        dtype=np.dtype(label.type),
     )

@@ -33,12 +33,14 @@ def save_embedding(path: Path, method: Method, store: Store, class_names: Sequen
         path: Path of the file.
         method: Method after its training; its modes and generators are left alone.
         store: Store of patches with labels.
-        class_names: Names of the classes, background first.
+        class_names: Names of the classes that the network is taught, background first.
     """
     pool = store.labelled
     most = min(MOST_PATCHES, max(1, MOST_VOXELS // math.prod(store.patch)), len(pool))
     patches = pool[np.linspace(0, len(pool) - 1, most).astype(int)]
-    labels = np.concatenate([store.labels(part).cpu().numpy() for part in patch_batches(patches, store.patch)])
+    encode = method.spec.encode
+    batches = patch_batches(patches, store.patch)
+    labels = np.concatenate([encode(store.labels(part)).labels.cpu().numpy() for part in batches])
     positions = _draw_pixels(labels, len(class_names))
     embeddings = _embed(method, store, patches, positions, labels[0].size)
     classes = labels.ravel()[positions]

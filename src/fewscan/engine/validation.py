@@ -55,7 +55,7 @@ def canvas_validation(store: Store | None, plan: Plan) -> Measure | None:
         for name, network in method.networks().items():
             counts = canvas_overlaps(network, store, store.patches, plan)
             dice = dice_of_counts(*counts.cpu().double().numpy().transpose(2, 0, 1)).mean(axis=0)
-            classes = dict(zip((region.name for region in plan.classes.scored), dice.tolist(), strict=True))
+            classes = dict(zip(task_of(plan).watched, dice.tolist(), strict=True))
             readings[name] = {"dice": float(dice.mean()), "classes": classes}
         return readings
 
@@ -73,7 +73,8 @@ def canvas_overlaps(network: SegmentationNetwork, store: Store, patches: Pool, p
         patches: Patches of the store that are looked at; cases without any have 0.
         plan: Plan that the store's canvases are of.
     """
-    regions, task = plan.classes.parts, task_of(plan)
+    task = task_of(plan)
+    regions = list(task.watched.values())
     counts = torch.zeros((len(store.cases), len(regions), 2), device=store.device)
     for block in Predictor((network,)).over_store(store, patches):
         rows = torch.from_numpy(block.patches.case).to(store.device)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, describe, parse_classes
+from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, parse_classes
 from fewscan.errors import DataError, Fault
 from fewscan.evaluation.metrics import TOLERANCES_MM, LabelMap, Scores, absent, case_metrics, not_predicted
 from fewscan.evaluation.summary import Missing, Rules, Summary, spread, summarise
@@ -37,6 +38,30 @@ class Pairs:
     unpaired: Sequence[str]
 
 
+class Scoring(NamedTuple):
+    """How a folder of masks is scored where it is not class by class.
+
+    Attributes:
+        names: Names by the numbers of the scores, background first.
+        score: Function from a mask, None where there is none, and its reference to scores by number.
+    """
+
+    names: tuple[str, ...]
+    score: Callable[[Path | None, Path], dict[int, Scores]]
+
+
+class Description(NamedTuple):
+    """What a dataset.json says of masks.
+
+    Attributes:
+        meta: Content of the file.
+        classes: Classes of its "labels".
+    """
+
+    meta: Mapping[str, Any]
+    classes: Classes
+
+
 def evaluate_folders(
     predictions: Path,
     references: Path,
@@ -46,6 +71,7 @@ def evaluate_folders(
     progress: Callable[[int], Callable[[], None]] | None = None,
     missing: Missing = "score",
     tolerances_mm: Sequence[float] = TOLERANCES_MM,
+    scoring: Scoring | None = None,
 ) -> Summary:
     """Score every prediction against the reference of the same name.
 
@@ -58,6 +84,7 @@ def evaluate_folders(
         progress: Function that is given the number of cases and returns a function to call after each case.
         missing: Treatment of references without a prediction: "score" (as missed) or "skip" (leave them out).
         tolerances_mm: Tolerances of the normalised surface Dice, in mm.
+        scoring: How masks are scored; None: class by class.
 
     Returns:
         The summary; also "spread" (`summary.spread`), and the cases that are "missing", "skipped" and
@@ -68,7 +95,9 @@ def evaluate_folders(
             at once.
     """
     pairs = match_pairs(predictions, references)
-    classes = Classes.consecutive(class_names) if class_names else _agreed_classes(predictions, references)
+    classes = None
+    if scoring is None:
+        classes = Classes.consecutive(class_names) if class_names else _agreed_classes(predictions, references)
     _raise([fault for pair in pairs.both.values() for fault in _misfits(*pair, classes)])
     scored = pairs.missing if missing == "score" else {}
     files: dict[str, tuple[Path | None, Path]] = {**pairs.both, **{case: (None, path) for case, path in scored.items()}}
@@ -77,14 +106,14 @@ def evaluate_folders(
     faults: list[Fault] = []
     for case, pair in sorted(files.items()):
         try:
-            cases[case] = _score(*pair, classes, tolerances_mm)
+            cases[case] = scoring.score(*pair) if scoring else _score(*pair, classes, tolerances_mm)
         except DataError as error:
             faults += error.faults
         if step is not None:
             step()
     _raise(faults)
-    names = scored_names(classes) if classes is not None else None
-    if classes is None:
+    names = scoring.names if scoring else scored_names(classes) if classes is not None else None
+    if names is None:
         cases = _of_all_numbers(cases, set(scored), tolerances_mm)
     summary = summarise(cases, names, rules)
     return {
@@ -102,7 +131,7 @@ def scored_names(classes: Classes) -> tuple[str, ...]:
 
 
 def score_files(
-    prediction: Path, reference: Path, classes: Classes, tolerances_mm: Sequence[float] = TOLERANCES_MM
+    prediction: Path | None, reference: Path, classes: Classes, tolerances_mm: Sequence[float] = TOLERANCES_MM
 ) -> dict[int, Scores]:
     """Score one mask against its reference, on the reference's grid; not where the reference is to be ignored.
 
@@ -121,7 +150,7 @@ def _score(
     """Score a pair, a missing prediction as an empty one; without classes, score the numbers that either shows."""
     truth = read_mask(reference)
     theirs = _labels(truth.array, reference, classes, is_reference=True)
-    mask = np.zeros_like(truth.array) if prediction is None else _brought_over(prediction, reference, truth.geometry)
+    mask = np.zeros_like(truth.array) if prediction is None else brought_over(prediction, reference, truth.geometry)
     ours = _labels(mask, prediction or reference, classes)
     if classes is not None and classes.ignored in theirs.boxes:
         # The boxes are larger than need be then, which changes nothing.
@@ -134,7 +163,17 @@ def _score(
     return scores if prediction is not None else {k: not_predicted(score) for k, score in scores.items()}
 
 
-def _brought_over(path: Path, reference: Path, grid: Geometry) -> np.ndarray:
+def brought_over(path: Path, reference: Path, grid: Geometry) -> np.ndarray:
+    """Read a mask in the order of its reference's axes.
+
+    Args:
+        path: File of the mask.
+        reference: File of the reference, for the error.
+        grid: Grid of the reference.
+
+    Raises:
+        DataError: The mask cannot be read, or lies elsewhere.
+    """
     mask = read_mask(path)
     array = bring_over(mask, grid)
     if array is None:
@@ -161,7 +200,7 @@ def _labels(array: np.ndarray, path: Path, classes: Classes | None, is_reference
     if unknown:
         raise DataError.of(
             path,
-            f"label {abbreviate(list(map(str, unknown)))} is not one of the classes ({describe(classes)})",
+            f"label {abbreviate(list(map(str, unknown)))} is not one of the classes ({classes.describe()})",
             "Mend the mask, or the dataset.json of the references",
         )
     return labels
@@ -242,11 +281,21 @@ def find_classes(near: Path) -> Classes | None:
     Raises:
         DataError: The dataset.json cannot be understood.
     """
+    found = find_description(near)
+    return found.classes if found is not None else None
+
+
+def find_description(near: Path) -> Description | None:
+    """What a dataset.json in this folder or the one above says, if there is one that names classes.
+
+    Raises:
+        DataError: The dataset.json cannot be understood.
+    """
     folder = near if near.is_dir() else near.parent
     for path in (folder / "dataset.json", folder.parent / "dataset.json"):
         meta = read_json(path) if path.is_file() else None
         if isinstance(meta, dict) and "labels" in meta:
-            return parse_classes(meta["labels"], path)
+            return Description(meta, parse_classes(meta["labels"], path))
     return None
 
 

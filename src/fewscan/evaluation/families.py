@@ -23,6 +23,7 @@ class Family(NamedTuple):
         title: Function from a metric's name to what heads a table's column.
         definition: Function from a metric's name to a sentence about it.
         is_share: Function that says whether a metric is a share, from 0 to 1.
+        is_estimated: Whether the headline is estimated of masks without a reference, see `evaluation.calibration`.
         has_rules: Whether there are values that other rules count otherwise, see `summary.RULE_TEXT`.
         pool: Function from the values of cases to those over all that the cases show together; None: there is none.
     """
@@ -33,8 +34,14 @@ class Family(NamedTuple):
     title: Callable[[str], str]
     definition: Callable[[str], str]
     is_share: Callable[[str], bool]
+    is_estimated: bool
     has_rules: bool
     pool: Callable[[Iterable[Values]], dict[str, float | None]] | None = None
+
+    @property
+    def headline_title(self) -> str:
+        """Name of the headline as people say it, such as `Dice`."""
+        return self.title(self.headline)
 
 
 CLASSES = Family(
@@ -45,6 +52,7 @@ CLASSES = Family(
     title=metrics.metric_title,
     definition=metrics.definition,
     is_share=metrics.is_share,
+    is_estimated=True,
     has_rules=True,
 )
 OBJECTS = Family(
@@ -54,6 +62,7 @@ OBJECTS = Family(
     title=objects.object_title,
     definition=objects.object_definition,
     is_share=objects.is_object_share,
+    is_estimated=False,
     has_rules=False,
     pool=objects.pooled,
 )

@@ -234,8 +234,7 @@ def headline(summary: Summary) -> str:
 
 def headline_title(summary: Summary) -> str:
     """That metric as people call it, such as `Dice` or `AP@0.5`."""
-    family = family_of(summary["mean"])
-    return family.title(family.headline)
+    return family_of(summary["mean"]).headline_title
 
 
 def case_means(summary: Summary) -> dict[str, float]:
@@ -377,7 +376,7 @@ def summary_table(summary: Summary) -> Table:
     )
     # Where there is no room, names are broken and never cut.
     table.add_column("class", overflow="fold")
-    for title in (f"{family.title(family.headline)} ± sd", "95 %\ninterval"):
+    for title in (f"{family.headline_title} ± sd", "95 %\ninterval"):
         table.add_column(title, justify="right", no_wrap=True)
     for metric in metrics:
         table.add_column(family.title(metric).replace(" ", "\n", 1), justify="right", overflow="fold")

@@ -22,6 +22,7 @@ from fewscan.inference.views import augmentation_views
 from fewscan.io.geometry import Geometry
 from fewscan.losses.entropy import pixel_entropy
 from fewscan.networks.segmenter import SegmentationNetwork
+from fewscan.tasks.base import task_of
 
 # The other network and the turned view see every second slice that shows foreground: half the cost, and on ACDC and
 # Hippocampus the same correlation with the Dice. Of patches that overlap they see every one: only then can each voxel
@@ -105,7 +106,7 @@ class QualityObserver:
         """Compare its shapes with the labelled cases'."""
         if self.expected is not None:
             names, axis = self.plan.class_names, self.plan.viewing_axis_of(mask.shape)
-            shapes = class_shapes(mask, geometry.spacing_mm, axis, len(names))
+            shapes = class_shapes(self.plan.classes.kinds(mask), geometry.spacing_mm, axis, len(names))
             self._outliers[case.name] = find_outlier(shapes, self.expected, names)
 
     def on_block(self, predictor: Predictor, block: ScanBlock, probs: Tensor) -> None:
@@ -142,7 +143,7 @@ class QualityObserver:
         if self.second:
             theirs = replace(predictor, networks=self.second).probabilities(images)
             pairs["agreement_teacher"] = (mask, theirs.argmax(dim=1))
-        parts = self.plan.classes.parts
+        parts = list(task_of(self.plan).watched.values())
         return {name: mask_overlaps(ours, theirs, parts, shares) for name, (ours, theirs) in pairs.items()}
 
 

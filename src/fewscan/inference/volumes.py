@@ -35,7 +35,7 @@ class VolumeObserver:
 
     def on_mask(self, case: Case, mask: np.ndarray, geometry: Geometry) -> None:
         """Measure the mask."""
-        self.millilitres[case.name] = region_volumes_ml(mask, geometry.spacing_mm, self.classes)
+        self.millilitres[case.name] = region_volumes_ml(self.classes.kinds(mask), geometry.spacing_mm, self.classes)
 
 
 class Together:

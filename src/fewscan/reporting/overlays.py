@@ -41,9 +41,9 @@ def save_overlay(
     Args:
         path: Path of the PNG.
         image: Intensities (z, y, x).
-        prediction: Label map of the image's shape.
-        reference: Label map of the image's shape; None: there is none to compare with.
-        class_names: Names of the classes in the order of their numbers, background first.
+        prediction: Numbers to draw, each in a colour, of the image's shape; 0: nothing.
+        reference: Numbers alike, of the image's shape; None: there is none to compare with.
+        class_names: Names of the numbers for a legend, background first.
         title: Title above the picture.
         axes: Array axes, 0 to 2, that the planes lie across; of one there are several slices.
         spacing_mm: Distances (z, y, x) between voxels' centres.
@@ -69,7 +69,7 @@ def save_overlay(
             picture = plane.picture(image, crop)
             axis.imshow(picture, cmap="gray", vmin=black, vmax=white, interpolation="nearest", aspect=aspect)
             if mask is not None:
-                _draw_classes(axis, plane.picture(mask, crop), len(class_names))
+                _draw_classes(axis, plane.picture(mask, crop))
             axis.set(xticks=[], yticks=[])
     for axis, plane in zip(grid[0], planes, strict=True):
         axis.set_title(str(plane) if len(axes) > 1 else f"slice {plane.number}", color="white", fontsize=9)
@@ -77,9 +77,10 @@ def save_overlay(
             _write_directions(axis, plane)
     handles = [Line2D([], [], color=class_colour(k), lw=4, label=name) for k, name in enumerate(class_names) if k > 0]
     figure.suptitle(title, color="white", fontsize=12)
-    figure.legend(
-        handles=handles, loc="lower center", ncols=len(handles), frameon=False, labelcolor="white", fontsize=9
-    )
+    if handles:
+        figure.legend(
+            handles=handles, loc="lower center", ncols=len(handles), frameon=False, labelcolor="white", fontsize=9
+        )
     figure.tight_layout(rect=(0, 0.06, 1, 0.99))
     with atomic_path(path) as beside:
         figure.savefig(beside, dpi=110, facecolor=figure.get_facecolor())
@@ -125,10 +126,9 @@ def _write_directions(axis: Axes, plane: Plane) -> None:
         text.set_path_effects([withStroke(linewidth=2, foreground="black")])
 
 
-def _draw_classes(axis: Axes, labels: np.ndarray, n_classes: int) -> None:
-    """Outline and tint of every class."""
-    for k in range(1, n_classes):
+def _draw_classes(axis: Axes, labels: np.ndarray) -> None:
+    """Outline and tint of every number."""
+    for k in np.unique(labels[labels > 0]).tolist():
         mask = labels == k
-        if mask.any():
-            axis.contour(mask, levels=[0.5], colors=[class_colour(k)], linewidths=1.3)
-            axis.contourf(mask, levels=[0.5, 1.5], colors=[class_colour(k)], alpha=0.25)
+        axis.contour(mask, levels=[0.5], colors=[class_colour(k)], linewidths=1.3)
+        axis.contourf(mask, levels=[0.5, 1.5], colors=[class_colour(k)], alpha=0.25)

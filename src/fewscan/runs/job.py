@@ -145,7 +145,7 @@ def with_postprocessing(job: Job, scored: ScoresFolder, cases: Sequence[Case]) -
         cases: The held-out cases.
     """
     card = read_card(job.run.path)
-    if not job.config.export.postprocess:
+    if not (job.config.export.postprocess and task_of(card.plan).has_anatomy):
         return card
     steps = choose_postprocessing(job.run, card.plan, scored, cases, job.split.labelled, job.survey, job.reporter)
     return card.model_copy(update={"postprocessing": steps})
@@ -192,7 +192,7 @@ def train_job(job: Job, launch: Launch, fold: int | None = None, later: int = 0)
             _export(job, method, store)
             # Of a method that trains nothing, nothing was learnt that could be looked at.
             if val is not None and method.trains:
-                save_embedding(run.embedding, method, val, job.plan.class_names)
+                save_embedding(run.embedding, method, val, task_of(job.plan).output_names)
     times = Times(ahead.alone, begun, training, ahead.course)
     return Trained(saved.done if saved is not None else None, times, ahead.whole)
 
@@ -378,7 +378,7 @@ def _fit(
         _say_going_on(job.reporter, saved)
     gallery = Gallery(run.gallery, store, job.config.export.clean_statistics)
     measuring: list[Callback] = [Validation(measure)] if measure is not None else []
-    measuring += [OwnScans(job.plan.class_names), gallery, *job.callbacks]
+    measuring += [OwnScans(task_of(job.plan).output_names), gallery, *job.callbacks]
     settings, phases = LoopSettings.of(job.config), only_phase(method, store)
     with first_callbacks(run, job.config.logging, job.reporter, measuring, ahead.pace) as callbacks:
         records = fit(method, phases, settings, callbacks, checkpoints=checkpoints, resume=saved, course=ahead.course)

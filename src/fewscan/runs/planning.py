@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fewscan.config import Config
-from fewscan.data.ceiling import describe, measure_ceiling
 from fewscan.data.check import gathered, raise_on_faults
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
@@ -14,6 +13,7 @@ from fewscan.data.plans.kinds import make_plan
 from fewscan.data.pose import looked_at
 from fewscan.data.split import Split
 from fewscan.data.survey import Survey, list_faults, survey_cases
+from fewscan.tasks.base import task_of
 from fewscan.terminal.console import Reporter
 
 
@@ -76,10 +76,12 @@ def measure_plan(reporter: Reporter, plan: Plan, split: Split, survey: Survey) -
         split: Cases by role.
         survey: Survey of the training cases.
     """
+    task = task_of(plan)
+    task.check(plan, {case.name: survey.geometry(case) for case in split.train})
     plan = plan.with_turns(survey.turns(split.train, plan.viewing_axis))
     with reporter.bar("measuring what the canvas costs", len(split.labelled)) as step:
-        ceiling = measure_ceiling(split.labelled, plan, survey, step)
-    plan = plan.model_copy(update={"ceiling": ceiling.dice, "notes": (*plan.notes, *describe(ceiling, plan))})
+        limit = task.limit(split.labelled, plan, survey, step)
+    plan = plan.model_copy(update={"ceiling": limit.scores, "notes": (*plan.notes, *limit.notes)})
     normalisation = ", ".join(
         f"{name}: {how.scheme}" for name, how in zip(plan.channel_names, plan.normalisation, strict=True)
     )

@@ -17,6 +17,7 @@ from fewscan.data.split import Split
 from fewscan.data.survey import Survey
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import LOWEST_SHARE, Calibration, Estimate, calibrate, doubt_ranks
+from fewscan.evaluation.families import family_of
 from fewscan.evaluation.quality_table import QualityRow, read_quality_table, write_quality_table
 from fewscan.evaluation.shape import Expected, class_shapes, expected_shapes
 from fewscan.evaluation.summary import Summary, case_means
@@ -27,6 +28,7 @@ from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.run_folder import PredictionFolder, RunFolder, ScoresFolder
 from fewscan.runs.scoring import validate_model
 from fewscan.settings import StrictModel
+from fewscan.tasks.base import task_of
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 
@@ -107,6 +109,8 @@ class QualityAssessor:
             reporter.say("several runs are averaged: outliers are flagged, no Dice is estimated")
         elif self.quality is None:
             reporter.say(f"{run.quality} is not there: signals of quality, but no estimate and no outliers")
+        elif not task_of(card.plan).metrics.is_estimated:
+            reporter.say("cases are ranked by the network's own doubt, nothing is estimated")
         elif not self.quality.calibrations:
             outliers = "" if expected is None else "outliers are flagged, "
             reporter.say(f"{run} had too few validation cases: {outliers}no Dice is estimated")
@@ -244,7 +248,12 @@ def _write_quality_model(
 
 
 def _expected(labelled: Sequence[Case], plan: Plan, survey: Survey, reporter: Reporter) -> dict[int, Expected] | None:
-    """Of those cases that are labelled all over: of the others nobody knows the whole shapes."""
+    """Of those cases that are labelled all over: of the others nobody knows the whole shapes.
+
+    None, too, where scans do not all show the same structures.
+    """
+    if not task_of(plan).has_anatomy:
+        return None
     shapes = []
     with reporter.bar("measuring labelled masks", len(labelled)) as step:
         for case in labelled:
@@ -268,6 +277,12 @@ def _calibrate(
 ) -> list[Calibration]:
     """Fit the models, and write the validation cases' own table, each estimated without its patient."""
     dice = case_means(summary)
+    metrics = family_of(summary["mean"])
+    if not metrics.is_estimated:
+        rows = with_doubtful_flagged([_flagged_row(case, found[case], None, None) for case in dice])
+        write_quality_table(folder.quality, rows)
+        reporter.say(f"quality: {metrics.headline_title} is not estimated; {_summary_line(rows)}")
+        return []
     signals = {case: assessment.signals for case, assessment in found.items()}
     patients = {case.name: case.patient for case in cases}
     fits = [fit for names in ESTIMATED_FROM if (fit := calibrate(signals, dice, patients, names)) is not None]

@@ -17,7 +17,6 @@ import torch
 from fewscan.classes import IGNORED
 from fewscan.config import Config
 from fewscan.data.cases import Case
-from fewscan.data.ceiling import there_and_back
 from fewscan.data.patches import Patches, overlap
 from fewscan.data.plans.base import Plan
 from fewscan.data.preprocess import load_canvas
@@ -201,15 +200,17 @@ class Rehearsal:
 
     def _score(self, case: Case, folder: Path) -> None:
         """Do what is done to a case but for the network's part, as though its mask were found right."""
-        plan = self.plan
+        plan, task = self.plan, task_of(self.plan)
         _, geometry = load_canvas(case, plan)
         reference = self.survey.labels(case, plan.classes).array
-        mask = there_and_back(np.where(reference == IGNORED, 0, reference), geometry, plan)
-        class_shapes(mask, geometry.spacing_mm, plan.viewing_axis_of(mask.shape), len(plan.class_names))
+        mask = task.there_and_back(np.where(reference == IGNORED, 0, reference), geometry, plan)
+        class_shapes(
+            plan.classes.kinds(mask), geometry.spacing_mm, plan.viewing_axis_of(mask.shape), len(plan.class_names)
+        )
         path = folder / f"{case.name}{MASK_ENDING}"
         write_scan(path, plan.classes.from_inside(mask), geometry, predicted=True)
         if case.label is not None:
-            task_of(plan).score(path, case.label)
+            task.score(path, case.label)
 
     def _usual_case(self, cases: Sequence[Case]) -> Case:
         """The case whose size is nearest to the mean."""

@@ -89,16 +89,16 @@ def _draw_cases(folder: ScoresFolder, cases: Sequence[Case], survey: Survey, sum
     # Of few cases one has several ranks: it is read once.
     for case in {case.name: case for case in chosen.values()}.values():
         path = folder.mask(case.name)
-        image = read_shown(case.images[0], case.reading)
-        prediction = plan.classes.to_inside(read_mask(path).array, path)
-        reference = survey.labels(case, plan.classes).array
+        classes, image = plan.classes, read_shown(case.images[0], case.reading)
+        prediction = classes.to_inside(read_mask(path).array, path)
+        reference = survey.labels(case, classes).array
         for rank in [rank for rank, ranked_case in chosen.items() if ranked_case.name == case.name]:
             save_overlay(
                 folder.overlay(rank),
                 image.array,
-                prediction=prediction,
-                reference=np.where(reference == IGNORED, 0, reference),
-                class_names=plan.class_names,
+                prediction=classes.colours(prediction),
+                reference=classes.colours(np.where(reference == IGNORED, 0, reference)),
+                class_names=classes.legend,
                 title=f"{rank}: {case.name}, mean {title} {means[case.name]:.3f}",
                 axes=plan.picture_axes_of(prediction.shape),
                 spacing_mm=image.geometry.spacing_mm,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Integer
@@ -11,9 +13,28 @@ from torch import Tensor
 
 from fewscan.augment.targets import Target
 from fewscan.classes import Classes
+from fewscan.data.cases import Case
+from fewscan.data.ceiling import describe, measure_ceiling, there_and_back
+from fewscan.data.index import SEMANTIC
 from fewscan.data.plans.base import Plan
+from fewscan.data.survey import Survey
+from fewscan.evaluation.evaluate import Scoring, find_description
+from fewscan.evaluation.families import CLASSES, Family
 from fewscan.evaluation.metrics import Scores
+from fewscan.io.geometry import Geometry
 from fewscan.registry import TASKS
+
+
+class Limit(NamedTuple):
+    """How good masks can be at best, whatever a network learns.
+
+    Attributes:
+        scores: Scores, 0 to 1, of the labelled masks brought to the network's resolution and back, by class.
+        notes: Sentences for the user: the figures, and warnings with what to set.
+    """
+
+    scores: dict[str, float]
+    notes: list[str]
 
 
 class Task(ABC):
@@ -23,17 +44,48 @@ class Task(ABC):
     task in dataset.json, the plan keeps the name. A kind of task is registered in `registry.TASKS`;
     `fewscan.testing.tasks.TaskContract` tests it.
 
+    Attributes:
+        has_anatomy: Whether every scan shows the same structures, so that number, size and form of a class's parts tell
+            what is odd, and post-processing may rule on them.
+        metrics: Metrics that masks are scored by.
+
     Args:
-        classes: Classes as the labels know them.
+        classes: Classes as the labels know them, of the class that `numbering` gives.
     """
+
+    has_anatomy: ClassVar[bool] = True
+    metrics: ClassVar[Family] = CLASSES
 
     def __init__(self, classes: Classes) -> None:
         self.classes = classes
+
+    @classmethod
+    def numbering(cls, classes: Classes) -> Classes:
+        """Say what the numbers in masks stand for: those of the classes that dataset.json names.
+
+        Args:
+            classes: Classes of "labels" in dataset.json.
+
+        Raises:
+            DataError: The task cannot be of such classes.
+        """
+        return classes
 
     @property
     @abstractmethod
     def outputs(self) -> int:
         """Channels of the network, background first, at least 2."""
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """A name for each of the outputs: the classes', where they are taught as they are."""
+        names = self.classes.names[: self.outputs]
+        return (*names, *(f"output {number}" for number in range(len(names), self.outputs)))
+
+    @property
+    def watched(self) -> Mapping[str, tuple[int, ...]]:
+        """Outputs that are looked at together while a network is trained, by name: what is scored of the classes."""
+        return dict(zip((region.name for region in self.classes.scored), self.classes.parts, strict=True))
 
     @abstractmethod
     def encode(self, labels: Int[Tensor, "b *space"]) -> Target:
@@ -58,11 +110,11 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def score(self, prediction: Path, reference: Path) -> dict[int, Scores]:
+    def score(self, prediction: Path | None, reference: Path) -> dict[int, Scores]:
         """Score one mask against its reference, on the reference's grid; not where that is to be ignored.
 
         Args:
-            prediction: File of the mask.
+            prediction: File of the mask; None: there is none, and nothing was found.
             reference: File of the label.
 
         Returns:
@@ -71,6 +123,73 @@ class Task(ABC):
         Raises:
             DataError: A file cannot be read, holds a number that is no class, or the two lie at different places.
         """
+
+    @property
+    def scoring(self) -> Scoring | None:
+        """How a folder of masks is scored; None: class by class, as `evaluate_folders` does."""
+        return None
+
+    def check(self, plan: Plan, geometries: Mapping[str, Geometry]) -> None:
+        """Look whether the task can be learnt from scans; most can from any.
+
+        Args:
+            plan: Plan by which scans become input.
+            geometries: Grids of the training scans, by case.
+
+        Raises:
+            FewscanError: It cannot.
+        """
+        del plan, geometries
+
+    def there_and_back(
+        self, mask: Integer[np.ndarray, "z y x"], geometry: Geometry, plan: Plan
+    ) -> Integer[np.ndarray, "z y x"]:
+        """Bring a mask to the network's resolution and back, as a network without mistakes would.
+
+        Args:
+            mask: Numbers inside, in which nothing is ignored.
+            geometry: Grid of the mask.
+            plan: Plan by which scans become input.
+        """
+        return there_and_back(mask, geometry, plan)
+
+    def limit(
+        self, cases: Sequence[Case], plan: Plan, survey: Survey, progress: Callable[[], None] | None = None
+    ) -> Limit:
+        """Measure how good masks can be at best: the labelled ones, there and back.
+
+        Args:
+            cases: Cases, of which those with a label are measured.
+            plan: Plan by which scans become input.
+            survey: Survey with the masks that it knows; the others are read.
+            progress: Function that is called once per case.
+
+        Raises:
+            DataError: A mask cannot be read.
+        """
+        ceiling = measure_ceiling(cases, plan, survey, progress)
+        return Limit(ceiling.dice, describe(ceiling, plan))
+
+
+def task_near(*folders: Path) -> Task | None:
+    """Make the task of the dataset.json in one of some folders, or in the folder above it.
+
+    Args:
+        folders: Folders of masks, or masks; the first that has one decides.
+
+    Returns:
+        The task; None where there is no dataset.json that names classes.
+
+    Raises:
+        DataError: The dataset.json cannot be understood.
+        ConfigError: No task of this name is known in this process.
+    """
+    for near in folders:
+        found = find_description(near)
+        if found is not None:
+            kind: type[Task] = TASKS.find(str(found.meta.get("task", SEMANTIC)))
+            return kind(kind.numbering(found.classes))
+    return None
 
 
 def task_of(plan: Plan) -> Task:

@@ -14,10 +14,11 @@ background: a gap of one pixel between objects stays one, which is as good or be
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Int32
+from jaxtyping import Bool, Float, Int, Int32, Integer, UInt8
 from scipy import ndimage
 from torch import Tensor
 
@@ -31,6 +32,8 @@ WIDER_FROM = (8.0, 20.0)
 BEYOND = 1 << 24
 # Pixels of a seed, and its share of the median seed of its picture, below which it is noise.
 SMALLEST_SEED, SMALLEST_SEED_SHARE = 4, 0.05
+# As many as pictures have for classes.
+COLOURS = 8
 # Pixels of a part of the foreground without a seed from which it is an object.
 SMALLEST = 10
 
@@ -181,3 +184,43 @@ def _without_holes(objects: Int32[np.ndarray, "*space"]) -> Int32[np.ndarray, "*
         if len(rim) == 1:
             objects[around][hole] = rim[0]
     return objects
+
+
+def colours(objects: Integer[np.ndarray, "*space"]) -> UInt8[np.ndarray, "*space"]:
+    """Number objects anew, by 1 to 8, so that two which touch have different numbers wherever 8 suffice.
+
+    Args:
+        objects: Numbers of the objects, 0 where there is none.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fewscan.tasks.borders import colours
+        >>> colours(np.array([[7, 7, 300, 300, 0, 301]])).tolist()
+        [[1, 1, 2, 2, 0, 3]]
+    """
+    shown, numbers = np.unique(objects, return_inverse=True)
+    numbers = numbers.reshape(objects.shape)
+    beside: dict[int, set[int]] = {}
+    for low, high in _touching_pairs(numbers).tolist():
+        beside.setdefault(high, set()).add(low)
+    table = np.zeros(len(shown), np.uint8)
+    for count, number in enumerate(np.flatnonzero(shown > 0).tolist()):
+        taken = {int(table[other]) for other in beside.get(number, ())}
+        choices = [(count + step) % COLOURS + 1 for step in range(COLOURS)]
+        table[number] = next((choice for choice in choices if choice not in taken), choices[0])
+    return table[numbers]
+
+
+def _touching_pairs(numbers: Int[np.ndarray, "*space"]) -> Int[np.ndarray, "n 2"]:
+    """Numbers that touch, the lower one first, the background's among them."""
+    pairs = []
+    for step in product((-1, 0, 1), repeat=numbers.ndim):
+        if step <= (0,) * numbers.ndim:
+            continue
+        first, second = (
+            numbers[tuple(slice(max(0, -s), side - max(0, s)) for s, side in zip(way, numbers.shape, strict=True))]
+            for way in (step, tuple(-s for s in step))
+        )
+        differ = first != second
+        pairs.append(np.sort(np.column_stack((first[differ], second[differ])), axis=1))
+    return np.unique(np.concatenate(pairs), axis=0)

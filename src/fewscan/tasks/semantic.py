@@ -36,6 +36,6 @@ class Semantic(Task):
         """Take the class of the largest probability, the first of equals."""
         return largest(probs)
 
-    def score(self, prediction: Path, reference: Path) -> dict[int, Scores]:
+    def score(self, prediction: Path | None, reference: Path) -> dict[int, Scores]:
         """Score the classes, or the regions where the data set has some."""
         return score_files(prediction, reference, self.classes)

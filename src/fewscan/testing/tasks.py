@@ -58,6 +58,29 @@ class TaskContract(ABC):
     def test_it_is_registered(self) -> None:
         assert TASKS.find(self.name) is type(self.make())
 
+    def test_outputs_have_names_and_some_are_watched(self) -> None:
+        task = self.make()
+        assert len(set(task.output_names)) == task.outputs
+        assert task.watched
+        assert all(0 < number < task.outputs for numbers in task.watched.values() for number in numbers)
+
+    def test_numbers_of_masks_are_those_inside_and_back(self, size: tuple[int, ...]) -> None:
+        task, labels = self.make(), self.labels(size)
+        classes = task.classes
+        numbers = classes.from_inside(labels)
+        assert not classes.unknown(numbers)
+        assert classes.shown(numbers) <= set(classes.known)
+        inside = classes.to_inside(numbers, "mask")
+        assert inside.dtype == classes.dtype
+        assert np.array_equal(inside, labels)
+        kinds = classes.kinds(inside)
+        assert np.array_equal(kinds > 0, inside > 0)
+        assert kinds.max() < len(classes.names)
+        colours = classes.colours(inside)
+        assert colours.dtype == np.uint8
+        assert np.array_equal(colours > 0, inside > 0)
+        assert np.array_equal(classes.matched(inside, inside), inside)
+
     def test_targets_are_classes_of_the_outputs_with_weights_of_the_pixels(self, size: tuple[int, ...]) -> None:
         task, labels = self.make(), torch.from_numpy(self.labels(size)).long()
         before = labels.clone()
@@ -120,9 +143,13 @@ class TaskContract(ABC):
         for path, mask in zip(paths, (volume, half), strict=True):
             write_scan(path, task.classes.from_inside(mask), grid)
         itself, other = (task.score(paths[number], paths[0]) for number in (0, 1))
-        assert sorted(itself) == sorted(other) == list(range(1, len(itself) + 1))
+        nothing = task.score(None, paths[0])
+        assert sorted(nothing) == sorted(itself) == sorted(other) == list(range(1, len(itself) + 1))
         for scores in itself.values():
             assert all(value == 1 for name, value in scores.values.items() if is_share(name))
+        assert not any(
+            value for s in nothing.values() for name, value in s.values.items() if name == task.metrics.headline
+        )
         shares = [value for s in other.values() for name, value in s.values.items() if is_share(name)]
         assert any(value is not None and value < 1 for value in shares)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Integer
 from pydantic import Field, model_validator
 
 from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, Region
@@ -24,6 +24,7 @@ from fewscan.data.reading import Pages, Reading
 from fewscan.data.store import Store
 from fewscan.errors import DataError
 from fewscan.io.geometry import PIXEL, Geometry, LengthUnit
+from fewscan.registry import TASKS
 from fewscan.settings import NonNegative, Positive, Settings, Share, StrictModel
 from fewscan.words import abbreviate
 
@@ -132,7 +133,8 @@ class Plan(StrictModel, ABC):
         spacing_mm: Sides of a pixel or voxel of the network's input, as many as `size`; None: scans are stretched.
         normalisation: Name of the way in which intensities are made comparable, by channel.
         turned: Share of the training scans that lie turned against the others, among those that were looked at.
-        ceiling: Dice of the labelled masks, brought to the canvas and back, by class: no network can do better.
+        ceiling: Dice, or average precision of objects, of the labelled masks, brought to the canvas and back, by class:
+            no network can do better.
         notes: Reasons for what was decided, in words for the user.
         pictures: How the pictures are read that it was made for; None, and not in its file: it was made for scans.
     """
@@ -163,7 +165,7 @@ class Plan(StrictModel, ABC):
 
     @model_validator(mode="after")
     def _numbers_are_of_classes(self) -> Self:
-        numbers = self.classes.numbers
+        numbers = self._named_classes.numbers
         if len(numbers) != len(self.class_names) or numbers[0] != 0 or list(numbers) != sorted(set(numbers)):
             raise ValueError("class_numbers must rise from 0, one for each of the class_names")
         if self.ignored_number in numbers:
@@ -189,7 +191,12 @@ class Plan(StrictModel, ABC):
 
     @property
     def classes(self) -> Classes:
-        """The classes as the labels know them."""
+        """The classes as the labels know them, numbered as the task has it."""
+        numbering: Classes = TASKS.find(self.task).numbering(self._named_classes)
+        return numbering
+
+    @property
+    def _named_classes(self) -> Classes:
         numbers = self.class_numbers or tuple(range(len(self.class_names)))
         return Classes(self.class_names, numbers, self.ignored_number, self.regions)
 
@@ -286,7 +293,9 @@ class Plan(StrictModel, ABC):
         """
 
     @abstractmethod
-    def labels_to_canvas(self, mask: UInt8[np.ndarray, "z y x"], geometry: Geometry) -> UInt8[np.ndarray, "cz cy cx"]:
+    def labels_to_canvas(
+        self, mask: Integer[np.ndarray, "z y x"], geometry: Geometry
+    ) -> Integer[np.ndarray, "cz cy cx"]:
         """Bring a mask to the canvas of its scan.
 
         Args:
@@ -294,10 +303,11 @@ class Plan(StrictModel, ABC):
             geometry: Grid of the scan.
 
         Returns:
-            Numbers inside, and `IGNORED`, of the shape `canvas_shape(geometry)`; background beyond the scan.
+            Numbers inside of the mask's type, and `IGNORED`, of the shape `canvas_shape(geometry)`; background beyond
+            the scan.
         """
 
-    def answers(self, mask: UInt8[np.ndarray, "z y x"], geometry: Geometry) -> Answers:
+    def answers(self, mask: Integer[np.ndarray, "z y x"], geometry: Geometry) -> Answers:
         """Give what a network without mistakes says of patches of a scan: 1 for the class on the canvas.
 
         Args:

@@ -170,7 +170,9 @@ def make_card(case: CaseFiles, plan: Plan, most: int) -> Card:
         known = case.surveyed
         reference = known.unpack().array if known else _read_labels(case.reference, image.geometry, classes)
         masks["reference"] = np.where(reference == IGNORED, 0, reference)
-        masks["disagreement"] = disagreement(masks["prediction"], reference)
+        masks["disagreement"] = disagreement(classes.matched(masks["prediction"], masks["reference"]), reference)
+    millilitres = region_volumes_ml(classes.kinds(masks["prediction"]), image.geometry.spacing_mm, classes)
+    masks |= {name: classes.colours(masks[name]) for name in ("prediction", "reference") if name in masks}
     shown = np.any([mask > 0 for mask in masks.values()], axis=0)
     crop = choose_crop(shown, image.geometry.spacing_mm, most)
     grey = to_bytes(image.array[crop.slices])
@@ -183,7 +185,7 @@ def make_card(case: CaseFiles, plan: Plan, most: int) -> Card:
         planes=planes,
         focus=_place(focus, image.geometry),
         volumes={name: nifti_base64(volume, image.geometry, crop) for name, volume in volumes.items()},
-        millilitres=region_volumes_ml(masks["prediction"], image.geometry.spacing_mm, classes),
+        millilitres=millilitres,
         coarser=crop.step,
     )
 

@@ -165,6 +165,11 @@ class RunContents:
         return self.plan.class_names[1:]
 
     @property
+    def legend(self) -> tuple[str, ...]:
+        """Names of the colours in which masks are drawn, of the first ones on."""
+        return self.plan.classes.legend[1:]
+
+    @property
     def scored(self) -> tuple[str, ...]:
         """Names of what is scored: the classes, or regions of them."""
         return tuple(region.name for region in self.plan.classes.scored)

@@ -13,7 +13,7 @@ from fewscan.classes import IGNORED
 from fewscan.data.cases import Case
 from fewscan.data.plans.base import Plan
 from fewscan.data.pose import middle_slices
-from fewscan.data.survey import CaseSurvey, Survey
+from fewscan.data.survey import CaseSurvey, LabelSurvey, Survey
 from fewscan.io.orientation import upright
 from fewscan.reporting.page.outlined import GAP, Outlined, draw_outlined
 from fewscan.reporting.planes import Plane, arrange
@@ -56,12 +56,18 @@ def _draw(name: str, found: CaseSurvey, plan: Plan) -> Markup | None:
     axes = plan.picture_axes_of(grid.shape)
     extents = np.multiply(grid.shape, grid.spacing_mm).tolist()
     places = arrange([Plane(axis, 0) for axis in axes], extents, GAP * max(extents))
-    label = found.label.unpack().array if found.label is not None else None
+    label = _drawn(found.label, plan) if found.label is not None else None
     parts = []
     for axis, place in zip(axes, places, strict=True):
         masks = {} if label is None else {"labelled": upright(usual_labels(label, axis), axis)}
         parts.append(Outlined(upright(found.pictures[axis], axis), masks, place))
     return draw_outlined(parts, f"{name}: middle slices{'' if label is None else ', outlines of the mask'}")
+
+
+def _drawn(label: LabelSurvey, plan: Plan) -> UInt8[np.ndarray, "z y x"]:
+    """What is drawn of a label; what is ignored is not."""
+    numbers = label.unpack().array
+    return plan.classes.colours(np.where(numbers == IGNORED, 0, numbers))
 
 
 def usual_labels(label: UInt8[np.ndarray, "z y x"], axis: int) -> UInt8[np.ndarray, "h w"]:

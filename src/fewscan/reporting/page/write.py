@@ -12,7 +12,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from fewscan.data.fingerprint import Fingerprint
-from fewscan.evaluation.summary import headline_title
 from fewscan.io.files import write_text
 from fewscan.reporting.colours import CLASS_COLOURS
 from fewscan.reporting.page.cases import Card, CaseFiles
@@ -21,6 +20,7 @@ from fewscan.reporting.page.facts import dataset_facts, labelled_lists, provenan
 from fewscan.reporting.page.sources import RunContents
 from fewscan.reporting.page.training_scans import TrainingScan
 from fewscan.reporting.page.verdict import Rival, verdict
+from fewscan.tasks.base import task_of
 from fewscan.version import VERSION
 
 
@@ -67,7 +67,7 @@ def _variables(contents: PageContents) -> dict[str, Any]:
         "title": f"{run.plan.dataset}, {run.method}",
         "predictions": contents.predictions,
         "has_references": contents.predictions is None or run.is_referenced,
-        "score_title": headline_title(run.summary) if run.summary is not None else "Dice",
+        "score_title": task_of(run.plan).metrics.headline_title,
         "patients_labelled": len({contents.patients.get(name, name) for name in run.splits["train_labelled"]}),
         "answers": verdict(run, contents.patients, contents.rival, cases),
         "cards": contents.cards,
@@ -85,7 +85,7 @@ def _variables(contents: PageContents) -> dict[str, Any]:
         "colours": CLASS_COLOURS,
         "data": {
             "classes": list(run.classes),
-            "title": headline_title(run.summary) if run.summary is not None else "Dice",
+            "title": task_of(run.plan).metrics.headline_title,
             "scored": [_scored(name, run.classes) for name in run.scored],
             "colours": list(CLASS_COLOURS),
             "cases": [card.facts for card in contents.cards],

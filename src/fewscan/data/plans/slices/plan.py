@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Integer
 from pydantic import Field
 
 from fewscan.classes import IGNORED
@@ -20,7 +20,7 @@ from fewscan.data.plans.base import Divisors, Plan, PlanSettings, Shape, Side, c
 from fewscan.data.plans.slices.assembler import SliceAssembler
 from fewscan.data.plans.slices.planner import SliceSettings, choose_view
 from fewscan.data.plans.slices.store import SliceStore
-from fewscan.data.resample import AxisMap, axis_map, resample
+from fewscan.data.resample import AxisMap, axis_map, resample, resample_numbers
 from fewscan.io.geometry import Geometry
 from fewscan.io.orientation import SLICE_AXES
 from fewscan.settings import Positive
@@ -99,14 +99,11 @@ class SlicePlan(Plan):
         darkest = slices.min()
         return resample(slices - darkest, rows, columns) + darkest
 
-    def labels_to_canvas(self, mask: UInt8[np.ndarray, "z y x"], geometry: Geometry) -> UInt8[np.ndarray, "n h w"]:
-        """Resample each class, and what is ignored, as a share of pixels; the largest wins."""
+    def labels_to_canvas(self, mask: Integer[np.ndarray, "z y x"], geometry: Geometry) -> Integer[np.ndarray, "n h w"]:
+        """Resample each number, and what is ignored, as a share of pixels; the largest wins."""
         volume = np.moveaxis(mask, self.viewing_axis_of(geometry.shape), 0)
         rows, columns = (m.to_canvas() for m in self.axis_maps(geometry))
-        kinds = np.array([*range(len(self.class_names)), *([] if self.ignored_number is None else [IGNORED])], np.uint8)
-        shares = [resample((volume == k).astype(np.float32), rows, columns) for k in kinds]
-        # argmax takes the first of equals: outside the scan all are 0, which is background.
-        slices = kinds[np.argmax(shares, axis=0)]
+        slices = resample_numbers(volume, rows, columns)
         # Where nothing is labelled, nothing around the scan is either.
         slices[(volume == IGNORED).all(axis=(1, 2))] = IGNORED
         return slices

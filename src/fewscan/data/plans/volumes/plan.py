@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Integer
 from pydantic import model_validator
 from scipy.ndimage import find_objects
 
@@ -21,7 +21,7 @@ from fewscan.data.plans.volumes.assembler import VolumeAssembler
 from fewscan.data.plans.volumes.planner import VolumeSettings, choose_view
 from fewscan.data.plans.volumes.store import VolumeStore
 from fewscan.data.plans.volumes.windows import window_starts
-from fewscan.data.resample import AxisMap, resample_volume, voxel_map, voxels_filled
+from fewscan.data.resample import AxisMap, reach, resample_volume, voxel_map, voxels_filled
 from fewscan.io.geometry import Geometry
 from fewscan.settings import Positive, Share
 
@@ -120,9 +120,11 @@ class VolumePlan(Plan):
         canvas += darkest
         return canvas
 
-    def labels_to_canvas(self, mask: UInt8[np.ndarray, "z y x"], geometry: Geometry) -> UInt8[np.ndarray, "cz cy cx"]:
+    def labels_to_canvas(
+        self, mask: Integer[np.ndarray, "z y x"], geometry: Geometry
+    ) -> Integer[np.ndarray, "cz cy cx"]:
         """Resample each class, and what is ignored, as a share of voxels; the largest wins, the first of equals."""
-        canvas = np.zeros(self.canvas_shape(geometry), np.uint8)
+        canvas = np.zeros(self.canvas_shape(geometry), mask.dtype)
         if (mask == IGNORED).all():
             # Where nothing is labelled, nothing around the scan is either.
             canvas[:] = IGNORED
@@ -134,7 +136,7 @@ class VolumePlan(Plan):
                 continue
             # Of a class nothing is resampled but the box that it lies in.
             parts = [matrix[:, along] for matrix, along in zip(matrices, box, strict=True)]
-            reached = tuple(_reach(part) for part in parts)
+            reached = tuple(reach(part) for part in parts)
             if any(rows.start == rows.stop for rows in reached):
                 continue
             parts = [part[rows] for part, rows in zip(parts, reached, strict=True)]
@@ -147,7 +149,7 @@ class VolumePlan(Plan):
         canvas[1 - others >= largest] = 0
         return canvas
 
-    def answers(self, mask: UInt8[np.ndarray, "z y x"], geometry: Geometry) -> Answers:
+    def answers(self, mask: Integer[np.ndarray, "z y x"], geometry: Geometry) -> Answers:
         """Give the share of each class in every voxel: what large voxels keep of a mask, and a network can learn."""
         matrices = [m.to_canvas() for m in self.axis_maps(geometry)]
 
@@ -157,9 +159,9 @@ class VolumePlan(Plan):
 
         return shares
 
-    def _shares(self, mask: UInt8[np.ndarray, "z y x"], matrices: list[np.ndarray]) -> Float[np.ndarray, "k d h w"]:
+    def _shares(self, mask: Integer[np.ndarray, "z y x"], matrices: list[np.ndarray]) -> Float[np.ndarray, "k d h w"]:
         shares = np.zeros((len(self.class_names), *self.size), np.float32)
-        box = tuple(_reach(matrix.T) for matrix in matrices)
+        box = tuple(reach(matrix.T) for matrix in matrices)
         seen = mask[box]
         matrices = [matrix[:, along] for matrix, along in zip(matrices, box, strict=True)]
         shown = np.flatnonzero(np.bincount(seen.ravel(), minlength=len(shares))[: len(shares)])
@@ -256,12 +258,6 @@ class VolumePlan(Plan):
 
 def _shares_of(number: int) -> Callable[[np.ndarray], np.ndarray]:
     return lambda planes: (planes == number).astype(np.float32)
-
-
-def _reach(matrix: Float[np.ndarray, "m n"]) -> slice:
-    """The rows of a band of weights that are not 0."""
-    (rows,) = np.nonzero(matrix.any(axis=1))
-    return slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 0)
 
 
 def _by(sides: Sequence[int]) -> str:

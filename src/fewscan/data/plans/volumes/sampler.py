@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Integer
 
 from fewscan.classes import IGNORED
 from fewscan.data.patches import Patches
@@ -31,7 +31,7 @@ class KnownVoxels:
     labelled: Int[np.ndarray, "n 3"] | None
 
     @classmethod
-    def of(cls, labels: UInt8[np.ndarray, "z y x"]) -> KnownVoxels:
+    def of(cls, labels: Integer[np.ndarray, "z y x"]) -> KnownVoxels:
         """Look through the labels of a case; of the same labels the same voxels are remembered.
 
         Args:

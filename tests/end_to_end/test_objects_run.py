@@ -1,0 +1,92 @@
+"""From pictures of cells to numbered cells: trained, scored, shown, predicted and evaluated under their own names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fewscan
+from fewscan.data.phantom_cells import make_cells
+from fewscan.io.files import read_json
+from fewscan.io.scans import read_mask
+from fewscan.io.tables import read_table
+from support.known import known
+from support.terminals import Notes
+
+SETTINGS = (
+    "plan.view=whole",
+    "plan.size=64",
+    "network.channels=[4,8]",
+    "network.dropout=[0,0]",
+    "training.updates=12",
+    "logging.every=4",
+)
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_cells(tmp_path_factory.mktemp("data") / "cells", pictures=6, labelled=2, validation=2)
+
+
+@pytest.fixture(scope="module")
+def heard() -> Notes:
+    return Notes()
+
+
+@pytest.fixture(scope="module")
+def run(cells: Path, heard: Notes, tmp_path_factory: pytest.TempPathFactory) -> fewscan.Run:
+    output = tmp_path_factory.mktemp("runs") / "run"
+    return fewscan.train(cells, output, method="fixmatch", recipe="quick", settings=SETTINGS, reporter=heard)
+
+
+def text_of(page: Path) -> str:
+    """What a reader of a page sees."""
+    html = re.sub(r"<(script|style).*?</\1>", "", page.read_text("utf-8"), flags=re.S)
+    return re.sub(r"<[^>]+>", " ", html)
+
+
+def test_planning_says_what_can_be_reached_and_training_what_was(run: fewscan.Run, heard: Notes) -> None:
+    said = "\n".join(heard.lines)
+    assert "no objects can be found better than" in said
+    assert read_json(run.files.plan)["ceiling"]["cell"] > 0.9
+    assert "quality: AP@0.5 is not estimated" in said
+    scores = known(run.validation)
+    assert scores.dice is None
+    assert scores.score == scores.classes["cell"]["ap_50"]
+    assert set(scores.summary["pooled"]) == {"cell"}
+    readings = [record["validation"]["student"] for record in run.records if "validation" in record]
+    assert set(readings[-1]["classes"]) == {"cell", "border"}
+
+
+def test_what_the_network_believes_is_told_of_all_its_classes(run: fewscan.Run) -> None:
+    assert read_json(run.files.embedding)["class_names"] == ["background", "cell", "border"]
+
+
+def test_the_page_speaks_of_average_precision(run: fewscan.Run) -> None:
+    text = text_of(run.files.page)
+    assert "AP@0.5 of every case" in text
+    assert "AJI+" in text
+    assert "colours that tell objects apart" in text
+    assert "Dice of every case" not in text
+    assert "stimated Dice" not in text
+
+
+def test_masks_are_numbered_and_scored_as_objects(run: fewscan.Run, cells: Path, tmp_path: Path) -> None:
+    masks = fewscan.predict(run, [cells / "imagesTr"], output=tmp_path / "masks")
+    for path in masks:
+        mask = read_mask(path).array
+        assert mask.shape == (1, 128, 128)
+        assert set(np.unique(mask)) == set(range(int(mask.max()) + 1))
+    assert all(row["dice_estimate"] == "" for row in read_table(tmp_path / "masks" / "quality.csv"))
+    scores = fewscan.evaluate(tmp_path / "masks", cells / "labelsTr", output=tmp_path / "scores.json")
+    held_out = known(run.validation).cases
+    for case, own in held_out.items():
+        assert scores.cases[case]["cell"]["objects"] == own["cell"]["objects"]
+        assert scores.cases[case]["cell"]["aji"] == pytest.approx(own["cell"]["aji"], abs=0.01)
+    first = next(iter(masks))
+    first.unlink()
+    again = fewscan.evaluate(tmp_path / "masks", cells / "labelsTr")
+    assert again.cases[first.name.removesuffix(".png")]["cell"]["ap_50"] == 0
