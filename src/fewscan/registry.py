@@ -275,6 +275,7 @@ PLANS = Registry(
     {
         "slices": "fewscan.data.plans.slices.plan:SlicePlan",
         "volumes": "fewscan.data.plans.volumes.plan:VolumePlan",
+        "pictures": "fewscan.data.plans.pictures.plan:PicturePlan",
     },
     base="fewscan.data.plans.base:Plan",
 )

@@ -41,7 +41,7 @@ def test_every_case_lies_where_the_shapes_before_it_say(prepared: tuple[Split, S
         assert np.array_equal(cache.images[image : image + canvas.size], canvas.astype(np.float16).ravel())
         image += canvas.size
         if case.label is not None:
-            labels = load_labels(case.label, plan)
+            labels = load_labels(case, plan)
             assert np.array_equal(cache.labels[label : label + labels.size], labels.ravel())
             label += labels.size
     assert (len(cache.images), len(cache.labels)) == (image, label)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import fewscan
 from fewscan.data.check import check_images
-from fewscan.data.intensities import border_of, lone_value
+from fewscan.data.intensities import border_of, lone_value, percentile
 from fewscan.data.plans.base import Normalisation, Window
 from fewscan.data.preprocess import normalise
 from fewscan.io.scans import write_scan
@@ -220,3 +220,15 @@ def test_train_check_and_predict_say_that_a_scan_shows_nearly_nothing(tmp_path: 
     notes = Notes()
     fewscan.predict(run, [odd], output=tmp_path / "masks", reporter=notes)
     assert f"worth a look: {fault.problem}: {odd.name}. {fault.remedy}." in notes.lines
+
+
+def test_percentiles_become_0_and_1_and_nothing_is_clipped() -> None:
+    volume = np.arange(1001, dtype=np.float32).reshape(1, 7, 143)
+    found = percentile(volume.copy())
+    assert np.allclose(found, (volume - 10) / (998 - 10), atol=1e-6)
+    constant = percentile(np.full((1, 4, 4), 7, np.float32))
+    assert not constant.any()
+    # One bright pixel among alike ones: the full range.
+    lone = np.zeros((1, 50, 50), np.float32)
+    lone[0, 3, 3] = 5
+    assert percentile(lone.copy()).max() == 1

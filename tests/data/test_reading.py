@@ -88,7 +88,10 @@ def test_a_size_of_pixels_from_dataset_json_counts_for_images_and_labels(tmp_pat
     assert np.allclose(case_geometry(case).spacing_mm, 5e-4)
     sized = replace(case, reading=Reading(1, None, 0.25))
     assert np.allclose(case_geometry(sized).spacing_mm, 2.5e-4)
-    assert np.allclose(read_label(case.images[0], sized.reading).geometry.stored_affine_ras[0, 0], -2.5e-4)
+    for label, reading in ((case.images[0], sized.reading), (write(tmp_path / "label.png", png(GREY)), case.reading)):
+        found = read_label(replace(case, label=label, reading=reading)).geometry
+        assert np.allclose(found.spacing_mm, 2.5e-4 if reading is sized.reading else 5e-4)
+        assert found.unit == "um"
     without = case_geometry(replace(case, reading=Reading(1, None, None)))
     assert (without.unit, without.spacing_mm) == ("pixel", (1.0, 1.0, 1.0))
 

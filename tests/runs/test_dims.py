@@ -35,14 +35,14 @@ def fingerprint(spacing: tuple[float, float, float]) -> Fingerprint:
     return Fingerprint((Geometry((30, 40, 50), spacing, (0.0, 0.0, 0.0), IDENTITY),), (), (), ("a",))
 
 
-@pytest.mark.parametrize(("dims", "kinds"), [(2, ["slices"]), (3, ["volumes"])])
+@pytest.mark.parametrize(("dims", "kinds"), [(2, ["slices", "pictures"]), (3, ["volumes"])])
 def test_what_was_asked_for_is_the_only_choice(dims: int, kinds: list[str]) -> None:
     assert [config.plan.kind for config in choices(dims)] == kinds
 
 
 def test_auto_leaves_it_to_the_scans() -> None:
     both = choices("auto")
-    assert [config.plan.kind for config in both] == ["slices", "volumes"]
+    assert [config.plan.kind for config in both] == ["slices", "pictures", "volumes"]
     for spacing, kind in (((1.0, 1.0, 1.0), "volumes"), ((9.0, 1.0, 1.0), "slices")):
         said = Notes()
         chosen = choose_settings("auto", both, fingerprint(spacing), said)
@@ -52,10 +52,10 @@ def test_auto_leaves_it_to_the_scans() -> None:
 
 
 def test_a_setting_of_one_kind_leaves_no_choice() -> None:
-    (config,) = choices("auto", "plan.size=64")
-    assert config.plan.kind == "slices"
+    config, of_pictures = choices("auto", "plan.size=64")
+    assert (config.plan.kind, of_pictures.plan.kind) == ("slices", "pictures")
     said = Notes()
-    assert choose_settings("auto", [config], fingerprint((1.0, 1.0, 1.0)), said) is config
+    assert choose_settings("auto", [config, of_pictures], fingerprint((1.0, 1.0, 1.0)), said) is config
     assert said.lines == ["slices: the method or the settings are of that kind of plan alone"]
     (config,) = choices("auto", "plan.voxels=5000")
     assert config.plan.kind == "volumes"

@@ -139,7 +139,7 @@ def build_cache(cases: Sequence[Case], plan: Plan, folder: Path, progress: Calla
     def load(number: int) -> tuple[np.ndarray, np.ndarray | None]:
         case = cases[number]
         canvas, _ = load_canvas(case, plan)
-        labels = load_labels(case.label, plan) if case.label is not None else None
+        labels = load_labels(case, plan) if case.label is not None else None
         for path, found in ((case.images[0], canvas[0]), (case.label, labels)):
             if path is not None and found is not None and found.shape != stored[number].shape:
                 problem = f"does not lie on the grid that {case.images[0]} had a moment ago"

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 PERCENTILES = (0.5, 99.5)
+STARDIST_PERCENTILES = (1.0, 99.8)
 # Beyond the percentiles clipping leaves one value alone.
 SAME = 0.99
 SAMPLE = 10_000
@@ -77,6 +78,22 @@ def minmax(volume: np.ndarray) -> np.ndarray:
     content = volume if border is None else volume[~border]
     lower, upper = _range(content, volume)
     np.clip(volume, lower, upper, out=volume)
+    volume -= lower
+    volume /= (upper - lower) or 1.0
+    return volume
+
+
+def percentile(volume: np.ndarray) -> np.ndarray:
+    """A scan's 1 and 99.8 percentiles become 0 and 1, as StarDist has it; nothing is clipped, a border is no exception.
+
+    Of a scan whose percentiles are alike the smallest and the largest value do; a constant one becomes 0.
+
+    Args:
+        volume: Values (z, y, x), float32 and C-contiguous; changed in place.
+    """
+    lower, upper = (float(v) for v in np.percentile(volume, STARDIST_PERCENTILES))
+    if lower == upper:
+        lower, upper = float(volume.min()), float(volume.max())
     volume -= lower
     volume /= (upper - lower) or 1.0
     return volume

@@ -18,13 +18,15 @@ from fewscan.memory import require_memory
 # Of normalising and resampling, beside the scan itself: three times float32 and a mask of its border, measured.
 WORKING_BYTES_PER_VOXEL = 13
 
+BY_SCAN = {"zscore": intensities.zscore, "minmax": intensities.minmax, "percentile": intensities.percentile}
+
 
 def normalise(volume: np.ndarray, how: Normalisation) -> np.ndarray:
     """Apply a channel's normalisation to a whole scan; a constant scan becomes 0."""
     # In one order of axes, in which numbers are added, whatever that of the file.
     volume = volume.astype(np.float32, order="C")
     if how.ct is None:
-        return intensities.minmax(volume) if how.scheme == "minmax" else intensities.zscore(volume)
+        return BY_SCAN[how.scheme](volume)
     np.clip(volume, how.ct.lower, how.ct.upper, out=volume)
     volume -= how.ct.mean
     volume /= how.ct.std
@@ -51,11 +53,11 @@ def load_canvas(case: Case, plan: Plan) -> tuple[Float[np.ndarray, "c cz cy cx"]
     return np.stack(channels), scan.geometry
 
 
-def load_labels(label: Path, plan: Plan) -> Integer[np.ndarray, "cz cy cx"]:
-    """Read one mask and bring it to the canvas.
+def load_labels(case: Case, plan: Plan) -> Integer[np.ndarray, "cz cy cx"]:
+    """Read the mask of a case and bring it to the canvas.
 
     Args:
-        label: File of the mask.
+        case: Case with a label.
         plan: Plan with the classes, whose canvas the mask is brought to.
 
     Returns:
@@ -63,7 +65,8 @@ def load_labels(label: Path, plan: Plan) -> Integer[np.ndarray, "cz cy cx"]:
 
     Raises:
         DataError: The file cannot be read, or holds a number that is no class.
+        ValueError: The case has no label.
     """
-    scan = read_label(label, plan.reading)
-    numbers = whole_numbers(label, scan.array)
-    return plan.labels_to_canvas(plan.classes.to_inside(numbers, label), scan.geometry)
+    scan, where = read_label(case), case.label or Path()
+    numbers = whole_numbers(where, scan.array)
+    return plan.labels_to_canvas(plan.classes.to_inside(numbers, where), scan.geometry)

@@ -146,18 +146,32 @@ def case_geometry(case: Case) -> Geometry:
     return _one_page(geometry) if case.reading.pages == "channels" and geometry.unit != "mm" else geometry
 
 
-def read_label(path: Path, reading: Reading) -> Scan:
-    """Read a label, with the size of pixels that is to be believed; its values may still be no whole numbers.
+def read_label(case: Case) -> Scan:
+    """Read the label of a case; its values may still be no whole numbers.
+
+    A label without a size of pixels has that of its image.
 
     Args:
-        path: Path of the label.
-        reading: How files are to be read.
+        case: Case with a label.
 
     Raises:
         DataError: The file cannot be read, or memory does not suffice for it.
+        ValueError: The case has no label.
     """
-    scan = read_numbers(path)
-    return Scan(scan.array, reading.place(scan.geometry))
+    if case.label is None:
+        raise ValueError(f"case {case.name} has no label")
+    scan = read_numbers(case.label)
+    geometry = case.reading.place(scan.geometry)
+    return Scan(scan.array, _grid_of_image(case, geometry) if geometry.unit == PIXEL else geometry)
+
+
+def _grid_of_image(case: Case, label: Geometry) -> Geometry:
+    try:
+        image = case_geometry(case)
+    except DataError:
+        # Whoever reads the image says so.
+        return label
+    return replace(label, spacing_mm=image.spacing_mm, unit=image.unit) if image.unit == "um" else label
 
 
 def _frames(path: Path, reading: Reading) -> list[Scan]:

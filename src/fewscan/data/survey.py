@@ -33,7 +33,7 @@ from fewscan.data.check import (
 from fewscan.data.fingerprint import Fingerprint, Foreground, measure_foreground, sample_intensities
 from fewscan.data.index import DatasetIndex
 from fewscan.data.pose import Lying, Pictures, find_turns, looked_at, take_pictures
-from fewscan.data.reading import Reading, read_label
+from fewscan.data.reading import read_label
 from fewscan.errors import DataError, Fault
 from fewscan.io.files import FileStamp
 from fewscan.io.geometry import Geometry
@@ -157,7 +157,7 @@ class Survey:
         found = self.of(case)
         if found is not None and found.label is not None:
             return found.label.unpack()
-        mask = read_label(case.label, case.reading)
+        mask = read_label(case)
         return LabelMap(classes.to_inside(whole_numbers(case.label, mask.array), case.label), mask.geometry)
 
     def geometry(self, case: Case) -> Geometry:
@@ -280,7 +280,7 @@ def survey_case(case: Case, classes: Classes, *, measured: bool = True, pictured
     """
     # Before they are read: what is written to meanwhile is surveyed again.
     files = file_states(case)
-    label = _LabelInWork(case.label, case.reading, classes, measured) if case.label is not None else None
+    label = _LabelInWork(case, case.label, classes, measured) if case.label is not None else None
     check = ImagesCheck(case.images, case.reading)
     intensities, pictures = [], None
     for number, scan in enumerate(scan for path in case.images for scan in check.read(path)):
@@ -307,18 +307,18 @@ class _LabelInWork:
     """A label that has been read, while its image is; what is not needed of it is not kept.
 
     Args:
+        case: Case of the label.
         path: File of the label.
-        reading: How files are to be read.
         classes: Classes of dataset.json.
         measured: Whether more than faults is wanted.
     """
 
-    def __init__(self, path: Path, reading: Reading, classes: Classes, measured: bool) -> None:
+    def __init__(self, case: Case, path: Path, classes: Classes, measured: bool) -> None:
         self.path, self.classes = path, classes
         self.shown: frozenset[int] | None = None
         self._inside: np.ndarray | None = None
         self._faults: list[Fault] = []
-        scan = read_or_fault(lambda: read_label(path, reading), self._faults)
+        scan = read_or_fault(lambda: read_label(case), self._faults)
         self._geometry = scan.geometry if scan is not None else None
         if scan is not None:
             numbers = check_numbers(path, scan.array, classes)

@@ -16,6 +16,9 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # What lengths of a scan are told in: scans in mm, pictures of known size in µm, other pictures in pixels.
 LengthUnit = Literal["mm", "um", "pixel"]
 PIXEL: LengthUnit = "pixel"
+# How many of the unit are a mm, and what texts call it; a length in pixels stays what it is.
+PER_MM: dict[LengthUnit, float] = {"mm": 1.0, "um": 1000.0, "pixel": 1.0}
+UNIT_WORDS: dict[LengthUnit, str] = {"mm": "mm", "um": "µm", "pixel": "pixels"}
 
 
 @dataclass(frozen=True)
@@ -150,3 +153,18 @@ def canonical_scan(stored: np.ndarray, geometry: Geometry) -> Scan:
     if geometry.stored is None:
         raise ValueError("only a scan that was read is stored in some order")
     return Scan(np.ascontiguousarray(geometry.stored.orientation.to_canonical(stored)), geometry)
+
+
+def length(value_mm: float, unit: LengthUnit) -> str:
+    """Tell a length in the unit that it is told in.
+
+    Args:
+        value_mm: Length in mm; in pixels where that is the unit.
+        unit: Unit of the scan's lengths.
+
+    >>> length(1.5, "mm"), length(0.000325, "um"), length(2, "pixel"), length(1, "pixel")
+    ('1.5 mm', '0.325 µm', '2 pixels', '1 pixel')
+    """
+    if unit == PIXEL:
+        return f"{value_mm:.3g} pixel{'' if value_mm == 1 else 's'}"
+    return f"{value_mm * PER_MM[unit]:.3g} {UNIT_WORDS[unit]}"

@@ -1,4 +1,4 @@
-"""Slices or volumes: settings for each kind of plan that may be chosen, and the choice once the scans are known."""
+"""Slices, volumes or pictures: settings for each kind of plan that may be chosen, and the choice for the scans."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from fewscan.run_folder import RunFolder
 from fewscan.terminal.console import Reporter
 
 Dims = Literal["auto", 2, 3]
-KINDS: dict[int, str] = {2: "slices", 3: "volumes"}
+KINDS: dict[int, tuple[str, ...]] = {2: ("slices", "pictures"), 3: ("volumes",)}
+# Kinds that are for the same axes, of scans and of pictures: one takes the other's place.
+OF_SCANS, OF_PICTURES = KINDS[2]
 
 
 def load_choices(dims: Dims, load: Callable[[str], Config]) -> list[Config]:
@@ -32,22 +34,15 @@ def load_choices(dims: Dims, load: Callable[[str], Config]) -> list[Config]:
         ConfigError: A setting is unknown or out of its range, or names another kind of plan than `dims`, or the method
             does not work on that kind.
     """
-    if dims != "auto":
-        if dims not in KINDS:
-            raise ConfigError(f"dims={dims}: there are auto, 2 and 3. Choose one of them.")
-        config = load(KINDS[dims])
-        if config.plan.kind != KINDS[dims]:
-            raise ConfigError(
-                f"dims={dims} is plan.kind={KINDS[dims]}, and plan.kind={config.plan.kind} was set. "
-                "Give one of the two."
-            )
-        check_axes(config)
-        return [config]
+    if dims != "auto" and dims not in KINDS:
+        raise ConfigError(f"dims={dims}: there are auto, 2 and 3. Choose one of them.")
     found: dict[str, Config] = {}
     faults = []
-    for kind in KINDS.values():
+    for kind in (kind for axes, kinds in KINDS.items() if dims in ("auto", axes) for kind in kinds):
         try:
             config = load(kind)
+            if dims != "auto":
+                _check_dims(dims, config)
             check_axes(config)
         except ConfigError as error:
             faults.append(error)
@@ -56,6 +51,14 @@ def load_choices(dims: Dims, load: Callable[[str], Config]) -> list[Config]:
     if not found:
         raise faults[0]
     return list(found.values())
+
+
+def _check_dims(dims: int, config: Config) -> None:
+    if config.plan.kind not in KINDS[dims]:
+        raise ConfigError(
+            f"dims={dims} is plan.kind={' or '.join(KINDS[dims])}, and plan.kind={config.plan.kind} was set. "
+            "Give one of the two."
+        )
 
 
 def check_axes(config: Config) -> None:
@@ -69,8 +72,9 @@ def check_axes(config: Config) -> None:
     """
     works_on = METHODS.find(config.method).n_dims
     kind = FIRST_KIND if config.plan.kind == AUTO else config.plan.kind
-    if kind in KINDS.values() and kind not in [KINDS[axes] for axes in works_on]:
-        remedy = " or ".join(f"--dims {axes} (--set plan.kind={KINDS[axes]})" for axes in works_on)
+    own = [axes for axes, kinds in KINDS.items() if kind in kinds]
+    if own and own[0] not in works_on:
+        remedy = " or ".join(f"--dims {axes} (--set plan.kind={KINDS[axes][0]})" for axes in works_on)
         raise ConfigError(
             f"The method {config.method} does not work on {kind}, which scans are cut into by "
             f"plan.kind={config.plan.kind}. Train with {remedy}."
@@ -101,11 +105,11 @@ def choose_settings(dims: Dims, choices: Sequence[Config], fingerprint: Fingerpr
         fingerprint: Shapes and spacings of the training cases.
         reporter: Reporter that says the reason.
     """
-    if dims != "auto":
-        return choices[0]
-    if len(choices) == 1:
-        reporter.say(f"{choices[0].plan.kind}: the method or the settings are of that kind of plan alone")
-        return choices[0]
     choice = choose_kind(fingerprint)
-    reporter.say(choice.reason)
-    return next(config for config in choices if config.plan.kind == choice.kind)
+    unsuited = OF_SCANS if choice.kind == OF_PICTURES else OF_PICTURES
+    suited = [config for config in choices if config.plan.kind != unsuited] or list(choices)
+    chosen = next((config for config in suited if config.plan.kind == choice.kind), suited[0])
+    if dims == "auto":
+        alone = f"{chosen.plan.kind}: the method or the settings are of that kind of plan alone"
+        reporter.say(alone if len(suited) == 1 and choice.kind != OF_PICTURES else choice.reason)
+    return chosen

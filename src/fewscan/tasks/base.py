@@ -48,6 +48,7 @@ class Task(ABC):
         has_anatomy: Whether every scan shows the same structures, so that number, size and form of a class's parts tell
             what is odd, and post-processing may rule on them.
         metrics: Metrics that masks are scored by.
+        full_resolution: Whether details count, so that no picture is to be scaled down to be seen whole.
 
     Args:
         classes: Classes as the labels know them, of the class that `numbering` gives.
@@ -55,6 +56,7 @@ class Task(ABC):
 
     has_anatomy: ClassVar[bool] = True
     metrics: ClassVar[Family] = CLASSES
+    full_resolution: ClassVar[bool] = False
 
     def __init__(self, classes: Classes) -> None:
         self.classes = classes

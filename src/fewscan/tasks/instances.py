@@ -126,6 +126,7 @@ class Instances(Task):
 
     has_anatomy: ClassVar[bool] = False
     metrics: ClassVar[Family] = OBJECTS
+    full_resolution: ClassVar[bool] = True
 
     @classmethod
     def numbering(cls, classes: Classes) -> Classes:

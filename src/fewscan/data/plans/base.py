@@ -30,7 +30,7 @@ from fewscan.words import abbreviate
 
 # Long by short side of voxels up to which a plane may be turned: turning by 10° changes lengths by 4 % at most.
 LONGEST_VOXEL = 1.25
-Scheme = Literal["zscore", "minmax", "ct"]
+Scheme = Literal["zscore", "minmax", "percentile", "ct"]
 Number = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
 Side = Annotated[int, Field(ge=1, le=1 << 14)]
 Shape = tuple[int, int, int]
@@ -49,10 +49,10 @@ class PlanSettings(Settings):
         description="Name in the registry of plans, or `package.module:Class` of one from outside; auto: "
         "as `dims` says, which is auto itself by default.",
     )
-    normalisation: Literal["auto", "zscore", "minmax", "ct"] = Field(
+    normalisation: Literal["auto", "zscore", "minmax", "percentile", "ct"] = Field(
         "auto",
-        description="Normalisation of the intensities, by scan (zscore, minmax) or by data set (ct); auto: ct "
-        "for channels named CT, zscore for all others.",
+        description="Normalisation of the intensities, by scan (zscore, minmax, percentile) or by data set (ct); auto: "
+        "ct for channels named CT, zscore for all others.",
     )
 
     @property
@@ -86,8 +86,8 @@ class Normalisation(StrictModel):
 
     zscore: clip to the scan's 0.5 and 99.5 percentiles, subtract its mean, divide by its standard deviation.
     minmax: the scan's smallest and largest value become 0 and 1. Of both a border of one value is no part, see
-    `data.intensities`. ct: clip to [lower, upper], subtract mean, divide
-    by std, all four from the labelled foreground of the data set.
+    `data.intensities`. percentile: the scan's 1 and 99.8 percentiles become 0 and 1, and nothing is clipped. ct: clip
+    to [lower, upper], subtract mean, divide by std, all four from the labelled foreground of the data set.
     """
 
     scheme: Scheme

@@ -1,4 +1,4 @@
-"""Slices or volumes: which of fewscan's own kinds of plans suits a data set."""
+"""Slices, volumes or pictures: which of fewscan's own kinds of plans suits a data set."""
 
 from __future__ import annotations
 
@@ -32,9 +32,18 @@ class Choice(NamedTuple):
 def choose_kind(fingerprint: Fingerprint) -> Choice:
     """Choose between slices and volumes by the medians of spacings and sides of the training scans.
 
+    Pictures are in the place of slices, what are stacks of them may be volumes.
+
     Args:
         fingerprint: Shapes and spacings of the training cases, at least one.
     """
+    choice = _choose(fingerprint)
+    if choice.kind == "slices" and all(geometry.unit != "mm" for geometry in fingerprint.geometries):
+        return Choice("pictures", "pictures: seen in windows or whole, one by one")
+    return choice
+
+
+def _choose(fingerprint: Fingerprint) -> Choice:
     shape = np.median([geometry.shape for geometry in fingerprint.geometries], axis=0)
     fewest = int(np.argmin(shape))
     if shape[fewest] < FEWEST_SLICES:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fewscan.data.cases import Case
 from fewscan.data.ceiling import there_and_back
 from fewscan.data.preprocess import load_labels
 from fewscan.data.resample import resample
@@ -35,7 +36,7 @@ def test_there_and_back_again(tmp_path: Path, slice_axis: int, spacing: tuple[fl
     ball = ((z - 10) / 6) ** 2 + ((y - 19) / 12) ** 2 + ((x - 17) / 9) ** 2 < 1
     write_scan(tmp_path / "label.nii.gz", ball.astype(np.uint8), where)
     plan = slice_plan(spacing, (96, 96), slice_axis)
-    canvas = load_labels(tmp_path / "label.nii.gz", plan)
+    canvas = load_labels(Case("a", (), tmp_path / "label.nii.gz", "a"), plan)
     assert canvas.shape == (where.shape[slice_axis], 96, 96)
     rows, columns = (m.to_source() for m in plan.axis_maps(where))
     back = np.moveaxis(resample((canvas == 1).astype(np.float32), rows, columns) > 0.5, 0, slice_axis)

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Integer
 from pydantic import model_validator
-from scipy.ndimage import find_objects
 
-from fewscan.classes import IGNORED
 from fewscan.data.assembler import Decode
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
-from fewscan.data.plans.base import Answers, Divisors, Plan, PlanSettings, Shape, Side, common_fields
+from fewscan.data.plans.base import Divisors, PlanSettings, Shape, Side, common_fields
 from fewscan.data.plans.volumes.assembler import VolumeAssembler
 from fewscan.data.plans.volumes.planner import VolumeSettings, choose_view
 from fewscan.data.plans.volumes.store import VolumeStore
-from fewscan.data.plans.volumes.windows import window_starts
-from fewscan.data.resample import AxisMap, reach, resample_volume, voxel_map, voxels_filled
+from fewscan.data.plans.windowed import WindowedPlan
+from fewscan.data.resample import AxisMap, voxel_map, voxels_filled
 from fewscan.io.geometry import Geometry
 from fewscan.settings import Positive, Share
 
 
-class VolumePlan(Plan):
+class VolumePlan(WindowedPlan):
     """How every scan becomes a volume of voxels of one size for a network in 3D.
 
     A canvas lies around the centre of the scan: the field of view, or all of a scan that is smaller, but no less than
@@ -111,69 +108,6 @@ class VolumePlan(Plan):
         )
         return first, second, third
 
-    def to_canvas(self, volume: Float[np.ndarray, "z y x"], geometry: Geometry) -> Float[np.ndarray, "cz cy cx"]:
-        """Resample linearly, as an average where the scan shrinks."""
-        # Beyond the scan the canvas shows the scan's darkest value.
-        darkest = volume.min()
-        matrices = [m.to_canvas() for m in self.axis_maps(geometry)]
-        canvas = resample_volume(volume, matrices, lambda planes: planes - darkest)
-        canvas += darkest
-        return canvas
-
-    def labels_to_canvas(
-        self, mask: Integer[np.ndarray, "z y x"], geometry: Geometry
-    ) -> Integer[np.ndarray, "cz cy cx"]:
-        """Resample each class, and what is ignored, as a share of voxels; the largest wins, the first of equals."""
-        canvas = np.zeros(self.canvas_shape(geometry), mask.dtype)
-        if (mask == IGNORED).all():
-            # Where nothing is labelled, nothing around the scan is either.
-            canvas[:] = IGNORED
-            return canvas
-        matrices = [m.to_canvas() for m in self.axis_maps(geometry)]
-        largest, others = np.zeros(canvas.shape, np.float32), np.zeros(canvas.shape, np.float32)
-        for number, box in enumerate(find_objects(mask), start=1):
-            if box is None:
-                continue
-            # Of a class nothing is resampled but the box that it lies in.
-            parts = [matrix[:, along] for matrix, along in zip(matrices, box, strict=True)]
-            reached = tuple(reach(part) for part in parts)
-            if any(rows.start == rows.stop for rows in reached):
-                continue
-            parts = [part[rows] for part, rows in zip(parts, reached, strict=True)]
-            share = resample_volume(mask[box], parts, _shares_of(number))
-            others[reached] += share
-            is_larger = share > largest[reached]
-            largest[reached][is_larger] = share[is_larger]
-            canvas[reached][is_larger] = number
-        # The rest of a voxel within the scan is background; beyond the scan there is nothing else.
-        canvas[1 - others >= largest] = 0
-        return canvas
-
-    def answers(self, mask: Integer[np.ndarray, "z y x"], geometry: Geometry) -> Answers:
-        """Give the share of each class in every voxel: what large voxels keep of a mask, and a network can learn."""
-        matrices = [m.to_canvas() for m in self.axis_maps(geometry)]
-
-        def shares(starts: np.ndarray) -> np.ndarray:
-            windows = [[m[at : at + side] for m, at, side in zip(matrices, s, self.size, strict=True)] for s in starts]
-            return np.stack([self._shares(mask, window) for window in windows])
-
-        return shares
-
-    def _shares(self, mask: Integer[np.ndarray, "z y x"], matrices: list[np.ndarray]) -> Float[np.ndarray, "k d h w"]:
-        shares = np.zeros((len(self.class_names), *self.size), np.float32)
-        box = tuple(reach(matrix.T) for matrix in matrices)
-        seen = mask[box]
-        matrices = [matrix[:, along] for matrix, along in zip(matrices, box, strict=True)]
-        shown = np.flatnonzero(np.bincount(seen.ravel(), minlength=len(shares))[: len(shares)])
-        for number in shown[shown > 0].tolist():
-            shares[number] = resample_volume(seen, matrices, _shares_of(number))
-        shares[0] = 1 - shares.sum(axis=0)
-        return shares
-
-    def starts(self, canvas_shape: Shape) -> Int[np.ndarray, "p 3"]:
-        """Windows that overlap by half or more, evenly apart."""
-        return window_starts(canvas_shape, self.patch)
-
     def assembler(self, geometry: Geometry, decode: Decode, *, keep_probabilities: bool = False) -> VolumeAssembler:
         """Make what adds windows up and decodes a few planes of the scan at a time."""
         return VolumeAssembler(
@@ -193,11 +127,6 @@ class VolumePlan(Plan):
     def in_one_patch(self) -> Self:
         """Give the plan with patches as large as the field of view, whatever a network needs their sides to be."""
         return self.model_copy(update={"size": self.field_of_view})
-
-    def shows(self, geometry: Geometry) -> Bool[np.ndarray, "z y x"]:
-        """Tell which voxels of a scan lie on the canvas: those of a box."""
-        z, y, x = (m.to_source().any(axis=1) for m in self.axis_maps(geometry))
-        return np.logical_and.outer(np.logical_and.outer(z, y), x)
 
     def store(self, folder: Path, device: torch.device, *, sharers: int = 1) -> VolumeStore:
         """Open the cache, for patches that are cut anywhere out of its canvases."""
@@ -254,10 +183,6 @@ class VolumePlan(Plan):
 
     def _scales(self, geometry: Geometry) -> list[float]:
         return [own / scan for own, scan in zip(self.spacing_mm, geometry.spacing_mm, strict=True)]
-
-
-def _shares_of(number: int) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda planes: (planes == number).astype(np.float32)
 
 
 def _by(sides: Sequence[int]) -> str:

@@ -103,12 +103,31 @@ class VolumeStore(Store):
         shown = [case.labelled and len(case.blank) < case.shape[0] for case in self.cases]
         return VolumeSampler(np.flatnonzero(shown), shapes, self.patch, seed, self.foreground, self._known_voxels)
 
-    def images(self, patches: Patches) -> Float[Tensor, "b c d h w"]:
+    def images(self, patches: Patches) -> Float[Tensor, "b c *size"]:
         """Fetch patches."""
+        return self.cut_images(patches)
+
+    def labels(self, patches: Patches) -> Int[Tensor, "b *size"]:
+        """Fetch the labels of patches.
+
+        Raises:
+            ValueError: A label is hidden or does not exist.
+        """
+        return self.cut_labels(patches)
+
+    def cut_images(self, patches: Patches) -> Float[Tensor, "b c d h w"]:
+        """Fetch patches with all axes of the canvas.
+
+        Args:
+            patches: Patches that lie within their canvases.
+        """
         return self._cut(self._images, self._cache.image_starts, self._cache.channels, patches).float()
 
-    def labels(self, patches: Patches) -> Int[Tensor, "b d h w"]:
-        """Fetch the labels of patches.
+    def cut_labels(self, patches: Patches) -> Int[Tensor, "b d h w"]:
+        """Fetch the labels of patches with all axes of the canvas.
+
+        Args:
+            patches: Patches of labelled cases.
 
         Raises:
             ValueError: A label is hidden or does not exist.
