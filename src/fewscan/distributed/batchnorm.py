@@ -21,6 +21,25 @@ def synchronise(module: nn.Module) -> None:
             synchronise(child)
 
 
+def track(norm: _BatchNorm, mean: Tensor, variance: Tensor, *, pixels: int) -> None:
+    """Let a batch normalisation's running statistics come nearer to those of a batch, as PyTorch's own do.
+
+    Args:
+        norm: Batch normalisation; one without running statistics stays as it is.
+        mean: Means of the batch's channels.
+        variance: Variances of the batch's channels, sums of squares over the number of pixels.
+        pixels: Number of pixels that they were taken over, at least 2.
+    """
+    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
+        return
+    norm.num_batches_tracked.add_(1)
+    # As torch's own: without a momentum the running statistics are the mean over all batches.
+    factor = 1 / int(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), factor)
+    # Of a variance torch keeps the estimate without bias.
+    norm.running_var.lerp_((variance * (pixels / (pixels - 1))).to(norm.running_var.dtype), factor)
+
+
 class SynchronisedBatchNorm(_BatchNorm):
     """A batch normalisation, in 1D to 3D, whose batch is that of all ranks; running statistics are equal on them.
 
@@ -46,14 +65,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         normalised, mean, variance = _Normalise.apply(  # type: ignore[no-untyped-call]
             input, self.weight, self.bias, self.eps
         )
-        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
-            # Of a variance torch keeps the estimate without bias.
-            pixels = count() * input.numel() // input.shape[1]
-            self.num_batches_tracked.add_(1)
-            # As torch's own: without a momentum the running statistics are the mean over all batches.
-            factor = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), factor)
-            self.running_var.lerp_((variance * (pixels / (pixels - 1))).to(self.running_var.dtype), factor)
+        track(self, mean, variance, pixels=count() * input.numel() // input.shape[1])
         return normalised
 
 

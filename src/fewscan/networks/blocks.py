@@ -10,12 +10,21 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from fewscan.networks.layout import channels_last
+from fewscan.networks.narrow import (
+    BatchNorm2d,
+    BatchNorm3d,
+    Conv2d,
+    Conv3d,
+    interpolate_by_products,
+    interpolates_by_products,
+)
 
-Convolution: Mapping[int, Callable[..., _ConvNd]] = {2: nn.Conv2d, 3: nn.Conv3d}
-BatchNorm = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+Convolution: Mapping[int, Callable[..., _ConvNd]] = {2: Conv2d, 3: Conv3d}
+BatchNorm: Mapping[int, Callable[..., _BatchNorm]] = {2: BatchNorm2d, 3: BatchNorm3d}
 TransposedConvolution: Mapping[int, Callable[..., _ConvNd]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 MaxPool = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 ChannelDropout = {2: nn.Dropout2d, 3: nn.Dropout3d}
@@ -178,6 +187,8 @@ def resize_linear(maps: Float[Tensor, "b c *_space"], size: tuple[int, ...]) -> 
         tensor([[0., 1., 2.],
                 [0., 1., 2.]])
     """
+    if interpolates_by_products(maps):
+        return interpolate_by_products(maps, size)
     return F.interpolate(maps, size=size, mode=LINEAR_MODE[maps.ndim - 2], align_corners=True)
 
 

@@ -25,6 +25,7 @@ from fewscan.networks.blocks import (
     resize_linear,
     run_decoder,
 )
+from fewscan.networks.layout import gradient_channels_last
 from fewscan.networks.segmenter import FIRST_KIND, NetworkSettings, SegmentationNetwork
 from fewscan.settings import Count, DropProbability
 
@@ -266,7 +267,7 @@ class UpBlock(nn.Module):
     ) -> Float[Tensor, "b fine *space"]:
         """(b, coarse, *coarse_space) and (b, fine, *space) → (b, fine, *space)."""
         upsampled = self._resize(self.reduce(coarse), tuple(skip.shape[2:]))
-        return self.block(torch.cat((skip, upsampled), dim=1))
+        return self.block(torch.cat([gradient_channels_last(maps) for maps in (skip, upsampled)], dim=1))
 
     def _resize(self, maps: Tensor, size: tuple[int, ...]) -> Tensor:
         if self.upsampling == "transposed":
