@@ -310,6 +310,9 @@ CONVERTERS = Registry(
     "fewscan.converters",
     {
         "acdc": "fewscan.data.converters.acdc:convert",
+        "coco": "fewscan.data.converters.coco:convert",
+        "dsb2018": "fewscan.data.converters.dsb2018:convert",
+        "kvasir": "fewscan.data.converters.kvasir:convert",
         "msd": "fewscan.data.converters.msd:convert",
         "ssl4mis": "fewscan.data.converters.ssl4mis:convert",
     },

@@ -103,15 +103,23 @@ def convert(
             help=f"Layout of the source: {', '.join(CONVERTERS.built_in)}; or package.module:function of your own."
         ),
     ],
-    source: Annotated[Path, typer.Argument(help="Folder of the data as they were downloaded.")],
+    source: Annotated[
+        Path, typer.Argument(help="Folder of the data as they were downloaded; of COCO's its JSON file.")
+    ],
     destination: Annotated[Path, typer.Argument(help="New or empty folder for the data set.")],
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the pictures that COCO's file names; by default the file's, or images/ beside it."
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Bring another layout into the nnU-Net layout."""
     from fewscan.commands.convert import convert as run
     from fewscan.terminal.console import Reporter
 
-    run(layout, source, destination=destination, reporter=Reporter(quiet))
+    run(layout, source, destination=destination, reporter=Reporter(quiet), images=images)
 
 
 @app.command()

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 
+from fewscan.errors import ConfigError
 from fewscan.io.files import AnyPath
 from fewscan.registry import CONVERTERS
 from fewscan.terminal.console import Reporter
 
 
-def convert(layout: str, source: AnyPath, *, destination: AnyPath, reporter: Reporter | None = None) -> Path:
+def convert(
+    layout: str,
+    source: AnyPath,
+    *,
+    destination: AnyPath,
+    reporter: Reporter | None = None,
+    images: AnyPath | None = None,
+) -> Path:
     """Bring a data set of another layout into the nnU-Net layout.
 
     Args:
-        layout: Name of a converter: acdc, msd or ssl4mis, or `package.module:function`.
-        source: Folder of the data as they were downloaded.
+        layout: Name of a converter: acdc, coco, dsb2018, kvasir, msd or ssl4mis, or `package.module:function`.
+        source: Folder of the data as they were downloaded; of COCO's its JSON file.
         destination: New or empty folder for the data set.
         reporter: Reporter that shows progress and decisions; None: nothing is shown.
+        images: Folder of the pictures that COCO's file names; None: where the file lies, or images/ beside it.
 
     Returns:
         The folder of the data set.
 
     Raises:
-        ConfigError: No converter has this name.
+        ConfigError: No converter has this name, or its pictures lie in no folder of their own.
         DataError: A file of the source is missing or cannot be read, or the destination is not empty.
 
     Examples:
@@ -37,6 +47,10 @@ def convert(layout: str, source: AnyPath, *, destination: AnyPath, reporter: Rep
         nonlocal written
         written += 1
 
-    result: Path = CONVERTERS.load(layout)(Path(source), Path(destination), count)
+    converter = CONVERTERS.load(layout)
+    own = {} if images is None else {"images": Path(images)}
+    if own and "images" not in signature(converter).parameters:
+        raise ConfigError(f"images={images}: the pictures of {layout} lie in its source. Leave it out.")
+    result: Path = converter(Path(source), Path(destination), count, **own)
     reporter.say(f"{written} scans written to {result}")
     return result
