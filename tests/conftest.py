@@ -15,7 +15,7 @@ from support.shapes import check_shapes
 # Where only shapes are checked, tests hand in stand-ins for stores, plans and pools.
 install_import_hook(["fewscan.augment", "fewscan.losses", "fewscan.networks", "benchmarks.dense"], "beartype.beartype")
 install_import_hook(
-    ["fewscan.data", "fewscan.inference", "fewscan.reporting", "fewscan.tasks"],
+    ["fewscan.data", "fewscan.engine", "fewscan.evaluation", "fewscan.inference", "fewscan.reporting", "fewscan.tasks"],
     f"{check_shapes.__module__}.{check_shapes.__name__}",
 )
 

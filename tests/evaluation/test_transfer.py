@@ -36,6 +36,7 @@ def test_of_one_site_there_is_nothing_to_forget() -> None:
     assert (backward_transfer(one), forgetting(one), forward_transfer(one)) == (None, None, None)
 
 
+@pytest.mark.usefixtures("no_shape_hook")
 @pytest.mark.parametrize("shape", [(2, 3), (0, 0), (3,)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="as many of both"):
