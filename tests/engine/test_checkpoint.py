@@ -24,8 +24,10 @@ from fewscan.engine.log import read_log
 from fewscan.engine.records import NetworkReading, Record
 from fewscan.errors import ConfigError, DamagedError, DataError, Interrupted
 from fewscan.methods.base import Method
+from fewscan.networks.segmenter import NetworkSettings
+from fewscan.testing.methods import SMALL_NETWORK
 from support.known import known
-from support.steps import TRAINED, build
+from support.steps import DEEP_NETWORK, TRAINED, build
 from support.trainings import Stopper, config_of, told
 from support.trainings import train as train_small
 
@@ -40,26 +42,33 @@ def validate(method: Method) -> dict[str, NetworkReading]:
 
 
 def train(
-    folder: Path, name: str, callback: Callback, settings: CheckpointSettings = NEVER, seed: int = 0
+    folder: Path,
+    name: str,
+    callback: Callback,
+    settings: CheckpointSettings = NEVER,
+    seed: int = 0,
+    network: NetworkSettings = SMALL_NETWORK,
 ) -> tuple[Method, list[Record]]:
     """A training in a folder, from its newest checkpoint on; the method and the records."""
     folder.mkdir(exist_ok=True)
     config = config_of(every=2, validate_every=3)
     torch.manual_seed(seed)
-    method = build(name, seed=seed)
+    method = build(name, seed=seed, network=network)
     checkpoints = Checkpoints(folder / "checkpoints", settings)
     saved = checkpoints.newest(print)
     callbacks = told(folder / "metrics.jsonl", validate, callback)
     return method, train_small(method, config, callbacks, checkpoints=checkpoints, resume=saved)
 
 
-def stop_and_go_on(folder: Path, name: str, at: int) -> tuple[Method, list[Record]]:
+def stop_and_go_on(
+    folder: Path, name: str, at: int, network: NetworkSettings = SMALL_NETWORK
+) -> tuple[Method, list[Record]]:
     with pytest.raises(Interrupted) as stopped:
-        train(folder, name, Stopper(at))
+        train(folder, name, Stopper(at), network=network)
     assert stopped.value.code == 143
     assert f"after update {at} of {TOTAL}" in stopped.value.message
     # What a new process would draw must not matter.
-    return train(folder, name, Stopper(), seed=at)
+    return train(folder, name, Stopper(), seed=at, network=network)
 
 
 def timeless(records: Iterable[Record]) -> list[dict[str, object]]:
@@ -76,6 +85,14 @@ def test_every_method_goes_on_exactly_from_every_stage(tmp_path: Path, name: str
             assert torch.equal(value, resumed.state_dict()[key]), (at, key)
         assert timeless(resumed_records) == timeless(records)
         assert read_log(folder / "metrics.jsonl") == resumed_records
+
+
+def test_heads_of_coarser_maps_go_on(tmp_path: Path) -> None:
+    whole, _ = train(tmp_path / "whole", "mean_teacher", Stopper(), network=DEEP_NETWORK)
+    resumed, _ = stop_and_go_on(tmp_path / "broken", "mean_teacher", 3, network=DEEP_NETWORK)
+    state = whole.state_dict()
+    assert {"student.coarse_heads.0.weight", "teacher.coarse_heads.0.weight"} <= state.keys()
+    assert all(torch.equal(value, resumed.state_dict()[key]) for key, value in state.items())
 
 
 def test_momentum_goes_on(tmp_path: Path) -> None:

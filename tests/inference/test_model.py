@@ -18,6 +18,7 @@ from fewscan.networks.segmenter import build_network
 from fewscan.networks.unet import UNet, UNetSettings
 from fewscan.registry import NETWORKS
 from support.scans import PLAN
+from support.steps import DEEP_NETWORK
 
 CPU = torch.device("cpu")
 SMALL = UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))
@@ -52,15 +53,17 @@ def card_of(network: Any = SMALL) -> ModelCard:
     return ModelCard(method="action", network_name="teacher", network=network, plan=PLAN, flips=False)
 
 
-def test_a_model_is_read_as_it_was_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [SMALL, DEEP_NETWORK])
+def test_a_model_is_read_as_it_was_written(tmp_path: Path, settings: UNetSettings) -> None:
     torch.manual_seed(0)
-    network = UNet(1, 2, 2, SMALL).eval()
-    save_model(tmp_path, network, card_of())
+    network = UNet(1, 2, 2, settings).eval()
+    save_model(tmp_path, network, card_of(settings))
     told = read_json(tmp_path / "model.json")
     assert (told["format"], told["ndim"]) == (3, 2)
-    assert {"kind": "unet", "channels": [4, 8], "dropout": [0.0, 0.0]}.items() <= told["network"].items()
+    assert (told["network"]["kind"], tuple(told["network"]["channels"])) == ("unet", settings.channels)
+    assert told["network"]["deep_supervision"] is settings.deep_supervision
     (restored,), card = load_model(tmp_path, CPU)
-    assert card == card_of()
+    assert card == card_of(settings)
     images = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
         assert torch.equal(restored(images), weights_channels_last(network)(images))

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from fewscan.classes import IGNORED
-from fewscan.losses.segmentation import cross_entropy, soft_dice, supervised_loss
+from fewscan.coarse_logits import attach_coarse
+from fewscan.losses.segmentation import cross_entropy, nearest_pixels, soft_dice, supervised_loss
 from support.known import known
 
 
@@ -111,3 +112,48 @@ def test_ignored_pixels_take_no_gradient_and_all_ignored_is_no_loss(maps: tuple[
     loss = supervised_loss(logits, torch.full_like(labels, IGNORED))
     assert loss.item() == 0
     assert not torch.autograd.grad(loss, logits)[0].any()
+
+
+def slow_nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """By going through the pixels; corners lie on corners."""
+    found = torch.zeros(len(maps), *size, dtype=maps.dtype)
+    for y in range(size[0]):
+        for x in range(size[1]):
+            row, column = (
+                round(at * (side - 1) / max(coarse - 1, 1))
+                for at, side, coarse in zip((y, x), maps.shape[1:], size, strict=True)
+            )
+            found[:, y, x] = maps[:, row, column]
+    return found
+
+
+@pytest.mark.parametrize("size", [(2, 4), (3, 2), (1, 1)])
+def test_coarser_maps_are_given_the_nearest_pixels(maps: tuple[Tensor, Tensor, Tensor], size: tuple[int, int]) -> None:
+    _, labels, weights = maps
+    labels[0, 0, 0] = IGNORED
+    for fine in (labels, weights):
+        assert torch.equal(nearest_pixels(fine, size), slow_nearest(fine, size))
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_coarser_maps_count_half_of_the_next_finer_ones(
+    maps: tuple[Tensor, Tensor, Tensor], is_weighted: bool, generator: torch.Generator
+) -> None:
+    logits, labels, weights = maps
+    weights = weights if is_weighted else torch.ones_like(weights)
+    coarse = [torch.randn(2, 3, *size, generator=generator, dtype=torch.float64) for size in ((3, 2), (2, 1))]
+    expected = 0.0
+    for share, each in zip((4 / 7, 2 / 7, 1 / 7), (logits, *coarse), strict=True):
+        size = (each.shape[2], each.shape[3])
+        targets, counted = slow_nearest(labels, size), slow_nearest(weights, size)
+        expected += share * 0.5 * (slow_cross_entropy(each, targets, counted) + slow_dice(each, targets, counted))
+    given = attach_coarse(logits, coarse)
+    assert float(supervised_loss(given, labels, weights if is_weighted else None)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_group_of_images_is_supervised_by_its_own_coarser_maps(generator: torch.Generator) -> None:
+    logits, coarse = (torch.randn(3, 2, side, side, generator=generator) for side in (8, 4))
+    labels = torch.randint(2, (2, 8, 8), generator=generator)
+    of_group = supervised_loss(attach_coarse(logits, [coarse])[1:], labels)
+    alone = supervised_loss(attach_coarse(logits[1:].clone(), [coarse[1:]]), labels)
+    assert torch.equal(of_group, alone)

@@ -14,8 +14,10 @@ from fewscan.data.patches import Patches
 from fewscan.data.sampler import EpochSampler
 from fewscan.methods.action_base import ActionBaseSettings
 from fewscan.methods.base import Batch, Method, MethodSettings, TrainingSettings
+from fewscan.networks.segmenter import NetworkSettings
+from fewscan.networks.unet import UNetSettings
 from fewscan.registry import METHODS
-from fewscan.testing.methods import SIZES, TRAINING, draw_batch, make_spec
+from fewscan.testing.methods import SIZES, SMALL_NETWORK, TRAINING, draw_batch, make_spec
 
 
 def make_pretraining(training: TrainingSettings) -> dict[str, dict[str, int]]:
@@ -26,6 +28,8 @@ def make_pretraining(training: TrainingSettings) -> dict[str, dict[str, int]]:
 
 PRETRAINING = make_pretraining(TRAINING)
 HEIGHT, WIDTH = SIZES[0]
+# As small, with a map of the decoder that is neither its finest nor its coarsest.
+DEEP_NETWORK = UNetSettings(channels=(4, 5, 6, 8), dropout=(0, 0, 0, 0.2), deep_supervision=True)
 # Methods of fewscan's own with updates, stages and batches.
 TRAINED = tuple(name for name in METHODS.built_in if METHODS.find(name).trains)
 
@@ -38,12 +42,17 @@ def settings_for(kind: type[Method], training: TrainingSettings, **settings: Any
 
 
 def build(
-    name: str, size: tuple[int, ...] = SIZES[0], seed: int = 0, training: TrainingSettings = TRAINING, **settings: Any
+    name: str,
+    size: tuple[int, ...] = SIZES[0],
+    seed: int = 0,
+    training: TrainingSettings = TRAINING,
+    network: NetworkSettings = SMALL_NETWORK,
+    **settings: Any,
 ) -> Any:
     """A method in training mode; what it has beside the interface is known to the tests alone."""
     torch.manual_seed(seed)
     kind = METHODS.find(name)
-    return kind(make_spec(size, training=training), settings_for(kind, training, **settings)).train()
+    return kind(make_spec(size, network, training), settings_for(kind, training, **settings)).train()
 
 
 def build_sure_of_background(updates: int) -> Method:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from fewscan.classes import IGNORED
+from fewscan.coarse_logits import coarse_of
 from fewscan.distributed.collectives import sum_over_ranks
 
 
@@ -124,12 +125,32 @@ def dice_loss_of_sums(
     return 1 - ((2 * overlap + smooth) / (total + smooth)).mean()
 
 
+def cross_entropy_and_dice(
+    logits: Float[Tensor, "b k *space"],
+    labels: Int[Tensor, "b *space"],
+    weights: Float[Tensor, "b *space"] | None = None,
+) -> Float[Tensor, ""]:
+    """½ (cross-entropy + soft Dice) of the logits alone.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.losses.segmentation import cross_entropy_and_dice
+        >>> f"{cross_entropy_and_dice(torch.zeros(1, 2, 8, 8), torch.zeros(1, 8, 8, dtype=torch.long)):.4f}"
+        '0.6466'
+    """
+    return 0.5 * (cross_entropy(logits, labels, weights) + soft_dice(logits, labels, weights))
+
+
 def supervised_loss(
     logits: Float[Tensor, "b k *space"],
     labels: Int[Tensor, "b *space"],
     weights: Float[Tensor, "b *space"] | None = None,
 ) -> Float[Tensor, ""]:
-    """L_sup = ½ (cross-entropy + soft Dice) (ACTION, section 2).
+    """L_sup = ½ (cross-entropy + soft Dice) (ACTION, section 2); of coarser maps too, where they go along.
+
+    Under deep supervision a network's logits have those of its coarser maps along (`fewscan.coarse_logits`). Then L_sup
+    is the mean of the losses of all of them, each counting half of the next finer one. Labels and weights of coarser
+    maps are those of the nearest pixels.
 
     Examples:
         >>> import torch
@@ -140,4 +161,32 @@ def supervised_loss(
         >>> tuple(logits.grad.shape)
         (2, 3, 16, 16)
     """
-    return 0.5 * (cross_entropy(logits, labels, weights) + soft_dice(logits, labels, weights))
+    loss = cross_entropy_and_dice(logits, labels, weights)
+    coarse = coarse_of(logits)
+    if not coarse:
+        return loss
+    shares = [0.5**level for level in range(1 + len(coarse))]
+    for share, maps in zip(shares[1:], coarse, strict=True):
+        size = tuple(maps.shape[2:])
+        theirs = None if weights is None else nearest_pixels(weights, size)
+        loss = loss + share * cross_entropy_and_dice(maps, nearest_pixels(labels, size), theirs)
+    return loss / sum(shares)
+
+
+def nearest_pixels(maps: Shaped[Tensor, "b *_space"], size: tuple[int, ...]) -> Shaped[Tensor, "b *_size"]:
+    """Bring labels or weights to a coarser map: those of the pixels that lie nearest, with aligned corners.
+
+    Args:
+        maps: Labels or weights (b, *space).
+        size: Sides of the coarser map.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.losses.segmentation import nearest_pixels
+        >>> nearest_pixels(torch.tensor([[0, 1, 2, 3, 4, 5]]), (3,))
+        tensor([[0, 2, 5]])
+    """
+    for axis, (side, wanted) in enumerate(zip(maps.shape[1:], size, strict=True), start=1):
+        places = torch.linspace(0, side - 1, wanted, device=maps.device).round().long()
+        maps = maps.index_select(axis, places)
+    return maps

@@ -25,6 +25,7 @@ from fewscan.networks.blocks import (
     resize_linear,
     run_decoder,
 )
+from fewscan.networks.deep_supervision import DeepSupervisionSettings, make_coarse_heads, with_coarse_logits
 from fewscan.networks.layout import gradient_channels_last
 from fewscan.networks.segmenter import FIRST_KIND, NetworkSettings, SegmentationNetwork
 from fewscan.settings import Count, DropProbability
@@ -38,7 +39,7 @@ ANISOTROPIC = 2.0
 WIDEST = 32
 
 
-class UNetSettings(NetworkSettings):
+class UNetSettings(DeepSupervisionSettings):
     """Width, dropout, normalisation and, in 3D, reductions and kernels of the U-Net, from the finest level on.
 
     Examples:
@@ -353,6 +354,7 @@ class UNet(SegmentationNetwork):
         self.pools = nn.ModuleList(MaxPool[ndim](factors, ceil_mode=True) for factors in settings.strides_in(ndim))
         self.decoder = make_blocks(settings, ndim)
         self.classifier = make_classifier(channels[0], n_classes, ndim)
+        self.coarse_heads = make_coarse_heads(settings, channels, n_classes, ndim)
         self.pyramid_channels = tuple(reversed(channels))
 
     def encode(self, images: Float[Tensor, "b c *space"]) -> list[Float[Tensor, "b _ *_level"]]:
@@ -368,7 +370,8 @@ class UNet(SegmentationNetwork):
         self, levels: Sequence[Float[Tensor, "b _ *_level"]]
     ) -> tuple[Float[Tensor, "b k *_space"], list[Float[Tensor, "b _ *_level"]]]:
         """The encoder's maps, finest first → logits (b, k, *space) and the decoder's pyramid, coarsest first."""
-        return run_decoder(self.decoder, self.classifier, levels, self.precision)
+        logits, pyramid = run_decoder(self.decoder, self.classifier, levels, self.precision)
+        return with_coarse_logits(self.coarse_heads, logits, pyramid, self.precision), pyramid
 
     def make_decoder(self, upsampling: Upsampling = "linear") -> Decoder:
         """Another decoder for this encoder, with fresh weights; it is not part of the U-Net."""

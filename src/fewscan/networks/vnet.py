@@ -23,6 +23,7 @@ from fewscan.networks.blocks import (
     resize_linear,
     run_decoder,
 )
+from fewscan.networks.deep_supervision import DeepSupervisionSettings, make_coarse_heads, with_coarse_logits
 from fewscan.networks.segmenter import NetworkSettings, SegmentationNetwork
 from fewscan.settings import Count, DropProbability
 
@@ -31,7 +32,7 @@ CONVOLUTIONS_DOWN = (1, 2, 3, 3, 3)
 CONVOLUTIONS_UP = (1, 2, 3, 3)
 
 
-class VNetSettings(NetworkSettings):
+class VNetSettings(DeepSupervisionSettings):
     """Width, dropout and normalisation of the V-Net; its five levels are the published ones.
 
     Examples:
@@ -178,6 +179,7 @@ class VNet(SegmentationNetwork):
         self.dropout = ChannelDropout[ndim](settings.dropout)
         self.decoder = _make_blocks(settings, ndim, "transposed")
         self.classifier = _make_classifier(settings, n_classes, ndim)
+        self.coarse_heads = make_coarse_heads(settings, channels, n_classes, ndim)
         self.pyramid_channels = tuple(reversed(channels))
 
     def encode(self, images: Float[Tensor, "b c *space"]) -> list[Float[Tensor, "b _ *_level"]]:
@@ -194,7 +196,8 @@ class VNet(SegmentationNetwork):
         self, levels: Sequence[Float[Tensor, "b _ *_level"]]
     ) -> tuple[Float[Tensor, "b k *_space"], list[Float[Tensor, "b _ *_level"]]]:
         """The encoder's maps, finest first → logits (b, k, *space) and the decoder's pyramid, coarsest first."""
-        return run_decoder(self.decoder, self.classifier, levels, self.precision)
+        logits, pyramid = run_decoder(self.decoder, self.classifier, levels, self.precision)
+        return with_coarse_logits(self.coarse_heads, logits, pyramid, self.precision), pyramid
 
     def make_decoder(self, upsampling: Upsampling = "linear") -> Decoder:
         """Another decoder for this encoder, with fresh weights; it is not part of the V-Net."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from fewscan.coarse_logits import coarse_of
 from fewscan.networks.ema import make_teacher, update_teacher
 from fewscan.networks.modes import evaluating, labelling, stochastic
 from fewscan.networks.segmenter import NetworkSettings, SegmentationNetwork
@@ -146,7 +147,8 @@ class NetworkContract:
         network = self.build(ndim)
         if not any(parameter.requires_grad for parameter in network.parameters()):
             return
-        network(self.images(ndim)).square().mean().backward()
+        logits = network(self.images(ndim))
+        torch.stack([maps.square().mean() for maps in (logits, *coarse_of(logits))]).sum().backward()
         for name, parameter in network.named_parameters():
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
