@@ -113,6 +113,23 @@ def test_recipes_for_volumes_are_valid_for_every_method(recipe: str, device: str
     assert Config.model_validate(yaml.safe_load(config.to_yaml())).plan == config.plan
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_what_a_task_wants_is_above_every_recipe_and_below_the_users_own(recipe: str) -> None:
+    assert load_config(recipe, task="semantic") == load_config(recipe)
+    config = load_config(recipe, task="instances")
+    assert config.augmentation.mix_seam == 2
+    assert config.augmentation.spatial.flip == 0.5
+    own = load_config(recipe, ["augmentation.mix_seam=3"], task="instances")
+    assert own.augmentation.mix_seam == 3
+    assert load_config(recipe, task="instances") == config
+
+
+@pytest.mark.parametrize("method", METHODS.built_in)
+def test_methods_that_believe_from_a_confidence_on_believe_some_border_of_objects(method: str) -> None:
+    settings = load_config("quick", method=method, task="instances").method_settings()
+    assert getattr(settings, "confident_share", 0.0) == (0.5 if hasattr(settings, "confident_from") else 0)
+
+
 def test_assignments() -> None:
     config = load_config("quick", ["optimiser.learning_rate=0.5", "methods.action.use_anco=false", "plan.view=whole"])
     assert config.optimiser.learning_rate == 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from fewscan.augment.policy import AugmentationSettings
+from fewscan.data.index import SEMANTIC
 from fewscan.data.plans.base import Plan
 from fewscan.data.plans.kinds import PLAN_SETTINGS, AnyPlanSettings
 from fewscan.devices import choose_precision
@@ -21,7 +23,7 @@ from fewscan.io.files import read_text
 from fewscan.methods.base import MethodSettings, TrainingSettings
 from fewscan.networks.segmenter import NETWORK_SETTINGS, AnyNetworkSettings
 from fewscan.optimiser import OptimiserSettings
-from fewscan.registry import METHODS, NETWORKS, PLANS, Registry
+from fewscan.registry import METHODS, NETWORKS, PLANS, TASKS, Registry
 from fewscan.settings import Count, CountOrZero, NonNegative, PartSettings, Settings
 from fewscan.words import nearest
 
@@ -211,18 +213,21 @@ def load_config(
     assignments: Sequence[str] = (),
     device_type: str = "cpu",
     plan_kind: str | None = None,
+    task: str = SEMANTIC,
     **top: Any,
 ) -> Config:
     """Read a recipe, apply `key=value` assignments and top-level values, check everything at once.
 
     A recipe may name another one, `like`, which it then changes. It may have a section `devices` with changes for each
     type of device, and a section `plans` with changes for kinds of plans, each of which may have `devices` again.
+    What a task wants of any recipe comes last.
 
     Args:
         recipe: Name of a recipe of the package.
         assignments: Changes, each `key=value` such as "optimiser.learning_rate=0.02"; values are read as YAML.
         device_type: Type of the device that training will run on, such as "cpu" or "cuda".
         plan_kind: Kind of plan, where none of the assignments names one; None: the recipe's.
+        task: Name in the registry of tasks, whose `recipe` is taken in.
         **top: Values of top-level settings, by name.
 
     Raises:
@@ -240,6 +245,7 @@ def load_config(
         for change in (changes, by_device.get(device_type, {})):
             _change_kinds(tree, change)
             _merge(tree, change)
+    _merge(tree, TASKS.find(task).recipe)
     for assignment in sorted(assignments, key=_is_not_of_kind):
         _assign(tree, assignment)
     import_named(tree)
@@ -332,12 +338,13 @@ def renamed(name: str) -> str | None:
     return next((RENAMED[beginning] for beginning in beginnings if beginning in RENAMED), None)
 
 
-def _merge(tree: dict[str, Any], changes: dict[str, Any]) -> None:
+def _merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> None:
     for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
             _merge(tree[key], value)
         else:
-            tree[key] = value
+            # Never the changes' own: a tree is written to.
+            tree[key] = deepcopy(value)
 
 
 def _assign(tree: dict[str, Any], assignment: str) -> None:

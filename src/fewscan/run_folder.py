@@ -10,6 +10,7 @@ from fewscan.data.cases import Case
 from fewscan.engine.checkpoint import checkpoint_files, updates_done
 from fewscan.inference.model import CARD, FOLDS, FOLDS_HELD_OUT, SECOND_WEIGHTS, WEIGHTS, part_folders
 from fewscan.io.formats import mask_ending
+from fewscan.tasks.tables import OBJECTS, PICTURES, VOLUMES
 
 State = Literal["new", "unfinished", "finished"]
 
@@ -302,7 +303,31 @@ class PredictionFolder(Folder):
     @property
     def volumes(self) -> Path:
         """The volume of every class, or region, in each of the masks."""
-        return self.path / "volumes.csv"
+        return self.path / VOLUMES
+
+    @property
+    def objects(self) -> Path:
+        """Of objects that are told apart: size, form, place, brightness and score of each, in the place of volumes."""
+        return self.path / OBJECTS
+
+    @property
+    def pictures(self) -> Path:
+        """How many objects each picture shows, how densely they lie, and how large they are."""
+        return self.path / PICTURES
+
+    @property
+    def overlays(self) -> Path:
+        """Pictures with the outlines of their objects, as PNG."""
+        return self.path / "overlays"
+
+    @property
+    def tables(self) -> tuple[Path, ...]:
+        """All tables that a prediction may leave, of whatever task."""
+        return self.quality, self.volumes, self.objects, self.pictures
+
+    def overlay(self, case: Case) -> Path:
+        """The picture of a case with outlines, where its task has them."""
+        return self.overlays / f"{case.name}.png"
 
     @property
     def failed(self) -> Path:

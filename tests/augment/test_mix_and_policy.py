@@ -1,8 +1,19 @@
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_dilation
 from torch import Tensor
 
-from fewscan.augment.mix import MixName, PseudoLabelled, blend_neighbour, box_mask, class_mask, fixed_box_mask, mix
+from fewscan.augment.mix import (
+    MixName,
+    PseudoLabelled,
+    along_edges,
+    blend_neighbour,
+    box_mask,
+    class_mask,
+    fixed_box_mask,
+    mix,
+)
 from fewscan.augment.policy import Augmentation, AugmentationSettings
 from fewscan.augment.random import beta
 from fewscan.augment.spatial import SpatialSettings
@@ -149,3 +160,26 @@ def test_labels_are_encoded_after_they_were_moved(generator: torch.Generator) ->
         assert (target.labels[:, 0] == 2).all()
         assert (target.labels[:, 1:] < 2).all()
         assert torch.equal(known(target.weights), (target.labels == 1) * 0.5)
+
+
+@pytest.mark.parametrize("size", [(20, 30), (8, 12, 10)])
+@pytest.mark.parametrize("reach", [1, 2])
+def test_the_seam_is_what_lies_near_an_edge_and_not_at_the_images(size: tuple[int, ...], reach: int) -> None:
+    mask = box_mask(3, size, torch.Generator().manual_seed(0))
+    found = along_edges(mask, reach).numpy()
+    for own, seam in zip(mask.numpy(), found, strict=True):
+        box = np.ones((2 * reach + 1,) * len(size), bool)
+        assert np.array_equal(seam, binary_dilation(own, box) & binary_dilation(~own, box))
+    assert not along_edges(torch.ones((1, *size), dtype=torch.bool), reach).any()
+
+
+def test_nothing_is_believed_along_the_seams_of_what_is_pasted() -> None:
+    images = torch.stack((torch.zeros(1, 32, 32), torch.ones(1, 32, 32)))
+    samples = PseudoLabelled(images, images[:, 0].long(), torch.ones(2, 32, 32))
+    pasted, seamed = (mix(samples, "cutmix", 2, torch.Generator().manual_seed(0), seam=seam) for seam in (0, 2))
+    assert torch.equal(pasted.images, seamed.images)
+    assert torch.equal(pasted.labels, seamed.labels)
+    assert pasted.confidence.all()
+    edge = along_edges(pasted.labels != samples.labels, 2)
+    assert 50 < edge.sum() < 900
+    assert torch.equal(seamed.confidence == 0, edge)

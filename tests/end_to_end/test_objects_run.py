@@ -11,13 +11,13 @@ import pytest
 import fewscan
 from fewscan.data.phantom_cells import make_cells
 from fewscan.io.files import read_json
-from fewscan.io.scans import read_mask
+from fewscan.io.scans import is_ours, read_mask, read_scan
 from fewscan.io.tables import read_table
 from support.known import known
 from support.terminals import Notes
 
 SETTINGS = (
-    "plan.view=whole",
+    "plan.view=windows",
     "plan.size=64",
     "network.channels=[4,8]",
     "network.dropout=[0,0]",
@@ -79,7 +79,7 @@ def test_masks_are_numbered_and_scored_as_objects(run: fewscan.Run, cells: Path,
     for path in masks:
         mask = read_mask(path).array
         assert mask.shape == (1, 128, 128)
-        assert set(np.unique(mask)) == set(range(int(mask.max()) + 1))
+        assert np.unique(mask[mask > 0]).tolist() == list(range(1, int(mask.max()) + 1))
     assert all(row["dice_estimate"] == "" for row in read_table(tmp_path / "masks" / "quality.csv"))
     scores = fewscan.evaluate(tmp_path / "masks", cells / "labelsTr", output=tmp_path / "scores.json")
     held_out = known(run.validation).cases
@@ -90,3 +90,38 @@ def test_masks_are_numbered_and_scored_as_objects(run: fewscan.Run, cells: Path,
     first.unlink()
     again = fewscan.evaluate(tmp_path / "masks", cells / "labelsTr")
     assert again.cases[first.name.removesuffix(".png")]["cell"]["ap_50"] == 0
+
+
+def test_every_object_has_a_row_and_every_picture(run: fewscan.Run, cells: Path, tmp_path: Path) -> None:
+    masks = fewscan.predict(run, [cells / "imagesTr"], output=tmp_path / "masks")
+    rows = list(read_table(tmp_path / "masks" / "objects.csv"))
+    pictures = {row["picture"]: row for row in read_table(tmp_path / "masks" / "pictures.csv")}
+    assert not (tmp_path / "masks" / "volumes.csv").exists()
+    for path in masks:
+        mask, name = read_mask(path).array[0], path.stem
+        own = {int(row["object"]): row for row in rows if row["picture"] == name}
+        areas = {number: int((mask == number).sum()) for number in np.unique(mask[mask > 0]).tolist()}
+        assert {number: int(row["area_px"]) for number, row in own.items()} == areas
+        assert int(pictures[name]["objects"]) == len(areas)
+        assert float(pictures[name]["covered"]) == pytest.approx((mask > 0).mean(), rel=1e-4)
+        # Nobody knows how large a pixel is.
+        assert pictures[name]["objects_per_mm2"] == ""
+        image = read_scan(cells / "imagesTr" / f"{name}_0000.png").array[0]
+        for number, row in own.items():
+            assert float(row["fluorescence_mean"]) == pytest.approx(image[mask == number].mean(), rel=1e-4)
+            assert 0 < float(row["score"]) <= 1
+        drawn = tmp_path / "masks" / "overlays" / path.name
+        assert is_ours(drawn)
+        assert drawn.stat().st_size > 1000
+
+
+def test_a_picture_that_somebody_else_has_drawn_is_not_written_over(
+    run: fewscan.Run, cells: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "masks" / "overlays").mkdir(parents=True)
+    (image, *_) = sorted((cells / "imagesTr").iterdir())
+    drawn = tmp_path / "masks" / "overlays" / image.name.replace("_0000", "")
+    drawn.write_bytes(image.read_bytes())
+    with pytest.raises(fewscan.DataError, match="would be written over"):
+        fewscan.predict(run, [image], output=tmp_path / "masks")
+    assert drawn.read_bytes() == image.read_bytes()

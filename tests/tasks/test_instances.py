@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
+from fewscan.augment.mix import PseudoLabelled
 from fewscan.classes import IGNORED, LARGEST_NUMBER, Classes, Region
+from fewscan.config import load_config
 from fewscan.data.cache import build_cache, read_cache
 from fewscan.data.index import read_dataset
 from fewscan.data.phantom_cells import make_cells
@@ -17,9 +21,10 @@ from fewscan.data.survey_file import find_survey, write_survey
 from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.objects import score_objects
 from fewscan.io.scans import write_scan
+from fewscan.methods.semi import threshold_of
 from fewscan.registry import TASKS
 from fewscan.tasks.base import Task, task_near, task_of
-from fewscan.tasks.borders import BORDER, colours
+from fewscan.tasks.borders import BORDER, colours, encode
 from fewscan.tasks.instances import BORDER_WEIGHT, Instances, Objects
 from fewscan.testing.tasks import TaskContract
 from support.discs import draw_discs, random_discs
@@ -183,3 +188,27 @@ def test_masks_that_are_not_there_have_found_nothing(cells: Path) -> None:
 def test_objects_is_a_kind_of_classes_of_its_own() -> None:
     assert Classes(CELLS.names, CELLS.numbers) != CELLS
     assert isinstance(slice_plan(classes=CELLS.names, task="instances").classes, Objects)
+
+
+def blurred_teacher() -> tuple[torch.Tensor, PseudoLabelled]:
+    """Classes of crowded cells, and what a teacher says that is unsure of where borders lie."""
+    picture = random_discs(np.random.default_rng(1), (96, 96), 24, 7.0)
+    classes = encode(torch.from_numpy(picture)[None])
+    sure = torch.nn.functional.one_hot(classes, 3).movedim(-1, 1).float()
+    probs = torch.from_numpy(ndimage.gaussian_filter(sure.numpy(), (0, 0, 1.8, 1.8)))
+    confidence, labels = probs.max(dim=1)
+    return classes, PseudoLabelled(torch.zeros(1, 1, 96, 96), labels, confidence)
+
+
+@pytest.mark.parametrize("method", ["action", "action_pp", "fixmatch", "unimatch", "ad_mt"])
+def test_borders_that_a_teacher_is_unsure_of_are_taught_all_the_same(method: str) -> None:
+    classes, pseudo = blurred_teacher()
+    counted = {}
+    for task in ("semantic", "instances"):
+        settings: Any = load_config("quick", method=method, task=task).method_settings()
+        threshold = threshold_of(pseudo, 3, settings.confident_from, settings.confident_share)
+        counted[task] = (pseudo.confidence >= threshold) & (pseudo.labels == classes) & (classes == BORDER)
+    borders = int((classes == BORDER).sum())
+    assert borders > 200
+    assert counted["semantic"].sum() < 0.05 * borders
+    assert counted["instances"].sum() > 0.25 * borders

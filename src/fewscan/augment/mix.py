@@ -41,6 +41,7 @@ def mix(
     n_classes: int,
     generator: torch.Generator,
     probability: float = 1.0,
+    seam: int = 0,
 ) -> PseudoLabelled:
     """Mix each image with its neighbour in the batch, or cut a hole into it.
 
@@ -53,6 +54,8 @@ def mix(
         n_classes: Number k of classes; ClassMix alone asks for it.
         generator: Source of all draws, on the samples' device.
         probability: Probability that an image is mixed, 0 to 1.
+        seam: Pixels on either side of the edge of what is pasted in which nothing is believed any more, 0 or more: of
+            what was cut there nobody knows what it is beside its new neighbours.
 
     Returns:
         New samples; image, pseudo-label and confidence mixed alike.
@@ -75,7 +78,42 @@ def mix(
     else:
         mask = box_mask(b, tuple(space), generator)
     mask = mask & per_sample(chance(probability, b, generator), mask)
-    return cut_out(samples, mask) if name == "cutout" else paste_neighbour(samples, mask)
+    if name == "cutout":
+        return cut_out(samples, mask)
+    pasted = paste_neighbour(samples, mask)
+    return pasted._replace(confidence=pasted.confidence.masked_fill(along_edges(mask, seam), 0.0)) if seam else pasted
+
+
+def along_edges(mask: Bool[Tensor, "b *space"], reach: int) -> Bool[Tensor, "b *space"]:
+    """Tell which pixels lie so near to the edge of a mask, on either side; that of the image is none.
+
+    Args:
+        mask: Pixels that are inside.
+        reach: Number of pixels on either side of the edge, corners included, 1 or more.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.augment.mix import along_edges
+        >>> along_edges(torch.tensor([[True, True, True, False, False, False]]), 1).int()
+        tensor([[0, 0, 1, 1, 0, 0]], dtype=torch.int32)
+    """
+    near = []
+    for side in (mask, ~mask):
+        grown = side
+        for axis in range(1, mask.ndim):
+            shifts = range(-reach, reach + 1)
+            grown = torch.stack([_shifted(grown, axis, shift) for shift in shifts]).any(dim=0)
+        near.append(grown)
+    return near[0] & near[1]
+
+
+def _shifted(mask: Tensor, axis: int, shift: int) -> Tensor:
+    """The mask moved along an axis; false where nothing comes from."""
+    if abs(shift) >= mask.shape[axis]:
+        return torch.zeros_like(mask)
+    moved, n = torch.zeros_like(mask), mask.shape[axis] - abs(shift)
+    moved.narrow(axis, max(shift, 0), n).copy_(mask.narrow(axis, max(-shift, 0), n))
+    return moved
 
 
 def box_mask(samples: int, size: tuple[int, ...], generator: torch.Generator) -> Bool[Tensor, "b *space"]:

@@ -24,7 +24,7 @@ from fewscan.augment.spatial import (
     warp_labels,
 )
 from fewscan.augment.targets import Encode, Target
-from fewscan.settings import Probability, Settings
+from fewscan.settings import CountOrZero, Probability, Settings
 
 
 class AugmentationSettings(Settings):
@@ -54,6 +54,10 @@ class AugmentationSettings(Settings):
         "(cutmix) or classes (classmix) of another image, blank boxes (cutout), or none.",
     )
     mix_probability: Probability = Field(1.0, description="Probability that an unlabelled image is mixed.")
+    mix_seam: CountOrZero = Field(
+        0,
+        description="Number of pixels on either side of the edges of what is pasted whose pseudo-labels do not count.",
+    )
 
     def resolved(self, turned: float) -> AugmentationSettings:
         """With everything decided for a data set with a share of scans that lie turned."""
@@ -135,4 +139,6 @@ class Augmentation:
             warp_labels(weak.labels, grid),
             warp_confidence(weak.confidence, grid),
         )
-        return mix(strong, self.settings.mix, n_classes, generator, self.settings.mix_probability)
+        return mix(
+            strong, self.settings.mix, n_classes, generator, self.settings.mix_probability, self.settings.mix_seam
+        )

@@ -216,7 +216,7 @@ class Grid:
         _check_alike(kinds)
 
     def _load(self, settings: Sequence[str], device: str, method: str, kind: str) -> Config:
-        return load_config(self.recipe, settings, device, kind, method=method)
+        return load_config(self.recipe, settings, device, kind, self.index.task, method=method)
 
     def can_go_on(self, spec: RunSpec) -> bool:
         """Whether training can go on with an unfinished run, or has ended with everything but the record there."""

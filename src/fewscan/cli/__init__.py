@@ -564,13 +564,16 @@ def demo(
     settings: Settings = None,
     seed: Seed = 0,
     device: Device = "auto",
+    task: Annotated[
+        str, typer.Option(help="Task to show: semantic, classes of voxels, or instances, objects that touch.")
+    ] = "semantic",
     quiet: Quiet = False,
 ) -> None:
     """Make a phantom data set, train, predict, evaluate; says where to look."""
     from fewscan.commands.demo import demo as run
     from fewscan.terminal.console import Reporter
 
-    run(output, method=method, settings=settings or (), seed=seed, device=device, reporter=Reporter(quiet))
+    run(output, method=method, settings=settings or (), seed=seed, device=device, task=task, reporter=Reporter(quiet))
 
 
 def main() -> None:

@@ -8,24 +8,15 @@ from pathlib import Path
 from fewscan.commands.evaluate import evaluate
 from fewscan.commands.predict import predict
 from fewscan.commands.train import train
-from fewscan.data.phantom import make_phantom
+from fewscan.data.index import SEMANTIC, read_dataset
+from fewscan.errors import ConfigError
 from fewscan.evaluation.summary import summary_table
 from fewscan.io.files import AnyPath, read_json
+from fewscan.registry import TASKS
 from fewscan.runs.results import Evaluation
 from fewscan.runs.state import check_new
+from fewscan.tasks.base import Task
 from fewscan.terminal.console import Reporter
-
-# Enough for the phantom; minutes on two cores.
-DEMO_SETTINGS = (
-    "plan.size=64",
-    "training.updates=760",
-    *(
-        f"methods.{method}.pretraining.{stage}.updates=30"
-        for method in ("action", "action_pp")
-        for stage in ("global", "local")
-    ),
-    "logging.validate_every=200",
-)
 
 
 def demo(
@@ -35,9 +26,12 @@ def demo(
     settings: Sequence[str] = (),
     seed: int = 0,
     device: str = "auto",
+    task: str = SEMANTIC,
     reporter: Reporter | None = None,
 ) -> Evaluation:
     """Make a phantom data set (3 labelled patients, 15 unlabelled, 6 held out), train, predict, evaluate.
+
+    With task="instances" it is of pictures of cells (4 labelled, 24 unlabelled, 8 held out).
 
     Args:
         output: New or empty folder for data set, run and masks.
@@ -45,13 +39,14 @@ def demo(
         settings: Further changes to the quick recipe, each `key=value`.
         seed: Seed of the phantom and of the training, 0 or more.
         device: Device to compute on: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
+        task: Task to show: semantic, classes of voxels, or instances, objects that touch.
         reporter: Reporter that shows progress and decisions; None: nothing is shown.
 
     Returns:
         The scores of the held-out patients.
 
     Raises:
-        ConfigError: A setting or the device cannot be used.
+        ConfigError: A setting or the device cannot be used, or there is no such task, or nothing to show it on.
         DataError: The folder holds something.
         FewscanError: Training had to stop: the loss is not finite, or the memory is not enough.
         WriteError: The disk is full, read-only or gone.
@@ -65,20 +60,24 @@ def demo(
     reporter = reporter or Reporter(quiet=True)
     output = Path(output)
     check_new(output)
-    dataset = make_phantom(output / "dataset", seed=seed)
+    kind: type[Task] = TASKS.find(task)
+    phantom = kind.phantom()
+    if phantom is None:
+        raise ConfigError(f"There is nothing made up to show the task {task!r} on. Train on a data set of your own.")
+    dataset = phantom.make(output / "dataset", seed)
     reporter.say(f"phantom data set: {dataset}")
     run = train(
         dataset,
         output / "run",
         method=method,
         recipe="quick",
-        settings=(*DEMO_SETTINGS, *settings),
+        settings=(*phantom.settings, *settings),
         seed=seed,
         device=device,
         reporter=reporter,
     ).files
-    held_out = read_json(run.splits)["val"]
-    scans = [dataset / "imagesTr" / f"{case}_0000.nii.gz" for case in held_out]
+    held_out = set(read_json(run.splits)["val"])
+    scans = [path for case in read_dataset(dataset).cases if case.name in held_out for path in case.images]
     masks = output / "predictions"
     predict(run.path, scans, output=masks, device=device, reporter=reporter)
     scores = evaluate(masks, dataset / "labelsTr", output=output / "summary.json", reporter=reporter, missing="skip")

@@ -32,7 +32,8 @@ def predict(
 ) -> Predictions:
     """Segment scans; those that are faulty are left out and listed in `failed.json`, the others are finished.
 
-    `volumes.csv` has the volume of every class, or region, in each of the masks, in ml.
+    `volumes.csv` has the volume of every class, or region, in each of the masks, in ml. Of a data set whose objects are
+    told apart, `objects.csv` and `pictures.csv` have measures of them instead, and `overlays/` has their outlines.
 
     A mask that an earlier call wrote for a scan that is left out now is removed, so that no mask is of another scan; so
     are the tables of an earlier call, before anything is predicted. Files that no `predict` wrote are never touched.

@@ -11,7 +11,7 @@ import torch
 
 from fewscan.config import Config, load_config
 from fewscan.data.folds import Folds, count_folds, make_folds, why_no_folds
-from fewscan.data.index import DatasetIndex, read_dataset
+from fewscan.data.index import DatasetIndex, read_dataset, read_task
 from fewscan.data.plans.base import Plan
 from fewscan.data.split import Split, describe_split, make_split
 from fewscan.data.survey import Survey
@@ -154,8 +154,10 @@ def train(
         kind = launch.device.type
         start = Start.of(Path(continue_from)) if continue_from is not None else None
 
+        task = read_task(Path(dataset))
+
         def load(plan: str) -> Config:
-            return load_config(recipe, settings, kind, plan, method=method, seed=seed)
+            return load_config(recipe, settings, kind, plan, task, method=method, seed=seed)
 
         choices = load_choices(dims, load) if start is None else [load_continued(dims, load, start, settings)]
         check_free(folder)

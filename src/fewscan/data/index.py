@@ -98,6 +98,21 @@ def read_dataset(root: Path) -> DatasetIndex:
     return DatasetIndex(root, name, channels, classes, ending, cases, notes, task, reading)
 
 
+def read_task(root: Path) -> str:
+    """Name of the task of a data set, for settings that depend on it; "semantic" where none is to be found.
+
+    What is wrong with the data set is said by `read_dataset`.
+
+    Args:
+        root: Folder of the data set.
+    """
+    try:
+        task = read_json(root / "dataset.json").get("task")
+    except (DataError, AttributeError):
+        return SEMANTIC
+    return task if isinstance(task, str) and task in TASKS else SEMANTIC
+
+
 def _read_description(root: Path) -> dict[str, Any]:
     if not root.is_dir():
         raise DataError.of(root, "there is no such folder", "Give the folder that holds dataset.json")

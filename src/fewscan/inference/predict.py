@@ -24,6 +24,7 @@ from fewscan.io.files import atomic_path, make_folder
 from fewscan.io.formats import mask_ending
 from fewscan.io.geometry import MARK, Geometry
 from fewscan.io.scans import write_scan
+from fewscan.tasks.tables import Tables
 
 # Blocks that wait for resampling and writing before the network waits for them.
 WAITING_BLOCKS = 4
@@ -53,6 +54,7 @@ def predict_cases(
     observer: Observer | None = None,
     on_cut_off: Callable[[Case], None] | None = None,
     postprocessing: Sequence[Step] = (),
+    tables: Tables | None = None,
 ) -> Iterator[tuple[Case, Path]]:
     """Predict scans and write a mask for each; yields what was written, in the order of the cases.
 
@@ -75,18 +77,22 @@ def predict_cases(
         observer: Observer of the predictions; it has seen all of a case when the case is yielded.
         on_cut_off: Function that is called for a case that was predicted once more, for the reason of `CUT_OFF`.
         postprocessing: Steps that are done to every mask before anybody sees it; probabilities stay as they are.
+        tables: Tables that measure every mask before it is written, in the writer's thread.
 
     Raises:
         DataError: A file cannot be read, or written.
     """
     make_folder(destination)
+    keep = save_probabilities or (tables is not None and tables.wants_probabilities)
     waiting: deque[tuple[Piece, Future[Path | ScanInWork | None]]] = deque()
 
     def write(scan: ScanInWork, found: Assembled) -> Path:
         found = replace(found, mask=postprocess(found.mask, postprocessing, scan.geometry.spacing_mm))
         if observer is not None:
             observer.on_mask(scan.case, found.mask, scan.geometry)
-        return _write(scan, found, destination, ending)
+        if tables is not None:
+            tables.measure(scan.case, found, scan.geometry)
+        return _write(scan, found if save_probabilities else replace(found, probabilities=None), destination, ending)
 
     def finish(piece: Piece, probs: np.ndarray) -> Path | ScanInWork | None:
         piece.scan.take(piece.first, probs)
@@ -101,7 +107,7 @@ def predict_cases(
             try:
                 path = future.result()
                 if isinstance(path, ScanInWork):
-                    whole = _look_around(predictor, path, device, save_probabilities)
+                    whole = _look_around(predictor, path, device, keep)
                     path = write(whole, whole.assembler.finish())
                     if on_cut_off is not None:
                         on_cut_off(piece.scan.case)
@@ -116,7 +122,7 @@ def predict_cases(
                 yield piece.scan.case, path
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        for block in scan_blocks(read_ahead(reader, cases, plan, save_probabilities, on_refusal), device):
+        for block in scan_blocks(read_ahead(reader, cases, plan, keep, on_refusal), device):
             probs = predictor.probabilities(block.images)
             if observer is not None:
                 observer.on_block(predictor, block, probs)

@@ -111,9 +111,11 @@ def masked_pseudo_loss(
     logits: Float[Tensor, "b k *space"],
     pseudo_labels: Int[Tensor, "b *space"],
     confidence: Float[Tensor, "b *space"],
-    threshold: float,
+    threshold: float | Float[Tensor, "b *space"],
 ) -> Float[Tensor, ""]:
     """1/n Σ_i 1[confidence_i ≥ threshold] · CE_i over all n pixels, the unsure ones too (FixMatch, eq. 4).
+
+    The threshold is one for all pixels, or each its own.
 
     Raises:
         ValueError: The shapes do not belong together.
@@ -135,9 +137,11 @@ def confident_dice(
     logits: Float[Tensor, "b k *space"],
     pseudo_labels: Int[Tensor, "b *space"],
     confidence: Float[Tensor, "b *space"],
-    threshold: float,
+    threshold: float | Float[Tensor, "b *space"],
 ) -> Float[Tensor, ""]:
     """Soft Dice over the pixels with confidence ≥ threshold, as UniMatch's medical experiments take it.
+
+    The threshold is one for all pixels, or each its own.
 
     Raises:
         ValueError: The shapes do not belong together.

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from fewscan.augment.mix import PseudoLabelled
 from fewscan.distributed.collectives import gather_over_ranks
-from fewscan.losses.consistency import class_thresholds, confident_pseudo_loss, image_weighted_pseudo_loss
+from fewscan.losses.consistency import confident_pseudo_loss, image_weighted_pseudo_loss
 from fewscan.losses.distillation import anchor_distillation
 from fewscan.losses.segmentation import supervised_loss
 from fewscan.methods.base import Batch, ModelSpec, Stage, StepInfo, TrainingSettings
-from fewscan.methods.semi import predict_pseudo_labels
+from fewscan.methods.semi import predict_pseudo_labels, threshold_of
 from fewscan.methods.teacher import AveragedTeacher, TeacherSettings
 from fewscan.networks.bank import MemoryBank
 from fewscan.networks.ema import make_teacher, update_teacher, warmed_momentum
@@ -304,11 +304,7 @@ class ActionBase(AveragedTeacher):
         settings, labels, confidence = self.settings, unlabelled.labels, unlabelled.confidence
         if settings.unsup_form == "image_weighted":
             return image_weighted_pseudo_loss(logits, labels, confidence, settings.confident_from)
-        threshold: float | Tensor = settings.confident_from
-        if settings.confident_share > 0:
-            threshold = class_thresholds(
-                labels, confidence, self.spec.n_classes, settings.confident_from, settings.confident_share
-            )
+        threshold = threshold_of(unlabelled, self.spec.n_classes, settings.confident_from, settings.confident_share)
         return confident_pseudo_loss(logits, labels, confidence, threshold)
 
     @torch.no_grad()

@@ -32,7 +32,7 @@ from fewscan.losses.conflict import combat_conflicts, ensemble
 from fewscan.losses.consistency import confident_dice
 from fewscan.losses.segmentation import cross_entropy, supervised_loss
 from fewscan.methods.base import ModelSpec, StepInfo
-from fewscan.methods.semi import Labelled, joint_logits
+from fewscan.methods.semi import ConfidentSettings, Labelled, joint_logits, threshold_of
 from fewscan.methods.teacher import SemiTeacher, SemiTeacherSettings
 from fewscan.networks.ema import make_teacher, update_teacher, warmed_momentum
 from fewscan.networks.modes import set_teacher_mode
@@ -40,7 +40,7 @@ from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.settings import Count, NonNegative, Share
 
 
-class AdMtSettings(SemiTeacherSettings):
+class AdMtSettings(SemiTeacherSettings, ConfidentSettings):
     """Turns, and what unlabelled images teach."""
 
     lambda_unsup: NonNegative = Field(2.0, description="Weight λ_u of the loss of pseudo-labels.")
@@ -51,7 +51,6 @@ class AdMtSettings(SemiTeacherSettings):
     longest_turn: Count = Field(
         50, description="Largest number P of updates for which one teacher is averaged; each turn has 1 to P at random."
     )
-    confident_from: Share = Field(0.95, description="Confidence τ, 0 to 1, from which a pseudo-label counts.")
     unsup_form: Literal["dice", "cross_entropy"] = Field(
         "dice", description="Loss ℓ of the pixels whose pseudo-labels count: soft Dice, or the mean cross-entropy."
     )
@@ -112,10 +111,10 @@ class AdMt(SemiTeacher):
         logits, logits_weak, logits_strong = joint_logits(self.student, labelled.images, weak, strong)
         in_conflict = taught[0].argmax(dim=1) != taught[1].argmax(dim=1)
         believed = PseudoLabelled(weak, *combat_conflicts(probs, logits_weak.detach().softmax(dim=1), in_conflict))
-        _, labels, confidence = paste_neighbour(believed, boxes)
+        pasted = paste_neighbour(believed, boxes)
         return {
             "sup": supervised_loss(logits, *labelled.target),
-            "unsup": self.pseudo_loss(logits_strong, labels, confidence),
+            "unsup": self.pseudo_loss(logits_strong, pasted),
         }
 
     def view_of_turn(self, weak: Tensor, info: StepInfo) -> tuple[Tensor, Tensor]:
@@ -127,9 +126,10 @@ class AdMt(SemiTeacher):
         boxes = box_mask(b, tuple(space), info.generator)
         return torch.where(boxes[:, None], weak.roll(1, 0), weak), boxes
 
-    def pseudo_loss(self, logits: Tensor, labels: Tensor, confidence: Tensor) -> Tensor:
+    def pseudo_loss(self, logits: Tensor, pseudo: PseudoLabelled) -> Tensor:
         """ℓ of the pixels that are sure enough."""
-        threshold = self.settings.confident_from
+        settings, (_, labels, confidence) = self.settings, pseudo
+        threshold = threshold_of(pseudo, self.spec.n_classes, settings.confident_from, settings.confident_share)
         if self.settings.unsup_form == "dice":
             return confident_dice(logits, labels, confidence, threshold)
         return cross_entropy(logits, labels, (confidence >= threshold).to(logits.dtype))

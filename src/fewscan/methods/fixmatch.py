@@ -18,12 +18,19 @@ from torch import Tensor
 from fewscan.losses.consistency import masked_pseudo_loss
 from fewscan.losses.segmentation import supervised_loss
 from fewscan.methods.base import StepInfo
-from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised, joint_logits, predict_pseudo_labels
+from fewscan.methods.semi import (
+    ConfidentSettings,
+    Labelled,
+    SemiSupervised,
+    joint_logits,
+    predict_pseudo_labels,
+    threshold_of,
+)
 from fewscan.networks.modes import labelling
 from fewscan.settings import NonNegative, Share
 
 
-class FixMatchSettings(SemiSettings):
+class FixMatchSettings(ConfidentSettings):
     """Weight and threshold of the pseudo-labels."""
 
     lambda_unsup: NonNegative = Field(1.0, description="Weight λ_u of L_unsup, the loss of unlabelled images.")
@@ -31,7 +38,6 @@ class FixMatchSettings(SemiSettings):
         0.0,
         description="Share of the training, 0 to 1, over which λ_u rises to its value; 0: it has it from the start.",
     )
-    confident_from: Share = Field(0.95, description="Confidence τ, 0 to 1, from which a pseudo-label counts.")
 
 
 class FixMatch(SemiSupervised):
@@ -47,7 +53,8 @@ class FixMatch(SemiSupervised):
         self.record_pseudo_labels(pseudo.labels)
         strong = self.augment.strong_with_labels(pseudo, self.spec.n_classes, info.generator)
         logits, logits_strong = joint_logits(self.student, labelled.images, strong.images)
-        threshold = self.settings.confident_from
+        settings = self.settings
+        threshold = threshold_of(strong, self.spec.n_classes, settings.confident_from, settings.confident_share)
         return {
             "sup": supervised_loss(logits, *labelled.target),
             "unsup": masked_pseudo_loss(logits_strong, strong.labels, strong.confidence, threshold),

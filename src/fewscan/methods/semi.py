@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fewscan.augment.mix import PseudoLabelled
 from fewscan.augment.targets import Target
+from fewscan.losses.consistency import class_thresholds
 from fewscan.methods.base import Batch, Method, MethodSettings, Stage, StepInfo
 from fewscan.schedule import sigmoid_ramp_up
 from fewscan.settings import NonNegative, Share
@@ -24,6 +25,33 @@ class SemiSettings(MethodSettings):
         1.0,
         description="Share of the training, 0 to 1, over which λ_u rises to its value; 0: it has it from the start.",
     )
+
+
+class ConfidentSettings(SemiSettings):
+    """From which confidence pseudo-labels count."""
+
+    confident_from: Share = Field(0.95, description="Confidence τ, 0 to 1, from which a pseudo-label counts.")
+    confident_share: Share = Field(
+        0.0,
+        description="Share of the pixels of every class, 0 to 1, that count at least, the surest ones: where fewer "
+        "reach `confident_from`, that is lowered for the class. 0: it holds for all.",
+    )
+
+
+def threshold_of(
+    pseudo: PseudoLabelled, n_classes: int, confident_from: float, confident_share: float
+) -> float | Tensor:
+    """Confidence from which each pixel (b, *space) counts; one number where it is the same for all.
+
+    Args:
+        pseudo: Images with pseudo-labels and the confidence in them.
+        n_classes: Number of classes, background included.
+        confident_from: Confidence, 0 to 1, for classes that enough pixels are sure of.
+        confident_share: Share of the pixels of every class, 0 to 1, that count at least; 0: `confident_from` holds.
+    """
+    if confident_share == 0:
+        return confident_from
+    return class_thresholds(pseudo.labels, pseudo.confidence, n_classes, confident_from, confident_share)
 
 
 class Labelled(NamedTuple):

@@ -17,16 +17,24 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from fewscan.augment.mix import PseudoLabelled
 from fewscan.losses.consistency import confident_dice
 from fewscan.losses.segmentation import supervised_loss
 from fewscan.methods.base import StepInfo
-from fewscan.methods.semi import Labelled, SemiSettings, SemiSupervised, joint_logits, predict_pseudo_labels
+from fewscan.methods.semi import (
+    ConfidentSettings,
+    Labelled,
+    SemiSupervised,
+    joint_logits,
+    predict_pseudo_labels,
+    threshold_of,
+)
 from fewscan.networks.modes import labelling
 from fewscan.networks.perturbation import drop_channels
 from fewscan.settings import DropProbability, NonNegative, Share
 
 
-class UniMatchSettings(SemiSettings):
+class UniMatchSettings(ConfidentSettings):
     """Weights, threshold and perturbation."""
 
     lambda_unsup: NonNegative = Field(0.5, description="Weight λ_s of the mean loss of the two strong views.")
@@ -36,7 +44,6 @@ class UniMatchSettings(SemiSettings):
         description="Share of the training, 0 to 1, over which λ_s and λ_f rise to their values; 0: they have "
         "them from the start.",
     )
-    confident_from: Share = Field(0.95, description="Confidence, 0 to 1, from which a pseudo-label counts.")
     channel_dropout: DropProbability = Field(
         0.5, description="Probability with which a channel of the features is dropped."
     )
@@ -54,22 +61,27 @@ class UniMatch(SemiSupervised):
 
     def step(self, labelled: Labelled, unlabelled: Tensor, info: StepInfo) -> dict[str, Tensor]:
         """L_sup, the two strong streams and the stream of dropped features."""
-        generator, threshold = info.generator, self.settings.confident_from
+        generator = info.generator
         with labelling(self.student):
             weak = predict_pseudo_labels(self.student, self.augment.weak(unlabelled, generator))
         self.record_pseudo_labels(weak.labels)
         views = [self.augment.strong_with_labels(weak, self.spec.n_classes, generator) for _ in range(2)]
         logits, *logits_strong = joint_logits(self.student, labelled.images, *(view.images for view in views))
         strong = [
-            confident_dice(stream, view.labels, view.confidence, threshold)
+            confident_dice(stream, view.labels, view.confidence, self.threshold(view))
             for stream, view in zip(logits_strong, views, strict=True)
         ]
         dropped = self.dropped_logits(weak.images, generator)
         return {
             "sup": supervised_loss(logits, *labelled.target),
             "unsup": torch.stack(strong).mean(),
-            "feature": confident_dice(dropped, weak.labels, weak.confidence, threshold),
+            "feature": confident_dice(dropped, weak.labels, weak.confidence, self.threshold(weak)),
         }
+
+    def threshold(self, view: PseudoLabelled) -> float | Tensor:
+        """Confidence from which the pixels of a view count."""
+        settings = self.settings
+        return threshold_of(view, self.spec.n_classes, settings.confident_from, settings.confident_share)
 
     def dropped_logits(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Logits from features some of whose channels are dropped."""

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
+from fewscan.classes import Classes
 from fewscan.data.cases import Case
 from fewscan.data.check import ImagesCheck
 from fewscan.data.plans.base import Plan
+from fewscan.data.reading import read_shown
 from fewscan.engine.machine_errors import explained_memory
 from fewscan.errors import DataError, Fault, WriteError
 from fewscan.inference.model import ModelCard
 from fewscan.inference.predict import CUT_OFF, predict_cases
 from fewscan.inference.predictor import Predictor
 from fewscan.inference.views import augmentation_views
-from fewscan.inference.volumes import Together, VolumeObserver
-from fewscan.io.files import check_name, write_json
+from fewscan.io.files import check_name, make_folder, write_json
 from fewscan.io.geometry import PIXEL, Geometry
-from fewscan.io.scans import is_ours
+from fewscan.io.scans import is_ours, read_mask
 from fewscan.io.tables import write_table
 from fewscan.networks.segmenter import SegmentationNetwork
+from fewscan.reporting.outlines import save_outlines
 from fewscan.run_folder import PredictionFolder
 from fewscan.runs.quality import QualityAssessor
 from fewscan.runs.results import Predictions
 from fewscan.runs.scoring import say_remarks
+from fewscan.tasks.base import task_of
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 
@@ -44,6 +47,7 @@ def check_output(cases: Sequence[Case], folder: PredictionFolder, save_probabili
     paths = [folder.mask(case) for case in cases]
     if save_probabilities:
         paths += [folder.probabilities(case) for case in cases]
+    paths += [folder.overlay(case) for case in cases]
     foreign = [path.name for path in paths if os.path.lexists(path) and not is_ours(path)]
     if foreign:
         raise DataError.of(
@@ -85,8 +89,8 @@ def predict_into(
         FewscanError: The memory is not enough.
     """
     # Stopped half-way, this call leaves no table beside its masks that an earlier one made of others.
-    for table in (folder.quality, folder.volumes, folder.failed):
-        _remove(table)
+    for path in (*folder.tables, folder.failed):
+        _remove(path)
     failed = _find_faults(cases, card.plan, reporter)
     cut_off: list[str] = []
 
@@ -95,8 +99,9 @@ def predict_into(
 
     sound = [case for case in cases if case.name not in failed]
     views = augmentation_views(card.flips, card.ndim, card.plan.turning_planes) if tta else []
-    volumes = VolumeObserver(card.plan.classes)
-    observer = Together([volumes, assessor.observer]) if assessor is not None else volumes
+    task = task_of(card.plan)
+    tables = task.tables(card.plan)
+
     masks: dict[str, Path] = {}
     with (
         reporter.bar("predicting", len(sound)) as step,
@@ -111,18 +116,22 @@ def predict_into(
             save_probabilities=save_probabilities,
             progress=step,
             on_refusal=leave_out,
-            observer=observer,
+            observer=assessor.observer if assessor is not None else None,
             on_cut_off=lambda case: cut_off.append(case.name),
             postprocessing=card.postprocessing,
+            tables=tables,
         ):
             masks[case.name] = path
             if assessor is not None:
                 assessor.add(case)
+            if task.is_outlined:
+                _draw(folder, case, path, task.classes)
     reporter.say(f"{len(masks)} masks written to {folder}")
     say_remarks(networks, reporter)
     if cut_off:
         reporter.say(f"{CUT_OFF}: {abbreviate(cut_off)}")
-    write_table(folder.volumes, ("case", "class", "ml"), _volume_rows(volumes, list(masks)))
+    for table in tables.tables(list(masks)):
+        write_table(folder.path / table.name, table.header, table.rows)
     if assessor is not None:
         assessor.write(folder)
     removed = {case.name: _remove_earlier(case, folder) for case in cases if case.name in failed}
@@ -130,10 +139,11 @@ def predict_into(
     return Predictions(folder.path, tuple(masks.values()))
 
 
-def _volume_rows(volumes: VolumeObserver, made: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    for case in made:
-        for name, millilitres in volumes.millilitres[case].items():
-            yield case, name, f"{millilitres:.6g}"
+def _draw(folder: PredictionFolder, case: Case, path: Path, classes: Classes) -> None:
+    """Outline a mask that was written on its picture."""
+    make_folder(folder.overlays)
+    numbers = classes.to_inside(read_mask(path).array, path)
+    save_outlines(folder.overlay(case), read_shown(case.images[0], case.reading).array, classes.colours(numbers))
 
 
 def _find_faults(cases: Sequence[Case], plan: Plan, reporter: Reporter) -> dict[str, Sequence[Fault]]:
@@ -172,7 +182,7 @@ def _of_other_kind(case: Case, geometry: Geometry | None, plan: Plan) -> list[Fa
 
 def _remove_earlier(case: Case, folder: PredictionFolder) -> list[str]:
     """Remove what an earlier call wrote for a scan that is left out; the names of the files."""
-    found = [path for path in (folder.mask(case), folder.probabilities(case)) if is_ours(path)]
+    found = [path for path in (folder.mask(case), folder.probabilities(case), folder.overlay(case)) if is_ours(path)]
     for path in found:
         _remove(path)
     return [path.name for path in found]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Integer
@@ -23,6 +23,7 @@ from fewscan.evaluation.families import CLASSES, Family
 from fewscan.evaluation.metrics import Scores
 from fewscan.io.geometry import Geometry
 from fewscan.registry import TASKS
+from fewscan.tasks.tables import ClassVolumes, Tables
 
 
 class Limit(NamedTuple):
@@ -37,6 +38,18 @@ class Limit(NamedTuple):
     notes: list[str]
 
 
+class Phantom(NamedTuple):
+    """A made-up data set that a task can be shown on.
+
+    Attributes:
+        make: Function that writes the data set into a new folder, by a seed, and gives the folder back.
+        settings: Changes to the quick recipe that are enough for it, each `key=value`: minutes on two cores.
+    """
+
+    make: Callable[[Path, int], Path]
+    settings: tuple[str, ...]
+
+
 class Task(ABC):
     """Encodes labels, decodes probabilities, and scores masks.
 
@@ -49,6 +62,8 @@ class Task(ABC):
             what is odd, and post-processing may rule on them.
         metrics: Metrics that masks are scored by.
         full_resolution: Whether details count, so that no picture is to be scaled down to be seen whole.
+        is_outlined: Whether `fewscan predict` draws the outlines of masks on their pictures.
+        recipe: Settings that suit the task, as a tree: above those of any recipe, and below the user's.
 
     Args:
         classes: Classes as the labels know them, of the class that `numbering` gives.
@@ -57,6 +72,8 @@ class Task(ABC):
     has_anatomy: ClassVar[bool] = True
     metrics: ClassVar[Family] = CLASSES
     full_resolution: ClassVar[bool] = False
+    is_outlined: ClassVar[bool] = False
+    recipe: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, classes: Classes) -> None:
         self.classes = classes
@@ -72,6 +89,11 @@ class Task(ABC):
             DataError: The task cannot be of such classes.
         """
         return classes
+
+    @classmethod
+    def phantom(cls) -> Phantom | None:
+        """What `fewscan demo` shows the task on; None: nothing."""
+        return None
 
     @property
     @abstractmethod
@@ -130,6 +152,15 @@ class Task(ABC):
     def scoring(self) -> Scoring | None:
         """How a folder of masks is scored; None: class by class, as `evaluate_folders` does."""
         return None
+
+    def tables(self, plan: Plan) -> Tables:
+        """Make what measures masks while they are predicted, for the tables beside them.
+
+        Args:
+            plan: Plan of the model.
+        """
+        del plan
+        return ClassVolumes(self.classes)
 
     def check(self, plan: Plan, geometries: Mapping[str, Geometry]) -> None:
         """Look whether the task can be learnt from scans; most can from any.

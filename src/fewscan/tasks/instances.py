@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from fewscan.data.assembler import Assembled
 from fewscan.data.cases import Case
 from fewscan.data.ceiling import GOOD, assembled
 from fewscan.data.patches import cut
+from fewscan.data.phantom_cells import make_cells
 from fewscan.data.plans.base import Plan
 from fewscan.data.survey import Survey
 from fewscan.errors import ConfigError, DataError
@@ -31,12 +32,17 @@ from fewscan.evaluation.metrics import Scores, not_predicted
 from fewscan.evaluation.objects import HEADLINE, Overlaps, pooled, score_objects
 from fewscan.io.geometry import Geometry
 from fewscan.io.scans import read_mask
-from fewscan.tasks.base import Limit, Task
+from fewscan.tasks.base import Limit, Phantom, Task
 from fewscan.tasks.borders import BORDER, INSIDE, N_CLASSES, colours, decode, encode
+from fewscan.tasks.tables import ObjectTables, Tables
 from fewscan.words import abbreviate
 
 # DenoiSeg's, for the same three classes.
 BORDER_WEIGHT = 5.0
+# One threshold for all classes finds no border that it is sure of, and pseudo-labels would teach to merge.
+CONFIDENT_SHARE = 0.5
+DEMO_SETTINGS = ("training.updates=400", "logging.validate_every=100")
+BY_CONFIDENCE = ("action", "action_pp", "fixmatch", "unimatch", "ad_mt", "itl")
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,12 @@ class Instances(Task):
     has_anatomy: ClassVar[bool] = False
     metrics: ClassVar[Family] = OBJECTS
     full_resolution: ClassVar[bool] = True
+    is_outlined: ClassVar[bool] = True
+    recipe: ClassVar[Mapping[str, Any]] = {
+        # Pictures have no up and no left. What a pasted box cuts touches what it lies against, without a border.
+        "augmentation": {"spatial": {"flip": 0.5, "turn": 0.5}, "mix_seam": 2},
+        "methods": {method: {"confident_share": CONFIDENT_SHARE} for method in BY_CONFIDENCE},
+    }
 
     @classmethod
     def numbering(cls, classes: Classes) -> Classes:
@@ -142,6 +154,11 @@ class Instances(Task):
                 'Write {"background": 0, "nucleus": 1}: in the masks every object has a number of its own',
             )
         return Objects(classes.names, classes.numbers, classes.ignored)
+
+    @classmethod
+    def phantom(cls) -> Phantom:
+        """Cells."""
+        return Phantom(lambda folder, seed: make_cells(folder, seed=seed), DEMO_SETTINGS)
 
     @property
     def outputs(self) -> int:
@@ -183,6 +200,10 @@ class Instances(Task):
     def scoring(self) -> Scoring:
         """Objects are compared, whatever their numbers."""
         return Scoring(scored_names(self.classes), self.score)
+
+    def tables(self, plan: Plan) -> Tables:
+        """Objects and pictures."""
+        return ObjectTables(plan, INSIDE)
 
     def check(self, plan: Plan, geometries: Mapping[str, Geometry]) -> None:
         """Refuse what is no picture: objects are numbered slice by slice.

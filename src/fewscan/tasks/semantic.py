@@ -10,9 +10,21 @@ from torch import Tensor
 
 from fewscan.augment.targets import Target
 from fewscan.data.assembler import largest
+from fewscan.data.phantom import make_phantom
 from fewscan.evaluation.evaluate import score_files
 from fewscan.evaluation.metrics import Scores
-from fewscan.tasks.base import Task
+from fewscan.tasks.base import Phantom, Task
+
+DEMO_SETTINGS = (
+    "plan.size=64",
+    "training.updates=760",
+    *(
+        f"methods.{method}.pretraining.{stage}.updates=30"
+        for method in ("action", "action_pp")
+        for stage in ("global", "local")
+    ),
+    "logging.validate_every=200",
+)
 
 
 class Semantic(Task):
@@ -22,6 +34,11 @@ class Semantic(Task):
     >>> Semantic(Classes.consecutive(("background", "LV"))).outputs
     2
     """
+
+    @classmethod
+    def phantom(cls) -> Phantom:
+        """Hearts."""
+        return Phantom(lambda folder, seed: make_phantom(folder, seed=seed), DEMO_SETTINGS)
 
     @property
     def outputs(self) -> int:

@@ -108,20 +108,30 @@ def nifti_base64(array: np.ndarray, geometry: Geometry, crop: CropBox) -> str:
 
 def png_uri(pixels: np.ndarray) -> str:
     """A uint8 picture, (h, w) grey or (h, w, 3) colour, as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(png_bytes(pixels)).decode("ascii")
+
+
+def png_bytes(pixels: np.ndarray, more: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
+    """A uint8 picture, (h, w) grey or (h, w, 3) colour, as a PNG.
+
+    Args:
+        pixels: Picture.
+        more: Types and contents of further chunks, which come before the pixels.
+    """
     height, width = pixels.shape[:2]
     colour_type = 2 if pixels.ndim == 3 else 0
     rows = pixels.reshape(height, -1)
     filtered = np.pad(rows, ((0, 0), (1, 0))).tobytes()
-    parts = {
-        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0),
-        b"IDAT": zlib.compress(filtered, 9),
-        b"IEND": b"",
-    }
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)),
+        *more,
+        (b"IDAT", zlib.compress(filtered, 9)),
+        (b"IEND", b""),
+    ]
     body = b"".join(
-        struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data))
-        for tag, data in parts.items()
+        struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data)) for tag, data in parts
     )
-    return "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + body).decode("ascii")
+    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def outline(mask: np.ndarray) -> str:
