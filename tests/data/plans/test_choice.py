@@ -92,7 +92,7 @@ def test_patches_are_affordable_and_what_the_network_can_be_given(
     view = np.minimum(np.multiply(shape, spacing), 2 * np.array(reach) * margin)
     # Voxels are no finer than the scans', nor coarser than needed.
     assert (np.array(plan.spacing_mm) >= np.array(spacing) - 1e-9).all()
-    assert min(known(plan.spacing_mm)) <= 2.5 * min(spacing) + 1e-9
+    assert min(known(plan.spacing_mm)) <= (2.5 if plan.is_one_patch else 1.5) * min(spacing) + 1e-9
     assert (np.multiply(plan.field_of_view, known(plan.spacing_mm)) >= view - 1e-3).all()
     if plan.is_one_patch and min(known(plan.spacing_mm)) > 1.05 * min(spacing):
         finer = np.ceil(view / np.maximum(np.array(spacing), 0.9 * min(known(plan.spacing_mm))))
@@ -117,3 +117,25 @@ def test_the_kind_follows_the_spacing_and_the_number_of_slices(
     choice = choose_kind(fingerprint(shape, spacing, (5.0, 5.0, 5.0)))
     assert choice.kind == kind
     assert words in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("settings", "longest"),
+    [((), 1.5), (("plan.coarsest_in_windows=2",), 2.0), (("plan.coarsest=1.2",), 1.2), (("plan.coarsest=1",), 1.0)],
+)
+def test_voxels_of_windows_keep_the_detail_of_the_scans(settings: tuple[str, ...], longest: float) -> None:
+    plan = plan_of("brain", (155, 240, 240), (1.0, 1.0, 1.0), (70.0, 90.0, 75.0), settings=settings)
+    assert isinstance(plan, VolumePlan)
+    assert plan.spacing_mm == (longest,) * 3
+    share = np.prod(np.divide(plan.size, plan.field_of_view))
+    words = (
+        f"{share:.0%} of the field of view; since no patch shows all, voxels keep the scans' detail: {longest:g} times"
+    )
+    assert words in plan.notes[-1]
+
+
+def test_what_windows_may_be_does_not_matter_where_one_patch_shows_all() -> None:
+    atrium = SETS[3]
+    plans = [plan_of(*atrium, settings=(f"plan.coarsest_in_windows={longest}",)) for longest in (1, 2.5)]
+    assert plans[0] == plans[1] == plan_of(*atrium)
+    assert min(known(plans[0].spacing_mm)) > 1.5 * 0.625
