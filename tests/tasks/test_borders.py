@@ -135,19 +135,20 @@ def test_pixels_go_to_the_nearest_seed_of_their_own_part(seed: int) -> None:
     generator = np.random.default_rng(seed)
     noise = np.stack([ndimage.gaussian_filter(generator.normal(size=(24, 26)), 1.5) for _ in range(N_CLASSES)])
     probs = np.exp(8 * noise) / np.exp(8 * noise).sum(axis=0)
-    found = decode(probs, smallest_seed=1, smallest=10**6)
+    found = decode(probs, smallest_seed=1, smallest=1)
     foreground = probs[0] < 0.5
     seeds, _ = ndimage.label((probs.argmax(axis=0) == INSIDE) & foreground)
     areas = np.bincount(seeds.ravel())
     seeds[areas[seeds] < 0.05 * np.median(areas[1:])] = 0
     parts, _ = ndimage.label(foreground)
+    foreground &= np.isin(parts, parts[seeds > 0])
     for place in np.argwhere(foreground):
         near = (seeds > 0) & (parts == parts[tuple(place)])
         own = near & (found == found[tuple(place)])
         assert distances_to(np.argwhere(own), place) == distances_to(np.argwhere(near), place)
     # No two seeds are of one object.
     pairs = np.unique(np.stack((found, seeds))[:, seeds > 0], axis=1)
-    assert pairs.shape[1] == len(np.unique(seeds[seeds > 0])) == found.max()
+    assert pairs.shape[1] == len(np.unique(seeds[seeds > 0])) == len(np.unique(found[foreground]))
 
 
 def test_a_part_without_a_seed_is_an_object_if_it_is_large_enough() -> None:
@@ -158,6 +159,15 @@ def test_a_part_without_a_seed_is_an_object_if_it_is_large_enough() -> None:
     assert found.max() == 1
     assert (found == 1).sum() == SMALLEST
     assert decode(probs, smallest=1).max() == 2
+
+
+def test_what_is_too_small_is_no_object_though_it_has_a_seed() -> None:
+    picture = draw_discs((30, 40), [(15, 10, 8), (15, 30, 1.5)])
+    assert np.bincount(picture.ravel())[2] == 9
+    assert decode(certain(encoded(picture))).max() == 1
+    assert decode(certain(encoded(picture)), smallest=9).max() == 2
+    picture = draw_discs((30, 40), [(15, 10, 6), (15, 30, 2)])
+    assert decode(certain(encoded(picture))).max() == 2
 
 
 def test_small_seeds_are_no_objects() -> None:
