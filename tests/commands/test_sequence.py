@@ -130,6 +130,7 @@ def test_hidden_labels_are_in_no_joint_data_set(sites: list[Path], tmp_path: Pat
 
 def test_orders() -> None:
     assert runs_of("joint", ("B", "A"), 1) == runs_of("joint", ("A", "B"), 1)
+    assert runs_of("finetune", ("a/b", "c d"), 0)[-1].name == "finetune-a_b+c_d-s0"
     assert [run.name for run in runs_of("lwf", ("C", "A", "B"), 3)] == ["first-C-s3", "lwf-C+A-s3", "lwf-C+A+B-s3"]
 
 
@@ -149,6 +150,8 @@ def test_what_cannot_be_a_sequence_is_refused(sites: list[Path], tmp_path: Path)
         fewscan.sequence([sites[0], sites[0]], tmp_path / "out")
     with pytest.raises(ConfigError, match="--methods ewc: choose of itl"):
         fewscan.sequence(sites, tmp_path / "out", approaches=["ewc"])
+    with pytest.raises(ConfigError, match="Two sites are called"):
+        fewscan.sequence([sites[0], make_site(tmp_path / "alike", "A", 0.0)], tmp_path / "out")
     other = make_site(tmp_path / "other", "C", 0.0)
     described = read_json(other / "dataset.json") | {"labels": {"background": 0, "ring": 1}}
     (other / "dataset.json").write_text(json.dumps(described))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -76,7 +77,7 @@ class SiteRun:
     @property
     def name(self) -> str:
         """Name of its folder."""
-        return f"{self.approach}-{'+'.join(self.sites)}-s{self.seed}"
+        return f"{self.approach}-{'+'.join(map(for_folders, self.sites))}-s{self.seed}"
 
     @property
     def before(self) -> SiteRun | None:
@@ -102,7 +103,8 @@ def read_sites(folders: Sequence[Path], labelled: int | None) -> tuple[Site, ...
     names = [index.name for index in indices]
     if len(names) < 2:
         raise ConfigError("A sequence has two sites at least: give the folders of several data sets.")
-    twice = next((name for name in names if names.count(name) > 1), None)
+    folders_of = [for_folders(name) for name in names]
+    twice = next((name for name in names if folders_of.count(for_folders(name)) > 1), None)
     if twice is not None:
         raise ConfigError(f'Two sites are called {twice}: give each data set its own "name" in dataset.json.')
     first = indices[0]
@@ -118,6 +120,15 @@ def read_sites(folders: Sequence[Path], labelled: int | None) -> tuple[Site, ...
     if bare is not None:
         raise DataError.of(bare.index.root, "no validation cases to score", 'Name some as "val" in splits.json')
     return sites
+
+
+def for_folders(site: str) -> str:
+    """The name of a site as a part of a folder's, without what separates or has to be quoted.
+
+    >>> for_folders("M&Ms vendor A")
+    'M_Ms_vendor_A'
+    """
+    return re.sub(r"[^\w.-]+", "_", site)
 
 
 def choose_orders(sites: Sequence[Site], orders: Sequence[str]) -> tuple[tuple[str, ...], ...]:
@@ -199,7 +210,7 @@ def join_data(sites: Sequence[Site], folder: Path) -> tuple[Path, list[str]]:
     for site in sites:
         for part, cases in (("train", site.split.train), ("val", site.split.val)):
             for case in cases:
-                name = f"{site.name}_{case.name}"
+                name = f"{for_folders(site.name)}_{case.name}"
                 _link(case, name, folder, site.index.file_ending)
                 patients[name] = f"{site.name}_{case.patient}"
                 listed[part].append(name)

@@ -17,6 +17,7 @@ from fewscan.benchmarking.sites import (
     SiteRun,
     choose_orders,
     count_patients,
+    for_folders,
     join_data,
     read_sites,
     runs_of,
@@ -216,7 +217,7 @@ def _score(travel: Travel, run: SiteRun, site: str, where: torch.device) -> floa
 def _summary(travel: Travel, run: SiteRun, site: str, where: torch.device) -> Summary:
     """The scores of a training on a site's validation cases, which are made once."""
     folder = travel.folder(run)
-    scored = ScoresFolder(folder.path / "sites" / site)
+    scored = ScoresFolder(folder.path / "sites" / for_folders(site))
     if run.approach != "joint" and run.sites[-1] == site:
         scored = folder.validation
     if not scored.summary.is_file():
