@@ -85,12 +85,13 @@ def test_other_channels_than_are_named_are_refused(tmp_path: Path, content: byte
 
 def test_a_size_of_pixels_from_dataset_json_counts_for_images_and_labels(tmp_path: Path) -> None:
     case = a_case(tmp_path, {"a_0000.tif": tiff([GREY], changes={282: (20000, 1), 283: (20000, 1), 296: 3})})
-    assert np.allclose(case_geometry(case).spacing_mm, 5e-4)
+    # A page is as thick as 1 µm: its content in µm³ is its area in µm².
+    assert np.allclose(case_geometry(case).spacing_mm, (1e-3, 5e-4, 5e-4))
     sized = replace(case, reading=Reading(1, None, 0.25))
-    assert np.allclose(case_geometry(sized).spacing_mm, 2.5e-4)
+    assert np.allclose(case_geometry(sized).spacing_mm, (1e-3, 2.5e-4, 2.5e-4))
     for label, reading in ((case.images[0], sized.reading), (write(tmp_path / "label.png", png(GREY)), case.reading)):
         found = read_label(replace(case, label=label, reading=reading)).geometry
-        assert np.allclose(found.spacing_mm, 2.5e-4 if reading is sized.reading else 5e-4)
+        assert np.allclose(found.spacing_mm[1:], 2.5e-4 if reading is sized.reading else 5e-4)
         assert found.unit == "um"
     without = case_geometry(replace(case, reading=Reading(1, None, None)))
     assert (without.unit, without.spacing_mm) == ("pixel", (1.0, 1.0, 1.0))

@@ -101,7 +101,7 @@ def test_regions_are_trained_by_their_parts_and_scored_by_their_names(run: tuple
     page = (folder / "report.html").read_text()
     data = json.loads(known(re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL)).group(1))
     assert data["scored"] == [{"name": "whole", "colour": None}, {"name": "core", "colour": 1}]
-    assert set(data["cases"][0]["ml"]) == set(data["cases"][0]["hd95"]) == {"whole", "core"}
+    assert set(data["cases"][0]["holds"]) == set(data["cases"][0]["hd95"]) == {"whole", "core"}
 
 
 def test_masks_carry_the_numbers_of_the_labels_and_evaluate_knows_them(

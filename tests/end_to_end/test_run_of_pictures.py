@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -39,3 +40,7 @@ def test_coloured_pictures_from_files_to_masks(tmp_path: Path) -> None:
         assert np.array_equal(np.array(image), found)
     scores = fewscan.evaluate(tmp_path / "masks", root / "labelsTr", reporter=said)
     assert known(scores.dice) > 0.7
+    assert known(scores.classes["disc"]["hd95_pixel"]) >= 0
+    words = "\n".join(said.lines)
+    assert "pictures" in words
+    assert not re.search(r"\b(mm|ml|voxels?)\b", words)

@@ -8,7 +8,16 @@ from hypothesis.extra import numpy as hnp
 from medpy.metric import binary
 from scipy import ndimage
 
-from fewscan.evaluation.metrics import METRICS, LabelMap, case_metrics, class_metrics, not_predicted
+from fewscan.evaluation.metrics import (
+    METRICS,
+    LabelMap,
+    case_metrics,
+    class_metrics,
+    definition,
+    metric_title,
+    not_predicted,
+)
+from fewscan.io.geometry import LengthUnit
 from support.known import known
 
 SHAPES = st.one_of(
@@ -185,3 +194,25 @@ def test_classes_are_scored_apart_and_shapes_checked() -> None:
         case_metrics(*maps(reference, reference.T), (1.0, 1.0), numbers)
     with pytest.raises(ValueError, match="1 spacings for 2 axes"):
         case_metrics(*maps(reference, reference), (1.0,), numbers)
+
+
+@pytest.mark.parametrize(("unit", "side", "per_pixel"), [("pixel", 1.0, 1.0), ("um", 5e-4, 0.5)])
+def test_scores_of_pictures_are_in_pixels_or_in_micrometres(unit: LengthUnit, side: float, per_pixel: float) -> None:
+    prediction, reference = np.zeros((2, 1, 20, 20), np.uint8)
+    prediction[0, 5:10, 5:10] = 1
+    reference[0, 5:10, 8:13] = 1
+    found = case_metrics(
+        LabelMap.of(prediction), LabelMap.of(reference), (1.0, side, side), {1: (1,), 2: (2,)}, (1.0,), unit
+    )
+    values, content = found[1].values, "pixel" if unit == "pixel" else "um2"
+    assert not any("mm" in name or "voxel" in name for name in values)
+    assert values[f"hd95_{unit}"] == pytest.approx(3 * per_pixel)
+    assert values[f"size_{content}"] == pytest.approx(25 * per_pixel**2)
+    assert values[f"size_error_{content}"] == 0
+    # In pixels three columns lie apart, in µm one and a half: within a tolerance of 1 are the columns next to both.
+    assert known(values[f"nsd_1{unit}"]) > 0
+    assert set(found[2].values) == set(values)
+    assert (metric_title(f"hd95_{unit}"), metric_title(f"size_{content}")) == (
+        ("HD95 pixel", "Size pixel") if unit == "pixel" else ("HD95 µm", "Size µm²")
+    )
+    assert all(definition(name) for name in values)

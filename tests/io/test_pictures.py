@@ -188,7 +188,7 @@ def test_a_size_of_pixels_is_believed_where_no_printer_has_it(tmp_path: Path, na
 
 def test_a_png_and_a_jpeg_may_say_the_size_of_their_pixels(tmp_path: Path) -> None:
     fine = write(tmp_path / "fine.png", png(GREY, extra=chunk(b"pHYs", struct.pack(">IIB", 2_000_000, 4_000_000, 1))))
-    assert np.allclose(read_geometry(fine).spacing_mm, (2.5e-4, 2.5e-4, 5e-4))
+    assert np.allclose(read_geometry(fine).spacing_mm, (1e-3, 2.5e-4, 5e-4))
     for dpi, unit in ((300, "pixel"), (50800, "um")):
         path = write(tmp_path / "sized.jpg", saved(Image.fromarray(GREY), "JPEG", dpi=(dpi, dpi)))
         assert read_geometry(path).unit == unit

@@ -78,7 +78,7 @@ def predict(
     if not postprocess:
         card = card.model_copy(update={"postprocessing": ()})
     for step in card.postprocessing:
-        reporter.say(f"post-processing: {step.describe(card.plan.class_names)}")
+        reporter.say(f"post-processing: {step.describe(card.plan.class_names, card.plan.unit)}")
     paths = [Path(path) for path in inputs]
     cases = collect_cases(paths, card.plan.reading)
     check_output(cases, folder, save_probabilities)

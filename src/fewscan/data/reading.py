@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
+from fewscan.data.brightness import to_bytes
 from fewscan.errors import DataError
 from fewscan.io.formats import is_picture
-from fewscan.io.geometry import PIXEL, Geometry, LengthUnit, Scan, Stored
+from fewscan.io.geometry import PAGE_MM, PIXEL, Geometry, LengthUnit, Scan, Stored
 from fewscan.io.scans import read_frames, read_geometry, read_numbers, read_scan
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class Reading:
             return geometry
         unit: LengthUnit = PIXEL if self.pixel_size_um is None else "um"
         side = 1.0 if self.pixel_size_um is None else MM_PER_UM * self.pixel_size_um
-        sized = replace(geometry, spacing_mm=(side, side, side), unit=unit)
+        between = PAGE_MM if geometry.shape[0] == 1 and unit == "um" else side
+        sized = replace(geometry, spacing_mm=(between, side, side), unit=unit)
         stored = Stored(geometry.stored.orientation, sized.affine_ras) if geometry.stored is not None else None
         return replace(sized, stored=stored)
 
@@ -107,8 +109,24 @@ def read_file(path: Path, images: Sequence[Path], reading: Reading) -> list[Scan
     raise DataError.of(path, problem, "Bring the pictures and channel_names of dataset.json to the same channels")
 
 
-def read_shown(path: Path, reading: Reading) -> Scan:
-    """Read what is shown of a case in grey: its first channel, or the brightness of a picture in colours.
+@dataclass(frozen=True)
+class Shown(Scan):
+    """What is shown of a case: its first channel, or the brightness of a picture in colours.
+
+    Attributes:
+        colours: Red, green and blue (z, y, x, 3), 0 to 255; None: there is grey alone.
+    """
+
+    colours: UInt8[np.ndarray, "z y x 3"] | None = None
+
+    @property
+    def picture(self) -> np.ndarray:
+        """The colours where there are some, else the grey levels as they are."""
+        return self.array if self.colours is None else self.colours
+
+
+def read_shown(path: Path, reading: Reading) -> Shown:
+    """Read what is shown of a case.
 
     Args:
         path: Path of the case's first file.
@@ -117,10 +135,12 @@ def read_shown(path: Path, reading: Reading) -> Scan:
     Raises:
         DataError: The file cannot be read, or memory does not suffice for it.
     """
-    if not is_picture(path):
-        return read_scan(path)
-    frames = _frames(path, reading)
-    return frames[0] if len(frames) < COLOURS else Scan(brightness(frames[:COLOURS]), frames[0].geometry)
+    frames = _frames(path, reading) if is_picture(path) else [read_scan(path)]
+    if len(frames) < COLOURS:
+        return Shown(frames[0].array, frames[0].geometry)
+    colours = np.stack([frame.array for frame in frames[:COLOURS]], axis=-1)
+    levels = colours if colours.dtype == np.uint8 else to_bytes(colours)
+    return Shown(brightness(frames[:COLOURS]), frames[0].geometry, levels)
 
 
 def brightness(colours: Sequence[Scan]) -> Float32[np.ndarray, "z y x"]:
@@ -194,7 +214,9 @@ def _frames(path: Path, reading: Reading) -> list[Scan]:
 
 
 def _one_page(geometry: Geometry) -> Geometry:
-    return replace(geometry, shape=(1, *geometry.shape[1:]))
+    _, y, x = geometry.spacing_mm
+    between = PAGE_MM if geometry.unit == "um" else geometry.spacing_mm[0]
+    return replace(geometry, shape=(1, *geometry.shape[1:]), spacing_mm=(between, y, x))
 
 
 def _noted(array: np.ndarray, geometry: Geometry, note: str) -> Scan:

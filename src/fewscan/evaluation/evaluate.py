@@ -11,7 +11,7 @@ import numpy as np
 
 from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, parse_classes
 from fewscan.errors import DataError, Fault
-from fewscan.evaluation.metrics import TOLERANCES_MM, LabelMap, Scores, absent, case_metrics, not_predicted
+from fewscan.evaluation.metrics import METRICS, TOLERANCES_MM, LabelMap, Scores, absent, case_metrics, not_predicted
 from fewscan.evaluation.summary import Missing, Rules, Summary, spread, summarise
 from fewscan.io.endings import scan_stem
 from fewscan.io.files import read_json
@@ -83,7 +83,8 @@ def evaluate_folders(
             dataset.json beside or above either folder, and the numbers that occur where there is none.
         progress: Function that is given the number of cases and returns a function to call after each case.
         missing: Treatment of references without a prediction: "score" (as missed) or "skip" (leave them out).
-        tolerances_mm: Tolerances of the normalised surface Dice, in mm.
+        tolerances_mm: Tolerances of the normalised surface Dice, in mm; of pictures in µm, or in pixels where nobody
+            knows how large one is.
         scoring: How masks are scored; None: class by class.
 
     Returns:
@@ -114,7 +115,7 @@ def evaluate_folders(
     _raise(faults)
     names = scoring.names if scoring else scored_names(classes) if classes is not None else None
     if names is None:
-        cases = _of_all_numbers(cases, set(scored), tolerances_mm)
+        cases = _of_all_numbers(cases, set(scored))
     summary = summarise(cases, names, rules)
     return {
         **summary,
@@ -159,7 +160,8 @@ def _score(
         numbers = {k: region.numbers for k, region in enumerate(classes.scored, start=1)}
     else:
         numbers = {number: (number,) for number in sorted({*ours.boxes, *theirs.boxes})}
-    scores = case_metrics(ours, theirs, truth.geometry.spacing_mm, numbers, tolerances_mm)
+    grid = truth.geometry
+    scores = case_metrics(ours, theirs, grid.spacing_mm, numbers, tolerances_mm, grid.unit)
     return scores if prediction is not None else {k: not_predicted(score) for k, score in scores.items()}
 
 
@@ -206,12 +208,11 @@ def _labels(array: np.ndarray, path: Path, classes: Classes | None, is_reference
     return labels
 
 
-def _of_all_numbers(
-    cases: Mapping[str, Mapping[int, Scores]], missing: set[str], tolerances_mm: Sequence[float]
-) -> dict[str, dict[int, Scores]]:
+def _of_all_numbers(cases: Mapping[str, Mapping[int, Scores]], missing: set[str]) -> dict[str, dict[int, Scores]]:
     """The cases with scores for every number that any of them shows."""
     numbers = sorted({number for scores in cases.values() for number in scores})
-    nothing = absent(tolerances_mm)
+    some = next((score for scores in cases.values() for score in scores.values()), None)
+    nothing = absent(tuple(some.values) if some is not None else METRICS)
     return {
         case: {k: scores.get(k, not_predicted(nothing) if case in missing else nothing) for k in numbers}
         for case, scores in cases.items()

@@ -47,7 +47,10 @@ class Family(NamedTuple):
 CLASSES = Family(
     headline="dice",
     # With two tolerances.
-    shown=(f"{metrics.NSD}_", "hd95_mm", "assd_mm"),
+    shown=(
+        f"{metrics.NSD}_",
+        *(f"{distance}_{unit}" for unit in ("mm", "um", "pixel") for distance in ("hd95", "assd")),
+    ),
     members=(),
     title=metrics.metric_title,
     definition=metrics.definition,

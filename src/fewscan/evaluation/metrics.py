@@ -1,22 +1,26 @@
-"""Overlap, surface distances and volume of one case, per class, distances in mm and in voxels (method section 7)."""
+"""Overlap, surface distances and volume of one case, per class, distances in mm and in voxels (method section 7).
+
+Of pictures distances are in pixels, and in µm where it is known how large one is; sizes are areas.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
 from fewscan.evaluation.overlap import dice_of_counts
 from fewscan.evaluation.surface import crop_to_both, surface, surface_distances
+from fewscan.io.geometry import PER_MM, PIXEL, LengthUnit
 
 OVERLAPS = ("dice", "jaccard", "sensitivity", "precision")
 DISTANCES = ("hd95", "asd", "assd")
-UNITS = ("mm", "voxel")
-VOLUMES = ("volume_ml", "volume_error_ml", "volume_error_percent")
 NSD = "nsd"
+CONTENTS = ("volume", "size")
 TOLERANCES_MM = (1.0, 2.0)
 # A spacing is kept in single precision, so that ten steps of 0.1 mm are a little more than 1 mm.
 TOLERANCE_SLACK = 1e-6
@@ -32,21 +36,78 @@ DEFINITIONS = {
     "hd95": "95th percentile of the surface distances of both directions pooled (MedPy's hd95)",
     "asd": "mean surface distance, prediction → reference only (MedPy's asd)",
     "assd": "mean of the surface distances of both directions pooled (MedPy's assd)",
-    "volume_ml": "of the prediction, in ml",
-    "volume_error_ml": "volume of the prediction minus that of the reference, in ml",
-    "volume_error_percent": "100 (|P| − |R|) / |R|; 0 where both are empty, undefined where the reference alone is",
 }
+OF_CONTENT = {
+    "": "of the prediction, in {unit}",
+    "error": "{what} of the prediction minus that of the reference, in {unit}",
+    "error_percent": "100 (|P| − |R|) / |R|; 0 where both are empty, undefined where the reference alone is",
+}
+DETAILS = {
+    "mm": "in mm, from the scan's spacing",
+    "um": "in µm, from the size of the pixels",
+    "voxel": "in voxels, spacing ignored",
+    "pixel": "in pixels",
+}
+TITLES = {"um": "µm", "um2": "µm²", "um3": "µm³", "percent": "%"}
 
 
-def metric_names(tolerances_mm: Sequence[float] = TOLERANCES_MM) -> tuple[str, ...]:
+class Scale(NamedTuple):
+    """What scores are told in.
+
+    Attributes:
+        units: Units of distances, that of the scan's lengths and of tolerances first.
+        per_mm: Number of the first unit in a mm; 1 where it is the pixel.
+        what: Word for how much a mask holds: "volume", or "size" of pictures.
+        of_what: Unit of how much a mask holds.
+    """
+
+    units: tuple[str, ...] = ("mm", "voxel")
+    per_mm: float = 1.0
+    what: str = "volume"
+    of_what: str = "ml"
+
+    @property
+    def contents(self) -> tuple[str, str, str]:
+        """Names of the metrics of how much a mask holds."""
+        return f"{self.what}_{self.of_what}", f"{self.what}_error_{self.of_what}", f"{self.what}_error_percent"
+
+    def content(self, spacing_mm: Sequence[float]) -> float:
+        """Give how much a voxel holds.
+
+        Args:
+            spacing_mm: Sides of a voxel along all axes but flat ones; for a volume all axes.
+        """
+        if self.of_what == "ml":
+            return math.prod(spacing_mm) / 1000
+        return math.prod(side * self.per_mm for side in spacing_mm)
+
+
+MM = Scale()
+
+
+def scale_of(unit: LengthUnit, n_axes: int) -> Scale:
+    """Give what scores of a scan or picture are told in.
+
+    Args:
+        unit: Unit of its lengths.
+        n_axes: Number of its axes that are longer than one voxel.
+    """
+    if unit == "mm":
+        return MM
+    if unit == PIXEL:
+        return Scale((PIXEL,), 1.0, "size", PIXEL)
+    return Scale((unit,), PER_MM[unit], "size", f"{unit}{max(n_axes, 2)}")
+
+
+def metric_names(tolerances: Sequence[float] = TOLERANCES_MM, scale: Scale = MM) -> tuple[str, ...]:
     """All metrics, in the order in which they are shown."""
-    distances = (f"{distance}_{unit}" for unit in UNITS for distance in DISTANCES)
-    return (*OVERLAPS, *(nsd_name(t) for t in tolerances_mm), *distances, *VOLUMES)
+    distances = (f"{distance}_{unit}" for unit in scale.units for distance in DISTANCES)
+    return (*OVERLAPS, *(nsd_name(t, scale) for t in tolerances), *distances, *scale.contents)
 
 
-def nsd_name(tolerance_mm: float) -> str:
+def nsd_name(tolerance: float, scale: Scale = MM) -> str:
     """Such as `nsd_1mm`."""
-    return f"{NSD}_{tolerance_mm:g}mm"
+    return f"{NSD}_{tolerance:g}{scale.units[0]}"
 
 
 METRICS = metric_names()
@@ -91,7 +152,8 @@ def case_metrics(
     reference: LabelMap,
     spacing_mm: Sequence[float],
     numbers: Mapping[int, Sequence[int]],
-    tolerances_mm: Sequence[float] = TOLERANCES_MM,
+    tolerances: Sequence[float] = TOLERANCES_MM,
+    unit: LengthUnit = "mm",
 ) -> dict[int, Scores]:
     """Score one case.
 
@@ -100,7 +162,8 @@ def case_metrics(
         reference: Mask to score against, of the prediction's shape.
         spacing_mm: Distances between voxels' centres along the array's axes, in mm.
         numbers: Numbers in the masks that make up each class, by key; several for a region.
-        tolerances_mm: Tolerances of the normalised surface Dice, in mm.
+        tolerances: Tolerances of the normalised surface Dice, in the unit of lengths.
+        unit: Unit that lengths are told in.
 
     Returns:
         Scores of every class, by key.
@@ -113,16 +176,18 @@ def case_metrics(
         raise ValueError(f"prediction {shape} and reference {reference.array.shape} differ in shape")
     if len(spacing_mm) != len(shape):
         raise ValueError(f"{len(spacing_mm)} spacings for {len(shape)} axes")
-    flat, voxel_ml = _flat_axes(shape), math.prod(spacing_mm) / 1000
+    flat = _flat_axes(shape)
     kept = [s for axis, s in enumerate(spacing_mm) if axis not in flat]
+    scale = scale_of(unit, len(kept))
+    voxel = scale.content(spacing_mm if scale == MM else kept)
     scores = {}
     for key, parts in numbers.items():
         box = _around([map_.boxes[n] for map_ in (prediction, reference) for n in parts if n in map_.boxes])
         if box is None:
-            scores[key] = absent(tolerances_mm)
+            scores[key] = absent(metric_names(tolerances, scale))
             continue
         p, r = (_members(map_.array[box], parts).squeeze(flat) for map_ in (prediction, reference))
-        scores[key] = _score(p, r, kept, voxel_ml, tolerances_mm)
+        scores[key] = _score(p, r, kept, voxel, tolerances, scale)
     return scores
 
 
@@ -136,7 +201,7 @@ def class_metrics(
     flat = _flat_axes(prediction.shape)
     p, r = crop_to_both(prediction.squeeze(flat), reference.squeeze(flat))
     kept = [s for axis, s in enumerate(spacing_mm) if axis not in flat]
-    return _score(p, r, kept, math.prod(spacing_mm) / 1000, tolerances_mm)
+    return _score(p, r, kept, MM.content(spacing_mm), tolerances_mm, MM)
 
 
 def not_predicted(scores: Scores) -> Scores:
@@ -147,15 +212,19 @@ def not_predicted(scores: Scores) -> Scores:
     return Scores(values, shown=False)
 
 
-def absent(tolerances_mm: Sequence[float] = TOLERANCES_MM) -> Scores:
-    """The scores of a class that neither mask shows."""
-    ones = (*OVERLAPS, *(nsd_name(t) for t in tolerances_mm))
-    return Scores({name: 1.0 if name in ones else 0.0 for name in metric_names(tolerances_mm)}, shown=False)
+def absent(names: Sequence[str] = METRICS) -> Scores:
+    """The scores of a class that neither mask shows, by the names of the metrics."""
+    return Scores({name: 1.0 if is_share(name) else 0.0 for name in names}, shown=False)
 
 
 def is_distance(metric: str) -> bool:
-    """Whether a metric is a distance, in mm or voxels, which a missed structure has not."""
+    """Whether a metric is a distance, in whatever unit, which a missed structure has not."""
     return metric.partition("_")[0] in DISTANCES
+
+
+def is_content(metric: str) -> bool:
+    """Whether a metric is of how much a mask holds: a volume, or a size of pictures."""
+    return metric.partition("_")[0] in CONTENTS
 
 
 def is_share(metric: str) -> bool:
@@ -167,19 +236,26 @@ def metric_title(metric: str) -> str:
     """Name for the heads of tables, such as `HD95 mm`."""
     name, _, unit = metric.partition("_")
     if name == NSD:
-        return f"NSD {unit.removesuffix('mm')} mm"
-    if metric in VOLUMES:
-        return metric.replace("_", " ").replace("percent", "%").capitalize()
-    return f"{name.upper()} {unit}" if name in DISTANCES else name.capitalize()
+        number = unit.rstrip("abcdefghijklmnopqrstuvwxyz")
+        return f"NSD {number} {_said(unit[len(number) :])}"
+    if name in CONTENTS:
+        return f"{name.capitalize()} {' '.join(map(_said, unit.split('_')))}"
+    return f"{name.upper()} {_said(unit)}" if name in DISTANCES else name.capitalize()
 
 
 def definition(metric: str) -> str:
     """One sentence: definition, direction and unit."""
-    if metric in DEFINITIONS:
-        return DEFINITIONS[metric]
     name, _, unit = metric.partition("_")
-    detail = {"mm": "in mm, from the scan's spacing", "voxel": "in voxels, spacing ignored"}
-    return f"{DEFINITIONS[name]}, {detail.get(unit, f'tolerance {unit}')}"
+    if name in CONTENTS:
+        kind, _, last = unit.rpartition("_")
+        text = OF_CONTENT[unit if unit in OF_CONTENT else kind]
+        return text.format(what=name, unit=_said(last))
+    detail = DETAILS.get(unit, f"tolerance {unit}")
+    return f"{DEFINITIONS[name]}, {detail}" if unit else DEFINITIONS[name]
+
+
+def _said(unit: str) -> str:
+    return TITLES.get(unit, unit)
 
 
 def _flat_axes(shape: Sequence[int]) -> tuple[int, ...]:
@@ -203,39 +279,51 @@ def _around(boxes: Sequence[tuple[slice, ...]]) -> tuple[slice, ...] | None:
 
 
 def _score(
-    p: np.ndarray, r: np.ndarray, spacing_mm: Sequence[float], voxel_ml: float, tolerances_mm: Sequence[float]
+    p: np.ndarray,
+    r: np.ndarray,
+    spacing_mm: Sequence[float],
+    voxel: float,
+    tolerances: Sequence[float],
+    scale: Scale,
 ) -> Scores:
     """Score one class inside the box that holds it."""
+    names = metric_names(tolerances, scale)
     size_p, size_r, overlap = (int(np.count_nonzero(mask)) for mask in (p, r, p & r))
     if size_p == 0 and size_r == 0:
-        return absent(tolerances_mm)
-    values: dict[str, float | None] = dict.fromkeys(metric_names(tolerances_mm))
+        return absent(names)
+    values: dict[str, float | None] = dict.fromkeys(names)
     values["dice"] = float(dice_of_counts(overlap, size_p + size_r))
     values["jaccard"] = overlap / (size_p + size_r - overlap)
     values["sensitivity"] = overlap / size_r if size_r else None
     values["precision"] = overlap / size_p if size_p else None
-    values["volume_ml"] = size_p * voxel_ml
-    values["volume_error_ml"] = (size_p - size_r) * voxel_ml
-    values["volume_error_percent"] = 100 * (size_p - size_r) / size_r if size_r else None
-    values |= dict.fromkeys((nsd_name(t) for t in tolerances_mm), 0.0)
+    content, error, percent = scale.contents
+    values[content] = size_p * voxel
+    values[error] = (size_p - size_r) * voxel
+    values[percent] = 100 * (size_p - size_r) / size_r if size_r else None
+    values |= dict.fromkeys((nsd_name(t, scale) for t in tolerances), 0.0)
     if size_p and size_r:
-        values |= _distances(surface(p), surface(r), spacing_mm, tolerances_mm)
+        values |= _distances(surface(p), surface(r), spacing_mm, tolerances, scale)
     return Scores(values, missed=size_p == 0)
 
 
 def _distances(
-    surface_p: np.ndarray, surface_r: np.ndarray, spacing_mm: Sequence[float], tolerances_mm: Sequence[float]
+    surface_p: np.ndarray,
+    surface_r: np.ndarray,
+    spacing_mm: Sequence[float],
+    tolerances: Sequence[float],
+    scale: Scale,
 ) -> dict[str, float]:
-    spacings = (spacing_mm, (1.0,) * surface_p.ndim)
+    own = tuple(side * scale.per_mm for side in spacing_mm)
+    spacings = (own, (1.0,) * surface_p.ndim)[: len(scale.units)]
     to_reference = surface_distances(surface_p, surface_r, spacings)
     to_prediction = surface_distances(surface_r, surface_p, spacings)
     values = {}
-    for unit, one_way, back in zip(UNITS, to_reference, to_prediction, strict=True):
+    for unit, one_way, back in zip(scale.units, to_reference, to_prediction, strict=True):
         pooled = np.concatenate((one_way, back))
         values[f"hd95_{unit}"] = float(np.percentile(pooled, 95))
         values[f"asd_{unit}"] = float(one_way.mean())
         values[f"assd_{unit}"] = float(pooled.mean())
-        if unit == "mm":
-            for tolerance in tolerances_mm:
-                values[nsd_name(tolerance)] = float(np.mean(pooled <= tolerance * (1 + TOLERANCE_SLACK)))
+        if unit == scale.units[0]:
+            for tolerance in tolerances:
+                values[nsd_name(tolerance, scale)] = float(np.mean(pooled <= tolerance * (1 + TOLERANCE_SLACK)))
     return values

@@ -11,17 +11,18 @@ from pydantic import model_validator
 from scipy import ndimage
 
 from fewscan.classes import Classes, count_numbers
+from fewscan.io.geometry import LengthUnit, content
 from fewscan.settings import Positive, StrictModel
 
-UNITS = {"volume_ml": " ml", "components": "", "extent": "", "slice_share": ""}
+VOLUME = "volume_ml"
 WORDS = {
-    "volume_ml": "volume",
+    VOLUME: "volume",
     "components": "number of parts",
     "extent": "share of its bounding box",
     "slice_share": "share of the slices",
 }
 # Standard deviations of the logarithms as they are between patients: few labelled cases say little about them.
-PRIOR_SPREADS = {"volume_ml": 0.5, "components": 0.7, "extent": 0.25, "slice_share": 0.3}
+PRIOR_SPREADS = {VOLUME: 0.5, "components": 0.7, "extent": 0.25, "slice_share": 0.3}
 PRIOR_CASES = 4
 # From the median absolute deviation to the standard deviation of a normal distribution.
 MAD_TO_SD = 1.4826
@@ -35,7 +36,8 @@ class Shape(NamedTuple):
     """Measures of one class in one case; all are above 0.
 
     Attributes:
-        volume_ml: Volume of all voxels of the class, in millilitres.
+        volume_ml: Volume of all voxels of the class, in millilitres; of pictures without a size a thousandth of its
+            pixels.
         components: Number of parts whose voxels touch by their faces, without parts below a twentieth of the class; at
             least 1.
         extent: Share of their bounding box that these parts fill, up to 1: the less, the less compact.
@@ -139,7 +141,7 @@ def expected_shapes(labelled: Sequence[Mapping[int, Shape | None]]) -> dict[int,
     expected = {}
     for k in labelled[0]:
         shown = [shape for case in labelled if (shape := case[k]) is not None]
-        ranges = {name: _range(name, [getattr(shape, name) for shape in shown]) for name in UNITS if shown}
+        ranges = {name: _range(name, [getattr(shape, name) for shape in shown]) for name in WORDS if shown}
         expected[k] = Expected(in_all=len(shown) == len(labelled), ranges=ranges)
     return expected
 
@@ -152,7 +154,10 @@ def _range(name: str, values: Sequence[float]) -> Range:
 
 
 def find_outlier(
-    shapes: Mapping[int, Shape | None], expected: Mapping[int, Expected], class_names: Sequence[str]
+    shapes: Mapping[int, Shape | None],
+    expected: Mapping[int, Expected],
+    class_names: Sequence[str],
+    unit: LengthUnit = "mm",
 ) -> Outlier:
     """The measure that lies farthest beyond the labelled cases, over all classes.
 
@@ -160,12 +165,13 @@ def find_outlier(
         shapes: Shapes of the mask's classes, by number; None for a class that is not there.
         expected: Expected looks of the mask's classes, by number.
         class_names: Names of the classes in the order of their numbers, background first.
+        unit: Unit that lengths are told in.
     """
-    found = [_of_class(shapes[k], wanted, class_names[k]) for k, wanted in expected.items()]
+    found = [_of_class(shapes[k], wanted, class_names[k], unit) for k, wanted in expected.items()]
     return max(found, key=lambda outlier: outlier.score)
 
 
-def _of_class(shape: Shape | None, wanted: Expected, name: str) -> Outlier:
+def _of_class(shape: Shape | None, wanted: Expected, name: str, unit: LengthUnit) -> Outlier:
     if shape is None:
         missed = Outlier(LARGEST_SCORE, f"{name} is missing, every labelled case has it")
         return missed if wanted.in_all else Outlier(0.0, "")
@@ -173,11 +179,20 @@ def _of_class(shape: Shape | None, wanted: Expected, name: str) -> Outlier:
         return Outlier(LARGEST_SCORE, f"{name} is there, no labelled case has it")
     found = []
     for measure, known in wanted.ranges.items():
-        value, unit = getattr(shape, measure), UNITS[measure]
+        value = getattr(shape, measure)
         score = known.excess(value)
-        text = f"{name}: {WORDS[measure]} {value:.3g}{unit}, labelled {known.lowest:.3g} to {known.highest:.3g}{unit}"
+        text = f"{name}: {_compared(measure, value, known, unit)}"
         found.append(Outlier(score, text if score else ""))
     return max(found, key=lambda outlier: outlier.score)
+
+
+def _compared(measure: str, value: float, known: Range, unit: LengthUnit) -> str:
+    """A measure beside those of the labelled cases, in words."""
+    if measure != VOLUME:
+        return f"{WORDS[measure]} {value:.3g}, labelled {known.lowest:.3g} to {known.highest:.3g}"
+    own, lowest, highest = (content(1000 * ml, unit) for ml in (value, known.lowest, known.highest))
+    what = "volume" if unit == "mm" else "area"
+    return f"{what} {own}, labelled {lowest.partition(' ')[0]} to {highest}"
 
 
 def region_volumes_ml(mask: np.ndarray, spacing_mm: Sequence[float], classes: Classes) -> dict[str, float]:

@@ -14,6 +14,7 @@ from jaxtyping import Integer
 from pydantic import Field
 from scipy import ndimage
 
+from fewscan.io.geometry import LengthUnit, content
 from fewscan.settings import StrictModel
 
 # Voxels that touch by a face, an edge or a corner are of one part.
@@ -35,16 +36,18 @@ class Step(StrictModel):
     of: Annotated[int, Field(ge=0, le=255)]
     mm3: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
-    def describe(self, class_names: Sequence[str]) -> str:
+    def describe(self, class_names: Sequence[str], unit: LengthUnit = "mm") -> str:
         """Say it in words.
 
         Args:
             class_names: Names of the classes by number inside, background first.
+            unit: Unit that lengths are told in.
         """
+        least = f"{self.mm3:.3g} mm³" if unit == "mm" else content(self.mm3, unit)
         what = "the foreground" if self.of == FOREGROUND else class_names[self.of]
         return {
             "largest_part": f"only the largest part of {what}",
-            "smallest_part": f"no part of {what} under {self.mm3:.3g} mm³",
+            "smallest_part": f"no part of {what} under {least}",
             "fill_holes": f"no holes in {what}",
         }[self.kind]
 

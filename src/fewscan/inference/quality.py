@@ -107,7 +107,7 @@ class QualityObserver:
         if self.expected is not None:
             names, axis = self.plan.class_names, self.plan.viewing_axis_of(mask.shape)
             shapes = class_shapes(self.plan.classes.kinds(mask), geometry.spacing_mm, axis, len(names))
-            self._outliers[case.name] = find_outlier(shapes, self.expected, names)
+            self._outliers[case.name] = find_outlier(shapes, self.expected, names, geometry.unit)
 
     def on_block(self, predictor: Predictor, block: ScanBlock, probs: Tensor) -> None:
         """Sum up the entropy, and compare with the other network and the turned view."""

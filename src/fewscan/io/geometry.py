@@ -19,6 +19,8 @@ PIXEL: LengthUnit = "pixel"
 # How many of the unit are a mm, and what texts call it; a length in pixels stays what it is.
 PER_MM: dict[LengthUnit, float] = {"mm": 1.0, "um": 1000.0, "pixel": 1.0}
 UNIT_WORDS: dict[LengthUnit, str] = {"mm": "mm", "um": "µm", "pixel": "pixels"}
+# A picture of one page is as thick as this, so that its content in µm³ is its area in µm².
+PAGE_MM = 1e-3
 
 
 @dataclass(frozen=True)
@@ -168,3 +170,18 @@ def length(value_mm: float, unit: LengthUnit) -> str:
     if unit == PIXEL:
         return f"{value_mm:.3g} pixel{'' if value_mm == 1 else 's'}"
     return f"{value_mm * PER_MM[unit]:.3g} {UNIT_WORDS[unit]}"
+
+
+def content(value_mm3: float, unit: LengthUnit) -> str:
+    """Tell how much a mask holds: of scans the volume, of pictures the area.
+
+    Args:
+        value_mm3: Volume in mm³; the number of pixels where that is the unit.
+        unit: Unit of the scan's lengths.
+
+    >>> content(1500, "mm"), content(2.5e-8, "um"), content(40, "pixel")
+    ('1.5 ml', '25 µm²', '40 pixels')
+    """
+    if unit == "mm":
+        return f"{value_mm3 / 1000:.3g} ml"
+    return f"{value_mm3:.3g} pixels" if unit == PIXEL else f"{value_mm3 * PER_MM[unit] ** 3:.3g} µm²"

@@ -19,7 +19,7 @@ from jaxtyping import Shaped
 
 from fewscan.errors import DataError
 from fewscan.io.formats import ScanFormat
-from fewscan.io.geometry import PIXEL, Geometry, LengthUnit, Scan, Stored
+from fewscan.io.geometry import PAGE_MM, PIXEL, Geometry, LengthUnit, Scan, Stored
 from fewscan.io.itk import damaged, itk_reader
 from fewscan.io.orientation import Orientation
 from fewscan.io.refusals import check_spacing, colours
@@ -67,6 +67,8 @@ class PictureHeader:
         shape = (self.pages, self.height, self.width)
         unit: LengthUnit = PIXEL if self.spacing_um is None else "um"
         z, y, x = (1.0, 1.0, 1.0) if self.spacing_um is None else (MM_PER_UM * um for um in self.spacing_um)
+        if self.pages == 1 and unit == "um":
+            z = PAGE_MM
         plain = Geometry(shape, (z, y, x), (0.0, 0.0, 0.0), STRAIGHT)
         stored = Stored(Orientation(), plain.affine_ras)
         return Geometry(shape, (z, y, x), (0.0, 0.0, 0.0), STRAIGHT, unit, self.notes, stored)

@@ -13,7 +13,10 @@ from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd, wheth
 from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules
 from fewscan.io.tables import write_table
 
-SHOWN_DISTANCES = {"hd95_mm": "HD95 mm", "asd_voxel": "ASD voxels"}
+SHOWN_DISTANCES = {
+    **{"hd95_mm": "HD95 mm", "asd_voxel": "ASD voxels"},
+    **{"hd95_um": "HD95 µm", "hd95_pixel": "HD95 pixels", "asd_pixel": "ASD pixels"},
+}
 
 
 @dataclass(frozen=True)

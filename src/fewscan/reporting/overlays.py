@@ -16,8 +16,9 @@ from fewscan.reporting.planes import Plane, choose_planes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Sides of a slice, and the most that planes of several directions take together, in inches.
+# Sides of a slice among others and of one alone, and the most that planes of several directions take together: inches.
 SLICE = 2.2
+ALONE = 3.4
 ALL_WIDTHS, HEIGHT = 9.6, 3.4
 # What lies to the left and above, in planes across each array axis: right, anterior, superior.
 LETTERS = (("R", "A"), ("R", "S"), ("A", "S"))
@@ -40,7 +41,7 @@ def save_overlay(
 
     Args:
         path: Path of the PNG.
-        image: Intensities (z, y, x).
+        image: Intensities (z, y, x), or red, green and blue (z, y, x, 3), 0 to 255.
         prediction: Numbers to draw, each in a colour, of the image's shape; 0: nothing.
         reference: Numbers alike, of the image's shape; None: there is none to compare with.
         class_names: Names of the numbers for a legend, background first.
@@ -57,10 +58,15 @@ def save_overlay(
     planes = _planes(prediction, reference, axes)
     crop = _crop(union)
     extents = [len(range(side)[part]) * mm for side, part, mm in zip(union.shape, crop, spacing_mm, strict=True)]
-    widths, height = _sides(planes, extents)
-    figure = Figure(figsize=(sum(widths) + 0.4, height * len(shown) + 0.9), facecolor="#111111")
-    ratios = widths if len(axes) > 1 else None
-    grid = figure.subplots(len(shown), len(planes), squeeze=False, width_ratios=ratios)
+    if len(planes) == 1:
+        # One below the other they would be as narrow as a slice.
+        figure = Figure(figsize=(ALONE * len(shown) + 0.4, ALONE + 0.9), facecolor="#111111")
+        grid = figure.subplots(1, len(shown), squeeze=False).T
+    else:
+        widths, height = _sides(planes, extents)
+        figure = Figure(figsize=(sum(widths) + 0.4, height * len(shown) + 0.9), facecolor="#111111")
+        ratios = widths if len(axes) > 1 else None
+        grid = figure.subplots(len(shown), len(planes), squeeze=False, width_ratios=ratios)
     black, white = black_and_white(image)
     for row, (name, mask) in zip(grid, shown.items(), strict=True):
         row[0].set_ylabel(name, color="white", fontsize=10)
@@ -72,7 +78,8 @@ def save_overlay(
                 _draw_classes(axis, plane.picture(mask, crop))
             axis.set(xticks=[], yticks=[])
     for axis, plane in zip(grid[0], planes, strict=True):
-        axis.set_title(str(plane) if len(axes) > 1 else f"slice {plane.number}", color="white", fontsize=9)
+        number = "" if len(prediction) == 1 else f"slice {plane.number}"
+        axis.set_title(str(plane) if len(axes) > 1 else number, color="white", fontsize=9)
         if len(axes) > 1:
             _write_directions(axis, plane)
     handles = [Line2D([], [], color=class_colour(k), lw=4, label=name) for k, name in enumerate(class_names) if k > 0]

@@ -38,24 +38,24 @@ class Plane(NamedTuple):
         rows, columns = (axis for axis in range(3) if axis != self.axis)
         return rows, columns
 
-    def cut(self, volume: Shaped[np.ndarray, "z y x"]) -> Shaped[np.ndarray, "h w"]:
+    def cut(self, volume: Shaped[np.ndarray, "z y x *colours"]) -> Shaped[np.ndarray, "h w *colours"]:
         """Values of a volume in the plane, in the order of its axes.
 
         Args:
-            volume: Canonical array (z, y, x).
+            volume: Canonical array (z, y, x), or of colours (z, y, x, 3).
         """
         return np.take(volume, self.number, self.axis)
 
     def picture(
-        self, volume: Shaped[np.ndarray, "z y x"], within: Sequence[slice] = EVERYTHING
-    ) -> Shaped[np.ndarray, "h w"]:
+        self, volume: Shaped[np.ndarray, "z y x *colours"], within: Sequence[slice] = EVERYTHING
+    ) -> Shaped[np.ndarray, "h w *colours"]:
         """What the plane shows of a volume, as radiologists look at it.
 
         The front is up in axial planes, the head in coronal and sagittal ones. Left is the patient's right, and the
         front in sagittal planes.
 
         Args:
-            volume: Canonical array (z, y, x).
+            volume: Canonical array (z, y, x), or of colours (z, y, x, 3).
             within: Part of the volume to show, a slice for each of its axes.
         """
         rows, columns = self.axes

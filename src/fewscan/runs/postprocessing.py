@@ -74,7 +74,7 @@ def choose_postprocessing(
             continue
         found = _mean_dice(_counts(held_out, parts, (*kept, step)))
         if found.mean() > trial.mean() + LEAST_GAIN and not (found < trial).any():
-            told.append((step.describe(plan.class_names), float(found.mean())))
+            told.append((step.describe(plan.class_names, plan.unit), float(found.mean())))
             kept, trial = [*kept, step], found
     write_json(
         run.postprocessing,

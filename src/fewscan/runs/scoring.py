@@ -95,7 +95,7 @@ def _draw_cases(folder: ScoresFolder, cases: Sequence[Case], survey: Survey, sum
         for rank in [rank for rank, ranked_case in chosen.items() if ranked_case.name == case.name]:
             save_overlay(
                 folder.overlay(rank),
-                image.array,
+                image.picture,
                 prediction=classes.colours(prediction),
                 reference=classes.colours(np.where(reference == IGNORED, 0, reference)),
                 class_names=classes.legend,

@@ -17,7 +17,7 @@ import pytest
 from fewscan.errors import DataError, WriteError
 from fewscan.io.endings import scan_ending
 from fewscan.io.formats import ScanFormat, format_of
-from fewscan.io.geometry import LPS_TO_RAS, MARK, PIXEL, Geometry, LengthUnit, Scan, canonical_geometry
+from fewscan.io.geometry import LPS_TO_RAS, MARK, PAGE_MM, PIXEL, Geometry, LengthUnit, Scan, canonical_geometry
 from fewscan.io.orientation import Orientation
 from fewscan.io.scans import is_ours, read_frames, read_geometry, read_scan, write_scan
 
@@ -291,6 +291,8 @@ def picture_grid(shape: tuple[int, int, int], unit: LengthUnit) -> Geometry:
         unit: Unit of lengths; in mm it is a scan's, at 0.
     """
     spacing = {"mm": (7.5, 0.75, 1.25), "um": (3.25e-4, 3.25e-4, 5e-4), "pixel": (1.0, 1.0, 1.0)}[unit]
+    if unit == "um" and shape[0] == 1:
+        spacing = (PAGE_MM, *spacing[1:])
     return Geometry(shape, (spacing[0], spacing[1], spacing[2]), (0.0, 0.0, 0.0), STRAIGHT, unit)
 
 

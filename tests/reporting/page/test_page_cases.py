@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 
 from fewscan.classes import IGNORED, Region
+from fewscan.data.plans.base import Pictures
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Estimate, Signals
 from fewscan.evaluation.quality_table import QualityRow
 from fewscan.io.scans import read_scan, write_scan
 from fewscan.reporting.page.cases import Card, CaseFiles, disagreement, make_cards, telling_slice
 from support.known import known
+from support.pictures import noise, png, tiff, write
 from support.scans import disc, oblique, slice_plan, volume_plan
 
 NAMES = ("background", "a", "b")
@@ -67,7 +69,7 @@ def test_a_card_shows_the_case(tmp_path: Path) -> None:
     assert [path.get("class") for path in svg_of(card).iter(f"{SVG}path")] == ["prediction c1", "reference c1"]
     assert "&lt;case&gt;" in card.thumbnail
     counted = disc((4, 20, 24), 4).sum() * np.prod(oblique().spacing_mm) / 1000
-    assert card.millilitres == {"a": pytest.approx(counted), "b": 0.0}
+    assert card.contents == {"a": pytest.approx(1000 * counted), "b": 0.0}
     assert card.facts["scores"] == {"": 0.5, "a": 0.5}
     # The place to look at first lies in the scan.
     voxel = np.linalg.inv(oblique((4, 20, 24)).affine_ras) @ (*card.facts["focus"], 1)
@@ -113,7 +115,7 @@ def test_a_card_of_regions_has_their_volumes_and_shows_nothing_of_what_is_ignore
     write_scan(files.prediction, mask, oblique((4, 20, 24)))
     write_scan(known(files.reference), np.full((4, 20, 24), 9, np.uint8), oblique((4, 20, 24)))
     (card,) = make_cards([files], REGIONS, lambda: None)
-    assert card.millilitres["both"] == pytest.approx(2 * card.millilitres["five"])
+    assert card.contents["both"] == pytest.approx(2 * card.contents["five"])
     reference, wrong = (volume_of(card, name) for name in ("reference", "disagreement"))
     assert not reference.any()
     assert not wrong.any()
@@ -148,3 +150,40 @@ def test_worst_first_then_by_estimate_then_by_name(tmp_path: Path) -> None:
 
     cases = [case("z"), case("y"), case("b", 0.9, 0.1), case("c", estimate=0.5), case("d", 0.3)]
     assert [c.name for c in sorted(cases, key=lambda c: c.standing)] == ["d", "c", "b", "y", "z"]
+
+
+def test_a_card_of_a_coloured_picture_is_in_colour_and_counts_pixels(tmp_path: Path) -> None:
+    colours, mask = noise((20, 24, 3)), np.zeros((20, 24), np.uint8)
+    mask[4:12, 6:14] = 1
+    files = CaseFiles(
+        "case",
+        "p",
+        write(tmp_path / "image.png", png(colours, kind=2)),
+        write(tmp_path / "mask.png", png(mask)),
+        write(tmp_path / "reference.png", png(np.roll(mask, 2, axis=1))),
+        {"a": {"dice": 0.75, "hd95_pixel": 2.0}},
+        None,
+    )
+    plan = PLAN.model_copy(update={"pictures": Pictures(unit="pixel"), "class_names": ("background", "a")})
+    (card,) = make_cards([files], plan, lambda: None)
+    image = np.asarray(load(card.volumes["image"]).dataobj)
+    assert image.dtype.names == ("R", "G", "B")
+    assert set(image["R"].ravel().tolist()) <= set(colours[..., 0].ravel().tolist())
+    assert not np.array_equal(image["R"], image["G"])
+    assert (card.facts["holds"], card.facts["hd95"]) == ({"a": "64 pixels"}, {"a": "HD95 2.0 pixel"})
+    assert card.where == "picture"
+
+
+def test_a_card_of_a_picture_of_known_size_has_its_lengths_in_micrometres(tmp_path: Path) -> None:
+    mask = np.zeros((20, 24), np.uint8)
+    mask[4:12, 6:14] = 1
+    size = {282: (20000, 1), 283: (20000, 1), 296: 3}
+    image = write(tmp_path / "image.tif", tiff([noise((20, 24))], changes=size))
+    files = CaseFiles("case", "p", image, write(tmp_path / "mask.png", png(mask)), None, {}, None)
+    pictures = Pictures(unit="um", pixel_size_um="files")
+    plan = PLAN.model_copy(update={"pictures": pictures, "class_names": ("background", "a")})
+    (card,) = make_cards([files], plan, lambda: None)
+    assert card.facts["holds"] == {"a": "16 µm²"}
+    width, height = (float(side) for side in svg_of(card).get("viewBox", "").split()[2:])
+    assert 6 < width < 12
+    assert 6 < height < 12

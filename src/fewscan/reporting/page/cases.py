@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,15 @@ from markupsafe import Markup
 from fewscan.classes import IGNORED, Classes
 from fewscan.data.brightness import to_bytes
 from fewscan.data.plans.base import Plan
-from fewscan.data.reading import read_shown
+from fewscan.data.reading import Shown, read_shown
 from fewscan.data.survey import LabelSurvey
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Estimate
-from fewscan.evaluation.families import family_of
+from fewscan.evaluation.families import family_of, metric_title
 from fewscan.evaluation.quality_table import QualityRow
 from fewscan.evaluation.shape import region_volumes_ml
 from fewscan.evaluation.summary import mean_of_defined
-from fewscan.io.geometry import Geometry, Scan
+from fewscan.io.geometry import PER_MM, Geometry, LengthUnit, content
 from fewscan.io.orientation import upright
 from fewscan.io.places import bring_over, differences
 from fewscan.io.scans import read_mask
@@ -96,7 +96,9 @@ class Card:
         focus: Place to look at first, (x, y, z) in mm in NIfTI's convention.
         volumes: Volumes as base64 of a `.nii.gz`, by name: image, prediction, and with a reference also reference and
             disagreement.
-        millilitres: Volume of each predicted scored class or region, in millilitres, by its name.
+        contents: Volume of each predicted scored class or region in mm³, of pictures without a size its pixels, by its
+            name.
+        unit: Unit that lengths are told in.
         coarser: Step (z, y, x) in voxels between those of the scan that the volumes keep; 1 keeps all.
     """
 
@@ -105,12 +107,15 @@ class Card:
     planes: Sequence[Plane]
     focus: tuple[float, ...]
     volumes: dict[str, str]
-    millilitres: dict[str, float]
+    contents: dict[str, float]
+    unit: LengthUnit
     coarser: tuple[int, ...]
 
     @property
     def where(self) -> str:
         """Number of the slice, or how many planes the picture shows."""
+        if self.unit != "mm" and len(self.planes) == 1 and self.planes[0].number == 0:
+            return "picture"
         return f"slice {self.planes[0].number}" if len(self.planes) == 1 else f"{len(self.planes)} planes"
 
     @property
@@ -120,8 +125,8 @@ class Card:
         return {
             "name": files.name,
             "scores": {"": files.score, **files.class_scores} if files.scores else {},
-            "hd95": {name: scores.get("hd95_mm") for name, scores in files.scores.items()},
-            "ml": self.millilitres,
+            "hd95": {name: _farthest(scores) for name, scores in files.scores.items()},
+            "holds": {name: content(value, self.unit) if value else "" for name, value in self.contents.items()},
             "estimate": files.estimate._asdict() if files.estimate is not None else None,
             "flagged": files.flagged,
             "focus": list(self.focus),
@@ -171,23 +176,43 @@ def make_card(case: CaseFiles, plan: Plan, most: int) -> Card:
         reference = known.unpack().array if known else _read_labels(case.reference, image.geometry, classes)
         masks["reference"] = np.where(reference == IGNORED, 0, reference)
         masks["disagreement"] = disagreement(classes.matched(masks["prediction"], masks["reference"]), reference)
+    grid = _in_its_unit(image.geometry)
     millilitres = region_volumes_ml(classes.kinds(masks["prediction"]), image.geometry.spacing_mm, classes)
     masks |= {name: classes.colours(masks[name]) for name in ("prediction", "reference") if name in masks}
     shown = np.any([mask > 0 for mask in masks.values()], axis=0)
-    crop = choose_crop(shown, image.geometry.spacing_mm, most)
-    grey = to_bytes(image.array[crop.slices])
-    volumes = {"image": grey} | {name: mask[crop.slices] for name, mask in masks.items()}
+    crop = choose_crop(shown, grid.spacing_mm, most)
+    levels = to_bytes(image.array[crop.slices]) if image.colours is None else image.colours[crop.slices]
+    volumes = {"image": levels} | {name: mask[crop.slices] for name, mask in masks.items()}
     focus = telling_voxel(masks, plan.viewing_axis_of(image.array.shape))
     planes = [Plane(axis, int(focus[axis])) for axis in plan.picture_axes_of(image.array.shape)]
     return Card(
         files=case,
-        thumbnail=_thumbnail(case.name, image, masks, planes),
+        thumbnail=_thumbnail(case.name, replace(image, geometry=grid), masks, planes),
         planes=planes,
-        focus=_place(focus, image.geometry),
-        volumes={name: nifti_base64(volume, image.geometry, crop) for name, volume in volumes.items()},
-        millilitres=millilitres,
+        focus=_place(focus, grid),
+        volumes={name: nifti_base64(volume, grid, crop) for name, volume in volumes.items()},
+        contents={name: 1000 * ml for name, ml in millilitres.items()},
+        unit=grid.unit,
         coarser=crop.step,
     )
+
+
+def _in_its_unit(geometry: Geometry) -> Geometry:
+    """The grid with lengths in the unit that they are told in: what is drawn in mm has no digits for µm."""
+    factor = PER_MM[geometry.unit]
+    if factor == 1:
+        return geometry
+    z, y, x = (factor * side for side in geometry.spacing_mm)
+    return replace(geometry, spacing_mm=(z, y, x), stored=None)
+
+
+def _farthest(scores: Mapping[str, float | None]) -> str:
+    """The 95th percentile of the distances, in words; empty where there is none."""
+    name, value = next(((name, value) for name, value in scores.items() if name.startswith("hd95_")), ("", None))
+    if value is None:
+        return ""
+    title, _, unit = metric_title(name).partition(" ")
+    return f"{title} {value:.1f} {unit}"
 
 
 def _read_labels(path: Path, geometry: Geometry, classes: Classes) -> np.ndarray:
@@ -246,24 +271,29 @@ def _place(voxel: Sequence[float], geometry: Geometry) -> tuple[float, ...]:
     return tuple(round(float(mm), 2) for mm in place[:3])
 
 
-def _thumbnail(name: str, image: Scan, masks: Mapping[str, np.ndarray], planes: Sequence[Plane]) -> Markup:
+def _thumbnail(name: str, image: Shown, masks: Mapping[str, np.ndarray], planes: Sequence[Plane]) -> Markup:
     """The planes with the reference's outline, white and dashed, and the prediction's, in the classes' colours."""
     box = _frame(masks, planes, image.geometry)
     extents = np.multiply(box.shape, box.step) * image.geometry.spacing_mm
     places = arrange(planes, extents.tolist(), GAP * float(extents.max()))
-    # One brightness for all planes of a scan.
-    flat = [plane.cut(image.array) for plane in planes]
-    grey = np.split(
-        to_bytes(np.concatenate([values.ravel() for values in flat])), np.cumsum([f.size for f in flat])[:-1]
-    )
     kinds = [kind for kind in ("prediction", "reference") if kind in masks]
     parts = []
-    for values, whole, plane, place in zip(grey, flat, planes, places, strict=True):
+    for levels, plane, place in zip(_levels(image, planes), planes, places, strict=True):
         rows, columns = (box.slices[axis] for axis in plane.axes)
-        picture = upright(values.reshape(whole.shape)[rows, columns], plane.axis)
+        picture = upright(levels[rows, columns], plane.axis)
         outlines = {kind: plane.picture(masks[kind], box.slices) for kind in kinds}
         parts.append(Outlined(picture, outlines, place))
     return draw_outlined(parts, f"{name}, {', '.join(map(str, planes))}: outlines of the masks on the image")
+
+
+def _levels(image: Shown, planes: Sequence[Plane]) -> list[np.ndarray]:
+    """Planes as they are shown, (h, w) or (h, w, 3), of one brightness for all planes of a scan."""
+    flat = [plane.cut(image.picture) for plane in planes]
+    if image.colours is not None:
+        return flat
+    joined = to_bytes(np.concatenate([values.ravel() for values in flat]))
+    parts = np.split(joined, np.cumsum([values.size for values in flat])[:-1])
+    return [part.reshape(values.shape) for part, values in zip(parts, flat, strict=True)]
 
 
 def _frame(masks: Mapping[str, np.ndarray], planes: Sequence[Plane], geometry: Geometry) -> CropBox:

@@ -10,9 +10,10 @@ import numpy as np
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.plans.base import Plan
 from fewscan.evaluation.families import family_of, is_share, metric_title
-from fewscan.evaluation.metrics import VOLUMES
+from fewscan.evaluation.metrics import is_content
 from fewscan.evaluation.statistics import bootstrap_interval, mean_and_sd, patient_means, student_interval
 from fewscan.evaluation.summary import RULE_TEXT, RULES, Rules, Summary, case_scores, mean_of_defined, under_rules
+from fewscan.io.geometry import PER_MM, PIXEL, UNIT_WORDS
 from fewscan.reporting.page.sources import Chosen, RunContents
 
 Pair = tuple[str, str]
@@ -33,7 +34,7 @@ def score_tables(run: RunContents, patients: Mapping[str, str]) -> list[dict[str
 
 
 def _score_table(summary: Summary, rules: Rules, handful: Mapping[str, str] | None) -> dict[str, Any]:
-    metrics = [m for m in summary["mean"] if m not in VOLUMES]
+    metrics = [m for m in summary["mean"] if not is_content(m)]
     cases = case_scores(summary)
     rows = []
     for number, name in enumerate(summary["classes"], start=1):
@@ -111,12 +112,16 @@ def _postprocessing(chosen: Chosen) -> str:
 
 
 def _measured(plan: Plan, fingerprint: Fingerprint) -> list[Pair]:
-    spacings = np.array([g.spacing_mm for g in fingerprint.geometries])
+    spacings = PER_MM[plan.unit] * np.array([g.spacing_mm for g in fingerprint.geometries])
     shapes = np.array([g.shape for g in fingerprint.geometries])
-    facts = [
-        ("Spacing, mm (z, y, x)", " × ".join(_spread_text(spacings[:, a], ".3g") for a in range(3))),
-        ("Shape, voxels (z, y, x)", " × ".join(_spread_text(shapes[:, a], ".0f") for a in range(3))),
-    ]
+    # Pictures have pages, which are nowhere.
+    axes, names = ((0, 1, 2), "z, y, x") if plan.pictures is None else ((1, 2), "height, width")
+    facts = []
+    if plan.unit != PIXEL:
+        said = " × ".join(_spread_text(spacings[:, a], ".3g") for a in axes)
+        facts.append((f"Spacing, {UNIT_WORDS[plan.unit]} ({names})", said))
+    sides = " × ".join(_spread_text(shapes[:, a], ".0f") for a in axes)
+    facts.append((f"Shape, {'voxels' if plan.pictures is None else 'pixels'} ({names})", sides))
     for channel, values in zip(plan.channel_names, fingerprint.intensities, strict=True):
         if len(values):
             low, middle, high = np.percentile(values, [0.5, 50, 99.5])

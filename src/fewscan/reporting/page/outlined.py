@@ -21,18 +21,18 @@ class Outlined:
     """A plane of a scan, and what is outlined on it.
 
     Attributes:
-        picture: Grey levels (h, w), 0 to 255.
+        picture: Grey levels (h, w), or red, green and blue (h, w, 3), 0 to 255.
         masks: Numbers inside, by the CSS class of their outlines; of any resolution, stretched over the picture.
         place: Place of the plane among the others.
     """
 
-    picture: UInt8[np.ndarray, "h w"]
+    picture: UInt8[np.ndarray, "h w *colours"]
     masks: Mapping[str, UInt8[np.ndarray, "_ _"]]
     place: Place
 
 
 def draw_outlined(planes: Sequence[Outlined], text: str) -> Markup:
-    """Draw grey pictures of planes with the outline of every class of every mask, as one SVG.
+    """Draw pictures of planes with the outline of every class of every mask, as one SVG.
 
     Args:
         planes: Planes in their places, at least one.

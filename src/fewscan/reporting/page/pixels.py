@@ -19,6 +19,8 @@ from contourpy import contour_generator
 from fewscan.io.geometry import Geometry
 
 SMALLEST_MARGIN = 4
+# NIfTI's type of a voxel in colours.
+COLOUR = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def nifti_base64(array: np.ndarray, geometry: Geometry, crop: CropBox) -> str:
     """A cropped uint8 volume (z, y, x) as `.nii.gz`, in base64; it lies where it lay in the scan.
 
     Args:
-        array: Cropped volume (z, y, x), uint8.
+        array: Cropped volume (z, y, x), uint8, or of colours (z, y, x, 3).
         geometry: Geometry of the whole scan.
         crop: Place of the array in the scan.
     """
@@ -101,8 +103,10 @@ def nifti_base64(array: np.ndarray, geometry: Geometry, crop: CropBox) -> str:
     affine = geometry.affine_ras
     affine[:3, 3] += affine[:3, :3] @ np.array(crop.start[::-1], dtype=float)
     affine[:3, :3] *= np.array(crop.step[::-1])
+    if array.ndim == 4:
+        array = np.ascontiguousarray(array).view(COLOUR)[..., 0]
     image = nibabel.Nifti1Image(np.ascontiguousarray(array.transpose(2, 1, 0)), affine)
-    image.header.set_xyzt_units("mm")
+    image.header.set_xyzt_units("mm" if geometry.unit == "mm" else "unknown")
     return base64.b64encode(gzip.compress(image.to_bytes(), mtime=0)).decode("ascii")
 
 

@@ -21,7 +21,7 @@ from fewscan.data.plans.slices.assembler import SliceAssembler
 from fewscan.data.plans.slices.planner import SliceSettings, choose_view
 from fewscan.data.plans.slices.store import SliceStore
 from fewscan.data.resample import AxisMap, axis_map, resample, resample_numbers
-from fewscan.io.geometry import Geometry
+from fewscan.io.geometry import PER_MM, UNIT_WORDS, Geometry
 from fewscan.io.orientation import SLICE_AXES
 from fewscan.settings import Positive
 
@@ -150,10 +150,10 @@ class SlicePlan(Plan):
 
     def facts(self) -> list[tuple[str, str]]:
         """Name direction, size and pixels of the slices."""
-        height, width = self.spacing_mm or (0.0, 0.0)
+        height, width = (PER_MM[self.unit] * side for side in self.spacing_mm or (0.0, 0.0))
         return [
             ("Slices", f"{SLICE_AXES[self.slice_axis]}, {self.size[0]} × {self.size[1]} pixels"),
-            ("Pixels", f"{height:.3g} × {width:.3g} mm" if self.spacing_mm else "stretched"),
+            ("Pixels", f"{height:.3g} × {width:.3g} {UNIT_WORDS[self.unit]}" if self.spacing_mm else "stretched"),
         ]
 
     def remedy(self, is_outside: bool) -> str:

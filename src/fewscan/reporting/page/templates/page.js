@@ -48,7 +48,7 @@ for (const svg of document.querySelectorAll("svg[data-lines]")) {
     const factsOf = (item) => data.cases[Number(item.dataset.case)];
     const value = (item) => score(factsOf(item), name) ?? 2;
     // A case without a reference belongs to a class where its mask shows it.
-    const isOfClass = (facts) => !name || hasTruth(facts) || facts.ml[name] > 0;
+    const isOfClass = (facts) => !name || hasTruth(facts) || facts.holds[name] !== "";
     let shown = 0;
     for (const item of [...items].sort((a, b) => value(a) - value(b) || a.dataset.case - b.dataset.case)) {
       const facts = factsOf(item);
@@ -161,11 +161,10 @@ for (const svg of document.querySelectorAll("svg[data-lines]")) {
       return item;
     };
     const rows = data.scored.map(({ name, colour }) => {
-      const ml = `${facts.ml[name].toFixed(facts.ml[name] < 10 ? 2 : 1)} ml`;
+      const holds = facts.holds[name] || "nothing";
       const own = facts.scores[name];
-      const hd95 = facts.hd95[name];
-      const distance = hd95 === null || hd95 === undefined ? "" : `, HD95 ${hd95.toFixed(1)} mm`;
-      return row(`${name} ${own === undefined ? "" : `${data.title} ${own.toFixed(3)}${distance}, `}${ml}`, colour);
+      const distance = facts.hd95[name] ? `, ${facts.hd95[name]}` : "";
+      return row(`${name} ${own === undefined ? "" : `${data.title} ${own.toFixed(3)}${distance}, `}${holds}`, colour);
     });
     if (facts.estimate) {
       const { dice: estimate, low, high } = facts.estimate;
