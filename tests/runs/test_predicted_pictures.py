@@ -16,6 +16,7 @@ from fewscan.errors import DataError
 from fewscan.inference.model import ModelCard, save_model
 from fewscan.io.geometry import LengthUnit
 from fewscan.io.scans import is_ours, read_mask
+from fewscan.io.tables import read_table
 from fewscan.networks.unet import UNet, UNetSettings
 from support.models import save_untrained
 from support.pictures import noise, png, saved, tiff, write
@@ -62,6 +63,8 @@ def test_masks_end_as_their_pictures_do_but_for_those_of_jpegs(tmp_path: Path) -
         assert read_mask(mask).array.shape == (1, 20, 24)
         with Image.open(mask) as image:
             assert set(np.unique(np.array(image))) <= {0, 1}
+    rows = {row["case"]: float(row["pixels"]) for row in read_table(tmp_path / "out/volumes.csv")}
+    assert rows == {mask.stem: float(read_mask(mask).array.sum()) for mask in masks}
     # Again: they are ours to write over, and pictures of somebody else's are not.
     write(tmp_path / "out/b.png", png(GREY))
     with pytest.raises(DataError, match=r"no `fewscan predict` wrote.*b\.png"):
@@ -99,4 +102,7 @@ def test_a_model_of_scans_takes_no_picture(tmp_path: Path) -> None:
 def test_a_size_that_dataset_json_gave_is_that_of_every_picture(tmp_path: Path) -> None:
     run = untrained(tmp_path / "run", Pictures(unit="um", pixel_size_um=0.5))
     (mask,) = predict(run, [write(tmp_path / "a.png", png(COLOURS, kind=2))], output=tmp_path / "out", quality=False)
-    assert np.allclose(read_mask(mask).geometry.spacing_mm[1:], 5e-4)
+    found = read_mask(mask)
+    assert np.allclose(found.geometry.spacing_mm[1:], 5e-4)
+    (row,) = read_table(tmp_path / "out/volumes.csv")
+    assert float(row["um2"]) == pytest.approx(found.array.sum() / 4)

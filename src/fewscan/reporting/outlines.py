@@ -18,14 +18,14 @@ def save_outlines(path: Path, image: np.ndarray, numbers: np.ndarray) -> None:
 
     Args:
         path: Path of the PNG, which `is_ours` knows again.
-        image: Intensities (z, y, x).
-        numbers: Numbers to draw, of the image's shape; 0: nothing.
+        image: Intensities (z, y, x), or red, green and blue (z, y, x, 3), 0 to 255.
+        numbers: Numbers (z, y, x) to draw, of the image's sides; 0: nothing.
     """
-    flat = [axis for axis, side in enumerate(image.shape) if side == 1]
+    flat = [axis for axis, side in enumerate(numbers.shape) if side == 1]
     if not flat:
         return
-    shown, grey = np.take(numbers, 0, flat[0]), np.take(to_bytes(image), 0, flat[0])
-    picture = np.repeat(grey[..., None], 3, axis=2)
+    levels = image if image.ndim == 4 else np.repeat(to_bytes(image)[..., None], 3, axis=3)
+    shown, picture = np.take(numbers, 0, flat[0]), np.take(levels, 0, flat[0])
     outer = outermost(shown)
     for number in np.unique(shown[outer]).tolist():
         colour = class_colour(number)

@@ -143,7 +143,7 @@ def _draw(folder: PredictionFolder, case: Case, path: Path, classes: Classes) ->
     """Outline a mask that was written on its picture."""
     make_folder(folder.overlays)
     numbers = classes.to_inside(read_mask(path).array, path)
-    save_outlines(folder.overlay(case), read_shown(case.images[0], case.reading).array, classes.colours(numbers))
+    save_outlines(folder.overlay(case), read_shown(case.images[0], case.reading).picture, classes.colours(numbers))
 
 
 def _find_faults(cases: Sequence[Case], plan: Plan, reporter: Reporter) -> dict[str, Sequence[Fault]]:

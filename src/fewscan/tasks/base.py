@@ -159,8 +159,7 @@ class Task(ABC):
         Args:
             plan: Plan of the model.
         """
-        del plan
-        return ClassVolumes(self.classes)
+        return ClassVolumes(plan)
 
     def check(self, plan: Plan, geometries: Mapping[str, Geometry]) -> None:
         """Look whether the task can be learnt from scans; most can from any.

@@ -8,17 +8,19 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from fewscan.classes import Classes
 from fewscan.data.assembler import Assembled
 from fewscan.data.cases import Case
 from fewscan.data.plans.base import Plan
 from fewscan.data.reading import read_channels
 from fewscan.evaluation.object_shapes import ObjectShapes, Pixels, measure_brightness, measure_shapes
 from fewscan.evaluation.shape import region_volumes_ml
-from fewscan.io.geometry import PIXEL, Geometry
+from fewscan.io.geometry import PIXEL, Geometry, LengthUnit
 
 VOLUMES, OBJECTS, PICTURES = "volumes.csv", "objects.csv", "pictures.csv"
 UM_PER_MM = 1000.0
+# What amounts are told in, and how many of it are a ml; a thousand voxels of 1 mm are one. Of pictures of one page
+# µm³ are µm², see `geometry.PAGE_MM`.
+OF_ML: dict[LengthUnit, tuple[str, float]] = {"mm": ("ml", 1.0), "um": ("um2", 1e12), "pixel": ("pixels", 1000.0)}
 # Densities are told for so many pixels, or for a mm².
 PIXELS_OF_DENSITY = 1e6
 # Digits of measures; more is noise.
@@ -71,14 +73,17 @@ class Tables(ABC):
 
 
 class ClassVolumes(Tables):
-    """The volume of every class, or region, in each mask.
+    """The volume of every class, or region, in each mask; of pictures the area.
 
     Args:
-        classes: Classes of the model.
+        plan: Plan of the model, with its classes and the unit of lengths.
     """
 
-    def __init__(self, classes: Classes) -> None:
-        self.classes = classes
+    def __init__(self, plan: Plan) -> None:
+        self.classes = plan.classes
+        self.column, self.of_ml = OF_ML[plan.unit]
+        if plan.unit == "um" and plan.reading.pages == "slices":
+            self.column = "um3"
         self._found: dict[str, dict[str, float]] = {}
 
     def measure(self, case: Case, found: Assembled, geometry: Geometry) -> None:
@@ -87,8 +92,9 @@ class ClassVolumes(Tables):
 
     def tables(self, made: Sequence[str]) -> Iterator[Table]:
         """A row for each class of each mask."""
-        rows = ((case, name, f"{ml:.6g}") for case in made for name, ml in self._found[case].items())
-        yield Table(VOLUMES, ("case", "class", "ml"), rows)
+        found = ((case, name, self.of_ml * ml) for case in made for name, ml in self._found[case].items())
+        rows = ((case, name, f"{amount:.6g}") for case, name, amount in found)
+        yield Table(VOLUMES, ("case", "class", self.column), rows)
 
 
 class _Objects(NamedTuple):
