@@ -13,7 +13,10 @@ from jaxtyping import config, install_import_hook
 from support.shapes import check_shapes
 
 # Where only shapes are checked, tests hand in stand-ins for stores, plans and pools.
-install_import_hook(["fewscan.augment", "fewscan.losses", "fewscan.networks", "benchmarks.dense"], "beartype.beartype")
+install_import_hook(
+    ["fewscan.augment", "fewscan.coarse_logits", "fewscan.losses", "fewscan.networks", "benchmarks.dense"],
+    "beartype.beartype",
+)
 install_import_hook(
     ["fewscan.data", "fewscan.engine", "fewscan.evaluation", "fewscan.inference", "fewscan.reporting", "fewscan.tasks"],
     f"{check_shapes.__module__}.{check_shapes.__name__}",

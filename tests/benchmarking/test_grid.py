@@ -151,7 +151,9 @@ def test_rows_without_unlabelled_scans_are_known_by_their_methods(dataset: Path)
 def test_rows_are_of_one_kind_of_plan_or_refused_before_any_run(dataset: Path) -> None:
     methods, slow = ("supervised", "atlas"), "training.updates=4000"
     grid = grid_of(dataset, settings=(slow,), methods=methods)
-    with pytest.raises(ConfigError, match=r"supervised may be of slices or volumes, and atlas .* of volumes: .*--dims"):
+    with pytest.raises(
+        ConfigError, match=r"supervised may be of .*slices or volumes, and atlas .* of volumes: .*--dims"
+    ):
         grid.check_settings(("cpu",))
     with pytest.raises(ConfigError, match=r"The method atlas does not work on slices.*--set plan\.kind=volumes"):
         replace(grid, dims=2).check_settings(("cpu",))

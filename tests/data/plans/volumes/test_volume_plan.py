@@ -35,12 +35,10 @@ def test_a_canvas_that_is_large_enough_shows_all_of_a_scan_in_whole_voxels(
 def test_a_larger_canvas_shows_the_same_voxels_and_more(canvas: int, more: int, source: int, scale: float) -> None:
     small, large = voxel_map(canvas, source, scale).to_canvas(), voxel_map(canvas + more, source, scale).to_canvas()
     filled = voxels_filled(source, scale)
-    shift = next(
-        (s for s in range(more + 1) if np.allclose(large[s : s + canvas], small, atol=1e-5)),
-        None,
-    )
-    assert shift is not None
-    assert abs(2 * shift - more) <= 1 or filled < canvas
+    # Voxels that show the same voxel of a scan are alike: there may be several.
+    shifts = [s for s in range(more + 1) if np.allclose(large[s : s + canvas], small, atol=1e-5)]
+    assert shifts
+    assert any(abs(2 * shift - more) <= 1 for shift in shifts) or filled < canvas
 
 
 @settings(max_examples=25, deadline=None)
