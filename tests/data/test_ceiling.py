@@ -51,3 +51,11 @@ def test_what_lies_outside_the_field_of_view_is_warned_of_with_its_own_remedy(tm
     (_, warning) = describe(ceiling, plan)
     assert "--set plan.view=whole" in warning
     assert ceiling.outside["ball"] == pytest.approx(1 - 256 / 437, abs=0.02)
+
+
+def test_little_that_lies_outside_the_field_of_view_is_said(tmp_path: Path) -> None:
+    plan = slice_plan((1.0, 1.0), (16, 48), classes=("background", "ball"))
+    ceiling = measure_ceiling([labelled_ball(tmp_path)], plan, Survey())
+    assert 0.98 < ceiling.dice["ball"] < 0.99
+    (_, note) = describe(ceiling, plan)
+    assert note == "3.6 % of ball lie outside the field of view: --set plan.view=whole takes all of the scan in"

@@ -111,6 +111,7 @@ def describe(ceiling: Ceiling, plan: Plan) -> list[str]:
     for name, dice in ceiling.dice.items():
         cases = ceiling.lost.get(name, [])
         if dice >= GOOD and not cases:
+            notes += [_outside(name, ceiling.outside[name], plan)] if ceiling.outside[name] > 0 else []
             continue
         gone = f", and its last voxel in {abbreviate(cases)}" if cases else ""
         notes.append(
@@ -120,9 +121,13 @@ def describe(ceiling: Ceiling, plan: Plan) -> list[str]:
     return notes
 
 
+def _outside(what: str, share: float, plan: Plan) -> str:
+    return f"{100 * share:.2g} % of {what} lie outside the field of view: {plan.remedy(is_outside=True)}"
+
+
 def _remedy(name: str, ceiling: Ceiling, plan: Plan) -> str:
     share = ceiling.outside[name]
     # Half of a loss in Dice terms: where that much lies outside, the field of view is what costs most.
     if share > (1 - ceiling.dice[name]) / 2:
-        return f"{100 * share:.1f} % of it lie outside the field of view: {plan.remedy(is_outside=True)}"
+        return _outside("it", share, plan)
     return f"The {plan.element}s are coarse for it: {plan.remedy(is_outside=False)}"

@@ -173,5 +173,21 @@ def test_a_mask_is_cut_off_where_it_meets_a_face_beyond_which_the_scan_goes_on()
     assert not cut_off(speck)
 
 
+@pytest.mark.parametrize(("gap", "lost"), [(0, True), (1, True), (2, True), (3, False), (5, False)])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_mask_that_ends_just_before_a_face_counts_as_cut_off(gap: int, lost: bool, scale: int) -> None:
+    """By less than a sixteenth of the canvas: networks let anatomy end there that goes on."""
+    plan = volume_plan((scale,) * 3, size=(16, 16, 16), view=(16, 16, 48))
+    where = geometry((16 * scale, 16 * scale, 96 * scale))
+    for is_last in (False, True):
+        block = np.zeros((16, 16, 48), np.float32)
+        block[4:12, 4:12, gap : gap + 8] = 1
+        block = block[..., ::-1] if is_last else block
+        assert assembled(plan, where, np.stack([1 - block, block])).is_cut_off is lost
+        # A scan that is no longer than the canvas.
+        alone = geometry((16 * scale, 16 * scale, 48 * scale))
+        assert not assembled(plan, alone, np.stack([1 - block, block])).is_cut_off
+
+
 def test_an_assembler_is_the_plans_own() -> None:
     assert isinstance(volume_plan().assembler(geometry((16, 24, 24)), largest), VolumeAssembler)
