@@ -56,7 +56,7 @@ def test_a_setting_of_one_kind_leaves_no_choice() -> None:
     assert (config.plan.kind, of_pictures.plan.kind) == ("slices", "pictures")
     said = Notes()
     assert choose_settings("auto", [config, of_pictures], fingerprint((1.0, 1.0, 1.0)), said) is config
-    assert said.lines == ["slices: the method or the settings are of that kind of plan alone"]
+    assert said.lines == ["slices: settings of that kind of plan alone were given"]
     (config,) = choices("auto", "plan.voxels=5000")
     assert config.plan.kind == "volumes"
     (config,) = choices("auto", "plan.kind=volumes")
@@ -83,6 +83,10 @@ def test_a_method_of_volumes_alone_leaves_no_choice_and_refuses_slices(method: s
     for dims, settings in ((2, ()), ("auto", ("plan.kind=slices",)), ("auto", ("plan.size=64",))):
         with pytest.raises(ConfigError, match=f"The method {method} does not work on slices.*Train with --dims 3"):
             choices(dims, *settings, method=method)
+    said = Notes()
+    for settings in ((), ("plan.voxels=5000",)):
+        choose_settings("auto", choices("auto", *settings, method=method), fingerprint((9.0, 1.0, 1.0)), said)
+    assert said.lines == [f"volumes: the method {method} works on no other kind of plan, whatever the scans"] * 2
 
 
 class PowerCut(fewscan.Callback):
@@ -110,7 +114,7 @@ def test_volumes_and_windows_are_trained_resumed_and_predicted_with(tmp_path: Pa
     run = fewscan.train(root, tmp_path / "run", reporter=said, resume=True, **options)
     whole = fewscan.train(root, tmp_path / "whole", reporter=said, **options)
     assert run.model.read_bytes() == whole.model.read_bytes()
-    assert "volumes: the method or the settings are of that kind of plan alone" in said.lines
+    assert "volumes: settings of that kind of plan alone were given" in said.lines
     assert yaml.safe_load((run.folder / "config.yaml").read_text("utf-8"))["plan"]["kind"] == "volumes"
     plan = read_json(run.folder / "plan.json")
     assert (plan["field_of_view"] == plan["size"]) == (voxels == 20_000)

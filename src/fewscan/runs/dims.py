@@ -110,6 +110,14 @@ def choose_settings(dims: Dims, choices: Sequence[Config], fingerprint: Fingerpr
     suited = [config for config in choices if config.plan.kind != unsuited] or list(choices)
     chosen = next((config for config in suited if config.plan.kind == choice.kind), suited[0])
     if dims == "auto":
-        alone = f"{chosen.plan.kind}: the method or the settings are of that kind of plan alone"
-        reporter.say(alone if len(suited) == 1 and choice.kind != OF_PICTURES else choice.reason)
+        reporter.say(_only_choice(chosen) if len(suited) == 1 and choice.kind != OF_PICTURES else choice.reason)
     return chosen
+
+
+def _only_choice(config: Config) -> str:
+    """Why there is no other kind of plan than that of these settings."""
+    kind = config.plan.kind
+    works_on = METHODS.find(config.method).n_dims
+    if all(axes not in works_on for axes, kinds in KINDS.items() if kind not in kinds):
+        return f"{kind}: the method {config.method} works on no other kind of plan, whatever the scans"
+    return f"{kind}: settings of that kind of plan alone were given"
