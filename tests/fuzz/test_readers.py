@@ -19,7 +19,7 @@ from fewscan.errors import DataError
 from fewscan.io.scans import read_geometry, read_scan
 from fuzz.mutations import mutated
 from support.odd_scans import PIXELS, STORED, ZIP, mha, nifti, nrrd, packed_mha
-from support.pictures import noise, png, saved, tiff
+from support.pictures import noise, png, saved, tiff, tiled
 
 PROFILE = settings.get_profile("fuzz")
 TEXT = " ".join(map(str, PIXELS.ravel())).encode()
@@ -33,7 +33,11 @@ SEEDS = {
     ".nrrd": [nrrd(), nrrd(gzip.compress(PIXELS.tobytes()), encoding="gzip"), nrrd(TEXT, encoding="ascii")],
     ".mha": [mha(), packed_mha(ZIP)],
     ".png": [png(noise()), png(noise((12, 9, 2)), kind=4), png(noise(dtype="u2"), bits=16)],
-    ".tif": [tiff([noise()]), tiff([noise(dtype="f4")] * 2, order=">", changes={270: b"ImageJ=1\nunit=um\n\0"})],
+    ".tif": [
+        tiled(noise((20, 18), "u2"), packed=True),
+        tiff([noise()]),
+        tiff([noise(dtype="f4")] * 2, order=">", changes={270: b"ImageJ=1\nunit=um\n\0"}),
+    ],
     ".jpg": [saved(Image.fromarray(noise()), "JPEG")],
 }
 

@@ -18,7 +18,7 @@ from fewscan.io.geometry import Geometry
 from fewscan.io.places import bring_over, differences
 from fewscan.io.scans import is_ours, read_frames, read_geometry, read_mask, read_scan, write_scan
 from support.known import known
-from support.pictures import chunk, noise, png, saved, tiff, write
+from support.pictures import chunk, noise, png, saved, tiff, tiled, write
 from support.scans import geometry
 
 GREY, DEEP, FLOATS, COLOURS = noise(), noise(dtype="u2"), noise(dtype="f4"), noise((12, 9, 3))
@@ -26,6 +26,8 @@ CLEAR = noise((12, 9, 4))
 SMOOTH = np.add.outer(np.arange(12), 20 * np.arange(9)).astype(np.uint8)
 PALETTE = [value for k in range(256) for value in (k, 255 - k, k // 2)]
 BITS = GREY > 128
+PLANES = noise((12, 9, 3), "u2")
+IN_PLANES = {257: 12, 277: 3, 262: 2, 278: 12, 284: 2, 273: [8, 224, 440], 279: [216, 216, 216]}
 ALPHA = "transparency"
 
 
@@ -82,14 +84,26 @@ READ = {
     "pack-bits.tif": (saved(Image.fromarray(GREY), "TIFF", compression="packbits"), GREY),
     "one-bit.tif": (saved(Image.fromarray(BITS), "TIFF", compression="group4"), BITS * np.uint8(255)),
     "palette.tif": (saved(palette(), "TIFF"), np.array(palette().convert("RGB")) * np.uint16(256)),
+    "tiles.tif": (tiled(noise((40, 35), "u2")), noise((40, 35), "u2")),
+    "deflated-tiles.tif": (tiled(noise((33, 16, 3), "u2"), packed=True), noise((33, 16, 3), "u2")),
+    "differences-in-tiles.tif": (tiled(noise((20, 35), "u2"), predictor=2, packed=True), noise((20, 35), "u2")),
+    "doubles-in-tiles.tif": (tiled(noise((20, 35), "f8"), predictor=2, packed=True), noise((20, 35), "f8")),
+    "clear-in-tiles.tif": (tiled(noise((20, 35, 4), "u2")), noise((20, 35, 4), "u2")[..., :3]),
+    "planes.tif": (tiff([np.moveaxis(PLANES, -1, 0).reshape(-1, 9)], changes=IN_PLANES), PLANES),
+    "halves.tif": (tiff([FLOATS.astype("f2")]), FLOATS.astype("f2")),
+    "doubles.tif": (tiff([FLOATS.astype("f8")]), FLOATS.astype("f8")),
+    "64-bits.tif": (tiff([noise(dtype="i8")], order=">"), noise(dtype="i8")),
+    "grey-clear.tif": (tiff([CLEAR[..., :2]], changes={262: 1, 338: 2}), CLEAR[..., 0]),
     "stack.tif": (tiff([GREY, 255 - GREY, GREY]), np.stack([GREY, 255 - GREY, GREY])),
     "smaller-copy.tif": (tiff([GREY, GREY[::2, ::2]], last={254: 1}), GREY),
     "grey.jpg": (saved(Image.fromarray(SMOOTH), "JPEG"), SMOOTH),
     "colours.jpeg": (saved(Image.fromarray(np.full((12, 9, 3), 77, np.uint8)), "JPEG"), np.full((12, 9, 3), 77)),
     "progressive.jpg": (saved(Image.fromarray(SMOOTH), "JPEG", progressive=True), SMOOTH),
 }  # fmt: skip
-NOTED = {"clear.png": ALPHA, "grey-clear.png": ALPHA, "deep-grey-clear.png": ALPHA, "one-clear-grey.png": ALPHA,
-         "clear.tif": ALPHA}  # fmt: skip
+CLEARED = ("clear", "grey-clear", "deep-grey-clear", "one-clear-grey")
+NOTED = dict.fromkeys(
+    (*(f"{name}.png" for name in CLEARED), "clear.tif", "clear-in-tiles.tif", "grey-clear.tif"), ALPHA
+)
 
 
 @pytest.mark.parametrize("name", READ)
@@ -114,6 +128,7 @@ def test_a_picture_is_read_as_it_is(tmp_path: Path, name: str) -> None:
 JPG = saved(Image.fromarray(COLOURS), "JPEG")
 EXIF = Image.Exif()
 EXIF[0x0112] = 6
+PLAIN = struct.pack("<HHII", 259, 4, 1, 1)
 CUT = "the file is cut short"
 REFUSED = {
     "no.png": (b"BM" + bytes(200), "no PNG"),
@@ -129,10 +144,11 @@ REFUSED = {
     "odd-depth.png": (png(GREY, bits=5), "no sound PNG header"),
     "few-pixels.png": (png(GREY, rows=bytes(40)), "cannot be read"),
     "checksum.png": (png(GREY)[:-20] + b"\0" + png(GREY)[-19:], "a checksum is wrong"),
-    "tiled.tif": (tiff([DEEP], changes={322: 9, 323: 12, 324: 8, 325: 216}), "stored as tiles"),
-    "planes.tif": (tiff([noise((12, 9, 3), "u2")], changes={284: 2}), "colours in planes of their own"),
-    "halves.tif": (tiff([FLOATS.astype("f2")]), "floating-point numbers of 16 bits"),
-    "doubles.tif": (tiff([FLOATS.astype("f8")]), "floating-point numbers of 64 bits"),
+    "tiled.tif": (tiled(DEEP).replace(PLAIN, struct.pack("<HHII", 259, 4, 1, 5)), "holds tiles"),
+    "missing-tiles.tif": (tiff([DEEP], changes={322: 1, 323: 1, 324: 8, 325: 216}), "too few tiles"),
+    "huge-tile.tif": (tiff([DEEP], changes={322: 2**30, 323: 2**30, 324: 8, 325: 216}), CUT),
+    "damaged-tiles.tif": (tiled(DEEP, packed=True).replace(b"\x78\x9c", b"\x78\x9d"), "it is damaged"),
+    "bomb.tif": (tiff([GREY], changes={256: 30000, 257: 30000, 259: 8}), "its strips hold too few pixels"),
     "two-values.tif": (tiff([CLEAR[..., :2]]), "holds 2 values for each pixel"),
     "printed.tif": (saved(Image.fromarray(CLEAR, "CMYK"), "TIFF"), "neither grey nor RGB"),
     "printed.jpg": (saved(Image.fromarray(CLEAR, "CMYK"), "JPEG"), "a JPEG of 4 colours"),

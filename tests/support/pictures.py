@@ -69,9 +69,32 @@ def tiff(
     return bytes(whole)
 
 
+def tiled(array: np.ndarray, *, predictor: int = 1, packed: bool = False) -> bytes:
+    """A TIFF of tiles of 16 × 16 pixels of an array (h, w) or (h, w, c)."""
+    levels = array if array.ndim == 3 else array[..., None]
+    height, width, colours = levels.shape
+    padded = np.pad(levels, ((0, -height % 16), (0, -width % 16), (0, 0)))
+    tiles = [padded[y : y + 16, x : x + 16] for y in range(0, len(padded), 16) for x in range(0, padded.shape[1], 16)]
+    if predictor == 2:
+        bits = [tile.view(tile.dtype.str.replace(tile.dtype.kind, "u")) for tile in tiles]
+        tiles = [np.diff(tile, axis=1, prepend=np.zeros_like(tile[:, :1])) for tile in bits]
+    parts = [tile.tobytes() for tile in tiles]
+    parts = [zlib.compress(part) for part in parts] if packed else parts
+    places = [8 + sum(map(len, parts[:number])) for number in range(len(parts))]
+    whole = np.frombuffer(b"".join(parts), np.uint8)[None]
+    changes = {
+        256: width, 257: height, 258: 8 * array.itemsize, 259: 8 if packed else 1, 262: 2 if colours > 2 else 1,
+        273: None, 277: colours, 278: None, 279: None, 317: predictor, 322: 16, 323: 16, 324: places,
+        325: [len(part) for part in parts], 339: "uif".index(array.dtype.kind) + 1,
+    }  # fmt: skip
+    return tiff([whole], changes=changes)
+
+
 def _entry(order: str, tag: int, value: Any, after: int, behind: bytearray) -> bytes:
     if isinstance(value, bytes):
         kind, count, data = 2, len(value), value
+    elif isinstance(value, list):
+        kind, count, data = 4, len(value), struct.pack(f"{order}{len(value)}I", *value)
     elif isinstance(value, tuple):
         kind, count, data = 5, 1, struct.pack(f"{order}II", *value)
     else:

@@ -1,7 +1,7 @@
-"""TIFF files in and out: their directories checked and written here, their pixels unpacked by ITK.
+"""TIFF files in and out: directories are checked and written here, pixels unpacked by ITK where it does it right.
 
 ITK alone reads 16 bits in tiles as 8, halves of floats as whole numbers, grey with transparency as something else, and
-a palette's colours where a mask holds numbers: of such files it sees copies, or they are refused.
+a palette's colours where a mask holds numbers: such files are unpacked here, ITK sees copies, or they are refused.
 """
 
 from __future__ import annotations
@@ -18,15 +18,22 @@ from jaxtyping import Shaped
 from fewscan.errors import DataError
 from fewscan.io.geometry import MARK, PIXEL, Geometry
 from fewscan.io.pictures import ALPHA, MM_PER_UM, PictureFormat, PictureHeader, itk_pixels, temporary_copy
-from fewscan.io.refusals import COPY_AGAIN
+from fewscan.io.refusals import COPY_AGAIN, DEFLATE_LARGEST_RATIO
+from fewscan.io.tiff_blocks import can_read_blocks, read_blocks
 from fewscan.io.tiff_header import LETTERS, Page, Tag, read_pages, spacing_um
 
 SAVE_AGAIN = "Save it again, such as by Fiji (File > Save As > Tiff)"
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 KINDS = {(8, UNSIGNED), (8, SIGNED), (16, UNSIGNED), (16, SIGNED), (32, UNSIGNED), (32, SIGNED), (32, FLOAT)}
+# What ITK does not read.
+MORE_KINDS = {(16, FLOAT), (64, UNSIGNED), (64, SIGNED), (64, FLOAT)}
 WHITE_IS_0, BLACK_IS_0, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
+# What a value beside grey is, where it is said to be how transparent a pixel is.
+TRANSPARENCY = (1, 2)
 PLAIN, LZW, JPEG, DEFLATE, PACK_BITS = 1, 5, 7, 8, 32773
 PACKED = (PLAIN, LZW, DEFLATE, 32946, PACK_BITS)
+# How many times as long as what they pack these can be; a JPEG of one colour has no such bound.
+LARGEST_RATIO = {PLAIN: 1, LZW: 4096, DEFLATE: DEFLATE_LARGEST_RATIO, 32946: DEFLATE_LARGEST_RATIO, PACK_BITS: 64}
 FAX = (2, 3, 4)
 # One number of a format and size of values by the letters of NumPy.
 FORMATS = {"u": UNSIGNED, "i": SIGNED, "f": FLOAT}
@@ -75,7 +82,7 @@ class Tiff(PictureFormat):
             value_bytes=max(1, bits // 8),
             pages=len(pages),
             spacing_um=spacing_um(first),
-            notes=(ALPHA,) if samples == 4 else (),
+            notes=(ALPHA,) if samples in (2, 4) else (),
             order=order,
             directories=tuple(pages),
         )
@@ -88,6 +95,8 @@ class Tiff(PictureFormat):
             raise DataError.of(
                 path, "a mask packed as JPEG, which is lossy", "Save it as PNG, or as TIFF with ZIP or LZW"
             )
+        if _is_read_here(header.directories[0]):
+            return np.stack([read_blocks(path, page, header.order) for page in header.directories])
         if not (numbers and header.is_palette):
             return itk_pixels(path, header, self.image_io, path)
         whole = bytearray(path.read_bytes())
@@ -139,32 +148,42 @@ def _check_kind(path: Path, page: Page) -> None:
     if not page.number(Tag.WIDTH) or not page.number(Tag.HEIGHT) or len(set(bits)) > 1 or len(set(formats)) > 1:
         raise DataError.of(path, "cannot be read as a picture: its header is damaged or odd", COPY_AGAIN)
     is_bit = bits[0] == 1 and samples == 1
-    if not is_bit and (bits[0], formats[0]) not in KINDS:
-        kind = {FLOAT: "floating-point"}.get(formats[0], "whole")
-        raise DataError.of(path, f"holds {kind} numbers of {bits[0]} bits", "Save it with 8, 16 or 32 bits")
+    if not is_bit and (bits[0], formats[0]) not in KINDS | MORE_KINDS:
+        raise DataError.of(path, f"holds numbers of {bits[0]} bits", "Save it with 8, 16 or 32 bits")
     if compression not in (*PACKED, JPEG, *(FAX if is_bit else ())):
         raise DataError.of(path, f"packed in a way that cannot be read (compression {compression})", SAVE_AGAIN)
     if page.number(Tag.PREDICTOR) != 1 and compression in (PLAIN, PACK_BITS):
         raise DataError.of(path, "cannot be read as a picture: its header is odd (predictor)", SAVE_AGAIN)
-    is_grey = samples == 1 and photometric in (WHITE_IS_0, BLACK_IS_0)
+    is_grey = samples in (1, 2) and photometric in (WHITE_IS_0, BLACK_IS_0)
     is_colour = samples in (3, 4) and photometric in (RGB, YCBCR)
     is_palette = samples == 1 and photometric == PALETTE and bits[0] == 8
-    if not (is_grey or is_colour or is_palette):
+    has_other = samples == 2 and page.number(Tag.EXTRA) not in TRANSPARENCY
+    if not (is_grey or is_colour or is_palette) or has_other:
         problem = f"holds {samples} values for each pixel, of the kind {photometric}, which are neither grey nor RGB"
         raise DataError.of(path, problem, "Save it in grey or in RGB, other channels as pages or files of their own")
     if page.number(Tag.ORIENTATION) != 1:
         raise DataError.of(path, "its rows are stored turned or mirrored", "Save it upright")
-    _check_tiles(path, page, bits[0], samples, photometric)
+    if not (_is_read_by_itk(page) or _is_read_here(page)):
+        what = "tiles" if page.is_tiled else f"{samples} values of {bits[0]} bits for each pixel"
+        problem = f"holds {what} that are packed in a way that cannot be read (compression {compression})"
+        raise DataError.of(path, problem, SAVE_AGAIN)
 
 
-def _check_tiles(path: Path, page: Page, bits: int, samples: int, photometric: int) -> None:
-    """ITK reads tiles, and planes of colours, by a way of 8 bits that mixes colours with transparency."""
-    is_apart = page.number(Tag.PLANAR) != 1 and samples > 1
-    if not (page.is_tiled or is_apart):
-        return
-    if bits != 8 or samples == 4 or photometric in (WHITE_IS_0, PALETTE) or page.number(Tag.FORMAT) != UNSIGNED:
-        what = "tiles" if page.is_tiled else "colours in planes of their own"
-        raise DataError.of(path, f"stored as {what}, which can be read of plain 8 bits alone", SAVE_AGAIN)
+def _is_read_by_itk(page: Page) -> bool:
+    """Whether ITK reads a page right: tiles, and planes of colours, of plain 8 bits alone."""
+    bits, samples = page.number(Tag.BITS), page.number(Tag.SAMPLES)
+    if samples == 2 or (bits, page.number(Tag.FORMAT)) in MORE_KINDS:
+        return False
+    if not page.is_tiled and (page.number(Tag.PLANAR) == 1 or samples == 1):
+        return True
+    is_plain = page.number(Tag.PHOTOMETRIC) not in (WHITE_IS_0, PALETTE) and page.number(Tag.FORMAT) == UNSIGNED
+    return bits == 8 and samples != 4 and is_plain
+
+
+def _is_read_here(page: Page) -> bool:
+    """Whether a page is unpacked here, as ITK would read it wrong."""
+    is_of_bytes = page.number(Tag.BITS) % 8 == 0 and page.number(Tag.PHOTOMETRIC) in (WHITE_IS_0, BLACK_IS_0, RGB)
+    return not _is_read_by_itk(page) and is_of_bytes and can_read_blocks(page)
 
 
 def _check_extents(path: Path, page: Page) -> None:
@@ -177,7 +196,8 @@ def _check_extents(path: Path, page: Page) -> None:
     if any(length <= 0 or start + length > size for start, length in zip(starts, lengths, strict=True)):
         raise DataError.of(path, "the file is cut short", COPY_AGAIN)
     row = -(-page.number(Tag.WIDTH) * page.number(Tag.BITS) // 8) * page.number(Tag.SAMPLES)
-    if page.number(Tag.COMPRESSION) == PLAIN and not page.is_tiled and sum(lengths) < row * page.number(Tag.HEIGHT):
+    most = LARGEST_RATIO.get(page.number(Tag.COMPRESSION))
+    if most is not None and most * sum(lengths) < row * page.number(Tag.HEIGHT):
         raise DataError.of(path, "the file is cut short: its strips hold too few pixels", COPY_AGAIN)
 
 
