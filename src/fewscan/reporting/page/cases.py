@@ -99,6 +99,7 @@ class Card:
         contents: Volume of each predicted scored class or region in mm³, of pictures without a size its pixels, by its
             name.
         unit: Unit that lengths are told in.
+        is_picture: Whether it is a picture of one page.
         coarser: Step (z, y, x) in voxels between those of the scan that the volumes keep; 1 keeps all.
     """
 
@@ -109,12 +110,13 @@ class Card:
     volumes: dict[str, str]
     contents: dict[str, float]
     unit: LengthUnit
+    is_picture: bool
     coarser: tuple[int, ...]
 
     @property
     def where(self) -> str:
         """Number of the slice, or how many planes the picture shows."""
-        if self.unit != "mm" and len(self.planes) == 1 and self.planes[0].number == 0:
+        if self.is_picture:
             return "picture"
         return f"slice {self.planes[0].number}" if len(self.planes) == 1 else f"{len(self.planes)} planes"
 
@@ -193,6 +195,7 @@ def make_card(case: CaseFiles, plan: Plan, most: int) -> Card:
         volumes={name: nifti_base64(volume, grid, crop) for name, volume in volumes.items()},
         contents={name: 1000 * ml for name, ml in millilitres.items()},
         unit=grid.unit,
+        is_picture=grid.unit != "mm" and grid.shape[0] == 1,
         coarser=crop.step,
     )
 

@@ -61,6 +61,8 @@ def write_page(path: Path, contents: PageContents) -> None:
 def _variables(contents: PageContents) -> dict[str, Any]:
     run = contents.run
     cases = [*(card.files for card in contents.cards), *contents.left_out]
+    # Of one page each: there is one way to look at them, and no direction of a body in them.
+    are_pictures = all(card.is_picture for card in contents.cards) and run.plan.pictures is not None
     return {
         "version": VERSION,
         "run": run,
@@ -71,6 +73,7 @@ def _variables(contents: PageContents) -> dict[str, Any]:
         "patients_labelled": len({contents.patients.get(name, name) for name in run.splits["train_labelled"]}),
         "answers": verdict(run, contents.patients, contents.rival, cases),
         "cards": contents.cards,
+        "are_pictures": are_pictures,
         "left_out": contents.left_out,
         "tables": score_tables(run, contents.patients),
         "strips": score_strips(run),
@@ -89,6 +92,7 @@ def _variables(contents: PageContents) -> dict[str, Any]:
             "scored": [_scored(name, run.classes) for name in run.scored],
             "colours": list(CLASS_COLOURS),
             "cases": [card.facts for card in contents.cards],
+            "are_pictures": are_pictures,
         },
         "style": _part("templates", "page.css"),
         "script": _part("templates", "page.js"),

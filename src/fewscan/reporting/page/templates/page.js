@@ -94,7 +94,7 @@ for (const svg of document.querySelectorAll("svg[data-lines]")) {
       const made = new niivue.Niivue({
         logLevel: "error", loadingText: "", dragAndDropEnabled: false, isRadiologicalConvention: true, sagittalNoseLeft: true,
         show3Dcrosshair: false, crosshairColor: [1, 1, 1, 0.55], crosshairWidth: 0.4, crosshairWidthUnit: "percent", backColor: [0, 0, 0, 1],
-        multiplanarShowRender: 0, fontColor: [0.7, 0.75, 0.8, 1], isAntiAlias: true, viewModeHotKey: "", clipPlaneHotKey: "",
+        isOrientationTextVisible: !data.are_pictures, multiplanarShowRender: 0, fontColor: [0.7, 0.75, 0.8, 1], isAntiAlias: true, viewModeHotKey: "", clipPlaneHotKey: "",
       });
       await made.attachToCanvas(find(id), true);
       return made;
