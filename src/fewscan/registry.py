@@ -196,7 +196,7 @@ class Registry:
             )
         return (
             f"There is no {self.kind} named {name!r}.{did_you_mean(name, self.names())} "
-            f"There are: {', '.join(self.names())}; or package.module:Class of your own."
+            f"There are: {', '.join(filter(None, self.names()))}; or package.module:Class of your own."
         )
 
 
@@ -301,6 +301,9 @@ FORMATS = Registry(
         ".tiff": "fewscan.io.tiff:Tiff",
         ".jpg": "fewscan.io.jpeg:Jpeg",
         ".jpeg": "fewscan.io.jpeg:Jpeg",
+        ".dcm": "fewscan.io.dicom.format:Dicom",
+        # What has none of the endings is shown to it.
+        "": "fewscan.io.dicom.format:Dicom",
     },
     base="fewscan.io.formats:ScanFormat",
 )

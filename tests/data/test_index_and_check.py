@@ -317,7 +317,8 @@ def test_test_cases_without_a_label_are_worth_a_look(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("IM1.dcm", "dcm2niix"),
+        ("IM1.dcm", "Convert or remove it"),
+        ("IM1.ima", "do not begin as DICOM"),
         ("a.bmp", "save pictures as .png"),
         ("a.mgz", "mri_convert"),
         ("a.txt", "Convert or remove it"),
@@ -334,7 +335,7 @@ def test_files_that_are_no_scans_say_what_to_do_with_their_kind(
     assert words.lower() in str(fault).lower()
 
 
-@pytest.mark.parametrize("ending", [".bmp", ".dcm"])
+@pytest.mark.parametrize("ending", [".bmp", ".mgz"])
 def test_a_data_set_of_pictures_says_what_to_do(tmp_path: Path, ending: str) -> None:
     root = make_dataset(tmp_path / "set", file_ending=ending)
     with pytest.raises(DataError, match=r'"file_ending" .* cannot be read\. (Save pictures|Convert)'):

@@ -209,16 +209,16 @@ def test_a_scan_whose_name_is_not_utf_8_is_left_out_and_the_rest_is_finished(run
 def test_files_that_are_no_scans_are_counted_by_kind_with_what_to_do(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     scan(folder / "a_0000.nii.gz")
-    for name in ("b.mgz", "I1.dcm", "I2.DCM", "c.hdr", "c.img", ".hidden", "1.2.840.10008", "d.nii.gz.part", "e.png"):
+    for name in ("b.mgz", "I1.ima", "I2.IMA", "c.hdr", "c.img", ".hidden", "1.2.840.10008", "d.nii.gz.part", "e.png"):
         (folder / name).touch()
     (folder / "sub").mkdir()
     listener = Listener()
     predict(run, [folder], tmp_path / "out", reporter=listener)
     (note,) = [line for line in listener.said if "passed over" in line]
     for words in (
-        "2 .dcm", "1 .mgz", "1 .hdr", "1 .img", "1 .png", "1 folder", "1 file without ending", "1 .part",
-        "dcm2niix", "mri_convert", "as one .nii.gz", "pictures count where there are no other scans",
-        "name each folder itself",
+        "2 .ima", "1 .mgz", "1 .hdr", "1 .img", "1 .png", "1 folder", "1 file without ending", "1 .part",
+        "do not begin as DICOM files do", "mri_convert", "as one .nii.gz",
+        "pictures count where there are no other scans", "name each folder itself",
     ):  # fmt: skip
         assert words.lower() in note.lower()
     assert "hidden" not in note
@@ -232,7 +232,8 @@ def test_a_folder_of_scans_alone_needs_no_word(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("IM1.dcm", "dcm2niix"),
+        ("IM1.dcm", "the file is empty"),
+        ("IM1.ima", "do not begin as DICOM"),
         ("a.bmp", "Save pictures as .png"),
         ("a.mhd", "as one .nii.gz"),
         ("a.xyz", "Scans end in"),

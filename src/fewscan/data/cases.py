@@ -120,7 +120,7 @@ def _scans(path: Path) -> list[Path]:
     except OSError as error:
         raise DataError.of(path, f"cannot be read: {error.strerror}", "Check the path and its permissions") from None
     if is_folder:
-        return scans_among(list_folder(path))
+        return [path] if scan_ending(path) is not None else scans_among(list_folder(path))
     if not is_there:
         raise DataError.of(path, "there is no such file or folder", "Check the path")
     if scan_ending(path) is None:

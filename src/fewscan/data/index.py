@@ -212,15 +212,23 @@ def _wrong_ending(path: Path, ending: str) -> Fault:
 
 
 def _wrong_label_ending(path: Path, ending: str) -> Fault | None:
-    """Labels end as the images do; those of pictures in the ending of any picture that keeps numbers."""
+    """Labels end as the images do; those of pictures as any picture that keeps numbers, those of DICOM as any scan."""
     own = scan_ending(path)
-    if own is None or (own != ending and not (is_picture(path) and is_picture(Path(f"image{ending}")))):
+    if own is None or (own != ending and not _may_label(path, ending)):
         return _wrong_ending(path, ending)
     if format_of(own).mask_ending is None:
         return None
     return Fault(
         str(path), f"a label cannot end in {own}, which is lossy", "Save it as PNG or TIFF, from where it was drawn"
     )
+
+
+def _may_label(path: Path, ending: str) -> bool:
+    """Whether a scan of one ending may have a label of another one."""
+    if ending not in scan_endings():
+        return False
+    images = format_of(ending)
+    return is_picture(path) == images.is_picture and (images.is_picture or images.any_labels)
 
 
 def _collect_images(root: Path, ending: str, n_channels: int, faults: list[Fault]) -> dict[str, tuple[Path, ...]]:

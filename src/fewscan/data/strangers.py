@@ -10,14 +10,13 @@ from fewscan.errors import DataError, Fault
 from fewscan.io.endings import scan_ending, scan_endings
 from fewscan.io.formats import scans_among
 
-DICOM = "convert DICOM series with dcm2niix"
 PAIR = "save a header and its pixels as one .nii.gz, .nrrd or .mha"
 PICTURE = "save pictures as .png or .tif"
 BESIDE = "pictures count where there are no other scans: name them themselves, or move them"
 REMEDIES = {
     "folder": "name each folder itself",
-    "file without ending": f"if these are DICOM, {DICOM}",
-    **dict.fromkeys((".dcm", ".dicom", ".ima"), DICOM),
+    "file without ending": "if these are meant to be DICOM, they do not begin so: copy them again",
+    **dict.fromkeys((".dicom", ".ima"), "these do not begin as DICOM files do: copy them again"),
     **dict.fromkeys((".mgz", ".mgh"), "convert FreeSurfer's with mri_convert NAME.mgz NAME.nii.gz"),
     **dict.fromkeys((".hdr", ".img", ".hdr.gz", ".img.gz", ".nhdr", ".mhd", ".raw", ".zraw", ".raw.gz"), PAIR),
     **dict.fromkeys((".bmp", ".gif", ".webp", ".svs", ".czi", ".nd2", ".lif"), PICTURE),

@@ -1,4 +1,4 @@
-"""How the names of scans end, which says what format they have."""
+"""How the names of scans end, which says what format they have; what has no such ending is looked into."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from fewscan.registry import FORMATS
 ENDING = re.compile(r"(\.[a-z0-9_+-]+)+")
 # What `predict`, `evaluate` and `report` write beside masks; it would be taken for a mask of its own.
 TAKEN = (".csv", ".html", ".json", ".lock", ".npz")
+# Stands in the registry for the format that is asked whether it claims a path with none of the endings.
+CLAIMING = ""
 
 
 def scan_endings() -> tuple[str, ...]:
@@ -20,16 +22,17 @@ def scan_endings() -> tuple[str, ...]:
     Raises:
         ConfigError: An installed package registers what cannot be an ending.
     """
-    return _checked(FORMATS.names())
+    return _checked(tuple(ending for ending in FORMATS.names() if ending != CLAIMING))
 
 
 def scan_ending(path: Path) -> str | None:
     """Find the ending of a scan's file, in small letters; None where no format has it.
 
-    Of several that fit the longest is meant.
+    Of several that fit the longest is meant. A path that has none is looked into: a folder of DICOM slices, and a DICOM
+    file whose name is a number, count as `.dcm`.
 
     Args:
-        path: Path of a file, which need not be there.
+        path: Path of a file or folder, which need not be there.
 
     Raises:
         ConfigError: An installed package registers what cannot be an ending, see `scan_endings`.
@@ -37,21 +40,25 @@ def scan_ending(path: Path) -> str | None:
     >>> scan_ending(Path("ANNA.NII.GZ"))
     '.nii.gz'
     """
-    name = path.name.lower()
-    return max((ending for ending in scan_endings() if name.endswith(ending)), key=len, default=None)
+    named = _named_ending(path)
+    return named if named is not None else _claimed_ending(path)
 
 
 def scan_stem(path: Path) -> str:
     """Take the ending of a scan off its file's name; of any other file, the last suffix.
 
+    Of a scan that has no ending nothing is taken: points in the names of DICOM files are not what ends them.
+
     Args:
-        path: Path of a file, which need not be there.
+        path: Path of a file or folder, which need not be there.
 
     >>> scan_stem(Path("images/anna.v2.nii.gz"))
     'anna.v2'
     """
-    ending = scan_ending(path)
-    return path.name[: -len(ending)] if ending else path.stem
+    named = _named_ending(path)
+    if named is not None:
+        return path.name[: -len(named)]
+    return path.stem if _claimed_ending(path) is None else path.name
 
 
 def check_ending(ending: str) -> None:
@@ -71,6 +78,20 @@ def check_ending(ending: str) -> None:
             f"A scan format cannot have the ending {ending!r}: fewscan writes such files beside masks. "
             f"Choose one such as '.scan{ending}'."
         )
+
+
+def _named_ending(path: Path) -> str | None:
+    name = path.name.lower()
+    return max((ending for ending in scan_endings() if name.endswith(ending)), key=len, default=None)
+
+
+def _claimed_ending(path: Path) -> str | None:
+    """The first ending of the format that tells its scans by what they hold, where it claims the path."""
+    if CLAIMING not in FORMATS:
+        return None
+    kind = FORMATS.find(CLAIMING)
+    ending: str = kind.endings[0]
+    return ending if kind().claims(path) else None
 
 
 @cache

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,11 +24,11 @@ BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16",
 
 
 class FileStamp(NamedTuple):
-    """By what a file is known not to have changed, without reading it.
+    """By what a file, or a folder of slices, is known not to have changed, without reading it.
 
     Attributes:
-        size: Size in bytes.
-        changed_ns: Time of its last change in ns since 1970.
+        size: Size in bytes, of a folder that of all its files.
+        changed_ns: Time of the last change in ns since 1970.
     """
 
     size: int
@@ -35,16 +36,20 @@ class FileStamp(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Look a file up.
+        """Look a file or a folder up.
 
         Args:
-            path: Path of a file.
+            path: Path of a file, or of a folder that is one scan.
 
         Raises:
-            OSError: The file is not there, or may not be looked at.
+            OSError: It is not there, or may not be looked at.
         """
         found = path.stat()
-        return cls(found.st_size, found.st_mtime_ns)
+        if not stat.S_ISDIR(found.st_mode):
+            return cls(found.st_size, found.st_mtime_ns)
+        # A folder's own time tells of names that came and went, not of files that were written anew.
+        files = [file.stat() for file in path.iterdir() if not file.name.startswith(".")]
+        return cls(sum(file.st_size for file in files), max([found.st_mtime_ns, *(file.st_mtime_ns for file in files)]))
 
 
 def check_name(path: Path) -> None:

@@ -42,19 +42,33 @@ class ScanFormat(ABC):
       files, byte by byte.
     - **State.** There is none: an object is made for each file, in any thread.
 
-    A format claims a path by the ending of its name alone, of several formats the one with the longest ending; where
-    folders become scans, such as DICOM series, a format of the ending "" will be asked whether it claims the folder.
+    A format claims a path by the ending of its name, of several formats the one with the longest ending. What has none
+    of their endings is shown to one format, which the registry knows by the ending "" too: `claims` tells whether the
+    path is a scan of its own, such as a folder of DICOM slices.
 
     Attributes:
         endings: Endings of the names of its files, in small letters, each with its point: (".img", ".img.gz").
         is_picture: Whether its files are pictures: their frames are colours, and files of other formats beside them are
             the scans where a folder holds both.
         mask_ending: Ending of the masks of its scans; None: that of the scan.
+        holds_folders: Whether a folder may be a scan.
+        any_labels: Whether labels of its scans may be of any other format that is none of pictures.
     """
 
     endings: ClassVar[tuple[str, ...]]
     is_picture: ClassVar[bool] = False
     mask_ending: ClassVar[str | None] = None
+    holds_folders: ClassVar[bool] = False
+    any_labels: ClassVar[bool] = False
+
+    def claims(self, path: Path) -> bool:
+        """Tell whether a path without an ending of any format is a scan of this one; the default claims none.
+
+        Args:
+            path: Path of anything, which need not be there.
+        """
+        del path
+        return False
 
     @abstractmethod
     def read_geometry(self, path: Path) -> Geometry:

@@ -173,14 +173,16 @@ def _format_of_file(path: Path) -> ScanFormat:
         raise DataError.of(path, fault, "Check the path and its permissions") from None
     if ending is None:
         raise DataError.of(path, "not a scan that can be read", f"Convert it to {', '.join(scan_endings())}")
-    if not stat.S_ISREG(status.st_mode):
+    found = format_of(ending)
+    is_folder = found.holds_folders and stat.S_ISDIR(status.st_mode)
+    if not stat.S_ISREG(status.st_mode) and not is_folder:
         what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
         raise DataError.of(path, f"{what}, not a file", "Give the file itself")
     if not os.access(path, os.R_OK):
         raise not_permitted(path)
-    if status.st_size == 0:
+    if status.st_size == 0 and not is_folder:
         raise DataError.of(path, "the file is empty", COPY_AGAIN)
-    return format_of(ending)
+    return found
 
 
 def write_scan(path: Path, array: np.ndarray, geometry: Geometry, predicted: bool = False) -> None:
