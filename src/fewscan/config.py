@@ -96,7 +96,7 @@ class ExportSettings(Settings):
     postprocess: bool = Field(
         True,
         description="Whether post-processing is chosen on the held-out cases, and kept in the model where the mean "
-        "Dice rises and that of no class falls.",
+        "Dice rises and that of no class falls; of objects, how they are found again in the probabilities.",
     )
     memory: CountOrZero = Field(
         0,

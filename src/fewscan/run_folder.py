@@ -55,6 +55,11 @@ class ScoresFolder(Folder):
         """What the model thinks of each mask, with the true Dice beside it."""
         return self.path / QUALITY_TABLE
 
+    @property
+    def decodings(self) -> Path:
+        """What ways to decode were tried on every case; only of tasks that leave some open."""
+        return self.path / "decodings.json"
+
     def mask(self, case: str) -> Path:
         """The predicted mask of a case."""
         return self.path / f"{case}{MASK_ENDING}"

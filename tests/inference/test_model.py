@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fewscan.errors import DataError
-from fewscan.inference.model import ModelCard, load_model, read_card, save_model
+from fewscan.inference.model import FORMAT, ModelCard, load_model, read_card, save_model
 from fewscan.io.files import read_json, write_json
 from fewscan.networks.layout import weights_channels_last
 from fewscan.networks.segmenter import build_network
@@ -59,7 +59,7 @@ def test_a_model_is_read_as_it_was_written(tmp_path: Path, settings: UNetSetting
     network = UNet(1, 2, 2, settings).eval()
     save_model(tmp_path, network, card_of(settings))
     told = read_json(tmp_path / "model.json")
-    assert (told["format"], told["ndim"]) == (3, 2)
+    assert (told["format"], told["ndim"]) == (FORMAT, 2)
     assert (told["network"]["kind"], tuple(told["network"]["channels"])) == ("unet", settings.channels)
     assert told["network"]["deep_supervision"] is settings.deep_supervision
     (restored,), card = load_model(tmp_path, CPU)
@@ -83,7 +83,7 @@ def test_the_format_before_is_of_2d_unets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 4}, "less than or equal to 3"),
+        ({"format": FORMAT + 1}, f"less than or equal to {FORMAT}"),
         ({"ndim": "2"}, "ndim is '2', the plan"),
         ({"network": {"kind": 7}}, "kind must be the name of a network"),
         ({"network": {"kind": "unet", "chanels": [4, 8]}}, r"network\.chanels"),

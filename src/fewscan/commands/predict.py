@@ -48,7 +48,7 @@ def predict(
         reporter: Reporter that shows progress and decisions; None: nothing is shown.
         others: Folders of further runs of the same plan, whose probabilities are averaged with those of `run`, a run of
             folds counting as many networks as it has; then no Dice is estimated.
-        postprocess: Whether the masks are post-processed as was chosen for the run on its held-out cases.
+        postprocess: Whether masks are decoded and post-processed as was chosen for the run on its held-out cases.
         quality: Whether `quality.csv` is written, estimated Dice and cases to look at; see docs/quality.md.
 
     Returns:
@@ -76,7 +76,9 @@ def predict(
     if len(networks) > 1:
         reporter.say(f"the probabilities of {len(networks)} networks are averaged")
     if not postprocess:
-        card = card.model_copy(update={"postprocessing": ()})
+        card = card.model_copy(update={"postprocessing": (), "decoding": {}})
+    if card.decoding:
+        reporter.say(f"decoding: {card.task.decoding.describe()}")
     for step in card.postprocessing:
         reporter.say(f"post-processing: {step.describe(card.plan.class_names, card.plan.unit)}")
     paths = [Path(path) for path in inputs]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fewscan.data.assembler import Decode
 from fewscan.data.cases import Case
 from fewscan.data.patches import Patches, Pool, cut, overlap, voxel_shares
 from fewscan.data.plans.base import Plan
@@ -63,17 +64,19 @@ class ScanInWork:
         case: Case whose files are read.
         plan: Plan of the model.
         keep_probabilities: Whether they are kept on the scan's grid, (k, z, y, x) float16.
+        decode: Function from probabilities to numbers inside; None: the task's own, by its defaults.
 
     Raises:
         DataError: A file cannot be read.
     """
 
-    def __init__(self, case: Case, plan: Plan, keep_probabilities: bool) -> None:
+    def __init__(self, case: Case, plan: Plan, keep_probabilities: bool, decode: Decode | None = None) -> None:
         self.case = case
         self.plan = plan
         self.canvas, self.geometry = load_canvas(case, plan)
         self.starts = plan.starts(plan.canvas_shape(self.geometry))
-        self.assembler = plan.assembler(self.geometry, task_of(plan).decode, keep_probabilities=keep_probabilities)
+        decode = task_of(plan).decode if decode is None else decode
+        self.assembler = plan.assembler(self.geometry, decode, keep_probabilities=keep_probabilities)
 
     @cached_property
     def overlaps(self) -> bool:
@@ -156,11 +159,12 @@ def read_ahead(
     plan: Plan,
     keep_probabilities: bool,
     on_refusal: Refusal | None,
+    decode: Decode | None = None,
 ) -> Iterator[ScanInWork]:
     """The scans in their order; while one is in use the next is read by the reader's thread."""
     coming: deque[tuple[Case, Future[ScanInWork]]] = deque()
     for case in cases:
-        coming.append((case, reader.submit(ScanInWork, case, plan, keep_probabilities)))
+        coming.append((case, reader.submit(ScanInWork, case, plan, keep_probabilities, decode)))
         if len(coming) > 1:
             yield from _read(*coming.popleft(), on_refusal)
     while coming:

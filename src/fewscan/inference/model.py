@@ -21,10 +21,10 @@ from fewscan.networks.layout import weights_channels_last
 from fewscan.networks.segmenter import AnyNetworkSettings, SegmentationNetwork, build_network
 from fewscan.registry import NETWORKS, PLANS, TASKS
 from fewscan.settings import StrictModel
-from fewscan.tasks.base import task_of
+from fewscan.tasks.base import Task, task_of
 
-# 2: several kinds of networks, of 2 or 3 dimensions. 3: post-processing.
-FORMAT = 3
+# 2: several kinds of networks, of 2 or 3 dimensions. 3: post-processing. 4: how probabilities are decoded.
+FORMAT = 4
 WEIGHTS = "model.safetensors"
 SECOND_WEIGHTS = "second.safetensors"
 CARD = "model.json"
@@ -48,6 +48,8 @@ class ModelCard(StrictModel):
         plan: Plan by which scans become input.
         flips: Whether training flipped images, so that test-time augmentation may.
         postprocessing: Steps that are done to a mask before it is written, in this order.
+        decoding: What was chosen on held-out cases of what the task leaves open between probabilities and masks, by its
+            names; empty: the task's defaults.
     """
 
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
@@ -57,11 +59,22 @@ class ModelCard(StrictModel):
     plan: AnyPlan
     flips: bool
     postprocessing: tuple[Step, ...] = ()
+    decoding: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def task(self) -> Task:
+        """The task of the plan, which decodes as was chosen."""
+        return task_of(self.plan, self.decoding)
 
     @model_validator(mode="after")
     def _steps_are_of_classes(self) -> Self:
         if any(step.of >= len(self.plan.class_names) for step in self.postprocessing):
             raise ValueError("postprocessing is of a class that the plan does not have")
+        return self
+
+    @model_validator(mode="after")
+    def _decoding_is_of_the_task(self) -> Self:
+        task_of(self.plan, self.decoding)
         return self
 
     @computed_field  # type: ignore[prop-decorator]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewscan.data.assembler import Assembled
+from fewscan.data.assembler import Assembled, Decode
 from fewscan.data.cases import Case
 from fewscan.data.plans.base import Plan
 from fewscan.errors import DataError, WriteError
@@ -55,6 +55,7 @@ def predict_cases(
     on_cut_off: Callable[[Case], None] | None = None,
     postprocessing: Sequence[Step] = (),
     tables: Tables | None = None,
+    decode: Decode | None = None,
 ) -> Iterator[tuple[Case, Path]]:
     """Predict scans and write a mask for each; yields what was written, in the order of the cases.
 
@@ -78,6 +79,7 @@ def predict_cases(
         on_cut_off: Function that is called for a case that was predicted once more, for the reason of `CUT_OFF`.
         postprocessing: Steps that are done to every mask before anybody sees it; probabilities stay as they are.
         tables: Tables that measure every mask before it is written, in the writer's thread.
+        decode: Function from probabilities to numbers inside; None: the task's own, by its defaults.
 
     Raises:
         DataError: A file cannot be read, or written.
@@ -107,7 +109,7 @@ def predict_cases(
             try:
                 path = future.result()
                 if isinstance(path, ScanInWork):
-                    whole = _look_around(predictor, path, device, keep)
+                    whole = _look_around(predictor, path, device, keep, decode)
                     path = write(whole, whole.assembler.finish())
                     if on_cut_off is not None:
                         on_cut_off(piece.scan.case)
@@ -122,7 +124,7 @@ def predict_cases(
                 yield piece.scan.case, path
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        for block in scan_blocks(read_ahead(reader, cases, plan, keep, on_refusal), device):
+        for block in scan_blocks(read_ahead(reader, cases, plan, keep, on_refusal, decode), device):
             probs = predictor.probabilities(block.images)
             if observer is not None:
                 observer.on_block(predictor, block, probs)
@@ -132,12 +134,14 @@ def predict_cases(
         yield from written(0)
 
 
-def _look_around(predictor: Predictor, scan: ScanInWork, device: torch.device, keep_probabilities: bool) -> ScanInWork:
+def _look_around(
+    predictor: Predictor, scan: ScanInWork, device: torch.device, keep_probabilities: bool, decode: Decode | None
+) -> ScanInWork:
     """The scan, finished, on a canvas that holds all of it."""
     plan = scan.plan.covering(scan.geometry)
     if any(network.sees_whole for network in predictor.networks):
         plan = plan.in_one_patch()
-    whole = ScanInWork(scan.case, plan, keep_probabilities)
+    whole = ScanInWork(scan.case, plan, keep_probabilities, decode)
     for block in scan_blocks([whole], device):
         for piece, probs in block.split(predictor.probabilities(block.images).cpu().numpy()):
             whole.take(piece.first, probs)

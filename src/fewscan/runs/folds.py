@@ -22,7 +22,7 @@ from fewscan.evaluation.summary import case_means, merge_summaries
 from fewscan.inference.model import read_held_out, write_card
 from fewscan.io.files import atomic_path, make_folder, read_json, write_json
 from fewscan.run_folder import RunFolder
-from fewscan.runs.job import Job, Times, Trained, finish_job, preprocess, train_job, with_postprocessing
+from fewscan.runs.job import Job, Times, Trained, finish_job, preprocess, train_job, tuned_card
 from fewscan.runs.launch import Launch
 from fewscan.runs.quality import calibrate_on_folds, validate_and_calibrate
 from fewscan.runs.rehearsal import Together
@@ -88,11 +88,12 @@ def run_folds(job: Job, folds: Sequence[Split], launch: Launch) -> None:
     _combine(job, folds)
     if job.split.val:
         validate_and_calibrate(job.run, job.split, job.survey, launch.device, job.reporter)
-        scored, cases = job.run.validation, job.split.val
+        scored, cases, tried = job.run.validation, job.split.val, None
     else:
         calibrate_on_folds(job.run, job.split, job.survey, launch.device, job.reporter)
         scored, cases = job.run.cross_validation, job.split.labelled
-    card = with_postprocessing(job, scored, cases)
+        tried = [fold.validation for fold in job.run.parts]
+    card = tuned_card(job, scored, cases, tried)
     resumed_after = done[0].resumed_after if done else None
     finish_job(job, launch.device, started, resumed_after, _times_together(done))
     # Last of all: it says that the run is finished.

@@ -49,6 +49,7 @@ from fewscan.registry import METHODS
 from fewscan.run_folder import RunFolder, ScoresFolder
 from fewscan.runs.callbacks import first_callbacks, worker_callbacks
 from fewscan.runs.continuation import Start
+from fewscan.runs.decoding import choose_decoding
 from fewscan.runs.launch import Launch, WorkerStart
 from fewscan.runs.outlook import BEGINNING, Outlook, look_ahead, place_of
 from fewscan.runs.page import DataOfRun, write_report
@@ -132,20 +133,29 @@ def run_job(job: Job, launch: Launch) -> None:
     trained = train_job(job, launch)
     validate_and_calibrate(run, job.split, job.survey, launch.device, job.reporter)
     if job.split.val:
-        write_card(run.path, with_postprocessing(job, run.validation, job.split.val))
+        write_card(run.path, tuned_card(job, run.validation, job.split.val))
     finish_job(job, launch.device, started, trained.resumed_after, trained.times)
 
 
-def with_postprocessing(job: Job, scored: ScoresFolder, cases: Sequence[Case]) -> ModelCard:
-    """The card of a trained model with the post-processing that helps on its held-out cases, if that is wanted.
+def tuned_card(
+    job: Job, scored: ScoresFolder, cases: Sequence[Case], tried: Sequence[ScoresFolder] | None = None
+) -> ModelCard:
+    """The card of a trained model with the decoding and post-processing that held-out cases choose, if that is wanted.
 
     Args:
         job: Job that was trained.
         scored: Folder of the masks of its held-out cases.
         cases: The held-out cases.
+        tried: Folders of the held-out cases that ways to decode were tried on; None: `scored`.
     """
     card = read_card(job.run.path)
-    if not (job.config.export.postprocess and task_of(card.plan).has_anatomy):
+    if not job.config.export.postprocess:
+        return card
+    task = task_of(card.plan)
+    if task.leaves_decoding_open:
+        chosen = choose_decoding(job.run, task, [scored] if tried is None else tried, job.reporter)
+        return card.model_copy(update={"decoding": chosen})
+    if not task.has_anatomy:
         return card
     steps = choose_postprocessing(job.run, card.plan, scored, cases, job.split.labelled, job.survey, job.reporter)
     return card.model_copy(update={"postprocessing": steps})

@@ -30,7 +30,6 @@ from fewscan.run_folder import PredictionFolder
 from fewscan.runs.quality import QualityAssessor
 from fewscan.runs.results import Predictions
 from fewscan.runs.scoring import say_remarks
-from fewscan.tasks.base import task_of
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 
@@ -99,7 +98,7 @@ def predict_into(
 
     sound = [case for case in cases if case.name not in failed]
     views = augmentation_views(card.flips, card.ndim, card.plan.turning_planes) if tta else []
-    task = task_of(card.plan)
+    task = card.task
     tables = task.tables(card.plan)
 
     masks: dict[str, Path] = {}
@@ -120,6 +119,7 @@ def predict_into(
             on_cut_off=lambda case: cut_off.append(case.name),
             postprocessing=card.postprocessing,
             tables=tables,
+            decode=task.decode,
         ):
             masks[case.name] = path
             if assessor is not None:

@@ -26,6 +26,7 @@ from fewscan.inference.quality import Assessment, QualityObserver
 from fewscan.io.files import read_json, write_json
 from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.run_folder import PredictionFolder, RunFolder, ScoresFolder
+from fewscan.runs.decoding import DecodingTrial
 from fewscan.runs.scoring import validate_model
 from fewscan.settings import StrictModel
 from fewscan.tasks.base import task_of
@@ -205,7 +206,11 @@ def validate_and_calibrate(
     calibrations: list[Calibration] = []
     if split.val:
         observer = QualityObserver(card.plan, second, expected)
-        summary = validate_model(run, split.val, survey, device, reporter, run.validation, observer)
+        task = task_of(card.plan)
+        trial = DecodingTrial(task, survey) if task.leaves_decoding_open else None
+        summary = validate_model(run, split.val, survey, device, reporter, run.validation, observer, trial)
+        if trial is not None:
+            trial.write(run.validation)
         found = {case.name: observer.take(case) for case in split.val}
         calibrations = _calibrate(run.validation, split.val, found, summary, reporter)
     _write_quality_model(run, second, expected, calibrations)

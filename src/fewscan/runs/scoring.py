@@ -22,7 +22,7 @@ from fewscan.io.scans import read_mask
 from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.reporting.overlays import save_overlay
 from fewscan.run_folder import MASK_ENDING, RunFolder, ScoresFolder
-from fewscan.tasks.base import task_of
+from fewscan.tasks.tables import Tables
 from fewscan.terminal.console import Reporter
 
 
@@ -34,19 +34,39 @@ def validate_model(
     reporter: Reporter,
     folder: ScoresFolder,
     observer: Observer | None = None,
+    tables: Tables | None = None,
 ) -> Summary:
     """Predict held-out cases with the saved model, score them on their own grid, draw three of them.
 
     The labels are read for the scores, whatever the survey knows; the pictures take them from it. Writes into `folder`,
     of the run, `CASE.nii.gz`, `summary.json`, `summary.csv` and overlays of the best, median and worst case.
+
+    Args:
+        run: Folder of the run with the model.
+        cases: Cases with labels, at least one.
+        survey: Survey with the labels that it knows.
+        device: Device to predict on.
+        reporter: Reporter that shows progress and scores.
+        folder: Folder that is written into.
+        observer: Observer of the predictions.
+        tables: Tables that measure every mask.
     """
     part = folder.path.name
     networks, card = load_model(run.path, device)
-    plan, task = card.plan, task_of(card.plan)
+    plan, task = card.plan, card.task
     scores = {}
     with reporter.bar(f"scoring: {part}", len(cases)) as step:
         for case, path in predict_cases(
-            Predictor(networks), plan, cases, folder.path, device, MASK_ENDING, progress=step, observer=observer
+            Predictor(networks),
+            plan,
+            cases,
+            folder.path,
+            device,
+            MASK_ENDING,
+            progress=step,
+            observer=observer,
+            tables=tables,
+            decode=task.decode,
         ):
             if case.label is None:
                 raise ValueError(f"{part} case {case.name} has no label")

@@ -23,6 +23,7 @@ from fewscan.evaluation.families import CLASSES, Family
 from fewscan.evaluation.metrics import Scores
 from fewscan.io.geometry import Geometry
 from fewscan.registry import TASKS
+from fewscan.settings import StrictModel
 from fewscan.tasks.tables import ClassVolumes, Tables
 
 
@@ -50,6 +51,30 @@ class Phantom(NamedTuple):
     settings: tuple[str, ...]
 
 
+class Decoding(StrictModel):
+    """What is open between probabilities and masks, and held-out cases decide; most tasks leave nothing open.
+
+    >>> Decoding().describe()
+    ''
+    """
+
+    def describe(self) -> str:
+        """Say it in words."""
+        return ""
+
+
+class Tried(NamedTuple):
+    """One way to decode the probabilities of a case, and what comes of it.
+
+    Attributes:
+        decoding: What was chosen of what is open.
+        score: Headline metric, 0 to 1, of the mask that it gives.
+    """
+
+    decoding: Decoding
+    score: float
+
+
 class Task(ABC):
     """Encodes labels, decodes probabilities, and scores masks.
 
@@ -64,9 +89,12 @@ class Task(ABC):
         full_resolution: Whether details count, so that no picture is to be scaled down to be seen whole.
         is_outlined: Whether `fewscan predict` draws the outlines of masks on their pictures.
         recipe: Settings that suit the task, as a tree: above those of any recipe, and below the user's.
+        decodings: Class of what is open between probabilities and masks, whose defaults a model has that nobody chose
+            for; `try_decodings` tries others on held-out cases.
 
     Args:
         classes: Classes as the labels know them, of the class that `numbering` gives.
+        decoding: What was chosen for a model; None: the defaults of `decodings`.
     """
 
     has_anatomy: ClassVar[bool] = True
@@ -74,9 +102,16 @@ class Task(ABC):
     full_resolution: ClassVar[bool] = False
     is_outlined: ClassVar[bool] = False
     recipe: ClassVar[Mapping[str, Any]] = {}
+    decodings: ClassVar[type[Decoding]] = Decoding
 
-    def __init__(self, classes: Classes) -> None:
+    def __init__(self, classes: Classes, decoding: Decoding | None = None) -> None:
         self.classes = classes
+        self.decoding = self.decodings() if decoding is None else decoding
+
+    @property
+    def leaves_decoding_open(self) -> bool:
+        """Whether there is anything to choose between probabilities and masks."""
+        return bool(self.decodings.model_fields)
 
     @classmethod
     def numbering(cls, classes: Classes) -> Classes:
@@ -132,6 +167,21 @@ class Task(ABC):
         Returns:
             Numbers inside, of the smallest type that holds all of them.
         """
+
+    def try_decodings(
+        self, probs: Float[np.ndarray, "k *space"], reference: Integer[np.ndarray, "*space"]
+    ) -> Sequence[Tried]:
+        """Decode the probabilities of a held-out image in other ways, and score what comes of each.
+
+        Args:
+            probs: Probabilities of the `outputs`.
+            reference: True numbers inside, `IGNORED` where nobody has labelled.
+
+        Returns:
+            The same ways in the same order for every image, the defaults first; none where nothing is open.
+        """
+        del probs, reference
+        return ()
 
     @abstractmethod
     def score(self, prediction: Path | None, reference: Path) -> dict[int, Scores]:
@@ -224,14 +274,16 @@ def task_near(*folders: Path) -> Task | None:
     return None
 
 
-def task_of(plan: Plan) -> Task:
+def task_of(plan: Plan, decoding: Mapping[str, float] | None = None) -> Task:
     """Make the task that a plan was made for.
 
     Args:
         plan: Plan with the task's name and the classes.
+        decoding: What was chosen for a model, by the names of the task's `decodings`; None: the defaults.
 
     Raises:
         ConfigError: No task of this name is known in this process.
+        ValueError: The task leaves nothing open of such a name, or not so far.
     """
-    task: Task = TASKS.find(plan.task)(plan.classes)
-    return task
+    kind: type[Task] = TASKS.find(plan.task)
+    return kind(plan.classes, kind.decodings.model_validate(dict(decoding or {})))

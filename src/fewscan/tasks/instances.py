@@ -32,8 +32,9 @@ from fewscan.evaluation.metrics import Scores, not_predicted
 from fewscan.evaluation.objects import HEADLINE, Overlaps, pooled, score_objects
 from fewscan.io.geometry import Geometry
 from fewscan.io.scans import read_mask
-from fewscan.tasks.base import Limit, Phantom, Task
+from fewscan.tasks.base import Decoding, Limit, Phantom, Task, Tried
 from fewscan.tasks.borders import BORDER, INSIDE, N_CLASSES, colours, decode, encode
+from fewscan.tasks.object_decodings import ObjectDecoding, try_decodings
 from fewscan.tasks.tables import ObjectTables, Tables
 from fewscan.words import abbreviate
 
@@ -134,6 +135,8 @@ class Instances(Task):
     metrics: ClassVar[Family] = OBJECTS
     full_resolution: ClassVar[bool] = True
     is_outlined: ClassVar[bool] = True
+    decodings: ClassVar[type[Decoding]] = ObjectDecoding
+    decoding: ObjectDecoding
     recipe: ClassVar[Mapping[str, Any]] = {
         # Pictures have no up and no left. What a pasted box cuts touches what it lies against, without a border.
         "augmentation": {"spatial": {"flip": 0.5, "turn": 0.5}, "mix_seam": 2},
@@ -182,7 +185,13 @@ class Instances(Task):
 
     def decode(self, probs: Float[np.ndarray, "b k *space"]) -> Integer[np.ndarray, "b *space"]:
         """Number the objects of each picture by itself."""
-        return np.stack([without_ignored(decode(picture)) for picture in probs])
+        return np.stack([without_ignored(decode(picture, **self.decoding.model_dump())) for picture in probs])
+
+    def try_decodings(
+        self, probs: Float[np.ndarray, "k *space"], reference: Integer[np.ndarray, "*space"]
+    ) -> Sequence[Tried]:
+        """Other thresholds and smallest objects."""
+        return try_decodings(probs, reference)
 
     def score(self, prediction: Path | None, reference: Path) -> dict[int, Scores]:
         """Score the objects of a picture."""

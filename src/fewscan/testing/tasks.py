@@ -126,6 +126,25 @@ class TaskContract(ABC):
         assert decoded.shape == labels.shape
         self.assert_same(decoded, labels)
 
+    def test_ways_to_decode_are_the_same_for_all_images_and_the_defaults_come_first(
+        self, size: tuple[int, ...]
+    ) -> None:
+        task, labels = self.make(), self.labels(size)
+        probs = self._certain(task, task.encode(torch.from_numpy(labels).long()).labels)
+        ways = [task.try_decodings(probs[i], labels[i]) for i in range(2)]
+        assert [way.decoding for way in ways[0]] == [way.decoding for way in ways[1]]
+        assert bool(ways[0]) == task.leaves_decoding_open
+        assert task.decoding == task.decodings()
+        for tried in ways:
+            assert all(type(way.decoding) is task.decodings and 0 <= way.score <= 1 for way in tried)
+            # What is taught perfectly is found by the defaults.
+            assert not tried or (tried[0].decoding == task.decodings() and tried[0].score == 1)
+        if task.leaves_decoding_open:
+            chosen = ways[0][-1].decoding
+            again = type(task)(task.classes, task.decodings.model_validate(chosen.model_dump()))
+            assert again.decoding == chosen
+            assert again.decode(probs).shape == labels.shape
+
     def test_certain_background_decodes_to_nothing(self, size: tuple[int, ...]) -> None:
         task = self.make()
         assert not task.decode(self._certain(task, torch.zeros((2, *size), dtype=torch.long))).any()

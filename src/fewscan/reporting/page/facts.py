@@ -107,7 +107,7 @@ def _postprocessing(chosen: Chosen) -> str:
     if not chosen.steps:
         return f"none: no step helps on the {on}"
     steps = "; ".join(row.step for row in chosen.steps)
-    gain = f"Dice {chosen.dice:.3f} → {chosen.steps[-1].dice:.3f}"
+    gain = f"{chosen.metric} {chosen.dice:.3f} → {chosen.steps[-1].dice:.3f}"
     return f"{steps}: {gain} on the {on} that it was chosen on; the scores above are without it"
 
 

@@ -74,9 +74,12 @@ class ChosenStep(BaseModel):
 
 
 class Chosen(BaseModel):
-    """postprocessing.json, see `runs.postprocessing`: number of held-out cases, their Dice before, the steps."""
+    """postprocessing.json, see `runs.postprocessing` and `runs.decoding`: number of held-out cases, the metric that
+    is told as `dice`, its mean before, the steps.
+    """
 
     cases: int
+    metric: str = "Dice"
     dice: float
     steps: tuple[ChosenStep, ...]
 
