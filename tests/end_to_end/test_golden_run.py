@@ -3,8 +3,8 @@
 Digests are of one thread, float32, and instructions that every x86-64 processor of the last ten years has: kernels for
 newer ones add numbers in another order, and ten updates later nothing is alike. Whether this machine's kernels are
 those of the digests is told by a canary, a few layers of PyTorch alone. NumPy and its BLAS choose kernels of their own,
-which nothing pins: three kinds of machines are known, and a second canary tells which of them this is. A commit that has
-to change a digest changes it alone, and says why.
+which nothing pins: three kinds of machines are known, and a second canary tells which of them this is. A commit that
+has to change a digest changes it alone, and says why.
 """
 
 from __future__ import annotations
