@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fewscan
 from fewscan.benchmarking.sites import choose_orders, join_data, read_sites, runs_of
+from fewscan.data.exemplars import Exemplars
 from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.transfer import Journey
 from fewscan.io.files import read_json
@@ -119,13 +121,55 @@ def test_what_is_there_is_not_made_again(travelled: fewscan.SequenceResult, site
 
 
 def test_hidden_labels_are_in_no_joint_data_set(sites: list[Path], tmp_path: Path) -> None:
-    read = read_sites(sites, labelled=1)
+    read = read_sites(sites, labelled=[1])
     folder, labelled = join_data(read, tmp_path / "joint")
     assert labelled == ["A_case_00", "B_case_00"]
     labels = {path.name for path in (folder / "labelsTr").iterdir()}
     assert labels == {f"{site}_{case}.nii.gz" for site in "AB" for case in ("case_00", "case_02")}
     assert len(list((folder / "imagesTr").iterdir())) == 6
     assert fewscan.check(folder) == []
+
+
+def test_a_site_can_come_without_labels(sites: list[Path], tmp_path: Path) -> None:
+    result = fewscan.sequence(
+        sites,
+        tmp_path / "out",
+        approaches=["itl", "joint"],
+        method="supervised",
+        labelled=[2, 0],
+        memory=2,
+        recipe="quick",
+        settings=SETTINGS,
+        device="cpu",
+    )
+    runs = result.output / "runs"
+    split = read_json(runs / "itl-A+B-s0" / "splits.json")
+    assert (split["train_labelled"], split["val"]) == ([], ["case_02"])
+    assert read_json(runs / "joint-A+B-s0" / "splits.json")["train_labelled"] == ["A_case_00", "A_case_01"]
+    assert not list((runs / "joint-A+B-s0-data" / "labelsTr").glob("B_case_0[01]*"))
+    assert "Labelled patients: A 2, B 0" in (result.output / "sequence.md").read_text(encoding="utf-8")
+    # Exemplars are labelled: what is handed on is still what A gave.
+    assert Exemplars.load(runs / "itl-A+B-s0" / "memory.safetensors").sites == ("A", "A")
+
+
+@pytest.mark.parametrize(
+    ("approach", "more", "message"),
+    [
+        ("finetune", {}, "B has no labelled patient, and finetune learns a site by its labels alone"),
+        ("replay", {"memory": 0}, "B has no labelled patient, and replay learns"),
+        ("separate", {}, "B has no labelled patient, and a training from fresh weights needs one"),
+        ("itl", {"orders": ["2,1"]}, "Choose an --order in which another site is first"),
+        ("itl", {"labelled": [2, 0, 1]}, "--labelled 2,0,1: give one number for all 2 sites"),
+        ("joint", {"labelled": 0}, "A, B has no labelled patient"),
+    ],
+)
+def test_what_needs_labels_is_refused_before_anything_is_trained(
+    sites: list[Path], tmp_path: Path, approach: str, more: dict[str, Any], message: str
+) -> None:
+    options: dict[str, Any] = {"labelled": [2, 0], "method": "supervised"} | more
+    with pytest.raises(ConfigError, match=message):
+        fewscan.sequence(sites, tmp_path / "out", approaches=[approach], **options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_orders() -> None:
@@ -135,7 +179,7 @@ def test_orders() -> None:
 
 
 def test_orders_are_numbers_of_sites(sites: list[Path]) -> None:
-    read = read_sites(sites, None)
+    read = read_sites(sites)
     assert choose_orders(read, ()) == (("A", "B"),)
     assert choose_orders(read, ("all",)) == (("A", "B"), ("B", "A"))
     assert choose_orders(read, ("2,1", "2, 1")) == (("B", "A"),)

@@ -307,6 +307,14 @@ def test_check_says_that_no_training_label_shows_anything(tmp_path: Path) -> Non
     assert fault.problem == "none of the labelled training cases contains a foreground voxel"
 
 
+def test_a_data_set_without_labels_is_worth_a_look(tmp_path: Path) -> None:
+    """A model of another site can be trained on with it."""
+    root = make_dataset(tmp_path / "set", labelled=0, unlabelled=2)
+    (fault,) = check(root)
+    assert (fault.fatal, fault.problem) == (False, "no training case has a label")
+    assert "--continue RUN --method itl" in fault.remedy
+
+
 def test_test_cases_without_a_label_are_worth_a_look(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", labelled=2, unlabelled=1)
     (root / "splits.json").write_text(json.dumps({"train": ["case_00", "case_01"], "test": ["case_02"]}))

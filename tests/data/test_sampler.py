@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewscan.data.patches import Patches
-from fewscan.data.sampler import EpochSampler
+from fewscan.data.sampler import EpochSampler, NoSampler
 
 
 def pool(count: int) -> Patches:
@@ -34,6 +34,13 @@ def test_passes_go_through_everything_and_a_state_brings_them_back(count: int, b
     resumed = EpochSampler(pool(count), seed + 1)
     resumed.load_state_dict(json.loads(json.dumps(sampler.state_dict())))
     assert np.array_equal(resumed.draw(25).case, sampler.draw(25).case)
+
+
+def test_where_nothing_is_labelled_nothing_labelled_is_drawn() -> None:
+    sampler = NoSampler()
+    assert len(Patches.concatenate([sampler.draw(0), pool(3)])) == 3
+    with pytest.raises(ValueError, match="2 patches are wanted"):
+        sampler.draw(2)
 
 
 def test_the_state_of_many_patches_is_as_small_as_that_of_few() -> None:

@@ -102,6 +102,25 @@ def test_impossible_numbers_of_labels(tmp_path: Path, wanted: int) -> None:
         make_split(index_of(tmp_path, 2), labelled=wanted)
 
 
+def test_no_label_at_all_is_possible_where_that_is_allowed(tmp_path: Path) -> None:
+    write_split(tmp_path, train=["p00_f0", "p01_f0"], val=["p02_f0"])
+    split = make_split(index_of(tmp_path, 3), labelled=0, may_lack_labels=True)
+    assert split.labelled == ()
+    assert all(case.label is None for case in split.train)
+    assert [case.name for case in split.val if case.label is not None] == ["p02_f0"]
+    assert "no training scan is labelled" in describe_split("B", split)[-1]
+    with pytest.raises(ConfigError, match="--labelled 3: must be 0 to 2"):
+        make_split(index_of(tmp_path, 3), labelled=3, may_lack_labels=True)
+
+
+def test_of_a_data_set_without_label_files_all_trains(tmp_path: Path) -> None:
+    index = index_of(tmp_path, 0, unlabelled=3)
+    split = make_split(index, may_lack_labels=True)
+    assert (len(split.train), split.val, split.labelled) == (6, (), ())
+    with pytest.raises(DataError, match=r"no training case has a label.*--continue RUN --method itl"):
+        make_split(index)
+
+
 def test_every_fault_of_a_split_is_told_at_once(tmp_path: Path) -> None:
     write_split(tmp_path, train=["p00_f0", "p00_f0", "ghost"], val=["p01_f0", "p03_f0"], test=["p01_f1"])
     with pytest.raises(DataError) as error:

@@ -105,6 +105,23 @@ def test_a_class_that_is_missed_or_lost_is_named() -> None:
     assert [record["alarm"] for record in records] == ["nothing_confident"]
 
 
+def test_of_scans_without_any_label_it_is_told_that_nothing_is_believed() -> None:
+    class Unlabelled(Store):
+        @property
+        def labelled(self) -> Patches:
+            return self.patches[:0]
+
+    nothing = Look(np.full(2, np.nan), np.zeros(2), np.zeros(2), 0.0)
+    records: list[Record] = []
+    watch = OwnScans(NAMES, lambda *_: nothing)
+    watch.attach(records.append)
+    watch.on_phase_start(Phase("training", Unlabelled(), (STAGE,)))
+    for done in range(1, 101):
+        watch.on_update(update_of(METHOD, STAGE, update=done - 1, done=done, total=100))
+    assert [(record["alarm"], record["update"]) for record in records] == [("nothing_confident", 60)]
+    assert "labelled ones" not in str(records[0]["message"])
+
+
 def test_without_unlabelled_scans_nothing_is_said_of_them() -> None:
     stage = Stage("supervised", 100, 2, 0)
     assert watched([seen(), seen(believed=(0, 0), confident=0.0), seen()], stage)[0] == []

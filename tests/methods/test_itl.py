@@ -10,10 +10,12 @@ import torch
 from fewscan.augment.targets import Target
 from fewscan.classes import IGNORED
 from fewscan.data.exemplars import Exemplars
+from fewscan.engine.loop import weighted_sum
 from fewscan.losses.segmentation import supervised_loss
-from fewscan.methods.base import Earlier, Method
+from fewscan.methods.base import Batch, Earlier, Method
 from fewscan.methods.itl import Itl
 from fewscan.networks.segmenter import SegmentationNetwork
+from fewscan.networks.unet import UNetSettings
 from fewscan.testing.methods import N_CLASSES, MethodContract, draw_batch, make_spec, step_info
 
 SIZE = (16, 24)
@@ -168,11 +170,56 @@ def test_what_weighs_nothing_is_switched_off_by_its_weight() -> None:
     }
 
 
-def test_a_site_without_any_label_is_learnt_by_exemplars_and_pseudo_labels() -> None:
-    method = second_site()
+def bare_batch(method: Itl) -> Batch:
+    """As a site without any label gives it."""
     batch = draw_batch(method.stages()[0], SIZE)
-    bare = batch._replace(images_labelled=batch.images_labelled[:0], labels=batch.labels[:0])
-    terms = method(bare, step_info(9))
+    return batch._replace(images_labelled=batch.images_labelled[:0], labels=batch.labels[:0])
+
+
+def test_of_a_site_without_labels_exemplars_stand_in_for_the_labelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as there are unlabelled images, and their loss is the whole of L_target."""
+    method = second_site(lambda_unsup=0.0).eval()
+    batch = bare_batch(method)
+    given: list[int] = []
+
+    def view(images: torch.Tensor, labels: torch.Tensor, _: torch.Generator) -> tuple[torch.Tensor, Target]:
+        given.append(len(images))
+        return images, Target(labels)
+
+    kept = exemplars_of_site_a(SIZE)
+    monkeypatch.setattr(method.augment, "labelled", view)
+    monkeypatch.setattr(method, "_draw_exemplars", lambda n, _: (kept.images[:n].float(), kept.labels[:n].long()))
+    terms = method(batch, step_info(9))
+    assert set(terms) == {"sup", "unsup", "distil", "source"}
+    assert given == [0, len(batch.images_unlabelled)]
+    count = len(batch.images_unlabelled)
+    of_exemplars = supervised_loss(method.student(kept.images[:count].float()), kept.labels[:count].long())
+    assert terms["sup"].item() == pytest.approx(of_exemplars.item(), abs=1e-6)
+
+
+def test_without_labels_and_exemplars_pseudo_labels_and_the_earlier_network_are_left() -> None:
+    method = second_site(exemplars=False, distil_from=0.0)
+    terms = method(bare_batch(method), step_info(9))
+    assert set(terms) == {"unsup", "distil"}
+    assert terms["distil"] > 0
+    terms["distil"].backward()
+    assert any(weight.grad is not None and weight.grad.any() for weight in method.student.parameters())
+
+
+def test_only_a_method_that_continues_can_do_without_labels() -> None:
+    assert Itl(make_spec(SIZE), Itl.Settings()).stages()[0].fewest_labelled == 1
+    assert second_site(exemplars=False).stages()[0].fewest_labelled == 0
+
+
+@pytest.mark.parametrize("exemplars", [True, False])
+def test_without_labels_coarser_maps_are_taught_too(exemplars: bool) -> None:
+    torch.manual_seed(0)
+    network = UNetSettings(channels=(4, 6, 8, 8), dropout=(0, 0, 0, 0), deep_supervision=True)
+    spec = make_spec(SIZE, network)
+    method = Itl(spec, Itl.Settings(lambda_distil=0.0, fixed_teacher=0.0))
+    earlier = spec.build_network().eval()
+    method.start_from(Earlier((earlier,), exemplars_of_site_a(SIZE) if exemplars else None))
+    method.train()
+    terms = method(bare_batch(method), step_info(9))
+    weighted_sum(terms, method.weights(step_info(9))).backward()
     assert all(torch.isfinite(term) for term in terms.values())
-    assert terms["sup"] > 0
-    assert terms["mixed"] == 0

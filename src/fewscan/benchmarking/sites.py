@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -88,15 +88,15 @@ class SiteRun:
         return SiteRun(FIRST if len(earlier) == 1 else self.approach, earlier, self.seed)
 
 
-def read_sites(folders: Sequence[Path], labelled: int | None) -> tuple[Site, ...]:
+def read_sites(folders: Sequence[Path], labelled: Sequence[int] = ()) -> tuple[Site, ...]:
     """Index and split the data sets of a sequence.
 
     Args:
         folders: Folders of the data sets, at least two.
-        labelled: Number of labelled patients of each; None: all.
+        labelled: Numbers of labelled patients, 0 or more, of each site or one for all; empty: all that there are.
 
     Raises:
-        ConfigError: There is one site, or two have one name.
+        ConfigError: There is one site, two have one name, or there are more or fewer numbers than sites.
         DataError: A data set cannot be used, holds nobody out, or has other channels or classes than the first.
     """
     indices = [read_dataset(folder) for folder in folders]
@@ -115,7 +115,16 @@ def read_sites(folders: Sequence[Path], labelled: int | None) -> tuple[Site, ...
                 f"its channels, classes or task are not those of {first.root}",
                 "Give data sets with the same names and numbers in the same order",
             )
-    sites = tuple(Site(index.name, index, make_split(index, labelled)) for index in indices)
+    counts: list[int | None] = list(labelled) or [None]
+    if len(counts) == 1:
+        counts *= len(indices)
+    if len(counts) != len(indices):
+        given = ",".join(map(str, labelled))
+        raise ConfigError(f"--labelled {given}: give one number for all {len(indices)} sites, or one for each.")
+    sites = tuple(
+        Site(index.name, index, make_split(index, count, may_lack_labels=True))
+        for index, count in zip(indices, counts, strict=True)
+    )
     bare = next((site for site in sites if not site.split.val), None)
     if bare is not None:
         raise DataError.of(bare.index.root, "no validation cases to score", 'Name some as "val" in splits.json')
@@ -182,6 +191,36 @@ def runs_of(approach: str, order: Sequence[str], seed: int) -> list[SiteRun]:
         return [SiteRun(FIRST, (site,), seed) for site in order]
     firsts = [SiteRun(FIRST, (order[0],), seed)]
     return firsts + [SiteRun(approach, tuple(order[: n + 1]), seed) for n in range(1, len(order))]
+
+
+def check_labels(runs: Sequence[SiteRun], sites: Mapping[str, Site], memory: int) -> None:
+    """Refuse trainings that cannot do without the labels that their site does not have.
+
+    Args:
+        runs: Trainings of an approach on an order of sites.
+        sites: Sites by name.
+        memory: Number of labelled patches that a training keeps of its site.
+
+    Raises:
+        ConfigError: A training has nothing to learn from.
+    """
+    for run in runs:
+        # Of all sites at once one may lack labels.
+        seen = run.sites if run.approach == "joint" else run.sites[-1:]
+        if any(sites[name].split.labelled for name in seen):
+            continue
+        where = f"{', '.join(seen)} has no labelled patient"
+        if run.before is None:
+            raise ConfigError(
+                f"{where}, and a training from fresh weights needs one. Choose an --order in which another site is "
+                "first, leave out separate, or give it labels (--labelled)."
+            )
+        if CONTINUED[run.approach] is None or (run.approach == "replay" and memory == 0):
+            others = [name for name in CONTINUED if CONTINUED[name] is not None and (name != "replay" or memory)]
+            raise ConfigError(
+                f"{where}, and {run.approach} learns a site by its labels alone. Without any it is learnt by "
+                f"{', '.join(others)}: leave {run.approach} out of --methods."
+            )
 
 
 def join_data(sites: Sequence[Site], folder: Path) -> tuple[Path, list[str]]:

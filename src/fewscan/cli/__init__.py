@@ -133,7 +133,9 @@ def train(
     labelled: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Number of patients of the training split, from 1, whose labels are kept; by default all."
+            metavar="N",
+            help="Number of patients of the training split whose labels are kept; 0: none, for itl with --continue; by "
+            "default all.",
         ),
     ] = None,
     labelled_list: Annotated[
@@ -450,7 +452,12 @@ def sequence(
         str, typer.Option(help="Method of the first site, and of approaches that are no method themselves.")
     ] = "action",
     labelled: Annotated[
-        int | None, typer.Option(metavar="N", help="Number of labelled patients of each site; by default all.")
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="Number of labelled patients of each site, or one for each, 0: that comes without labels; by default "
+            "all.",
+        ),
     ] = None,
     memory: Annotated[
         str, typer.Option(metavar="N|none", help="Number of labelled patches that are kept of each site.")
@@ -476,7 +483,7 @@ def sequence(
         output,
         approaches=split_commas(methods),
         method=method,
-        labelled=labelled,
+        labelled=split_numbers(labelled, "--labelled") if labelled is not None else None,
         memory=read_patches(memory),
         orders=order or (),
         seeds=split_numbers(seeds, "--seeds"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewscan.data.index import DatasetIndex, read_dataset
-from fewscan.data.split import Split, make_split
+from fewscan.data.split import Split, make_split, no_label
 from fewscan.data.survey import list_faults, survey_cases
 from fewscan.errors import DataError, Fault
 from fewscan.io.files import AnyPath
@@ -45,10 +45,13 @@ def check(dataset: AnyPath, *, reporter: Reporter | None = None) -> list[Fault]:
 def _check_split(index: DatasetIndex) -> tuple[Split | None, list[Fault]]:
     """The split, if training would have one, and the faults of it."""
     try:
-        split = make_split(index)
+        split = make_split(index, may_lack_labels=True)
     except DataError as error:
         return None, list(error.faults)
+    faults = [] if split.labelled else [no_label(index, fatal=False)]
     bare = [case.name for case in split.test if case.label is None]
-    problem = f"test cases without a label: {abbreviate(bare)}"
-    remedy = "fewscan benchmark needs their labels, fewscan train does not"
-    return split, [Fault(str(index.root), problem, remedy, fatal=False)] if bare else []
+    if bare:
+        problem = f"test cases without a label: {abbreviate(bare)}"
+        remedy = "fewscan benchmark needs their labels, fewscan train does not"
+        faults.append(Fault(str(index.root), problem, remedy, fatal=False))
+    return split, faults

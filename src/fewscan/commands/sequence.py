@@ -15,6 +15,7 @@ from fewscan.benchmarking.sites import (
     WORDS,
     Site,
     SiteRun,
+    check_labels,
     choose_orders,
     count_patients,
     for_folders,
@@ -91,7 +92,7 @@ def sequence(
     *,
     approaches: Sequence[str] = ("itl", "finetune"),
     method: str = "action",
-    labelled: int | None = None,
+    labelled: int | Sequence[int] | None = None,
     memory: int = 64,
     orders: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
@@ -111,7 +112,8 @@ def sequence(
         approaches: Names of the approaches: itl, itl_none (nothing kept but weights), finetune, lwf, replay, joint
             (all sites at once) and separate (a network for each).
         method: Name of the method that trains the first site, and every site where the approach is no method itself.
-        labelled: Number of labelled patients of each site, from 1; None: all.
+        labelled: Number of labelled patients of each site, or a number for each; 0: the site comes without any label,
+            which itl, itl_none, lwf, replay and joint can learn from once a site with labels was there. None: all.
         memory: Number of labelled patches that each training keeps of its site, 0 or more.
         orders: Orders of arrival, each the sites' numbers such as "2,1"; "all": every one; empty: as given.
         seeds: Seeds of the trainings, each 0 or more.
@@ -141,17 +143,20 @@ def sequence(
     unknown = [name for name in approaches if name not in APPROACHES]
     if unknown or not approaches or not seeds:
         raise ConfigError(f"--methods {', '.join(unknown) or 'none'}: choose of {', '.join(APPROACHES)}, and a seed.")
-    read = read_sites([Path(site) for site in sites], labelled)
+    counts = [labelled] if isinstance(labelled, int) else (labelled or ())
+    read = read_sites([Path(site) for site in sites], tuple(counts))
     travel = Travel(
         {site.name: site for site in read}, Path(output), method, memory, recipe, tuple(settings), device, reporter
     )
-    make_folder(travel.output / "runs")
     wanted = [
         (approach, order, seed)
         for seed in dict.fromkeys(seeds)
         for order in choose_orders(read, orders)
         for approach in dict.fromkeys(approaches)
     ]
+    for approach, order, seed in wanted:
+        check_labels(runs_of(approach, order, seed), travel.sites, memory)
+    make_folder(travel.output / "runs")
     where = choose_device(device)
     journeys: list[Journey] = []
     for number, (approach, order, seed) in enumerate(wanted, start=1):
@@ -181,7 +186,7 @@ def _train(travel: Travel, run: SiteRun) -> None:
     """One training, unless it is there."""
     changes = CONTINUED.get(run.approach)
     method = travel.method if changes is None else "itl"
-    before, names = run.before, None
+    before = run.before
     if run.approach == "joint":
         sites = [travel.sites[name] for name in run.sites]
         dataset, names = join_data(sites, travel.output / "runs" / f"{run.name}-data")
@@ -199,7 +204,8 @@ def _train(travel: Travel, run: SiteRun) -> None:
         dataset,
         travel.folder(run),
         method=method,
-        labelled_list=names,
+        labelled=None if names else 0,
+        labelled_list=names or None,
         recipe=travel.recipe,
         settings=settings,
         seed=run.seed,

@@ -26,7 +26,15 @@ from fewscan.io.files import AnyPath, remove_leftovers
 from fewscan.methods.base import Stage
 from fewscan.run_folder import RunFolder
 from fewscan.runs.callbacks import check_users
-from fewscan.runs.continuation import Start, check_start, held_out_cases, load_continued, write_start
+from fewscan.runs.continuation import (
+    Start,
+    check_start,
+    held_out_cases,
+    load_continued,
+    may_lack_labels,
+    without_labels,
+    write_start,
+)
 from fewscan.runs.dims import Dims, choose_settings, load_choices, settings_of_run
 from fewscan.runs.dry_run import DryRun, try_training
 from fewscan.runs.folds import check_held_out, run_folds, write_held_out
@@ -99,8 +107,8 @@ def train(
         dataset: Folder of the data set, in the nnU-Net layout.
         output: New or empty folder for the run; with `resume` also an unfinished run's.
         method: Name of a registered method, or `package.module:Class`.
-        labelled: Number of patients of the training split, from 1, whose labels are kept, in the order of the split;
-            None: all.
+        labelled: Number of patients of the training split, from 1, whose labels are kept, in the order of the split; 0:
+            none, which a method such as itl that continues a run can do without. None: all.
         labelled_list: Patients or cases whose labels are kept; None: as `labelled` says.
         recipe: Set of settings to start from: auto (chosen by the device), paper (as published), quick or night.
         settings: Changes to the recipe, each `key=value`.
@@ -160,11 +168,15 @@ def train(
             return load_config(recipe, settings, kind, plan, task, method=method, seed=seed)
 
         choices = load_choices(dims, load) if start is None else [load_continued(dims, load, start, settings)]
+        bare = may_lack_labels(method, start, labelled)
         check_free(folder)
         with explained_training(choices[0]), nullcontext() if dry_run else locked(folder):
             state = find_state(folder, resume)
             index = read_dataset(Path(dataset))
-            split, parts = _divide(reporter, index, labelled, labelled_list, folds)
+            split = make_split(index, labelled, labelled_list, may_lack_labels=bare)
+            parts = _divide(reporter, index, split, folds)
+            if not split.labelled:
+                choices = [without_labels(config) for config in choices]
             begun = None
             if state != "new":
                 begun = check_facts(folder, settings_of_run(choices, folder), split, index, launch.device)
@@ -179,10 +191,10 @@ def train(
             survey = survey_scans(reporter, index, split, find_survey(folder.survey, index))
             config, plan = begun or _decide(reporter, index, split, survey, dims, choices, start, launch.device)
             # Before anything is written or preprocessed: what is wrong with them is put right by another setting.
-            stages = _checked_stages(config, plan, launch.device)
+            stages = _checked_stages(config, plan, launch.device, start)
             if dry_run:
                 tried = try_training(
-                    config, plan, split, survey, launch.device, stages, reporter, folds=parts, limit=limit
+                    config, plan, split, survey, launch.device, stages, reporter, folds=parts, limit=limit, start=start
                 )
                 reporter.say(tried.forecast.sentence())
                 return tried
@@ -210,19 +222,18 @@ def _check_dry_run(dry_run: bool, resume: bool) -> None:
         raise ConfigError("--dry-run is of one process: start it without torchrun.")
 
 
-def _checked_stages(config: Config, plan: Plan, device: torch.device) -> Sequence[Stage]:
+def _checked_stages(config: Config, plan: Plan, device: torch.device, start: Start | None) -> Sequence[Stage]:
     """The stages of the method, whose batches can all be made."""
     with seeded(config, device):
         method = build_method(config, plan, device)
+        if start is not None:
+            start.give_weights(method, config.method)
         check_batches(method, config.method, processes=count())
         return method.stages()
 
 
-def _divide(
-    reporter: Reporter, index: DatasetIndex, labelled: int | None, labelled_list: Sequence[str] | None, folds: Folds
-) -> tuple[Split, tuple[Split, ...]]:
-    """Decide who is labelled and who is held out, and say it; the second are the folds' splits, if there are any."""
-    split = make_split(index, labelled, labelled_list)
+def _divide(reporter: Reporter, index: DatasetIndex, split: Split, folds: Folds) -> tuple[Split, ...]:
+    """Decide what folds hold out, and say it and who is labelled; the folds' splits, if there are any."""
     for line in describe_split(index.name, split):
         reporter.say(line)
     parts = make_folds(split, number) if (number := count_folds(split, folds)) else ()
@@ -230,7 +241,7 @@ def _divide(
         reporter.say(why_no_folds(split))
     elif not parts and not split.val and count_folds(split, "auto"):
         reporter.say("  nobody is held out, so nobody will know how good it is; --folds auto would tell")
-    return split, parts
+    return parts
 
 
 def _decide(

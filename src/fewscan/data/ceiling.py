@@ -106,6 +106,8 @@ def _count(mask: np.ndarray, classes: int) -> np.ndarray:
 
 def describe(ceiling: Ceiling, plan: Plan) -> list[str]:
     """What the user should know: the figures, and a warning with its remedy where a class loses too much."""
+    if not ceiling.dice:
+        return []
     figures = ", ".join(f"{name} {dice:.4f}" for name, dice in ceiling.dice.items())
     notes = [f"no mask can be better than the labels brought to the network's resolution and back, Dice {figures}"]
     for name, dice in ceiling.dice.items():

@@ -34,6 +34,31 @@ class Sampler(Protocol):
         """
 
 
+class NoSampler:
+    """Stands for the labelled patches of scans of which none is labelled: none is drawn.
+
+    >>> len(NoSampler().draw(0))
+    0
+    """
+
+    def draw(self, count: int) -> Patches:
+        """Draw nothing.
+
+        Raises:
+            ValueError: Patches are wanted.
+        """
+        if count:
+            raise ValueError(f"{count} patches are wanted, and there is nothing to draw from")
+        return Patches(np.zeros(0, int), np.zeros((0, 3), int))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing decides what is drawn."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """There is nothing to go on with."""
+
+
 class EpochSampler:
     """Every patch once per pass, in a new order each pass; a batch may span two passes.
 

@@ -73,7 +73,9 @@ def describe_split(name: str, split: Split) -> list[str]:
         f"{len(split.val)} for validation",
         *(f"  {note}" for note in split.notes),
     ]
-    if not hidden:
+    if not patients:
+        lines.append("  no training scan is labelled: a batch has unlabelled patches alone, training.labelled is 0")
+    elif not hidden:
         lines.append("  every training scan is labelled: they also serve as the unlabelled pool")
     return lines
 
@@ -102,7 +104,13 @@ def split_of_run(path: Path, index: DatasetIndex) -> Split:
     return Split((*shown, *hidden), val, test)
 
 
-def make_split(index: DatasetIndex, labelled: int | None = None, labelled_list: Sequence[str] | None = None) -> Split:
+def make_split(
+    index: DatasetIndex,
+    labelled: int | None = None,
+    labelled_list: Sequence[str] | None = None,
+    *,
+    may_lack_labels: bool = False,
+) -> Split:
     """Split by patient and hide labels.
 
     The data set's `splits.json` ({"train": [cases], "val": [cases], "test": [cases]}, or nnU-Net's
@@ -113,10 +121,11 @@ def make_split(index: DatasetIndex, labelled: int | None = None, labelled_list: 
         index: Data set to split.
         labelled: Number of labelled patients, the first of the training part, whose labels are kept; None: any number.
         labelled_list: Names of the patients or cases whose labels are kept; None: all.
+        may_lack_labels: Whether there need not be any label to train with; `labelled` may be 0 then.
 
     Raises:
         DataError: The split names unknown cases, a case twice or validation cases without a label, separates a patient,
-            or leaves no label to train with; every fault at once.
+            or leaves no label to train with where there has to be one; every fault at once.
         ConfigError: `labelled` or `labelled_list` cannot be met.
     """
     where, names, notes = _named_split(index)
@@ -126,16 +135,28 @@ def make_split(index: DatasetIndex, labelled: int | None = None, labelled_list: 
     faults += [*_bare_validation(where, listed["val"]), *_separated(where, listed)]
     pool, more = _unlisted(index, listed)
     train = [*listed["train"], *pool]
-    if not any(case.label is not None for case in train):
-        remedy = (
-            "Put at least one mask into labelsTr/, and its case into the training part where a file lists the parts"
-        )
-        faults.append(Fault(str(index.root), "no training case has a label", remedy))
+    has_label = any(case.label is not None for case in train)
+    if not has_label and not (train and may_lack_labels):
+        faults.append(no_label(index))
     if faults:
         raise DataError(faults)
-    kept = _kept_labels(train, labelled, labelled_list)
+    kept = _kept_labels(train, labelled, labelled_list, fewest=0 if may_lack_labels else 1)
     shown = tuple(case if case.name in kept else replace(case, label=None) for case in train)
     return Split(shown, tuple(listed["val"]), tuple(listed["test"]), (*index.notes, *notes, *more))
+
+
+def no_label(index: DatasetIndex, fatal: bool = True) -> Fault:
+    """Say that no training case has a label.
+
+    Args:
+        index: Data set of the cases.
+        fatal: Whether there has to be one.
+    """
+    remedy = (
+        "Put at least one mask into labelsTr/, and its case into the training part where a file lists the parts; "
+        "without any, a model of another site can be trained on: --continue RUN --method itl"
+    )
+    return Fault(str(index.root), "no training case has a label", remedy, fatal)
 
 
 def _named_split(index: DatasetIndex) -> tuple[Path, dict[str, list[str]], list[str]]:
@@ -254,15 +275,17 @@ def _unlisted(index: DatasetIndex, listed: Mapping[str, Sequence[Case]]) -> tupl
     return [case for case in unlabelled if case.patient not in held_out], notes
 
 
-def _kept_labels(train: Sequence[Case], labelled: int | None, labelled_list: Sequence[str] | None) -> set[str]:
+def _kept_labels(
+    train: Sequence[Case], labelled: int | None, labelled_list: Sequence[str] | None, fewest: int
+) -> set[str]:
     """Names of the training cases whose labels stay visible."""
     with_label = [case for case in train if case.label is not None]
     patients = patients_of(with_label)
     if labelled_list is not None:
         return _listed(with_label, labelled_list)
-    if labelled is not None and not 1 <= labelled <= len(patients):
+    if labelled is not None and not fewest <= labelled <= len(patients):
         raise ConfigError(
-            f"--labelled {labelled}: must be 1 to {len(patients)}, the labelled patients of the training split."
+            f"--labelled {labelled}: must be {fewest} to {len(patients)}, the labelled patients of the training split."
         )
     chosen = set(patients[:labelled])
     return {case.name for case in with_label if case.patient in chosen}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fewscan.data.patches import Patches
+from fewscan.data.sampler import NoSampler, Sampler
 from fewscan.data.store import Store
 from fewscan.distributed.collectives import own_share
 from fewscan.methods.base import Batch, Stage
@@ -12,6 +13,8 @@ from fewscan.methods.base import Batch, Stage
 
 class Batches:
     """Draws batches; where every scan is labelled, the labelled ones serve as the unlabelled pool too.
+
+    Where none is, stages take no labelled patches.
 
     Args:
         store: Store of the labelled and unlabelled patches.
@@ -25,7 +28,8 @@ class Batches:
 
     def __init__(self, store: Store, seed: int) -> None:
         self.store = store
-        self.labelled = store.sampler(labelled=True, seed=seed)
+        has_labels = any(case.labelled for case in store.cases)
+        self.labelled: Sampler = store.sampler(labelled=True, seed=seed) if has_labels else NoSampler()
         self.unlabelled = store.sampler(labelled=False, seed=seed + 1)
 
     def draw(self, stage: Stage) -> Batch:

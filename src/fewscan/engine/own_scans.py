@@ -104,6 +104,9 @@ class OwnScans(Callback):
         found = self.looks(info.method, info.phase.data, self.labelled, self.unlabelled)
         dice, before = found.mean_dice, self.last
         self.last = dice
+        if not len(self.labelled):
+            self._judge_unlabelled(info, percent, found)
+            return
         if percent == MOMENTS_PERCENT[0] or np.isnan(dice):
             return
         when = f"After {percent} % of the training"
@@ -117,10 +120,15 @@ class OwnScans(Callback):
         if not info.stage.unlabelled:
             return
         if found.confident == 0 and dice >= LOW_DICE:
-            self._tell_once(info, "nothing_confident", _nothing_confident(when))
+            self._tell_once(info, "nothing_confident", _nothing_confident(when, ", though it knows its labelled ones"))
         lost = self._names((found.believed < LOST_SHARE * found.taught) & (found.dice >= LOW_DICE))
         if lost:
             self._tell_once(info, "class_lost", _lost(when, lost))
+
+    def _judge_unlabelled(self, info: UpdateInfo, percent: int, found: Look) -> None:
+        """What can be told of scans of which none has a label."""
+        if percent > MOMENTS_PERCENT[0] and found.confident == 0:
+            self._tell_once(info, "nothing_confident", _nothing_confident(f"After {percent} % of the training", ""))
 
     def _names(self, chosen: np.ndarray) -> list[str]:
         return [name for name, is_chosen in zip(self.class_names[1:], chosen, strict=True) if is_chosen]
@@ -197,11 +205,11 @@ def _missed(when: str, names: list[str]) -> str:
     )
 
 
-def _nothing_confident(when: str) -> str:
+def _nothing_confident(when: str, though: str) -> str:
     return (
-        f"{when} the network is nowhere on the unlabelled scans sure of any foreground (confidence {CONFIDENT}), "
-        "though it knows its labelled ones: pseudo-labels teach background alone. Look whether the unlabelled scans "
-        "are of the same kind and part of the body; a lower confident_from of the method lets more in."
+        f"{when} the network is nowhere on the unlabelled scans sure of any foreground (confidence {CONFIDENT})"
+        f"{though}: pseudo-labels teach background alone. Look whether the unlabelled scans are of the same kind and "
+        "part of the body; a lower confident_from of the method lets more in."
     )
 
 

@@ -189,6 +189,7 @@ class Method(nn.Module, ABC):
         n_dims: Numbers of axes of the images that the method works on.
         trains: Whether weights are trained; else there are no stages, and `start_phase` makes the model.
         uses_unlabelled: Whether unlabelled scans take part; else the method is none of those that they could help.
+        continues_without_labels: Whether training that starts from a finished run can do without any label.
         student: Network that is trained, or that is made from the labelled scans where nothing is trained.
     """
 
@@ -196,6 +197,7 @@ class Method(nn.Module, ABC):
     n_dims: ClassVar[tuple[int, ...]] = (2, 3)
     trains: ClassVar[bool] = True
     uses_unlabelled: ClassVar[bool] = True
+    continues_without_labels: ClassVar[bool] = False
 
     settings: MethodSettings
     student: SegmentationNetwork

@@ -14,7 +14,9 @@ decoder S, the earlier network E⁻, D⁻, which is frozen, images x of the new 
     L_unsup  = ½ (cross-entropy + Dice) on the teacher's confident pseudo-labels, images of both sites pasted together
 
 Without exemplars L_source, L_mixed and the terms of m are left out, and L_distil is learning without forgetting (Li
-and Hoiem, ECCV 2016). Without an earlier network, on the first site, L_target and L_unsup are left. Only the encoder,
+and Hoiem, ECCV 2016). Where no image of the new site is labelled, L_target is L_sup(D(E(m)), y_m), there is no L_mixed,
+and x of L_distil are the strong views of L_unsup. Without an earlier network, on the first site, L_target and L_unsup
+are left. Only the encoder,
 the decoder and their average are kept for prediction, which needs no name of a site.
 """
 
@@ -79,6 +81,7 @@ class Itl(SemiTeacher):
 
     Settings = ItlSettings
     settings: ItlSettings
+    continues_without_labels = True
 
     def __init__(self, spec: ModelSpec, settings: ItlSettings) -> None:
         super().__init__(spec, settings)
@@ -91,6 +94,8 @@ class Itl(SemiTeacher):
         """Take the weights, keep the earlier network, and the exemplars where there are some."""
         super().start_from(earlier)
         self.earlier = make_teacher(self.student).eval()
+        # Exemplars, or at least what the earlier network says, take the labels' place.
+        self.fewest_labelled = 0
         kept = earlier.exemplars
         if self.settings.use_exemplars and kept is not None and len(kept):
             # Of the copy the decoder alone is used.
@@ -130,21 +135,26 @@ class Itl(SemiTeacher):
     def step(self, labelled: Labelled, unlabelled: Tensor, info: StepInfo) -> dict[str, Tensor]:
         """All terms of one batch."""
         generator = info.generator
-        exemplars = self._draw_exemplars(max(len(labelled.images), 1), generator)
-        strong = self._pseudo_labelled(unlabelled, exemplars, generator)
         n = len(labelled.images)
-        levels = self.student.encode(torch.cat((labelled.images, strong.images)))
+        exemplars = self._draw_exemplars(n or len(unlabelled), generator)
+        strong = self._pseudo_labelled(unlabelled, exemplars, generator)
+        images = torch.cat((labelled.images, strong.images))
+        levels = self.student.encode(images)
         logits = self.student.decode(levels)[0]
-        terms = {"sup": supervised_loss(logits[:n], *labelled.target), "unsup": self._unsup(logits[n:], strong)}
-        seen, given = labelled.images, logits[:n]
+        terms = {"sup": supervised_loss(logits[:n], *labelled.target)} if n else {}
+        terms["unsup"] = self._unsup(logits[n:], strong)
+        # Where the site has no label, what the earlier network is to be agreed with on are its unlabelled images.
+        seen, given = (labelled.images, logits[:n]) if n else (images, logits)
         if exemplars is not None and self.source is not None:
             replayed = Labelled(*self.augment.labelled(*exemplars, generator))
             # A pass of its own: batches are normalised site by site.
             levels_m = self.student.encode(replayed.images)
             logits_m = self.student.decode(levels_m)[0]
-            terms["sup"] = (terms["sup"] + supervised_loss(logits_m, *replayed.target)) / 2
+            of_exemplars = supervised_loss(logits_m, *replayed.target)
+            terms["sup"] = (terms["sup"] + of_exemplars) / 2 if n else of_exemplars
             terms["source"] = supervised_loss(self.source.decode(levels_m)[0], *replayed.target)
-            terms["mixed"] = self._mixed([level[:n] for level in levels], levels_m, labelled, replayed, generator)
+            if n:
+                terms["mixed"] = self._mixed([level[:n] for level in levels], levels_m, labelled, replayed, generator)
             seen, given = torch.cat((seen, replayed.images)), torch.cat((given, logits_m))
         if self.earlier is not None:
             with torch.no_grad():
@@ -189,10 +199,8 @@ class Itl(SemiTeacher):
         replayed: Labelled,
         generator: torch.Generator,
     ) -> Tensor:
-        """L_mixed; 0 where the new site has no label."""
-        n = min(len(labelled.images), len(replayed.images))
-        if n == 0:
-            return levels_m[-1].float().sum() * 0
+        """L_mixed."""
+        n = len(labelled.images)
         share = beta(self.settings.alpha, n, generator)
         mixed = [
             torch.lerp(x[:n], m[:n], per_sample(share, x).to(x.dtype)) for x, m in zip(levels_x, levels_m, strict=True)

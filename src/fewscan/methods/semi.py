@@ -66,6 +66,7 @@ class SemiSupervised(Method):
 
     Settings: type[MethodSettings] = SemiSettings
     settings: SemiSettings
+    fewest_labelled = 1
     fewest_unlabelled = 1
 
     def stages(self) -> tuple[Stage, ...]:
@@ -77,7 +78,7 @@ class SemiSupervised(Method):
                 training.updates,
                 training.labelled,
                 training.unlabelled,
-                fewest_labelled=1,
+                fewest_labelled=self.fewest_labelled,
                 fewest_unlabelled=self.fewest_unlabelled,
             ),
         )

@@ -19,6 +19,7 @@ from fewscan.errors import ConfigError, DataError
 from fewscan.inference.model import ModelCard, load_model, load_second, read_card
 from fewscan.io.files import FileStamp, read_json, write_json
 from fewscan.methods.base import Earlier, Method
+from fewscan.registry import METHODS
 from fewscan.run_folder import RunFolder
 from fewscan.runs.dims import Dims, check_axes
 from fewscan.words import abbreviate
@@ -196,6 +197,36 @@ def load_continued(dims: Dims, load: Callable[[str], Config], start: Start, assi
     config = start.settings(load(start.card.plan.kind), assignments)
     check_axes(config)
     return config
+
+
+def may_lack_labels(method: str, start: Start | None, labelled: int | None) -> bool:
+    """Whether a training can do without any label.
+
+    Args:
+        method: Name of the method.
+        start: Finished run that it starts from; None: it starts from fresh weights.
+        labelled: Number of labelled patients that was asked for; None: all.
+
+    Raises:
+        ConfigError: None was asked for, and the training needs some.
+    """
+    possible = start is not None and METHODS.find(method).continues_without_labels
+    if labelled == 0 and not possible:
+        who = "a training from fresh weights" if start is None else f"the method {method}"
+        raise ConfigError(
+            f"--labelled 0: {who} needs labels. Without any, train on from the run of another site (--continue RUN) "
+            "with --method itl; or keep the labels of a patient (--labelled 1)."
+        )
+    return possible
+
+
+def without_labels(config: Config) -> Config:
+    """The settings of a training on scans of which none is labelled: no batch has a labelled patch.
+
+    Args:
+        config: Settings as they were given.
+    """
+    return config.model_copy(update={"training": config.training.model_copy(update={"labelled": 0})})
 
 
 def held_out_cases(split: Split, folds: Sequence[Split]) -> tuple[Case, ...]:

@@ -20,6 +20,7 @@ from fewscan.data.split import Split
 from fewscan.data.survey import Survey
 from fewscan.engine.forecast import Forecast
 from fewscan.methods.base import Stage
+from fewscan.runs.continuation import Start
 from fewscan.runs.folds import settings_of_fold
 from fewscan.runs.job import throwaway_method
 from fewscan.runs.outlook import look_ahead
@@ -72,6 +73,7 @@ def try_training(
     *,
     folds: Sequence[Split] = (),
     limit: TimeLimit | None = None,
+    start: Start | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> DryRun:
     """Preprocess as many scans as a batch needs, try the method on them, and forget both.
@@ -86,6 +88,7 @@ def try_training(
         reporter: Reporter that is told what a limit means.
         folds: Splits of the folds; empty: one network is trained on all labelled cases.
         limit: Limit of the time; None: there is none.
+        start: Finished run whose weights training starts from; None: they are fresh.
         clock: Function that gives the time in s.
 
     Raises:
@@ -102,7 +105,7 @@ def try_training(
         preprocessing = (clock() - started) / _voxels(cases, survey) * _voxels(everything, survey)
         if limit is not None:
             limit.count(preprocessing)
-        with throwaway_method(config, plan, plan.store(cache, device), device) as (method, phases):
+        with throwaway_method(config, plan, plan.store(cache, device), device, start) as (method, phases):
             rehearsal = Rehearsal(config, plan, first, survey, phases, together)
             share = limit.shares(trainings)[0] if limit is not None else None
             ahead = look_ahead(rehearsal, method, reporter, later=trainings - 1, share=share)

@@ -426,11 +426,18 @@ def _export(job: Job, method: Method, store: Store) -> None:
 
 
 def _keep_exemplars(job: Job, network: SegmentationNetwork, store: Store) -> None:
-    """Keep patches of this site beside those of the earlier ones; a site that comes again replaces what it had."""
-    site = job.index.name
-    own = choose_exemplars(network, store, site, job.config.export.memory, job.config.seed)
-    earlier = job.start.exemplars if job.start is not None else None
-    kept = own if earlier is None else earlier.without(site).joined(own)
+    """Keep patches of this site beside those of the earlier ones; a site that comes again replaces what it had.
+
+    Of a site without labels nothing is kept, and nothing replaced: an exemplar has a label.
+    """
+    site, kept = job.index.name, job.start.exemplars if job.start is not None else None
+    if job.split.labelled:
+        own = choose_exemplars(network, store, site, job.config.export.memory, job.config.seed)
+        kept = own if kept is None else kept.without(site).joined(own)
+    else:
+        job.reporter.say(f"{site} has no labelled patch that could be kept for later sites")
+    if kept is None:
+        return
     kept.save(job.run.memory)
     told = ", ".join(f"{number} of {name}" for name, number in count_by_site(kept.sites).items())
     job.reporter.say(f"kept for later sites, with their pixels: {told} patches in {job.run.memory}")

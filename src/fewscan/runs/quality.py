@@ -257,7 +257,7 @@ def _expected(labelled: Sequence[Case], plan: Plan, survey: Survey, reporter: Re
 
     None, too, where scans do not all show the same structures.
     """
-    if not task_of(plan).has_anatomy:
+    if not (labelled and task_of(plan).has_anatomy):
         return None
     shapes = []
     with reporter.bar("measuring labelled masks", len(labelled)) as step:

@@ -154,12 +154,14 @@ class Rehearsal:
             with re_estimated_statistics(network, [images if len(images) > 1 else torch.cat((images, images))]):
                 pass
 
-        validated = seconds_of_patch(validate, store.labelled[:most]) if method.trains else 0.0
+        known = store.labelled
+        validated = seconds_of_patch(validate, known[:most]) if method.trains and len(known) else 0.0
         with _as_saved(network):
             # What is predicted is not labelled: a scan that is in the model as it is would be found at once.
             predicted = seconds_of_patch(predict, store.unlabelled[:most])
             cleaned = seconds_of_patch(clean, store.unlabelled[:most]) if running_norms(network) else 0.0
-        return _PatchSeconds(validated, predicted, cleaned)
+        # Where no patch has a label to compare with, what is left of it: the prediction.
+        return _PatchSeconds(validated if len(known) else predicted * method.trains, predicted, cleaned)
 
     def _seconds_of_finale(self, together: Together, of_patch: float, folder: Path) -> float:
         """Seconds of scores and page of a whole run; without validation cases, its parts have scored all."""

@@ -128,6 +128,8 @@ def _measured(plan: Plan, fingerprint: Fingerprint) -> list[Pair]:
             facts.append(
                 (f"{channel} inside the labels", f"{middle:.4g} (0.5 to 99.5 percentile: {low:.4g} to {high:.4g})")
             )
+    if not fingerprint.foregrounds:
+        return facts
     voxels = np.sum([f.voxels for f in fingerprint.foregrounds], axis=0)
     shares = voxels[1:] / max(1, voxels[1:].sum())
     named = zip(plan.class_names[1:], shares, strict=True)

@@ -55,6 +55,13 @@ def verdict(
 def _good(run: RunContents, patients: Mapping[str, str]) -> Answer:
     question = "Is it good?"
     summary = run.summary
+    if summary is None and not run.splits["train_labelled"]:
+        return Answer(
+            question,
+            "Not known",
+            "No scan of this site is labelled, so nothing was scored. Label some, name them as val in the data set's "
+            "splits.json, or score masks of them with `fewscan evaluate`.",
+        )
     if summary is None:
         return Answer(
             question,
@@ -109,6 +116,10 @@ def _helped(run: RunContents, rival: Rival | None, patients: Mapping[str, str]) 
         return Answer(question, "None were used", f"{run.method} sees labelled scans alone.")
     if not run.splits["train_unlabelled"]:
         return Answer(question, "There were none", "Every training scan is labelled.")
+    if not run.splits["train_labelled"]:
+        return Answer(
+            question, "Nothing else was there", "No scan is labelled; compare with the run that this one continues."
+        )
     if run.is_referenced:
         return Answer(
             question, "Not asked here", "This page is of one run's masks; the page of the run itself has the answer."
