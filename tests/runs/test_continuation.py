@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from fewscan.io.files import read_json
 from fewscan.io.scans import read_scan, write_scan
 from fewscan.runs.continuation import Start
 from fewscan.runs.job import build_method
+from support.pixels import contents, telling_rows
 from support.scans import TINY, make_dataset
 
 CPU = torch.device("cpu")
@@ -172,17 +172,6 @@ def test_a_run_goes_on_only_from_where_it_was_started(earlier: Path, site_a: Pat
         )
 
 
-def contents(run: Path) -> bytes:
-    """All that a run's files hold, archives unpacked."""
-    parts = []
-    for path in sorted(path for path in run.rglob("*") if path.is_file()):
-        if path.suffix == ".npz":
-            with zipfile.ZipFile(path) as archive:
-                parts += [archive.read(name) for name in archive.namelist()]
-        parts.append(path.read_bytes())
-    return b"|".join(parts)
-
-
 def test_pixels_of_an_earlier_site_are_kept_where_that_was_asked_for_alone(site_a: Path, tmp_path: Path) -> None:
     """Of two runs that go on with site B, one has patches of site A, and the other one no row of them."""
     site_b = make_split(tmp_path / "b", train=2, val=1)
@@ -208,8 +197,7 @@ def test_pixels_of_an_earlier_site_are_kept_where_that_was_asked_for_alone(site_
     (first / "memory.safetensors").unlink()
     without = train(site_b, "without", "itl", start=first)
     assert not (without / "memory.safetensors").exists()
-    rows = [row.numpy().tobytes() for row in kept.images.flatten(0, 2)]
-    telling = [row for row in rows if len(set(row)) > 16]
+    telling = telling_rows([kept.images.numpy()])
     assert telling
     there, gone = contents(with_pixels), contents(without)
     assert all(row in there for row in telling)
