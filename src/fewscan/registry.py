@@ -314,6 +314,7 @@ CONVERTERS = Registry(
     {
         "acdc": "fewscan.data.converters.acdc:convert",
         "coco": "fewscan.data.converters.coco:convert",
+        "dicom": "fewscan.data.converters.dicom:convert",
         "dsb2018": "fewscan.data.converters.dsb2018:convert",
         "kvasir": "fewscan.data.converters.kvasir:convert",
         "msd": "fewscan.data.converters.msd:convert",

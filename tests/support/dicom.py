@@ -48,6 +48,16 @@ def unchanged(made: Dataset, number: int) -> None:
     """Change nothing."""
 
 
+def setting(**elements: object) -> Edit:
+    """Set elements of each slice."""
+
+    def edit(made: Dataset, number: int) -> None:
+        for keyword, value in elements.items():
+            setattr(made, keyword, value)
+
+    return edit
+
+
 @dataclass(frozen=True)
 class Made:
     """How a series is made.

@@ -22,7 +22,7 @@ def convert(
     """Bring a data set of another layout into the nnU-Net layout.
 
     Args:
-        layout: Name of a converter: acdc, coco, dsb2018, kvasir, msd or ssl4mis, or `package.module:function`.
+        layout: Name of a converter: acdc, coco, dicom, dsb2018, kvasir, msd or ssl4mis, or `package.module:function`.
         source: Folder of the data as they were downloaded; of COCO's its JSON file.
         destination: New or empty folder for the data set.
         reporter: Reporter that shows progress and decisions; None: nothing is shown.
@@ -48,9 +48,12 @@ def convert(
         written += 1
 
     converter = CONVERTERS.load(layout)
-    own = {} if images is None else {"images": Path(images)}
-    if own and "images" not in signature(converter).parameters:
+    wanted = signature(converter).parameters
+    own: dict[str, object] = {} if images is None else {"images": Path(images)}
+    if own and "images" not in wanted:
         raise ConfigError(f"images={images}: the pictures of {layout} lie in its source. Leave it out.")
+    if "say" in wanted:
+        own["say"] = reporter.say
     result: Path = converter(Path(source), Path(destination), count, **own)
     reporter.say(f"{written} scans written to {result}")
     return result

@@ -216,7 +216,7 @@ def _wrong_label_ending(path: Path, ending: str) -> Fault | None:
     own = scan_ending(path)
     if own is None or (own != ending and not _may_label(path, ending)):
         return _wrong_ending(path, ending)
-    if format_of(own).mask_ending is None:
+    if format_of(own).mask_ending is None or not is_picture(path):
         return None
     return Fault(
         str(path), f"a label cannot end in {own}, which is lossy", "Save it as PNG or TIFF, from where it was drawn"

@@ -18,6 +18,7 @@ from fewscan.data.brightness import to_bytes
 from fewscan.errors import DataError
 from fewscan.io.formats import is_picture
 from fewscan.io.geometry import PAGE_MM, PIXEL, Geometry, LengthUnit, Scan, Stored
+from fewscan.io.places import bring_over
 from fewscan.io.scans import read_frames, read_geometry, read_numbers, read_scan
 
 if TYPE_CHECKING:
@@ -181,8 +182,21 @@ def read_label(case: Case) -> Scan:
     if case.label is None:
         raise ValueError(f"case {case.name} has no label")
     scan = read_numbers(case.label)
+    if scan.geometry.is_part:
+        scan = _filled_up(case, scan)
     geometry = case.reading.place(scan.geometry)
     return Scan(scan.array, _grid_of_image(case, geometry) if geometry.unit == PIXEL else geometry)
+
+
+def _filled_up(case: Case, label: Scan) -> Scan:
+    """A label that leaves out slices, on the grid of its image; as it is where it lies elsewhere, which check says."""
+    try:
+        image = case_geometry(case)
+    except DataError:
+        # Whoever reads the image says so.
+        return label
+    whole = bring_over(label, image)
+    return label if whole is None else Scan(np.ascontiguousarray(whole), image)
 
 
 def _grid_of_image(case: Case, label: Geometry) -> Geometry:

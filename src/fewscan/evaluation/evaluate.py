@@ -16,8 +16,8 @@ from fewscan.evaluation.summary import Missing, Rules, Summary, spread, summaris
 from fewscan.io.endings import scan_stem
 from fewscan.io.files import read_json
 from fewscan.io.formats import scans_among
-from fewscan.io.geometry import Geometry
-from fewscan.io.places import bring_over, differences, find_order
+from fewscan.io.geometry import Geometry, Scan
+from fewscan.io.places import bring_over, differences, fits
 from fewscan.io.scans import read_geometry, read_mask
 from fewscan.io.segments import contradictions, read_segments
 from fewscan.words import abbreviate
@@ -149,7 +149,7 @@ def _score(
     prediction: Path | None, reference: Path, classes: Classes | None, tolerances_mm: Sequence[float]
 ) -> dict[int, Scores]:
     """Score a pair, a missing prediction as an empty one; without classes, score the numbers that either shows."""
-    truth = read_mask(reference)
+    truth = _whole(read_mask(reference), prediction)
     theirs = _labels(truth.array, reference, classes, is_reference=True)
     mask = np.zeros_like(truth.array) if prediction is None else brought_over(prediction, reference, truth.geometry)
     ours = _labels(mask, prediction or reference, classes)
@@ -163,6 +163,15 @@ def _score(
     grid = truth.geometry
     scores = case_metrics(ours, theirs, grid.spacing_mm, numbers, tolerances_mm, grid.unit)
     return scores if prediction is not None else {k: not_predicted(score) for k, score in scores.items()}
+
+
+def _whole(truth: Scan, prediction: Path | None) -> Scan:
+    """A reference that leaves out slices, on the grid of the prediction where that has them."""
+    if not truth.geometry.is_part or prediction is None:
+        return truth
+    grid = read_geometry(prediction)
+    array = bring_over(truth, grid)
+    return truth if array is None else Scan(array, grid)
 
 
 def brought_over(path: Path, reference: Path, grid: Geometry) -> np.ndarray:
@@ -306,7 +315,7 @@ def _misfits(prediction: Path, reference: Path, classes: Classes | None) -> list
         ours, theirs = read_geometry(prediction), read_geometry(reference)
     except DataError as error:
         return list(error.faults)
-    faults = [] if find_order(ours, theirs) else _elsewhere(prediction, ours, reference, theirs)
+    faults = [] if fits(ours, theirs) else _elsewhere(prediction, ours, reference, theirs)
     return faults + [fault for path in (prediction, reference) for fault in _misnamed(path, classes)]
 
 

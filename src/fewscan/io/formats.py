@@ -15,6 +15,7 @@ import numpy as np
 
 from fewscan.io.endings import check_ending, scan_ending
 from fewscan.io.geometry import Geometry, Scan
+from fewscan.io.terms import Meaning
 from fewscan.registry import FORMATS
 
 T = TypeVar("T", bound="type[ScanFormat]")
@@ -126,6 +127,21 @@ class ScanFormat(ABC):
         Raises:
             OSError: The system refused it.
         """
+
+    def write_mask(self, path: Path, array: np.ndarray, geometry: Geometry, meaning: Meaning) -> None:
+        """Write a mask that was predicted, with what its numbers mean; the default leaves the meaning out.
+
+        Args:
+            path: Path of a file to write, beside where it will be in the end, with the same ending.
+            array: Canonical whole numbers (z, y, x), of any layout in memory.
+            geometry: Geometry of the array's shape, which `check_geometry` has let pass.
+            meaning: Names, colours and codes of all numbers that the mask may hold.
+
+        Raises:
+            OSError: The system refused it.
+        """
+        del meaning
+        self.write(path, array, geometry, predicted=True)
 
     @abstractmethod
     def is_ours(self, path: Path) -> bool:

@@ -44,7 +44,7 @@ class Geometry:
     """Where a scan lies.
 
     The axes are canonical, whatever order the file stores: x to the patient's left, y to the back, z to the head, or as
-    near to that as the scan's axes lie. Equality is that of the grid; `notes` and `stored` do not count.
+    near to that as the scan's axes lie. Equality is that of the grid; `notes`, `stored` and `is_part` do not count.
 
     Attributes:
         shape: Numbers of voxels along (z, y, x), each at least 1.
@@ -57,6 +57,8 @@ class Geometry:
         notes: Sentences that say where the header contradicts itself, and what was believed.
         stored: Way in which the scan's file holds it, so that its masks can be stored alike; None: in the canonical
             order.
+        is_part: Whether the file leaves out slices that show nothing, as DICOM segmentations do: `places.bring_over`
+            puts such a mask into the grid of its image.
 
     >>> grid = Geometry(
     ...     shape=(10, 256, 256),
@@ -75,6 +77,7 @@ class Geometry:
     unit: LengthUnit = "mm"
     notes: tuple[str, ...] = field(default=(), compare=False)
     stored: Stored | None = field(default=None, compare=False)
+    is_part: bool = field(default=False, compare=False)
 
     @property
     def affine_ras(self) -> np.ndarray:
@@ -117,6 +120,7 @@ def canonical_geometry(
     affine_lps: np.ndarray,
     notes: tuple[str, ...] = (),
     form: object | None = None,
+    is_part: bool = False,
 ) -> Geometry:
     """Bring where a file's voxels lie to canonical axes, and remember how the file stores them.
 
@@ -126,6 +130,7 @@ def canonical_geometry(
         affine_lps: Map, 4×4, from the stored voxel (x, y, z) to mm in ITK's convention; `LPS_TO_RAS` times NIfTI's.
         notes: Sentences that say where the header contradicts itself, and what was believed.
         form: Header fields that the format wants back when it writes a mask of the scan, see `Stored`.
+        is_part: Whether slices that show nothing are left out.
     """
     orientation = nearest_orientation(affine_lps[:3, :3])
     canonical = orientation.canonical_axes(affine_lps, shape)
@@ -139,6 +144,7 @@ def canonical_geometry(
         direction=tuple(float(v) for v in (canonical[:3, :3] / lengths[::-1]).ravel()),
         notes=notes,
         stored=Stored(orientation, LPS_TO_RAS @ affine_lps, form),
+        is_part=is_part,
     )
 
 

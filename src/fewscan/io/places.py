@@ -110,12 +110,63 @@ def find_order(ours: Geometry, grid: Geometry) -> Order | None:
 def bring_over(scan: Scan, grid: Geometry) -> np.ndarray | None:
     """Bring a scan's array to the order of a grid of the same voxels (`find_order`); None: it has others.
 
+    A mask that leaves out slices is filled up with 0 (`find_places`).
+
     Args:
         scan: Scan whose array is wanted.
         grid: Grid that the array is wanted on.
     """
     order = find_order(scan.geometry, grid)
-    return None if order is None else order.bring(scan.array)
+    if order is not None:
+        return order.bring(scan.array)
+    places = find_places(scan.geometry, grid)
+    if places is None:
+        return None
+    whole = np.zeros(grid.shape, scan.array.dtype)
+    whole[places] = scan.array
+    return whole
+
+
+def fits(ours: Geometry, theirs: Geometry) -> bool:
+    """Tell whether one of two arrays can be brought to the grid of the other by `bring_over`.
+
+    Args:
+        ours: Grid of the first array.
+        theirs: Grid of the second array.
+    """
+    if find_order(ours, theirs) is not None:
+        return True
+    return find_places(ours, theirs) is not None or find_places(theirs, ours) is not None
+
+
+def find_places(part: Geometry, grid: Geometry) -> tuple[slice, slice, slice] | None:
+    """Find where the slices of a mask that leaves some out lie in a grid; None: it leaves out none, or lies elsewhere.
+
+    Args:
+        part: Grid of the mask; along an axis of one voxel its spacing may be anything.
+        grid: Grid that the mask is wanted on.
+
+    >>> from dataclasses import replace
+    >>> grid = Geometry((9, 4, 4), (2.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+    >>> find_places(replace(grid, shape=(3, 4, 4), origin=(0.0, 0.0, 4.0), is_part=True), grid)
+    (slice(2, 5, 1), slice(0, 4, 1), slice(0, 4, 1))
+    """
+    if not part.is_part or PIXEL in (part.unit, grid.unit):
+        return None
+    voxels = _to_voxels(part.affine_ras, grid)
+    sides = part.shape[::-1]
+    # One voxel has no distance to the next.
+    steps = [max(1, round(voxels[axis, axis])) if sides[axis] > 1 else 1 for axis in range(3)]
+    first = np.rint(voxels[:3, 3]).astype(int)
+    wanted = np.eye(4)
+    wanted[:3, :3], wanted[:3, 3] = np.diag(steps), first
+    corners = np.array([(*corner, 1) for corner in product(*((0, side - 1) for side in sides))])
+    off = np.abs(corners @ (voxels - wanted).T).max()
+    last = first + np.multiply(steps, np.subtract(sides, 1))
+    if off > TOLERANCE_VOXELS or (first < 0).any() or (last >= grid.shape[::-1]).any():
+        return None
+    x, y, z = (slice(int(a), int(b) + 1, step) for a, b, step in zip(first, last, steps, strict=True))
+    return z, y, x
 
 
 def _reorder(along: np.ndarray, turned: list[int], shape: tuple[int, int, int]) -> np.ndarray:

@@ -16,6 +16,7 @@ from fewscan.io.files import atomic_path, check_name
 from fewscan.io.formats import ScanFormat, format_of
 from fewscan.io.geometry import MARK, Geometry, Scan
 from fewscan.io.refusals import COPY_AGAIN, not_permitted, several_frames
+from fewscan.io.terms import Meaning
 
 LARGEST_LABEL = 2**31
 # A mask that was scaled and back is not whole to the last digit.
@@ -185,7 +186,9 @@ def _format_of_file(path: Path) -> ScanFormat:
     return found
 
 
-def write_scan(path: Path, array: np.ndarray, geometry: Geometry, predicted: bool = False) -> None:
+def write_scan(
+    path: Path, array: np.ndarray, geometry: Geometry, predicted: bool = False, meaning: Meaning | None = None
+) -> None:
     """Write an image or a mask on a scan's grid; the file appears complete or not at all.
 
     It is stored in the order of axes of the scan's file, in its format with its very header fields: each reader puts
@@ -196,6 +199,7 @@ def write_scan(path: Path, array: np.ndarray, geometry: Geometry, predicted: boo
         array: Values (z, y, x), canonical as `read_scan` gives them, of the geometry's shape.
         geometry: Place of the voxels, that of a scan that was read or another one.
         predicted: Whether to mark the file as a mask that was predicted, see `is_ours`.
+        meaning: Meaning of the numbers of a mask that was predicted, for formats that keep it; None: nobody says it.
 
     Raises:
         DataError: The shapes differ, no format has the ending, the format cannot hold the geometry, or the name is not
@@ -221,4 +225,7 @@ def write_scan(path: Path, array: np.ndarray, geometry: Geometry, predicted: boo
     scan_format.check_geometry(path, geometry)
     scan_format.check_values(path, array)
     with atomic_path(path) as beside:
-        scan_format.write(beside, array, geometry, predicted)
+        if meaning is None:
+            scan_format.write(beside, array, geometry, predicted)
+        else:
+            scan_format.write_mask(beside, array, geometry, meaning)

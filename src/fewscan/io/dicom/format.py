@@ -1,20 +1,29 @@
-"""DICOM as a format of scans: a folder of slices, or a file of one or many."""
+"""DICOM as a format of scans: a folder of slices, a file of one or many; segmentations as masks."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from fewscan.errors import DataError
+from fewscan.io.dicom import segmentation
 from fewscan.io.dicom.pixels import read_values
-from fewscan.io.dicom.series import claims, read_series
+from fewscan.io.dicom.series import SeriesForm, claims, read_series
 from fewscan.io.formats import ScanFormat
 from fewscan.io.geometry import Geometry, Scan, canonical_scan
+from fewscan.io.terms import Meaning, unnamed
+from fewscan.version import VERSION
+
+NIFTI = "Choose another ending, such as .nii.gz"
 
 
 class Dicom(ScanFormat):
-    """A series of slices in a folder, or a file of one or many; its masks are NIfTI where nothing else is asked."""
+    """A series of slices in a folder, or a file of one or many; its masks are NIfTI where nothing else is asked.
+
+    A mask may be a DICOM segmentation. One is written of a scan that was read as DICOM alone, since it refers to it.
+    """
 
     endings = (".dcm",)
     mask_ending = ".nii.gz"
@@ -26,7 +35,9 @@ class Dicom(ScanFormat):
         return claims(path)
 
     def read_geometry(self, path: Path) -> Geometry:
-        """Read the headers of all slices."""
+        """Read the headers of all slices, or a segmentation, whose header alone does not say how far it reaches."""
+        if segmentation.is_segmentation(path):
+            return segmentation.read_segmentation(path)[1]
         return read_series(path).geometry
 
     def read_frames(self, path: Path) -> list[Scan]:
@@ -34,17 +45,40 @@ class Dicom(ScanFormat):
         series = read_series(path)
         return [canonical_scan(read_values(path, series), series.geometry)]
 
-    def check_geometry(self, path: Path, geometry: Geometry) -> None:
-        """Refuse every geometry: nothing is written as DICOM."""
-        del geometry
-        raise DataError.of(path, "scans are not written as DICOM", "Choose another ending, such as .nii.gz")
+    def read_numbers(self, path: Path) -> list[Scan]:
+        """Read a segmentation."""
+        array, geometry = segmentation.read_segmentation(path)
+        return [canonical_scan(array, geometry)]
 
     def write(self, path: Path, array: np.ndarray, geometry: Geometry, predicted: bool) -> None:
-        """Refuse, as `check_geometry` does before."""
-        del array, predicted
-        self.check_geometry(path, geometry)
+        """Write a segmentation whose segments have numbers for names."""
+        del predicted
+        self.write_mask(path, array, geometry, unnamed(array, VERSION))
+
+    def write_mask(self, path: Path, array: np.ndarray, geometry: Geometry, meaning: Meaning) -> None:
+        """Write a segmentation of the series that the geometry is of."""
+        segmentation.write_segmentation(path, geometry.to_stored(array), _form(path, geometry), meaning)
 
     def is_ours(self, path: Path) -> bool:
-        """Tell that it is not: `predict` writes no DICOM."""
-        del path
-        return False
+        """Tell whether it is a segmentation that says so."""
+        return segmentation.is_ours(path)
+
+    def check_geometry(self, path: Path, geometry: Geometry) -> None:
+        """Refuse a geometry that is of no DICOM series."""
+        _form(path, geometry)
+
+    def check_values(self, path: Path, array: np.ndarray) -> None:
+        """Refuse what is no mask."""
+        if array.dtype.kind not in "bu":
+            raise DataError.of(path, "not a mask of classes, which DICOM is written of alone", NIFTI)
+
+    def segment_names(self, path: Path) -> Mapping[int, str]:
+        """Read the names of segments."""
+        return segmentation.segment_names(path)
+
+
+def _form(path: Path, geometry: Geometry) -> SeriesForm:
+    form = geometry.stored.form if geometry.stored is not None else None
+    if not isinstance(form, SeriesForm):
+        raise DataError.of(path, "a DICOM segmentation refers to a series, and this scan is none", NIFTI)
+    return form

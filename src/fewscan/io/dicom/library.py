@@ -38,12 +38,25 @@ def begins_as_dicom(path: Path) -> bool:
     Args:
         path: Path of anything.
     """
+    start = _start_of(path)
+    return start[PREAMBLE:] == MAGIC or _is_old(start)
+
+
+def has_magic(path: Path) -> bool:
+    """Tell whether a file has DICOM's own mark behind the preamble, whatever its name is.
+
+    Args:
+        path: Path of anything.
+    """
+    return _start_of(path)[PREAMBLE:] == MAGIC
+
+
+def _start_of(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            start = file.read(PREAMBLE + len(MAGIC))
+            return file.read(PREAMBLE + len(MAGIC))
     except OSError:
-        return False
-    return start[PREAMBLE:] == MAGIC or _is_old(start)
+        return b""
 
 
 def read_header(path: Path) -> FileDataset:

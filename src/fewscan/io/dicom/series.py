@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fewscan.errors import DataError
-from fewscan.io.dicom.library import begins_as_dicom, read_header
+from fewscan.io.dicom.library import begins_as_dicom, has_magic, read_header
 from fewscan.io.dicom.slices import DIRECTORY, Slice, kind_of, read_slices
 from fewscan.io.geometry import Geometry, canonical_geometry
 from fewscan.io.places import TOLERANCE_VOXELS
@@ -55,24 +55,33 @@ class Series:
 def files_of(path: Path) -> list[Path]:
     """List the files that a scan is made of, by name.
 
-    Files that are named like no DICOM file, such as .txt, are passed over; so is a DICOMDIR.
+    Files that neither begin as DICOM does nor are named so, such as .txt, are passed over; so is a DICOMDIR.
 
     Args:
         path: Path of a file, or of a folder of slices.
     """
     if not path.is_dir():
         return [path]
-    return [file for file in sorted(path.iterdir()) if is_named_as_dicom(file) and file.is_file()]
+    return [file for file in sorted(path.iterdir()) if file.is_file() and _belongs(file)]
 
 
-def is_named_as_dicom(path: Path) -> bool:
-    """Tell whether a name may be that of a DICOM file: .dcm, .ima, none at all, or numbers between points.
+def is_dicom(path: Path) -> bool:
+    """Tell whether a file begins as DICOM does; without the preamble its name has to be like one too.
 
     Args:
-        path: Path of a file.
+        path: Path of anything.
     """
+    return _belongs(path) and begins_as_dicom(path)
+
+
+def _belongs(path: Path) -> bool:
+    """Whether a file is DICOM, or would have to be by its name: .dcm, .ima, no ending, or numbers between points."""
     if path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return False
+    return _is_named_so(path) or has_magic(path)
+
+
+def _is_named_so(path: Path) -> bool:
     suffix = path.suffix.lower()
     return suffix in ENDINGS or not suffix or suffix[1:].isdecimal() or " " in suffix
 
@@ -87,17 +96,13 @@ def claims(path: Path) -> bool:
     """
     try:
         if not path.is_dir():
-            return is_named_as_dicom(path) and begins_as_dicom(path)
+            return is_dicom(path)
         with os.scandir(path) as entries:
             names = sorted(entry.name for entry in entries)
-        first = next((file for name in names if _is_dicom(file := path / name)), None)
+        first = next((file for name in names if (file := path / name).is_file() and is_dicom(file)), None)
         return first is not None and _is_slice(first)
     except OSError:
         return False
-
-
-def _is_dicom(path: Path) -> bool:
-    return is_named_as_dicom(path) and path.is_file() and begins_as_dicom(path)
 
 
 def _is_slice(path: Path) -> bool:
