@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,8 +14,12 @@ from fewscan.data.phantom_cells import make_cells
 from fewscan.io.files import read_json
 from fewscan.io.scans import is_ours, read_mask, read_scan
 from fewscan.io.tables import read_table
+from support.browsers import opened
 from support.known import known
 from support.terminals import Notes
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 SETTINGS = (
     "plan.view=windows",
@@ -125,3 +130,29 @@ def test_a_picture_that_somebody_else_has_drawn_is_not_written_over(
     with pytest.raises(fewscan.DataError, match="would be written over"):
         fewscan.predict(run, [image], output=tmp_path / "masks")
     assert drawn.read_bytes() == image.read_bytes()
+
+
+def test_the_page_of_masks_filters_objects_by_size_and_score(
+    browser: Browser, run: fewscan.Run, cells: Path, tmp_path: Path
+) -> None:
+    fewscan.predict(run, [cells / "imagesTr"], output=tmp_path / "masks")
+    page = fewscan.report(run, tmp_path / "masks")
+    rows = list(read_table(tmp_path / "masks" / "objects.csv"))
+    name, *_ = {row["picture"] for row in rows if len([r for r in rows if r["picture"] == row["picture"]]) > 2}
+    own = [row for row in rows if row["picture"] == name]
+    areas, scores = sorted(int(row["area_px"]) for row in own), sorted(float(row["score"]) for row in own)
+    with opened(browser, page, (720, 560, "dark")) as shown:
+        card = shown.locator("#cards li", has_text=name)
+        assert f"{len(own)} objects" in card.inner_text()
+        card.locator("button").click()
+        shown.wait_for_selector('#viewer[data-state="ready"]')
+        count = shown.locator("#object-count")
+        assert count.inner_text() == f"{len(own)} of {len(own)}"
+        all_drawn = shown.locator("#canvas-objects").screenshot()
+        shown.fill("#object-size", "1")
+        assert count.inner_text() == f"{areas.count(areas[-1])} of {len(own)}"
+        assert shown.locator("#canvas-objects").screenshot() != all_drawn
+        shown.fill("#object-size", "0")
+        least = scores[len(scores) // 2]
+        shown.fill("#object-score", f"{least:.2f}")
+        assert count.inner_text() == f"{sum(score >= round(least, 2) for score in scores)} of {len(own)}"

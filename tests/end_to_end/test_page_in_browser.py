@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,32 +14,12 @@ from fewscan.commands.report import report as write
 from fewscan.evaluation.evaluate import evaluate_folders
 from fewscan.io.files import write_json
 from fewscan.io.scans import read_geometry, write_scan
+from support.browsers import PATIENCE_MS, Screen, opened
 from support.known import known
 from support.scans import TINY, disc, make_dataset
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# WebGL 2 without a graphics card.
-SOFTWARE = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-PATIENCE_MS = 120_000
-# Width and height in pixels, and the colours that the user prefers.
-Screen = tuple[int, int, Literal["dark", "light"]]
-LOCAL = ("file:", "data:", "blob:")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed; `apt-get install chromium` brings one")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=SOFTWARE)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -68,22 +47,11 @@ BOTH = pytest.mark.parametrize("page", [(1440, 850, "light"), (400, 850, "dark")
 
 @pytest.fixture
 def page(browser: Browser, report: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """The page, open; it fails the test if anything was asked of a network, or any error was logged."""
+    """The page, open."""
     # Software draws every pixel: where the size does not matter, it is small.
     shown: Screen = getattr(request, "param", (720, 560, "dark"))
-    width, height, scheme = shown
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    asked, errors = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(report.as_uri())
-    yield page
-    context.close()
-    assert not [url for url in asked if not url.startswith(LOCAL)]
-    assert not errors
+    with opened(browser, report, shown) as page:
+        yield page
 
 
 def ready(page: Page, name: str) -> None:

@@ -185,9 +185,10 @@ def content(value_mm3: float, unit: LengthUnit) -> str:
         value_mm3: Volume in mm³; the number of pixels where that is the unit.
         unit: Unit of the scan's lengths.
 
-    >>> content(1500, "mm"), content(2.5e-8, "um"), content(40, "pixel")
-    ('1.5 ml', '25 µm²', '40 pixels')
+    >>> content(1500, "mm"), content(2.5e-8, "um"), content(1284, "pixel")
+    ('1.5 ml', '25 µm²', '1280 pixels')
     """
-    if unit == "mm":
-        return f"{value_mm3 / 1000:.3g} ml"
-    return f"{value_mm3:.3g} pixels" if unit == PIXEL else f"{value_mm3 * PER_MM[unit] ** 3:.3g} µm²"
+    amounts = {"mm": (value_mm3 / 1000, "ml"), PIXEL: (value_mm3, "pixels")}
+    amount, name = amounts.get(unit, (value_mm3 * PER_MM[unit] ** 3, "µm²"))
+    # Three digits, and no power of ten where a person would write none.
+    return f"{float(f'{amount:.3g}'):.15g} {name}"

@@ -22,6 +22,7 @@ from fewscan.io.endings import scan_stem
 from fewscan.io.files import read_json
 from fewscan.io.formats import scans_among
 from fewscan.reporting.page.cases import CaseFiles, make_cards
+from fewscan.reporting.page.objects import read_object_scores
 from fewscan.reporting.page.sources import RunContents, read_run
 from fewscan.reporting.page.training_scans import draw_training_scans
 from fewscan.reporting.page.verdict import Rival
@@ -219,7 +220,7 @@ def predicted_cases(
         raise DataError.of(
             folder.path, f"no image for {abbreviate(missing)}", "Give the folder of the scans with --images"
         )
-    quality = read_quality_table(folder.quality)
+    quality, objects = read_quality_table(folder.quality), read_object_scores(folder.objects)
     scores = case_scores(files.summary) if files.summary is not None and files.is_referenced else {}
     return [
         CaseFiles(
@@ -230,6 +231,7 @@ def predicted_cases(
             reference=pairs[name][1] if name in pairs else None,
             scores=scores.get(name, {}),
             quality=quality.get(name),
+            object_scores=objects.get(name, {}),
         )
         for name, mask in masks.items()
     ]

@@ -88,6 +88,7 @@ class Task(ABC):
         metrics: Metrics that masks are scored by.
         full_resolution: Whether details count, so that no picture is to be scaled down to be seen whole.
         is_outlined: Whether `fewscan predict` draws the outlines of masks on their pictures.
+        numbers_objects: Whether a number in a mask is an object's, and not a class's.
         recipe: Settings that suit the task, as a tree: above those of any recipe, and below the user's.
         decodings: Class of what is open between probabilities and masks, whose defaults a model has that nobody chose
             for; `try_decodings` tries others on held-out cases.
@@ -101,6 +102,7 @@ class Task(ABC):
     metrics: ClassVar[Family] = CLASSES
     full_resolution: ClassVar[bool] = False
     is_outlined: ClassVar[bool] = False
+    numbers_objects: ClassVar[bool] = False
     recipe: ClassVar[Mapping[str, Any]] = {}
     decodings: ClassVar[type[Decoding]] = Decoding
 

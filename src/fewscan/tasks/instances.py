@@ -135,6 +135,7 @@ class Instances(Task):
     metrics: ClassVar[Family] = OBJECTS
     full_resolution: ClassVar[bool] = True
     is_outlined: ClassVar[bool] = True
+    numbers_objects: ClassVar[bool] = True
     decodings: ClassVar[type[Decoding]] = ObjectDecoding
     decoding: ObjectDecoding
     recipe: ClassVar[Mapping[str, Any]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ from fewscan.io.geometry import PER_MM, Geometry, LengthUnit, content
 from fewscan.io.orientation import upright
 from fewscan.io.places import bring_over, differences
 from fewscan.io.scans import read_mask
+from fewscan.reporting.page.objects import PictureObjects, picture_objects
 from fewscan.reporting.page.outlined import GAP, Outlined, draw_outlined
 from fewscan.reporting.page.pixels import CropBox, choose_crop, nifti_base64, square
 from fewscan.reporting.planes import Plane, arrange
+from fewscan.tasks.base import task_of
 
 # A page of 30 MB holds about so many voxels: image and masks, compressed, in base64.
 PAGE_VOXELS = 24_000_000
@@ -46,6 +48,7 @@ class CaseFiles:
         reference: Path of the reference; None where there is none.
         scores: Values by class and metric, as in a summary; empty without reference.
         surveyed: Reference as a survey of the case's files, unchanged since, has kept it; None: the reference is read.
+        object_scores: Scores of the objects of a picture by their numbers; empty where they were not measured.
     """
 
     name: str
@@ -56,6 +59,7 @@ class CaseFiles:
     scores: Mapping[str, Mapping[str, float | None]]
     quality: QualityRow | None
     surveyed: LabelSurvey | None = None
+    object_scores: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def class_scores(self) -> dict[str, float | None]:
@@ -101,6 +105,7 @@ class Card:
         unit: Unit that lengths are told in.
         is_picture: Whether it is a picture of one page.
         coarser: Step (z, y, x) in voxels between those of the scan that the volumes keep; 1 keeps all.
+        objects: Objects of a picture whose mask numbers them; None: it shows classes, or is no picture.
     """
 
     files: CaseFiles
@@ -112,10 +117,14 @@ class Card:
     unit: LengthUnit
     is_picture: bool
     coarser: tuple[int, ...]
+    objects: PictureObjects | None = None
 
     @property
     def where(self) -> str:
-        """Number of the slice, or how many planes the picture shows."""
+        """Number of the slice, or how many planes the picture shows, or how many objects."""
+        if self.objects is not None:
+            count = len(self.objects.areas)
+            return f"{count} object" if count == 1 else f"{count} objects"
         if self.is_picture:
             return "picture"
         return f"slice {self.planes[0].number}" if len(self.planes) == 1 else f"{len(self.planes)} planes"
@@ -133,6 +142,7 @@ class Card:
             "flagged": files.flagged,
             "focus": list(self.focus),
             "volumes": list(self.volumes),
+            "objects": self.objects.facts if self.objects is not None else None,
         }
 
 
@@ -179,6 +189,8 @@ def make_card(case: CaseFiles, plan: Plan, most: int) -> Card:
         masks["reference"] = np.where(reference == IGNORED, 0, reference)
         masks["disagreement"] = disagreement(classes.matched(masks["prediction"], masks["reference"]), reference)
     grid = _in_its_unit(image.geometry)
+    is_picture = grid.unit != "mm" and grid.shape[0] == 1
+    numbers = classes.from_inside(masks["prediction"])[0] if is_picture and task_of(plan).numbers_objects else None
     millilitres = region_volumes_ml(classes.kinds(masks["prediction"]), image.geometry.spacing_mm, classes)
     masks |= {name: classes.colours(masks[name]) for name in ("prediction", "reference") if name in masks}
     shown = np.any([mask > 0 for mask in masks.values()], axis=0)
@@ -195,8 +207,9 @@ def make_card(case: CaseFiles, plan: Plan, most: int) -> Card:
         volumes={name: nifti_base64(volume, grid, crop) for name, volume in volumes.items()},
         contents={name: 1000 * ml for name, ml in millilitres.items()},
         unit=grid.unit,
-        is_picture=grid.unit != "mm" and grid.shape[0] == 1,
+        is_picture=is_picture,
         coarser=crop.step,
+        objects=picture_objects(numbers, case.object_scores, crop.slices[1:]) if numbers is not None else None,
     )
 
 

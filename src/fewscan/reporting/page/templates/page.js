@@ -80,7 +80,9 @@ for (const svg of document.querySelectorAll("svg[data-lines]")) {
     R: numbers(colours, 1), G: numbers(colours, 3), B: numbers(colours, 5),
     A: colours.map((_, i) => (i ? 255 : 0)), I: colours.map((_, i) => i), labels: colours.map(() => ""),
   });
-  const classColours = ["#000000", ...data.classes.map((_, i) => data.colours[i % data.colours.length])];
+  // Objects of one class have numbers of colours, which tell those apart that touch.
+  const shown = data.cases.some((facts) => facts.objects) ? data.colours : data.classes;
+  const classColours = ["#000000", ...shown.map((_, i) => data.colours[i % data.colours.length])];
 
   function say(text) {
     find("viewer-message").textContent = text;
@@ -110,7 +112,7 @@ for (const svg of document.querySelectorAll("svg[data-lines]")) {
     const base64 = find(`volume-${number}-${name}`).textContent;
     const image = await niivue.NVImage.loadFromBase64({
       base64, name: `${name}.nii.gz`, colormap: "gray", opacity: 1,
-      cal_min: 0, cal_max: name === "image" ? 255 : Math.max(3, data.classes.length),
+      cal_min: 0, cal_max: name === "image" ? 255 : Math.max(3, classColours.length - 1),
     });
     if (name === "disagreement") image.setColormapLabel(labelColours(DISAGREEMENT));
     else if (name !== "image") image.setColormapLabel(labelColours(classColours));
@@ -143,6 +145,89 @@ for (const svg of document.querySelectorAll("svg[data-lines]")) {
       viewer.setSliceType(view);
     }
     find("disagreement-key").hidden = !find("show-disagreement").checked || !hasReference();
+  }
+
+  // ---- the objects of a picture: outlined in the colour of their score, those that the sliders leave
+  const SURE = [[0.5, [255, 61, 127]], [0.75, [255, 210, 61]], [1, [47, 224, 224]]];
+  const MOST_ACROSS = 1600;
+  let picture = null;
+
+  async function unpacked(id) {
+    const packed = Uint8Array.from(atob(find(id).textContent), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new DataView(await new Response(stream).arrayBuffer());
+  }
+
+  // Pixels of the image's NIfTI, which starts at 352: bytes, or red, green and blue.
+  function pixelsOf(nifti, count) {
+    const channels = nifti.getInt16(70, true) === 128 ? 3 : 1;
+    const pixels = new Uint8ClampedArray(4 * count).fill(255);
+    for (let i = 0; i < count; i++) {
+      for (let c = 0; c < 3; c++) pixels[4 * i + c] = nifti.getUint8(352 + i * channels + (channels === 3 ? c : 0));
+    }
+    return pixels;
+  }
+
+  async function readObjects(number) {
+    const { height, width } = data.cases[number].objects;
+    const [nifti, numbers] = await Promise.all([unpacked(`volume-${number}-image`), unpacked(`objects-${number}`)]);
+    const labels = new Uint16Array(height * width).map((_, i) => numbers.getUint16(2 * i, true));
+    const image = document.createElement("canvas");
+    [image.width, image.height] = [width, height];
+    image.getContext("2d").putImageData(new ImageData(pixelsOf(nifti, height * width), width, height), 0, 0);
+    return { labels, image };
+  }
+
+  function colourOf(score) {
+    if (score === null) return [255, 255, 255];
+    const after = Math.max(1, SURE.findIndex(([from]) => score <= from));
+    const [[low, first], [high, second]] = [SURE[after - 1], SURE[after]];
+    const share = Math.min(1, Math.max(0, (score - low) / (high - low)));
+    return first.map((value, c) => value + share * (second[c] - value));
+  }
+
+  function drawObjects() {
+    const { height, width, numbers: known, areas, scores } = data.cases[current].objects;
+    const sorted = [...areas].sort((a, b) => a - b);
+    const share = Number(find("object-size").value);
+    const least = share > 0 && sorted.length ? sorted[Math.round(share * (sorted.length - 1))] : 0;
+    const surest = Number(find("object-score").value);
+    const colours = new Map();
+    known.forEach((number, i) => {
+      if (areas[i] >= least && (scores[i] ?? 1) >= surest) colours.set(number, colourOf(scores[i]));
+    });
+    find("object-size-value").textContent = `${least} pixels`;
+    find("object-score-value").textContent = surest.toFixed(2);
+    find("object-count").textContent = `${colours.size} of ${known.length}`;
+    const scale = Math.max(1, Math.min(4, Math.floor(MOST_ACROSS / Math.max(height, width))));
+    const canvas = find("canvas-objects");
+    [canvas.width, canvas.height] = [scale * width, scale * height];
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    if (find("show-image").checked) context.drawImage(picture.image, 0, 0, canvas.width, canvas.height);
+    if (!find("show-prediction").checked) return;
+    const drawn = context.getImageData(0, 0, canvas.width, canvas.height);
+    const at = (y, x) => (y < 0 || x < 0 || y >= canvas.height || x >= canvas.width ? 0
+      : picture.labels[Math.floor(y / scale) * width + Math.floor(x / scale)]);
+    for (let y = 0; y < canvas.height; y++) {
+      for (let x = 0; x < canvas.width; x++) {
+        const own = at(y, x);
+        const colour = colours.get(own);
+        if (!colour || (at(y - 1, x) === own && at(y + 1, x) === own && at(y, x - 1) === own && at(y, x + 1) === own)) continue;
+        drawn.data.set([...colour, 255], 4 * (y * canvas.width + x));
+      }
+    }
+    context.putImageData(drawn, 0, 0);
+  }
+
+  async function showObjects(number, mine) {
+    const own = data.cases[number].objects;
+    for (const part of dialog.querySelectorAll(".needs-objects")) part.hidden = !own;
+    for (const part of dialog.querySelectorAll(".needs-object-scores")) part.hidden = !own || own.scores.every((score) => score === null);
+    if (!own) return;
+    const read = await readObjects(number);
+    if (mine !== request) return;
+    picture = read;
+    drawObjects();
   }
 
   const hasReference = () => data.cases[current].volumes.includes("reference");
@@ -189,6 +274,7 @@ for (const svg of document.querySelectorAll("svg[data-lines]")) {
     if (!dialog.open) dialog.showModal();
     say("");
     try {
+      await showObjects(number, mine);
       viewers ??= await makeViewers();
       await fill(viewers.left, layersOf("left"), number, mine);
       if (hasReference()) await fill(viewers.right, layersOf("right"), number, mine);
@@ -229,5 +315,6 @@ for (const svg of document.querySelectorAll("svg[data-lines]")) {
     // In 3D the image is a fog around the masks: it is shown when asked for.
     if (event.target.name === "view") find("show-image").checked = Number(event.target.value) !== RENDER;
     paint();
+    if (picture && data.cases[current].objects) drawObjects();
   });
 })();
