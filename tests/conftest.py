@@ -18,7 +18,10 @@ install_import_hook(
     "beartype.beartype",
 )
 install_import_hook(
-    ["fewscan.data", "fewscan.engine", "fewscan.evaluation", "fewscan.inference", "fewscan.reporting", "fewscan.tasks"],
+    [
+        *("fewscan.data", "fewscan.engine", "fewscan.evaluation", "fewscan.exporting", "fewscan.inference"),
+        *("fewscan.reporting", "fewscan.tasks"),
+    ],
     f"{check_shapes.__module__}.{check_shapes.__name__}",
 )
 

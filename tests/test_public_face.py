@@ -16,7 +16,10 @@ import fewscan
 import fewscan.errors
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("benchmark", "check", "convert", "demo", "evaluate", "predict", "report", "sequence", "suggest", "train")
+COMMANDS = (
+    *("benchmark", "check", "convert", "demo", "evaluate", "export"),
+    *("predict", "report", "sequence", "suggest", "train"),
+)
 HEAVY = "{'torch', 'numpy', 'scipy', 'SimpleITK', 'nibabel', 'pydantic', 'rich', 'typer', 'matplotlib', 'yaml'}"
 
 

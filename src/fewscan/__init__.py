@@ -1,8 +1,8 @@
 """fewscan: medical image segmentation from few labelled scans.
 
-`check`, `convert`, `train`, `predict`, `suggest`, `evaluate`, `report`, `benchmark`, `sequence` and `demo` are the
-commands of the same names. What they give back and what they raise is here too. All but the errors is imported when it
-is first used: PyTorch alone takes seconds.
+`check`, `convert`, `train`, `predict`, `suggest`, `evaluate`, `report`, `benchmark`, `sequence`, `export` and `demo`
+are the commands of the same names. What they give back and what they raise is here too. All but the errors is imported
+when it is first used: PyTorch alone takes seconds.
 
 Whoever writes a method, a network or a format takes what is needed from its own module, such as `fewscan.methods.base`:
 each has one address, beside the losses and networks that are used with it.
@@ -42,6 +42,7 @@ __all__ = [
     "convert",
     "demo",
     "evaluate",
+    "export",
     "predict",
     "report",
     "sequence",
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from fewscan.commands.convert import convert
     from fewscan.commands.demo import demo
     from fewscan.commands.evaluate import evaluate
+    from fewscan.commands.export import export
     from fewscan.commands.predict import predict
     from fewscan.commands.report import report
     from fewscan.commands.sequence import SequenceResult, sequence
@@ -84,6 +86,7 @@ else:
         "convert": "fewscan.commands.convert",
         "demo": "fewscan.commands.demo",
         "evaluate": "fewscan.commands.evaluate",
+        "export": "fewscan.commands.export",
         "predict": "fewscan.commands.predict",
         "report": "fewscan.commands.report",
         "sequence": "fewscan.commands.sequence",

@@ -321,3 +321,11 @@ CONVERTERS = Registry(
         "ssl4mis": "fewscan.data.converters.ssl4mis:convert",
     },
 )
+
+EXPORTS = Registry(
+    "export target",
+    "fewscan.exports",
+    {
+        "onnx": "fewscan.exporting.onnx_model:export",
+    },
+)

@@ -14,6 +14,7 @@ ORDER = (
         "BenchmarkResult",
         "sequence",
         "SequenceResult",
+        "export",
         "demo",
     ),
 )

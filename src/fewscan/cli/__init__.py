@@ -41,7 +41,7 @@ from fewscan.cli.options import (
     split_numbers,
 )
 from fewscan.errors import ConfigError, FewscanError, Interrupted
-from fewscan.registry import CONVERTERS
+from fewscan.registry import CONVERTERS, EXPORTS
 from fewscan.version import VERSION
 
 app = typer.Typer(
@@ -560,6 +560,34 @@ def benchmark(
         lists = {"missing": result.missing, "failed": result.failed}
         print_json({"output": str(result.output), "rows": result.rows(), **lists})
     raise typer.Exit(1 if result.failed else 0)
+
+
+@app.command()
+def export(
+    run: FinishedRun,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="TARGET",
+            help=f"Target to export to: {', '.join(EXPORTS.built_in)}; or package.module:function of your own.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New or empty folder for the files.")],
+    dataset: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the data set that the run was trained on, if it was moved."),
+    ] = None,
+    network: NetworkName = None,
+    plan: PlanName = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write a finished run for other programs, with a model card."""
+    from fewscan.commands.export import export as run_export
+    from fewscan.terminal.console import Reporter
+
+    load_parts(network, plan)
+    run_export(run, to, output=output, dataset=dataset, reporter=Reporter(quiet))
 
 
 @app.command()

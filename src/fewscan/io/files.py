@@ -7,7 +7,9 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -103,6 +105,36 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             if beside is not None:
                 beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a folder beside the target, renamed to it at the end, and removed if anything was raised.
+
+    Args:
+        path: Path of the folder, new or empty; those above it are made.
+
+    Yields:
+        Path of an empty folder to write to.
+
+    Raises:
+        DataError: The folder exists and is not empty, or cannot be made.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise DataError.of(path, "exists and is not empty", "Choose another folder, or remove it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise DataError.of(path, f"cannot be made: {error.strerror}", "Choose another folder") from None
+    try:
+        yield beside
+        beside.chmod(0o755)
+        if path.exists():
+            path.rmdir()
+        beside.rename(path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def make_folder(path: Path) -> None:

@@ -88,6 +88,9 @@ class InstanceNorm(nn.Module):
     def forward(self, maps: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
         """(b, c, *space) → the same, normalised."""
         cudnn = torch.backends.cudnn.enabled
+        if torch.compiler.is_exporting():
+            # A graph is for any number of images, and knows how many there are in none.
+            return torch.instance_norm(maps, self.weight, self.bias, None, None, True, 0.0, EPSILON, cudnn)
         normalised = [
             torch.batch_norm(image, self.weight, self.bias, None, None, True, 0.0, EPSILON, cudnn)
             for image in maps.split(1)

@@ -98,13 +98,23 @@ def dataset_of(run: RunFolder, remedy: str = "Give its folder") -> Path:
     Raises:
         DataError: The run does not say, or it is no longer there.
     """
+    recorded = recorded_dataset(run)
+    if recorded is None:
+        raise DataError.of(run.path, "the run does not say where its data set is", remedy)
+    if not recorded.is_dir():
+        raise DataError.of(run.path, f"its data set is no longer in {recorded}", remedy)
+    return recorded
+
+
+def recorded_dataset(run: RunFolder) -> Path | None:
+    """Where the data set was that a run was trained on; None: the run does not say.
+
+    Raises:
+        DataError: The file that says so is damaged.
+    """
     path = run.provenance
     recorded = read_json(path).get("dataset") if path.is_file() else None
-    if not isinstance(recorded, str):
-        raise DataError.of(run.path, "the run does not say where its data set is", remedy)
-    if not Path(recorded).is_dir():
-        raise DataError.of(run.path, f"its data set is no longer in {recorded}", remedy)
-    return Path(recorded)
+    return Path(recorded) if isinstance(recorded, str) else None
 
 
 def _command() -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 
 from fewscan.errors import DataError
 from fewscan.io.endings import scan_stem
+from fewscan.io.files import new_folder
 from fewscan.io.formats import scans_among
 from fewscan.io.geometry import Geometry, Scan
 from fewscan.io.places import bring_over
@@ -28,23 +27,10 @@ def new_dataset(destination: Path) -> Iterator[Path]:
     Raises:
         DataError: The destination exists and is not empty, or cannot be made.
     """
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise DataError.of(destination, "exists and is not empty", "Choose another destination, or remove it")
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
-    except OSError as error:
-        raise DataError.of(destination, f"cannot be made: {error.strerror}", "Choose another folder") from None
-    try:
+    with new_folder(destination) as beside:
         (beside / "imagesTr").mkdir()
         (beside / "labelsTr").mkdir()
         yield beside
-        beside.chmod(0o755)
-        if destination.exists():
-            destination.rmdir()
-        beside.rename(destination)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def require(path: Path, what: str, remedy: str) -> Path:
