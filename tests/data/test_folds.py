@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,13 @@ def test_every_labelled_scan_is_held_out_once_and_never_trains_then(
         assert {c.name for c in split.train if c.patient >= "p50"} <= {c.name for c in fold.train}
     sizes = [len(patients_of(fold.val)) for fold in folds]
     assert max(sizes) - min(sizes) <= 1
+
+
+def test_patients_of_each_site_go_into_different_folds() -> None:
+    split = split_of(6, unlabelled=0)
+    train = tuple(replace(c, site="AB"[number % 2]) for number, c in enumerate(split.labelled))
+    for fold in make_folds(replace(split, train=train), 3):
+        assert sorted(c.site for c in fold.val) == ["A", "B"]
 
 
 def test_an_unlabelled_scan_of_a_held_out_patient_does_not_train() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fewscan.commands.check import check
 from fewscan.commands.train import train
-from fewscan.data.index import read_dataset
+from fewscan.data.index import read_dataset, sites_of_masks
 from fewscan.data.split import make_split
 from fewscan.data.survey import list_faults, survey_cases
 from fewscan.errors import DataError
@@ -366,3 +366,53 @@ def test_a_decathlon_folder_says_how_to_convert_it(tmp_path: Path) -> None:
             attempt(root)
     (fault,) = check(root)
     assert "fewscan convert msd" in fault.remedy
+
+
+def test_sites_come_from_a_table_of_patients_or_cases_or_from_a_pattern(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "set", labelled=2, unlabelled=1, patient_pattern="^case_0(\\d)")
+    assert {case.site for case in read_dataset(root).cases} == {""}
+    (root / "sites.json").write_text(json.dumps({"0": "A", "case_01": "B", "2": "A"}))
+    assert [case.site for case in read_dataset(root).cases] == ["A", "B", "A"]
+    (root / "sites.json").unlink()
+    meta = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps(meta | {"site_pattern": "^(case)_"}))
+    assert [case.site for case in read_dataset(root).cases] == ["case"] * 3
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ([], "must hold an object"),
+        ({"0": "A", "1": "B"}, "has no site for 1 of the 3 cases: case_02"),
+        ({"0": "A", "1": "B", "2": "A", "9": "C"}, "names what is neither a patient nor a case: 9"),
+        ({"0": "A", "1": "", "2": "A"}, "sites that are no names: 1"),
+    ],
+)
+def test_sites_that_cannot_be_are_refused(tmp_path: Path, table: object, message: str) -> None:
+    root = make_dataset(tmp_path / "set", labelled=2, unlabelled=1, patient_pattern="^case_0(\\d)")
+    (root / "sites.json").write_text(json.dumps(table))
+    with pytest.raises(DataError, match=message):
+        read_dataset(root)
+
+
+def test_a_patient_is_of_one_site(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "set", labelled=2, unlabelled=1, patient_pattern="^(case)")
+    (root / "sites.json").write_text(json.dumps({"case_00": "A", "case_01": "B", "case_02": "A"}))
+    with pytest.raises(DataError, match="patients of several sites: case: A, B"):
+        read_dataset(root)
+    (root / "sites.json").unlink()
+    meta = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps(meta | {"site_pattern": "^other_(.)"}))
+    with pytest.raises(DataError, match=r'"site_pattern" .* finds no site in 3 of the 3 names'):
+        read_dataset(root)
+
+
+def test_sites_of_masks_are_those_that_the_table_lists(tmp_path: Path) -> None:
+    """Beside masks of other scans than the data set's own."""
+    root = make_dataset(tmp_path / "set", labelled=1, unlabelled=0, patient_pattern="^(p\\d)_")
+    (root / "sites.json").write_text(json.dumps({"p1": "A", "p2_ES": "B"}))
+    assert sites_of_masks(root, ["p1_ED", "p2_ES", "p3_ED"]) == {"p1_ED": "A", "p2_ES": "B"}
+    (root / "patients.json").write_text(json.dumps({"p3_ED": "p1"}))
+    assert sites_of_masks(root, ["p1_ED", "p3_ED"]) == {"p3_ED": "A"}
+    (root / "sites.json").unlink()
+    assert sites_of_masks(root, ["p1_ED"]) == {}

@@ -38,8 +38,18 @@ def test_without_the_file_nothing_is_known(path: Path) -> None:
 
 
 def test_a_table_that_somebody_edited_is_read(path: Path) -> None:
-    path.write_text(",".join(COLUMNS) + "\na,0.8,0.7,0.9, Yes ,,,,,\n")
+    path.write_text(",".join(COLUMNS) + "\na,0.8,0.7,0.9, Yes ,,,,,,,\n")
     assert read_quality_table(path)["a"] == QualityRow("a", Estimate(0.8, 0.7, 0.9), True, "", NOTHING)
+
+
+def test_what_a_scan_looks_like_survives_and_need_not_be_there(path: Path) -> None:
+    row = QualityRow("a", None, True, "odd", NOTHING, unlike=1.25, most_like="Site, north")
+    write_quality_table(path, [row])
+    assert read_quality_table(path) == {"a": row}
+    # As versions before wrote it.
+    earlier = [line.rpartition(",")[0].rpartition(",")[0] for line in (",".join(COLUMNS), "a,,,,0,,,,,,,")]
+    path.write_text("\n".join(earlier) + "\n")
+    assert read_quality_table(path)["a"].unlike is None
 
 
 @pytest.mark.parametrize("line", ["a,much,0,0,1,,,,,", "a", "a,0.8,,,1,,,,,"])

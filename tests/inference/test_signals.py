@@ -61,7 +61,9 @@ def assess(
     expected: dict[int, Expected] | None = None,
     views: Sequence[View] = (),
 ) -> dict[str, Assessment]:
-    observer = QualityObserver(PLAN, (standing_in(second),) if second is not None else (), expected)
+    observer = QualityObserver(
+        PLAN, (standing_in(second),) if second is not None else (), [expected] if expected is not None else []
+    )
     job = predict_cases(Predictor((standing_in(network),), views), PLAN, cases, folder, CPU, observer=observer)
     return {case.name: observer.take(case) for case, _ in job}
 

@@ -161,7 +161,7 @@ def test_where_masks_show_nothing_that_is_why_there_is_no_estimate(tmp_path: Pat
     }
     notes, run = Notes(), RunFolder(tmp_path)
     run.validation.path.mkdir()
-    assert _calibrate(run.validation, cases, found, cast(Summary, summary), notes) == []
+    assert _calibrate(run.validation, cases, found, cast(Summary, summary), notes, {}) == []
     assert notes.lines == [
         "quality: 1 of 10 validation cases have a mask to compare with that of the turned scan, too few for an "
         "estimate; outliers are flagged"

@@ -244,6 +244,7 @@ def join_data(sites: Sequence[Site], folder: Path) -> tuple[Path, list[str]]:
     for part in ("imagesTr", "labelsTr"):
         make_folder(folder / part)
     patients: dict[str, str] = {}
+    sites_of: dict[str, str] = {}
     listed: dict[str, list[str]] = {"train": [], "val": []}
     labelled: list[str] = []
     for site in sites:
@@ -252,13 +253,16 @@ def join_data(sites: Sequence[Site], folder: Path) -> tuple[Path, list[str]]:
                 name = f"{for_folders(site.name)}_{case.name}"
                 _link(case, name, folder, site.index.file_ending)
                 patients[name] = f"{site.name}_{case.patient}"
+                sites_of[name] = site.name
                 listed[part].append(name)
                 if part == "train" and case.label is not None:
                     labelled.append(name)
     described = read_json(sites[0].index.root / "dataset.json")
-    described.pop("patient_pattern", None)
+    for pattern in ("patient_pattern", "site_pattern"):
+        described.pop(pattern, None)
     write_json(folder / "dataset.json", {**described, "name": "+".join(site.name for site in sites)})
     write_json(folder / "patients.json", patients)
+    write_json(folder / "sites.json", sites_of)
     write_json(folder / "splits.json", listed)
     return folder, labelled
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from fewscan.data.index import sites_of_masks
 from fewscan.errors import ConfigError
-from fewscan.evaluation.evaluate import evaluate_folders
+from fewscan.evaluation.evaluate import evaluate_folders, find_description, match_pairs
 from fewscan.evaluation.metrics import TOLERANCES_MM
-from fewscan.evaluation.summary import MISSING, RULES, Missing, Rules, write_csv
+from fewscan.evaluation.summary import MISSING, RULES, Missing, Rules, scores_by_site, write_csv
 from fewscan.io.files import AnyPath, make_folder, write_json
 from fewscan.runs.results import Evaluation
 from fewscan.tasks.base import task_near
@@ -28,6 +29,8 @@ def evaluate(
     tolerances_mm: Sequence[float] = TOLERANCES_MM,
 ) -> Evaluation:
     """Score masks against references: overlap, surface distances and volumes per case and class, or objects.
+
+    Where that data set names sites ("site_pattern", `sites.json`), there are scores of each too.
 
     Objects are compared where a dataset.json beside or above the references, or the masks, has "task": "instances".
 
@@ -61,6 +64,8 @@ def evaluate(
         raise ConfigError(f"missing {missing!r}, rules {rules!r}: must be score or skip, and strict or paper.")
     reporter = reporter or Reporter(quiet=True)
     task = task_near(Path(references), Path(predictions))
+    # Before masks are scored, which takes long: what is wrong with the names of sites is said at once.
+    sites = _sites(Path(predictions), Path(references))
     with ExitStack() as stack:
 
         def progress(total: int) -> Callable[[], None]:
@@ -75,9 +80,21 @@ def evaluate(
             tolerances_mm=sorted(set(tolerances_mm)),
             scoring=task.scoring if task is not None else None,
         )
+    if sites:
+        summary["sites"] = scores_by_site(summary, sites)
     if output is not None:
         output = Path(output)
         make_folder(output.parent)
         write_json(output, summary)
         write_csv(output.with_suffix(".csv"), summary)
     return Evaluation(summary)
+
+
+def _sites(predictions: Path, references: Path) -> dict[str, str]:
+    """Site of each case, as the data set says whose dataset.json is the first beside or above the folders."""
+    for folder in (references, predictions):
+        found = find_description(folder)
+        if found is not None:
+            pairs = match_pairs(predictions, references)
+            return sites_of_masks(found.folder, [*pairs.both, *pairs.missing])
+    return {}

@@ -26,6 +26,7 @@ class Case:
         label: Path of the mask; None for an unlabelled case, and for one whose label is hidden.
         patient: Patient of the case; a split never separates the cases of a patient.
         reading: How the files hold the channels; `data.reading.read_channels` reads them.
+        site: Hospital or scanner that the case is of; empty: the data set names none.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Case:
     label: Path | None
     patient: str
     reading: Reading = AS_FILES
+    site: str = ""
 
     @property
     def n_channels(self) -> int:
@@ -48,6 +50,11 @@ class Case:
 def patients_of(cases: Sequence[Case]) -> list[str]:
     """Patients of cases, each once, in the order of the cases."""
     return list(dict.fromkeys(case.patient for case in cases))
+
+
+def by_site(cases: Sequence[Case]) -> dict[str, tuple[Case, ...]]:
+    """Cases of each site, in the order of the cases; where the data set names none, all are of one without a name."""
+    return {site: tuple(c for c in cases if c.site == site) for site in dict.fromkeys(case.site for case in cases)}
 
 
 def notes_on_folders(inputs: Sequence[Path]) -> list[Fault]:

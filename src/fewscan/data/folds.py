@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from fewscan.data.cases import patients_of
+from fewscan.data.cases import by_site, patients_of
 from fewscan.data.split import Split
 from fewscan.errors import ConfigError
 from fewscan.words import abbreviate
@@ -51,8 +51,8 @@ def count_folds(split: Split, folds: Folds) -> int:
 def make_folds(split: Split, count: int) -> tuple[Split, ...]:
     """Hold out the labelled patients in turn.
 
-    The first patients of the split go into different folds. No scan of a patient that a fold holds out trains in it,
-    with or without a label; all other unlabelled scans train in every fold.
+    The first patients of the split go into different folds, and those of each site too. No scan of a patient that a
+    fold holds out trains in it, with or without a label; all other unlabelled scans train in every fold.
 
     Args:
         split: Split of the data set; its own validation and test cases are in no fold.
@@ -61,7 +61,8 @@ def make_folds(split: Split, count: int) -> tuple[Split, ...]:
     Returns:
         A split for each fold, whose validation cases are the labelled scans of the patients that it holds out.
     """
-    patients = patients_of(split.labelled)
+    # Site after site, so that those of one are dealt to all folds.
+    patients = [patient for cases in by_site(split.labelled).values() for patient in patients_of(cases)]
     held_out = [set(patients[first::count]) for first in range(count)]
     return tuple(
         replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,14 @@ from typing import Any
 from fewscan.classes import Classes, parse_classes
 from fewscan.data.cases import Case, holds_all
 from fewscan.data.names import CHANNEL, wrong_channels
-from fewscan.data.patients import TABLE, match_patients, patients_of_table
+from fewscan.data.patients import (
+    PATIENTS,
+    SITES,
+    check_one_site,
+    match_names,
+    patients_of_table,
+    sites_of_table,
+)
 from fewscan.data.reading import AS_FILES, FROM_FILES, PAGES, Reading
 from fewscan.data.strangers import list_folder, remedy_of
 from fewscan.errors import DataError, Fault
@@ -73,7 +81,8 @@ def read_dataset(root: Path) -> DatasetIndex:
     A picture `CASE_0000.png` may hold all channels, its label be a picture of another ending. A case without a label
     file, or in `imagesUn/`, is unlabelled. Patients come from "patient_pattern" in dataset.json (a regular expression
     with one group, searched for in the case names for at most 5 s) or from `patients.json` ({case: patient}); else
-    every case is a patient, as one is that the table does not list.
+    every case is a patient, as one is that the table does not list. Sites come from "site_pattern" or from `sites.json`
+    ({patient or case: site}), which has to have them all; else there are none.
 
     Raises:
         DataError: The folder is no data set of that layout; every fault at once.
@@ -89,13 +98,42 @@ def read_dataset(root: Path) -> DatasetIndex:
     images = _collect_images(root, ending, len(channels), faults)
     labels = _collect_labels(root, ending, images, faults)
     patients, notes = _patients(root, meta, list(images), faults)
+    sites = _sites(root, meta, patients, faults)
     if faults:
         raise DataError(faults)
     cases = tuple(
-        Case(name, paths, labels.get(name), patients[name], reading) for name, paths in sorted(images.items())
+        Case(name, paths, labels.get(name), patients[name], reading, sites.get(name, ""))
+        for name, paths in sorted(images.items())
     )
     name = str(meta.get("name", root.name))
     return DatasetIndex(root, name, channels, classes, ending, cases, notes, task, reading)
+
+
+def sites_of_masks(root: Path, cases: Sequence[str]) -> dict[str, str]:
+    """Site of each mask of a data set, by its name; those that sites.json does not list are left out.
+
+    Args:
+        root: Folder of the data set, of which dataset.json, patients.json and sites.json alone need be there.
+        cases: Names of the masks.
+
+    Raises:
+        DataError: A file cannot be understood, or a pattern finds nothing in a name.
+    """
+    meta = _read_description(root)
+    table = root / SITES.table
+    if not table.is_file():
+        pattern = meta.get(SITES.pattern)
+        return match_names(pattern, cases, SITES) if pattern is not None and cases else {}
+    known = read_json(table)
+    if not isinstance(known, dict):
+        raise DataError.of(table, "must hold an object", "Write it as {patient: site}")
+    patients = {case: case for case in cases}
+    if (root / PATIENTS.table).is_file():
+        patients |= {case: str(patient) for case, patient in read_json(root / PATIENTS.table).items()}
+    elif meta.get(PATIENTS.pattern) is not None and cases:
+        patients |= match_names(meta[PATIENTS.pattern], cases)
+    found = {case: known.get(case, known.get(patients[case])) for case in cases}
+    return {case: str(site) for case, site in found.items() if site is not None}
 
 
 def read_task(root: Path) -> str:
@@ -287,10 +325,27 @@ def _patients(
     themselves = {case: case for case in cases}
     pattern = meta.get("patient_pattern")
     try:
-        if (root / TABLE).is_file():
-            return patients_of_table(read_json(root / TABLE), cases)
+        if (root / PATIENTS.table).is_file():
+            return patients_of_table(read_json(root / PATIENTS.table), cases)
         # Without a case there is a fault already, and nothing that a pattern could be tried on.
-        return match_patients(pattern, cases) if pattern is not None and cases else themselves, ()
+        return match_names(pattern, cases) if pattern is not None and cases else themselves, ()
     except DataError as error:
         faults += error.faults
         return themselves, ()
+
+
+def _sites(root: Path, meta: dict[str, Any], patients: dict[str, str], faults: list[Fault]) -> dict[str, str]:
+    """The site of every case; empty where the data set names none."""
+    pattern = meta.get(SITES.pattern)
+    try:
+        if (root / SITES.table).is_file():
+            sites = sites_of_table(read_json(root / SITES.table), patients)
+        elif pattern is not None and patients:
+            sites = match_names(pattern, list(patients), SITES)
+        else:
+            return {}
+        check_one_site(sites, patients)
+    except DataError as error:
+        faults += error.faults
+        return {}
+    return sites

@@ -73,11 +73,23 @@ def describe_split(name: str, split: Split) -> list[str]:
         f"{len(split.val)} for validation",
         *(f"  {note}" for note in split.notes),
     ]
+    lines += [f"  {site}: {counts}" for site, counts in _by_site(split).items()]
     if not patients:
         lines.append("  no training scan is labelled: a batch has unlabelled patches alone, training.labelled is 0")
     elif not hidden:
         lines.append("  every training scan is labelled: they also serve as the unlabelled pool")
     return lines
+
+
+def _by_site(split: Split) -> dict[str, str]:
+    """How many scans of each site have which role; empty where the data set names no sites."""
+    sites = dict.fromkeys(case.site for case in (*split.train, *split.val, *split.test) if case.site)
+    found = {}
+    for site in sites:
+        train, val = ([case for case in cases if case.site == site] for cases in (split.train, split.val))
+        known = sum(case.label is not None for case in train)
+        found[site] = f"{known} labelled, {len(train) - known} unlabelled scans, {len(val)} for validation"
+    return found
 
 
 def split_of_run(path: Path, index: DatasetIndex) -> Split:
@@ -115,7 +127,8 @@ def make_split(
 
     The data set's `splits.json` ({"train": [cases], "val": [cases], "test": [cases]}, or nnU-Net's
     `splits_final.json`, fold 0) decides; without one, a fifth of the labelled patients is held out where there are
-    ten or more, the same for every run. Unlabelled cases train, but for those of held-out patients.
+    ten or more, the same for every run. Unlabelled cases train, but for those of held-out patients. Where the data set
+    names sites, as large a part of each is held out, and labels are kept of the sites in turn.
 
     Args:
         index: Data set to split.
@@ -196,6 +209,8 @@ def _is_names(value: Any) -> bool:
 def _default_split(index: DatasetIndex) -> tuple[dict[str, list[str]], list[str]]:
     patients = sorted(patients_of(index.labelled))
     order = [patients[i] for i in np.random.default_rng(0).permutation(len(patients))]
+    site_of = {case.patient: case.site for case in index.cases}
+    order = mixed(order, site_of, evenly=True)
     held_out = round(HELD_OUT_SHARE * len(order)) if len(order) >= FEWEST_TO_HOLD_OUT else 0
     note = (
         f"no splits.json: {held_out} of {len(order)} labelled patients are held out for validation"
@@ -287,8 +302,31 @@ def _kept_labels(
         raise ConfigError(
             f"--labelled {labelled}: must be {fewest} to {len(patients)}, the labelled patients of the training split."
         )
-    chosen = set(patients[:labelled])
+    chosen = set(mixed(patients, {case.patient: case.site for case in train})[:labelled])
     return {case.name for case in with_label if case.patient in chosen}
+
+
+def mixed(patients: Sequence[str], site_of: Mapping[str, str], *, evenly: bool = False) -> list[str]:
+    """Patients of several sites mixed; of each site they stay in their order.
+
+    Args:
+        patients: Names of the patients.
+        site_of: Site of each.
+        evenly: Whether any stretch has as large a part of each site; else the sites follow each other in turns.
+
+    >>> mixed(["a", "b", "c", "d"], {"a": "1", "b": "1", "c": "1", "d": "2"})
+    ['a', 'd', 'b', 'c']
+    >>> mixed(["a", "b", "c", "d"], {"a": "1", "b": "1", "c": "1", "d": "2"}, evenly=True)
+    ['a', 'b', 'd', 'c']
+    """
+    sizes = Counter(site_of[patient] for patient in patients)
+    seen: Counter[str] = Counter()
+    places = {}
+    for patient in patients:
+        site = site_of[patient]
+        places[patient] = (seen[site] + 0.5) / (sizes[site] if evenly else 1)
+        seen[site] += 1
+    return sorted(patients, key=lambda patient: places[patient])
 
 
 def _listed(with_label: Sequence[Case], wanted: Sequence[str]) -> set[str]:

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from fewscan.classes import IGNORED, Classes
+from fewscan.data.appearance import appearance_of, channel_features
 from fewscan.data.cases import Case
 from fewscan.data.check import (
     ImagesCheck,
@@ -111,6 +112,7 @@ class CaseSurvey:
         shown: Numbers that the label shows; None: there is no label, or they cannot be told.
         label: Measures of the label; None: there is none, it has a fault, or nothing was to be measured.
         pictures: Means of the middle slices along z, y and x; None: not wanted, or the scan has a fault.
+        appearance: Numbers of `data.appearance`, all channels'; None: the scan has a fault.
     """
 
     files: tuple[FileState, ...]
@@ -120,6 +122,7 @@ class CaseSurvey:
     shown: frozenset[int] | None
     label: LabelSurvey | None = None
     pictures: Pictures | None = None
+    appearance: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -266,7 +269,12 @@ def survey_cases(
 
 
 def _suffices(found: CaseSurvey, measured: bool, pictured: bool) -> bool:
-    return (found.label is not None or not measured) and (found.pictures is not None or not pictured)
+    # Surveys of before there were appearances have none.
+    return (
+        found.appearance is not None
+        and (found.label is not None or not measured)
+        and (found.pictures is not None or not pictured)
+    )
 
 
 def survey_case(case: Case, classes: Classes, *, measured: bool = True, pictured: bool = True) -> CaseSurvey:
@@ -282,12 +290,13 @@ def survey_case(case: Case, classes: Classes, *, measured: bool = True, pictured
     files = file_states(case)
     label = _LabelInWork(case, case.label, classes, measured) if case.label is not None else None
     check = ImagesCheck(case.images, case.reading)
-    intensities, pictures = [], None
+    intensities, looks, pictures = [], [], None
     for number, scan in enumerate(scan for path in case.images for scan in check.read(path)):
         if scan is None:
             continue
         if label is not None and label.covers(scan.array):
             intensities.append(sample_intensities(scan.array[label.foreground], case.name))
+        looks.append(channel_features(scan.array))
         if pictured and number == 0:
             pictures = take_pictures(scan.array)
     faults = [*check.faults, *(label.faults(check.geometry) if label is not None else [])]
@@ -300,6 +309,7 @@ def survey_case(case: Case, classes: Classes, *, measured: bool = True, pictured
         shown=label.shown if label is not None else None,
         label=label.pack(_known(check.geometry), tuple(intensities)) if label is not None and sound else None,
         pictures=pictures,
+        appearance=appearance_of(_known(check.geometry), looks) if sound else None,
     )
 
 

@@ -68,6 +68,8 @@ class _Case(StrictModel):
     shown: tuple[int, ...] | None
     label: _Label | None
     pictured: bool
+    # Surveys of before there were appearances do not say it.
+    looked_at: bool = False
 
 
 class _Description(StrictModel):
@@ -142,6 +144,7 @@ def _describe(found: CaseSurvey, root: Path) -> _Case:
         shown=tuple(sorted(found.shown)) if found.shown is not None else None,
         label=_describe_label(label) if label is not None else None,
         pictured=found.pictures is not None,
+        looked_at=found.appearance is not None,
     )
 
 
@@ -159,6 +162,8 @@ def _describe_label(label: LabelSurvey) -> _Label:
 
 def _arrays(found: CaseSurvey) -> dict[str, np.ndarray]:
     arrays = {f"picture{axis}": picture for axis, picture in enumerate(found.pictures or ())}
+    if found.appearance is not None:
+        arrays["appearance"] = np.array(found.appearance)
     if found.label is not None:
         arrays["labels"] = np.frombuffer(found.label.packed, np.uint8)
         arrays |= {f"intensities{channel}": values for channel, values in enumerate(found.label.intensities)}
@@ -198,6 +203,7 @@ def _restore(case: _Case, arrays: _Arrays, root: Path) -> CaseSurvey:
         shown=frozenset(case.shown) if case.shown is not None else None,
         label=_restore_label(case.label, arrays) if case.label is not None else None,
         pictures=(arrays.picture(0), arrays.picture(1), arrays.picture(2)) if case.pictured else None,
+        appearance=tuple(arrays.take("appearance", np.float64, 1).tolist()) if case.looked_at else None,
     )
 
 

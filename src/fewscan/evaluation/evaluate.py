@@ -54,10 +54,12 @@ class Description(NamedTuple):
     """What a dataset.json says of masks.
 
     Attributes:
+        folder: Folder of the file.
         meta: Content of the file.
         classes: Classes of its "labels".
     """
 
+    folder: Path
     meta: Mapping[str, Any]
     classes: Classes
 
@@ -305,7 +307,7 @@ def find_description(near: Path) -> Description | None:
     for path in (folder / "dataset.json", folder.parent / "dataset.json"):
         meta = read_json(path) if path.is_file() else None
         if isinstance(meta, dict) and "labels" in meta:
-            return Description(meta, parse_classes(meta["labels"], path))
+            return Description(path.parent, meta, parse_classes(meta["labels"], path))
     return None
 
 

@@ -10,7 +10,8 @@ from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Estimate, Signals
 from fewscan.io.tables import read_table, write_table
 
-COLUMNS = ("case", "dice_estimate", "dice_low", "dice_high", "flagged", "reason", *Signals._fields)
+UNLIKE, MOST_LIKE = "unlike", "most_like"
+COLUMNS = ("case", "dice_estimate", "dice_low", "dice_high", "flagged", "reason", *Signals._fields, UNLIKE, MOST_LIKE)
 DICE = "dice"
 
 
@@ -25,6 +26,8 @@ class QualityRow(NamedTuple):
         reason: Reason why it is flagged, or why there is no estimate, in words; empty where neither is so.
         signals: Signals that the estimate was made from.
         dice: Dice against the reference, 0 to 1, mean over foreground classes; None where the case has no reference.
+        unlike: How unlike the scan is to those that the model has seen, above 1 to all of them; None: nobody knows.
+        most_like: Name of the site whose scans it looks most like; empty: nobody knows.
     """
 
     case: str
@@ -33,6 +36,8 @@ class QualityRow(NamedTuple):
     reason: str
     signals: Signals
     dice: float | None = None
+    unlike: float | None = None
+    most_like: str = ""
 
 
 def write_quality_table(path: Path, rows: Iterable[QualityRow]) -> None:
@@ -67,7 +72,11 @@ def read_quality_table(path: Path) -> dict[str, QualityRow]:
 
 def _cells(row: QualityRow, scored: bool) -> list[object]:
     estimate, dice = row.estimate or (None, None, None), [row.dice] if scored else []
-    return [row.case, *map(_text, estimate), int(row.flagged), row.reason, *map(_text, [*row.signals, *dice])]
+    looks = (_text(row.unlike), row.most_like)
+    return [
+        *(row.case, *map(_text, estimate), int(row.flagged), row.reason),
+        *(*map(_text, row.signals), *looks, *map(_text, dice)),
+    ]
 
 
 def _parsed(cells: dict[str, str]) -> QualityRow:
@@ -79,6 +88,8 @@ def _parsed(cells: dict[str, str]) -> QualityRow:
         reason=cells["reason"].strip(),
         signals=Signals(*(_number_or_none(cells.get(name) or "") for name in Signals._fields)),
         dice=_number_or_none(cells.get(DICE) or ""),
+        unlike=_number_or_none(cells.get(UNLIKE) or ""),
+        most_like=(cells.get(MOST_LIKE) or "").strip(),
     )
 
 

@@ -66,6 +66,20 @@ class Spread(TypedDict):
     classes: dict[str, dict[str, CaseSpread]]
 
 
+class SiteScores(TypedDict):
+    """Scores of the cases of one site.
+
+    Attributes:
+        cases: Names of the cases.
+        mean: Mean over foreground classes, by metric.
+        classes: Mean over the site's cases, by class and metric.
+    """
+
+    cases: list[str]
+    mean: Values
+    classes: dict[str, Values]
+
+
 class Summary(TypedDict):
     """Scores of masks; what `summary.json` holds. A value of None is undefined, as are all of an absent class.
 
@@ -82,6 +96,7 @@ class Summary(TypedDict):
             versions.
         spread: Standard deviations and intervals over the cases, by metric and class.
         pooled: Values over all objects of all cases together, by class and metric; only of scores of objects.
+        sites: Scores of each site's cases, where the data set names sites.
         missing: Names of references without a prediction, scored as missed.
         skipped: Names of references without a prediction, left out.
         without_reference: Names of predictions without a reference, left out.
@@ -98,6 +113,7 @@ class Summary(TypedDict):
     absent: NotRequired[list[str]]
     spread: NotRequired[Spread]
     pooled: NotRequired[dict[str, Values]]
+    sites: NotRequired[dict[str, SiteScores]]
     missing: NotRequired[list[str]]
     skipped: NotRequired[list[str]]
     without_reference: NotRequired[list[str]]
@@ -177,6 +193,25 @@ def under_rules(summary: Summary, rules: Rules, absent: Collection[str] | None =
     return summarise(
         _scores_of(summary), list(summary["classes"]), rules, absent_classes(summary) if absent is None else absent
     )
+
+
+def scores_by_site(summary: Summary, sites: Mapping[str, str]) -> dict[str, SiteScores]:
+    """Means over the cases of each site, by the summary's rules; classes that no case at all shows are in none.
+
+    Args:
+        summary: Summary of the cases.
+        sites: Site of each case; cases without one are left out.
+
+    Returns:
+        The scores, by the name of the site, in the order of the summary's cases; empty where no site is known.
+    """
+    scores, names = _scores_of(summary), list(summary["classes"])
+    found: dict[str, SiteScores] = {}
+    for site in dict.fromkeys(sites[case] for case in scores if case in sites):
+        own = {case: values for case, values in scores.items() if sites.get(case) == site}
+        alone = summarise(own, names, summary["rules"], absent_classes(summary))
+        found[site] = {"cases": list(own), "mean": alone["mean"], "classes": alone["classes"]}
+    return found
 
 
 def merge_summaries(summaries: Sequence[Summary]) -> Summary:
@@ -321,14 +356,17 @@ def mean_of_defined(values: Sequence[float | None]) -> float | None:
 
 
 def write_csv(path: Path, summary: Summary) -> None:
-    """One row per case and class; undefined values are empty."""
-    write_table(path, ("case", "class", *summary["mean"]), _rows(summary))
+    """One row per case and class, with its site where sites are known; undefined values are empty."""
+    heads = ("case", "site", "class") if "sites" in summary else ("case", "class")
+    write_table(path, (*heads, *summary["mean"]), _rows(summary))
 
 
 def _rows(summary: Summary) -> Iterator[tuple[object, ...]]:
+    sites = {case: site for site, scores in summary.get("sites", {}).items() for case in scores["cases"]}
     for case, classes in summary["cases"].items():
+        named = (case, sites.get(case, "")) if "sites" in summary else (case,)
         for name, values in classes.items():
-            yield (case, name, *(values[m] for m in summary["mean"]))
+            yield (*named, name, *(values[m] for m in summary["mean"]))
 
 
 def remarks(summary: Summary) -> list[str]:
@@ -354,7 +392,7 @@ def _count(names: Sequence[str], what: str) -> str:
 
 
 def summary_table(summary: Summary) -> Table:
-    """A table for the terminal: a row per class and their mean; (n) counts undefined values.
+    """A table for the terminal: a row per class and their mean, and one per site; (n) counts undefined values.
 
     Of objects it also has what they come to over all pictures, each object counting alike.
 
@@ -393,6 +431,9 @@ def summary_table(summary: Summary) -> Table:
     mean = summary["mean"]
     own = _headline_cells(mean[family.headline], spreads["mean"].get(family.headline))
     table.add_row("mean", *own, *metric_cells(mean, undefined["mean"], metrics), style="bold")
+    for site, scores in summary.get("sites", {}).items():
+        own = _headline_cells(scores["mean"][family.headline], None)
+        table.add_row(Text(f"{site} ({len(scores['cases'])})"), *own, *metric_cells(scores["mean"], {}, metrics))
     return table
 
 

@@ -73,14 +73,15 @@ class QualityObserver:
     Args:
         plan: Plan of the model.
         second: Other network of the method, or those of all folds, on the device; empty: no agreement between networks.
-        expected: Shapes of the labelled cases, by class number; None: no outliers.
+        expected: Shapes of the labelled cases, by class number, site by site; a mask is compared with those that it
+            fits best. Empty: no outliers.
     """
 
     def __init__(
         self,
         plan: Plan,
         second: tuple[SegmentationNetwork, ...] = (),
-        expected: Mapping[int, Expected] | None = None,
+        expected: Sequence[Mapping[int, Expected]] = (),
     ) -> None:
         self.plan = plan
         self.second = second
@@ -104,10 +105,11 @@ class QualityObserver:
 
     def on_mask(self, case: Case, mask: np.ndarray, geometry: Geometry) -> None:
         """Compare its shapes with the labelled cases'."""
-        if self.expected is not None:
+        if self.expected:
             names, axis = self.plan.class_names, self.plan.viewing_axis_of(mask.shape)
             shapes = class_shapes(self.plan.classes.kinds(mask), geometry.spacing_mm, axis, len(names))
-            self._outliers[case.name] = find_outlier(shapes, self.expected, names, geometry.unit)
+            found = [find_outlier(shapes, expected, names, geometry.unit) for expected in self.expected]
+            self._outliers[case.name] = min(found, key=lambda outlier: outlier.score)
 
     def on_block(self, predictor: Predictor, block: ScanBlock, probs: Tensor) -> None:
         """Sum up the entropy, and compare with the other network and the turned view."""

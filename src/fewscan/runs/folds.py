@@ -26,7 +26,7 @@ from fewscan.runs.job import Job, Times, Trained, finish_job, preprocess, train_
 from fewscan.runs.launch import Launch
 from fewscan.runs.quality import calibrate_on_folds, validate_and_calibrate
 from fewscan.runs.rehearsal import Together
-from fewscan.runs.scoring import write_scores
+from fewscan.runs.scoring import sites_of, write_scores
 from fewscan.runs.state import write_facts
 
 
@@ -87,10 +87,10 @@ def run_folds(job: Job, folds: Sequence[Split], launch: Launch) -> None:
         done.append(_run_fold(job, own, number, len(folds) - 1 - number, launch))
     _combine(job, folds)
     if job.split.val:
-        validate_and_calibrate(job.run, job.split, job.survey, launch.device, job.reporter)
+        validate_and_calibrate(job.run, job.split, job.survey, launch.device, job.reporter, job.start)
         scored, cases, tried = job.run.validation, job.split.val, None
     else:
-        calibrate_on_folds(job.run, job.split, job.survey, launch.device, job.reporter)
+        calibrate_on_folds(job.run, job.split, job.survey, launch.device, job.reporter, job.start)
         scored, cases = job.run.cross_validation, job.split.labelled
         tried = [fold.validation for fold in job.run.parts]
     card = tuned_card(job, scored, cases, tried)
@@ -129,7 +129,7 @@ def _run_fold(job: Job, own: Job, number: int, later: int, launch: Launch) -> Tr
     for part, cases in (("train", own.split.train), ("val", own.split.val)):
         copy_cache(job.cache / "train", own.cache / part, cases, own.plan)
     trained = train_job(own, launch, number, later)
-    validate_and_calibrate(run, own.split, own.survey, launch.device, own.reporter)
+    validate_and_calibrate(run, own.split, own.survey, launch.device, own.reporter, own.start)
     finish_job(own, launch.device, started, trained.resumed_after, trained.times)
     shutil.rmtree(own.cache)
     return trained
@@ -147,7 +147,8 @@ def _combine(job: Job, folds: Sequence[Split]) -> None:
             with atomic_path(together.mask(case.name)) as beside:
                 shutil.copyfile(scored.mask(case.name), beside)
     summary = merge_summaries(summaries)
-    write_scores(together, summary, job.reporter, {case.name: case.patient for case in job.split.labelled})
+    cases = job.split.labelled
+    write_scores(together, summary, job.reporter, {case.name: case.patient for case in cases}, sites_of(cases))
     means = case_means(summary)
     worst = sorted(means, key=lambda case: means[case])[:3]
     listed = ", ".join(f"{case} ({means[case]:.3f})" for case in worst)

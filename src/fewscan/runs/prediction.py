@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from fewscan.classes import Classes
+from fewscan.data.appearance import appearance_of, channel_features
 from fewscan.data.cases import Case
 from fewscan.data.check import ImagesCheck
 from fewscan.data.plans.base import Plan
@@ -90,7 +91,7 @@ def predict_into(
     # Stopped half-way, this call leaves no table beside its masks that an earlier one made of others.
     for path in (*folder.tables, folder.failed):
         _remove(path)
-    failed = _find_faults(cases, card.plan, reporter)
+    failed = _find_faults(cases, card.plan, reporter, assessor)
     cut_off: list[str] = []
 
     def leave_out(case: Case, error: DataError) -> None:
@@ -146,20 +147,28 @@ def _draw(folder: PredictionFolder, case: Case, path: Path, classes: Classes) ->
     save_outlines(folder.overlay(case), read_shown(case.images[0], case.reading).picture, classes.colours(numbers))
 
 
-def _find_faults(cases: Sequence[Case], plan: Plan, reporter: Reporter) -> dict[str, Sequence[Fault]]:
-    """What is wrong with scans that cannot be predicted, by case; says what is worth a look at the others."""
+def _find_faults(
+    cases: Sequence[Case], plan: Plan, reporter: Reporter, assessor: QualityAssessor | None
+) -> dict[str, Sequence[Fault]]:
+    """What is wrong with scans that cannot be predicted, by case; says what is worth a look at the others.
+
+    What they look like is shown to the assessor, so that each is read for both at once.
+    """
     failed: dict[str, Sequence[Fault]] = {}
     notes: dict[tuple[str, str], list[str]] = defaultdict(list)
     with reporter.bar("checking scans", len(cases)) as step:
         for case in cases:
             check = ImagesCheck(case.images, case.reading)
-            for path in case.images:
-                check.read(path)
+            looks = [
+                channel_features(scan.array) for path in case.images for scan in check.read(path) if scan is not None
+            ]
             faults = [*check.faults, *_of_other_kind(case, check.geometry, plan)]
             fatal = [fault for fault in faults if fault.fatal]
             if fatal:
                 failed[case.name] = fatal
             else:
+                if assessor is not None and check.geometry is not None:
+                    assessor.look_at(case, appearance_of(check.geometry, looks))
                 for fault in faults:
                     notes[fault.problem, fault.remedy].append(Path(fault.file).name)
             step()

@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 from pydantic import Field, ValidationError
 
 from fewscan.classes import IGNORED
-from fewscan.data.cases import Case
+from fewscan.data.appearance import feature_names
+from fewscan.data.cases import Case, by_site
 from fewscan.data.plans.base import Plan
 from fewscan.data.split import Split
 from fewscan.data.survey import Survey
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import LOWEST_SHARE, Calibration, Estimate, calibrate, doubt_ranks
+from fewscan.evaluation.familiarity import Familiarity, SiteLooks, find_familiarity, learn_looks
 from fewscan.evaluation.families import family_of
 from fewscan.evaluation.quality_table import QualityRow, read_quality_table, write_quality_table
 from fewscan.evaluation.shape import Expected, class_shapes, expected_shapes
@@ -24,8 +27,8 @@ from fewscan.evaluation.summary import Summary, case_means
 from fewscan.inference.model import ModelCard, load_second, read_card
 from fewscan.inference.quality import Assessment, QualityObserver
 from fewscan.io.files import read_json, write_json
-from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.run_folder import PredictionFolder, RunFolder, ScoresFolder
+from fewscan.runs.continuation import Start
 from fewscan.runs.decoding import DecodingTrial
 from fewscan.runs.scoring import validate_model
 from fewscan.settings import StrictModel
@@ -33,7 +36,8 @@ from fewscan.tasks.base import task_of
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 
-FORMAT = 1
+# 2: shapes and looks site by site.
+FORMAT = 2
 # Spreads beyond the labelled cases from which a case is flagged for its shape alone.
 FLAG_FROM = 3.0
 # Of fewer cases a fifth is not one.
@@ -51,12 +55,22 @@ class QualityModel(StrictModel):
         expected: Shapes of the labelled cases, by class number inside; None: no labelled case shows the whole.
         calibrations: Calibrations from signals to a Dice, those that need most signals first; empty without enough
             validation cases.
+        expected_by_site: Shapes of the labelled cases of each site, where there are several, those of earlier runs
+            among them; a mask is compared with the site that it fits best.
+        looks: Looks of the scans of each site that the model has seen, in this run and in those that it continues.
     """
 
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
     two_networks: bool
     expected: dict[int, Expected] | None
     calibrations: tuple[Calibration, ...]
+    expected_by_site: dict[str, dict[int, Expected]] = Field(default_factory=dict)
+    looks: tuple[SiteLooks, ...] = ()
+
+    @property
+    def alternatives(self) -> tuple[dict[int, Expected], ...]:
+        """Shapes of which a mask should have one; none where nothing is known."""
+        return tuple(self.expected_by_site.values()) or ((self.expected,) if self.expected is not None else ())
 
 
 def read_quality_model(run: RunFolder) -> QualityModel | None:
@@ -101,10 +115,17 @@ class QualityAssessor:
         self.reporter = reporter
         self.rows: list[QualityRow] = []
         second = () if others else load_second(run.path, card, device)
-        expected = self.quality.expected if self.quality is not None else None
-        if expected is not None and sorted(expected) != list(range(1, len(card.plan.class_names))):
+        expected = self.quality.alternatives if self.quality is not None else ()
+        together = self.quality.expected if self.quality is not None else None
+        named = [*expected, *([together] if together is not None else [])]
+        if any(sorted(shapes) != list(range(1, len(card.plan.class_names))) for shapes in named):
             raise DataError.of(run.quality, "is of other classes than model.json", "Take all files from the same run")
         self.observer = QualityObserver(card.plan, second, expected)
+        self._names = feature_names(len(card.plan.channel_names))
+        self._familiar: dict[str, Familiarity] = {}
+        looks = self.quality.looks if self.quality is not None else ()
+        if any(len(site.centre) != len(self._names) for site in looks):
+            raise DataError.of(run.quality, "is of other channels than model.json", "Take all files from the same run")
         if others and self.quality is not None:
             self.quality = self.quality.model_copy(update={"calibrations": (), "two_networks": False})
             reporter.say("several runs are averaged: outliers are flagged, no Dice is estimated")
@@ -113,19 +134,38 @@ class QualityAssessor:
         elif not task_of(card.plan).metrics.is_estimated:
             reporter.say("cases are ranked by the network's own doubt, nothing is estimated")
         elif not self.quality.calibrations:
-            outliers = "" if expected is None else "outliers are flagged, "
+            outliers = "outliers are flagged, " if expected else ""
             reporter.say(f"{run} had too few validation cases: {outliers}no Dice is estimated")
         if not second and self.quality is not None and self.quality.two_networks:
             reporter.say(f"{run.second_weights} is not there: no agreement with the other network")
 
+    def look_at(self, case: Case, appearance: Sequence[float]) -> None:
+        """Compare a scan with those that the model has seen, before it is predicted.
+
+        Args:
+            case: Case of the scan.
+            appearance: Numbers of `data.appearance`, all channels'.
+        """
+        looks = self.quality.looks if self.quality is not None else ()
+        found = find_familiarity(looks, np.array(appearance), self._names)
+        if found is not None:
+            self._familiar[case.name] = found
+
     def add(self, case: Case) -> None:
         """A case that is finished."""
-        self.rows.append(assess_case(case.name, self.observer.take(case), self.quality))
+        row = assess_case(case.name, self.observer.take(case), self.quality)
+        self.rows.append(with_familiarity(row, self._familiar.get(case.name)))
 
     def write(self, folder: PredictionFolder) -> None:
-        """Write `quality.csv` of all cases."""
+        """Write `quality.csv` of all cases, and say which look like none that the model has seen."""
         rows = with_doubtful_flagged(self.rows)
         write_quality_table(folder.quality, rows)
+        strange = [row.case for row in rows if (row.unlike or 0) > 1]
+        if strange:
+            self.reporter.say(
+                f"WARNING: {len(strange)} of {len(rows)} scans look like none that the model has seen, its masks of "
+                f"them may be wrong whatever it thinks of them: {abbreviate(strange)}"
+            )
         self.reporter.say(f"{_summary_line(rows)}; see {folder.quality}")
 
 
@@ -151,6 +191,23 @@ def _flagged_row(case: str, found: Assessment, estimate: Estimate | None, lowest
     if is_outlier:
         reasons.append(found.outlier_reason)
     return QualityRow(case, estimate, is_low or is_outlier, "; ".join(reasons), found.signals)
+
+
+def with_familiarity(row: QualityRow, found: Familiarity | None) -> QualityRow:
+    """Add to a case's row whether its scan looks like those that the model has seen, and flag it where it does not.
+
+    Args:
+        row: Row of the case.
+        found: Comparison with the sites that the model has seen; None: nothing is known of them.
+    """
+    if found is None:
+        return row
+    row = row._replace(unlike=found.score, most_like=found.site)
+    if found.score <= 1:
+        return row
+    far = f"the scan looks like none that the model has seen, {found.score:.1f} times the limit"
+    reason = f"{far}: {found.reason}" if found.reason else far
+    return row._replace(flagged=True, reason="; ".join(part for part in (row.reason, reason) if part))
 
 
 def _standing(row: QualityRow) -> float:
@@ -186,7 +243,12 @@ def _summary_line(rows: Sequence[QualityRow]) -> str:
 
 
 def validate_and_calibrate(
-    run: RunFolder, split: Split, survey: Survey, device: torch.device, reporter: Reporter
+    run: RunFolder,
+    split: Split,
+    survey: Survey,
+    device: torch.device,
+    reporter: Reporter,
+    start: Start | None = None,
 ) -> None:
     """Score the validation cases and learn what quality looks like: `validation/`, `quality.json`.
 
@@ -196,27 +258,37 @@ def validate_and_calibrate(
         survey: Survey with the labels that it knows; the others are read.
         device: Device to predict on.
         reporter: Reporter that shows progress and what was learnt.
+        start: Finished run that this one continues, whose sites are known too; None: it starts from fresh weights.
 
     Raises:
         DataError: A file cannot be read, or written.
     """
     card = read_card(run.path)
     second = load_second(run.path, card, device)
-    expected = _expected(split.labelled, card.plan, survey, reporter)
-    calibrations: list[Calibration] = []
+    quality = _learn_sites(split, card.plan, survey, reporter, start)
+    quality = quality.model_copy(update={"two_networks": bool(second)})
     if split.val:
-        observer = QualityObserver(card.plan, second, expected)
+        observer = QualityObserver(card.plan, second, quality.alternatives)
         task = task_of(card.plan)
         trial = DecodingTrial(task, survey) if task.leaves_decoding_open else None
         summary = validate_model(run, split.val, survey, device, reporter, run.validation, observer, trial)
         if trial is not None:
             trial.write(run.validation)
         found = {case.name: observer.take(case) for case in split.val}
-        calibrations = _calibrate(run.validation, split.val, found, summary, reporter)
-    _write_quality_model(run, second, expected, calibrations)
+        familiar = _familiarity(quality, card.plan, split.val, survey, reporter)
+        calibrations = _calibrate(run.validation, split.val, found, summary, reporter, familiar)
+        quality = quality.model_copy(update={"calibrations": tuple(calibrations)})
+    write_json(run.quality, quality.model_dump(mode="json"))
 
 
-def calibrate_on_folds(run: RunFolder, split: Split, survey: Survey, device: torch.device, reporter: Reporter) -> None:
+def calibrate_on_folds(
+    run: RunFolder,
+    split: Split,
+    survey: Survey,
+    device: torch.device,
+    reporter: Reporter,
+    start: Start | None = None,
+) -> None:
     """Learn what quality looks like from the labelled cases that the folds have scored: `quality.json`.
 
     The signals are those of each fold's own network; a prediction has them of all networks' mean. A mean is surer of
@@ -228,6 +300,7 @@ def calibrate_on_folds(run: RunFolder, split: Split, survey: Survey, device: tor
         survey: Survey of the labelled scans.
         device: Device of the networks.
         reporter: Reporter that says what was learnt.
+        start: Finished run that this one continues, whose sites are known too; None: it starts from fresh weights.
 
     Raises:
         DataError: A file cannot be read, or written.
@@ -236,20 +309,66 @@ def calibrate_on_folds(run: RunFolder, split: Split, survey: Survey, device: tor
     rows = {case: row for fold in run.parts for case, row in read_quality_table(fold.validation.quality).items()}
     found = {case: Assessment(row.signals, row.reason) for case, row in rows.items()}
     summary: Summary = read_json(run.cross_validation.summary)
-    calibrations = _calibrate(run.cross_validation, split.labelled, found, summary, reporter)
+    # Each fold has compared the looks of what it held out; of all scans together none is held out.
+    calibrations = _calibrate(run.cross_validation, split.labelled, found, summary, reporter, _familiar_of(rows))
     second = load_second(run.path, card, device)
-    expected = _expected(split.labelled, card.plan, survey, reporter)
-    _write_quality_model(run, second, expected, calibrations)
+    quality = _learn_sites(split, card.plan, survey, reporter, start)
+    update = {"two_networks": bool(second), "calibrations": tuple(calibrations)}
+    write_json(run.quality, quality.model_copy(update=update).model_dump(mode="json"))
 
 
-def _write_quality_model(
-    run: RunFolder,
-    second: Sequence[SegmentationNetwork],
-    expected: dict[int, Expected] | None,
-    calibrations: Sequence[Calibration],
-) -> None:
-    quality = QualityModel(two_networks=bool(second), expected=expected, calibrations=tuple(calibrations))
-    write_json(run.quality, quality.model_dump(mode="json"))
+def _familiar_of(rows: Mapping[str, QualityRow]) -> dict[str, Familiarity]:
+    return {case: Familiarity(row.unlike, row.most_like, "") for case, row in rows.items() if row.unlike is not None}
+
+
+def _learn_sites(split: Split, plan: Plan, survey: Survey, reporter: Reporter, start: Start | None) -> QualityModel:
+    """Learn shapes and looks site by site; those of earlier runs' sites stay as they were."""
+    expected = _expected(split.labelled, plan, survey, reporter)
+    sites = {site or plan.dataset: cases for site, cases in by_site(split.train).items()}
+    looks = [found for site, cases in sites.items() if (found := _looks(site, cases, survey)) is not None]
+    if not looks and (together := _looks(plan.dataset, split.train, survey)) is not None:
+        # Of each site too few to know how they differ: all are taken for one.
+        looks = [together]
+    shapes: dict[str, dict[int, Expected]] = {}
+    earlier = read_quality_model(start.run) if start is not None else None
+    if start is not None and earlier is not None:
+        looks = [*(site for site in earlier.looks if site.site not in sites), *looks]
+        before = earlier.expected_by_site or ({start.card.plan.dataset: earlier.expected} if earlier.expected else {})
+        shapes = {site: found for site, found in before.items() if site not in sites}
+    for site, cases in sites.items():
+        own = [case for case in cases if case.label is not None]
+        known = _expected(own, plan, survey, Reporter(quiet=True)) if expected is not None else None
+        if known is not None:
+            shapes[site] = known
+    return QualityModel(
+        two_networks=False, expected=expected, calibrations=(), expected_by_site=shapes, looks=tuple(looks)
+    )
+
+
+def _looks(site: str, cases: Sequence[Case], survey: Survey) -> SiteLooks | None:
+    known = [(case.patient, found.appearance) for case in cases if (found := survey.of(case)) is not None]
+    looks = [(patient, appearance) for patient, appearance in known if appearance is not None]
+    if not looks:
+        return None
+    return learn_looks(site, np.array([appearance for _, appearance in looks]), [patient for patient, _ in looks])
+
+
+def _familiarity(
+    quality: QualityModel, plan: Plan, cases: Sequence[Case], survey: Survey, reporter: Reporter
+) -> dict[str, Familiarity]:
+    """How much held-out cases look like the training's, and a line about it."""
+    names = feature_names(len(plan.channel_names))
+    found: dict[str, Familiarity] = {}
+    for case in cases:
+        surveyed = survey.of(case)
+        if surveyed is not None and surveyed.appearance is not None:
+            familiar = find_familiarity(quality.looks, np.array(surveyed.appearance), names)
+            found |= {case.name: familiar} if familiar is not None else {}
+    strange = [case for case, familiar in found.items() if familiar.score > 1]
+    if found:
+        named = f": {abbreviate(strange)}" if strange else ""
+        reporter.say(f"quality: {len(strange)} of {len(found)} held-out scans look like none of the training's{named}")
+    return found
 
 
 def _expected(labelled: Sequence[Case], plan: Plan, survey: Survey, reporter: Reporter) -> dict[int, Expected] | None:
@@ -279,12 +398,14 @@ def _calibrate(
     found: Mapping[str, Assessment],
     summary: Summary,
     reporter: Reporter,
+    familiar: Mapping[str, Familiarity],
 ) -> list[Calibration]:
     """Fit the models, and write the validation cases' own table, each estimated without its patient."""
     dice = case_means(summary)
     metrics = family_of(summary["mean"])
     if not metrics.is_estimated:
         rows = with_doubtful_flagged([_flagged_row(case, found[case], None, None) for case in dice])
+        rows = [with_familiarity(row, familiar.get(row.case)) for row in rows]
         write_quality_table(folder.quality, rows)
         reporter.say(f"quality: {metrics.headline_title} is not estimated; {_summary_line(rows)}")
         return []
@@ -297,7 +418,7 @@ def _calibrate(
         _flagged_row(case, found[case], estimates.get(case), lowest_fifth)._replace(dice=value)
         for case, value in dice.items()
     ]
-    rows = with_doubtful_flagged(rows)
+    rows = [with_familiarity(row, familiar.get(row.case)) for row in with_doubtful_flagged(rows)]
     write_quality_table(folder.quality, rows)
     if calibration is None:
         outliers = any(signal.outlier is not None for signal in signals.values())

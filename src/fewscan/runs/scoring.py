@@ -13,7 +13,16 @@ from fewscan.data.plans.base import Plan
 from fewscan.data.reading import read_shown
 from fewscan.data.survey import Survey
 from fewscan.evaluation.evaluate import scored_names
-from fewscan.evaluation.summary import Summary, case_means, headline_title, spread, summarise, summary_table, write_csv
+from fewscan.evaluation.summary import (
+    Summary,
+    case_means,
+    headline_title,
+    scores_by_site,
+    spread,
+    summarise,
+    summary_table,
+    write_csv,
+)
 from fewscan.inference.model import load_model
 from fewscan.inference.predict import Observer, predict_cases
 from fewscan.inference.predictor import Predictor
@@ -73,7 +82,7 @@ def validate_model(
             scores[case.name] = task.score(path, case.label)
     say_remarks(networks, reporter)
     summary = summarise(scores, scored_names(plan.classes))
-    write_scores(folder, summary, reporter)
+    write_scores(folder, summary, reporter, sites=sites_of(cases))
     _draw_cases(folder, cases, survey, summary, plan)
     return summary
 
@@ -85,18 +94,30 @@ def say_remarks(networks: Iterable[SegmentationNetwork], reporter: Reporter) -> 
             reporter.say(remark)
 
 
+def sites_of(cases: Sequence[Case]) -> dict[str, str]:
+    """Site of each case, by its name; empty where the data set names no sites."""
+    return {case.name: case.site for case in cases if case.site}
+
+
 def write_scores(
-    folder: ScoresFolder, summary: Summary, reporter: Reporter, patients: Mapping[str, str] | None = None
+    folder: ScoresFolder,
+    summary: Summary,
+    reporter: Reporter,
+    patients: Mapping[str, str] | None = None,
+    sites: Mapping[str, str] | None = None,
 ) -> None:
     """Add how much the cases differ to a summary, write its files, and show it.
 
     Args:
         folder: Folder of the scored masks.
-        summary: Scores of all cases; its "spread" is set.
+        summary: Scores of all cases; its "spread", and its "sites" where there are some, are set.
         reporter: Place to show the table.
         patients: Patient of each case, by the case's name, where they are a handful; see `evaluation.summary.spread`.
+        sites: Site of each case, by the case's name; None or empty: the data set names no sites.
     """
     summary["spread"] = spread(summary, patients)
+    if sites:
+        summary["sites"] = scores_by_site(summary, sites)
     write_json(folder.summary, summary)
     write_csv(folder.table, summary)
     reporter.say(summary_table(summary))

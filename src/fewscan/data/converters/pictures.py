@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from fewscan.data.converters.common import Progress, check_labels, new_dataset, require, scans_by_name
-from fewscan.data.patients import TABLE
+from fewscan.data.patients import PATIENTS
 from fewscan.errors import DataError
 from fewscan.io.endings import scan_ending
 from fewscan.io.files import read_json, write_json
@@ -66,7 +66,7 @@ def convert_folders(
         write_json(root / "dataset.json", {**description, "file_ending": the_ending(source, endings)})
         groups = _groups(source / INDEX, group)
         if groups:
-            write_json(root / TABLE, {case: groups[case] for case in images if case in groups})
+            write_json(root / PATIENTS.table, {case: groups[case] for case in images if case in groups})
         if (source / SPLITS).is_file():
             write_json(root / SPLITS, read_json(source / SPLITS))
     return destination

@@ -20,7 +20,7 @@ Pair = tuple[str, str]
 
 
 def score_tables(run: RunContents, patients: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A table for either rules: a row per class and for their mean, a cell per metric with its spread over cases.
+    """A table for either rules: a row per class, for their mean and for each site, a cell per metric with its spread.
 
     Args:
         run: Contents of the run.
@@ -30,10 +30,13 @@ def score_tables(run: RunContents, patients: Mapping[str, str]) -> list[dict[str
         return []
     handful = patients if run.is_cross_validated else None
     known = RULES if family_of(run.summary["mean"]).has_rules else RULES[:1]
-    return [_score_table(under_rules(run.summary, rules), rules, handful) for rules in known]
+    sites = {site: scores["cases"] for site, scores in run.summary.get("sites", {}).items()}
+    return [_score_table(under_rules(run.summary, rules), rules, handful, sites) for rules in known]
 
 
-def _score_table(summary: Summary, rules: Rules, handful: Mapping[str, str] | None) -> dict[str, Any]:
+def _score_table(
+    summary: Summary, rules: Rules, handful: Mapping[str, str] | None, sites: Mapping[str, list[str]]
+) -> dict[str, Any]:
     metrics = [m for m in summary["mean"] if not is_content(m)]
     cases = case_scores(summary)
     rows = []
@@ -43,6 +46,10 @@ def _score_table(summary: Summary, rules: Rules, handful: Mapping[str, str] | No
     means = {m: {case: mean_of_defined([v[m] for v in own.values()]) for case, own in cases.items()} for m in metrics}
     cells = [_score_cell(m, means[m], handful, summary["mean"][m]) for m in metrics]
     rows.append({"name": "mean", "colour": 0, "cells": cells})
+    for site, own in sites.items():
+        columns = {m: {case: values for case, values in means[m].items() if case in own} for m in metrics}
+        cells = [_score_cell(m, columns[m], handful) for m in metrics]
+        rows.append({"name": f"{site}, {len(own)} scans", "colour": 0, "cells": cells})
     return {"rules": rules, "text": RULE_TEXT[rules], "rows": rows, "metrics": [_metric_name(m) for m in metrics]}
 
 
