@@ -90,6 +90,7 @@ def test_the_tables_have_every_phase_and_site(travelled: fewscan.SequenceResult)
     assert "| itl | 1 |" in text
     assert "## finetune, A → B" in text
     assert "Labelled patients: A 2, B 2" in text
+    assert "finetune, A → B" in (travelled.output / "report.html").read_text(encoding="utf-8")
     assert (travelled.output / "sequence.png").read_bytes().startswith(b"\x89PNG")
 
 

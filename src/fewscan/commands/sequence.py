@@ -30,6 +30,7 @@ from fewscan.errors import ConfigError
 from fewscan.evaluation.summary import Summary, headline_title, overall_mean
 from fewscan.evaluation.transfer import Journey
 from fewscan.io.files import AnyPath, make_folder, read_json, write_text
+from fewscan.reporting.sequence_page import write_sequence_page
 from fewscan.reporting.sequence_report import save_sequence, sequence_report, write_scores
 from fewscan.run_folder import RunFolder, ScoresFolder
 from fewscan.runs.continuation import DECIDED
@@ -43,7 +44,7 @@ class SequenceResult:
     """Result of sites in sequence.
 
     Attributes:
-        output: Folder of the trainings, with `sequence.md`, `sequence.csv` and `sequence.png`.
+        output: Folder of the trainings, with `report.html`, `sequence.md`, `sequence.csv` and `sequence.png`.
         journeys: What each approach came to, for every order and seed.
 
     Examples:
@@ -137,7 +138,7 @@ def sequence(
         >>> import fewscan
         >>> result = fewscan.sequence(["DATASET", "SITE_B"], "SEQUENCE", approaches=["finetune"], settings=short)
         >>> sorted(path.name for path in result.output.iterdir())
-        ['runs', 'sequence.csv', 'sequence.md', 'sequence.png']
+        ['report.html', 'runs', 'sequence.csv', 'sequence.md', 'sequence.png']
     """
     reporter = reporter or Reporter(quiet=True)
     unknown = [name for name in approaches if name not in APPROACHES]
@@ -163,7 +164,7 @@ def sequence(
         reporter.say(f"{number} of {len(wanted)}: {approach}, {' → '.join(order)}, seed {seed}")
         journeys.append(_travel(travel, approach, order, seed, where))
         _write_results(travel, journeys, read)
-    reporter.say(f"look at {travel.output / 'sequence.md'}")
+    reporter.say(f"look at {travel.output / 'report.html'}")
     return SequenceResult(travel.output, tuple(journeys))
 
 
@@ -252,6 +253,7 @@ def _write_results(travel: Travel, journeys: Sequence[Journey], sites: Sequence[
         f"`{travel.recipe}`{changes}; where no change says otherwise, a training that continues another has half of "
         f"its updates and a third of its learning rate. fewscan {VERSION}."
     ]
+    write_sequence_page(travel.output / "report.html", journeys, WORDS, title, facts)
     write_text(travel.output / "sequence.md", sequence_report(journeys, WORDS, title, facts))
     write_scores(travel.output / "sequence.csv", journeys)
     save_sequence(travel.output / "sequence.png", journeys, title)

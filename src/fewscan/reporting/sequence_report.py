@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,24 @@ MEANINGS = (
     "earlier sites against the best that they had. FWT: sites before their scans arrived. All in points of the score, "
     "± sd over orders and seeds; kept: what the last phase leaves for a next one."
 )
+
+
+class Matrix(NamedTuple):
+    """Scores after every phase on every site.
+
+    Attributes:
+        approach: Name of the approach.
+        order: Names of the sites in the order of arrival.
+        phases: Name of each row: the site that has just been learnt, or all of them at once.
+        scores: Scores × 100 by phase and site, mean over seeds.
+        seeds: Number of seeds.
+    """
+
+    approach: str
+    order: tuple[str, ...]
+    phases: tuple[str, ...]
+    scores: list[list[float]]
+    seeds: int
 
 
 def sequence_report(
@@ -39,14 +58,40 @@ def sequence_report(
         lines += [f"**Incomplete, missing trainings: {', '.join(missing)}.**", ""]
     lines += [_row(("approach", "runs", *HEADS.values(), "minutes", "kept MiB"))]
     lines += [_row(("---", *["---:"] * (len(HEADS) + 3)))]
-    by_approach = {name: [j for j in journeys if j.approach == name] for name in words}
-    lines += [_row(_cells(name, group)) for name, group in by_approach.items() if group]
+    by_approach = group_by_approach(journeys, words)
+    lines += [_row(approach_cells(name, group)) for name, group in by_approach.items()]
     lines += ["", f"Score: {title} × 100. {MEANINGS}", ""]
-    lines += [f"- `{name}`: {words[name]}" for name, group in by_approach.items() if group]
-    for name, group in by_approach.items():
-        for order, same in groupby(sorted(group, key=lambda j: j.order), key=lambda j: j.order):
-            lines += ["", f"## {name}, {' → '.join(order)}", "", *_matrix(order, list(same))]
+    lines += [f"- `{name}`: {words[name]}" for name in by_approach]
+    for matrix in mean_matrices(by_approach):
+        lines += ["", f"## {matrix.approach}, {' → '.join(matrix.order)}", "", *_matrix(matrix)]
     return "\n".join(lines) + "\n"
+
+
+def group_by_approach(journeys: Sequence[Journey], words: Mapping[str, str]) -> dict[str, list[Journey]]:
+    """What is there of each approach, in the order of their names; approaches without a journey are left out.
+
+    Args:
+        journeys: What is there.
+        words: What each approach is, in words, by its name.
+    """
+    groups = {name: [journey for journey in journeys if journey.approach == name] for name in words}
+    return {name: group for name, group in groups.items() if group}
+
+
+def mean_matrices(groups: Mapping[str, Sequence[Journey]]) -> list[Matrix]:
+    """The matrix R of each approach and order, mean over seeds.
+
+    Args:
+        groups: What is there, by approach.
+    """
+    found = []
+    for name, group in groups.items():
+        for order, same in groupby(sorted(group, key=lambda j: j.order), key=lambda j: j.order):
+            scores = [journey.scores for journey in same]
+            mean = 100 * np.mean(scores, axis=0)
+            phases = order if len(mean) > 1 else ("all",)
+            found.append(Matrix(name, order, phases, mean.tolist(), len(scores)))
+    return found
 
 
 def write_scores(path: Path, journeys: Sequence[Journey]) -> None:
@@ -94,7 +139,13 @@ def save_sequence(path: Path, journeys: Sequence[Journey], title: str) -> None:
         figure.savefig(beside, dpi=110)
 
 
-def _cells(name: str, group: Sequence[Journey]) -> list[str]:
+def approach_cells(name: str, group: Sequence[Journey]) -> list[str]:
+    """A row of the table of approaches: name, number of runs, measures × 100 ± sd, minutes and MiB.
+
+    Args:
+        name: Name of the approach.
+        group: What is there of it.
+    """
     measures = [_spread([journey.measures[measure] for journey in group]) for measure in HEADS]
     minutes = np.mean([journey.seconds for journey in group]) / 60
     kept = np.mean([journey.kept_bytes for journey in group]) / MIB
@@ -109,11 +160,10 @@ def _spread(values: Sequence[float | None]) -> str:
     return f"{100 * mean:.2f}" + (f" ± {100 * sd:.2f}" if sd is not None else "")
 
 
-def _matrix(order: Sequence[str], same: Sequence[Journey]) -> list[str]:
-    mean = 100 * np.mean([journey.scores for journey in same], axis=0)
-    phases = order if len(mean) > 1 else ("all",)
-    lines = [_row(("after", *order)), _row(("---", *["---:"] * len(order)))]
-    return lines + [_row((phase, *(f"{value:.2f}" for value in row))) for phase, row in zip(phases, mean, strict=True)]
+def _matrix(matrix: Matrix) -> list[str]:
+    lines = [_row(("after", *matrix.order)), _row(("---", *["---:"] * len(matrix.order)))]
+    rows = zip(matrix.phases, matrix.scores, strict=True)
+    return lines + [_row((phase, *(f"{value:.2f}" for value in row))) for phase, row in rows]
 
 
 def _row(cells: Sequence[str]) -> str:

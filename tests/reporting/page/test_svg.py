@@ -26,7 +26,8 @@ def test_charts_are_xml_and_escape_names() -> None:
         scatter([(0.1, 0.2, 1, "<s>")], "y", "x", diagonal=True, names=[("<u>", 1)]),
         scatter([(1, 2, 1, "p"), (3, 5, 2, "q")], "y", "x", crosses=[(2, 2, 1, "mean")]),
         strips([("<a>", 1, [0.2, 0.9, 1.0]), ("b", 2, [])], "Dice", "x"),
-        heat_map(NAMES, [[1, -0.5, None]] * 3, "cosines"),
+        heat_map(NAMES, NAMES, [[1, -0.5, None]] * 3, "cosines"),
+        heat_map(NAMES[:2], NAMES, [[70, 80, 90]] * 2, "scores", span=(70, 90), places=1, framed=[(0, 0)], left=150),
     ]
     for chart in charts:
         assert known(parsed(chart).find("svg")).get("role") == "img"

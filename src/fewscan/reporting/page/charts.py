@@ -79,7 +79,7 @@ def embedding_charts(embedding: Embedding, element: str) -> list[Markup]:
             names=[(name, _map_colour(k)) for k, name in enumerate(names)],
             crosses=crosses,
         ),
-        heat_map(names, embedding.relation, "Class relations: cosines between the class means"),
+        heat_map(names, names, embedding.relation, "Class relations: cosines between the class means"),
     ]
 
 

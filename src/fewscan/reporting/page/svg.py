@@ -144,34 +144,60 @@ def strips(rows: Sequence[tuple[str, int, Sequence[float]]], label: str, x_label
     return _chart(body, label, Markup(""), height)
 
 
-def heat_map(names: Sequence[str], values: Sequence[Sequence[float | None]], label: str) -> Markup:
-    """A square table of cosines as coloured cells, each with its number."""
-    left, top, n = 96, 8, len(names)
-    cell = min(64, (WIDTH - left - RIGHT) / n)
+def heat_map(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    label: str,
+    *,
+    span: tuple[float, float] = (0.0, 1.0),
+    places: int = 2,
+    framed: Sequence[tuple[int, int]] = (),
+    left: int = 96,
+) -> Markup:
+    """A table as coloured cells, each with its number.
+
+    Args:
+        rows: Names of the rows, each cut where it is too long; the whole one is told under the pointer.
+        columns: Names of the columns, likewise.
+        values: Value of each cell, row by row; None: there is none.
+        label: Name of the quantity, which a screen reader also says.
+        span: Values of no colour and of full colour; those beyond are drawn as these.
+        places: Number of digits after the point.
+        framed: Rows and columns, each from 0, of the cells that have a frame.
+        left: Room for the names of the rows.
+    """
+    top = 8
+    cell = min(64, (WIDTH - left - RIGHT) / len(columns))
     body = []
-    for row, (name, cosines) in enumerate(zip(names, values, strict=True)):
+    for row, (name, numbers) in enumerate(zip(rows, values, strict=True)):
         y = top + row * cell
-        body.append(Markup('<text x="{}" y="{}" class="end">{}</text>').format(left - 8, _p(y + cell / 2 + 4), name))
-        for column, value in enumerate(cosines):
-            strength = 0.0 if value is None else max(0.0, value)
-            text = "–" if value is None else f"{value:.2f}"
+        body.append(
+            Markup('<text x="{}" y="{}" class="end">{}</text>').format(
+                left - 8, _p(y + cell / 2 + 4), _shortened(name, left - 8)
+            )
+        )
+        for column, value in enumerate(numbers):
+            strength = 0.0 if value is None else min(1.0, max(0.0, (value - span[0]) / ((span[1] - span[0]) or 1)))
+            text = "–" if value is None else f"{value:.{places}f}"
             body.append(
                 Markup(
-                    '<g><title>{} and {}: {}</title><rect class="cell" x="{}" y="{}" width="{}" height="{}" rx="4" '
+                    '<g><title>{} and {}: {}</title><rect class="cell{}" x="{}" y="{}" width="{}" height="{}" rx="4" '
                     'style="--s:{}%"/><text x="{}" y="{}" class="middle{}">{}</text></g>'
                 ).format(
-                    name, names[column], text, _p(left + column * cell), _p(y), _p(cell - 3), _p(cell - 3),
+                    name, columns[column], text, " framed" if (row, column) in framed else "",
+                    _p(left + column * cell), _p(y), _p(cell - 3), _p(cell - 3),
                     round(100 * strength), _p(left + (column + 0.5) * cell - 1.5), _p(y + cell / 2 + 3),
                     " strong" if strength > 0.55 else "", text,
                 )
             )  # fmt: skip
-    for column, name in enumerate(names):
+    for column, name in enumerate(columns):
         body.append(
             Markup('<text x="{}" y="{}" class="middle">{}</text>').format(
-                _p(left + (column + 0.5) * cell), _p(top + n * cell + 14), _shortened(name, cell)
+                _p(left + (column + 0.5) * cell), _p(top + len(rows) * cell + 14), _shortened(name, cell)
             )
         )
-    return _chart(body, label, Markup(""), top + n * cell + 24)
+    return _chart(body, label, Markup(""), top + len(rows) * cell + 24)
 
 
 def _draw_line(line: Line, x: Axis, y: Axis) -> Markup:

@@ -51,11 +51,25 @@ class PageContents:
 
 def write_page(path: Path, contents: PageContents) -> None:
     """Write the page; it appears complete or not at all."""
+    write_template(path, "page.html", _variables(contents))
+
+
+def write_template(path: Path, name: str, variables: Mapping[str, Any]) -> None:
+    """Write a page of one of the package's templates; it appears complete or not at all.
+
+    Args:
+        path: Path of the HTML file.
+        name: Name of the template.
+        variables: Variables of the template, but for the version, which all have.
+
+    Raises:
+        WriteError: The file cannot be written.
+    """
     environment = Environment(
         loader=PackageLoader("fewscan.reporting.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["code"] = _code
-    write_text(path, environment.get_template("page.html").render(_variables(contents)))
+    write_text(path, environment.get_template(name).render(version=VERSION, **variables))
 
 
 def _variables(contents: PageContents) -> dict[str, Any]:
@@ -64,7 +78,6 @@ def _variables(contents: PageContents) -> dict[str, Any]:
     # Of one page each: there is one way to look at them, and no direction of a body in them.
     are_pictures = all(card.is_picture for card in contents.cards) and run.plan.pictures is not None
     return {
-        "version": VERSION,
         "run": run,
         "title": f"{run.plan.dataset}, {run.method}",
         "predictions": contents.predictions,
@@ -94,10 +107,10 @@ def _variables(contents: PageContents) -> dict[str, Any]:
             "cases": [card.facts for card in contents.cards],
             "are_pictures": are_pictures,
         },
-        "style": _part("templates", "page.css"),
-        "script": _part("templates", "page.js"),
-        "viewer": _part("vendor", "niivue.umd.js") if contents.cards else Markup(""),
-        "viewer_licence": _part("vendor", "niivue.LICENSE"),
+        "style": page_part("templates", "page.css"),
+        "script": page_part("templates", "page.js"),
+        "viewer": page_part("vendor", "niivue.umd.js") if contents.cards else Markup(""),
+        "viewer_licence": page_part("vendor", "niivue.LICENSE"),
     }
 
 
@@ -112,6 +125,11 @@ def _code(text: str) -> Markup:
     return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
 
 
-def _part(folder: str, name: str) -> Markup:
-    """A file of the package that goes into the page as it is."""
+def page_part(folder: str, name: str) -> Markup:
+    """A file of the package that goes into a page as it is.
+
+    Args:
+        folder: Folder of the file in the package.
+        name: Name of the file.
+    """
     return Markup((resources.files("fewscan.reporting.page") / folder / name).read_text("utf-8"))
