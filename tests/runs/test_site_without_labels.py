@@ -72,6 +72,8 @@ def test_exemplars_stand_in_for_labels_and_travel_on(first: FirstSite, tmp_path:
     assert any("no labelled patch that could be kept" in line for line in said.lines)
     assert run.validation is not None
     assert (run.folder / "report.html").is_file()
+    with pytest.raises(DataError, match="no scan of the run is labelled"):
+        fewscan.suggest(run, device="cpu")
     # What the labels would say of the canvas or of shapes, nobody knows.
     assert read_json(run.folder / "plan.json")["ceiling"] == {}
     assert read_json(run.folder / "quality.json")["expected"] is None

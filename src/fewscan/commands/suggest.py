@@ -46,7 +46,7 @@ def suggest(
 
     Raises:
         ConfigError: Fewer patients than `count` have no label, or the device does not exist.
-        DataError: The run is not finished, or the data set is not the run's or not to be found.
+        DataError: The run is not finished or has no labelled scan, or the data set is not the run's or not to be found.
 
     Examples:
         >>> import fewscan
@@ -59,6 +59,12 @@ def suggest(
     networks, card = load_model(folder.path, where)
     root = Path(dataset) if dataset is not None else dataset_of(folder)
     split = split_of_run(folder.splits, read_dataset(root))
+    if not split.labelled:
+        raise DataError.of(
+            folder.splits,
+            "no scan of the run is labelled, and patients are suggested that are unlike labelled ones",
+            "Label one patient, such as the first of quality.csv of a prediction, train with it and ask again",
+        )
 
     def leave_out(case: Case, error: DataError) -> None:
         reporter.say(f"{case.name} is left out: {error}")
