@@ -17,8 +17,8 @@ import fewscan.errors
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
-    *("benchmark", "check", "convert", "demo", "evaluate", "export"),
-    *("predict", "report", "sequence", "suggest", "train"),
+    *("benchmark", "check", "convert", "demo", "doctor", "evaluate"),
+    *("export", "predict", "report", "sequence", "suggest", "train"),
 )
 HEAVY = "{'torch', 'numpy', 'scipy', 'SimpleITK', 'nibabel', 'pydantic', 'rich', 'typer', 'matplotlib', 'yaml'}"
 

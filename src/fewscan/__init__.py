@@ -1,8 +1,8 @@
 """fewscan: medical image segmentation from few labelled scans.
 
-`check`, `convert`, `train`, `predict`, `suggest`, `evaluate`, `report`, `benchmark`, `sequence`, `export` and `demo`
-are the commands of the same names. What they give back and what they raise is here too. All but the errors is imported
-when it is first used: PyTorch alone takes seconds.
+`check`, `convert`, `train`, `predict`, `suggest`, `evaluate`, `report`, `benchmark`, `sequence`, `export`, `demo`
+and `doctor` are the commands of the same names. What they give back and what they raise is here too. All but the errors
+is imported when it is first used: PyTorch alone takes seconds.
 
 Whoever writes a method, a network or a format takes what is needed from its own module, such as `fewscan.methods.base`:
 each has one address, beside the losses and networks that are used with it.
@@ -24,6 +24,7 @@ __all__ = [
     "ConfigError",
     "DamagedError",
     "DataError",
+    "Diagnosis",
     "DryRun",
     "Evaluation",
     "Fault",
@@ -41,6 +42,7 @@ __all__ = [
     "check",
     "convert",
     "demo",
+    "doctor",
     "evaluate",
     "export",
     "predict",
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from fewscan.commands.check import check
     from fewscan.commands.convert import convert
     from fewscan.commands.demo import demo
+    from fewscan.commands.doctor import Diagnosis, doctor
     from fewscan.commands.evaluate import evaluate
     from fewscan.commands.export import export
     from fewscan.commands.predict import predict
@@ -73,6 +76,7 @@ else:
     _MODULES = {
         "BenchmarkResult": "fewscan.benchmarking.outcome",
         "Callback": "fewscan.engine.callbacks",
+        "Diagnosis": "fewscan.commands.doctor",
         "DryRun": "fewscan.runs.dry_run",
         "Evaluation": "fewscan.runs.results",
         "Predictions": "fewscan.runs.results",
@@ -85,6 +89,7 @@ else:
         "check": "fewscan.commands.check",
         "convert": "fewscan.commands.convert",
         "demo": "fewscan.commands.demo",
+        "doctor": "fewscan.commands.doctor",
         "evaluate": "fewscan.commands.evaluate",
         "export": "fewscan.commands.export",
         "predict": "fewscan.commands.predict",

@@ -45,7 +45,7 @@ def test_names_are_the_lines_that_are_not_empty(tmp_path: Path) -> None:
 
 def test_every_command_and_option_is_described_by_a_phrase_that_stands_alone() -> None:
     group: Any = typer.main.get_command(app)
-    assert len(group.commands) == 11
+    assert len(group.commands) == 12
     for name, command in group.commands.items():
         assert command.help[0].isupper(), name
         described = [parameter for parameter in command.params if parameter.name != "help"]

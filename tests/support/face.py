@@ -16,5 +16,7 @@ ORDER = (
         "SequenceResult",
         "export",
         "demo",
+        "doctor",
+        "Diagnosis",
     ),
 )

@@ -611,6 +611,25 @@ def demo(
     run(output, method=method, settings=settings or (), seed=seed, device=device, task=task, reporter=Reporter(quiet))
 
 
+@app.command()
+def doctor(
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say versions, devices, memory and extras, and try all out for some seconds; exit code 1 if it does not work."""
+    from fewscan.commands.doctor import doctor as run
+    from fewscan.terminal.console import Reporter
+
+    diagnosis = run(device, reporter=Reporter(quiet or as_json))
+    if as_json:
+        print_json(diagnosis.to_json())
+    elif not quiet:
+        for line in diagnosis.lines():
+            typer.echo(line)
+    raise typer.Exit(0 if diagnosis.works else 1)
+
+
 def main() -> None:
     """Run a command; an error that a user can put right is one message and exit code 2, as a signal is one message."""
     for stream in (sys.stdout, sys.stderr):

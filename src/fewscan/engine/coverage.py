@@ -7,7 +7,6 @@ import math
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.cluster.vq import kmeans2
 
 from fewscan.classes import IGNORED
 from fewscan.data.exemplars import Exemplars
@@ -68,6 +67,8 @@ def cover(features: Float[np.ndarray, "n e"], shown: list[frozenset[int]], most:
     is_full = np.array([classes == every for classes in shown])
     # Of patches that are alike there are no more clusters than there are kinds of them.
     clusters = min(most, len(np.unique(features, axis=0)))
+    from scipy.cluster.vq import kmeans2
+
     middles, _ = kmeans2(features, clusters, minit="++", seed=seed, missing="warn")
     distances = np.square(middles[:, None] - features).sum(axis=2)
     # The clusters that come nearest to a full item choose first, among those; the others among all that is left.

@@ -11,7 +11,8 @@ from typing import Any
 
 from fewscan.engine.callbacks import Callback
 from fewscan.engine.records import Record
-from fewscan.errors import ConfigError, DataError, WriteError
+from fewscan.errors import DataError, WriteError
+from fewscan.extras import require
 from fewscan.io.files import read_text, write_text
 
 # Of records by older versions, which knew slices alone.
@@ -95,12 +96,9 @@ def with_names_of_now(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _open_board(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise ConfigError(
-            "logging.tensorboard: TensorBoard is not installed. pip install 'fewscan[tensorboard]'."
-        ) from None
+    require("tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
     shutil.rmtree(folder, ignore_errors=True)
     return SummaryWriter(str(folder))
 

@@ -18,8 +18,6 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
-from scipy.optimize import nnls
-from scipy.stats import rankdata, spearmanr
 
 from fewscan.settings import NonNegative, Positive, StrictModel
 
@@ -124,6 +122,8 @@ def calibrate(
     groups = np.array([patients[case] for case in cases])
     if len(cases) < FEWEST_CASES or len(set(groups)) < FEWEST_PATIENTS:
         return None
+    from scipy.stats import spearmanr
+
     features = np.stack([rows[case] for case in cases])
     truth = np.array([dice[case] for case in cases])
     losses = np.log(np.maximum(1 - truth, SMALLEST_LOSS))
@@ -171,6 +171,8 @@ def doubt_ranks(signals: Mapping[str, Signals]) -> dict[str, int]:
         >>> doubt_ranks({"sure": Signals(0.1, None, 0.9, None), "not": Signals(0.4, None, 0.7, None)})
         {'sure': 2, 'not': 1}
     """
+    from scipy.stats import rankdata
+
     names = [name for name in ("entropy", "agreement_teacher", "agreement_tta") if _most_have(signals, name)]
     rows = {case: _features(found, names) for case, found in signals.items()}
     shown = [case for case, row in rows.items() if row is not None]
@@ -205,6 +207,8 @@ def _features(signals: Signals, names: Sequence[str]) -> np.ndarray | None:
 
 def _fit(features: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """μ, σ, w and b; ridge as rows of data, so that it can be solved with non-negative weights."""
+    from scipy.optimize import nnls
+
     centres, deviations = features.mean(axis=0), features.std(axis=0)
     # A signal that never changes says nothing: whatever its scale, its weight is 0.
     scales = np.where(deviations > 0, deviations, 1.0)

@@ -12,7 +12,6 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import ConvexHull
 
 # What an outermost pixel adds to the perimeter, by 10 times the diagonal and twice the straight outermost neighbours,
 # and 1 for itself.
@@ -186,6 +185,8 @@ def _steps(objects: np.ndarray) -> np.ndarray:
 
 def _solidities(pixels: Pixels) -> np.ndarray:
     """Area by that of the convex hull of the corners."""
+    from scipy.spatial import ConvexHull
+
     width = pixels.objects.shape[1]
     shares = np.ones(len(pixels.areas))
     for number, (start, area) in enumerate(zip(pixels.starts, pixels.areas, strict=True)):

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from fewscan.evaluation.metrics import Scores
 
@@ -234,6 +233,8 @@ def _of_counts(matched: Mapping[str, int], iou_sum: float, r: int, p: int) -> di
 
 def _aggregated_jaccards(found: Overlaps) -> tuple[float, float]:
     """AJI and AJI+."""
+    from scipy.optimize import linear_sum_assignment
+
     best = _best_of_reference(found)
     # The same prediction may be the best one of two objects here.
     used = np.unique(found.pairs[best, 1])

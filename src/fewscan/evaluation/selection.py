@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial.distance import pdist, squareform
 
 # Limits of u in units of the median: one odd scan shall not decide alone.
 LEAST_WEIGHT, MOST_WEIGHT = 0.5, 2.0
@@ -74,6 +73,9 @@ def distances(descriptors: np.ndarray) -> np.ndarray:
     deviations = descriptors.std(axis=0)
     varying = deviations > 0
     standard = (descriptors - descriptors.mean(axis=0))[:, varying] / deviations[varying]
+    # Suggestion alone is asked for by other commands, and scipy.spatial is long to import.
+    from scipy.spatial.distance import pdist, squareform
+
     pairs = pdist(standard)
     median = float(np.median(pairs)) if len(pairs) else 0.0
     return squareform(pairs / median if median > 0 else pairs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 LEVEL = 0.95
 SIGNIFICANT = 0.05
@@ -47,6 +47,9 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, f
     # BCa divides by the spread.
     if np.ptp(sample) == 0:
         return float(sample[0]), float(sample[0])
+    # scipy.stats takes most of a second to import, and most commands never ask for it.
+    from scipy import stats
+
     interval = stats.bootstrap(
         (sample,),
         np.mean,
@@ -78,7 +81,8 @@ def student_interval(values: Sequence[float]) -> tuple[float, float] | None:
     sample = np.asarray(values, dtype=float)
     if len(sample) < 2:
         return None
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample)))
+    quantile = special.stdtrit(len(sample) - 1, (1 + LEVEL) / 2)
+    half = float(quantile * sample.std(ddof=1) / np.sqrt(len(sample)))
     return float(sample.mean()) - half, float(sample.mean()) + half
 
 
@@ -145,6 +149,8 @@ def wilcoxon_p(first: Sequence[float], second: Sequence[float]) -> float:
     differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
     if not differences.any():
         return 1.0
+    from scipy import stats
+
     return float(stats.wilcoxon(differences).pvalue)
 
 

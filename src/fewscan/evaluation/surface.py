@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import KDTree
 
 
 def surface(mask: np.ndarray) -> np.ndarray:
@@ -66,5 +65,8 @@ def _nearest(places: np.ndarray, targets: np.ndarray, spacing: Sequence[float]) 
     A tree of the surface's voxels, since distance transforms are of all voxels: three times the time, and memory that
     grows with the box and not with the surface.
     """
+    # Imported where distances are measured: scipy.spatial takes as long to import as a small command.
+    from scipy.spatial import KDTree
+
     tree = KDTree(targets * np.array(spacing), balanced_tree=False, compact_nodes=False)
     return tree.query(places * np.array(spacing))[1]

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from fewscan.errors import ConfigError
 from fewscan.inference.model import ModelCard
 from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.run_folder import RunFolder
@@ -37,19 +34,3 @@ class Source:
 # What a target does: it writes its files into an empty folder, and gives back a text in Markdown for its README.md, on
 # how they are used.
 Export = Callable[[Source, Path], str]
-
-
-def require(module: str, extra: str) -> Any:
-    """Import what an extra of fewscan brings.
-
-    Args:
-        module: Name of the module.
-        extra: Name of the extra that installs it.
-
-    Raises:
-        ConfigError: It is not installed.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ConfigError(f"{module} is not installed ({error}). pip install 'fewscan[{extra}]'.") from None

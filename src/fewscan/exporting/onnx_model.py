@@ -16,16 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewscan.exporting.base import Source, require
+from fewscan.exporting.base import Source
 from fewscan.exporting.graph import check_alike, images_for, trace
 from fewscan.exporting.pipeline import describe_files, write_pipeline
+from fewscan.extras import EXTRAS, require
 from fewscan.io.files import atomic_path
 from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.version import VERSION
 
 NETWORK = "model.onnx"
 INPUT, OUTPUT = "images", "probabilities"
-EXTRA = "onnx"
 USE = f"""`{NETWORK}` goes from images (image, channel, \\*sides), normalised and resampled, to class probabilities
 (image, class, \\*sides); any runtime of ONNX runs it. It was compared with the run's own network in onnxruntime before
 it was written: probabilities differ by less than 0.0001.
@@ -46,8 +46,8 @@ def export(source: Source, folder: Path) -> str:
         ConfigError: An extra is not installed, the network has no graph, or onnxruntime gives other probabilities.
         WriteError: A file cannot be written.
     """
-    for module in ("onnx", "onnxscript", "onnxruntime"):
-        require(module, EXTRA)
+    for module in EXTRAS["onnx"]:
+        require(module)
     with atomic_path(folder / NETWORK) as beside:
         beside.write_bytes(_averaged(source.networks))
         images = images_for(source.networks[0])

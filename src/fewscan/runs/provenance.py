@@ -124,7 +124,7 @@ def _command() -> str:
 
 
 def _hardware(device: torch.device) -> dict[str, Any]:
-    named = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    named = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return {
         "device": f"{device.type}: {named}",
         "cores": os.cpu_count(),
@@ -140,7 +140,7 @@ def _most_memory_bytes() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def _processor() -> str:
+def processor() -> str:
     """The CPU's name as Linux tells it, else its architecture."""
     table = Path("/proc/cpuinfo")
     lines = table.read_text(encoding="utf-8").splitlines() if table.is_file() else []

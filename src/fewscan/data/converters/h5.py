@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fewscan.errors import DataError
+from fewscan.extras import require
 from fewscan.io.refusals import COPY_AGAIN, DEFLATE_LARGEST_RATIO
 from fewscan.memory import require_memory, too_large
 
@@ -30,8 +31,9 @@ def read_arrays(path: Path, names: Sequence[str], n_axes: int) -> list[np.ndarra
         DataError: The file is no HDF5 file or damaged, lacks an array, or has it elsewhere (links, external storage,
             virtual data sets); or an array is not of real numbers, has other axes, or is larger than its bytes can
             hold, or than memory.
+        ConfigError: h5py is not installed.
     """
-    import h5py
+    h5py = require("h5py")
 
     if not path.is_file():
         raise DataError.of(path, "not a file", COPY_AGAIN)
@@ -49,8 +51,7 @@ def read_arrays(path: Path, names: Sequence[str], n_axes: int) -> list[np.ndarra
 
 
 def _read(path: Path, file: Any, name: str, n_axes: int) -> np.ndarray:
-    import h5py
-
+    h5py = require("h5py")
     # Not `name in file`, which follows a link to see whether something is at its end.
     if not file.id.links.exists(name.encode()):
         raise DataError.of(path, f'has no "{name}"', COPY_AGAIN)
