@@ -1,10 +1,12 @@
 """Quality without labels, from training to the table."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +20,14 @@ from fewscan.inference.model import load_model, load_second
 from fewscan.inference.quality import Assessment
 from fewscan.io.files import read_json, write_json
 from fewscan.run_folder import RunFolder
-from fewscan.runs.quality import _calibrate, read_quality_model, with_doubtful_flagged
+from fewscan.runs.quality import (
+    Calibrated,
+    QualityModel,
+    _calibrate,
+    assess_case,
+    read_quality_model,
+    with_doubtful_flagged,
+)
 from support.known import known
 from support.scans import TINY, make_dataset
 from support.terminals import Notes
@@ -161,9 +170,41 @@ def test_where_masks_show_nothing_that_is_why_there_is_no_estimate(tmp_path: Pat
     }
     notes, run = Notes(), RunFolder(tmp_path)
     run.validation.path.mkdir()
-    assert _calibrate(run.validation, cases, found, cast(Summary, summary), notes, {}) == []
+    assert _calibrate(run.validation, cases, found, cast(Summary, summary), notes, {}) == Calibrated((), {})
     assert notes.lines == [
         "quality: 1 of 10 validation cases have a mask to compare with that of the turned scan, too few for an "
         "estimate; outliers are flagged"
     ]
     assert len(rows_of(run.validation.quality)) == 10
+
+
+def test_a_site_whose_signals_mean_something_else_is_estimated_by_its_own_cases(tmp_path: Path) -> None:
+    """Entropy says the opposite of the south's Dice of what it says of the north's; the east has too few cases."""
+    generator = np.random.default_rng(0)
+    cases = [
+        Case(f"{site}{n}", (), None, f"{site}{n}", site=site)
+        for site, count in (("north", 10), ("south", 10), ("east", 4))
+        for n in range(count)
+    ]
+    found, scores = {}, {}
+    for case in cases:
+        loss = float(generator.uniform(0.05, 0.4))
+        usual = loss if case.site != "south" else 0.02 / loss
+        found[case.name] = Assessment(Signals(usual, None, 1 - usual, 0.0), "")
+        scores[case.name] = {"disc": {"dice": 1 - loss}}
+    summary = {"cases": scores, "classes": {"disc": {"dice": 0.8}}, "mean": {"dice": 0.8}}
+    notes, run = Notes(), RunFolder(tmp_path)
+    run.validation.path.mkdir()
+    learnt = _calibrate(run.validation, cases, found, cast(Summary, summary), notes, {})
+    assert "east" not in learnt.calibrations_by_site
+    assert "north" in learnt.calibrations_by_site
+    rows = rows_of(run.validation.quality)
+    north = [abs(float(row["dice"]) - float(row["dice_estimate"])) for row in rows if row["case"][:5] == "north"]
+    assert np.mean(north) < 0.03
+    quality = QualityModel(two_networks=False, expected=None, **learnt._asdict())
+    assert QualityModel.model_validate(json.loads(quality.model_dump_json())) == quality
+    signals = Assessment(Signals(0.3, None, 0.7, 0.0), "")
+    here, anywhere = (known(assess_case("new", signals, quality, site).estimate).dice for site in ("north", ""))
+    assert here == pytest.approx(0.7, abs=0.05)
+    assert abs(anywhere - 0.7) > abs(here - 0.7)
+    assert any("look like north" in line for line in notes.lines)

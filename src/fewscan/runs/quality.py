@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from fewscan.data.plans.base import Plan
 from fewscan.data.split import Split
 from fewscan.data.survey import Survey
 from fewscan.errors import DataError
-from fewscan.evaluation.calibration import LOWEST_SHARE, Calibration, Estimate, calibrate, doubt_ranks
+from fewscan.evaluation.calibration import LOWEST_SHARE, Calibration, Estimate, Signals, calibrate, doubt_ranks
 from fewscan.evaluation.familiarity import Familiarity, SiteLooks, find_familiarity, learn_looks
 from fewscan.evaluation.families import family_of
 from fewscan.evaluation.quality_table import QualityRow, read_quality_table, write_quality_table
@@ -44,6 +44,8 @@ FLAG_FROM = 3.0
 FEWEST_TO_RANK = 5
 # What an estimate is made from, with the second network and without; why not from the outlier: docs/quality.md.
 ESTIMATED_FROM = (("entropy", "agreement_teacher", "agreement_tta"), ("entropy", "agreement_tta"))
+# A calibration, and each case's estimate without its patient.
+Fit = tuple[Calibration, dict[str, Estimate]]
 
 
 class QualityModel(StrictModel):
@@ -57,6 +59,8 @@ class QualityModel(StrictModel):
             validation cases.
         expected_by_site: Shapes of the labelled cases of each site, where there are several, those of earlier runs
             among them; a mask is compared with the site that it fits best.
+        calibrations_by_site: Calibrations of those sites whose validation cases they estimate better, each without its
+            patient, than those of all.
         looks: Looks of the scans of each site that the model has seen, in this run and in those that it continues.
     """
 
@@ -65,6 +69,7 @@ class QualityModel(StrictModel):
     expected: dict[int, Expected] | None
     calibrations: tuple[Calibration, ...]
     expected_by_site: dict[str, dict[int, Expected]] = Field(default_factory=dict)
+    calibrations_by_site: dict[str, tuple[Calibration, ...]] = Field(default_factory=dict)
     looks: tuple[SiteLooks, ...] = ()
 
     @property
@@ -153,8 +158,10 @@ class QualityAssessor:
 
     def add(self, case: Case) -> None:
         """A case that is finished."""
-        row = assess_case(case.name, self.observer.take(case), self.quality)
-        self.rows.append(with_familiarity(row, self._familiar.get(case.name)))
+        familiar = self._familiar.get(case.name)
+        site = familiar.site if familiar is not None and familiar.score <= 1 else ""
+        row = assess_case(case.name, self.observer.take(case), self.quality, site)
+        self.rows.append(with_familiarity(row, familiar))
 
     def write(self, folder: PredictionFolder) -> None:
         """Write `quality.csv` of all cases, and say which look like none that the model has seen."""
@@ -169,9 +176,16 @@ class QualityAssessor:
         self.reporter.say(f"{_summary_line(rows)}; see {folder.quality}")
 
 
-def assess_case(case: str, found: Assessment, quality: QualityModel | None) -> QualityRow:
-    """The estimate of a predicted case, and whether somebody should look at it."""
-    calibrations = quality.calibrations if quality is not None else ()
+def assess_case(case: str, found: Assessment, quality: QualityModel | None, site: str = "") -> QualityRow:
+    """The estimate of a predicted case, and whether somebody should look at it.
+
+    Args:
+        case: Name of the case.
+        found: Signals of the case.
+        quality: What the run knows; None: nothing.
+        site: Name of the site that the scan looks like; empty: nobody knows.
+    """
+    calibrations = quality.calibrations_by_site.get(site, quality.calibrations) if quality is not None else ()
     for calibration in calibrations:
         estimate = calibration.estimate(found.signals)
         if estimate is not None:
@@ -277,7 +291,7 @@ def validate_and_calibrate(
         found = {case.name: observer.take(case) for case in split.val}
         familiar = _familiarity(quality, card.plan, split.val, survey, reporter)
         calibrations = _calibrate(run.validation, split.val, found, summary, reporter, familiar)
-        quality = quality.model_copy(update={"calibrations": tuple(calibrations)})
+        quality = quality.model_copy(update=calibrations._asdict())
     write_json(run.quality, quality.model_dump(mode="json"))
 
 
@@ -313,7 +327,7 @@ def calibrate_on_folds(
     calibrations = _calibrate(run.cross_validation, split.labelled, found, summary, reporter, _familiar_of(rows))
     second = load_second(run.path, card, device)
     quality = _learn_sites(split, card.plan, survey, reporter, start)
-    update = {"two_networks": bool(second), "calibrations": tuple(calibrations)}
+    update = {"two_networks": bool(second), **calibrations._asdict()}
     write_json(run.quality, quality.model_copy(update=update).model_dump(mode="json"))
 
 
@@ -392,6 +406,13 @@ def _expected(labelled: Sequence[Case], plan: Plan, survey: Survey, reporter: Re
     return expected_shapes(shapes)
 
 
+class Calibrated(NamedTuple):
+    """Calibrations of all cases, and those of sites; names as in `QualityModel`."""
+
+    calibrations: tuple[Calibration, ...]
+    calibrations_by_site: dict[str, tuple[Calibration, ...]]
+
+
 def _calibrate(
     folder: ScoresFolder,
     cases: Sequence[Case],
@@ -399,7 +420,7 @@ def _calibrate(
     summary: Summary,
     reporter: Reporter,
     familiar: Mapping[str, Familiarity],
-) -> list[Calibration]:
+) -> Calibrated:
     """Fit the models, and write the validation cases' own table, each estimated without its patient."""
     dice = case_means(summary)
     metrics = family_of(summary["mean"])
@@ -408,30 +429,65 @@ def _calibrate(
         rows = [with_familiarity(row, familiar.get(row.case)) for row in rows]
         write_quality_table(folder.quality, rows)
         reporter.say(f"quality: {metrics.headline_title} is not estimated; {_summary_line(rows)}")
-        return []
+        return Calibrated((), {})
     signals = {case: assessment.signals for case, assessment in found.items()}
-    patients = {case.name: case.patient for case in cases}
-    fits = [fit for names in ESTIMATED_FROM if (fit := calibrate(signals, dice, patients, names)) is not None]
-    calibration, estimates = fits[0] if fits else (None, {})
-    lowest_fifth = calibration.lowest_fifth if calibration is not None else None
-    rows = [
-        _flagged_row(case, found[case], estimates.get(case), lowest_fifth)._replace(dice=value)
-        for case, value in dice.items()
-    ]
+    fits = _fits(signals, dice, cases)
+    of_sites = _fits_of_sites(signals, dice, cases, fits[0][1] if fits else {})
+    site_of = {case.name: case.site for case in cases}
+    rows = []
+    for case, value in dice.items():
+        calibration, estimates = next(iter(of_sites.get(site_of[case], fits)), (None, {}))
+        lowest_fifth = calibration.lowest_fifth if calibration is not None else None
+        rows.append(_flagged_row(case, found[case], estimates.get(case), lowest_fifth)._replace(dice=value))
     rows = [with_familiarity(row, familiar.get(row.case)) for row in with_doubtful_flagged(rows)]
     write_quality_table(folder.quality, rows)
-    if calibration is None:
-        outliers = any(signal.outlier is not None for signal in signals.values())
-        flagged = "; outliers are flagged" if outliers else ""
-        compared = sum(signal.agreement_tta is not None for signal in signals.values())
-        few = f"{len(dice)} validation cases are"
-        if compared < len(dice):
-            few = f"{compared} of {len(dice)} validation cases have a mask to compare with that of the turned scan,"
-        reporter.say(f"quality: {few} too few for an estimate{flagged}")
-    else:
-        rank = "undefined" if calibration.spearman is None else f"{calibration.spearman:.2f}"
-        reporter.say(
-            f"quality: estimates without labels have a rank correlation (Spearman) of {rank} with the Dice of "
-            f"{calibration.cases} validation cases, each estimated without its patient; {_summary_line(rows)}"
-        )
-    return [fitted for fitted, _ in fits]
+    reporter.say(_told(fits[0][0], rows) if fits else _told_why_not(signals))
+    if of_sites:
+        reporter.say(f"quality: estimates of scans that look like {', '.join(of_sites)} are made from its own cases")
+    return Calibrated(
+        tuple(calibration for calibration, _ in fits),
+        {site: tuple(calibration for calibration, _ in own) for site, own in of_sites.items()},
+    )
+
+
+def _fits(signals: Mapping[str, Signals], dice: Mapping[str, float], cases: Sequence[Case]) -> list[Fit]:
+    """Calibrations on cases, those that need most signals first, with each case's estimate without its patient."""
+    patients = {case.name: case.patient for case in cases}
+    own = {case: found for case, found in signals.items() if case in patients}
+    return [fit for names in ESTIMATED_FROM if (fit := calibrate(own, dice, patients, names)) is not None]
+
+
+def _fits_of_sites(
+    signals: Mapping[str, Signals], dice: Mapping[str, float], cases: Sequence[Case], pooled: Mapping[str, Estimate]
+) -> dict[str, list[Fit]]:
+    """Calibrations of those sites whose cases they estimate better than that of all, each without its patient."""
+
+    def error(estimates: Mapping[str, Estimate], names: Sequence[str]) -> float:
+        return float(np.mean([abs(estimates[name].dice - dice[name]) for name in names]))
+
+    found, sites = {}, by_site(cases)
+    for site, own in sites.items() if len(sites) > 1 else ():
+        fits = _fits(signals, dice, own)
+        both = [case.name for case in own if fits and case.name in fits[0][1] and case.name in pooled]
+        if both and error(fits[0][1], both) < error(pooled, both):
+            found[site] = fits
+    return found
+
+
+def _told(calibration: Calibration, rows: Sequence[QualityRow]) -> str:
+    rank = "undefined" if calibration.spearman is None else f"{calibration.spearman:.2f}"
+    return (
+        f"quality: estimates without labels have a rank correlation (Spearman) of {rank} with the Dice of "
+        f"{calibration.cases} validation cases, each estimated without its patient; {_summary_line(rows)}"
+    )
+
+
+def _told_why_not(signals: Mapping[str, Signals]) -> str:
+    """Why nothing is estimated."""
+    outliers = any(signal.outlier is not None for signal in signals.values())
+    flagged = "; outliers are flagged" if outliers else ""
+    compared = sum(signal.agreement_tta is not None for signal in signals.values())
+    few = f"{len(signals)} validation cases are"
+    if compared < len(signals):
+        few = f"{compared} of {len(signals)} validation cases have a mask to compare with that of the turned scan,"
+    return f"quality: {few} too few for an estimate{flagged}"
