@@ -116,6 +116,11 @@ class Classes:
         return inside
 
     @property
+    def named(self) -> dict[int, str]:
+        """What the numbers of masks stand for but the background; empty where they number objects."""
+        return dict(zip(self.numbers[1:], self.names[1:], strict=True))
+
+    @property
     def legend(self) -> tuple[str, ...]:
         """Names of the numbers that `colours` gives, background first; of the others there is nothing to say."""
         return self.names

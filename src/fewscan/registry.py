@@ -295,6 +295,7 @@ FORMATS = Registry(
         ".nii.gz": "fewscan.io.nifti:Nifti",
         ".nii": "fewscan.io.nifti:Nifti",
         ".nrrd": "fewscan.io.nrrd:Nrrd",
+        ".seg.nrrd": "fewscan.io.nrrd:Nrrd",
         ".mha": "fewscan.io.metaimage:MetaImage",
         ".png": "fewscan.io.png:Png",
         ".tif": "fewscan.io.tiff:Tiff",

@@ -292,8 +292,15 @@ class RunFolder(Folder):
         return self.path / "log.txt"
 
 
+@dataclass(frozen=True)
 class PredictionFolder(Folder):
-    """A folder that `fewscan predict` writes masks into."""
+    """A folder that `fewscan predict` writes masks into.
+
+    Attributes:
+        ending: Ending of the masks; None: that of each scan, or of its masks.
+    """
+
+    ending: str | None = None
 
     @property
     def lock(self) -> Path:
@@ -345,8 +352,8 @@ class PredictionFolder(Folder):
         return self.path / PAGE
 
     def mask(self, case: Case) -> Path:
-        """A case's mask, in the format of its scan."""
-        return self.path / f"{case.name}{mask_ending(case.images[0])}"
+        """A case's mask."""
+        return self.path / f"{case.name}{self.ending or mask_ending(case.images[0])}"
 
     def probabilities(self, case: Case) -> Path:
         """A case's probabilities, where they were asked for."""

@@ -115,7 +115,7 @@ def _secrets_in(paths: Sequence[Path]) -> list[tuple[str, str]]:
 
 
 def test_the_search_for_secrets_finds_them(archive: Path) -> None:
-    assert {secret for _, secret in _secrets_in(list((archive / "x/y/z").iterdir()))} >= {"Mustermann", "4711"}
+    assert {secret for _, secret in _secrets_in(list((archive / "x/y/z").iterdir()))} >= {"Mustermann", "PID-4711"}
 
 
 @pytest.mark.parametrize("odd", [pytest.param(odd, id=odd.name) for odd in REFUSED[:12]])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,10 @@ from safetensors.numpy import load_file
 import fewscan
 from fewscan.data.phantom import make_phantom
 from fewscan.io.files import read_json, write_json
-from fewscan.io.scans import read_mask, read_scan, write_scan
+from fewscan.io.scans import is_ours, read_geometry, read_mask, read_scan, write_scan
+from fewscan.io.segments import read_segments
 from fewscan.io.terms import Meaning, Segment
+from support.dicom import SECRETS
 from support.dicom_labels import as_series
 from support.scans import TINY
 
@@ -87,3 +91,80 @@ def test_a_training_on_series_ends_with_the_weights_of_one_on_nifti(runs: dict[s
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
     for name in ("splits.json", "validation/summary.csv"):
         assert (runs[kind] / name).read_text() == (runs["nifti"] / name).read_text()
+
+
+@pytest.fixture(scope="module")
+def masks(runs: dict[str, Path], sets: dict[str, Path]) -> dict[str, Path]:
+    """The masks of one series in every format, by a model that was trained on series."""
+    series = sets["seg-labels"] / "imagesTr/case_008_0000"
+    found = {}
+    for kind in ("nifti", "nrrd", "seg"):
+        output = runs["nifti"].parent / f"masks-{kind}"
+        (found[kind],) = fewscan.predict(runs["seg-labels"], [series], output=output, format=kind)
+    return found
+
+
+def test_masks_of_all_formats_show_the_same_at_the_same_place(masks: dict[str, Path], sets: dict[str, Path]) -> None:
+    names = {kind: path.name for kind, path in masks.items()}
+    assert names == {"nifti": "case_008.nii.gz", "nrrd": "case_008.seg.nrrd", "seg": "case_008.dcm"}
+    grid = read_geometry(sets["nifti"] / "imagesTr/case_008_0000.nii.gz")
+    first = read_mask(masks["nifti"]).array
+    assert first.any()
+    for path in masks.values():
+        found = read_mask(path)
+        assert is_ours(path)
+        assert np.array_equal(found.array, first)
+        assert np.abs(found.geometry.affine_ras - grid.affine_ras).max() < 1e-3
+
+
+def test_segments_have_the_names_of_the_classes(masks: dict[str, Path], sets: dict[str, Path]) -> None:
+    labels = read_json(sets["seg-labels"] / "dataset.json")["labels"]
+    wanted = {number: name for name, number in labels.items() if number}
+    assert read_segments(masks["seg"]) == read_segments(masks["nrrd"]) == wanted
+
+
+def test_a_folder_of_folders_is_predicted_and_what_cannot_be_written_is_told_before(
+    runs: dict[str, Path], sets: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(sets["seg-labels"] / "imagesTr/case_007_0000", tmp_path / "in/a")
+    shutil.copytree(sets["seg-labels"] / "imagesTr/case_008_0000", tmp_path / "in/b")
+    (path := sorted((tmp_path / "in/b").iterdir())[0]).write_bytes(path.read_bytes()[:700])
+    with pytest.raises(fewscan.DataError, match="no mask for 1 of the scans"):
+        fewscan.predict(runs["seg-labels"], [tmp_path / "in"], output=tmp_path / "out", format="seg")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a.dcm", "failed.json", "quality.csv", "volumes.csv",
+    ]  # fmt: skip
+    scan = sets["nifti"] / "imagesTr/case_008_0000.nii.gz"
+    with pytest.raises(fewscan.DataError, match="refers to a series, and this scan is none"):
+        fewscan.predict(runs["nifti"], [scan], output=tmp_path / "other", format="seg")
+    # A mask in another format takes the place of the earlier one.
+    fewscan.predict(runs["seg-labels"], [tmp_path / "in/a"], output=tmp_path / "out", format="nrrd")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.seg.nrrd", "quality.csv", "volumes.csv"}
+    with pytest.raises(fewscan.ConfigError, match="no such format of masks"):
+        fewscan.predict(runs["nifti"], [scan], output=tmp_path / "other", format="png")
+
+
+def test_a_report_of_masks_of_a_series_is_made(runs: dict[str, Path], sets: dict[str, Path], tmp_path: Path) -> None:
+    series = sets["seg-labels"] / "imagesTr/case_008_0000"
+    fewscan.predict(runs["seg-labels"], [series], output=tmp_path / "out", format="seg")
+    page = fewscan.report(runs["seg-labels"], tmp_path / "out", images=[series])
+    assert "case_008" in page.read_text()
+    assert not [secret for secret in SECRETS if secret in page.read_text()]
+
+
+def test_runs_masks_and_pages_tell_nothing_of_patients(runs: dict[str, Path], masks: dict[str, Path]) -> None:
+    files = [path for run in runs.values() for path in run.rglob("*") if path.is_file()]
+    files += [path for kind in ("nifti", "nrrd") for path in masks[kind].parent.iterdir()]
+    assert any(path.name == "report.html" for path in files)
+    found = [(path.name, secret) for path in files for secret in SECRETS if secret.encode() in unpacked(path)]
+    assert not found
+
+
+def unpacked(path: Path) -> bytes:
+    """What a file holds, with its name."""
+    content = path.read_bytes()
+    content = gzip.decompress(content) if path.suffix == ".gz" else content
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            content = b"".join(archive.read(name) for name in archive.namelist())
+    return path.name.encode() + content

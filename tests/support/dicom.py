@@ -33,7 +33,7 @@ IDENTITY = {
     "StudyDescription": "Erika M. Verlauf",
     "StudyDate": "20190307",
 }
-SECRETS = ("Mustermann", "Erika", "4711", "0815", "19640812", "99887", "Starnberger", "Sauerbruch", "20190307")
+SECRETS = ("Mustermann", "Erika", "PID-4711", "19640812", "ACC-998", "Starnberger", "Sauerbruch", "20190307", ROOT)
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 NEGATED = (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)

@@ -475,6 +475,7 @@ REFUSED = [
     OddSeries("palette.dcm", one(PhotometricInterpretation="PALETTE COLOR"), ("a colour", "Export the series")),
     OddSeries("cut-pixels", cut(0.97), ("cut short", COPY)),
     OddSeries("cut-header", cut(0.3), ("without pixels|cut short|damaged", "")),
+    OddSeries("cut-first-header", cut(0.3, 0), ("without pixels|cut short|damaged", "")),
     OddSeries("cut-beginning", cut(0.05), ("does not begin as DICOM", COPY)),
     OddSeries("empty-file", beside("IM0009.dcm", b""), ("does not begin as DICOM", COPY)),
     OddSeries("page-beside", beside("IM0009.dcm", b"<html>404</html>" * 40), ("does not begin as DICOM", COPY)),

@@ -256,6 +256,15 @@ def predict(
             help="Whether to do to the masks what was chosen for the run on its held-out cases.",
         ),
     ] = True,
+    mask_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="nifti|nrrd|seg",
+            help="Format of the masks: NIfTI, NRRD with names and colours for 3D Slicer, or DICOM SEG; by default the "
+            "scan's, of DICOM series NIfTI.",
+        ),
+    ] = None,
     others: Annotated[
         list[Path] | None,
         typer.Option(
@@ -286,6 +295,7 @@ def predict(
         quality=quality,
         others=others or (),
         postprocess=postprocess,
+        format=mask_format,
     )
     if as_json:
         print_json({"folder": str(written.folder), "masks": [str(path) for path in written]})

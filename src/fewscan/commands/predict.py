@@ -11,6 +11,7 @@ from fewscan.inference.model import load_ensemble
 from fewscan.io.files import AnyPath, make_folder
 from fewscan.run_folder import PredictionFolder, RunFolder
 from fewscan.runs.lock import alone
+from fewscan.runs.meaning import ending_of, meaning_of
 from fewscan.runs.prediction import check_output, predict_into
 from fewscan.runs.quality import QualityAssessor
 from fewscan.runs.results import Predictions
@@ -29,6 +30,7 @@ def predict(
     quality: bool = True,
     others: Sequence[AnyPath] = (),
     postprocess: bool = True,
+    format: str | None = None,  # noqa: A002
 ) -> Predictions:
     """Segment scans; those that are faulty are left out and listed in `failed.json`, the others are finished.
 
@@ -49,6 +51,8 @@ def predict(
         others: Folders of further runs of the same plan, whose probabilities are averaged with those of `run`, a run of
             folds counting as many networks as it has; then no Dice is estimated.
         postprocess: Whether masks are decoded and post-processed as was chosen for the run on its held-out cases.
+        format: Format of the masks: nifti, nrrd (with names and colours of segments, as 3D Slicer has them), or seg
+            (DICOM segmentations of DICOM series); None: that of each scan, of DICOM series NIfTI.
         quality: Whether `quality.csv` is written, estimated Dice and cases to look at; see docs/quality.md.
 
     Returns:
@@ -59,7 +63,7 @@ def predict(
             the runs are of different plans, a mask would be written over a scan or over a file that `predict` did not
             write, or another call is at work in the folder.
         WriteError: The disk is full, read-only or gone.
-        ConfigError: The device does not exist.
+        ConfigError: The device or the format does not exist, or the format keeps named classes alone.
         FewscanError: The memory is not enough.
 
     Examples:
@@ -70,9 +74,10 @@ def predict(
     """
     reporter = reporter or Reporter(quiet=True)
     where = choose_device(device)
-    source, folder = RunFolder(Path(run)), PredictionFolder(Path(output))
+    source = RunFolder(Path(run))
     further = [Path(other) for other in others]
     networks, card = load_ensemble([source.path, *further], where)
+    folder = PredictionFolder(Path(output), ending_of(format, meaning_of(card)))
     if len(networks) > 1:
         reporter.say(f"the probabilities of {len(networks)} networks are averaged")
     if not postprocess:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from fewscan.errors import DataError, Fault
 from fewscan.io.endings import scan_ending, scan_endings, scan_stem
 from fewscan.io.files import read_json
 from fewscan.io.formats import format_of, is_picture
+from fewscan.io.terms import SegmentTerms, parse_terms
 from fewscan.registry import TASKS
 
 # An atom, and a metre.
@@ -47,6 +48,7 @@ class DatasetIndex:
         notes: Sentences for the user that say how the files were understood.
         task: Name in the registry of tasks.
         reading: How the files hold the channels.
+        terms: What dataset.json says of classes for other programs, by class.
     """
 
     root: Path
@@ -58,6 +60,7 @@ class DatasetIndex:
     notes: tuple[str, ...] = ()
     task: str = SEMANTIC
     reading: Reading = AS_FILES
+    terms: Mapping[str, SegmentTerms] = field(default_factory=dict)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -95,6 +98,7 @@ def read_dataset(root: Path) -> DatasetIndex:
     classes = _classes(meta, task, faults)
     ending = _file_ending(root, meta, faults)
     reading = _reading(meta, ending, len(channels), faults)
+    terms = _terms(meta, classes, faults)
     images = _collect_images(root, ending, len(channels), faults)
     labels = _collect_labels(root, ending, images, faults)
     patients, notes = _patients(root, meta, list(images), faults)
@@ -106,7 +110,7 @@ def read_dataset(root: Path) -> DatasetIndex:
         for name, paths in sorted(images.items())
     )
     name = str(meta.get("name", root.name))
-    return DatasetIndex(root, name, channels, classes, ending, cases, notes, task, reading)
+    return DatasetIndex(root, name, channels, classes, ending, cases, notes, task, reading, terms)
 
 
 def sites_of_masks(root: Path, cases: Sequence[str]) -> dict[str, str]:
@@ -209,6 +213,14 @@ def _classes(meta: dict[str, Any], task: str, faults: list[Fault]) -> Classes:
         return Classes.consecutive(("background", "1"))
 
 
+def _terms(meta: dict[str, Any], classes: Classes, faults: list[Fault]) -> dict[str, SegmentTerms]:
+    try:
+        return parse_terms(meta.get("segments"), classes.names)
+    except DataError as error:
+        faults += error.faults
+        return {}
+
+
 def _file_ending(root: Path, meta: dict[str, Any], faults: list[Fault]) -> str:
     if "file_ending" in meta:
         ending = str(meta["file_ending"])
@@ -265,6 +277,9 @@ def _may_label(path: Path, ending: str) -> bool:
     """Whether a scan of one ending may have a label of another one."""
     if ending not in scan_endings():
         return False
+    # As .seg.nrrd beside .nrrd.
+    if str(scan_ending(path)).endswith(ending):
+        return True
     images = format_of(ending)
     return is_picture(path) == images.is_picture and (images.is_picture or images.any_labels)
 

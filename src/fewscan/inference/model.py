@@ -17,6 +17,7 @@ from fewscan.data.plans.kinds import AnyPlan
 from fewscan.errors import DataError
 from fewscan.inference.postprocess import Step
 from fewscan.io.files import atomic_path, read_json, write_json
+from fewscan.io.terms import SegmentTerms
 from fewscan.networks.layout import weights_channels_last
 from fewscan.networks.segmenter import AnyNetworkSettings, SegmentationNetwork, build_network
 from fewscan.registry import NETWORKS, PLANS, TASKS
@@ -24,7 +25,8 @@ from fewscan.settings import StrictModel
 from fewscan.tasks.base import Task, task_of
 
 # 2: several kinds of networks, of 2 or 3 dimensions. 3: post-processing. 4: how probabilities are decoded.
-FORMAT = 4
+# 5: what classes are to other programs.
+FORMAT = 5
 WEIGHTS = "model.safetensors"
 SECOND_WEIGHTS = "second.safetensors"
 CARD = "model.json"
@@ -50,6 +52,7 @@ class ModelCard(StrictModel):
         postprocessing: Steps that are done to a mask before it is written, in this order.
         decoding: What was chosen on held-out cases of what the task leaves open between probabilities and masks, by its
             names; empty: the task's defaults.
+        terms: Codes and colours that dataset.json gives classes, by class; others have those of their names.
     """
 
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
@@ -60,6 +63,7 @@ class ModelCard(StrictModel):
     flips: bool
     postprocessing: tuple[Step, ...] = ()
     decoding: dict[str, float] = Field(default_factory=dict)
+    terms: dict[str, SegmentTerms] = Field(default_factory=dict)
 
     @property
     def task(self) -> Task:

@@ -24,6 +24,7 @@ from fewscan.io.files import atomic_path, make_folder
 from fewscan.io.formats import mask_ending
 from fewscan.io.geometry import MARK, Geometry
 from fewscan.io.scans import write_scan
+from fewscan.io.terms import Meaning
 from fewscan.tasks.tables import Tables
 
 # Blocks that wait for resampling and writing before the network waits for them.
@@ -56,6 +57,7 @@ def predict_cases(
     postprocessing: Sequence[Step] = (),
     tables: Tables | None = None,
     decode: Decode | None = None,
+    meaning: Meaning | None = None,
 ) -> Iterator[tuple[Case, Path]]:
     """Predict scans and write a mask for each; yields what was written, in the order of the cases.
 
@@ -79,6 +81,7 @@ def predict_cases(
         on_cut_off: Function that is called for a case that was predicted once more, for the reason of `CUT_OFF`.
         postprocessing: Steps that are done to every mask before anybody sees it; probabilities stay as they are.
         tables: Tables that measure every mask before it is written, in the writer's thread.
+        meaning: Meaning of the masks' numbers, for formats that keep it; None: nobody says it.
         decode: Function from probabilities to numbers inside; None: the task's own, by its defaults.
 
     Raises:
@@ -94,7 +97,8 @@ def predict_cases(
             observer.on_mask(scan.case, found.mask, scan.geometry)
         if tables is not None:
             tables.measure(scan.case, found, scan.geometry)
-        return _write(scan, found if save_probabilities else replace(found, probabilities=None), destination, ending)
+        kept = found if save_probabilities else replace(found, probabilities=None)
+        return _write(scan, kept, destination, ending, meaning)
 
     def finish(piece: Piece, probs: np.ndarray) -> Path | ScanInWork | None:
         piece.scan.take(piece.first, probs)
@@ -148,14 +152,15 @@ def _look_around(
     return whole
 
 
-def _write(scan: ScanInWork, found: Assembled, destination: Path, ending: str | None) -> Path:
+def _write(scan: ScanInWork, found: Assembled, destination: Path, ending: str | None, meaning: Meaning | None) -> Path:
     """Write `CASE` + ending, the image's own where it is None, and `CASE.npz` where probabilities were kept.
 
     The mask has the numbers of the training's masks; the probabilities are in the order of the class names.
     """
     case = scan.case
     path = destination / f"{case.name}{ending or mask_ending(case.images[0])}"
-    write_scan(path, scan.plan.classes.from_inside(found.mask), scan.geometry, predicted=True)
+    numbers = scan.plan.classes.from_inside(found.mask)
+    write_scan(path, numbers, scan.geometry, predicted=True, meaning=meaning)
     if found.probabilities is not None:
         with atomic_path(destination / f"{case.name}.npz") as beside:
             np.savez_compressed(beside, probabilities=found.probabilities, **{MARK: True})

@@ -94,10 +94,7 @@ class ItkFormat(ScanFormat, Generic[Header]):
 
     def write(self, path: Path, array: np.ndarray, geometry: Geometry, predicted: bool) -> None:
         """Write a compressed file with the very header fields of the scan that the geometry is of."""
-        stored = geometry.to_stored(array)
-        own = geometry.stored.form if geometry.stored is not None else None
-        form = own if isinstance(own, ItkForm) else _form_at(path, stored.shape, geometry.stored_affine_ras)
-        _write(path, stored, form, predicted)
+        write_with_fields(path, geometry.to_stored(array), geometry, {MARK: MARK} if predicted else {})
 
     def check_geometry(self, path: Path, geometry: Geometry) -> None:
         """Refuse axes that are not at right angles."""
@@ -226,20 +223,29 @@ def _form_at(path: Path, shape: tuple[int, ...], affine_ras: np.ndarray) -> ItkF
     )
 
 
-def _write(path: Path, array: np.ndarray, form: ItkForm, predicted: bool) -> None:
-    """Write a stored array (z, y, x) with these header fields, compressed; `predicted` marks it as ours.
+def write_with_fields(path: Path, stored: np.ndarray, geometry: Geometry, fields: Mapping[str, str]) -> None:
+    """Write a compressed file with the header fields of the scan that a geometry is of, and with others.
+
+    Args:
+        path: Path to write to.
+        stored: Values (z, y, x) in the order of the scan's file.
+        geometry: Geometry of the scan.
+        fields: Values of further fields by name.
 
     Raises:
+        DataError: The axes are not at right angles.
         OSError: ITK could not write the file.
     """
     import SimpleITK as sitk
 
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array).reshape(form.size[::-1]), isVector=False)
+    own = geometry.stored.form if geometry.stored is not None else None
+    form = own if isinstance(own, ItkForm) else _form_at(path, stored.shape, geometry.stored_affine_ras)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(stored).reshape(form.size[::-1]), isVector=False)
     image.SetSpacing(form.spacing)
     image.SetOrigin(form.origin)
     image.SetDirection(form.direction)
-    if predicted:
-        image.SetMetaData(MARK, MARK)
+    for name, value in fields.items():
+        image.SetMetaData(name, value)
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:

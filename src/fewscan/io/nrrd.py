@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 
 from fewscan.errors import DataError
-from fewscan.io.itk import ItkFormat, damaged
+from fewscan.io.geometry import MARK, Geometry
+from fewscan.io.itk import ItkFormat, damaged, write_with_fields
 from fewscan.io.itk_headers import ATTACH, NO_SPACING, check_length, parse_sizes, read_beginning
 from fewscan.io.refusals import COPY_AGAIN
+from fewscan.io.slicer import slicer_fields
+from fewscan.io.terms import Meaning
 from fewscan.memory import require_memory, too_large
 
 NRRD_BYTES = {
@@ -46,14 +49,19 @@ class NrrdHeader:
 
 
 class Nrrd(ItkFormat[NrrdHeader]):
-    """NRRD of one frame, its pixels in the same file, plain, packed or as text."""
+    """NRRD of one frame, its pixels in the same file, plain, packed or as text; .seg.nrrd is 3D Slicer's for masks."""
 
-    endings = (".nrrd",)
+    endings = (".nrrd", ".seg.nrrd")
     image_io = "NrrdImageIO"
 
     def check_header(self, path: Path) -> NrrdHeader:
         """Read and check the header of a .nrrd file."""
         return check_nrrd(path)
+
+    def write_mask(self, path: Path, array: np.ndarray, geometry: Geometry, meaning: Meaning) -> None:
+        """Write a mask with the names, colours and terms of its segments, as 3D Slicer has them."""
+        stored = geometry.to_stored(array)
+        write_with_fields(path, stored, geometry, {MARK: MARK, **slicer_fields(stored, meaning)})
 
     def read_pixels(self, path: Path, header: NrrdHeader, reader: Any) -> np.ndarray:
         """Let ITK read the pixels."""

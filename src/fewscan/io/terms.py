@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
+
+from fewscan.errors import DataError
+from fewscan.settings import StrictModel
 
 SNOMED = "SCT"
+EXAMPLE = 'Write it as {"tumour": {"type": ["108369006", "SCT", "Neoplasm"], "colour": "#D55E00"}}'
+# The lengths that DICOM allows.
+CodeFields = tuple[
+    Annotated[str, Field(min_length=1, max_length=16)],
+    Annotated[str, Field(min_length=1, max_length=16)],
+    Annotated[str, Field(min_length=1, max_length=64)],
+]
 
 
 @dataclass(frozen=True)
@@ -117,6 +130,61 @@ class Meaning:
     segments: tuple[Segment, ...]
     algorithm: str
     version: str
+
+
+class SegmentTerms(StrictModel):
+    """What dataset.json says of a class in "segments": each may be left out.
+
+    Attributes:
+        category: Code, scheme and meaning of the kind of thing that the class is.
+        type: Code, scheme and meaning of what the class is.
+        colour: Colour as #RRGGBB.
+    """
+
+    category: CodeFields | None = None
+    type: CodeFields | None = None
+    colour: Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")] | None = None
+
+    def segment(self, number: int, name: str, colour: str) -> Segment:
+        """Make the segment of a class; what is not said is that of its name, or tissue.
+
+        Args:
+            number: Number of the class in masks.
+            name: Name of the class.
+            colour: Colour as #RRGGBB where none is said.
+        """
+        category, kind = known_codes(name) or (TISSUE, TISSUE)
+        red, green, blue = bytes.fromhex((self.colour or colour)[1:])
+        return Segment(
+            number,
+            name,
+            (red, green, blue),
+            Code(*self.category) if self.category is not None else category,
+            Code(*self.type) if self.type is not None else kind,
+        )
+
+
+def parse_terms(value: Any, names: Collection[str]) -> dict[str, SegmentTerms]:
+    """Understand "segments" of dataset.json.
+
+    Args:
+        value: Value of "segments", as JSON gives it; None: there is none.
+        names: Names of the classes.
+
+    Raises:
+        DataError: The value cannot be understood, or is of no class.
+    """
+    try:
+        terms = TypeAdapter(dict[str, SegmentTerms]).validate_python({} if value is None else value)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        problem = f'"segments" cannot be understood at {where or "its beginning"}: {error.errors()[0]["msg"]}'
+        raise DataError.of("dataset.json", problem, EXAMPLE) from None
+    for name in terms:
+        if name not in names:
+            problem = f'"segments" names "{name}", which is no class'
+            raise DataError.of("dataset.json", problem, 'Name classes of "labels"')
+    return terms
 
 
 def known_codes(name: str) -> tuple[Code, Code] | None:

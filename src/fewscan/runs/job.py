@@ -419,6 +419,7 @@ def _export(job: Job, method: Method, store: Store) -> None:
         network=network.settings,
         plan=job.plan,
         flips=job.config.augmentation.spatial.flip > 0,
+        terms=dict(job.index.terms),
     )
     save_model(job.run.path, network, card, others[0][1] if others else None)
     if job.config.export.memory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,13 +22,16 @@ from fewscan.inference.model import ModelCard
 from fewscan.inference.predict import CUT_OFF, predict_cases
 from fewscan.inference.predictor import Predictor
 from fewscan.inference.views import augmentation_views
+from fewscan.io.endings import scan_ending
 from fewscan.io.files import check_name, make_folder, write_json
+from fewscan.io.formats import format_of
 from fewscan.io.geometry import PIXEL, Geometry
 from fewscan.io.scans import is_ours, read_mask
 from fewscan.io.tables import write_table
 from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.reporting.outlines import save_outlines
 from fewscan.run_folder import PredictionFolder
+from fewscan.runs.meaning import MASK_FORMATS, meaning_of
 from fewscan.runs.quality import QualityAssessor
 from fewscan.runs.results import Predictions
 from fewscan.runs.scoring import say_remarks
@@ -91,7 +95,8 @@ def predict_into(
     # Stopped half-way, this call leaves no table beside its masks that an earlier one made of others.
     for path in (*folder.tables, folder.failed):
         _remove(path)
-    failed = _find_faults(cases, card.plan, reporter, assessor)
+    _remove_other_formats(cases, folder)
+    failed = _find_faults(cases, card.plan, folder, reporter, assessor)
     cut_off: list[str] = []
 
     def leave_out(case: Case, error: DataError) -> None:
@@ -101,6 +106,7 @@ def predict_into(
     views = augmentation_views(card.flips, card.ndim, card.plan.turning_planes) if tta else []
     task = card.task
     tables = task.tables(card.plan)
+    meaning = meaning_of(card)
 
     masks: dict[str, Path] = {}
     with (
@@ -113,6 +119,7 @@ def predict_into(
             sound,
             folder.path,
             device,
+            ending=folder.ending,
             save_probabilities=save_probabilities,
             progress=step,
             on_refusal=leave_out,
@@ -120,6 +127,7 @@ def predict_into(
             on_cut_off=lambda case: cut_off.append(case.name),
             postprocessing=card.postprocessing,
             tables=tables,
+            meaning=meaning,
             decode=task.decode,
         ):
             masks[case.name] = path
@@ -147,8 +155,21 @@ def _draw(folder: PredictionFolder, case: Case, path: Path, classes: Classes) ->
     save_outlines(folder.overlay(case), read_shown(case.images[0], case.reading).picture, classes.colours(numbers))
 
 
+def _remove_other_formats(cases: Sequence[Case], folder: PredictionFolder) -> None:
+    """Remove masks of an earlier call in other formats: of two masks of a scan nobody would know which is meant."""
+    endings = [*MASK_FORMATS.values(), None]
+    for other in (PredictionFolder(folder.path, ending) for ending in endings if ending != folder.ending):
+        for path in (other.mask(case) for case in cases):
+            if path not in map(folder.mask, cases) and os.path.lexists(path) and is_ours(path):
+                _remove(path)
+
+
 def _find_faults(
-    cases: Sequence[Case], plan: Plan, reporter: Reporter, assessor: QualityAssessor | None
+    cases: Sequence[Case],
+    plan: Plan,
+    folder: PredictionFolder,
+    reporter: Reporter,
+    assessor: QualityAssessor | None,
 ) -> dict[str, Sequence[Fault]]:
     """What is wrong with scans that cannot be predicted, by case; says what is worth a look at the others.
 
@@ -163,6 +184,8 @@ def _find_faults(
                 channel_features(scan.array) for path in case.images for scan in check.read(path) if scan is not None
             ]
             faults = [*check.faults, *_of_other_kind(case, check.geometry, plan)]
+            if check.geometry is not None:
+                faults += _cannot_hold(case, check.geometry, folder)
             fatal = [fault for fault in faults if fault.fatal]
             if fatal:
                 failed[case.name] = fatal
@@ -175,6 +198,18 @@ def _find_faults(
     for (problem, remedy), files in notes.items():
         reporter.say(f"worth a look: {problem}: {abbreviate(files)}. {remedy}.")
     return failed
+
+
+def _cannot_hold(case: Case, geometry: Geometry, folder: PredictionFolder) -> list[Fault]:
+    """What keeps the mask of a scan from being written in the format that is asked for."""
+    path = folder.mask(case)
+    ending = scan_ending(path)
+    try:
+        if ending is not None:
+            format_of(ending).check_geometry(path, geometry)
+    except DataError as error:
+        return [replace(fault, file=str(case.images[0])) for fault in error.faults]
+    return []
 
 
 def _of_other_kind(case: Case, geometry: Geometry | None, plan: Plan) -> list[Fault]:

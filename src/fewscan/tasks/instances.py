@@ -82,6 +82,11 @@ class Objects(Classes):
         return colours(inside)
 
     @property
+    def named(self) -> dict[int, str]:
+        """None: a number is an object's."""
+        return {}
+
+    @property
     def legend(self) -> tuple[str, ...]:
         """Colours only tell objects apart."""
         return self.names[:1]

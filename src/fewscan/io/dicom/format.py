@@ -64,8 +64,8 @@ class Dicom(ScanFormat):
         return segmentation.is_ours(path)
 
     def check_geometry(self, path: Path, geometry: Geometry) -> None:
-        """Refuse a geometry that is of no DICOM series."""
-        _form(path, geometry)
+        """Refuse a geometry that is of no DICOM series, or of one that nothing can refer to."""
+        segmentation.check_source(path, _form(path, geometry))
 
     def check_values(self, path: Path, array: np.ndarray) -> None:
         """Refuse what is no mask."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 READ_PROBLEM = "cannot be read as a DICOM segmentation: it is damaged or cut short"
 WRITE_PROBLEM = "cannot be written as a DICOM segmentation: its series lacks what one has to refer to"
-REFERRED_TO = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID")
+REFERRED_TO = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 REASONS = {
     "overlap": (
         "its segments overlap, so that no voxel has one number",
@@ -170,6 +170,20 @@ def write_segmentation(path: Path, stored: np.ndarray, form: SeriesForm, meaning
     guarded(path, WRITE_PROBLEM, lambda: made.save_as(path))
 
 
+def check_source(path: Path, form: SeriesForm) -> None:
+    """Refuse a series that no segmentation can refer to, by the header of its first slice.
+
+    Args:
+        path: Path that the segmentation is to have.
+        form: Slices of the series.
+
+    Raises:
+        DataError: An identifier is missing, or highdicom is not installed.
+    """
+    require_library(path, "highdicom")
+    _check_identifiers(form.slices[0].path, read_header(form.slices[0].path))
+
+
 def _source_headers(path: Path, form: SeriesForm) -> list[FileDataset]:
     """The headers of the series, one for each slice, or that of a file of many."""
     files = list(dict.fromkeys(one.path for one in form.slices))
@@ -183,12 +197,16 @@ def _source_header(file: Path) -> FileDataset:
     header = read_header(file)
     # Where anonymisers took them out, the header of the file has them still.
     header.SOPClassUID, header.SOPInstanceUID = kind_of(header), instance_of(header)
+    _check_identifiers(file, header)
+    guarded(file, WRITE_PROBLEM, lambda: _tell_characters(header))
+    return header
+
+
+def _check_identifiers(file: Path, header: FileDataset) -> None:
     missing = [name for name in REFERRED_TO if not header.get(name)]
     if missing:
         remedy = "Write the masks as .nii.gz, or export the series with its identifiers"
         raise DataError.of(file, f"no segmentation can refer to it: it has no {', '.join(missing)}", remedy)
-    guarded(file, WRITE_PROBLEM, lambda: _tell_characters(header))
-    return header
 
 
 def _tell_characters(header: FileDataset) -> None:

@@ -99,8 +99,9 @@ def claims(path: Path) -> bool:
             return is_dicom(path)
         with os.scandir(path) as entries:
             names = sorted(entry.name for entry in entries)
-        first = next((file for name in names if (file := path / name).is_file() and is_dicom(file)), None)
-        return first is not None and _is_slice(first)
+        found = [file for name in names if (file := path / name).is_file() and is_dicom(file)]
+        # The first alone may be cut short.
+        return any(_is_slice(file) for file in dict.fromkeys(found[:1] + found[-1:]))
     except OSError:
         return False
 
