@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import os
+import re
 import shutil
+import socket
+import subprocess
+import sys
+import time
 import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from safetensors.numpy import load_file
 
@@ -168,3 +177,88 @@ def unpacked(path: Path) -> bytes:
         with zipfile.ZipFile(path) as archive:
             content = b"".join(archive.read(name) for name in archive.namelist())
     return path.name.encode() + content
+
+
+def test_a_study_that_is_sent_in_comes_back_as_a_segmentation(
+    runs: dict[str, Path], sets: dict[str, Path], masks: dict[str, Path], tmp_path: Path
+) -> None:
+    missing = [name for name in ("storescp", "storescu", "dcmdump") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} of Debian's package dcmtk are not installed")
+    script = tmp_path / "on-study.sh"
+    script.write_text(shell_of("on-study.sh FOLDER"))
+    script.chmod(0o755)
+    (tmp_path / "incoming").mkdir()
+    (tmp_path / "archive").mkdir()
+    own, pacs = free_port(), free_port()
+    settings = {
+        "RUN": str(runs["seg-labels"]),
+        "PACS_TITLE": "ARCHIVE",
+        "PACS_HOST": "127.0.0.1",
+        "PACS_PORT": str(pacs),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    receive = ["-od", str(tmp_path / "incoming"), "--sort-on-study-uid", "study", "--eostudy-timeout", "1"]
+    with (
+        serving(["storescp", "-aet", "ARCHIVE", "-od", str(tmp_path / "archive"), str(pacs)], pacs, {}),
+        serving(["storescp", *receive, "--exec-on-eostudy", f"{script} #p", str(own)], own, settings),
+    ):
+        files = sorted((sets["seg-labels"] / "imagesTr/case_008_0000").iterdir())
+        subprocess.run(["storescu", "127.0.0.1", str(own), *map(str, files)], check=True)
+        back = first_file(tmp_path / "archive", seconds=300)
+    shutil.copy(back, tmp_path / "back.dcm")
+    found, expected = read_mask(tmp_path / "back.dcm"), read_mask(masks["nifti"])
+    assert np.array_equal(found.array, expected.array)
+    assert is_ours(tmp_path / "back.dcm")
+
+
+def shell_of(comment: str) -> str:
+    """The script of the page that has a comment."""
+    page = (Path(__file__).parents[2] / "docs/how-to/dicom.md").read_text("utf-8")
+    return next(
+        block for block in re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL) if comment in block
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serving(command: Sequence[str], port: int, settings: Mapping[str, str]) -> Iterator[None]:
+    """A program that listens on a port for as long as it is wanted."""
+    with subprocess.Popen(command, env={**os.environ, **settings}) as process:
+        try:
+            until(lambda: _listens(port), seconds=20)
+            yield
+        finally:
+            process.terminate()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as found:
+        return found.connect_ex(("127.0.0.1", port)) == 0
+
+
+def first_file(folder: Path, seconds: float) -> Path:
+    """The first file that comes into a folder, once it is whole."""
+    until(lambda: any(pydicom.misc.is_dicom(path) and _is_whole(path) for path in folder.iterdir()), seconds)
+    return next(iter(sorted(folder.iterdir())))
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return "PixelData" in pydicom.dcmread(path)
+    except (EOFError, OSError):
+        return False
+
+
+def until(what: Callable[[], bool], seconds: float) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.2)
