@@ -9,6 +9,7 @@ import pytest
 from fewscan.data.cases import collect_cases
 from fewscan.data.reading import Reading
 from fewscan.errors import DataError
+from support.dicom import Made
 
 
 def test_inputs_that_make_no_cases_are_refused_together(tmp_path: Path) -> None:
@@ -44,3 +45,17 @@ def test_numbers_that_are_no_channels_may_be_the_scans_own(
         collect_cases([tmp_path], Reading(channels))
     assert advice in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_series_in_nested_folders_are_cases_by_the_names_of_their_folders(tmp_path: Path) -> None:
+    for name in ("anna/t2", "bert/2019/t1"):
+        Made().write(tmp_path / "archive" / name)
+    (tmp_path / "archive/empty").mkdir()
+    (tmp_path / "archive/again").symlink_to(tmp_path / "archive")
+    cases = collect_cases([tmp_path / "archive"], Reading(1))
+    assert [(case.name, case.images[0].parent.name) for case in cases] == [("t1", "2019"), ("t2", "anna")]
+    # A series itself, and a channel of one.
+    assert [case.name for case in collect_cases([tmp_path / "archive/anna/t2"], Reading(1))] == ["t2"]
+    Made().write(tmp_path / "archive/carl/t2")
+    with pytest.raises(DataError, match=r"the name of .*anna/t2 again"):
+        collect_cases([tmp_path / "archive"], Reading(1))

@@ -121,13 +121,25 @@ def holds_all(channels: Mapping[int, Path]) -> bool:
     return set(channels) == {0} and is_picture(channels[0])
 
 
+def _folders_below(path: Path) -> list[Path]:
+    """Folders that are a scan each, such as DICOM series, however deep they lie; links are not followed."""
+    if path.is_symlink() or not path.is_dir():
+        return []
+    if scan_ending(path) is not None:
+        return [path]
+    return [scan for folder in list_folder(path) for scan in _folders_below(folder)]
+
+
 def _scans(path: Path) -> list[Path]:
     try:
         is_folder, is_there = path.is_dir(), os.path.lexists(path)
     except OSError as error:
         raise DataError.of(path, f"cannot be read: {error.strerror}", "Check the path and its permissions") from None
+    if is_folder and scan_ending(path) is not None:
+        return [path]
     if is_folder:
-        return [path] if scan_ending(path) is not None else scans_among(list_folder(path))
+        found = list_folder(path)
+        return scans_among(found) or [scan for folder in found for scan in _folders_below(folder)]
     if not is_there:
         raise DataError.of(path, "there is no such file or folder", "Check the path")
     if scan_ending(path) is None:
