@@ -38,7 +38,8 @@ def predict(
     told apart, `objects.csv` and `pictures.csv` have measures of them instead, and `overlays/` has their outlines.
 
     A mask that an earlier call wrote for a scan that is left out now is removed, so that no mask is of another scan; so
-    are the tables of an earlier call, before anything is predicted. Files that no `predict` wrote are never touched.
+    are masks of these scans in another format, and the tables of an earlier call, before anything is predicted. Files
+    that no `predict` wrote are never touched.
 
     Args:
         run: Folder of a training run, or any folder with model.safetensors and model.json.

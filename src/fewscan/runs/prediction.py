@@ -157,11 +157,11 @@ def _draw(folder: PredictionFolder, case: Case, path: Path, classes: Classes) ->
 
 def _remove_other_formats(cases: Sequence[Case], folder: PredictionFolder) -> None:
     """Remove masks of an earlier call in other formats: of two masks of a scan nobody would know which is meant."""
-    endings = [*MASK_FORMATS.values(), None]
-    for other in (PredictionFolder(folder.path, ending) for ending in endings if ending != folder.ending):
-        for path in (other.mask(case) for case in cases):
-            if path not in map(folder.mask, cases) and os.path.lexists(path) and is_ours(path):
-                _remove(path)
+    own = {folder.mask(case) for case in cases}
+    others = [PredictionFolder(folder.path, ending) for ending in (*MASK_FORMATS.values(), None)]
+    for path in {other.mask(case) for other in others for case in cases} - own:
+        if os.path.lexists(path) and is_ours(path):
+            _remove(path)
 
 
 def _find_faults(
