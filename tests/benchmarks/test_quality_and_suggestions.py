@@ -22,7 +22,7 @@ def table(tmp_path: Path) -> Path:
             outlier = 4.0 if i == 8 else 0.0
             signals = (2 * (1 - dice), "", dice, outlier)
             flagged = int(i < 2 or i == 8)
-            writer.writerow((f"case_{i}", dice + 0.01, dice - 0.02, dice + 0.04, flagged, "", *signals, dice))
+            writer.writerow((f"case_{i}", dice + 0.01, dice - 0.02, dice + 0.04, flagged, "", *signals, "", "", dice))
     return path
 
 
