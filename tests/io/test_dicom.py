@@ -19,13 +19,14 @@ from fewscan.io.geometry import Geometry
 from fewscan.io.scans import is_ours, read_geometry, read_scan, write_scan
 from support.dicom import SHAPE, Made, save
 
-REAL = {
-    "totalsegmentator/example_ct_dicom": "totalsegmentator/example_seg_dicom.nii.gz",
-    "dcmqi/ct-3slice": "dcmqi/liver_seg.nrrd",
-    "dcmqi/24x38x3/image": "dcmqi/24x38x3/nrrd/label.nrrd",
-    "dcmqi/24x38x3/multiframe/mf.dcm": "dcmqi/24x38x3/nrrd/label.nrrd",
-    "prostatex/ProstateX-0001": "prostatex/ProstateX-0001_zones.nii.gz",
-}
+PROSTATE = "prostatex/ProstateX-0001"
+PAIRS = [
+    ("totalsegmentator/example_ct_dicom", "totalsegmentator/example_seg_dicom.nii.gz"),
+    ("dcmqi/ct-3slice", "dcmqi/liver_seg.nrrd"),
+    ("dcmqi/24x38x3/image", "dcmqi/24x38x3/nrrd/label.nrrd"),
+    ("dcmqi/24x38x3/multiframe/mf.dcm", "dcmqi/24x38x3/nrrd/label.nrrd"),
+    *((PROSTATE, f"{PROSTATE}_{part}.nii.gz") for part in ("zones", "whole_gland", "lesion")),
+]
 
 
 def test_a_folder_of_slices_is_a_scan_and_a_folder_of_scans_is_none(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_a_series_is_not_a_mask_of_ours(tmp_path: Path) -> None:
     assert not is_ours(tmp_path / "series")
 
 
-@pytest.mark.parametrize(("series", "mask"), REAL.items())
+@pytest.mark.parametrize(("series", "mask"), PAIRS)
 def test_real_series_lie_where_their_masks_do(real_data: Path, series: str, mask: str) -> None:
     folder = real_data / "odd_real"
     if not folder.is_dir():

@@ -12,6 +12,7 @@ from fewscan.io.endings import scan_ending
 from fewscan.io.files import atomic_path, make_folder, read_json, read_text, remove_leftovers, write_json, write_text
 from fewscan.io.geometry import Geometry
 from fewscan.io.scans import is_ours, read_geometry, read_scan, write_scan
+from support.known import known
 from support.odd_scans import mha, nrrd
 from support.scans import IDENTITY, as_stored, geometry, oblique
 from support.small_disks import mounted
@@ -253,3 +254,18 @@ def test_a_link_to_a_scan_is_followed(tmp_path: Path) -> None:
     write_scan(tmp_path / "a.nii.gz", np.ones((4, 20, 24), np.uint8), geometry())
     (tmp_path / "link.nii.gz").symlink_to(tmp_path / "a.nii.gz")
     assert read_scan(tmp_path / "link.nii.gz").array.sum() == 1920
+
+
+@pytest.mark.parametrize("degrees", [0.0, 6.3, -20.0])
+def test_a_qform_that_turns_by_180_degrees_is_read_to_the_digits_that_it_has(tmp_path: Path, degrees: float) -> None:
+    """Of float32, the rest of the quaternion is rounding, whose root would turn the axes by 0.02°."""
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turned = np.array([[-1, 0, 0], [0, -cosine, -sine], [0, -sine, cosine]])
+    affine = np.eye(4)
+    affine[:3, :3] = turned * (0.5, 0.5, 3.0)
+    image = nibabel.Nifti1Image(np.zeros((384, 384, 19), np.uint8), affine)
+    image.set_sform(None, 0)
+    image.set_qform(affine, 1)
+    nibabel.save(image, tmp_path / "scan.nii.gz")
+    found = known(read_geometry(tmp_path / "scan.nii.gz").stored).affine_ras
+    assert np.abs((found - affine) @ (383, 383, 18, 1)).max() < 1e-3

@@ -34,6 +34,8 @@ COLOURS = (128, 2304)
 REFUSED_VALUES = {0: "unknown", 1: "bit", 32: "complex64", 1536: "float128", 1792: "complex128", 2048: "complex256"}
 LARGEST_HEADER = 540
 Axes = tuple[np.ndarray, np.ndarray]
+# Below it the part of a quaternion that is not stored is 0: a turn by 180°.
+LEAST_REST = 1e-7
 FORM_FIELDS = (
     *("dim", "pixdim", "xyzt_units", "qform_code", "sform_code"),
     *(f"quatern_{part}" for part in "bcd"),
@@ -317,7 +319,8 @@ def _qform(fields: Any, notes: list[str]) -> Axes | None:
     if not (math.isfinite(rest) and rest > -1e-3 and np.isfinite(offset).all()):
         notes.append("the qform is not a rotation; it is ignored")
         return None
-    a = math.sqrt(max(rest, 0.0))
+    # As the standard's own code has it: of float32, what is left of 1 is rounding, and its root is 0.02°.
+    a = math.sqrt(rest) if rest >= LEAST_REST else 0.0
     axes = np.array(
         [
             [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
