@@ -327,6 +327,9 @@ EXPORTS = Registry(
     "export target",
     "fewscan.exports",
     {
+        "monai-bundle": "fewscan.exporting.monai_bundle:export",
+        "nnunet": "fewscan.exporting.nnunet:export",
         "onnx": "fewscan.exporting.onnx_model:export",
+        "package": "fewscan.exporting.package:export",
     },
 )

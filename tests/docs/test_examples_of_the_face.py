@@ -28,8 +28,6 @@ def make_decathlon(root: Path) -> None:
     write_json(root / "dataset.json", {"modality": {"0": "MRI"}, "labels": labels, "training": training})
 
 
-# A network is traced for sides that are not known, which checks of shapes would compare.
-@pytest.mark.usefixtures("no_shape_hook")
 def test_every_public_name_has_an_example_that_does_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

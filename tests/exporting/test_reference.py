@@ -26,8 +26,8 @@ from fewscan.io.geometry import Geometry
 from fewscan.io.scans import read_scan, write_scan
 from support.scans import disc, geometry, oblique, slice_plan, volume_plan
 
-ALLOWED = {"__future__", "argparse", "json", "math", "collections", "itertools", "pathlib", "typing"}
-ALLOWED |= {"nibabel", "numpy", "onnxruntime", "torch"}
+ALLOWED = {"__future__", "argparse", "glob", "json", "math", "collections", "itertools", "pathlib", "typing"}
+ALLOWED |= {"nibabel", "numpy", "onnxruntime"}
 SHAPES = ((4, 20, 24), (1, 37, 21), (9, 12, 50), (20, 1, 30))
 SPACINGS = ((5.0, 1.5, 1.2), (1.0, 1.0, 1.0), (0.7, 2.0, 2.0))
 PLANS: dict[str, Plan] = {

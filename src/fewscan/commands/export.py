@@ -27,7 +27,7 @@ def export(
 
     Args:
         run: Folder of a finished training run, or any folder with model.safetensors and model.json.
-        to: Name of the target: onnx, or `package.module:function`.
+        to: Name of the target: monai-bundle, nnunet, onnx, package, or `package.module:function`.
         output: New or empty folder for the files; it appears complete or not at all.
         dataset: Folder of the data set that the run was trained on; None: the one that the run names.
         reporter: Reporter that shows progress and decisions; None: nothing is shown.
@@ -42,9 +42,9 @@ def export(
 
     Examples:
         >>> import fewscan
-        >>> folder = fewscan.export("RUN", "onnx", output="EXPORTED")
+        >>> folder = fewscan.export("RUN", "package", output="EXPORTED")
         >>> sorted(path.name for path in folder.iterdir())
-        ['README.md', 'model.onnx', 'pipeline.json', 'predict.py']
+        ['README.md', 'model.json', 'model.safetensors']
     """
     reporter = reporter or Reporter(quiet=True)
     target: Export = EXPORTS.load(to)

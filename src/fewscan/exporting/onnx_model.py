@@ -46,14 +46,28 @@ def export(source: Source, folder: Path) -> str:
         ConfigError: An extra is not installed, the network has no graph, or onnxruntime gives other probabilities.
         WriteError: A file cannot be written.
     """
+    write_network(source, folder / NETWORK)
+    write_pipeline(source, folder, NETWORK)
+    return USE + describe_files(folder)
+
+
+def write_network(source: Source, path: Path) -> None:
+    """Write the networks as one graph, and hold it against them.
+
+    Args:
+        source: Run that is exported.
+        path: Path of the file.
+
+    Raises:
+        ConfigError: An extra is not installed, the network has no graph, or onnxruntime gives other probabilities.
+        WriteError: The file cannot be written.
+    """
     for module in EXTRAS["onnx"]:
         require(module)
-    with atomic_path(folder / NETWORK) as beside:
+    with atomic_path(path) as beside:
         beside.write_bytes(_averaged(source.networks))
         images = images_for(source.networks[0])
         check_alike(source.networks, images, _run(beside, images))
-    write_pipeline(source, folder, NETWORK)
-    return USE + describe_files(folder)
 
 
 def _averaged(networks: Sequence[SegmentationNetwork]) -> bytes:

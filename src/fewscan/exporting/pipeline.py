@@ -52,7 +52,7 @@ def describe_files(folder: Path) -> str:
 {numbers}; `{SCRIPT}` does it, in NumPy:
 
 ```sh
-pip install numpy nibabel onnxruntime   # torch in the place of onnxruntime for model.pt2
+pip install numpy nibabel onnxruntime
 python {SCRIPT} SCAN_0000.nii.gz -o MASKS   # the files of several channels of a scan with commas between
 ```
 

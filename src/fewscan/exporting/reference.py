@@ -6,12 +6,13 @@ file has the numbers that this model was trained with; what is done with them is
     read_scan → normalise → to_canvas → the network → to_scan → the class of the largest probability → postprocess
 
 Arrays are (z, y, x): x to the patient's left, y to the back, z to the head, whatever order a file stores.
-Needs numpy and nibabel, and onnxruntime for model.onnx or torch for model.pt2.
+Needs numpy, nibabel and onnxruntime.
 """
 
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -438,29 +439,37 @@ class Segmenter:
 
 def load_network(path: Path) -> Network:
     """The network in a file, as `Segmenter` wants it."""
-    if path.suffix == ".onnx":
-        import onnxruntime
+    import onnxruntime
 
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return lambda images: session.run(None, {"images": images})[0]
-    import torch
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {"images": images})[0]
 
-    program = torch.export.load(path).module()
-    return lambda images: program(torch.from_numpy(np.ascontiguousarray(images))).detach().numpy()
+
+def scans_in(folder: Path) -> list[str]:
+    """The scans in a folder, as nnU-Net names them: CASE_0000.nii.gz, CASE_0001.nii.gz, ... joined by commas."""
+    firsts = sorted(folder.glob("*_0000.nii*"))
+    if not firsts:
+        raise SystemExit(f"{folder}: holds no CASE_0000.nii.gz")
+    cases = [path.name.partition("_0000.nii")[0] for path in firsts]
+    return [",".join(map(str, sorted(folder.glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9].nii*")))) for case in cases]
+
+
+def segment(segmenter: Segmenter, scans: Sequence[str], output: Path) -> None:
+    """Write a mask for each of the scans."""
+    output.mkdir(parents=True, exist_ok=True)
+    for scan in scans:
+        channels = [read_scan(Path(path)) for path in scan.split(",")]
+        name = Path(scan.split(",")[0]).name.partition(".nii")[0].removesuffix("_0000")
+        write_mask(output / f"{name}.nii.gz", segmenter.mask(channels), channels[0])
 
 
 def main() -> None:
-    """Write a mask for each of the scans."""
+    """Segment the scans that the command line names."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("scans", nargs="+", help="NIfTI file, or the files of all channels with commas between")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the masks")
     arguments = parser.parse_args()
-    segmenter = Segmenter.read(Path(__file__).parent)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    for scan in arguments.scans:
-        channels = [read_scan(Path(path)) for path in scan.split(",")]
-        name = Path(scan.split(",")[0]).name.partition(".nii")[0].removesuffix("_0000")
-        write_mask(arguments.output / f"{name}.nii.gz", segmenter.mask(channels), channels[0])
+    segment(Segmenter.read(Path(__file__).parent), arguments.scans, arguments.output)
 
 
 if __name__ == "__main__":
