@@ -26,7 +26,8 @@ from fewscan.terminal.console import Reporter
 from support.scans import TINY, disc, geometry, make_held_out, slice_plan
 from support.untrained_runs import SLICES, WINDOWS, save_run
 
-REQUIRED = ("version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version")
+PACKAGES = ("required_packages_version", "optional_packages_version")
+REQUIRED = ("schema", "version", "monai_version", "pytorch_version", "numpy_version", *PACKAGES)
 TENSOR = ("type", "format", "num_channels", "spatial_shape", "dtype", "value_range", "is_patch_data", "channel_def")
 
 

@@ -16,7 +16,7 @@ from fewscan.io.geometry import LPS_TO_RAS
 from fewscan.io.scans import read_geometry, read_scan
 from support.dicom import SECRETS
 from support.known import known
-from support.odd_dicom import ODD, REFUSED, RIGHT, OddSeries, ReadAs
+from support.odd_dicom import CT, ODD, REFUSED, RIGHT, OddSeries, ReadAs
 
 READ = [pytest.param(odd, odd.expected, id=odd.name) for odd in RIGHT if isinstance(odd.expected, ReadAs)]
 OF_ITK = [pytest.param(odd, id=odd.name) for odd in RIGHT if isinstance(odd.expected, ReadAs) and odd.expected.itk]
@@ -81,3 +81,14 @@ def test_refused_by_name_with_fault_and_remedy(tmp_path: Path, odd: OddSeries, f
 def test_there_are_many_and_each_has_its_own_name() -> None:
     assert len(ODD) >= 90
     assert len({odd.name for odd in ODD}) == len(ODD)
+
+
+def test_a_header_cut_anywhere_is_refused_by_name_and_nothing_of_it_is_told(tmp_path: Path) -> None:
+    whole = CT.write(tmp_path / "whole")[0].read_bytes()
+    path = tmp_path / "cut"
+    path.mkdir()
+    for length in range(140, 700, 7):
+        (path / "0.dcm").write_bytes(whole[:length])
+        # A warning of the library would quote the header; here it is an error, and would not be one of ours.
+        with pytest.raises(DataError, match=r"0\.dcm|cut"):
+            read_scan(path)

@@ -53,8 +53,8 @@ def test_records_and_summaries_hold_what_their_types_say_and_nothing_else(
     fewscan.predict(run, [dataset / "imagesTr" / "case_02_0000.nii.gz"], output=tmp_path / "masks")
     scores = fewscan.evaluate(tmp_path / "masks", dataset / "labelsTr")
     assert scores.missing == ["case_00", "case_01"]
-    # Only objects are pooled.
-    assert set(scores.summary) == set(Summary.__annotations__) - {"pooled"}
+    # Only objects are pooled, and nobody has named sites.
+    assert set(scores.summary) == set(Summary.__annotations__) - {"pooled", "sites"}
     assert list(misfits(scores.summary, Summary)) == []
 
 

@@ -108,6 +108,8 @@ def describe(source: Source) -> dict[str, Any]:
         "pytorch_version": version("torch").partition("+")[0],
         "numpy_version": version("numpy"),
         "required_packages_version": {name: version(name) for name in ("nibabel", "onnxruntime")},
+        # Schemas before 2024 ask for it.
+        "optional_packages_version": {},
         "name": plan.dataset,
         "task": f"Segmentation: {', '.join(plan.class_names[1:])}",
         "description": f"{plan.dataset}, {plan.describe()}, trained by fewscan's {source.card.method}",

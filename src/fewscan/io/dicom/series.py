@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fewscan.errors import DataError
-from fewscan.io.dicom.library import begins_as_dicom, has_magic, read_header
+from fewscan.io.dicom.library import begins_as_dicom, guarded, has_magic, read_header
 from fewscan.io.dicom.slices import DIRECTORY, Slice, kind_of, read_slices
 from fewscan.io.geometry import Geometry, canonical_geometry
 from fewscan.io.places import TOLERANCE_VOXELS
@@ -108,10 +108,14 @@ def claims(path: Path) -> bool:
 
 def _is_slice(path: Path) -> bool:
     """Whether a file is one slice of several, as far as can be said; reading the folder says what is wrong."""
-    try:
+
+    def told() -> bool:
         header = read_header(path)
         return kind_of(header) == DIRECTORY or ("Rows" in header and int(header.get("NumberOfFrames") or 1) == 1)
-    except (DataError, ValueError, TypeError):
+
+    try:
+        return guarded(path, "its header is damaged", told)
+    except DataError:
         return True
 
 
