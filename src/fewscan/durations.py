@@ -65,3 +65,20 @@ def say_duration(seconds: float) -> str:
         return f"{seconds / MINUTE:.0f} min"
     hours, minutes = divmod(round(seconds / MINUTE), MINUTE)
     return f"{hours} h" + (f" {minutes} min" if minutes and hours < 24 else "")
+
+
+def say_pace(done: int, seconds: float) -> str:
+    """Say how fast something goes, in a unit of time in which it is more than one.
+
+    Args:
+        done: Number of steps that were done, from 1.
+        seconds: Length of time that they took, above 0.
+
+    >>> [say_pace(*pace) for pace in ((6000, 30), (10, 60), (1, 1440))]
+    ['200 a second', '10 a minute', '2.5 an hour']
+    """
+    per_second = done / seconds
+    units = {"a second": 1, "a minute": MINUTE, "an hour": HOUR}
+    name = next((name for name, unit in units.items() if per_second * unit >= 1), "an hour")
+    count = per_second * units[name]
+    return f"{count:.0f} {name}" if count >= 10 else f"{count:.2g} {name}"

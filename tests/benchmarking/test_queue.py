@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +16,7 @@ from fewscan.benchmarking.grid import Grid, RunSpec
 from fewscan.benchmarking.queue import RunQueue, TrainingProcess, time_left
 from fewscan.runs.lock import acquire, release
 from fewscan.terminal.console import Reporter
+from support.clocks import Clock
 from support.grids import COSTS, grid_of, pretend
 from support.known import known
 from support.scans import TINY
@@ -121,3 +123,31 @@ def test_a_training_that_the_system_kills_is_told_and_made_anew_next_time(
     assert result.failed == result.missing == ("supervised-01-s0",)
     assert any("was killed by SIGKILL, as Linux does when memory runs out" in line for line in reporter.lines)
     assert not list((tmp_path / "out" / "runs").glob("*.lock"))
+
+
+def test_finished_runs_are_told_of_at_once_then_each_minute_and_at_the_end(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    grid = grid_of(dataset)
+    told: list[float] = []
+
+    class Pretended(RunQueue):
+        """Every run takes 20 s."""
+
+        def _fill(self) -> bool:
+            if not self.waiting:
+                return False
+            clock.now += 20
+            pretend(grid, self.waiting.popleft())
+            self.is_told = False
+            return True
+
+    monkeypatch.setattr("fewscan.benchmarking.queue.time", clock_module(clock))
+    Pretended(grid, ["cpu"], Reporter(quiet=True), lambda: told.append(clock.now)).run()
+    end = 20 * len(grid.specs)
+    assert told == [20, 80, end] if end < 140 else told[:3] == [20, 80, 140] and told[-1] == end
+
+
+def clock_module(clock: Clock) -> object:
+    return SimpleNamespace(monotonic=clock, sleep=lambda _: None)

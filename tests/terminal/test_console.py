@@ -1,5 +1,8 @@
 import re
 
+import pytest
+
+from support.clocks import Clock
 from support.terminals import reporter_on, shown
 
 
@@ -25,3 +28,20 @@ def test_numbers_come_before_bars_on_a_narrow_terminal() -> None:
             step()
     text = re.sub(r"\x1b\[[\d;?]*\w", "", shown(reporter))
     assert "preprocessing validation scans 36/36" in text
+
+
+def test_a_log_is_told_every_half_minute_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("fewscan.terminal.console.time.monotonic", clock)
+    reporter = reporter_on(terminal=False)
+    with reporter.bar("checking scans", 10) as step:
+        for _ in range(10):
+            clock.now += 20
+            step()
+    assert shown(reporter).splitlines() == [
+        "checking scans: 2 of 10, 3 a minute, about 3 min left",
+        "checking scans: 4 of 10, 3 a minute, about 2 min left",
+        "checking scans: 6 of 10, 3 a minute, about 80 s left",
+        "checking scans: 8 of 10, 3 a minute, about 40 s left",
+        "checking scans: 10 done in 3 min",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from fewscan.version import VERSION
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 10
+# Tables and figures of a large grid take seconds, in which no device that falls idle is given a run.
+SECONDS_BETWEEN_RESULTS = 60.0
 KIB_PER_GIB = 2**20
 
 
@@ -76,19 +79,23 @@ class RunQueue:
         grid: Grid of the runs.
         devices: Names of devices, with one process at a time for each.
         reporter: Place to say what goes on.
-        after_run: Function to call after every finished run.
+        after_runs: Function to call when runs have been finished, at most once a minute.
     """
 
-    def __init__(self, grid: Grid, devices: Sequence[str], reporter: Reporter, after_run: Callable[[], object]) -> None:
+    def __init__(
+        self, grid: Grid, devices: Sequence[str], reporter: Reporter, after_runs: Callable[[], object]
+    ) -> None:
         self.grid = grid
         self.devices = devices
         self.reporter = reporter
-        self.after_run = after_run
+        self.after_runs = after_runs
         self.waiting = deque(spec for spec in grid.specs if grid.state(spec) != "finished")
         self.held: list[RunSpec] = []
         self.running: list[TrainingProcess] = []
         self.failed: list[RunSpec] = []
         self.said: set[RunSpec] = set()
+        self.is_told = True
+        self.told = -math.inf
 
     def run(self) -> list[RunSpec]:
         """Make all runs; what failed is returned.
@@ -105,12 +112,21 @@ class RunQueue:
                         if costs is not None:
                             self.running.remove(training)
                             self._close(training, costs)
+                    if time.monotonic() - self.told >= SECONDS_BETWEEN_RESULTS:
+                        self._tell()
             finally:
                 self._stop()
+            self._tell()
         if interrupt.signal is not None:
             name = interrupt.signal.name
             raise Interrupted(interrupt.signal, f"Stopped by {name}; the same command makes the runs that are missing.")
         return self.failed
+
+    def _tell(self) -> None:
+        """Let the finished runs be told of, if there are any of which nobody knows."""
+        if not self.is_told:
+            self.after_runs()
+            self.is_told, self.told = True, time.monotonic()
 
     def _stop(self) -> None:
         """End all processes; each is asked before any is waited for, which a second signal cuts short."""
@@ -190,7 +206,7 @@ class RunQueue:
         self.waiting.extend(self.held)
         self.held.clear()
         if training.process.returncode == 0:
-            self.after_run()
+            self.is_told = False
         else:
             self.failed.append(training.spec)
             self._say_failure(training, log)

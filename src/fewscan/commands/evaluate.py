@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 
 from fewscan.data.index import sites_of_masks
@@ -66,20 +65,15 @@ def evaluate(
     task = task_near(Path(references), Path(predictions))
     # Before masks are scored, which takes long: what is wrong with the names of sites is said at once.
     sites = _sites(Path(predictions), Path(references))
-    with ExitStack() as stack:
-
-        def progress(total: int) -> Callable[[], None]:
-            return stack.enter_context(reporter.bar("scoring", total))
-
-        summary = evaluate_folders(
-            Path(predictions),
-            Path(references),
-            rules=rules,
-            progress=progress,
-            missing=missing,
-            tolerances_mm=sorted(set(tolerances_mm)),
-            scoring=task.scoring if task is not None else None,
-        )
+    summary = evaluate_folders(
+        Path(predictions),
+        Path(references),
+        rules=rules,
+        bar=reporter.bar,
+        missing=missing,
+        tolerances_mm=sorted(set(tolerances_mm)),
+        scoring=task.scoring if task is not None else None,
+    )
     if sites:
         summary["sites"] = scores_by_site(summary, sites)
     if output is not None:

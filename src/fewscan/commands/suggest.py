@@ -71,7 +71,7 @@ def suggest(
 
     with reporter.bar("describing training scans", len(split.train)) as step:
         described = describe_cases(Predictor(networks), card.plan, split.train, where, step, leave_out)
-    suggestions = rank_patients(split, described, count)
+    suggestions = rank_patients(split, described, count, reporter)
     write_json(folder.suggestions, [suggestion._asdict() for suggestion in suggestions])
     if output is not None:
         names = [*labelled_names(split), *(suggestion.patient for suggestion in suggestions)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,14 @@ from fewscan.io.places import bring_over, differences, fits
 from fewscan.io.scans import read_geometry, read_mask
 from fewscan.io.segments import contradictions, read_segments
 from fewscan.words import abbreviate
+
+# What shows how far something is: words and a number of steps, then a function to call after each.
+Bar = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
+
+
+@contextmanager
+def _no_bar(*_: object) -> Iterator[Callable[[], None]]:
+    yield lambda: None
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ def evaluate_folders(
     *,
     rules: Rules = "strict",
     class_names: Sequence[str] | None = None,
-    progress: Callable[[int], Callable[[], None]] | None = None,
+    bar: Bar | None = None,
     missing: Missing = "score",
     tolerances_mm: Sequence[float] = TOLERANCES_MM,
     scoring: Scoring | None = None,
@@ -83,7 +92,7 @@ def evaluate_folders(
         rules: Way to count distances where exactly one mask is empty, see `summary.summarise`.
         class_names: Names of the classes in the order of their numbers, background first; None: those of the
             dataset.json beside or above either folder, and the numbers that occur where there is none.
-        progress: Function that is given the number of cases and returns a function to call after each case.
+        bar: Function that is given words and a number of steps, such as `Reporter.bar`; None: nothing is shown.
         missing: Treatment of references without a prediction: "score" (as missed) or "skip" (leave them out).
         tolerances_mm: Tolerances of the normalised surface Dice, in mm; of pictures in µm, or in pixels where nobody
             knows how large one is.
@@ -101,18 +110,24 @@ def evaluate_folders(
     classes = None
     if scoring is None:
         classes = Classes.consecutive(class_names) if class_names else _agreed_classes(predictions, references)
-    _raise([fault for pair in pairs.both.values() for fault in _misfits(*pair, classes)])
+    bar = bar or _no_bar
+    misfits: list[Fault] = []
+    with bar("comparing grids", len(pairs.both)) as step:
+        for pair in pairs.both.values():
+            misfits += _misfits(*pair, classes)
+            step()
+    _raise(misfits)
     scored = pairs.missing if missing == "score" else {}
     files: dict[str, tuple[Path | None, Path]] = {**pairs.both, **{case: (None, path) for case, path in scored.items()}}
-    step = progress(len(files)) if progress else None
     cases: dict[str, dict[int, Scores]] = {}
     faults: list[Fault] = []
-    for case, pair in sorted(files.items()):
-        try:
-            cases[case] = scoring.score(*pair) if scoring else _score(*pair, classes, tolerances_mm)
-        except DataError as error:
-            faults += error.faults
-        if step is not None:
+    with bar("scoring", len(files)) as step:
+        for case, (mask, reference) in sorted(files.items()):
+            try:
+                found = scoring.score(mask, reference) if scoring else _score(mask, reference, classes, tolerances_mm)
+                cases[case] = found
+            except DataError as error:
+                faults += error.faults
             step()
     _raise(faults)
     names = scoring.names if scoring else scored_names(classes) if classes is not None else None

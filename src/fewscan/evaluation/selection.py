@@ -11,12 +11,17 @@ set's sum (Nemhauser, Wolsey and Fisher 1978).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 # Limits of u in units of the median: one odd scan shall not decide alone.
 LEAST_WEIGHT, MOST_WEIGHT = 0.5, 2.0
+# Patients whose distances say what the usual one is: their pairs take 16 MiB.
+MOST_FOR_THE_UNIT = 2000
+# Distances, float64, that are in memory at a time: 32 MiB.
+BLOCK_NUMBERS = 4 << 20
 
 
 class Suggestion(NamedTuple):
@@ -68,17 +73,48 @@ class Choice(NamedTuple):
     covers: int
 
 
-def distances(descriptors: np.ndarray) -> np.ndarray:
-    """(p, p) Euclidean distances of descriptors (p, d) whose columns are standardised; the median of pairs is 1."""
-    deviations = descriptors.std(axis=0)
-    varying = deviations > 0
-    standard = (descriptors - descriptors.mean(axis=0))[:, varying] / deviations[varying]
-    # Suggestion alone is asked for by other commands, and scipy.spatial is long to import.
-    from scipy.spatial.distance import pdist, squareform
+class Distances:
+    """Euclidean distances between patients, computed when they are asked for: memory need not hold all of them.
 
-    pairs = pdist(standard)
-    median = float(np.median(pairs)) if len(pairs) else 0.0
-    return squareform(pairs / median if median > 0 else pairs)
+    Descriptors are standardised column by column; the unit is the median distance of two patients, from 2000 of them
+    where there are more.
+
+    Args:
+        descriptors: Descriptors (p, d) of the patients.
+    """
+
+    def __init__(self, descriptors: np.ndarray) -> None:
+        deviations = descriptors.std(axis=0)
+        varying = deviations > 0
+        standard = (descriptors - descriptors.mean(axis=0))[:, varying] / deviations[varying]
+        # Suggestion alone is asked for by other commands, and scipy.spatial is long to import.
+        from scipy.spatial.distance import pdist
+
+        few = np.unique(np.linspace(0, len(standard) - 1, MOST_FOR_THE_UNIT).astype(int))
+        pairs = pdist(standard[few])
+        median = float(np.median(pairs)) if len(pairs) else 0.0
+        self._unit = median if median > 0 else 1.0
+        self._standard = standard
+
+    def __len__(self) -> int:
+        return len(self._standard)
+
+    def between(self, rows: slice | Sequence[int], columns: slice | Sequence[int]) -> np.ndarray:
+        """Compute distances (r, c) of some patients from some others.
+
+        Args:
+            rows: Numbers of the ones.
+            columns: Numbers of the others.
+        """
+        from scipy.spatial.distance import cdist
+
+        return cdist(self._standard[rows], self._standard[columns]) / self._unit
+
+    def blocks(self) -> Iterator[slice]:
+        """Cut the patients into blocks whose distances from all patients take 32 MiB at most."""
+        step = max(1, BLOCK_NUMBERS // max(1, len(self)))
+        for first in range(0, len(self), step):
+            yield slice(first, first + step)
 
 
 def weights(uncertainty: np.ndarray) -> np.ndarray:
@@ -88,33 +124,73 @@ def weights(uncertainty: np.ndarray) -> np.ndarray:
     return relative.clip(LEAST_WEIGHT, MOST_WEIGHT)
 
 
-def choose(between: np.ndarray, weight: np.ndarray, labelled: np.ndarray, count: int) -> list[Choice]:
+def choose(
+    between: Distances,
+    weight: np.ndarray,
+    labelled: np.ndarray,
+    count: int,
+    progress: Callable[[], None] | None = None,
+) -> list[Choice]:
     """Choose patients one after the other; the same arguments give the same choice, of equals the first.
 
     Args:
-        between: Distances (p, p) between patients, at least 0, with zeros on the diagonal.
+        between: Distances between the p patients.
         weight: Weights u (p,) of the patients, above 0.
         labelled: Whether each patient is labelled, booleans (p,); at least one is.
         count: Number of choices, at most that of the patients that are not labelled.
+        progress: Function that is called once per choice.
     """
     known = np.flatnonzero(labelled).tolist()
     is_open = ~labelled
     # δ of the module, (p,). It falls with every choice; the sum over j stays over all patients unlabelled at first, of
     # whom the chosen ones add nothing, as their δ is 0.
-    nearest = between[:, known].min(axis=1)
-    at_first = float((weight * nearest)[~labelled].sum())
+    nearest = np.concatenate([between.between(block, known).min(axis=1) for block in between.blocks()])
+    counts = np.where(labelled, 0.0, weight)
+    at_first = float((counts * nearest).sum())
+    # What a patient was worth when it was last looked at. A gain only falls from choice to choice, so that whoever was
+    # worth less than the best of now need not be looked at again (Minoux 1978).
+    worth = _gains(between, nearest, counts)
     choices = []
-    for _ in range(count):
-        # (j, i): by how much a label of patient i brings patient j nearer to an example.
-        closer = np.maximum(nearest[:, None] - between, 0)
-        # A gain is never below 0, so that −1 keeps the labelled and the chosen out even where nothing gains any more.
-        gains = np.where(is_open, (weight[:, None] * closer)[~labelled].sum(axis=0), -1.0)
-        number = int(np.argmax(gains))
-        score = float(gains[number]) / at_first if at_first > 0 else 0.0
-        nearest_known = known[int(np.argmin(between[number, known]))]
-        covers = int((is_open & (closer[:, number] > 0)).sum())
+    for turn in range(count):
+        number = _best(between, nearest, counts, worth, is_open, is_fresh=turn == 0)
+        from_it = between.between(slice(None), [number])[:, 0]
+        score = float(worth[number]) / at_first if at_first > 0 else 0.0
+        nearest_known = known[int(np.argmin(from_it[known]))]
+        covers = int((is_open & (from_it < nearest)).sum())
         choices.append(Choice(number, score, float(nearest[number]), nearest_known, covers))
         known.append(number)
         is_open[number] = False
-        nearest = np.minimum(nearest, between[:, number])
+        nearest = np.minimum(nearest, from_it)
+        if progress is not None:
+            progress()
     return choices
+
+
+def _gains(
+    between: Distances, nearest: np.ndarray, counts: np.ndarray, numbers: Sequence[int] | None = None
+) -> np.ndarray:
+    """The sums of the module for some patients, or for all: how much nearer a label of each brings the others."""
+    blocks: Iterable[slice | Sequence[int]] = between.blocks() if numbers is None else [numbers]
+    # Not a product of matrices, which may add in another order for one patient than for many.
+    return np.concatenate(
+        [(np.maximum(nearest - between.between(block, slice(None)), 0) * counts).sum(axis=1) for block in blocks]
+    )
+
+
+def _best(
+    between: Distances,
+    nearest: np.ndarray,
+    counts: np.ndarray,
+    worth: np.ndarray,
+    is_open: np.ndarray,
+    is_fresh: bool,
+) -> int:
+    """The patient whose label brings most, of equals the first; `worth` is brought up to date as far as it takes."""
+    fresh = np.full(len(worth), is_fresh)
+    while True:
+        # A gain is never below 0, so that −1 keeps the labelled and the chosen out even where nothing gains any more.
+        number = int(np.argmax(np.where(is_open, worth, -1.0)))
+        if fresh[number]:
+            return number
+        worth[number] = _gains(between, nearest, counts, [number])[0]
+        fresh[number] = True

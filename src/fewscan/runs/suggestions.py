@@ -9,16 +9,25 @@ import numpy as np
 
 from fewscan.data.split import Split
 from fewscan.errors import ConfigError, DataError
-from fewscan.evaluation.selection import Choice, Suggestion, choose, distances, weights
+from fewscan.evaluation.selection import Choice, Distances, Suggestion, choose, weights
 from fewscan.inference.describe import Description
+from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-def rank_patients(split: Split, described: dict[str, Description], count: int) -> list[Suggestion]:
+def rank_patients(
+    split: Split, described: dict[str, Description], count: int, reporter: Reporter | None = None
+) -> list[Suggestion]:
     """Choose among the patients none of whose scans is labelled.
+
+    Args:
+        split: Split of the run.
+        described: Descriptions of the training scans that can be read, by case name.
+        count: Number of patients to choose.
+        reporter: Reporter that shows progress; None: nothing is shown.
 
     Raises:
         ConfigError: The patients without a label are fewer than `count`, or `count` is below 1.
@@ -42,7 +51,8 @@ def rank_patients(split: Split, described: dict[str, Description], count: int) -
     median = float(np.median([value for value in uncertainty if value is not None] or [1.0]))
     # Of whom nothing is recognised counts as uncertain as most.
     filled = np.array([median if value is None else value for value in uncertainty])
-    choices = choose(distances(features), weights(filled), labelled, count)
+    with (reporter or Reporter(quiet=True)).bar("choosing patients", count) as step:
+        choices = choose(Distances(features), weights(filled), labelled, count, step)
     return [
         Suggestion(
             patient=patients[choice.number],
