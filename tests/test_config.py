@@ -117,10 +117,10 @@ def test_recipes_for_volumes_are_valid_for_every_method(recipe: str, device: str
 def test_what_a_task_wants_is_above_every_recipe_and_below_the_users_own(recipe: str) -> None:
     assert load_config(recipe, task="semantic") == load_config(recipe)
     config = load_config(recipe, task="instances")
-    assert config.augmentation.mix_seam == 2
+    assert config.augmentation.spatial.turn == 0.5
     assert config.augmentation.spatial.flip == 0.5
-    own = load_config(recipe, ["augmentation.mix_seam=3"], task="instances")
-    assert own.augmentation.mix_seam == 3
+    own = load_config(recipe, ["augmentation.spatial.turn=0.25"], task="instances")
+    assert own.augmentation.spatial.turn == 0.25
     assert load_config(recipe, task="instances") == config
 
 

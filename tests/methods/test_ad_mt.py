@@ -92,12 +92,14 @@ def test_only_the_teacher_whose_turn_it_is_follows_the_student() -> None:
 def test_in_its_turn_the_first_teacher_shows_other_intensities_and_the_second_the_neighbours_boxes() -> None:
     method, batch = begin("ad_mt", longest_turn=2)
     weak = batch.images_unlabelled
+    classes = torch.zeros(2, *SIZES[0], dtype=torch.long)
     first, second = (step_info(turn(method, second=which)) for which in (False, True))
-    seen, boxes = method.view_of_turn(weak, first)
-    assert not boxes.any()
+    seen, pasted = method.view_of_turn(weak, classes, first)
+    assert not pasted.mask.any()
     assert torch.equal(seen, method.augment.intensity(weak, step_info(first.update).generator))
-    seen, boxes = method.view_of_turn(weak, second)
-    assert torch.equal(boxes, box_mask(2, SIZES[0], step_info(second.update).generator))
+    seen, pasted = method.view_of_turn(weak, classes, second)
+    boxes = box_mask(2, SIZES[0], step_info(second.update).generator)
+    assert torch.equal(pasted.mask, boxes)
     assert boxes.any()
     for image in range(2):
         expected = torch.where(boxes[image], weak[1 - image, 0], weak[image, 0])

@@ -1,4 +1,9 @@
-"""CutMix, ClassMix and Cutout: mixing between unlabelled images, with all that lies on their pixels."""
+"""CutMix, ClassMix and Cutout: mixing between unlabelled images, with all that lies on their pixels.
+
+Where labels show objects, nothing is pasted but whole ones: those that lie in a box by more than half of their pixels,
+or half of all of them in place of half of the classes. Of the objects below, what is pasted takes away whole ones or
+lies on top of them, and the borders that it makes or takes are taught as the task has them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fewscan.augment.random import chance, per_sample, uniform
+from fewscan.augment.targets import MOST_OBJECTS, Encode, FindObjects, Target, no_objects
 
 MixName = Literal["cutmix", "classmix", "cutout", "none"]
 
@@ -35,6 +41,167 @@ class PseudoLabelled(NamedTuple):
     confidence: Tensor
 
 
+class Collage(NamedTuple):
+    """Where images show others, and what is taught anew, because what lies side by side there did not before.
+
+    Attributes:
+        mask: Whether each pixel (b, *space) shows what was pasted.
+        anew: Whether each pixel (b, *space) is taught anew; None: none is.
+        target: What is taught there; None: nothing.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.augment.mix import Collage
+        >>> way = Collage(torch.tensor([[True, False]]))
+        >>> way.labels(torch.tensor([[1, 1]]), torch.tensor([[2, 2]])).tolist()
+        [[1, 2]]
+    """
+
+    mask: Tensor
+    anew: Tensor | None = None
+    target: Target | None = None
+
+    def images(self, pasted: Float[Tensor, "b c *space"], under: Float[Tensor, "b c *space"]) -> Tensor:
+        """Images of both."""
+        return torch.where(self.mask[:, None], pasted, under)
+
+    def labels(self, pasted: Int[Tensor, "b *space"], under: Int[Tensor, "b *space"]) -> Tensor:
+        """Classes of both, and those that are taught anew."""
+        labels = torch.where(self.mask, pasted, under)
+        if self.anew is None or self.target is None:
+            return labels
+        return torch.where(self.anew, self.target.labels.to(labels.dtype), labels)
+
+    def weights(self, pasted: Tensor | None, under: Tensor | None) -> Tensor | None:
+        """Weights (b, *space) of the pixels of both; None: all count alike, on either side and then on both."""
+        if pasted is None and under is None:
+            return None
+        first, second = (1.0 if weights is None else weights for weights in (pasted, under))
+        weights = torch.where(self.mask, first, second)
+        if self.anew is None or self.target is None or self.target.weights is None:
+            return weights
+        return torch.where(self.anew, self.target.weights.to(weights.dtype), weights)
+
+    def neighbours(self, samples: PseudoLabelled) -> PseudoLabelled:
+        """Paste into each image its neighbour in the batch, with all that lies on its pixels.
+
+        Args:
+            samples: Images with pseudo-labels; they are not written to.
+
+        Examples:
+            >>> import torch
+            >>> from fewscan.augment.mix import Collage, PseudoLabelled
+            >>> images, labels = torch.tensor([[[1.0, 1.0]], [[2.0, 2.0]]]), torch.tensor([[1, 1], [2, 2]])
+            >>> samples = PseudoLabelled(images, labels, torch.ones(2, 2))
+            >>> Collage(torch.tensor([[True, False], [False, False]])).neighbours(samples).labels
+            tensor([[2, 1],
+                    [2, 2]])
+        """
+        images, labels, confidence = samples
+        return PseudoLabelled(
+            self.images(images.roll(1, 0), images),
+            self.labels(labels.roll(1, 0), labels),
+            torch.where(self.mask, confidence.roll(1, 0), confidence),
+        )
+
+
+def collage(
+    mask: Bool[Tensor, "b *space"],
+    pasted: Int[Tensor, "b *space"],
+    under: Int[Tensor, "b *space"],
+    encode: Encode = Target,
+    find_objects: FindObjects = no_objects,
+) -> Collage:
+    """Make of a mask of what is to be pasted one that cuts no object, where labels show objects.
+
+    Args:
+        mask: Whether each pixel is to show what is pasted.
+        pasted: Classes of the images that are pasted, as `encode` gives them.
+        under: Classes of the images that they are pasted into.
+        encode: Function from labels to what they teach.
+        find_objects: Function from classes to labels that number the objects in them; where it gives None, there are
+            none, and the mask stays as it is.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.augment.mix import collage
+        >>> mask, background = torch.tensor([[True, True, False, False, False]]), torch.zeros(1, 5, dtype=torch.long)
+        >>> collage(mask, torch.tensor([[0, 1, 1, 0, 1]]), background).mask.int()
+        tensor([[1, 1, 0, 0, 0]], dtype=torch.int32)
+        >>> only_one = lambda classes: (classes > 0) * torch.tensor([[0, 7, 7, 0, 8]])
+        >>> collage(mask, torch.tensor([[0, 1, 1, 0, 1]]), background, find_objects=only_one).mask.int()
+        tensor([[1, 0, 0, 0, 0]], dtype=torch.int32)
+    """
+    numbers = find_objects(torch.cat((pasted, under)))
+    if numbers is None:
+        return Collage(mask)
+    return _collage_of_objects(mask, numbers[: len(pasted)], numbers[len(pasted) :], encode)
+
+
+def _collage_of_objects(mask: Tensor, pasted: Tensor, under: Tensor, encode: Encode) -> Collage:
+    """As `collage`, of numbers (b, *space) of the objects on both sides."""
+    mask = whole_objects(mask, pasted, under)
+    # So that no pasted object has the number of one below.
+    together = encode(torch.where(mask, pasted + (pasted > 0) * MOST_OBJECTS, under))
+    first, second = encode(torch.cat((pasted, under))).labels.chunk(2)
+    return Collage(mask, together.labels != torch.where(mask, first, second), together)
+
+
+def whole_objects(
+    mask: Bool[Tensor, "b *space"], pasted: Int[Tensor, "b *space"], under: Int[Tensor, "b *space"]
+) -> Bool[Tensor, "b *space"]:
+    """Change a mask of what is to be pasted so that it cuts no object.
+
+    Objects of the pasted images come as a whole where more than half of their pixels were to come, and else not at all.
+    Objects below go as a whole where more than half of their pixels were to be covered and nothing in their place is an
+    object that does not come; of the others nothing is covered but by objects.
+
+    Args:
+        mask: Whether each pixel is to show what is pasted.
+        pasted: Numbers of the objects of the images that are pasted, 0 where there is none.
+        under: Numbers of the objects of the images that they are pasted into.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.augment.mix import whole_objects
+        >>> mask = torch.tensor([[False, True, True, True, True, False]])
+        >>> whole_objects(mask, torch.tensor([[0, 5, 5, 0, 6, 6]]), torch.tensor([[3, 3, 0, 0, 0, 0]])).int()
+        tensor([[0, 1, 1, 1, 0, 0]], dtype=torch.int32)
+    """
+    comes = _by_object(pasted, mask) > 0.5
+    stays_away = (pasted > 0) & ~comes
+    goes = (_by_object(under, mask) > 0.5) & (_by_object(under, stays_away) == 0)
+    return comes | goes | (mask & (under == 0) & ~stays_away)
+
+
+def _by_object(numbers: Tensor, mask: Tensor) -> Tensor:
+    """(b, *space): the share of each pixel's object, by number, that a mask holds; 0 where there is no object."""
+    flat = numbers.flatten(1).long()
+    most = int(flat.max()) + 1
+    held, areas = (
+        torch.zeros((len(flat), most), device=flat.device).scatter_add_(1, flat, weights)
+        for weights in (mask.flatten(1).float(), torch.ones_like(flat, dtype=torch.float32))
+    )
+    shares = held / areas.clamp_min(1)
+    shares[:, 0] = 0
+    return shares.gather(1, flat).reshape(numbers.shape)
+
+
+def object_mask(objects: Int[Tensor, "b *space"], generator: torch.Generator) -> Bool[Tensor, "b *space"]:
+    """The pixels of a random half of the objects of each image.
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.augment.mix import object_mask
+        >>> objects = torch.arange(1, 1001)[None]
+        >>> 400 < int(object_mask(objects, torch.Generator().manual_seed(0)).sum()) < 600
+        True
+    """
+    flat = objects.flatten(1).long()
+    draws = torch.rand((len(flat), int(flat.max()) + 1), generator=generator, device=flat.device)
+    return ((draws < 0.5).gather(1, flat) & (flat > 0)).reshape(objects.shape)
+
+
 def mix(
     samples: PseudoLabelled,
     name: MixName,
@@ -42,6 +209,8 @@ def mix(
     generator: torch.Generator,
     probability: float = 1.0,
     seam: int = 0,
+    encode: Encode = Target,
+    find_objects: FindObjects = no_objects,
 ) -> PseudoLabelled:
     """Mix each image with its neighbour in the batch, or cut a hole into it.
 
@@ -56,6 +225,8 @@ def mix(
         probability: Probability that an image is mixed, 0 to 1.
         seam: Pixels on either side of the edge of what is pasted in which nothing is believed any more, 0 or more: of
             what was cut there nobody knows what it is beside its new neighbours.
+        encode: Function from labels to what they teach, for borders of objects that come to lie side by side.
+        find_objects: Function from classes to labels that number the objects in them, which are pasted as a whole.
 
     Returns:
         New samples; image, pseudo-label and confidence mixed alike.
@@ -73,15 +244,21 @@ def mix(
     if name == "none":
         return samples
     b, *space = samples.labels.shape
-    if name == "classmix":
+    numbers = None if name == "cutout" else find_objects(samples.labels)
+    if name != "classmix":
+        mask = box_mask(b, tuple(space), generator)
+    elif numbers is None:
         mask = class_mask(samples.labels.roll(1, 0), n_classes, generator)
     else:
-        mask = box_mask(b, tuple(space), generator)
+        mask = object_mask(numbers.roll(1, 0), generator)
     mask = mask & per_sample(chance(probability, b, generator), mask)
     if name == "cutout":
         return cut_out(samples, mask)
-    pasted = paste_neighbour(samples, mask)
-    return pasted._replace(confidence=pasted.confidence.masked_fill(along_edges(mask, seam), 0.0)) if seam else pasted
+    way = Collage(mask) if numbers is None else _collage_of_objects(mask, numbers.roll(1, 0), numbers, encode)
+    pasted = way.neighbours(samples)
+    if not seam:
+        return pasted
+    return pasted._replace(confidence=pasted.confidence.masked_fill(along_edges(way.mask, seam), 0.0))
 
 
 def along_edges(mask: Bool[Tensor, "b *space"], reach: int) -> Bool[Tensor, "b *space"]:
@@ -180,26 +357,6 @@ def class_mask(labels: Int[Tensor, "b *space"], n_classes: int, generator: torch
     ranks = order.argsort(dim=1).argsort(dim=1)
     chosen = (ranks < (shown.sum(dim=1, keepdim=True) / 2).ceil()) & (shown > 0)
     return chosen.gather(1, flat).reshape(labels.shape)
-
-
-def paste_neighbour(samples: PseudoLabelled, mask: Bool[Tensor, "b *space"]) -> PseudoLabelled:
-    """Where the mask is true, the pixels of the neighbour in the batch.
-
-    Examples:
-        >>> import torch
-        >>> from fewscan.augment.mix import PseudoLabelled, paste_neighbour
-        >>> images, labels = torch.tensor([[[1.0, 1.0]], [[2.0, 2.0]]]), torch.tensor([[1, 1], [2, 2]])
-        >>> samples = PseudoLabelled(images, labels, torch.ones(2, 2))
-        >>> paste_neighbour(samples, torch.tensor([[True, False], [False, False]])).labels
-        tensor([[2, 1],
-                [2, 2]])
-    """
-    images, labels, confidence = samples
-    return PseudoLabelled(
-        torch.where(mask[:, None], images.roll(1, 0), images),
-        torch.where(mask, labels.roll(1, 0), labels),
-        torch.where(mask, confidence.roll(1, 0), confidence),
-    )
 
 
 def blend_neighbour(values: Float[Tensor, "b c *space"], shares: Float[Tensor, "b"]) -> Float[Tensor, "b c *space"]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
 from fewscan.augment.intensity import IntensitySettings, jitter
-from fewscan.augment.mix import MixName, PseudoLabelled, mix
+from fewscan.augment.mix import Collage, MixName, PseudoLabelled, collage, mix
 from fewscan.augment.spatial import (
     SpatialSettings,
     sample_grid,
@@ -23,7 +23,7 @@ from fewscan.augment.spatial import (
     warp_images,
     warp_labels,
 )
-from fewscan.augment.targets import Encode, Target
+from fewscan.augment.targets import Encode, FindObjects, Target, no_objects
 from fewscan.settings import CountOrZero, Probability, Settings
 
 
@@ -51,7 +51,8 @@ class AugmentationSettings(Settings):
     mix: MixName = Field(
         "cutmix",
         description="Way in which strong views of unlabelled images are mixed, pseudo-labels with them: boxes "
-        "(cutmix) or classes (classmix) of another image, blank boxes (cutout), or none.",
+        "(cutmix) or classes (classmix) of another image, blank boxes (cutout), or none. Objects are never cut: those "
+        "that lie in the box come as a whole (cutmix), or half of all (classmix).",
     )
     mix_probability: Probability = Field(1.0, description="Probability that an unlabelled image is mixed.")
     mix_seam: CountOrZero = Field(
@@ -73,6 +74,7 @@ class Augmentation:
     Args:
         settings: Settings of the weak and the strong view.
         encode: Function from moved labels to what they teach; `Target` itself: they are classes.
+        find_objects: Function from what is taught to labels that number the objects in it, which no mixing cuts.
 
     Examples:
         >>> import torch
@@ -86,9 +88,12 @@ class Augmentation:
         ((2, 1, 32, 32), (2, 32, 32), (2, 1, 32, 32))
     """
 
-    def __init__(self, settings: AugmentationSettings, encode: Encode = Target) -> None:
+    def __init__(
+        self, settings: AugmentationSettings, encode: Encode = Target, find_objects: FindObjects = no_objects
+    ) -> None:
         self.settings = settings
         self.encode = encode
+        self.find_objects = find_objects
         self._full = settings.spatial.model_copy(update={"deformation": settings.strong_deformation})
         self._deformation = SpatialSettings(
             rotation_degrees=0, flip=0, scale=0, shift=0, deformation=settings.strong_deformation
@@ -140,5 +145,24 @@ class Augmentation:
             warp_confidence(weak.confidence, grid),
         )
         return mix(
-            strong, self.settings.mix, n_classes, generator, self.settings.mix_probability, self.settings.mix_seam
+            strong,
+            self.settings.mix,
+            n_classes,
+            generator,
+            self.settings.mix_probability,
+            self.settings.mix_seam,
+            self.encode,
+            self.find_objects,
         )
+
+    def collage(
+        self, mask: Bool[Tensor, "b *space"], pasted: Int[Tensor, "b *space"], under: Int[Tensor, "b *space"]
+    ) -> Collage:
+        """Where images show others that are pasted into them by a method's own mask: it is changed to cut no object.
+
+        Args:
+            mask: Whether each pixel is to show what is pasted.
+            pasted: Classes of the images that are pasted.
+            under: Classes of the images that they are pasted into.
+        """
+        return collage(mask, pasted, under, self.encode, self.find_objects)

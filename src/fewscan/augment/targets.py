@@ -30,3 +30,22 @@ class Target(NamedTuple):
 
 # Labels (b, *space) as masks have them, augmented, on the device → what is taught.
 Encode = Callable[[Tensor], Target]
+# Numbers of objects in a training image are below this; those of two fit side by side into the numbers of a mask.
+MOST_OBJECTS = 1 << 15
+# Classes (b, *space) as `Encode` gives them → labels that number the objects they show; None: they show none.
+FindObjects = Callable[[Tensor], Tensor | None]
+
+
+def no_objects(classes: Tensor) -> None:
+    """Find no objects, as where labels are classes.
+
+    Args:
+        classes: Classes (b, *space).
+
+    Examples:
+        >>> import torch
+        >>> from fewscan.augment.targets import no_objects
+        >>> no_objects(torch.ones(1, 8, 8, dtype=torch.long)) is None
+        True
+    """
+    del classes

@@ -27,7 +27,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fewscan.augment.mix import PseudoLabelled, box_mask, paste_neighbour
+from fewscan.augment.mix import Collage, PseudoLabelled, box_mask
 from fewscan.losses.conflict import combat_conflicts, ensemble
 from fewscan.losses.consistency import confident_dice
 from fewscan.losses.segmentation import cross_entropy, supervised_loss
@@ -107,24 +107,24 @@ class AdMt(SemiTeacher):
             taught = [teacher(weak).softmax(dim=1) for teacher in (self.teacher, self.second_teacher)]
         probs = ensemble(taught)
         self.record_predictions(probs)
-        strong, boxes = self.view_of_turn(weak, info)
+        strong, pasted = self.view_of_turn(weak, probs.argmax(dim=1), info)
         logits, logits_weak, logits_strong = joint_logits(self.student, labelled.images, weak, strong)
         in_conflict = taught[0].argmax(dim=1) != taught[1].argmax(dim=1)
         believed = PseudoLabelled(weak, *combat_conflicts(probs, logits_weak.detach().softmax(dim=1), in_conflict))
-        pasted = paste_neighbour(believed, boxes)
         return {
             "sup": supervised_loss(logits, *labelled.target),
-            "unsup": self.pseudo_loss(logits_strong, pasted),
+            "unsup": self.pseudo_loss(logits_strong, pasted.neighbours(believed)),
         }
 
-    def view_of_turn(self, weak: Tensor, info: StepInfo) -> tuple[Tensor, Tensor]:
-        """The student's view of weak ones, and where (b, *space) it shows the neighbour in the batch."""
+    def view_of_turn(self, weak: Tensor, labels: Tensor, info: StepInfo) -> tuple[Tensor, Collage]:
+        """The student's view of weak ones with classes (b, *space), and where it shows the neighbour in the batch."""
         b, _, *space = weak.shape
         if not self.is_turn_of_second(info):
             nowhere = torch.zeros((b, *space), dtype=torch.bool, device=weak.device)
-            return self.augment.intensity(weak, info.generator), nowhere
+            return self.augment.intensity(weak, info.generator), Collage(nowhere)
         boxes = box_mask(b, tuple(space), info.generator)
-        return torch.where(boxes[:, None], weak.roll(1, 0), weak), boxes
+        pasted = self.augment.collage(boxes, labels.roll(1, 0), labels)
+        return pasted.images(weak.roll(1, 0), weak), pasted
 
     def pseudo_loss(self, logits: Tensor, pseudo: PseudoLabelled) -> Tensor:
         """ℓ of the pixels that are sure enough."""

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fewscan.augment.policy import Augmentation, AugmentationSettings
-from fewscan.augment.targets import Encode, Target
+from fewscan.augment.targets import Encode, FindObjects, Target, no_objects
 from fewscan.data.exemplars import Exemplars
 from fewscan.data.store import Store
 from fewscan.losses.collapse import class_shares, mean_cosine_distance, subsample_pixels
@@ -163,6 +163,8 @@ class ModelSpec:
         precision: Type of the networks' arithmetic, such as torch.bfloat16; None: that of the images.
         encode: Function that makes of a batch of augmented labels what a network is taught; `Target` where they are
             taught as the classes that they are.
+        find_objects: Function from classes that a network is taught to labels that number the objects in them, which
+            mixing leaves whole; `no_objects` where there are none.
         whole: Whether an image is all that the plan shows of a scan; else images are slices or windows of it.
     """
 
@@ -174,6 +176,7 @@ class ModelSpec:
     training: TrainingSettings
     precision: torch.dtype | None = None
     encode: Encode = Target
+    find_objects: FindObjects = no_objects
     whole: bool = False
 
     def build_network(self) -> SegmentationNetwork:
@@ -207,7 +210,7 @@ class Method(nn.Module, ABC):
         settings.check_training(spec.training)
         self.spec = spec
         self.settings = settings
-        self.augment = Augmentation(spec.augmentation, spec.encode)
+        self.augment = Augmentation(spec.augmentation, spec.encode, spec.find_objects)
         self.student = self.make_network()
         self._diagnostics: dict[str, Tensor] = {}
 

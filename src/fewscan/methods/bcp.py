@@ -82,10 +82,12 @@ class Bcp(AveragedTeacher):
     def _step_copy_paste(self, images: Tensor, target: Target, generator: torch.Generator) -> dict[str, Tensor]:
         """Each labelled image with a box of its neighbour; both parts count alike."""
         box = self._boxes(images, generator)
-        logits = self.student(torch.where(box[:, None], images.roll(1, 0), images))
         labels, weights = target
-        pasted = None if weights is None else torch.where(box, weights.roll(1, 0), weights)
-        return {"copy_paste": pasted_loss(logits, labels, labels.roll(1, 0), box, 1.0, 1.0, weights=pasted)}
+        pasted = self.augment.collage(box, labels.roll(1, 0), labels)
+        logits = self.student(pasted.images(images.roll(1, 0), images))
+        both = pasted.labels(labels.roll(1, 0), labels)
+        count = pasted.weights(None if weights is None else weights.roll(1, 0), weights)
+        return {"copy_paste": pasted_loss(logits, both, both, pasted.mask, 1.0, 1.0, weights=count)}
 
     def _step_self_training(
         self, images: Tensor, target: Target, unlabelled: Tensor, generator: torch.Generator
@@ -98,18 +100,17 @@ class Bcp(AveragedTeacher):
         first, second = pairs % len(images), pairs % len(strong)
         images, labels = images[first], target.labels[first]
         strong, pseudo_labels = strong[second], pseudo.labels[second]
-        box = self._boxes(images, generator)
-        inward = torch.where(box[:, None], images, strong)
-        outward = torch.where(box[:, None], strong, images)
-        logits_in, logits_out = joint_logits(self.student, inward, outward)
-        weight = self.settings.pseudo_weight
-        # A pseudo-labelled pixel counts 1.
         weights = None if target.weights is None else target.weights[first]
-        weights_in = None if weights is None else torch.where(box, weights, 1.0)
-        weights_out = None if weights is None else torch.where(box, 1.0, weights)
+        box = self._boxes(images, generator)
+        into, outof = self.augment.collage(box, labels, pseudo_labels), self.augment.collage(box, pseudo_labels, labels)
+        logits_in, logits_out = joint_logits(self.student, into.images(images, strong), outof.images(strong, images))
+        both_in, both_out = into.labels(labels, pseudo_labels), outof.labels(pseudo_labels, labels)
+        # A pseudo-labelled pixel counts 1.
+        count_in, count_out = into.weights(weights, None), outof.weights(None, weights)
+        weight = self.settings.pseudo_weight
         return {
-            "inward": pasted_loss(logits_in, pseudo_labels, labels, box, weight, 1.0, weights=weights_in),
-            "outward": pasted_loss(logits_out, labels, pseudo_labels, box, 1.0, weight, weights=weights_out),
+            "inward": pasted_loss(logits_in, both_in, both_in, into.mask, weight, 1.0, weights=count_in),
+            "outward": pasted_loss(logits_out, both_out, both_out, outof.mask, 1.0, weight, weights=count_out),
         }
 
     def _boxes(self, images: Tensor, generator: torch.Generator) -> Tensor:

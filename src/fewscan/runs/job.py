@@ -334,6 +334,7 @@ def build_method(config: Config, plan: Plan, device: torch.device) -> Method:
         training=config.training,
         precision=torch.bfloat16 if config.precision == "bfloat16" else None,
         encode=task.encode,
+        find_objects=task.find_objects,
         whole=plan.is_one_patch,
     )
     method: Method = METHODS.find(config.method)(spec, config.method_settings())

@@ -159,6 +159,19 @@ class Task(ABC):
             Classes below `outputs`, `IGNORED` where nothing is taught, and weights of the pixels.
         """
 
+    def find_objects(self, classes: Int[Tensor, "b *space"]) -> Int[Tensor, "b *space"] | None:
+        """Number the objects that mixing is to leave whole, of classes that are taught or believed.
+
+        Args:
+            classes: Classes below `outputs`, `IGNORED` where nothing is taught; left as they are.
+
+        Returns:
+            Labels as `encode` takes them, each image by itself, below `MOST_OBJECTS`, 0 where there is no object; None:
+            there are none to be kept whole, and images may be cut anywhere.
+        """
+        del classes
+        return None
+
     @abstractmethod
     def decode(self, probs: Float[np.ndarray, "b k *space"]) -> Integer[np.ndarray, "b *space"]:
         """Make masks of the network's probabilities, each of the batch by itself.

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
-from fewscan.augment.targets import Target
+from fewscan.augment.targets import MOST_OBJECTS, Target
 from fewscan.classes import IGNORED, LARGEST_NUMBER, Classes
 from fewscan.data.assembler import Assembled
 from fewscan.data.cases import Case
@@ -144,8 +144,8 @@ class Instances(Task):
     decodings: ClassVar[type[Decoding]] = ObjectDecoding
     decoding: ObjectDecoding
     recipe: ClassVar[Mapping[str, Any]] = {
-        # Pictures have no up and no left. What a pasted box cuts touches what it lies against, without a border.
-        "augmentation": {"spatial": {"flip": 0.5, "turn": 0.5}, "mix_seam": 2},
+        # Pictures have no up and no left.
+        "augmentation": {"spatial": {"flip": 0.5, "turn": 0.5}},
         "methods": {method: {"confident_share": CONFIDENT_SHARE} for method in BY_CONFIDENCE},
     }
 
@@ -188,6 +188,14 @@ class Instances(Task):
         """Classes of pixels, with 5 as the weight of borders."""
         classes = encode(labels)
         return Target(classes, 1.0 + (BORDER_WEIGHT - 1) * (classes == BORDER))
+
+    def find_objects(self, classes: Int[Tensor, "b *space"]) -> Int[Tensor, "b *space"]:
+        """Number the objects that classes of pixels show, on the host; specks are none, as what is too many is not."""
+        outputs = np.arange(N_CLASSES).reshape(-1, *(1,) * (classes.ndim - 1))
+        found = np.stack(
+            [without_ignored(decode((picture == outputs).astype(np.float32))) for picture in classes.cpu().numpy()]
+        )
+        return torch.from_numpy(found * (found < MOST_OBJECTS)).to(classes.device)
 
     def decode(self, probs: Float[np.ndarray, "b k *space"]) -> Integer[np.ndarray, "b *space"]:
         """Number the objects of each picture by itself."""

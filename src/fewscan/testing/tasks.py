@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from fewscan.augment.targets import MOST_OBJECTS
 from fewscan.classes import IGNORED
 from fewscan.evaluation.families import is_share
 from fewscan.io.geometry import Geometry
@@ -125,6 +126,25 @@ class TaskContract(ABC):
         assert np.issubdtype(decoded.dtype, np.integer)
         assert decoded.shape == labels.shape
         self.assert_same(decoded, labels)
+
+    def test_objects_that_mixing_leaves_whole_are_numbered_as_labels_are(self, size: tuple[int, ...]) -> None:
+        task = self.make()
+        classes = task.encode(torch.from_numpy(self.labels(size)).long()).labels
+        ignored = classes.clone()
+        ignored[:, size[0] // 2 :] = IGNORED
+        before = ignored.clone()
+        found = task.find_objects(classes)
+        if found is None:
+            return
+        assert found.shape == classes.shape
+        assert not found.is_floating_point()
+        assert 0 <= int(found.min()) <= int(found.max()) < MOST_OBJECTS
+        assert not (found == IGNORED).any()
+        assert float((task.encode(found).labels == classes).float().mean()) > 0.95
+        of_known = task.find_objects(ignored)
+        assert of_known is not None
+        assert not of_known[ignored == IGNORED].any()
+        assert torch.equal(ignored, before)
 
     def test_ways_to_decode_are_the_same_for_all_images_and_the_defaults_come_first(
         self, size: tuple[int, ...]
