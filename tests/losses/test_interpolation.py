@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewscan.losses import interpolation
 from fewscan.losses.interpolation import gather_neighbourhoods, mean_neighbourhoods
 
 CASES = [
@@ -39,10 +40,17 @@ def test_windows_at_pixels_are_those_of_the_dense_map(
     assert torch.allclose(gather_neighbourhoods(pyramid, size, pixels), windows[pixels])
 
 
+# Whole; an image at a time; a class of an image at a time.
+@pytest.mark.parametrize("largest_pull", [10**9, 2000, 1])
 @pytest.mark.parametrize(("size", "levels"), CASES)
 def test_mean_windows_are_those_of_the_dense_map(
-    size: tuple[int, ...], levels: Sequence[tuple[int, ...]], generator: torch.Generator
+    size: tuple[int, ...],
+    levels: Sequence[tuple[int, ...]],
+    largest_pull: int,
+    generator: torch.Generator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(interpolation, "LARGEST_PULL", largest_pull)
     pyramid, windows = pyramid_and_windows(size, levels, generator)
     masks = torch.rand(2, 3, *size, generator=generator, dtype=torch.float64) < torch.tensor([0.5, 0.1, 0.0]).reshape(
         1, 3, *[1] * len(size)
