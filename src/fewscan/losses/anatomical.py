@@ -188,7 +188,8 @@ def class_prototypes(
         tensor([[2.]])
     """
     k = len(valid)
-    masks = valid.reshape(k, -1, *size).transpose(0, 1).to(pyramid[0].dtype)
+    # In order once, which every level of the pyramid would otherwise do for itself.
+    masks = valid.reshape(k, -1, *size).transpose(0, 1).to(pyramid[0].dtype, memory_format=torch.contiguous_format)
     return embed(mean_neighbourhoods(pyramid, masks))
 
 

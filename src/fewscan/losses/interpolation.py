@@ -125,7 +125,8 @@ def mean_neighbourhoods(
         tensor([1.5000])
     """
     exact = torch.promote_types(masks.dtype, torch.float32)
-    counts = masks.sum(dim=(0, *range(2, masks.ndim)), dtype=exact)
+    # Image by image: in a finer type a sum first copies what it adds up.
+    counts = torch.stack([image.sum(dim=tuple(range(1, image.ndim)), dtype=exact) for image in masks]).sum(dim=0)
     sums = torch.cat([_inner_products(maps, masks) for maps in pyramid], dim=-1)
     sums, counts = sum_over_ranks(sums, counts)
     return (sums / counts.clamp_min(1)[:, None, None]).to(masks.dtype)

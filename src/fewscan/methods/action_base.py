@@ -281,10 +281,11 @@ class ActionBase(AveragedTeacher):
             logits_teacher, pyramid_teacher = self.teacher.logits_and_pyramid(view_teacher)
         logits, pyramid = self.student.logits_and_pyramid(torch.cat((images, view_student)))
         n = len(images)
+        of_labelled, of_unlabelled = logits.split([n, len(view_student)])
         return {
-            "sup": supervised_loss(logits[:n], *target),
+            "sup": supervised_loss(of_labelled, *target),
             "global": self._global_loss(pyramid[0][n:], pyramid_teacher[0], info),
-            "local": self._local_loss(logits[n:], logits_teacher, info),
+            "local": self._local_loss(of_unlabelled, logits_teacher, info),
         }
 
     def _step_anatomical(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
@@ -293,10 +294,10 @@ class ActionBase(AveragedTeacher):
         images, target = self.augment.labelled(batch.images_labelled, batch.labels, generator)
         unlabelled = self._pseudo_labelled(batch.images_unlabelled, generator)
         logits, pyramid = self.student.logits_and_pyramid(torch.cat((images, unlabelled.images)))
-        n = len(images)
-        terms = {"sup": supervised_loss(logits[:n], *target)}
+        of_labelled, of_unlabelled = logits.split([len(images), len(unlabelled.images)])
+        terms = {"sup": supervised_loss(of_labelled, *target)}
         if settings.use_unsup:
-            terms["unsup"] = self._unsup_loss(logits[n:], unlabelled)
+            terms["unsup"] = self._unsup_loss(of_unlabelled, unlabelled)
         return terms | self.contrast(FineTuning(logits, pyramid, target.labels, unlabelled), batch, info)
 
     def _unsup_loss(self, logits: Tensor, unlabelled: PseudoLabelled) -> Tensor:

