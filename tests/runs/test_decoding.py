@@ -122,3 +122,22 @@ def test_folds_choose_together(tmp_path: Path) -> None:
     assert read_json(run.files.postprocessing)["cases"] == 3
     ways = [read_json(fold.validation.decodings) for fold in run.files.parts]
     assert sorted(case for way in ways for case in way["scores"]) == ["picture001", "picture002", "picture003"]
+
+
+def test_nothing_is_tried_where_nobody_chooses_by_it(cells: Path, tmp_path: Path) -> None:
+    settings = (*SETTINGS, "training.updates=10", "logging.every=5")
+    run = fewscan.train(
+        cells,
+        tmp_path / "as_it_is",
+        method="supervised",
+        recipe="quick",
+        settings=(*settings, "export.postprocess=false"),
+    )
+    assert not run.files.validation.decodings.exists()
+    # With validation cases those decide: what folds hold out is not asked.
+    more = make_cells(tmp_path / "cells", pictures=6, labelled=3, validation=3)
+    of_folds = fewscan.train(
+        more, tmp_path / "folds", method="supervised", recipe="quick", settings=settings, folds=3
+    ).files
+    assert of_folds.validation.decodings.exists()
+    assert not any(fold.validation.decodings.exists() for fold in of_folds.parts)

@@ -87,7 +87,10 @@ def run_folds(job: Job, folds: Sequence[Split], launch: Launch) -> None:
         done.append(_run_fold(job, own, number, len(folds) - 1 - number, launch))
     _combine(job, folds)
     if job.split.val:
-        validate_and_calibrate(job.run, job.split, job.survey, launch.device, job.reporter, job.start)
+        tries = job.config.export.postprocess
+        validate_and_calibrate(
+            job.run, job.split, job.survey, launch.device, job.reporter, job.start, tries_decodings=tries
+        )
         scored, cases, tried = job.run.validation, job.split.val, None
     else:
         calibrate_on_folds(job.run, job.split, job.survey, launch.device, job.reporter, job.start)
@@ -129,7 +132,9 @@ def _run_fold(job: Job, own: Job, number: int, later: int, launch: Launch) -> Tr
     for part, cases in (("train", own.split.train), ("val", own.split.val)):
         copy_cache(job.cache / "train", own.cache / part, cases, own.plan)
     trained = train_job(own, launch, number, later)
-    validate_and_calibrate(run, own.split, own.survey, launch.device, own.reporter, own.start)
+    # Where the whole run has validation cases, its decoding is chosen on those.
+    tries = job.config.export.postprocess and not job.split.val
+    validate_and_calibrate(run, own.split, own.survey, launch.device, own.reporter, own.start, tries_decodings=tries)
     finish_job(own, launch.device, started, trained.resumed_after, trained.times)
     shutil.rmtree(own.cache)
     return trained

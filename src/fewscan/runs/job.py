@@ -131,7 +131,8 @@ def run_job(job: Job, launch: Launch) -> None:
     """From the plan to the validated model and its page, or from the last checkpoint."""
     started, run = time.time(), job.run
     trained = train_job(job, launch)
-    validate_and_calibrate(run, job.split, job.survey, launch.device, job.reporter, job.start)
+    tries = job.config.export.postprocess
+    validate_and_calibrate(run, job.split, job.survey, launch.device, job.reporter, job.start, tries_decodings=tries)
     if job.split.val:
         write_card(run.path, tuned_card(job, run.validation, job.split.val))
     finish_job(job, launch.device, started, trained.resumed_after, trained.times)

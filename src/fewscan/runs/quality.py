@@ -263,6 +263,8 @@ def validate_and_calibrate(
     device: torch.device,
     reporter: Reporter,
     start: Start | None = None,
+    *,
+    tries_decodings: bool = True,
 ) -> None:
     """Score the validation cases and learn what quality looks like: `validation/`, `quality.json`.
 
@@ -273,6 +275,7 @@ def validate_and_calibrate(
         device: Device to predict on.
         reporter: Reporter that shows progress and what was learnt.
         start: Finished run that this one continues, whose sites are known too; None: it starts from fresh weights.
+        tries_decodings: Whether ways to decode are tried for `choose_decoding`, where the task leaves that open.
 
     Raises:
         DataError: A file cannot be read, or written.
@@ -284,7 +287,7 @@ def validate_and_calibrate(
     if split.val:
         observer = QualityObserver(card.plan, second, quality.alternatives)
         task = task_of(card.plan)
-        trial = DecodingTrial(task, survey) if task.leaves_decoding_open else None
+        trial = DecodingTrial(task, survey) if tries_decodings and task.leaves_decoding_open else None
         summary = validate_model(run, split.val, survey, device, reporter, run.validation, observer, trial)
         if trial is not None:
             trial.write(run.validation)
