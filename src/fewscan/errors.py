@@ -169,7 +169,12 @@ class WriteError(DataError):
         self.file, self.problem = str(path), f"cannot be written: {error.strerror or error}"
         self.remedy = REMEDIES.get(error.errno or 0, "Choose another folder")
         self.stops_all = error.errno in REMEDIES
+        self._made_of = (path, error)
         super().__init__([Fault(self.file, self.problem, self.remedy)])
+
+    def __reduce__(self) -> tuple[type[WriteError], tuple[Path, OSError]]:
+        # On its way from another process.
+        return WriteError, self._made_of
 
 
 class DamagedError(DataError):
@@ -195,4 +200,9 @@ class DamagedError(DataError):
     def __init__(self, path: Path, reason: str) -> None:
         self.file, self.problem, self.reason = str(path), f"the checkpoint is damaged ({reason})", reason
         self.remedy = "Remove it: the one before it is used, or training starts anew"
+        self._made_of = (path, reason)
         super().__init__([Fault(self.file, self.problem, self.remedy)])
+
+    def __reduce__(self) -> tuple[type[DamagedError], tuple[Path, str]]:
+        # On its way from another process.
+        return DamagedError, self._made_of

@@ -13,6 +13,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "dicom": ("pydicom", "highdicom", "gdcm"),
     "h5": ("h5py",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "ray": ("ray",),
     "tensorboard": ("tensorboard",),
 }
 

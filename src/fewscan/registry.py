@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import import_module
@@ -129,6 +129,31 @@ class Registry:
         if name in self.built_in or name not in self._targets:
             raise ConfigError(f"No {self.kind} was registered by the name {name!r}.")
         del self._targets[name]
+
+    def brought(self) -> dict[str, str]:
+        """Parts that were registered or loaded in this process, "module:attribute" by name, for another process of it.
+
+        Raises:
+            ConfigError: A part is of no module that another process could import.
+        """
+        found = {}
+        for name in self._targets.keys() - set(self.built_in):
+            module, attribute = _origin(self._targets[name])
+            if module == "__main__" or "." in attribute:
+                raise ConfigError(
+                    f"The {self.kind} {name!r} is not known in other processes: {module} has {attribute}. Write it "
+                    "into a module of its own, at its top, or say --executor serial."
+                )
+            found[name] = f"{module}:{attribute}"
+        return found
+
+    def bring(self, parts: Mapping[str, str]) -> None:
+        """Make parts known as in the process that started this one.
+
+        Args:
+            parts: Parts as `brought` gave them there.
+        """
+        self._targets.update(parts)
 
     @cached_property
     def _entry_points(self) -> dict[str, list[EntryPoint]]:
@@ -333,3 +358,25 @@ EXPORTS = Registry(
         "package": "fewscan.exporting.package:export",
     },
 )
+
+# What scans, plans and models may need from outside fewscan.
+_OF_SCANS = (METHODS, NETWORKS, PLANS, TASKS, FORMATS)
+
+
+def parts_from_outside() -> tuple[dict[str, str], ...]:
+    """All parts from outside fewscan that this process knows, for `bring_parts` in another one.
+
+    Raises:
+        ConfigError: A part is of no module that another process could import.
+    """
+    return tuple(registry.brought() for registry in _OF_SCANS)
+
+
+def bring_parts(parts: Sequence[Mapping[str, str]]) -> None:
+    """Make all parts known that the process that started this one knows.
+
+    Args:
+        parts: Parts as `parts_from_outside` gave them there.
+    """
+    for registry, own in zip(_OF_SCANS, parts, strict=True):
+        registry.bring(own)

@@ -17,6 +17,7 @@ from fewscan.data.survey import survey_cases
 from fewscan.errors import DataError
 from fewscan.io.geometry import Geometry
 from fewscan.io.scans import read_scan, write_scan
+from fewscan.work.processes import Processes
 from support.scans import BY_16, make_dataset
 
 
@@ -75,6 +76,16 @@ def test_a_cache_is_kept_while_nothing_changes_and_replaced_when_something_does(
     build_cache(split.train[:-1], plan, folder)
     assert len(read_cache(folder).cases) == len(split.train) - 1
     assert sorted(path.name for path in folder.iterdir()) == ["cache.json", "images.npy", "labels.npy"]
+
+
+def test_several_processes_write_what_one_writes(prepared: tuple[Split, SlicePlan, Path], tmp_path: Path) -> None:
+    split, plan, folder = prepared
+    told: list[None] = []
+    build_cache(split.train, plan, folder)
+    build_cache(split.train, plan, tmp_path / "theirs", lambda: told.append(None), Processes(2))
+    for name in ("cache.json", "images.npy", "labels.npy"):
+        assert (tmp_path / "theirs" / name).read_bytes() == (folder / name).read_bytes()
+    assert len(told) == len(split.train)
 
 
 def shorten(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.survey import Survey, list_faults, survey_case, survey_cases
 from fewscan.errors import DataError
 from fewscan.io.scans import read_mask, read_scan, write_scan
+from fewscan.work.base import Crash, Outcome
+from fewscan.work.processes import Processes
+from fewscan.work.serial import Serial
 from support.scans import disc, geometry, make_dataset
 from support.surveys import assert_same
 
@@ -118,3 +122,27 @@ def test_cases_with_a_fatal_fault_have_no_fingerprint(index: DatasetIndex) -> No
     with pytest.raises(DataError) as error:
         survey.fingerprint(index.cases)
     assert len(error.value.faults) == 2
+
+
+def test_several_processes_find_what_one_finds(index: DatasetIndex) -> None:
+    together = survey_cases(index, index.cases, executor=Processes(2))
+    assert_same(survey_cases(index, index.cases), together)
+
+
+class Deadly:
+    """An executor to which reading any scan but the first is deadly."""
+
+    def run(self, work: Any, shards: Any, progress: Any = None) -> Any:
+        for outcome in Serial().run(work, shards, progress):
+            first, *others = outcome.results
+            yield Outcome(outcome.shard, (first, *(Crash("was killed by SIGKILL") for _ in others)))
+
+
+def test_a_scan_that_nobody_survives_is_a_fault_and_the_others_are_surveyed(index: DatasetIndex) -> None:
+    survey = survey_cases(index, index.cases, executor=Deadly())
+    faults = list_faults(index, index.cases, survey)
+    assert [Path(fault.file).name for fault in faults if fault.fatal] == ["case_01_0000.nii.gz", "case_02_0000.nii.gz"]
+    assert all(
+        "the process that worked on it was killed by SIGKILL" in fault.problem for fault in faults if fault.fatal
+    )
+    assert survey.cases["case_00"].geometry is not None

@@ -19,6 +19,7 @@ from fewscan.cli.options import (
     DataSet,
     Device,
     DimsText,
+    ExecutorName,
     FinishedRun,
     Folds,
     MethodName,
@@ -28,6 +29,7 @@ from fewscan.cli.options import (
     Recipe,
     Seed,
     Settings,
+    Workers,
     choose,
     load_parts,
     print_json,
@@ -75,6 +77,8 @@ def start(
 @app.command()
 def check(
     dataset: DataSet,
+    executor: ExecutorName = "auto",
+    workers: Workers = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -84,7 +88,7 @@ def check(
     from fewscan.terminal.console import Reporter
 
     reporter = Reporter(quiet)
-    faults = run(dataset, reporter=reporter)
+    faults = run(dataset, reporter=reporter, executor=executor, workers=workers)
     if as_json:
         print_json([asdict(fault) for fault in faults])
     else:
@@ -186,6 +190,7 @@ def train(
             help="Say plan, ceiling, split and how long it would take, measured on a few scans; write nothing.",
         ),
     ] = False,
+    workers: Workers = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -210,6 +215,7 @@ def train(
         "resume": resume,
         "max_time": max_time,
         "continue_from": continue_from,
+        "workers": workers,
     }
     if dry_run:
         tried = run(dataset, output, **options, dry_run=True)
@@ -368,6 +374,8 @@ def evaluate(
             help="Tolerances of the surface Dice (NSD) in mm, above 0; may be repeated. Default: 1,2.",
         ),
     ] = None,
+    executor: ExecutorName = "auto",
+    workers: Workers = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -384,6 +392,8 @@ def evaluate(
         reporter=Reporter(quiet),
         missing=choose(missing, MISSING, "--missing"),
         tolerances_mm=split_lengths(tolerance or ["1,2"], "--tolerance"),
+        executor=executor,
+        workers=workers,
     )
     if as_json:
         print_json(scores.summary)

@@ -74,6 +74,23 @@ DimsText = Annotated[
         "scans, and the plan's settings where some are given).",
     ),
 ]
+ExecutorName = Annotated[
+    str,
+    typer.Option(
+        "--executor",
+        metavar="auto|serial|processes|ray[:ADDRESS]",
+        help="Executor of work scan by scan: auto (this process, and others where it takes long), serial, processes of "
+        "this machine, or a cluster of Ray.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Number of processes that work on scans; by default as many as processors and memory allow.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 

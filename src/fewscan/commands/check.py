@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fewscan.data.cases import files_of
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.split import Split, make_split, no_label
 from fewscan.data.survey import list_faults, survey_cases
@@ -11,17 +12,26 @@ from fewscan.errors import DataError, Fault
 from fewscan.io.files import AnyPath
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
+from fewscan.work.choice import choose_executor
 
 
-def check(dataset: AnyPath, *, reporter: Reporter | None = None) -> list[Fault]:
+def check(
+    dataset: AnyPath, *, reporter: Reporter | None = None, executor: str = "auto", workers: int | None = None
+) -> list[Fault]:
     """Read everything and list what is wrong, the split of the data set included.
 
     Args:
         dataset: Folder of the data set, in the nnU-Net layout.
         reporter: Reporter that shows progress and decisions; None: nothing is shown.
+        executor: Executor that reads the scans: auto (this process, and others where it takes long), serial, processes,
+            ray or ray:ADDRESS.
+        workers: Number of processes, from 1; None: as many as processors and memory allow.
 
     Returns:
         The faults; training would fail if any of them is fatal.
+
+    Raises:
+        ConfigError: There is no such executor.
 
     Examples:
         >>> import fewscan
@@ -37,8 +47,9 @@ def check(dataset: AnyPath, *, reporter: Reporter | None = None) -> list[Fault]:
     split, faults = _check_split(index)
     for note in split.notes if split is not None else ():
         reporter.say(note)
+    who = choose_executor(executor, workers, files_of(index.cases))
     with reporter.bar("checking scans", len(index.cases)) as step:
-        survey = survey_cases(index, index.cases, measured=(), pictured=(), progress=step)
+        survey = survey_cases(index, index.cases, measured=(), pictured=(), progress=step, executor=who)
     return faults + list_faults(index, index.cases, survey, split.part_of if split is not None else None)
 
 

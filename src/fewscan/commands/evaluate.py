@@ -15,6 +15,7 @@ from fewscan.io.files import AnyPath, make_folder, write_json
 from fewscan.runs.results import Evaluation
 from fewscan.tasks.base import task_near
 from fewscan.terminal.console import Reporter
+from fewscan.work.choice import choose_executor
 
 
 def evaluate(
@@ -26,6 +27,8 @@ def evaluate(
     reporter: Reporter | None = None,
     missing: Missing = "score",
     tolerances_mm: Sequence[float] = TOLERANCES_MM,
+    executor: str = "auto",
+    workers: int | None = None,
 ) -> Evaluation:
     """Score masks against references: overlap, surface distances and volumes per case and class, or objects.
 
@@ -42,13 +45,16 @@ def evaluate(
         reporter: Reporter that shows progress and decisions; None: nothing is shown.
         missing: Treatment of references that have no prediction: score (as missed), or skip (leave them out).
         tolerances_mm: Tolerances of the surface Dice (NSD) in mm, above 0.
+        executor: Executor that scores the masks: auto (this process, and others where it takes long), serial,
+            processes, ray or ray:ADDRESS.
+        workers: Number of processes, from 1; None: as many as processors and memory allow.
 
     Returns:
         The scores; their summary names what is missing, left out and shown by no case.
 
     Raises:
         DataError: A mask lies elsewhere than its reference, cannot be read, or holds what is no class.
-        ConfigError: A tolerance is no length, or there are no such rules.
+        ConfigError: A tolerance is no length, or there are no such rules or no such executor.
 
     Examples:
         >>> import fewscan
@@ -65,6 +71,8 @@ def evaluate(
     task = task_near(Path(references), Path(predictions))
     # Before masks are scored, which takes long: what is wrong with the names of sites is said at once.
     sites = _sites(Path(predictions), Path(references))
+    masks = match_pairs(Path(predictions), Path(references))
+    files = [path for pair in masks.both.values() for path in pair]
     summary = evaluate_folders(
         Path(predictions),
         Path(references),
@@ -73,6 +81,7 @@ def evaluate(
         missing=missing,
         tolerances_mm=sorted(set(tolerances_mm)),
         scoring=task.scoring if task is not None else None,
+        executor=choose_executor(executor, workers, files),
     )
     if sites:
         summary["sites"] = scores_by_site(summary, sites)

@@ -10,6 +10,7 @@ from typing import Literal, TypedDict, Unpack, overload
 import torch
 
 from fewscan.config import Config, load_config
+from fewscan.data.cases import files_of
 from fewscan.data.folds import Folds, count_folds, make_folds, why_no_folds
 from fewscan.data.index import DatasetIndex, read_dataset, read_task
 from fewscan.data.plans.base import Plan
@@ -45,6 +46,7 @@ from fewscan.runs.results import Run
 from fewscan.runs.state import check_facts, check_free, find_state, locked, write_facts
 from fewscan.runs.time_limit import Share, begin_limit, go_on_with_limit, read_limit, timed
 from fewscan.terminal.console import Reporter
+from fewscan.work.choice import choose_executor
 
 
 class TrainOptions(TypedDict, total=False):
@@ -65,6 +67,7 @@ class TrainOptions(TypedDict, total=False):
     callbacks: Sequence[Callback]
     max_time: str | None
     continue_from: AnyPath | None
+    workers: int | None
 
 
 @overload
@@ -97,6 +100,7 @@ def train(
     max_time: str | None = None,
     continue_from: AnyPath | None = None,
     dry_run: bool = False,
+    workers: int | None = None,
 ) -> Run | DryRun:
     """Check, plan, preprocess, train through all stages, save the model, validate it.
 
@@ -129,6 +133,8 @@ def train(
             with its plan and its network; learning rate and updates are a third and half of the recipe's, where
             `settings` does not name them. None: the weights are fresh.
         dry_run: Whether only plan, ceiling, split and the time that it would take are wanted; nothing is written then.
+        workers: Number of processes that check and preprocess scans, from 1; None: this one, and where it takes long as
+            many others as processors and memory allow.
 
     Returns:
         The finished run; of a dry run what it would be.
@@ -188,7 +194,8 @@ def train(
                 return Run(folder.path)
             if start is not None:
                 start.refuse_known(index, held_out_cases(split, parts))
-            survey = survey_scans(reporter, index, split, find_survey(folder.survey, index))
+            executor = choose_executor("auto", workers, files_of((*split.train, *split.val, *split.test)))
+            survey = survey_scans(reporter, index, split, find_survey(folder.survey, index), executor)
             config, plan = begun or _decide(reporter, index, split, survey, dims, choices, start, launch.device)
             # Before anything is written or preprocessed: what is wrong with them is put right by another setting.
             stages = _checked_stages(config, plan, launch.device, start)
@@ -206,7 +213,20 @@ def train(
             write_survey(folder.survey, survey, index)
             remove_leftovers(folder.path)
             share = Share(limit) if limit is not None else None
-            job = Job(config, plan, index, split, survey, folder, canvases, reporter, callbacks, share, start=start)
+            job = Job(
+                config,
+                plan,
+                index,
+                split,
+                survey,
+                folder,
+                canvases,
+                reporter,
+                callbacks,
+                share,
+                start=start,
+                executor=executor,
+            )
             with timed(limit):
                 if parts:
                     run_folds(job, parts, launch)

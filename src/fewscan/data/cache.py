@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float16, Int, Integer
@@ -27,11 +27,16 @@ from fewscan.data.reading import case_geometry
 from fewscan.data.store import StoredCase
 from fewscan.errors import DataError, WriteError
 from fewscan.io.files import FileStamp, atomic_path, make_folder, read_json, write_json
+from fewscan.work.base import Crash, Each, Executor, cut, in_order
+from fewscan.work.serial import Serial
 
 CACHE_VERSION = 4
 DESCRIPTION = "cache.json"
 # What holds the numbers of classes.
 LABELS = np.dtype(np.uint8)
+SCANS_AT_A_TIME = 4
+# Numbers of a label's planes along the first axis of the canvas in which nobody has labelled anything.
+Blank = list[int]
 # The canvas of a case (channels, *canvas), and its labels, by the case's number.
 Load = Callable[[int], tuple[Float[np.ndarray, "c cz cy cx"], Integer[np.ndarray, "cz cy cx"] | None]]
 
@@ -118,7 +123,13 @@ def cache_key(cases: Sequence[Case], plan: Plan) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def build_cache(cases: Sequence[Case], plan: Plan, folder: Path, progress: Callable[[], None] | None = None) -> None:
+def build_cache(
+    cases: Sequence[Case],
+    plan: Plan,
+    folder: Path,
+    progress: Callable[[], None] | None = None,
+    executor: Executor | None = None,
+) -> None:
     """Preprocess scans, unless the folder holds a cache of the same files and plan.
 
     Args:
@@ -126,6 +137,7 @@ def build_cache(cases: Sequence[Case], plan: Plan, folder: Path, progress: Calla
         plan: Plan that the scans are preprocessed by.
         folder: Folder of the cache, made if it is not there.
         progress: Function that is called once per case.
+        executor: Executor that preprocesses them, where it sees the folder; None: this process.
 
     Raises:
         DataError: A file cannot be read.
@@ -135,25 +147,47 @@ def build_cache(cases: Sequence[Case], plan: Plan, folder: Path, progress: Calla
     key = cache_key(cases, plan)
     if is_cache(folder) and read_json(folder / DESCRIPTION).get("key") == key:
         return
-
-    def load(number: int) -> tuple[np.ndarray, np.ndarray | None]:
-        case = cases[number]
-        canvas, _ = load_canvas(case, plan)
-        labels = load_labels(case, plan) if case.label is not None else None
-        for path, found in ((case.images[0], canvas[0]), (case.label, labels)):
-            if path is not None and found is not None and found.shape != stored[number].shape:
-                problem = f"does not lie on the grid that {case.images[0]} had a moment ago"
-                raise DataError.of(path, problem, "Let nobody write to the data set, and begin anew")
-        if progress is not None:
-            progress()
-        return canvas, labels
-
     shapes = [plan.canvas_shape(case_geometry(case)) for case in cases]
     stored = [
         StoredCase(case.name, case.patient, shape, case.label is not None)
         for case, shape in zip(cases, shapes, strict=True)
     ]
-    write_cache(folder, stored, len(plan.channel_names), load, key, plan.classes.dtype)
+
+    def fill(images: _Rows, labels: _Rows) -> Iterator[Blank]:
+        places = [images.place(number) for number in range(len(cases))], [labels.place(n) for n in range(len(cases))]
+        work = Each(partial(_preprocess, plan=plan))
+        items = [_InWork(*parts) for parts in zip(cases, shapes, *places, strict=True)]
+        found = in_order((executor or Serial()).run(work, cut(items, SCANS_AT_A_TIME), progress))
+        for case, blank in zip(cases, found, strict=True):
+            if isinstance(blank, Crash):
+                raise DataError([blank.fault(case.images[0])])
+            yield blank
+
+    _write(folder, stored, len(plan.channel_names), fill, key, plan.classes.dtype)
+
+
+class _InWork(NamedTuple):
+    """A case that is to be preprocessed: the shape of its canvas, and the places of images and labels."""
+
+    case: Case
+    shape: tuple[int, ...]
+    images: _Place
+    labels: _Place
+
+
+def _preprocess(work: _InWork, plan: Plan) -> Blank:
+    """Bring a case to its canvas, and write it where it belongs."""
+    case = work.case
+    canvas, _ = load_canvas(case, plan)
+    labels = load_labels(case, plan) if case.label is not None else None
+    for path, found in ((case.images[0], canvas[0]), (case.label, labels)):
+        if path is not None and found is not None and found.shape != work.shape:
+            problem = f"does not lie on the grid that {case.images[0]} had a moment ago"
+            raise DataError.of(path, problem, "Let nobody write to the data set, and begin anew")
+    work.images.write(canvas)
+    if labels is not None:
+        work.labels.write(labels)
+    return _blank_planes(labels)
 
 
 def copy_cache(source: Path, folder: Path, cases: Sequence[Case], plan: Plan) -> None:
@@ -207,48 +241,86 @@ def write_cache(
     Raises:
         WriteError: The cache cannot be written.
     """
-    _mark_incomplete(folder / DESCRIPTION)
-    blank = []
-    with (
-        atomic_path(folder / "images.npy") as images_path,
-        atomic_path(folder / "labels.npy") as labels_path,
-        images_path.open("wb") as images_file,
-        labels_path.open("wb") as labels_file,
-    ):
-        images = _Rows(images_file, np.dtype(np.float16), [channels * math.prod(case.shape) for case in cases])
-        labels = _Rows(labels_file, dtype, [case.labelled * math.prod(case.shape) for case in cases])
+
+    def fill(images: _Rows, labels: _Rows) -> Iterator[Blank]:
         for number in range(len(cases)):
             canvas, label = load(number)
-            images.write(number, canvas)
+            images.place(number).write(canvas)
             if label is not None:
-                labels.write(number, label)
-            blank.append(np.flatnonzero((label == IGNORED).all(axis=(1, 2))).tolist() if label is not None else [])
+                labels.place(number).write(label)
+            yield _blank_planes(label)
+
+    _write(folder, cases, channels, fill, key, dtype)
+
+
+def _write(
+    folder: Path,
+    cases: Sequence[StoredCase],
+    channels: int,
+    fill: Callable[[_Rows, _Rows], Iterable[Blank]],
+    key: str,
+    dtype: np.dtype,
+) -> None:
+    """Write the files of a cache, which something fills with images and labels; it says the blank planes by case."""
+    _mark_incomplete(folder / DESCRIPTION)
+    with atomic_path(folder / "images.npy") as images_path, atomic_path(folder / "labels.npy") as labels_path:
+        sizes = [math.prod(case.shape) for case in cases]
+        images = _Rows.of("images.npy", images_path, np.dtype(np.float16), [channels * size for size in sizes])
+        counts = [case.labelled * size for case, size in zip(cases, sizes, strict=True)]
+        blank = list(fill(images, _Rows.of("labels.npy", labels_path, dtype, counts)))
     described = [{**case._asdict(), "blank": planes} for case, planes in zip(cases, blank, strict=True)]
     write_json(folder / DESCRIPTION, {"key": key, "channels": channels, "cases": described})
 
 
-class _Rows:
-    """A NumPy file of one axis with a place for every case, each of which may be written by anyone.
+def _blank_planes(label: np.ndarray | None) -> Blank:
+    return np.flatnonzero((label == IGNORED).all(axis=(1, 2))).tolist() if label is not None else []
+
+
+class _Place(NamedTuple):
+    """Where the numbers of a case go in a file that many write to, each of them elsewhere.
 
     A memory-mapped file would be as simple, but where the disk is full its rows kill the process (SIGBUS).
-
-    Args:
-        file: Open for writing, empty.
-        dtype: Type of the numbers.
-        sizes: Counts of the numbers that each case has.
     """
 
-    def __init__(self, file: BinaryIO, dtype: np.dtype, sizes: Sequence[int]) -> None:
-        self.file = file
-        self.dtype = dtype
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (sum(sizes),)}
-        np.lib.format.write_array_header_1_0(file, header)
-        self.offsets = file.tell() + dtype.itemsize * _starts(sizes)
+    name: str
+    path: Path
+    offset: int
+    dtype: np.dtype
 
-    def write(self, number: int, values: np.ndarray) -> None:
-        """Put the numbers of a case in their place."""
-        self.file.seek(int(self.offsets[number]))
-        self.file.write(np.ascontiguousarray(values, self.dtype).data)
+    def write(self, values: np.ndarray) -> None:
+        """Put the numbers of the case there.
+
+        Raises:
+            WriteError: The disk is full, read-only or gone.
+        """
+        try:
+            with self.path.open("rb+") as file:
+                file.seek(self.offset)
+                file.write(np.ascontiguousarray(values, self.dtype).data)
+        except OSError as error:
+            raise WriteError(self.path.with_name(self.name), error) from None
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """A NumPy file of one axis with a place for every case, which will have that name once it is complete."""
+
+    name: str
+    path: Path
+    dtype: np.dtype
+    offsets: Int[np.ndarray, "cases"]
+
+    @classmethod
+    def of(cls, name: str, path: Path, dtype: np.dtype, sizes: Sequence[int]) -> _Rows:
+        """Begin the file, with counts of the numbers that each case has."""
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (sum(sizes),)}
+        with path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            return cls(name, path, dtype, file.tell() + dtype.itemsize * _starts(sizes))
+
+    def place(self, number: int) -> _Place:
+        """Where the numbers of a case go."""
+        return _Place(self.name, self.path, int(self.offsets[number]), self.dtype)
 
 
 def _mark_incomplete(description: Path) -> None:

@@ -52,6 +52,11 @@ def patients_of(cases: Sequence[Case]) -> list[str]:
     return list(dict.fromkeys(case.patient for case in cases))
 
 
+def files_of(cases: Sequence[Case]) -> list[Path]:
+    """Paths of all files of cases, in the order of the cases."""
+    return [path for case in cases for path in case.files]
+
+
 def by_site(cases: Sequence[Case]) -> dict[str, tuple[Case, ...]]:
     """Cases of each site, in the order of the cases; where the data set names none, all are of one without a name."""
     return {site: tuple(c for c in cases if c.site == site) for site in dict.fromkeys(case.site for case in cases)}

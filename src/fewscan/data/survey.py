@@ -13,6 +13,7 @@ import math
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -39,8 +40,12 @@ from fewscan.errors import DataError, Fault
 from fewscan.io.files import FileStamp
 from fewscan.io.geometry import Geometry
 from fewscan.io.scans import whole_numbers
+from fewscan.work.base import Crash, Each, Executor, cut, in_order
+from fewscan.work.serial import Serial
 
 Known = TypeVar("Known")
+# Nothing that is found depends on which scans are read together: as few as hide the way to another process and back.
+SCANS_AT_A_TIME = 4
 
 
 class FileState(NamedTuple):
@@ -241,6 +246,7 @@ def survey_cases(
     pictured: Collection[str] | None = None,
     known: Survey | None = None,
     progress: Callable[[], None] | None = None,
+    executor: Executor | None = None,
 ) -> Survey:
     """Read the images of cases, and those labels that a case has, once each; no other label is opened.
 
@@ -251,21 +257,44 @@ def survey_cases(
         pictured: Names of the cases that pictures are taken of; None: all that `pose.looked_at` chooses.
         known: Earlier survey of the same classes; what it knows of files that have not changed is taken over.
         progress: Function that is called once per case.
+        executor: Executor that reads them; None: this process.
     """
     names = {case.name for case in cases}
     measured = names if measured is None else measured
     pictured = {case.name for case in looked_at(cases)} if pictured is None else pictured
-    found = {}
+    found: dict[str, CaseSurvey] = {}
+    unknown = []
     for case in cases:
         before = known.of(case) if known is not None else None
-        wants = (case.name in measured and case.label is not None, case.name in pictured)
-        if before is not None and _suffices(before, *wants):
+        wanted = _Wanted(case, case.name in measured and case.label is not None, case.name in pictured)
+        if before is not None and _suffices(before, wanted.measured, wanted.pictured):
             found[case.name] = before
+            if progress is not None:
+                progress()
         else:
-            found[case.name] = survey_case(case, index.classes, measured=wants[0], pictured=wants[1])
-        if progress is not None:
-            progress()
-    return Survey(found)
+            unknown.append(wanted)
+    work = Each(partial(_survey, classes=index.classes))
+    surveyed = in_order((executor or Serial()).run(work, cut(unknown, SCANS_AT_A_TIME), progress))
+    for wanted, result in zip(unknown, surveyed, strict=True):
+        found[wanted.case.name] = _crashed(wanted.case, result) if isinstance(result, Crash) else result
+    return Survey({case.name: found[case.name] for case in cases})
+
+
+class _Wanted(NamedTuple):
+    """A case that is to be read, and what is wanted of it beside its faults."""
+
+    case: Case
+    measured: bool
+    pictured: bool
+
+
+def _survey(wanted: _Wanted, classes: Classes) -> CaseSurvey:
+    return survey_case(wanted.case, classes, measured=wanted.measured, pictured=wanted.pictured)
+
+
+def _crashed(case: Case, crash: Crash) -> CaseSurvey:
+    """What there is of a case whose files nobody could read without being ended for it."""
+    return CaseSurvey(file_states(case), (crash.fault(case.images[0]),), None, None, None)
 
 
 def _suffices(found: CaseSurvey, measured: bool, pictured: bool) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,13 @@ from fewscan.io.places import bring_over, differences, fits
 from fewscan.io.scans import read_geometry, read_mask
 from fewscan.io.segments import contradictions, read_segments
 from fewscan.words import abbreviate
+from fewscan.work.base import Crash, Each, Executor, cut, in_order
+from fewscan.work.serial import Serial
 
+# A mask, None where there is none, and its reference.
+Pair = tuple[Path | None, Path]
+HEADERS_AT_A_TIME = 16
+MASKS_AT_A_TIME = 2
 # What shows how far something is: words and a number of steps, then a function to call after each.
 Bar = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
@@ -83,6 +90,7 @@ def evaluate_folders(
     missing: Missing = "score",
     tolerances_mm: Sequence[float] = TOLERANCES_MM,
     scoring: Scoring | None = None,
+    executor: Executor | None = None,
 ) -> Summary:
     """Score every prediction against the reference of the same name.
 
@@ -97,6 +105,7 @@ def evaluate_folders(
         tolerances_mm: Tolerances of the normalised surface Dice, in mm; of pictures in µm, or in pixels where nobody
             knows how large one is.
         scoring: How masks are scored; None: class by class.
+        executor: Executor that scores them; None: this process.
 
     Returns:
         The summary; also "spread" (`summary.spread`), and the cases that are "missing", "skipped" and
@@ -111,25 +120,20 @@ def evaluate_folders(
     if scoring is None:
         classes = Classes.consecutive(class_names) if class_names else _agreed_classes(predictions, references)
     bar = bar or _no_bar
-    misfits: list[Fault] = []
+    who = executor or Serial()
     with bar("comparing grids", len(pairs.both)) as step:
-        for pair in pairs.both.values():
-            misfits += _misfits(*pair, classes)
-            step()
-    _raise(misfits)
+        compare = Each(partial(_misfits, classes=classes))
+        # Headers alone are read: sixteen of them take as long as the way to another process and back.
+        found = in_order(who.run(compare, cut(list(pairs.both.values()), HEADERS_AT_A_TIME), step))
+    _raise(_faults(zip(pairs.both.values(), found, strict=True)))
     scored = pairs.missing if missing == "score" else {}
-    files: dict[str, tuple[Path | None, Path]] = {**pairs.both, **{case: (None, path) for case, path in scored.items()}}
-    cases: dict[str, dict[int, Scores]] = {}
-    faults: list[Fault] = []
+    files: dict[str, Pair] = {**pairs.both, **{case: (None, path) for case, path in scored.items()}}
+    names_of_cases, files_of_cases = sorted(files), [files[case] for case in sorted(files)]
     with bar("scoring", len(files)) as step:
-        for case, (mask, reference) in sorted(files.items()):
-            try:
-                found = scoring.score(mask, reference) if scoring else _score(mask, reference, classes, tolerances_mm)
-                cases[case] = found
-            except DataError as error:
-                faults += error.faults
-            step()
-    _raise(faults)
+        score = Each(partial(_scored, scoring=scoring, classes=classes, tolerances_mm=tuple(tolerances_mm)))
+        results = in_order(who.run(score, cut(files_of_cases, MASKS_AT_A_TIME), step))
+    _raise(_faults(zip(files_of_cases, results, strict=True)))
+    cases = {case: each for case, each in zip(names_of_cases, results, strict=True) if isinstance(each, dict)}
     names = scoring.names if scoring else scored_names(classes) if classes is not None else None
     if names is None:
         cases = _of_all_numbers(cases, set(scored))
@@ -326,8 +330,30 @@ def find_description(near: Path) -> Description | None:
     return None
 
 
-def _misfits(prediction: Path, reference: Path, classes: Classes | None) -> list[Fault]:
+def _faults(results: Iterable[tuple[Pair, object]]) -> list[Fault]:
+    """The faults among the results of pairs, a crash being one."""
+    faults: list[Fault] = []
+    for (prediction, reference), result in results:
+        if isinstance(result, Crash):
+            faults.append(result.fault(prediction or reference))
+        elif isinstance(result, list):
+            faults += result
+    return faults
+
+
+def _scored(
+    pair: Pair, scoring: Scoring | None, classes: Classes | None, tolerances_mm: Sequence[float]
+) -> dict[int, Scores] | list[Fault]:
+    """The scores of a pair, or its faults."""
+    try:
+        return scoring.score(*pair) if scoring else _score(*pair, classes, tolerances_mm)
+    except DataError as error:
+        return list(error.faults)
+
+
+def _misfits(pair: tuple[Path, Path], classes: Classes | None) -> list[Fault]:
     """What a pair's headers show to be wrong."""
+    prediction, reference = pair
     try:
         ours, theirs = read_geometry(prediction), read_geometry(reference)
     except DataError as error:

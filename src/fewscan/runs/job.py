@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -61,6 +61,8 @@ from fewscan.runs.scoring import say_remarks
 from fewscan.runs.time_limit import Share
 from fewscan.tasks.base import task_of
 from fewscan.terminal.console import Reporter
+from fewscan.work.base import Executor
+from fewscan.work.serial import Serial
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Job:
         share: Time that the training may take; None: there is no limit.
         together: Run that the training is a fold of; None: it is all there is.
         start: Finished run whose weights training starts from; None: they are fresh.
+        executor: Executor that preprocesses scans.
     """
 
     config: Config
@@ -94,6 +97,7 @@ class Job:
     share: Share | None = None
     together: Together | None = None
     start: Start | None = None
+    executor: Executor = field(default_factory=Serial)
 
 
 class Times(NamedTuple):
@@ -365,7 +369,7 @@ def preprocess(job: Job, name: str, cases: Sequence[Case], text: str) -> Path:
     """
     folder = job.cache / name
     with job.reporter.bar(f"preprocessing {text}", len(cases)) as step:
-        build_cache(cases, job.plan, folder, step)
+        build_cache(cases, job.plan, folder, step, job.executor)
     return folder
 
 

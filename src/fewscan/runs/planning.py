@@ -15,9 +15,12 @@ from fewscan.data.split import Split
 from fewscan.data.survey import Survey, list_faults, survey_cases
 from fewscan.tasks.base import task_of
 from fewscan.terminal.console import Reporter
+from fewscan.work.base import Executor
 
 
-def survey_scans(reporter: Reporter, index: DatasetIndex, split: Split, known: Survey) -> Survey:
+def survey_scans(
+    reporter: Reporter, index: DatasetIndex, split: Split, known: Survey, executor: Executor | None = None
+) -> Survey:
     """Read every scan of a training once, and say what is worth a look.
 
     Args:
@@ -25,6 +28,7 @@ def survey_scans(reporter: Reporter, index: DatasetIndex, split: Split, known: S
         index: Data set of the training.
         split: Cases by role; of test cases the images alone are read, to find scans of other parts among them.
         known: Earlier survey; what it knows of files that have not changed is not read again.
+        executor: Executor that reads them; None: this process.
 
     Raises:
         DataError: A fault is fatal; every such fault at once.
@@ -39,6 +43,7 @@ def survey_scans(reporter: Reporter, index: DatasetIndex, split: Split, known: S
             pictured={case.name for case in looked_at(split.train)},
             known=known,
             progress=step,
+            executor=executor,
         )
     faults = list_faults(index, cases, survey, split.part_of)
     for fault in gathered(faults):
