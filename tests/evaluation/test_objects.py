@@ -20,6 +20,7 @@ from fewscan.evaluation.objects import (
     object_definition,
     object_title,
     pooled,
+    say_parting,
     score_objects,
 )
 
@@ -56,6 +57,9 @@ def slow(prediction: np.ndarray, reference: np.ndarray) -> Values:
     values["sq"] = sum(ious) / tp if tp else None
     seg = [max((iou(p, r) for p in ours if 2 * (p & r).sum() > r.sum()), default=0.0) for r in theirs]
     values["seg"] = float(np.mean(seg)) if seg else None
+    parts = masks_of_parts(ours)
+    values["component_splits"] = sum(sum((p & r).sum() > 0.2 * r.sum() for p in parts) >= 2 for r in theirs)
+    values["component_merges"] = sum(sum((p & r).sum() > 0.2 * p.sum() for r in theirs) >= 2 for p in parts)
     values["splits"] = sum(sum((p & r).sum() > 0.2 * r.sum() for p in ours) >= 2 for r in theirs)
     values["merges"] = sum(sum((p & r).sum() > 0.2 * p.sum() for r in theirs) >= 2 for p in ours)
     values["objects"], values["count_error"] = len(theirs), len(ours) - len(theirs)
@@ -135,6 +139,44 @@ def test_fewer_objects_are_found_at_higher_overlaps(pictures: tuple[np.ndarray, 
     assert aps == sorted(aps, reverse=True)
 
 
+def masks_of_parts(objects: list[np.ndarray]) -> list[np.ndarray]:
+    """The connected parts of what objects cover together: from each pixel on, whatever lies beside it."""
+    if not objects:
+        return []
+    left, parts = np.any(objects, axis=0), []
+    while left.any():
+        part = np.zeros_like(left)
+        part[tuple(np.argwhere(left)[0])] = True
+        while True:
+            grown = part.copy()
+            for axis in range(part.ndim):
+                for step in (-1, 1):
+                    moved = np.roll(part, step, axis)
+                    np.moveaxis(moved, axis, 0)[0 if step == 1 else -1] = False
+                    grown |= moved
+            grown &= left
+            if (grown == part).all():
+                break
+            part = grown
+        parts.append(part)
+        left = left & ~part
+    return parts
+
+
+def test_what_telling_apart_is_worth_is_said_over_all_pictures() -> None:
+    reference = np.array([[1, 1, 2, 2, 0, 3, 3, 4, 4]])
+    told = np.array([[1, 1, 2, 2, 0, 3, 3, 3, 3]])
+    values = score_objects(told, reference).values
+    assert (values["merges"], values["component_merges"], values["component_splits"]) == (1, 2, 0)
+    (sentence,) = say_parting([values, values])
+    assert (
+        sentence == "2 merges and 0 splits; the connected parts of the same foreground have 4 and 0: 50 % fewer merges"
+    )
+    assert not say_parting([{"ap_50": 1.0}])
+    (none,) = say_parting([score_objects(np.zeros_like(told), reference).values])
+    assert none.endswith("have 0 and 0")
+
+
 def test_hand_values() -> None:
     #                      found    split     missed  merged        wrong
     reference = np.array([[1, 1, 0, 2, 2, 2, 0, 3, 0, 4, 4, 5, 5, 0, 0]])
@@ -154,6 +196,8 @@ def test_hand_values() -> None:
     assert values["aji_plus"] == pytest.approx(6 / 14)
     assert values["seg"] == pytest.approx((1 + 2 / 3 + 0 + 0.5 + 0.5) / 5)
     assert (values["splits"], values["merges"], values["objects"], values["count_error"]) == (1, 1, 5, 0)
+    # The third part covers three pixels of 2, and the last one all of 4 and 5.
+    assert (values["component_splits"], values["component_merges"]) == (0, 1)
 
 
 def test_an_overlap_of_half_is_no_match() -> None:

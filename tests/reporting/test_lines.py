@@ -35,6 +35,15 @@ def test_dice_is_the_mean_of_every_network_and_the_classes_of_the_first() -> Non
     assert [line.dashed for line in lines.dice] == [False, True, False, False]
 
 
+def test_what_a_task_watches_beside_dice_has_a_line_for_every_network() -> None:
+    record = validation(5, teacher=0.4, student=0.3)
+    for network, value in (("teacher", 0.7), ("student", 0.6)):
+        record["validation"][network]["scores"] = {"AP@0.5": value}
+    lines = training_lines([record, validation(9, teacher=0.6, student=0.5)])
+    assert [line.name for line in lines.dice[-2:]] == ["AP@0.5, teacher", "AP@0.5, student"]
+    assert [(list(line.xs), list(line.ys)) for line in lines.dice[-2:]] == [([5], [0.7]), ([5], [0.6])]
+
+
 def test_an_empty_log_has_no_points() -> None:
     lines = training_lines([])
     assert [list(line.xs) for line in (*lines.losses, lines.rate, lines.speed)] == [[], [], []]

@@ -54,7 +54,7 @@ class TestDashboard(CallbackContract):
     def outcome(self, callback: Callback, folder: Path) -> object:
         del folder
         assert isinstance(callback, Dashboard)
-        return callback.view.losses, callback.view.dice
+        return callback.view.losses, callback.view.curves
 
 
 class Heard(Callback):

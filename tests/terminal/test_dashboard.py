@@ -68,7 +68,20 @@ def test_a_validation_is_said_and_what_a_user_measures_is_not() -> None:
         view.show_record(dice_record(5))
         view.show_record({"update": 6, "stage": "local", "values": {"entropy": 0.5}})
     assert len(shown(reporter).splitlines()) == 1
-    assert "update 5: validation Dice at the network's resolution: teacher 0.500" in shown(reporter)
+    assert "update 5: validation at the network's resolution: Dice: teacher 0.500" in shown(reporter)
+
+
+def test_what_a_task_watches_is_said_beside_dice_and_has_a_curve() -> None:
+    reporter = reporter_on(terminal=False)
+    record = dice_record(5)
+    record["validation"]["teacher"]["scores"] = {"AP@0.5": 0.25}
+    with TrainingView(reporter) as view:
+        view.show_record(record)
+    assert (
+        shown(reporter)
+        == "update 5: validation at the network's resolution: Dice: teacher 0.500; AP@0.5: teacher 0.250\n"
+    )
+    assert "validation AP@0.5, teacher: 0.250, best 0.250" in drawn(view)
 
 
 def test_the_board_shows_losses_and_validation_of_a_resumed_training_too() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Integer, Shaped
+from jaxtyping import Float, Float32, Integer, Shaped
 from scipy.ndimage import find_objects
 
 # Pixel sizes that differ by so little that no pixel comes to lie farther than this from its place are equal.
@@ -32,26 +32,87 @@ class AxisMap:
 
     def to_canvas(self) -> np.ndarray:
         """(canvas, source) weights; a triangle as wide as a canvas pixel, so that shrinking averages."""
-        centres = self.scale * np.arange(self.canvas) + self.offset
-        width = max(self.scale, 1.0)
-        distance = np.abs(np.arange(self.source) - centres[:, None])
-        weights = np.clip(1 - distance / width, 0, None)
-        inside = (centres > -0.5) & (centres < self.source - 0.5)
-        return _normalised(weights, inside)
+        return self.band_to_canvas().matrix()
 
     def to_source(self) -> np.ndarray:
         """(source, canvas) linear weights; rows of zeros for what lies outside the canvas."""
+        return self.band_to_source().matrix()
+
+    def band_to_canvas(self) -> Band:
+        """The weights of `to_canvas` without their zeros."""
+        return _triangles(self.scale * np.arange(self.canvas) + self.offset, max(self.scale, 1.0), self.source)
+
+    def band_to_source(self) -> Band:
+        """The weights of `to_source` without their zeros."""
         positions = (np.arange(self.source) - self.offset) / self.scale
-        width = max(1 / self.scale, 1.0)
-        distance = np.abs(np.arange(self.canvas) - positions[:, None])
-        weights = np.clip(1 - distance / width, 0, None)
-        inside = (positions > -0.5) & (positions < self.canvas - 0.5)
-        return _normalised(weights, inside)
+        return _triangles(positions, max(1 / self.scale, 1.0), self.canvas)
 
 
-def _normalised(weights: np.ndarray, inside: np.ndarray) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class Band:
+    """Rows of weights that are 0 but for a few neighbours, (m, n) in all: of long rows the zeros would take gigabytes.
+
+    Attributes:
+        first: Column (m,) of the first weight that is kept of each row.
+        weights: Weights (m, width) from there on.
+        columns: Length n of the rows.
+    """
+
+    first: np.ndarray
+    weights: np.ndarray
+    columns: int
+
+    @classmethod
+    def of(cls, matrix: Float32[np.ndarray, "m n"]) -> Band:
+        """Leave out the zeros around what is not 0.
+
+        Args:
+            matrix: Weights, which are 0 but for a few neighbours in every row.
+        """
+        return cls(np.zeros(len(matrix), int), matrix, matrix.shape[1]).trimmed()
+
+    def trimmed(self) -> Band:
+        """The same without columns of zeros: as narrow as the widest row needs it."""
+        if not self.weights.size:
+            return self
+        is_used = self.weights != 0
+        lead, kept = is_used.argmax(axis=1), self.weights.shape[1]
+        end = np.where(is_used.any(axis=1), kept - is_used[:, ::-1].argmax(axis=1), lead)
+        width = max(1, int((end - lead).max(initial=1)))
+        lead = np.minimum(lead, kept - width)
+        own = np.take_along_axis(self.weights, lead[:, None] + np.arange(width), axis=1)
+        return Band(self.first + lead, own, self.columns)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether all stays as it is."""
+        return (
+            self.weights.shape[1] == 1
+            and len(self.first) == self.columns
+            and bool((self.weights == 1).all() and (self.first == np.arange(self.columns)).all())
+        )
+
+    def matrix(self) -> Float32[np.ndarray, "m n"]:
+        """The weights with their zeros."""
+        full = np.zeros((len(self.first), self.columns), np.float32)
+        np.put_along_axis(full, self.first[:, None] + np.arange(self.weights.shape[1]), self.weights, axis=1)
+        return full
+
+
+# Weights along an axis, with their zeros or without.
+Weights = Float32[np.ndarray, "_ _"] | Band
+
+
+def _triangles(centres: Float[np.ndarray, "m"], width: float, columns: int) -> Band:
+    """Weights that fall from each centre to 0 at a distance, and sum to 1; 0 where the centre lies outside."""
+    reached = min(2 * math.ceil(width) + 1, columns)
+    first = np.clip(np.floor(centres).astype(int) - math.ceil(width) + 1, 0, columns - reached)
+    distance = np.abs(first[:, None] + np.arange(reached) - centres[:, None])
+    weights = np.clip(1 - distance / width, 0, None)
+    inside = (centres > -0.5) & (centres < columns - 0.5)
     total = weights.sum(axis=1, keepdims=True)
-    return (np.where(inside[:, None], weights, 0) / np.where(total > 0, total, 1)).astype(np.float32)
+    shares = (np.where(inside[:, None], weights, 0) / np.where(total > 0, total, 1)).astype(np.float32)
+    return Band(first, shares, columns).trimmed()
 
 
 def axis_map(canvas: int, source: int, scale: float) -> AxisMap:
@@ -160,7 +221,7 @@ def reach(weights: Float32[np.ndarray, "m n"]) -> slice:
 
 def resample_volume(
     volume: Shaped[np.ndarray, "z y x"],
-    matrices: Sequence[Float32[np.ndarray, "_ _"]],
+    matrices: tuple[Float32[np.ndarray, "_ _"], Weights, Weights],
     values: Callable[[np.ndarray], Float32[np.ndarray, "n y x"]],
 ) -> Float32[np.ndarray, "cz cy cx"]:
     """Resample a volume along three axes, a few planes at a time: of the volume itself no float32 is made.
@@ -170,10 +231,11 @@ def resample_volume(
         matrices: Weights along each axis, (canvas, source).
         values: Function from planes of the volume to the numbers that are resampled.
     """
-    depths, rows, columns = matrices
+    depths = matrices[0]
+    rows, columns = (weights if isinstance(weights, Band) else Band.of(weights) for weights in matrices[1:])
     (used,) = np.nonzero(depths.any(axis=0))
     first, last = int(used[0]), int(used[-1]) + 1
-    planes = np.empty((last - first, len(rows), len(columns)), np.float32)
+    planes = np.empty((last - first, len(rows.first), len(columns.first)), np.float32)
     step = max(1, PLANES_AT_A_TIME // math.prod(volume.shape[1:]))
     for start in range(first, last, step):
         some = values(volume[start : min(start + step, last)])
@@ -182,32 +244,28 @@ def resample_volume(
 
 
 def resample_along(
-    values: Float32[np.ndarray, "*shape"], matrix: Float32[np.ndarray, "m n"], axis: int
+    values: Float32[np.ndarray, "*shape"], weights: Weights, axis: int
 ) -> Float32[np.ndarray, "*resampled"]:
     """Resample along one axis by a band of weights: a product of all of the matrix took fifteen times as long.
 
     Args:
         values: Numbers to resample, n of them along the axis.
-        matrix: Weights, which are 0 but for a few neighbours in every row.
+        weights: Weights, which are 0 but for a few neighbours in every row.
         axis: Number of the axis, from 0.
 
     >>> halves = np.array([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5], [0, 0, 0, 0]], np.float32)
     >>> resample_along(np.array([[2, 4, 6, 10]], np.float32), halves, axis=1).tolist()
     [[3.0, 8.0, 0.0]]
     """
-    if not matrix.any():
-        return np.zeros((*values.shape[:axis], len(matrix), *values.shape[axis + 1 :]), np.float32)
-    is_used = matrix != 0
-    first = is_used.argmax(axis=1)
-    end = np.where(is_used.any(axis=1), matrix.shape[1] - is_used[:, ::-1].argmax(axis=1), first)
-    width = int((end - first).max())
-    first = np.minimum(first, matrix.shape[1] - width)
+    band = weights if isinstance(weights, Band) else Band.of(weights)
     shape = [1] * values.ndim
-    shape[axis] = len(matrix)
-    total = values.take(first, axis)
-    total *= matrix[np.arange(len(matrix)), first].reshape(shape)
-    for neighbour in range(1, width):
-        part = values.take(first + neighbour, axis)
-        part *= matrix[np.arange(len(matrix)), first + neighbour].reshape(shape)
+    shape[axis] = len(band.first)
+    if not band.weights.any():
+        return np.zeros((*values.shape[:axis], len(band.first), *values.shape[axis + 1 :]), np.float32)
+    total = values.take(band.first, axis)
+    total *= band.weights[:, 0].reshape(shape)
+    for neighbour in range(1, band.weights.shape[1]):
+        part = values.take(band.first + neighbour, axis)
+        part *= band.weights[:, neighbour].reshape(shape)
         total += part
     return total

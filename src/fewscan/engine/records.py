@@ -11,10 +11,12 @@ class NetworkReading(TypedDict):
     Attributes:
         dice: Dice score, 0 to 1, mean over cases and foreground classes.
         classes: Dice scores, 0 to 1, by class, each the mean over cases.
+        scores: What else the task watches, 0 to 1, by what heads its column, such as AP@0.5; each the mean over cases.
     """
 
     dice: float | None
     classes: dict[str, float | None]
+    scores: NotRequired[dict[str, float | None]]
 
 
 class Record(TypedDict):

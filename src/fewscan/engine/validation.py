@@ -45,7 +45,8 @@ def canvas_validation(store: Store | None, plan: Plan) -> Measure | None:
     """A function from a method to {network: {"dice": v, "classes": {CLASS: v}}}; None without validation cases.
 
     Dice is per case and class, or region, on the canvas, two empty masks score 1, then averaged: a curve to watch, not
-    the result.
+    the result. Of objects there is AP@0.5 too, in "scores": over all patches of a case together, where an object that a
+    patch cuts is what the patch shows of it, with the defaults of decoding.
     """
     if store is None:
         return None
@@ -53,10 +54,15 @@ def canvas_validation(store: Store | None, plan: Plan) -> Measure | None:
     def validate(method: Method) -> dict[str, NetworkReading]:
         readings: dict[str, NetworkReading] = {}
         for name, network in method.networks().items():
-            counts = canvas_overlaps(network, store, store.patches, plan)
+            counts, watched = _measure(network, store, store.patches, plan)
             dice = dice_of_counts(*counts.cpu().double().numpy().transpose(2, 0, 1)).mean(axis=0)
             classes = dict(zip(task_of(plan).watched, dice.tolist(), strict=True))
             readings[name] = {"dice": float(dice.mean()), "classes": classes}
+            if watched is not None:
+                hits, either = watched.T
+                # Nothing there and nothing found is right.
+                shares = np.divide(hits, either, out=np.ones(len(watched)), where=either > 0)
+                readings[name]["scores"] = {task_of(plan).metrics.headline_title: float(shares.mean())}
         return readings
 
     return validate
@@ -73,16 +79,30 @@ def canvas_overlaps(network: SegmentationNetwork, store: Store, patches: Pool, p
         patches: Patches of the store that are looked at; cases without any have 0.
         plan: Plan that the store's canvases are of.
     """
+    return _measure(network, store, patches, plan, headline=False)[0]
+
+
+def _measure(
+    network: SegmentationNetwork, store: Store, patches: Pool, plan: Plan, headline: bool = True
+) -> tuple[Tensor, np.ndarray | None]:
+    """As `canvas_overlaps`, with numerators and denominators (cases, 2) of the task's headline, where it watches it."""
     task = task_of(plan)
     regions = list(task.watched.values())
     counts = torch.zeros((len(store.cases), len(regions), 2), device=store.device)
+    watched = np.zeros((len(store.cases), 2)) if headline else None
     for block in Predictor((network,)).over_store(store, patches):
         rows = torch.from_numpy(block.patches.case).to(store.device)
-        labels = task.encode(store.labels(block.patches)).labels
+        numbers = store.labels(block.patches)
+        labels = task.encode(numbers).labels
         predicted = block.probs.argmax(dim=1).masked_fill(labels == IGNORED, IGNORED)
         shares = _voxel_shares(block.patches, store, plan)
         counts.index_add_(0, rows, mask_overlaps(predicted, labels, regions, shares).float())
-    return counts
+        found = None if watched is None else task.watch_headline(block.probs.cpu().numpy(), numbers.cpu().numpy())
+        if watched is None or found is None:
+            watched = None
+        else:
+            np.add.at(watched, block.patches.case, found)
+    return counts, watched
 
 
 def _voxel_shares(patches: Patches, store: Store, plan: Plan) -> Tensor | None:

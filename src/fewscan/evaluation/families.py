@@ -26,6 +26,7 @@ class Family(NamedTuple):
         is_estimated: Whether the headline is estimated of masks without a reference, see `evaluation.calibration`.
         has_rules: Whether there are values that other rules count otherwise, see `summary.RULE_TEXT`.
         pool: Function from the values of cases to those over all that the cases show together; None: there is none.
+        say: Function from the values of cases to sentences about all of them; None: there is nothing to be said.
     """
 
     headline: str
@@ -37,6 +38,7 @@ class Family(NamedTuple):
     is_estimated: bool
     has_rules: bool
     pool: Callable[[Iterable[Values]], dict[str, float | None]] | None = None
+    say: Callable[[Iterable[Values]], list[str]] | None = None
 
     @property
     def headline_title(self) -> str:
@@ -68,6 +70,7 @@ OBJECTS = Family(
     is_estimated=False,
     has_rules=False,
     pool=objects.pooled,
+    say=objects.say_parting,
 )
 
 

@@ -76,22 +76,32 @@ class Pixels:
     def __init__(self, objects: np.ndarray) -> None:
         flat = objects.ravel()
         self.objects = objects
-        order = np.argsort(flat, kind="stable")
-        self.places = order[np.searchsorted(flat[order], 1) :]
+        places = np.flatnonzero(flat > 0)
+        self.places = places[np.argsort(flat[places], kind="stable")]
         self.numbers, self.starts, self.areas = np.unique(flat[self.places], return_index=True, return_counts=True)
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Sums (n,) of a map (h, w) over each object."""
-        own = values.ravel()[self.places].astype(float)
-        return np.add.reduceat(own, self.starts) if len(self.starts) else own
+        return self.sums_of(self.of(values).astype(float))
+
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """What a map (h, w) has at the objects' pixels, (p,)."""
+        return values.ravel()[self.places]
+
+    def sums_of(self, own: np.ndarray) -> np.ndarray:
+        """Sums (n,) over each object of values (p,) of the objects' pixels."""
+        return np.add.reduceat(own, self.starts) if len(self.starts) else own.astype(float)
+
+    def means_of(self, own: np.ndarray) -> np.ndarray:
+        """Means (n,) over each object of values (p,) of the objects' pixels."""
+        return self.sums_of(own.astype(float)) / self.areas
 
     def means(self, values: np.ndarray) -> np.ndarray:
         """Means (n,) of a map (h, w) over each object."""
         return self.sums(values) / self.areas
 
-    def extremes(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Smallest and largest value (n,) of a map (h, w) in each object."""
-        own = values.ravel()[self.places]
+    def extremes_of(self, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Smallest and largest of values (p,) of the objects' pixels, (n,) each."""
         if not len(self.starts):
             return own, own
         return np.minimum.reduceat(own, self.starts), np.maximum.reduceat(own, self.starts)
@@ -111,18 +121,18 @@ def measure_shapes(objects: np.ndarray) -> ObjectShapes:
         ([4], [4], [4.0], [1.0])
     """
     pixels = Pixels(objects)
-    grid = np.indices(objects.shape)
-    rows, columns = grid[0], grid[1]
-    (top, bottom), (left, right) = pixels.extremes(rows), pixels.extremes(columns)
-    y, x = pixels.means(rows), pixels.means(columns)
-    yy, xx, yx = (pixels.means(a.astype(float) * b) for a, b in ((rows, rows), (columns, columns), (rows, columns)))
+    rows, columns = np.divmod(pixels.places, objects.shape[1])
+    (top, bottom), (left, right) = pixels.extremes_of(rows), pixels.extremes_of(columns)
+    y, x = pixels.means_of(rows), pixels.means_of(columns)
+    pairs = ((rows, rows), (columns, columns), (rows, columns))
+    yy, xx, yx = (pixels.means_of(a.astype(float) * b) for a, b in pairs)
     major, minor = _axes(yy - y * y, xx - x * x, yx - y * x)
     shares = np.divide(minor, major, out=np.ones_like(major), where=major > 0)
     at_edge = (top == 0) | (left == 0) | (bottom == objects.shape[0] - 1) | (right == objects.shape[1] - 1)
     return ObjectShapes(
         number=pixels.numbers,
         area=pixels.areas,
-        perimeter=pixels.sums(_steps(objects)),
+        perimeter=pixels.sums_of(_steps(pixels)),
         y=y,
         x=x,
         top=top,
@@ -148,7 +158,7 @@ def measure_brightness(objects: np.ndarray, channels: Mapping[str, np.ndarray]) 
     for name, values in channels.items():
         total = pixels.sums(values)
         mean = total / pixels.areas
-        squares = pixels.sums(values.astype(float) ** 2) / pixels.areas - mean**2
+        squares = pixels.means_of(pixels.of(values).astype(float) ** 2) - mean**2
         found[name] = Brightness(mean, total, np.sqrt(np.maximum(squares, 0)))
     return found
 
@@ -165,22 +175,25 @@ def _shifted(values: np.ndarray, dy: int, dx: int) -> np.ndarray:
     return values[1 + dy : h - 1 + dy, 1 + dx : w - 1 + dx]
 
 
-def _steps(objects: np.ndarray) -> np.ndarray:
-    """What each pixel adds to the perimeter of its object."""
+def _steps(pixels: Pixels) -> np.ndarray:
+    """What each of the objects' pixels (p,) adds to the perimeter of its object."""
+    objects = pixels.objects
     padded = np.pad(objects, 1)
     straight = ((-1, 0), (1, 0), (0, -1), (0, 1))
-    outermost = (objects > 0) & np.any([_shifted(padded, *step) != objects for step in straight], axis=0)
+    outermost = np.zeros(objects.shape, bool)
+    for way in straight:
+        outermost |= _shifted(padded, *way) != objects
+    outermost &= objects > 0
     edge = np.pad(outermost, 1)
-    codes = outermost.astype(int)
+    codes = outermost.astype(np.uint8)
     for step in product((-1, 0, 1), repeat=2):
         if step != (0, 0):
             beside = _shifted(edge, *step) & (_shifted(padded, *step) == objects)
-            codes += (2 if step in straight else 10) * (beside & outermost)
-    table = np.zeros(codes.max(initial=0) + 1)
+            codes += np.uint8(2 if step in straight else 10) * (beside & outermost)
+    table = np.zeros(50)
     for code, length in STEPS.items():
-        if code < len(table):
-            table[code] = length
-    return table[codes]
+        table[code] = length
+    return table[pixels.of(codes)]
 
 
 def _solidities(pixels: Pixels) -> np.ndarray:

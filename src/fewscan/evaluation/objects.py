@@ -28,7 +28,7 @@ MEAN_AP = "map"
 MATCHED = ("f1", "object_precision", "object_recall")
 QUALITIES = ("pq", "sq")
 OVERLAPS = ("aji", "aji_plus", "seg")
-COUNTS = ("splits", "merges", "objects", "count_error")
+COUNTS = ("splits", "merges", "component_splits", "component_merges", "objects", "count_error")
 DEFINITIONS = {
     MEAN_AP: "mean of AP over IoU 0.50, 0.55, ... 0.95",
     "f1": "2 TP / (2 TP + FP + FN) at IoU above 0.5; also the DQ of PQ = SQ · DQ",
@@ -43,6 +43,8 @@ DEFINITIONS = {
     "undefined where there are none and something is predicted",
     "splits": "objects that two or more predictions cover by more than a fifth each",
     "merges": "predictions that two or more objects cover by more than a fifth each",
+    "component_splits": "splits, were every connected part (by sides) of the predicted foreground one object",
+    "component_merges": "merges, were every connected part (by sides) of the predicted foreground one object",
     "objects": "number of objects in the reference",
     "count_error": "number of predicted objects minus that of the reference",
 }
@@ -187,10 +189,44 @@ def score_objects(prediction: np.ndarray, reference: np.ndarray) -> Scores:
         "seg": _seg(found),
         "splits": _with_parts(found, 0),
         "merges": _with_parts(found, 1),
+        **_of_components(prediction, reference),
         "objects": r,
         "count_error": p - r,
     }
     return Scores(values, missed=r > 0 and p == 0)
+
+
+def _of_components(prediction: np.ndarray, reference: np.ndarray) -> dict[str, float | None]:
+    """What comes of it where objects are not told apart: of the same foreground, each connected part is one."""
+    from scipy import ndimage
+
+    found = Overlaps.of(ndimage.label(prediction > 0)[0], reference)
+    return {"component_splits": _with_parts(found, 0), "component_merges": _with_parts(found, 1)}
+
+
+def say_parting(cases: Iterable[Mapping[str, float | None]]) -> list[str]:
+    """Say what telling objects apart is worth: merges and splits, and those of connected parts of the same foreground.
+
+    Args:
+        cases: Values of each picture by metric, as `score_objects` gives them.
+
+    Returns:
+        A sentence; none where no picture has these values.
+
+    Examples:
+        >>> from fewscan.evaluation.objects import say_parting
+        >>> one = {"merges": 2, "splits": 1, "component_merges": 8, "component_splits": 0}
+        >>> say_parting([one, one])
+        ['4 merges and 2 splits; the connected parts of the same foreground have 16 and 0: 75 % fewer merges']
+    """
+    names = ("merges", "splits", "component_merges", "component_splits")
+    known = [values for values in cases if all(values.get(name) is not None for name in names)]
+    if not known:
+        return []
+    merges, splits, together, apart = (sum(round(values[name] or 0) for values in known) for name in names)
+    gain = f": {100 * (1 - merges / together):.0f} % fewer merges" if 0 < together >= merges else ""
+    components = f"the connected parts of the same foreground have {together} and {apart}{gain}"
+    return [f"{merges} merges and {splits} splits; {components}"]
 
 
 def pooled(cases: Iterable[Mapping[str, float | None]]) -> dict[str, float | None]:

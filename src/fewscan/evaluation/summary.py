@@ -384,6 +384,9 @@ def remarks(summary: Summary) -> list[str]:
         texts.append("no mask shows a class, and no dataset.json names one: there is nothing to score")
     if absent:
         texts.append(f"shown by no case, so in no mean: {abbreviate(absent)}")
+    say = family_of(summary["mean"]).say
+    if say is not None:
+        texts += say(values for classes in case_scores(summary).values() for values in classes.values())
     return texts
 
 

@@ -61,7 +61,7 @@ def _draw_losses(axis: Axes, lines: Sequence[Line]) -> None:
 
 
 def _draw_dice(axis: Axes, lines: Sequence[Line]) -> None:
-    axis.set_ylabel("validation Dice, at the network's resolution")
+    axis.set_ylabel("validation Dice and scores, at the network's resolution")
     axis.set_ylim(0, 1)
     for line in lines:
         _draw(axis, line)

@@ -39,7 +39,8 @@ class TrainingLines:
 
     Attributes:
         losses: Every loss term, unweighted, and last their weighted sum.
-        dice: Validation Dice on the canvas: the mean of every network, then every class of the first network.
+        dice: Validation Dice on the canvas: the mean of every network, then every class of the first network, then what
+            else is watched of every network.
         rate: The learning rate.
         speed: Slices per second.
         stages: Updates at which a new stage begins.
@@ -58,7 +59,7 @@ def training_lines(records: Sequence[Record]) -> TrainingLines:
     Args:
         records: Each with "update" and "stage"; those of training also with "terms", "loss", "lr" and
             "images_per_second", those of a validation with
-            "validation": {network: {"dice": v, "classes": {CLASS: v}}}.
+            "validation": {network: {"dice": v, "classes": {CLASS: v}}}, and "scores": {NAME: v} where there are some.
     """
     training = [record for record in records if "terms" in record]
     terms = list(dict.fromkeys(name for record in training for name in record["terms"]))
@@ -78,12 +79,18 @@ def _dice_lines(readings: Sequence[Record]) -> list[Line]:
         return []
     first = networks[0]
     classes = dict.fromkeys(name for record in readings for name in record["validation"][first]["classes"])
+    scores = dict.fromkeys(name for record in readings for name in record["validation"][first].get("scores", ()))
     return [
         *(
             _over_updates(readings, f"mean, {name}", 0, _mean(name), i > 0, dots=True)
             for i, name in enumerate(networks)
         ),
         *(_over_updates(readings, name, k, _class(first, name), dots=True) for k, name in enumerate(classes, start=1)),
+        *(
+            _over_updates(readings, f"{score}, {name}", k, _score(name, score), i > 0, dots=True)
+            for k, score in enumerate(scores, start=len(classes) + 1)
+            for i, name in enumerate(networks)
+        ),
     ]
 
 
@@ -93,6 +100,10 @@ def _term(name: str) -> Callable[[Record], Any]:
 
 def _mean(network: str) -> Callable[[Record], Any]:
     return lambda record: record["validation"][network]["dice"]
+
+
+def _score(network: str, name: str) -> Callable[[Record], Any]:
+    return lambda record: record["validation"][network].get("scores", {}).get(name)
 
 
 def _class(network: str, name: str) -> Callable[[Record], Any]:

@@ -38,4 +38,7 @@ def outermost(numbers: np.ndarray) -> np.ndarray:
     """Which pixels (h, w) of a number have another number above, below or beside them, or the picture's edge."""
     padded = np.pad(numbers, 1)
     around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-    return (numbers > 0) & np.any([other != numbers for other in around], axis=0)
+    found = np.zeros(numbers.shape, bool)
+    for other in around:
+        found |= other != numbers
+    return found & (numbers > 0)

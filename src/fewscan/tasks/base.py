@@ -198,6 +198,21 @@ class Task(ABC):
         del probs, reference
         return ()
 
+    def watch_headline(
+        self, probs: Float[np.ndarray, "b k *space"], labels: Integer[np.ndarray, "b *space"]
+    ) -> Float[np.ndarray, "b 2"] | None:
+        """Measure the headline of `metrics` in patches of held-out cases while a network is trained.
+
+        Args:
+            probs: Probabilities of the `outputs`.
+            labels: True numbers inside, `IGNORED` where nobody has labelled.
+
+        Returns:
+            Numerators and denominators, which are summed over the patches of a case; None: Dice of `watched` is enough.
+        """
+        del probs, labels
+        return None
+
     @abstractmethod
     def score(self, prediction: Path | None, reference: Path) -> dict[int, Scores]:
         """Score one mask against its reference, on the reference's grid; not where that is to be ignored.

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int, Int32, Integer, UInt8
 from scipy import ndimage
 from torch import Tensor
 
+from fewscan.blocks import count_numbers, look_up
 from fewscan.classes import IGNORED, LARGEST_NUMBER
 
 BACKGROUND, INSIDE, BORDER = 0, 1, 2
@@ -127,29 +128,32 @@ def decode(
         [[1, 1, 1, 2, 2, 2, 0, 3, 3]]
     """
     background, inside, border = probs
-    parts, count = ndimage.label(inside + border > foreground_from)
-    seeds = _seeds((inside > background) & (inside > border_factor * border) & (parts > 0), smallest_seed)
+    foreground = inside + border > foreground_from
+    seeds = _seeds((inside > background) & (inside > border_factor * border) & foreground, smallest_seed)
+    parts, count = ndimage.label(foreground)
     only, several = _seeds_of_parts(seeds, parts, count)
     without = only == 0
     without[0] = False
     only[without] = int(seeds.max(initial=0)) + 1 + np.arange(without.sum(), dtype=np.int32)
-    objects = only[parts]
+    objects = look_up(only, parts)
     _share_out(objects, seeds, parts, several)
+    # Of a large picture each of these takes as much memory as all that is left to do.
+    del seeds, parts, foreground
     return _large_enough(_without_holes(objects), smallest)
 
 
 def _large_enough(objects: Int32[np.ndarray, "*space"], smallest: int) -> Int32[np.ndarray, "*space"]:
     """Numbers without gaps, of those objects alone that have so many pixels."""
-    stays = np.bincount(objects.ravel(), minlength=1) >= max(smallest, 1)
+    stays = count_numbers(objects) >= max(smallest, 1)
     stays[0] = False
     numbers: np.ndarray = (np.cumsum(stays) * stays).astype(np.int32)
-    return numbers[objects]
+    return look_up(numbers, objects)
 
 
 def _seeds(likely: Bool[np.ndarray, "*space"], smallest: int) -> Int32[np.ndarray, "*space"]:
     """Numbers from 1 of the connected parts that are large enough."""
     seeds, count = ndimage.label(likely)
-    areas = np.bincount(seeds.ravel(), minlength=count + 1)[1:]
+    areas = count_numbers(seeds, count + 1)[1:]
     large = areas[areas >= smallest]
     share = SMALLEST_SEED_SHARE * float(np.median(large)) if len(large) else 0
     return _large_enough(seeds, max(smallest, math.ceil(share)))
@@ -203,8 +207,10 @@ def colours(objects: Integer[np.ndarray, "*space"]) -> UInt8[np.ndarray, "*space
         >>> colours(np.array([[7, 7, 300, 300, 0, 301]])).tolist()
         [[1, 1, 2, 2, 0, 3]]
     """
-    shown, numbers = np.unique(objects, return_inverse=True)
-    numbers = numbers.reshape(objects.shape)
+    shown = np.flatnonzero(count_numbers(objects))
+    places = np.zeros(int(shown[-1]) + 1, np.int32)
+    places[shown] = np.arange(len(shown))
+    numbers = look_up(places, objects)
     beside: dict[int, set[int]] = {}
     for low, high in _touching_pairs(numbers).tolist():
         beside.setdefault(high, set()).add(low)
@@ -213,7 +219,7 @@ def colours(objects: Integer[np.ndarray, "*space"]) -> UInt8[np.ndarray, "*space
         taken = {int(table[other]) for other in beside.get(number, ())}
         choices = [(count + step) % COLOURS + 1 for step in range(COLOURS)]
         table[number] = next((choice for choice in choices if choice not in taken), choices[0])
-    return table[numbers]
+    return look_up(table, numbers)
 
 
 def _touching_pairs(numbers: Int[np.ndarray, "*space"]) -> Int[np.ndarray, "n 2"]:

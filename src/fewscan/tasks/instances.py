@@ -64,6 +64,8 @@ class Objects(Classes):
 
     def unknown(self, mask: np.ndarray) -> list[int]:
         """The numbers of a mask that no object can have; rising."""
+        if mask.size == 0 or (mask.min() >= 0 and mask.max() <= LARGEST_NUMBER):
+            return []
         odd = np.unique(mask[(mask < 0) | (mask > LARGEST_NUMBER)])
         return [int(value) for value in odd]
 
@@ -206,6 +208,18 @@ class Instances(Task):
     ) -> Sequence[Tried]:
         """Other thresholds and smallest objects."""
         return try_decodings(probs, reference)
+
+    def watch_headline(
+        self, probs: Float[np.ndarray, "b k *space"], labels: Integer[np.ndarray, "b *space"]
+    ) -> Float[np.ndarray, "b 2"]:
+        """Count the matches at IoU 0.5, and the objects that are in either."""
+        known = labels != IGNORED
+        counts = []
+        for ours, theirs in zip(self.decode(probs) * known, labels * known, strict=True):
+            found = Overlaps.of(ours, theirs)
+            hits = int(found.matches(50).sum())
+            counts.append((hits, len(found.reference) + len(found.prediction) - hits))
+        return np.array(counts, float)
 
     def score(self, prediction: Path | None, reference: Path) -> dict[int, Scores]:
         """Score the objects of a picture."""

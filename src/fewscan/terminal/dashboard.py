@@ -37,7 +37,7 @@ class TrainingView:
         self.next_line = 0
         self.last: Mapping[str, Any] = {}
         self.losses: list[float] = []
-        self.dice: dict[str, list[float]] = {}
+        self.curves: dict[str, list[float]] = {}
 
     def __enter__(self) -> TrainingView:
         if self.reporter.is_live:
@@ -81,8 +81,11 @@ class TrainingView:
         if "alarm" in record:
             self.reporter.say(f"update {record['update']}: {record['message']}")
         elif "validation" in record:
-            dice = ", ".join(f"{name} {v['dice']:.3f}" for name, v in record["validation"].items())
-            self.reporter.say(f"update {record['update']}: validation Dice at the network's resolution: {dice}")
+            told = "; ".join(
+                f"{what}: {', '.join(f'{network} {value:.3f}' for network, value in values.items())}"
+                for what, values in _validated(record).items()
+            )
+            self.reporter.say(f"update {record['update']}: validation at the network's resolution: {told}")
         elif "terms" in record and not self.reporter.console.is_terminal and record["update"] >= self.next_line:
             self.next_line = record["update"] + self.total // LINES_WITHOUT_TERMINAL
             terms = " ".join(f"{name} {value:.3f}" for name, value in record["terms"].items())
@@ -101,8 +104,9 @@ class TrainingView:
 
     def _remember(self, record: Mapping[str, Any]) -> None:
         if "validation" in record:
-            for name, values in record["validation"].items():
-                self.dice.setdefault(name, []).append(values["dice"])
+            for what, values in _validated(record).items():
+                for network, value in values.items():
+                    self.curves.setdefault(f"{what}, {network}", []).append(value)
         elif "terms" in record:
             self.last = record
             self.losses.append(record["loss"])
@@ -116,8 +120,8 @@ class TrainingView:
 
     def _dice_lines(self) -> list[str]:
         return [
-            f"validation Dice, {name}: {values[-1]:.3f}, best {max(values):.3f}{self._curve(values)}"
-            for name, values in self.dice.items()
+            f"validation {name}: {values[-1]:.3f}, best {max(values):.3f}{self._curve(values)}"
+            for name, values in self.curves.items()
         ]
 
     def _curve(self, values: Sequence[float]) -> str:
@@ -128,6 +132,16 @@ class TrainingView:
 
     def _time_left(self) -> str:
         return f" · {say_duration(self.seconds_left)} left" if self.seconds_left is not None else ""
+
+
+def _validated(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """What was measured of each network, by what it is."""
+    readings = record["validation"]
+    found = {"Dice": {network: own["dice"] for network, own in readings.items()}}
+    for network, own in readings.items():
+        for score, value in own.get("scores", {}).items():
+            found.setdefault(score, {})[network] = value
+    return found
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

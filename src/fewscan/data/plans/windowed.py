@@ -34,8 +34,9 @@ class WindowedPlan(Plan):
         """Resample linearly, as an average where the scan shrinks."""
         # Beyond the scan the canvas shows the scan's darkest value.
         darkest = volume.min()
-        matrices = [m.to_canvas() for m in self.axis_maps(geometry)]
-        canvas = resample_volume(volume, matrices, lambda planes: planes - darkest)
+        depths, rows, columns = self.axis_maps(geometry)
+        weights = depths.to_canvas(), rows.band_to_canvas(), columns.band_to_canvas()
+        canvas = resample_volume(volume, weights, lambda planes: planes - darkest)
         canvas += darkest
         return canvas
 
@@ -59,7 +60,7 @@ class WindowedPlan(Plan):
             if any(rows.start == rows.stop for rows in reached):
                 continue
             parts = [part[rows] for part, rows in zip(parts, reached, strict=True)]
-            share = resample_volume(mask[box], parts, _shares_of(number))
+            share = resample_volume(mask[box], (parts[0], parts[1], parts[2]), _shares_of(number))
             others[reached] += share
             is_larger = share > largest[reached]
             largest[reached][is_larger] = share[is_larger]
@@ -85,7 +86,7 @@ class WindowedPlan(Plan):
         matrices = [matrix[:, along] for matrix, along in zip(matrices, box, strict=True)]
         shown = np.flatnonzero(np.bincount(seen.ravel(), minlength=len(shares))[: len(shares)])
         for number in shown[shown > 0].tolist():
-            shares[number] = resample_volume(seen, matrices, _shares_of(number))
+            shares[number] = resample_volume(seen, (matrices[0], matrices[1], matrices[2]), _shares_of(number))
         shares[0] = 1 - shares.sum(axis=0)
         return shares.reshape(len(shares), *self.size)
 

@@ -24,7 +24,13 @@ def training_charts(run: RunContents) -> list[Markup]:
     """Every loss term, validation Dice, learning rate and throughput over the updates."""
     lines = training_lines(run.records)
     losses = "Loss terms, unweighted, and their weighted sum"
-    dice = "Validation Dice, on preprocessed scans"
+    scores = dict.fromkeys(
+        name
+        for record in run.records
+        for own in record.get("validation", {}).values()
+        for name in own.get("scores", ())
+    )
+    dice = f"Validation {' and '.join(('Dice', *scores))}, on preprocessed scans"
     return [
         line_chart(lines.losses, losses, "updates", log=True, marks=lines.stages, wide=True),
         line_chart([lines.rate], "Learning rate", "updates", marks=lines.stages),

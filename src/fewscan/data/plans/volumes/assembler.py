@@ -62,7 +62,8 @@ class VolumeAssembler(Assembler):
         self._missing = np.zeros(canvas[0], int)
         for start in window_starts(canvas, patch)[:, 0]:
             self._missing[start : start + patch[0]] += 1
-        self._depths, self._rows, self._columns = (m.to_source() for m in maps)
+        self._depths = maps[0].to_source()
+        self._rows, self._columns = maps[1].band_to_source(), maps[2].band_to_source()
         self._is_needed = self._depths.sum(axis=0) > 0
         self._first, self._last = _needed(self._depths)
         self._sums: dict[int, np.ndarray] = {}
@@ -108,15 +109,29 @@ class VolumeAssembler(Assembler):
 
     def _decode_planes(self, first: int, end: int, classes: int) -> None:
         (used,) = np.nonzero(self._depths[first:end].any(axis=0))
-        planes = np.zeros((len(used), classes, *self._canvas[1:]), np.float32)
-        for number, plane in enumerate(used.tolist()):
-            planes[number] = self._sums[plane]
-        between = resample_along(planes, self._depths[first:end, used], 0)
-        probs = resample_along(resample_along(between, self._rows, 2), self._columns, 3)
+        probs = self._on_scan(self._planes(first, end, used, classes))
         # What lies beyond the canvas is background.
         probs[:, 0] += 1 - probs.sum(axis=1)
         self._put(first, end, probs.swapaxes(0, 1))
         self._decoded = end
+
+    def _planes(self, first: int, end: int, used: Int[np.ndarray, "u"], classes: int) -> Float32[np.ndarray, "n k h w"]:
+        """Planes of the scan on the canvas' rows and columns; the sums themselves, where nobody else needs these."""
+        if len(used) == 1 and end == first + 1 and used[0] < self._first[end]:
+            return self._sums[int(used[0])][None]
+        planes = np.zeros((len(used), classes, *self._canvas[1:]), np.float32)
+        for number, plane in enumerate(used.tolist()):
+            planes[number] = self._sums[plane]
+        return resample_along(planes, self._depths[first:end, used], 0)
+
+    def _on_scan(self, planes: Float32[np.ndarray, "n k h w"]) -> Float32[np.ndarray, "n k y x"]:
+        """Planes resampled in plane, class by class; those that stay as they are are not copied."""
+        if self._rows.is_identity and self._columns.is_identity:
+            return planes
+        found = np.empty((*planes.shape[:2], *self.shape[1:]), np.float32)
+        for k in range(planes.shape[1]):
+            found[:, k] = resample_along(resample_along(planes[:, k], self._rows, 1), self._columns, 2)
+        return found
 
     def _put(self, first: int, end: int, probs: Float32[np.ndarray, "k n y x"]) -> None:
         decoded = self.decode(probs[None])[0]
