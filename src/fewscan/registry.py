@@ -339,9 +339,11 @@ CONVERTERS = Registry(
     "fewscan.converters",
     {
         "acdc": "fewscan.data.converters.acdc:convert",
+        "bids": "fewscan.data.converters.bids:convert",
         "coco": "fewscan.data.converters.coco:convert",
         "dicom": "fewscan.data.converters.dicom:convert",
         "dsb2018": "fewscan.data.converters.dsb2018:convert",
+        "flat": "fewscan.data.converters.flat:convert",
         "kvasir": "fewscan.data.converters.kvasir:convert",
         "msd": "fewscan.data.converters.msd:convert",
         "ssl4mis": "fewscan.data.converters.ssl4mis:convert",

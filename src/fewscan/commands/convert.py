@@ -22,7 +22,8 @@ def convert(
     """Bring a data set of another layout into the nnU-Net layout.
 
     Args:
-        layout: Name of a converter: acdc, coco, dicom, dsb2018, kvasir, msd or ssl4mis, or `package.module:function`.
+        layout: Name of a converter: acdc, bids, coco, dicom, dsb2018, flat, kvasir, msd or ssl4mis; or
+            `package.module:function`.
         source: Folder of the data as they were downloaded; of COCO's its JSON file.
         destination: New or empty folder for the data set.
         reporter: Reporter that shows progress and decisions; None: nothing is shown.

@@ -31,18 +31,19 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
             writer.writerow([_guarded(cell) for cell in row])
 
 
-def read_table(path: Path) -> Iterator[dict[str, str]]:
+def read_table(path: Path, delimiter: str = ",") -> Iterator[dict[str, str]]:
     """Read the rows of a file of `write_table`, by column, without the quotes that it put in front.
 
     Args:
         path: Path of the file.
+        delimiter: Character between cells.
 
     Raises:
         OSError: The file cannot be read.
         ValueError: The file is not UTF-8.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file):
+        for row in csv.DictReader(file, delimiter=delimiter, restval=""):
             yield {_bare(name): _bare(text) for name, text in row.items()}
 
 
