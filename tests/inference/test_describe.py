@@ -7,13 +7,18 @@ import pytest
 import torch
 
 from fewscan.data.cases import Case
+from fewscan.data.plans.base import Normalisation
+from fewscan.data.plans.pictures.plan import PicturePlan
 from fewscan.data.plans.slices.plan import SlicePlan
 from fewscan.data.preprocess import load_canvas
 from fewscan.errors import DataError
 from fewscan.inference.describe import Description, describe_cases, pool
 from fewscan.inference.predictor import Predictor
+from fewscan.io.scans import write_scan
 from fewscan.networks.unet import UNet, UNetSettings
-from support.scans import PLAN
+from fewscan.tasks.base import task_of
+from support.discs import draw_discs
+from support.scans import PLAN, geometry
 from support.stand_ins import standing_in
 from support.windows import Voxelwise, WindowPlan, smooth_scan, window_plan
 
@@ -86,3 +91,39 @@ def test_a_scan_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     ((case, error),) = refused.items()
     assert isinstance(case, Case)
     assert isinstance(error, DataError)
+
+
+class Bright(Voxelwise):
+    """Is sure that what is bright is inside an object; its bottleneck is the image."""
+
+    def logits_and_pyramid(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        bright = images[:, :1]
+        return torch.cat((1 - bright, bright, -torch.ones_like(bright)), 1) * 9, [images]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.logits_and_pyramid(images)[0]
+
+
+def test_objects_of_two_views_are_counted_once_whatever_windows_show_them(tmp_path: Path) -> None:
+    picture = draw_discs((40, 70), [(20, 12, 8), (20, 55, 8), (12, 33, 6)]) > 0
+    grid = geometry((1, *picture.shape), (1.0, 1.0, 1.0))
+    write_scan(tmp_path / "a_0000.nii.gz", picture[None].astype(np.float32), grid)
+    case = Case("a", (tmp_path / "a_0000.nii.gz",), None, "a")
+    for size in ((40, 70), (40, 40)):
+        plan = PicturePlan(
+            dataset="test",
+            channel_names=("light",),
+            class_names=("background", "cell"),
+            task="instances",
+            size=size,
+            spacing_mm=(1.0, 1.0),
+            foreground=0.3,
+            normalisation=(Normalisation(scheme="minmax"),),
+        )
+        network = standing_in(Bright())
+        for task, wanted in ((task_of(plan), 3), (None, None)):
+            found = describe_cases(Predictor((network,)), plan, [case], CPU, nothing, lambda *_: None, task)["a"]
+            # Objects that windows cut count somewhat more than once.
+            assert found.objects == (None if wanted is None else pytest.approx(3, abs=0 if size[1] == 70 else 0.8))
+            assert found.doubt == (None if wanted is None else pytest.approx(0, abs=0.01))
+            assert found.uncertainty == (found.entropy if wanted is None else found.doubt)

@@ -135,6 +135,22 @@ def test_where_nothing_is_known_of_anybodys_uncertainty_all_are_alike(entropy: f
     assert [(s.patient, s.score) for s in found] == [(s.patient, s.score) for s in alike]
 
 
+def test_of_objects_the_doubtful_field_comes_first_and_its_cost_is_counted_in_objects() -> None:
+    split = made_up_split(a=True, b=False, c=False)
+    described = describe(split, {"a": 0.0, "b": 1.0, "c": -1.0})
+    doubts = {"a": 0.2, "b": 0.1, "c": 0.4}
+    described = {
+        case.name: described[case.name]._replace(objects=20.4, doubt=doubts[case.patient], entropy=None)
+        for case in split.train
+    }
+    (first, second) = rank_patients(split, described, 2)
+    assert (first.patient, first.objects, first.uncertainty) == ("c", 41, 0.4)
+    assert first.reason.startswith("about 41 objects to outline; 2 times as uncertain as the median field; ")
+    assert "of 2 unlabelled fields" in first.reason
+    headers = [str(column.header) for column in suggestion_table([first, second]).columns]
+    assert headers == ["field", "pictures", "objects", "score", "in doubt", "distance"]
+
+
 def test_a_patient_whose_scans_could_not_be_described_is_not_suggested() -> None:
     split = made_up_split(a=True, b=False, c=False)
     described = describe(split, {"a": 0.0, "b": 0.1, "c": 1.5})

@@ -212,3 +212,22 @@ def test_borders_that_a_teacher_is_unsure_of_are_taught_all_the_same(method: str
     assert borders > 200
     assert counted["semantic"].sum() < 0.05 * borders
     assert counted["instances"].sum() > 0.25 * borders
+
+
+def test_views_are_sure_of_the_objects_that_both_show() -> None:
+    task = Instances(CELLS)
+    both = draw_discs((48, 64), [(16, 12, 8), (16, 40, 8)])
+    one = np.where(both == 2, 0, both)
+    first, second = (
+        torch.nn.functional.one_hot(encode(torch.from_numpy(picture)[None]), 3).movedim(-1, 1).float().numpy()
+        for picture in (both, one)
+    )
+    shares = np.ones((1, 48, 64), np.float32)
+    assert task.compare_views(first, first, shares)[0] == pytest.approx([2, 2, 2])
+    assert task.compare_views(first, second, shares)[0] == pytest.approx([2, 1, 1])
+    # Half as sure of its pixels, in a place that two windows show.
+    unsure = first.copy()
+    unsure[:, 1] *= 0.6
+    assert task.compare_views(unsure, unsure, shares / 2)[0] == pytest.approx([1, 1, 0.6])
+    nothing = task.compare_views(0 * first, 0 * first, shares)
+    assert nothing.tolist() == [[0, 0, 0]]

@@ -70,7 +70,7 @@ def suggest(
         reporter.say(f"{case.name} is left out: {error}")
 
     with reporter.bar("describing training scans", len(split.train)) as step:
-        described = describe_cases(Predictor(networks), card.plan, split.train, where, step, leave_out)
+        described = describe_cases(Predictor(networks), card.plan, split.train, where, step, leave_out, card.task)
     suggestions = rank_patients(split, described, count, reporter)
     write_json(folder.suggestions, [suggestion._asdict() for suggestion in suggestions])
     if output is not None:

@@ -31,11 +31,14 @@ class Suggestion(NamedTuple):
         patient: Name of the patient.
         cases: Names of the patient's scans in the training split.
         score: Share, 0 to 1, of the uncertain patients' distance from the nearest example that this label takes away.
-        uncertainty: Entropy in nats per pixel of predicted foreground, mean over the patient's scans; None, which
-            counts as the median, where the model predicts background alone and is sure.
+        uncertainty: Entropy in nats per pixel of predicted foreground, mean over the patient's scans; of objects the
+            share that is in doubt, 0 to 1, by two views and their probabilities. None, which counts as the median,
+            where the model predicts background alone and is sure.
         distance: Distance from the nearest patient labelled or suggested before, at least 0; 1 is the median between
             two patients.
         reason: Reason for this patient, in words.
+        objects: Number of objects that the model finds in the patient's pictures, and somebody has to outline; None:
+            the masks number no objects.
 
     Examples:
         >>> import fewscan
@@ -50,6 +53,7 @@ class Suggestion(NamedTuple):
     uncertainty: float | None
     distance: float
     reason: str
+    objects: int | None = None
 
 
 class Choice(NamedTuple):

@@ -18,6 +18,8 @@ from fewscan.data.plans.base import Plan
 from fewscan.inference.batches import Refusal, read_ahead, scan_blocks
 from fewscan.inference.predictor import Predictor
 from fewscan.inference.quality import entropy_per_foreground, entropy_sums
+from fewscan.inference.views import View
+from fewscan.tasks.base import Task
 
 
 class Description(NamedTuple):
@@ -26,10 +28,20 @@ class Description(NamedTuple):
     Attributes:
         features: Means (e,) of the bottleneck's maps over the canvas.
         entropy: Nats per voxel of predicted foreground; None where all is background, and the networks are sure of it.
+        objects: Number of objects that are predicted; None: the task knows none.
+        doubt: Share, 0 to 1, of the objects of two views that is not sure, by their IoU and probabilities; None where
+            no view shows any object, or the task knows none.
     """
 
     features: np.ndarray
     entropy: float | None
+    objects: float | None = None
+    doubt: float | None = None
+
+    @property
+    def uncertainty(self) -> float | None:
+        """Doubt about the objects, where the task knows objects, else the entropy."""
+        return self.entropy if self.objects is None else self.doubt
 
 
 @dataclass
@@ -39,16 +51,24 @@ class _Tally:
     features: np.ndarray = field(default_factory=lambda: np.zeros(()))
     weight: float = 0.0
     entropy: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    objects: np.ndarray | None = None
 
-    def add(self, features: np.ndarray, weights: np.ndarray, entropy: np.ndarray) -> None:
-        """More patches: features (b, e), weights (b,) and sums of entropy and foreground (b, 2)."""
+    def add(self, features: np.ndarray, weights: np.ndarray, entropy: np.ndarray, objects: np.ndarray) -> None:
+        """More patches: features (b, e), weights (b,), sums of entropy and foreground (b, 2), objects (b, 0 or 3)."""
+        if objects.shape[1]:
+            self.objects = objects.sum(axis=0) + (0 if self.objects is None else self.objects)
         self.features = self.features + features.sum(axis=0)
         self.weight += float(weights.sum())
         self.entropy = self.entropy + entropy.sum(axis=0)
 
     def description(self) -> Description:
         """The means over the scan."""
-        return Description(self.features / self.weight, entropy_per_foreground(self.entropy))
+        features, entropy = self.features / self.weight, entropy_per_foreground(self.entropy)
+        if self.objects is None:
+            return Description(features, entropy)
+        first, second, sure = self.objects.tolist()
+        either = first + second
+        return Description(features, entropy, first, 1 - 2 * sure / either if either > 0 else None)
 
 
 def describe_cases(
@@ -58,6 +78,7 @@ def describe_cases(
     device: torch.device,
     progress: Callable[[], None],
     on_refusal: Refusal,
+    task: Task | None = None,
 ) -> dict[str, Description]:
     """Describe scans by name; memory holds two of them at a time.
 
@@ -68,6 +89,7 @@ def describe_cases(
         device: Device of the networks.
         progress: Function that is called once per case.
         on_refusal: Function that is called for a case that cannot be read, which is left out.
+        task: Task that compares the objects of two views, the second of them mirrored; None: nothing is compared.
     """
     tallies: defaultdict[str, _Tally] = defaultdict(_Tally)
     described = {}
@@ -76,14 +98,29 @@ def describe_cases(
             shares = block.voxel_shares()
             probs, maps = predictor.probabilities_and_bottleneck(block.images)
             pooled, weights = pool(maps, shares)
-            found = np.column_stack((pooled, weights, entropy_sums(probs, shares)))
+            objects = (
+                np.zeros((len(probs), 0)) if task is None else _objects(predictor, block.images, probs, shares, task)
+            )
+            found = np.column_stack((pooled, weights, entropy_sums(probs, shares), objects))
+            e = pooled.shape[1]
             for piece, own in block.split(found):
                 name = piece.scan.case.name
-                tallies[name].add(own[:, :-3], own[:, -3], own[:, -2:])
+                tallies[name].add(own[:, :e], own[:, e], own[:, e + 1 : e + 3], own[:, e + 3 :])
                 if piece.is_last:
                     described[name] = tallies.pop(name).description()
                     progress()
     return described
+
+
+def _objects(predictor: Predictor, images: Tensor, probs: Tensor, shares: Tensor | None, task: Task) -> np.ndarray:
+    """(b, 3): see `Task.compare_views`; (b, 0) where the task knows no objects."""
+    ndim = images.ndim - 2
+    if not task.numbers_objects:
+        return np.zeros((len(images), 0))
+    mirrored = predictor.turned_probabilities(images, View(0.0, (0, 1), (-1.0, *(1.0,) * (ndim - 1))))
+    counted = np.ones(probs[:, 0].shape, np.float32) if shares is None else shares.cpu().numpy()
+    found = task.compare_views(probs.cpu().numpy(), mirrored.cpu().numpy(), counted)
+    return np.zeros((len(images), 0)) if found is None else found
 
 
 def pool(maps: Tensor, shares: Tensor | None) -> tuple[np.ndarray, np.ndarray]:

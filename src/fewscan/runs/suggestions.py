@@ -53,6 +53,7 @@ def rank_patients(
     filled = np.array([median if value is None else value for value in uncertainty])
     with (reporter or Reporter(quiet=True)).bar("choosing patients", count) as step:
         choices = choose(Distances(features), weights(filled), labelled, count, step)
+    objects = [_objects([described[name] for name in scans[p]]) for p in patients]
     return [
         Suggestion(
             patient=patients[choice.number],
@@ -60,7 +61,8 @@ def rank_patients(
             score=round(choice.score, 4),
             uncertainty=None if (own := uncertainty[choice.number]) is None else round(own, 4),
             distance=round(choice.distance, 4),
-            reason=_reason(choice, _relative(own, median), patients, labelled),
+            reason=_reason(choice, _relative(own, median), patients, labelled, objects[choice.number]),
+            objects=objects[choice.number],
         )
         for choice in choices
     ]
@@ -68,8 +70,14 @@ def rank_patients(
 
 def _uncertainty(scans: Sequence[Description]) -> float | None:
     """The mean over a patient's scans; None where nothing is recognised in any of them."""
-    known = [scan.entropy for scan in scans if scan.entropy is not None]
+    known = [scan.uncertainty for scan in scans if scan.uncertainty is not None]
     return float(np.mean(known)) if known else None
+
+
+def _objects(scans: Sequence[Description]) -> int | None:
+    """The objects of all scans of a patient; None where the task knows none."""
+    known = [scan.objects for scan in scans if scan.objects is not None]
+    return round(sum(known)) if known else None
 
 
 def _relative(uncertainty: float | None, median: float) -> float | None:
@@ -77,16 +85,21 @@ def _relative(uncertainty: float | None, median: float) -> float | None:
     return None if uncertainty is None else uncertainty / median if median > 0 else 1.0
 
 
-def _reason(choice: Choice, uncertainty: float | None, patients: Sequence[str], labelled: np.ndarray) -> str:
+def _reason(
+    choice: Choice, uncertainty: float | None, patients: Sequence[str], labelled: np.ndarray, objects: int | None
+) -> str:
+    whom = "patient" if objects is None else "field"
     how_sure = "as uncertain as most"
     if uncertainty is None:
         how_sure = "nothing is recognised in it"
     elif abs(uncertainty - 1) > 0.05:
-        how_sure = f"{uncertainty:.2g} times as uncertain as the median patient"
+        how_sure = f"{uncertainty:.2g} times as uncertain as the median {whom}"
+    if objects is not None:
+        how_sure = f"about {objects} objects to outline; {how_sure}"
     known = "labelled" if labelled[choice.nearest] else "suggested"
     return (
         f"{how_sure}; {choice.distance:.2g} of the usual distance from {patients[choice.nearest]}, the nearest that is "
-        f"{known}; the nearest example for {choice.covers} of {(~labelled).sum()} unlabelled patients"
+        f"{known}; the nearest example for {choice.covers} of {(~labelled).sum()} unlabelled {whom}s"
     )
 
 
@@ -102,12 +115,15 @@ def suggestion_table(suggestions: Sequence[Suggestion]) -> Table:
     from rich.table import Table
 
     table = Table(title="label these next")
-    for column in ("patient", "scans", "score", "uncertainty", "distance"):
-        table.add_column(column, justify="left" if column == "patient" else "right")
+    are_fields = any(s.objects is not None for s in suggestions)
+    names = ("field", "pictures", "objects") if are_fields else ("patient", "scans")
+    for column in (*names, "score", "in doubt" if are_fields else "uncertainty", "distance"):
+        table.add_column(column, justify="left" if column == names[0] else "right")
     for s in suggestions:
         table.add_row(
             s.patient,
             str(len(s.cases)),
+            *((str(s.objects),) if are_fields else ()),
             f"{s.score:.3f}",
             "–" if s.uncertainty is None else f"{s.uncertainty:.3f}",
             f"{s.distance:.2f}",

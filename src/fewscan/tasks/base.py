@@ -213,6 +213,26 @@ class Task(ABC):
         del probs, labels
         return None
 
+    def compare_views(
+        self,
+        probs: Float[np.ndarray, "b k *space"],
+        others: Float[np.ndarray, "b k *space"],
+        shares: Float[np.ndarray, "b *space"],
+    ) -> Float[np.ndarray, "b 3"] | None:
+        """Count the objects that two views of patches show, and those of which both and the network are sure.
+
+        Args:
+            probs: Probabilities of the `outputs`.
+            others: Probabilities of the same patches from another view, turned back.
+            shares: What each pixel counts, 1 or less where patches overlap.
+
+        Returns:
+            Objects of either view, and the sum of how sure the matches are, each object counting the mean of its
+            shares; None: there are no objects, and a scan is as uncertain as its pixels.
+        """
+        del probs, others, shares
+        return None
+
     @abstractmethod
     def score(self, prediction: Path | None, reference: Path) -> dict[int, Scores]:
         """Score one mask against its reference, on the reference's grid; not where that is to be ignored.

@@ -29,6 +29,7 @@ from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.evaluate import Scoring, brought_over, scored_names
 from fewscan.evaluation.families import OBJECTS, Family
 from fewscan.evaluation.metrics import Scores, not_predicted
+from fewscan.evaluation.object_shapes import Pixels
 from fewscan.evaluation.objects import HEADLINE, Overlaps, pooled, score_objects
 from fewscan.io.geometry import Geometry
 from fewscan.io.scans import read_mask
@@ -219,6 +220,23 @@ class Instances(Task):
             found = Overlaps.of(ours, theirs)
             hits = int(found.matches(50).sum())
             counts.append((hits, len(found.reference) + len(found.prediction) - hits))
+        return np.array(counts, float)
+
+    def compare_views(
+        self,
+        probs: Float[np.ndarray, "b k *space"],
+        others: Float[np.ndarray, "b k *space"],
+        shares: Float[np.ndarray, "b *space"],
+    ) -> Float[np.ndarray, "b 3"]:
+        """A match is as sure as its IoU times the mean probability of its pixels to be inside."""
+        counts = []
+        for first, second, inside, share in zip(
+            self.decode(probs), self.decode(others), probs[:, INSIDE], shares, strict=True
+        ):
+            ours, theirs, found = Pixels(first), Pixels(second), Overlaps.of(second, first)
+            weights, matched = ours.means(share), found.pairs[found.matches(50), 0]
+            sure = found.ious[found.matches(50)] * ours.means(inside)[matched] * weights[matched]
+            counts.append((weights.sum(), theirs.means(share).sum(), sure.sum()))
         return np.array(counts, float)
 
     def score(self, prediction: Path | None, reference: Path) -> dict[int, Scores]:
