@@ -308,6 +308,11 @@ class PredictionFolder(Folder):
         return self.path / "predict.lock"
 
     @property
+    def progress(self) -> Path:
+        """What is known of the scans that are done, by which a prediction goes on; it may be removed once all are."""
+        return self.path / ".progress"
+
+    @property
     def quality(self) -> Path:
         """What the model thinks of each mask."""
         return self.path / QUALITY_TABLE

@@ -140,7 +140,7 @@ def test_a_folder_of_folders_is_predicted_and_what_cannot_be_written_is_told_bef
     (path := sorted((tmp_path / "in/b").iterdir())[0]).write_bytes(path.read_bytes()[:700])
     with pytest.raises(fewscan.DataError, match="no mask for 1 of the scans"):
         fewscan.predict(runs["seg-labels"], [tmp_path / "in"], output=tmp_path / "out", format="seg")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
         "a.dcm", "failed.json", "quality.csv", "volumes.csv",
     ]  # fmt: skip
     scan = sets["nifti"] / "imagesTr/case_008_0000.nii.gz"
@@ -148,7 +148,7 @@ def test_a_folder_of_folders_is_predicted_and_what_cannot_be_written_is_told_bef
         fewscan.predict(runs["nifti"], [scan], output=tmp_path / "other", format="seg")
     # A mask in another format takes the place of the earlier one.
     fewscan.predict(runs["seg-labels"], [tmp_path / "in/a"], output=tmp_path / "out", format="nrrd")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.seg.nrrd", "quality.csv", "volumes.csv"}
+    assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == {"a.seg.nrrd", "quality.csv", "volumes.csv"}
     with pytest.raises(fewscan.ConfigError, match="no such format of masks"):
         fewscan.predict(runs["nifti"], [scan], output=tmp_path / "other", format="png")
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 import fewscan
 from fewscan.classes import Region
 from fewscan.data.cases import Case
+from fewscan.data.checked import CheckedScan, Examine, load_checked
 from fewscan.data.plans.base import Plan
-from fewscan.data.preprocess import load_canvas
 from fewscan.data.strangers import passed_over
 from fewscan.errors import DataError
 from fewscan.inference.model import ModelCard, save_model
@@ -71,7 +71,8 @@ def label(path: Path) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    """What a user sees there."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def predict(run: Path, inputs: list[Path], output: Path, **options: Any) -> Predictions:
@@ -183,14 +184,14 @@ def test_a_mask_that_cannot_be_written_leaves_out_its_scan_alone(run: Path, tmp_
 def test_a_scan_that_memory_does_not_suffice_for_leaves_out_itself_alone(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load(case: Case, plan: Plan) -> tuple[np.ndarray, Geometry]:
+    def load(case: Case, plan: Plan, examine: Examine) -> CheckedScan:
         if case.images[0].name.startswith("b"):
             np.empty(2**60, np.uint8)
-        return load_canvas(case, plan)
+        return load_checked(case, plan, examine)
 
     for name in "abc":
         scan(tmp_path / f"in/{name}_0000.nii.gz")
-    monkeypatch.setattr("fewscan.inference.batches.load_canvas", load)
+    monkeypatch.setattr("fewscan.runs.predicting.load_checked", load)
     with pytest.raises(DataError, match=r"b_0000\.nii\.gz: memory does not suffice for this scan\. Crop it"):
         predict(run, [tmp_path / "in"], tmp_path / "out")
     assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "failed.json", "quality.csv", "volumes.csv"]
@@ -382,7 +383,7 @@ def test_bad_scans_are_left_out_and_the_rest_is_finished(run: Path, mixed: Path,
     assert f"error: no mask for {len(bad)} of the scans, see {out / 'failed.json'}:" in done.stderr
     assert all(name in done.stderr for name in bad)
     tables = {"failed.json", "quality.csv", "volumes.csv"}
-    assert {path.name for path in out.iterdir()} == {"case_00.nii.gz", "case_05.nii.gz", *tables}
+    assert set(names(out)) == {"case_00.nii.gz", "case_05.nii.gz", *tables}
     rows = read_json(out / "failed.json")
     assert {Path(row["file"]).name for row in rows} == bad
     assert all(row["problem"] and row["remedy"] for row in rows)
@@ -417,4 +418,4 @@ def test_a_mask_is_never_written_over_a_scan(dataset: Path, run: Path, tmp_path:
 def test_a_list_of_failures_goes_when_nothing_fails(dataset: Path, run: Path, tmp_path: Path) -> None:
     write_json(tmp_path / "failed.json", [])
     fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], output=tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"case_03.nii.gz", "quality.csv", "volumes.csv"}
+    assert names(tmp_path) == ["case_03.nii.gz", "quality.csv", "volumes.csv"]

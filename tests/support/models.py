@@ -11,10 +11,10 @@ from fewscan.networks.unet import UNet, UNetSettings
 from support.scans import PLAN
 
 
-def save_untrained(folder: Path) -> Path:
-    """A model for the scans of `support.scans`, always the same."""
+def save_untrained(folder: Path, seed: int = 0) -> Path:
+    """A model for the scans of `support.scans`, always the same for a seed."""
     settings = UNetSettings(channels=(4, 8), dropout=(0.0, 0.0))
     card = ModelCard(method="supervised", network_name="student", network=settings, plan=PLAN, flips=False)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     save_model(folder, UNet(1, 2, 2, settings), card)
     return folder

@@ -233,7 +233,7 @@ def train(
 @app.command()
 def predict(
     run: FinishedRun,
-    inputs: Annotated[list[Path], typer.Argument(help="Scans to segment, or folders of scans.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Scans to segment, folders of scans, or a data set.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the masks and their tables, made if it is not there.")
     ],
@@ -279,9 +279,45 @@ def predict(
             help="Folder of a further run of the same plan, to average its probabilities too; may be repeated.",
         ),
     ] = None,
+    go_on: Annotated[
+        bool,
+        typer.Option(
+            "--continue",
+            help="Keep the masks of an earlier call with the same model and options, stopped or not, of files that "
+            "have not changed.",
+        ),
+    ] = False,
+    recursive: Annotated[
+        bool,
+        typer.Option(
+            "--recursive",
+            help="Look through folders below too; names of masks begin with those of their folders, two underscores "
+            "between.",
+        ),
+    ] = False,
+    executor: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|serial|processes|shared|ray[:ADDRESS]",
+            help="Executor: auto (this process, or one for each GPU), serial, processes of this machine, shared (the "
+            "same command on many machines that see the folders), or a cluster of Ray.",
+        ),
+    ] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Number of processes, each with a model of its own; by default as --executor says."
+        ),
+    ] = None,
     network: NetworkName = None,
     plan: PlanName = None,
-    device: Device = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Devices to compute on: auto (every NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ..., or "
+            "several with commas between, which several processes take in turns."
+        ),
+    ] = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -302,6 +338,10 @@ def predict(
         others=others or (),
         postprocess=postprocess,
         format=mask_format,
+        go_on=go_on,
+        recursive=recursive,
+        executor=executor,
+        workers=workers,
     )
     if as_json:
         print_json({"folder": str(written.folder), "masks": [str(path) for path in written]})

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fewscan.data.cases import collect_cases, notes_on_folders
-from fewscan.devices import choose_device
-from fewscan.inference.model import load_ensemble
+from fewscan.data.cases import collect_cases, notes_on_folders, unfolded
+from fewscan.devices import choose_device, list_devices
 from fewscan.io.files import AnyPath, make_folder
-from fewscan.run_folder import PredictionFolder, RunFolder
-from fewscan.runs.lock import alone
+from fewscan.run_folder import PredictionFolder
 from fewscan.runs.meaning import ending_of, meaning_of
-from fewscan.runs.prediction import check_output, predict_into
-from fewscan.runs.quality import QualityAssessor
+from fewscan.runs.predicting import Choices, Predicting, Session
+from fewscan.runs.prediction import Procedure, alone_or_shared, check_output, predict_into
 from fewscan.runs.results import Predictions
 from fewscan.terminal.console import Reporter
+from fewscan.work.choice import SHARED, choose_for_model, devices_for
+from fewscan.work.serial import Serial
 
 
 def predict(
@@ -31,6 +31,10 @@ def predict(
     others: Sequence[AnyPath] = (),
     postprocess: bool = True,
     format: str | None = None,  # noqa: A002
+    go_on: bool = False,
+    recursive: bool = False,
+    executor: str = "auto",
+    workers: int | None = None,
 ) -> Predictions:
     """Segment scans; those that are faulty are left out and listed in `failed.json`, the others are finished.
 
@@ -43,11 +47,13 @@ def predict(
 
     Args:
         run: Folder of a training run, or any folder with model.safetensors and model.json.
-        inputs: Scans to segment, or folders of scans; channels are named CASE_0000, CASE_0001, ...
+        inputs: Scans to segment, folders of scans, or a data set, all of whose images are meant; channels are named
+            CASE_0000, CASE_0001, ...
         output: Folder for the masks and their tables; masks are named as the scans, without the channel number.
         tta: Whether predictions are averaged over small rotations, and over flips if training had them.
         save_probabilities: Whether `CASE.npz` is written too: `probabilities` (k, *mask's axes) float16.
-        device: Device to compute on: auto (an NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
+        device: Device to compute on: auto (every NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ..., or several
+            with commas between.
         reporter: Reporter that shows progress and decisions; None: nothing is shown.
         others: Folders of further runs of the same plan, whose probabilities are averaged with those of `run`, a run of
             folds counting as many networks as it has; then no Dice is estimated.
@@ -55,6 +61,13 @@ def predict(
         format: Format of the masks: nifti, nrrd (with names and colours of segments, as 3D Slicer has them), or seg
             (DICOM segmentations of DICOM series); None: that of each scan, of DICOM series NIfTI.
         quality: Whether `quality.csv` is written, estimated Dice and cases to look at; see docs/quality.md.
+        go_on: Whether masks stay that an earlier call of the same model and options has written of files that have
+            not changed since, whether it was stopped or not.
+        recursive: Whether folders below are looked through too; the name of a mask begins with those of its folders,
+            two underscores between.
+        executor: Executor of the work: auto (this process, or one for each GPU), serial, processes, shared (the same
+            call on many machines that see the folders), ray or ray:ADDRESS.
+        workers: Number of processes, from 1, each with a model of its own; None: as the executor says.
 
     Returns:
         The paths of the masks.
@@ -64,7 +77,8 @@ def predict(
             the runs are of different plans, a mask would be written over a scan or over a file that `predict` did not
             write, or another call is at work in the folder.
         WriteError: The disk is full, read-only or gone.
-        ConfigError: The device or the format does not exist, or the format keeps named classes alone.
+        ConfigError: The device, the format or the executor does not exist, the format keeps named classes alone, or
+            what is to go on was begun with other options.
         FewscanError: The memory is not enough.
 
     Examples:
@@ -74,34 +88,39 @@ def predict(
         ['case_03.nii.gz']
     """
     reporter = reporter or Reporter(quiet=True)
-    where = choose_device(device)
-    source = RunFolder(Path(run))
-    further = [Path(other) for other in others]
-    networks, card = load_ensemble([source.path, *further], where)
-    folder = PredictionFolder(Path(output), ending_of(format, meaning_of(card)))
-    if len(networks) > 1:
-        reporter.say(f"the probabilities of {len(networks)} networks are averaged")
-    if not postprocess:
-        card = card.model_copy(update={"postprocessing": (), "decoding": {}})
+    choices = Choices(
+        run=Path(run),
+        others=tuple(map(Path, others)),
+        tta=tta,
+        save_probabilities=save_probabilities,
+        postprocess=postprocess,
+        quality=quality,
+    )
+    devices = list_devices(device)
+    who = choose_for_model(executor, workers, devices)
+    # Of several processes each has a model of its own, and this one needs no room for another on a GPU.
+    is_here = isinstance(who, Serial)
+    session = Session.of(choices, choose_device(devices[0] if is_here else "cpu"), reporter)
+    folder = PredictionFolder(Path(output), ending_of(format, meaning_of(session.card)))
+    _say_how(session, reporter)
+    paths = [Path(path) for path in inputs]
+    cases = collect_cases(paths, session.card.plan.reading, recursive)
+    check_output(cases, folder, save_probabilities)
+    for note in notes_on_folders(unfolded(paths)):
+        reporter.say(str(note))
+    make_folder(folder.path)
+    procedure = Procedure(who, go_on, is_shared=executor == SHARED)
+    with alone_or_shared(folder, procedure.is_shared):
+        work = Predicting(choices, folder, devices_for(executor, devices), session if is_here else None)
+        return predict_into(work, cases, session, reporter, procedure)
+
+
+def _say_how(session: Session, reporter: Reporter) -> None:
+    """Say what is done with probabilities and masks."""
+    card = session.card
+    if len(session.networks) > 1:
+        reporter.say(f"the probabilities of {len(session.networks)} networks are averaged")
     if card.decoding:
         reporter.say(f"decoding: {card.task.decoding.describe()}")
     for step in card.postprocessing:
         reporter.say(f"post-processing: {step.describe(card.plan.class_names, card.plan.unit)}")
-    paths = [Path(path) for path in inputs]
-    cases = collect_cases(paths, card.plan.reading)
-    check_output(cases, folder, save_probabilities)
-    for note in notes_on_folders(paths):
-        reporter.say(str(note))
-    make_folder(folder.path)
-    with alone(folder.lock, "another prediction"):
-        return predict_into(
-            folder,
-            cases,
-            networks=networks,
-            card=card,
-            device=where,
-            tta=tta,
-            save_probabilities=save_probabilities,
-            assessor=QualityAssessor(source, card, where, reporter, further) if quality else None,
-            reporter=reporter,
-        )

@@ -15,6 +15,10 @@ from fewscan.errors import DataError, Fault
 from fewscan.io.endings import scan_ending, scan_endings, scan_stem
 from fewscan.io.formats import is_picture, scans_among
 
+# Folders of images of a data set in the nnU-Net layout.
+IMAGE_FOLDERS = ("imagesTr", "imagesUn", "imagesTs")
+BETWEEN_FOLDERS = "__"
+
 
 @dataclass(frozen=True)
 class Case:
@@ -68,25 +72,28 @@ def notes_on_folders(inputs: Sequence[Path]) -> list[Fault]:
     return [note for note in notes if note is not None]
 
 
-def collect_cases(inputs: Sequence[Path], reading: Reading) -> list[Case]:
+def collect_cases(inputs: Sequence[Path], reading: Reading, recursive: bool = False) -> list[Case]:
     """Group files into cases.
 
     A file named CASE_0000 is a channel of CASE; where the model has one channel, any other name is a case too, and so
     is that of a picture, which may hold all channels.
 
     Args:
-        inputs: Paths of files, and of folders of them.
+        inputs: Paths of files, of folders of them, and of data sets, all of whose images are meant.
         reading: How the model's own files were read, with its number of channels.
+        recursive: Whether folders below count too; the name of a case there begins with those of its folders, two
+            underscores between.
 
     Raises:
         DataError: A path does not exist, no scans are there, channels are missing or two cases share a name.
     """
-    files = [file for path in inputs for file in _scans(path)]
+    files = [file for path in unfolded(inputs) for file in _scans(path, recursive)]
     groups: dict[str, dict[int, Path]] = defaultdict(dict)
     faults: list[Fault] = []
-    for file in files:
+    for above, file in files:
         match = CHANNEL.match(scan_stem(file))
-        name, channel = (match["case"], int(match["channel"])) if match else (scan_stem(file), 0)
+        stem, channel = (match["case"], int(match["channel"])) if match else (scan_stem(file), 0)
+        name = BETWEEN_FOLDERS.join((*above, stem))
         if channel in groups[name]:
             faults.append(Fault(str(file), f"the name of {groups[name][channel]} again", "Predict them apart"))
         groups[name][channel] = file
@@ -135,18 +142,47 @@ def _folders_below(path: Path) -> list[Path]:
     return [scan for folder in list_folder(path) for scan in _folders_below(folder)]
 
 
-def _scans(path: Path) -> list[Path]:
+def unfolded(inputs: Sequence[Path]) -> list[Path]:
+    """The folders of images of data sets in the place of their own folder; all else as it is."""
+    return [folder for path in inputs for folder in (_images_of(path) or [path])]
+
+
+def _images_of(path: Path) -> list[Path]:
+    """The folders of images of a data set; none where it is none."""
+    try:
+        if not (path / "dataset.json").is_file():
+            return []
+    except OSError:
+        # Whoever looks for scans there says what is wrong.
+        return []
+    return [folder for name in IMAGE_FOLDERS if (folder := path / name).is_dir()]
+
+
+def _scans(path: Path, recursive: bool) -> list[tuple[tuple[str, ...], Path]]:
+    """Scans with the names of the folders between."""
     try:
         is_folder, is_there = path.is_dir(), os.path.lexists(path)
     except OSError as error:
         raise DataError.of(path, f"cannot be read: {error.strerror}", "Check the path and its permissions") from None
     if is_folder and scan_ending(path) is not None:
-        return [path]
+        return [((), path)]
+    if is_folder and recursive:
+        return _walk(path, ())
     if is_folder:
         found = list_folder(path)
-        return scans_among(found) or [scan for folder in found for scan in _folders_below(folder)]
+        scans = scans_among(found) or [scan for folder in found for scan in _folders_below(folder)]
+        return [((), scan) for scan in scans]
     if not is_there:
         raise DataError.of(path, "there is no such file or folder", "Check the path")
     if scan_ending(path) is None:
         raise DataError.of(path, "not a scan that can be read", remedy_of(path))
-    return [path]
+    return [((), path)]
+
+
+def _walk(folder: Path, above: tuple[str, ...]) -> list[tuple[tuple[str, ...], Path]]:
+    """Scans of a folder, and of those below; links to folders are not followed."""
+    found = list_folder(folder)
+    scans = scans_among(found)
+    below = [path for path in found if path not in set(scans) and path.is_dir() and not path.is_symlink()]
+    deeper = [scan for path in below for scan in _walk(path, (*above, path.name))]
+    return [*((above, scan) for scan in scans), *deeper]

@@ -11,7 +11,7 @@ from fewscan.data import intensities
 from fewscan.data.cases import Case
 from fewscan.data.plans.base import Normalisation, Plan
 from fewscan.data.reading import read_channels, read_label
-from fewscan.io.geometry import Geometry
+from fewscan.io.geometry import Geometry, Scan
 from fewscan.io.scans import whole_numbers
 from fewscan.memory import require_memory
 
@@ -47,10 +47,25 @@ def load_canvas(case: Case, plan: Plan) -> tuple[Float[np.ndarray, "c cz cy cx"]
         DataError: A file cannot be read, or memory does not suffice for it.
     """
     channels = []
-    for scan, how in zip(read_channels(case), plan.normalisation, strict=True):
-        require_memory(case.images[0], WORKING_BYTES_PER_VOXEL * scan.array.size)
-        channels.append(plan.to_canvas(normalise(scan.array, how), scan.geometry))
+    for number, scan in enumerate(read_channels(case)):
+        channels.append(to_canvas(case, scan, plan, number))
     return np.stack(channels), scan.geometry
+
+
+def to_canvas(case: Case, scan: Scan, plan: Plan, channel: int) -> Float[np.ndarray, "cz cy cx"]:
+    """Normalise and resample one channel of a scan.
+
+    Args:
+        case: Case of the scan, for the error.
+        scan: Channel as its file holds it.
+        plan: Plan whose canvas it is brought to.
+        channel: Number of the channel, from 0.
+
+    Raises:
+        DataError: Memory does not suffice for it.
+    """
+    require_memory(case.images[0], WORKING_BYTES_PER_VOXEL * scan.array.size)
+    return plan.to_canvas(normalise(scan.array, plan.normalisation[channel]), scan.geometry)
 
 
 def load_labels(case: Case, plan: Plan) -> Integer[np.ndarray, "cz cy cx"]:

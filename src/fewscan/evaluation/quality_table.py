@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fewscan.errors import DataError
 from fewscan.evaluation.calibration import Estimate, Signals
@@ -38,6 +39,46 @@ class QualityRow(NamedTuple):
     dice: float | None = None
     unlike: float | None = None
     most_like: str = ""
+
+
+def row_to_json(row: QualityRow) -> dict[str, object]:
+    """Give a row as JSON holds it, without loss; numbers that are not finite become texts.
+
+    Args:
+        row: Row of a case that has no reference.
+    """
+    estimate = None if row.estimate is None else list(map(_said, row.estimate))
+    return {
+        "case": row.case,
+        "estimate": estimate,
+        "flagged": bool(row.flagged),
+        "reason": row.reason,
+        "signals": list(map(_said, row.signals)),
+        UNLIKE: _said(row.unlike),
+        MOST_LIKE: row.most_like,
+    }
+
+
+def row_from_json(said: Mapping[str, Any]) -> QualityRow:
+    """Give the row that `row_to_json` was given.
+
+    Args:
+        said: Value as JSON holds it.
+    """
+    estimate = said["estimate"]
+    return QualityRow(
+        case=said["case"],
+        estimate=None if estimate is None else Estimate(*map(float, estimate)),
+        flagged=said["flagged"],
+        reason=said["reason"],
+        signals=Signals(*(None if value is None else float(value) for value in said["signals"])),
+        unlike=None if said[UNLIKE] is None else float(said[UNLIKE]),
+        most_like=said[MOST_LIKE],
+    )
+
+
+def _said(value: float | None) -> float | str | None:
+    return None if value is None else float(value) if math.isfinite(value) else str(float(value))
 
 
 def write_quality_table(path: Path, rows: Iterable[QualityRow]) -> None:

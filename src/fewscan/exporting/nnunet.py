@@ -21,6 +21,7 @@ from fewscan.errors import ConfigError, DataError
 from fewscan.exporting.base import Source
 from fewscan.io.files import atomic_path, make_folder, read_json, write_json
 from fewscan.run_folder import PredictionFolder
+from fewscan.runs.predicting import Choices, Predicting, Session
 from fewscan.runs.prediction import predict_into
 from fewscan.runs.provenance import dataset_of
 
@@ -112,16 +113,9 @@ def _copy(path: Path, target: Path) -> None:
 def _predict(source: Source, cases: Sequence[Case], labels: Path) -> None:
     """Write a mask for each case; beside them are none of the tables that a prediction leaves."""
     with tempfile.TemporaryDirectory(dir=labels.parent) as work:
-        masks = predict_into(
-            PredictionFolder(Path(work)),
-            cases,
-            networks=source.networks,
-            card=source.card,
-            device=torch.device("cpu"),
-            tta=False,
-            save_probabilities=False,
-            assessor=None,
-            reporter=source.reporter,
-        )
+        choices = Choices(source.run.path, quality=False)
+        session = Session(source.networks, source.card, torch.device("cpu"), assessor=None)
+        predicting = Predicting(choices, PredictionFolder(Path(work)), ["cpu"], session)
+        masks = predict_into(predicting, cases, session, source.reporter)
         for path in masks:
             path.rename(labels / path.name)

@@ -19,10 +19,13 @@ from fewscan.data.patches import Patches, Pool, cut, overlap, voxel_shares
 from fewscan.data.plans.base import Plan
 from fewscan.data.preprocess import load_canvas
 from fewscan.errors import DataError
+from fewscan.io.geometry import Geometry
 from fewscan.memory import WHAT_HELPS
 from fewscan.tasks.base import task_of
 
 Refusal = Callable[[Case, DataError], None]
+# What brings a scan to the canvas (c, *canvas) of a plan, with the scan's grid.
+Load = Callable[[Case, Plan], tuple[np.ndarray, Geometry]]
 # Of slices of 256² pixels a batch has as many as of smaller ones; of volumes of 400 000 to a million voxels two or one.
 MOST_PATCHES = 16
 MOST_VOXELS = MOST_PATCHES * 256 * 256
@@ -65,15 +68,23 @@ class ScanInWork:
         plan: Plan of the model.
         keep_probabilities: Whether they are kept on the scan's grid, (k, z, y, x) float16.
         decode: Function from probabilities to numbers inside; None: the task's own, by its defaults.
+        load: Function that reads it; None: it is read without being checked.
 
     Raises:
         DataError: A file cannot be read.
     """
 
-    def __init__(self, case: Case, plan: Plan, keep_probabilities: bool, decode: Decode | None = None) -> None:
+    def __init__(
+        self,
+        case: Case,
+        plan: Plan,
+        keep_probabilities: bool,
+        decode: Decode | None = None,
+        load: Load | None = None,
+    ) -> None:
         self.case = case
         self.plan = plan
-        self.canvas, self.geometry = load_canvas(case, plan)
+        self.canvas, self.geometry = (load or load_canvas)(case, plan)
         self.starts = plan.starts(plan.canvas_shape(self.geometry))
         decode = task_of(plan).decode if decode is None else decode
         self.assembler = plan.assembler(self.geometry, decode, keep_probabilities=keep_probabilities)
@@ -160,11 +171,12 @@ def read_ahead(
     keep_probabilities: bool,
     on_refusal: Refusal | None,
     decode: Decode | None = None,
+    load: Load | None = None,
 ) -> Iterator[ScanInWork]:
     """The scans in their order; while one is in use the next is read by the reader's thread."""
     coming: deque[tuple[Case, Future[ScanInWork]]] = deque()
     for case in cases:
-        coming.append((case, reader.submit(ScanInWork, case, plan, keep_probabilities, decode)))
+        coming.append((case, reader.submit(ScanInWork, case, plan, keep_probabilities, decode, load)))
         if len(coming) > 1:
             yield from _read(*coming.popleft(), on_refusal)
     while coming:

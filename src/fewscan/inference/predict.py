@@ -17,7 +17,7 @@ from fewscan.data.assembler import Assembled, Decode
 from fewscan.data.cases import Case
 from fewscan.data.plans.base import Plan
 from fewscan.errors import DataError, WriteError
-from fewscan.inference.batches import Piece, Refusal, ScanBlock, ScanInWork, read_ahead, scan_blocks
+from fewscan.inference.batches import Load, Piece, Refusal, ScanBlock, ScanInWork, read_ahead, scan_blocks
 from fewscan.inference.postprocess import Step, postprocess
 from fewscan.inference.predictor import Predictor
 from fewscan.io.files import atomic_path, make_folder
@@ -58,6 +58,7 @@ def predict_cases(
     tables: Tables | None = None,
     decode: Decode | None = None,
     meaning: Meaning | None = None,
+    load: Load | None = None,
 ) -> Iterator[tuple[Case, Path]]:
     """Predict scans and write a mask for each; yields what was written, in the order of the cases.
 
@@ -83,6 +84,7 @@ def predict_cases(
         tables: Tables that measure every mask before it is written, in the writer's thread.
         meaning: Meaning of the masks' numbers, for formats that keep it; None: nobody says it.
         decode: Function from probabilities to numbers inside; None: the task's own, by its defaults.
+        load: Function that reads a scan before it is predicted; None: it is read without being checked.
 
     Raises:
         DataError: A file cannot be read, or written.
@@ -128,7 +130,7 @@ def predict_cases(
                 yield piece.scan.case, path
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        for block in scan_blocks(read_ahead(reader, cases, plan, keep, on_refusal, decode), device):
+        for block in scan_blocks(read_ahead(reader, cases, plan, keep, on_refusal, decode, load), device):
             probs = predictor.probabilities(block.images)
             if observer is not None:
                 observer.on_block(predictor, block, probs)

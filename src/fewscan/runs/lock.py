@@ -81,12 +81,30 @@ def alone(lock: Path, what: str) -> Iterator[None]:
     """
     with acquired(lock) as mine:
         if not mine:
-            raise DataError.of(
-                lock.parent,
-                f"{what} is at work there ({_named_holders(lock)})",
-                f"Wait for it; if there is none, remove {lock}",
-            )
+            raise _held(lock, what)
         yield
+
+
+def refuse_held(lock: Path, what: str) -> None:
+    """Refuse to work in the lock's folder where a process that is not dead holds it; nobody is kept out then.
+
+    Args:
+        lock: Path of the lock, in a folder that is there.
+        what: Words for the error: what is at work in the folder where the lock is held.
+
+    Raises:
+        DataError: The lock is another process's.
+    """
+    if lock.exists() and not _is_dead(lock):
+        raise _held(lock, what)
+
+
+def _held(lock: Path, what: str) -> DataError:
+    return DataError.of(
+        lock.parent,
+        f"{what} is at work there ({_named_holders(lock)})",
+        f"Wait for it; if there is none, remove {lock}",
+    )
 
 
 def _named_holders(lock: Path) -> str:

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from fewscan.classes import Classes
-from fewscan.data.appearance import appearance_of, channel_features
 from fewscan.data.cases import Case
-from fewscan.data.check import ImagesCheck
-from fewscan.data.plans.base import Plan
-from fewscan.data.reading import read_shown
-from fewscan.engine.machine_errors import explained_memory
-from fewscan.errors import DataError, Fault, WriteError
+from fewscan.data.survey import file_states
+from fewscan.errors import ConfigError, DataError, Fault, WriteError
+from fewscan.evaluation.quality_table import row_from_json
 from fewscan.inference.model import ModelCard
-from fewscan.inference.predict import CUT_OFF, predict_cases
-from fewscan.inference.predictor import Predictor
-from fewscan.inference.views import augmentation_views
-from fewscan.io.endings import scan_ending
-from fewscan.io.files import check_name, make_folder, write_json
-from fewscan.io.formats import format_of
-from fewscan.io.geometry import PIXEL, Geometry
-from fewscan.io.scans import is_ours, read_mask
+from fewscan.inference.predict import CUT_OFF
+from fewscan.io.files import check_name, make_folder, read_json, write_json
+from fewscan.io.scans import is_ours
 from fewscan.io.tables import write_table
-from fewscan.networks.segmenter import SegmentationNetwork
-from fewscan.reporting.outlines import save_outlines
-from fewscan.run_folder import PredictionFolder
-from fewscan.runs.meaning import MASK_FORMATS, meaning_of
-from fewscan.runs.quality import QualityAssessor
+from fewscan.run_folder import PredictionFolder, RunFolder
+from fewscan.runs.lock import alone, refuse_held
+from fewscan.runs.meaning import MASK_FORMATS
+from fewscan.runs.predicting import Choices, Predicting, Session
 from fewscan.runs.results import Predictions
 from fewscan.runs.scoring import say_remarks
 from fewscan.terminal.console import Reporter
+from fewscan.version import VERSION
 from fewscan.words import abbreviate
+from fewscan.work.base import Crash, Executor, Shard
+from fewscan.work.leases import Leases
+from fewscan.work.records import CRASH, Records, key_of, run_recorded
+from fewscan.work.serial import Serial
+
+SCANS_OF_A_SHARD = 16
+MOST_OF_A_SHARD = 48
+# Beside the records of a prediction: what they are made from, and who is making others.
+FACTS, LEASES = "choices", "leases"
 
 
 def check_output(cases: Sequence[Case], folder: PredictionFolder, save_probabilities: bool) -> None:
@@ -62,97 +63,215 @@ def check_output(cases: Sequence[Case], folder: PredictionFolder, save_probabili
         )
 
 
+@dataclass(frozen=True)
+class Procedure:
+    """How a prediction is made.
+
+    Attributes:
+        executor: Executor of the work.
+        goes_on: Whether what an earlier call has done of it stays.
+        is_shared: Whether other processes, which see the folder, do the same at the same time.
+    """
+
+    executor: Executor = field(default_factory=Serial)
+    goes_on: bool = False
+    is_shared: bool = False
+
+
 def predict_into(
-    folder: PredictionFolder,
-    cases: Sequence[Case],
-    *,
-    networks: tuple[SegmentationNetwork, ...],
-    card: ModelCard,
-    device: torch.device,
-    tta: bool,
-    save_probabilities: bool,
-    assessor: QualityAssessor | None,
-    reporter: Reporter,
+    work: Predicting, cases: Sequence[Case], session: Session, reporter: Reporter, procedure: Procedure | None = None
 ) -> Predictions:
     """Write a mask for every scan that can be read, and the tables; what an earlier call left of the others goes.
 
     Args:
-        folder: Folder to write to; made, and locked for this process.
+        work: Work that predicts scans, into a folder that is made, and locked for this process if it is not shared.
         cases: The scans, one per mask.
-        networks: Networks of the model, on the device, whose probabilities are averaged.
-        card: Description that all of the networks share.
-        device: Device that the networks run on.
-        tta: Whether to average over rotations, and over flips where training had them.
-        save_probabilities: Whether to write `CASE.npz` too.
-        assessor: Assessor that watches for quality, and writes its table; None: no table.
+        session: Model, as this process has loaded it.
         reporter: Reporter that shows progress.
+        procedure: How it is made; None: by this process, anew.
 
     Raises:
+        ConfigError: What is to go on was begun with other choices.
         DataError: Scans were left out, every one with its faults; all others have their masks by then.
         WriteError: A file cannot be written or removed.
         FewscanError: The memory is not enough.
     """
-    # Stopped half-way, this call leaves no table beside its masks that an earlier one made of others.
-    for path in (*folder.tables, folder.failed):
-        _remove(path)
+    procedure = procedure or Procedure()
+    folder, records = work.folder, Records(work.folder.progress)
+    facts = facts_of(work.choices, session.card, folder)
+    shards = shards_of(cases)
+    keys = [key_of(facts, [[case.name, file_states(case)] for case in shard.items]) for shard in shards]
+    _settle(records, folder, facts, keys, procedure)
+    if not records.keys().issuperset(keys):
+        # Stopped half-way, this call leaves no table beside its masks that an earlier one made of others.
+        for path in (*folder.tables, folder.failed):
+            _remove(path)
     _remove_other_formats(cases, folder)
-    failed = _find_faults(cases, card.plan, folder, reporter, assessor)
-    cut_off: list[str] = []
-
-    def leave_out(case: Case, error: DataError) -> None:
-        failed[case.name] = error.faults
-
-    sound = [case for case in cases if case.name not in failed]
-    views = augmentation_views(card.flips, card.ndim, card.plan.turning_planes) if tta else []
-    task = card.task
-    tables = task.tables(card.plan)
-    meaning = meaning_of(card)
-
-    masks: dict[str, Path] = {}
     with (
-        reporter.bar("predicting", len(sound)) as step,
-        explained_memory("Predict without --tta, or on another --device."),
+        reporter.bar("predicting", len(cases)) as step,
+        Leases(folder.progress / LEASES) if procedure.is_shared else nullcontext() as leases,
     ):
-        for case, path in predict_cases(
-            Predictor(networks, views),
-            card.plan,
-            sound,
-            folder.path,
-            device,
-            ending=folder.ending,
-            save_probabilities=save_probabilities,
-            progress=step,
-            on_refusal=leave_out,
-            observer=assessor.observer if assessor is not None else None,
-            on_cut_off=lambda case: cut_off.append(case.name),
-            postprocessing=card.postprocessing,
-            tables=tables,
-            meaning=meaning,
-            decode=task.decode,
-        ):
-            masks[case.name] = path
-            if assessor is not None:
-                assessor.add(case)
-            if task.is_outlined:
-                _draw(folder, case, path, task.classes)
-    reporter.say(f"{len(masks)} masks written to {folder}")
-    say_remarks(networks, reporter)
+        done = run_recorded(procedure.executor, work, shards, keys, records, leases=leases, progress=step)
+        found = {shard.number: told for shard, told in done}
+    told = {
+        case.name: record for shard in shards for case, record in zip(shard.items, found[shard.number], strict=True)
+    }
+    return _conclude(folder, cases, told, session, reporter)
+
+
+def shards_of(cases: Sequence[Case]) -> list[Shard[Case]]:
+    """Cut scans into shards by their names alone: of about 16 scans, and of 48 at most.
+
+    A shard ends with a scan whose name's hash says so, so that a scan that is added or taken away changes one or two
+    shards, and all others stay what they were. No batch of the network spans two.
+
+    Args:
+        cases: Scans in the order of their names.
+    """
+    shards: list[Shard[Case]] = []
+    items: list[Case] = []
+    for case in cases:
+        items.append(case)
+        is_last = hashlib.sha256(os.fsencode(case.name)).digest()[0] % SCANS_OF_A_SHARD == 0
+        if is_last or len(items) == MOST_OF_A_SHARD:
+            shards.append(Shard(len(shards), tuple(items)))
+            items = []
+    return [*shards, Shard(len(shards), tuple(items))] if items else shards
+
+
+@contextmanager
+def alone_or_shared(folder: PredictionFolder, is_shared: bool) -> Iterator[None]:
+    """Keep others out of a prediction's folder, or all but those that share it.
+
+    Args:
+        folder: Folder that is there.
+        is_shared: Whether others that share it are let in.
+
+    Raises:
+        DataError: Somebody is at work there who is not to be.
+    """
+    if is_shared:
+        refuse_held(folder.lock, "another prediction")
+        yield
+        return
+    with alone(folder.lock, "another prediction"):
+        others = Leases(folder.progress / LEASES).others()
+        if others:
+            raise DataError.of(
+                folder.path,
+                f"a prediction that is shared is at work there ({abbreviate(others)})",
+                "Join it with --executor shared, or wait for it",
+            )
+        yield
+
+
+def facts_of(choices: Choices, card: ModelCard, folder: PredictionFolder) -> dict[str, Any]:
+    """What masks come from beside the scans: two calls with the same facts write the same.
+
+    Args:
+        choices: Choices of the prediction.
+        card: Description of the model.
+        folder: Folder of the prediction.
+    """
+    runs = [RunFolder(path) for path in (choices.run, *choices.others)]
+    files = [file for run in runs for part in run.parts for file in (part.weights, part.second_weights)]
+    known = [runs[0].quality] if choices.quality else []
+    return {
+        "model": [_digest(path) for path in [*files, *known] if path.is_file()],
+        "card": key_of(card.model_dump(mode="json")),
+        "--tta": choices.tta,
+        "--save-probabilities": choices.save_probabilities,
+        "--postprocess": choices.postprocess,
+        "--quality": choices.quality,
+        "--format": folder.ending,
+        "fewscan": VERSION,
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _settle(
+    records: Records, folder: PredictionFolder, facts: Mapping[str, Any], keys: Sequence[str], procedure: Procedure
+) -> None:
+    """Take away the records that do not count, and say what those to come are made from.
+
+    Raises:
+        ConfigError: What is to go on was begun with other choices.
+    """
+    begun = folder.progress / FACTS
+    if not (procedure.goes_on or procedure.is_shared):
+        records.keep_only(set())
+    elif begun.is_file():
+        _check_same(folder, read_json(begun), facts)
+        if not procedure.is_shared:
+            records.forget_crashes()
+            records.keep_only(set(keys))
+        for key in records.keys() & set(keys):
+            if not all(_is_there(record, folder) for record in records.read(key)):
+                records.forget(key)
+    make_folder(folder.progress)
+    write_json(begun, facts)
+
+
+def _check_same(folder: PredictionFolder, begun: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    names = {"model": "the files of the model", "card": "model.json"}
+    other = [names.get(name, f"{name} {begun.get(name)} instead of {facts[name]}") for name in facts]
+    changed = [text for name, text in zip(facts, other, strict=True) if begun.get(name) != facts[name]]
+    if changed:
+        raise ConfigError(
+            f"{folder}: what is there was made with other choices: {', '.join(changed)}. Predict with those, predict "
+            "anew without --continue, or choose another folder."
+        )
+
+
+def _is_there(record: Mapping[str, Any], folder: PredictionFolder) -> bool:
+    """Whether the mask that a record tells of still lies there; of a scan without one there is nothing to miss."""
+    return "mask" not in record or (folder.path / record["mask"]).is_file()
+
+
+def _conclude(
+    folder: PredictionFolder,
+    cases: Sequence[Case],
+    told: Mapping[str, Mapping[str, Any]],
+    session: Session,
+    reporter: Reporter,
+) -> Predictions:
+    """Write the tables of all scans by their records, and say what is worth saying.
+
+    Raises:
+        DataError: Scans were left out.
+    """
+    made = {name: record for name, record in told.items() if "mask" in record}
+    notes: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for record in made.values():
+        for file, problem, remedy in record["notes"]:
+            notes[problem, remedy].append(Path(file).name)
+    for (problem, remedy), files in notes.items():
+        reporter.say(f"worth a look: {problem}: {abbreviate(files)}. {remedy}.")
+    reporter.say(f"{len(made)} masks written to {folder}")
+    say_remarks(session.networks, reporter)
+    cut_off = [name for name, record in made.items() if record["cut_off"]]
     if cut_off:
         reporter.say(f"{CUT_OFF}: {abbreviate(cut_off)}")
-    for table in tables.tables(list(masks)):
-        write_table(folder.path / table.name, table.header, table.rows)
-    if assessor is not None:
-        assessor.write(folder)
+    for table in session.card.task.tables(session.card.plan).tables([]):
+        rows = (row for record in made.values() for row in record["tables"][table.name])
+        write_table(folder.path / table.name, table.header, rows)
+    if session.assessor is not None:
+        session.assessor.write(folder, [row_from_json(record["quality"]) for record in made.values()])
+    failed = {case.name: _faults(case, told[case.name]) for case in cases if case.name not in made}
     removed = {case.name: _remove_earlier(case, folder) for case in cases if case.name in failed}
     _report_failed(folder, failed, removed)
-    return Predictions(folder.path, tuple(masks.values()))
+    return Predictions(folder.path, tuple(folder.path / record["mask"] for record in made.values()))
 
 
-def _draw(folder: PredictionFolder, case: Case, path: Path, classes: Classes) -> None:
-    """Outline a mask that was written on its picture."""
-    make_folder(folder.overlays)
-    numbers = classes.to_inside(read_mask(path).array, path)
-    save_outlines(folder.overlay(case), read_shown(case.images[0], case.reading).picture, classes.colours(numbers))
+def _faults(case: Case, record: Mapping[str, Any]) -> list[Fault]:
+    """What is wrong with a scan that has no mask."""
+    if CRASH in record:
+        return [Crash(record[CRASH]).fault(case.images[0])]
+    return [Fault(*fault) for fault in record["faults"]]
 
 
 def _remove_other_formats(cases: Sequence[Case], folder: PredictionFolder) -> None:
@@ -162,66 +281,6 @@ def _remove_other_formats(cases: Sequence[Case], folder: PredictionFolder) -> No
     for path in {other.mask(case) for other in others for case in cases} - own:
         if os.path.lexists(path) and is_ours(path):
             _remove(path)
-
-
-def _find_faults(
-    cases: Sequence[Case],
-    plan: Plan,
-    folder: PredictionFolder,
-    reporter: Reporter,
-    assessor: QualityAssessor | None,
-) -> dict[str, Sequence[Fault]]:
-    """What is wrong with scans that cannot be predicted, by case; says what is worth a look at the others.
-
-    What they look like is shown to the assessor, so that each is read for both at once.
-    """
-    failed: dict[str, Sequence[Fault]] = {}
-    notes: dict[tuple[str, str], list[str]] = defaultdict(list)
-    with reporter.bar("checking scans", len(cases)) as step:
-        for case in cases:
-            check = ImagesCheck(case.images, case.reading)
-            looks = [
-                channel_features(scan.array) for path in case.images for scan in check.read(path) if scan is not None
-            ]
-            faults = [*check.faults, *_of_other_kind(case, check.geometry, plan)]
-            if check.geometry is not None:
-                faults += _cannot_hold(case, check.geometry, folder)
-            fatal = [fault for fault in faults if fault.fatal]
-            if fatal:
-                failed[case.name] = fatal
-            else:
-                if assessor is not None and check.geometry is not None:
-                    assessor.look_at(case, appearance_of(check.geometry, looks))
-                for fault in faults:
-                    notes[fault.problem, fault.remedy].append(Path(fault.file).name)
-            step()
-    for (problem, remedy), files in notes.items():
-        reporter.say(f"worth a look: {problem}: {abbreviate(files)}. {remedy}.")
-    return failed
-
-
-def _cannot_hold(case: Case, geometry: Geometry, folder: PredictionFolder) -> list[Fault]:
-    """What keeps the mask of a scan from being written in the format that is asked for."""
-    path = folder.mask(case)
-    ending = scan_ending(path)
-    try:
-        if ending is not None:
-            format_of(ending).check_geometry(path, geometry)
-    except DataError as error:
-        return [replace(fault, file=str(case.images[0])) for fault in error.faults]
-    return []
-
-
-def _of_other_kind(case: Case, geometry: Geometry | None, plan: Plan) -> list[Fault]:
-    """What is wrong with a picture where scans are wanted, with a scan where pictures are, and without a size."""
-    if geometry is None or geometry.unit == plan.unit:
-        return []
-    wanted = "scans, with a place and lengths in mm" if plan.pictures is None else "pictures (PNG, TIFF, JPEG)"
-    problem, remedy = f"the model was trained on {wanted}", "Give it such files, or another model"
-    if plan.unit == "um" and geometry.unit == PIXEL:
-        problem = "does not say how large its pixels are, as the pictures did that the model was trained on"
-        remedy = "Save its size with it, such as by Fiji (Image > Properties, then as TIFF)"
-    return [Fault(str(case.images[0]), problem, remedy)]
 
 
 def _remove_earlier(case: Case, folder: PredictionFolder) -> list[str]:

@@ -118,7 +118,6 @@ class QualityAssessor:
     ) -> None:
         self.quality = read_quality_model(run)
         self.reporter = reporter
-        self.rows: list[QualityRow] = []
         second = () if others else load_second(run.path, card, device)
         expected = self.quality.alternatives if self.quality is not None else ()
         together = self.quality.expected if self.quality is not None else None
@@ -156,16 +155,21 @@ class QualityAssessor:
         if found is not None:
             self._familiar[case.name] = found
 
-    def add(self, case: Case) -> None:
-        """A case that is finished."""
-        familiar = self._familiar.get(case.name)
+    def row(self, case: Case) -> QualityRow:
+        """What is known of a case that is finished; it is forgotten here."""
+        familiar = self._familiar.pop(case.name, None)
         site = familiar.site if familiar is not None and familiar.score <= 1 else ""
         row = assess_case(case.name, self.observer.take(case), self.quality, site)
-        self.rows.append(with_familiarity(row, familiar))
+        return with_familiarity(row, familiar)
 
-    def write(self, folder: PredictionFolder) -> None:
-        """Write `quality.csv` of all cases, and say which look like none that the model has seen."""
-        rows = with_doubtful_flagged(self.rows)
+    def write(self, folder: PredictionFolder, assessed: Sequence[QualityRow]) -> None:
+        """Write `quality.csv` of all cases, and say which look like none that the model has seen.
+
+        Args:
+            folder: Folder of the prediction.
+            assessed: Rows of its cases, whoever has assessed them.
+        """
+        rows = with_doubtful_flagged(assessed)
         write_quality_table(folder.quality, rows)
         strange = [row.case for row in rows if (row.unlike or 0) > 1]
         if strange:

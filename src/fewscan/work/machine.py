@@ -11,8 +11,8 @@ from fewscan.io.files import FileStamp
 from fewscan.memory import available_bytes
 
 ROOT = Path("/")
-# What a process takes before it has read a scan, NumPy and SciPy imported, measured.
-BASE_BYTES = 150 << 20
+# What a process takes before it has read a scan, PyTorch imported, and some of what it leaves behind, measured.
+BASE_BYTES = 300 << 20
 # Of a scan that is read, checked and brought to a canvas, or of a mask that is scored, per byte of its voxels. A CT of
 # 16 bits takes 6.5, of normalising; a pair of masks of 8 bits with 30 classes takes 5, measured.
 BYTES_PER_BYTE = 8

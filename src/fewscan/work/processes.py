@@ -66,7 +66,7 @@ class Processes:
                     busy[worker.boss] = worker
                 if not busy:
                     return
-                for worker in [worker for boss, worker in busy.items() if boss in wait(list(busy))]:
+                for worker in [busy[boss] for boss in wait(list(busy)) if isinstance(boss, Connection)]:
                     said = worker.listen(attempts)
                     if said == "more":
                         continue

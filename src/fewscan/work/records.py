@@ -73,17 +73,21 @@ class Records:
         make_folder(self.folder)
         write_json(self.folder / f"{key}{ENDING}", [_written(result) for result in results])
 
+    def forget(self, key: str) -> None:
+        """Remove the record of a shard."""
+        (self.folder / f"{key}{ENDING}").unlink(missing_ok=True)
+
     def keep_only(self, keys: set[str]) -> None:
         """Remove the records of other keys, and what killed writes left."""
         for key in self.keys() - keys:
-            (self.folder / f"{key}{ENDING}").unlink(missing_ok=True)
+            self.forget(key)
         remove_leftovers(self.folder)
 
     def forget_crashes(self) -> None:
         """Remove the records that name an item which killed its worker: with more memory it may not do so again."""
         for key in self.keys():
             if any(isinstance(result, Mapping) and CRASH in result for result in self.read(key)):
-                (self.folder / f"{key}{ENDING}").unlink(missing_ok=True)
+                self.forget(key)
 
 
 def _written(result: Any) -> Any:
