@@ -67,7 +67,9 @@ def test_the_command_prints_json(run: Path, dataset: Path) -> None:
     arguments = [sys.executable, "-m", "fewscan", "suggest", str(run), str(dataset), "-n", "1", "--json", "--quiet"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     (suggestion,) = json.loads(done.stdout)
-    assert set(suggestion) == {"patient", "cases", "score", "uncertainty", "distance", "reason"}
+    assert set(suggestion) == {"patient", "cases", "score", "uncertainty", "distance", "reason", "objects"}
+    # Of classes nobody outlines single objects.
+    assert suggestion["objects"] is None
 
 
 def made_up_split(**labelled: bool) -> Split:
