@@ -43,6 +43,11 @@ def test_help_imports_nothing_heavy(name: str) -> None:
     assert "--labelled" in shown
 
 
+def test_a_check_needs_no_pytorch() -> None:
+    code = "import sys, fewscan.commands.check; print(sorted({'torch', 'SimpleITK', 'pydicom'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_json_is_all_that_standard_output_holds(dataset: Path, tmp_path: Path) -> None:
     model = save_untrained(tmp_path)
     assert printed("check", dataset) == []
