@@ -14,7 +14,14 @@ from support.shapes import check_shapes
 
 # Where only shapes are checked, tests hand in stand-ins for stores, plans and pools.
 install_import_hook(
-    ["fewscan.augment", "fewscan.coarse_logits", "fewscan.losses", "fewscan.networks", "benchmarks.dense"],
+    [
+        "fewscan.augment",
+        "fewscan.blocks",
+        "fewscan.coarse_logits",
+        "fewscan.losses",
+        "fewscan.networks",
+        "benchmarks.dense",
+    ],
     "beartype.beartype",
 )
 install_import_hook(

@@ -33,7 +33,7 @@ def count_numbers(numbers: Integer[np.ndarray, "*shape"], least: int = 1) -> Int
     return counts
 
 
-def look_up(table: Shaped[np.ndarray, "n"], numbers: Integer[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
+def look_up(table: Shaped[np.ndarray, "n"], numbers: Integer[np.ndarray, "*shape"]) -> np.ndarray:
     """Take of a table what stands at each number, as `table[numbers]` does.
 
     Args:

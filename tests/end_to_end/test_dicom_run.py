@@ -163,7 +163,7 @@ def test_a_report_of_masks_of_a_series_is_made(runs: dict[str, Path], sets: dict
 
 def test_runs_masks_and_pages_tell_nothing_of_patients(runs: dict[str, Path], masks: dict[str, Path]) -> None:
     files = [path for run in runs.values() for path in run.rglob("*") if path.is_file()]
-    files += [path for kind in ("nifti", "nrrd") for path in masks[kind].parent.iterdir()]
+    files += [path for kind in ("nifti", "nrrd") for path in masks[kind].parent.rglob("*") if path.is_file()]
     assert any(path.name == "report.html" for path in files)
     found = [(path.name, secret) for path in files for secret in SECRETS if secret.encode() in unpacked(path)]
     assert not found

@@ -222,7 +222,7 @@ def test_without_a_method_the_slices_are_what_to_lower() -> None:
 def test_too_little_memory_while_predicting(
     dataset: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before_call(monkeypatch, "fewscan.inference.batches.load_canvas", 2, ask_too_much_of_torch)
+    before_call(monkeypatch, "fewscan.data.checked.to_canvas", 2, ask_too_much_of_torch)
     with pytest.raises(FewscanError, match=r"is not enough\. Predict without --tta"):
         fewscan.predict(whole, [dataset / "imagesTr"], output=tmp_path / "out", device="cpu")
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
 from fewscan.data.appearance import appearance_of, channel_features
 from fewscan.data.cases import Case
@@ -30,7 +29,7 @@ class CheckedScan(NamedTuple):
         appearance: Numbers of `data.appearance`, all channels'.
     """
 
-    canvas: Float[np.ndarray, "c cz cy cx"]
+    canvas: np.ndarray
     geometry: Geometry
     notes: tuple[Fault, ...]
     appearance: tuple[float, ...]

@@ -121,6 +121,8 @@ def _cells(row: QualityRow, scored: bool) -> list[object]:
 
 
 def _parsed(cells: dict[str, str]) -> QualityRow:
+    if not cells["flagged"].strip():
+        raise ValueError(f"the row of {cells['case']} is cut short")
     estimate = [_number_or_none(cells[name]) for name in ("dice_estimate", "dice_low", "dice_high")]
     return QualityRow(
         case=cells["case"],
