@@ -18,6 +18,7 @@ from tempfile import NamedTemporaryFile
 
 from fewscan.errors import DataError, WriteError
 from fewscan.io.files import read_json, write_json
+from fewscan.work.leases import is_alive
 
 # File systems such as those of memory cards know no links.
 WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -164,14 +165,4 @@ def _is_dead(lock: Path) -> bool:
     except DataError:
         # Given back or being written at this moment.
         return False
-    return holders["host"] == socket.gethostname() and not any(_is_alive(pid) for pid in holders["pids"])
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return holders["host"] == socket.gethostname() and not any(is_alive(pid) for pid in holders["pids"])

@@ -114,7 +114,7 @@ class Leases:
             touched = path.stat().st_mtime
             holder = _holder(path)
             if holder is not None and holder[0] == socket.gethostname():
-                return not _is_alive(holder[1])
+                return not is_alive(holder[1])
             self._beacon.touch()
             return self._beacon.stat().st_mtime - touched > SECONDS_UNTIL_LOST
         except OSError:
@@ -154,7 +154,12 @@ def _holder(path: Path) -> tuple[str, int] | None:
         return None
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine is there, whoever's it is.
+
+    Args:
+        pid: Number of the process.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
