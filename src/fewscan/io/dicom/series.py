@@ -247,23 +247,43 @@ def _step(path: Path, order: Sequence[Slice], normal: np.ndarray) -> tuple[np.nd
             return normal, ["one slice of unknown thickness; 1 mm is taken"]
         return normal * order[0].thickness_mm, []
     places = np.array([s.position for s in order])
-    step = (places[-1] - places[0]) / (len(order) - 1)
-    along = places @ normal
-    _check_distances(path, order, along)
+    _check_distances(path, order, places @ normal)
+    step, is_tilted = step_between(path, places, np.arange(len(order)), normal, min(order[0].spacing_mm))
+    if not is_tilted:
+        return step, []
+    angle = np.degrees(np.arccos(step @ normal / np.linalg.norm(step)))
+    return step, [f"the gantry was tilted by {angle:.1f}°: slices are shifted against each other, and read so"]
+
+
+def step_between(
+    path: Path, places: np.ndarray, numbers: np.ndarray, normal: np.ndarray, side_mm: float
+) -> tuple[np.ndarray, bool]:
+    """Find the way from each slice to the next, which a tilted gantry turns aside from the normal.
+
+    Args:
+        path: Path of the scan, for the error.
+        places: Places (n, 3) of the slices' first voxels, at least two, in mm in ITK's convention.
+        numbers: Numbers (n,) of the slices, from 0 on, in rising order.
+        normal: Unit vector along which the slices follow each other.
+        side_mm: Length of a voxel's shorter side within the slice, the measure of what is off.
+
+    Returns:
+        The way (3,) in mm, and whether it is tilted.
+
+    Raises:
+        DataError: The slices are shifted against each other, and not by the same way each.
+    """
+    step = (places[-1] - places[0]) / numbers[-1]
     aside = step - (step @ normal) * normal
-    shift = float(np.linalg.norm(aside)) * (len(order) - 1)
-    side = min(order[0].spacing_mm)
-    if shift <= TOLERANCE_VOXELS * side:
-        step, notes = (step @ normal) * normal, []
-    else:
-        angle = np.degrees(np.arctan2(np.linalg.norm(aside), step @ normal))
-        notes = [f"the gantry was tilted by {angle:.1f}°: slices are shifted against each other, and read so"]
-    off = places - places[0] - np.outer(np.arange(len(order)), step)
+    is_tilted = bool(np.linalg.norm(aside) * numbers[-1] > TOLERANCE_VOXELS * side_mm)
+    if not is_tilted:
+        step = (step @ normal) * normal
+    off = places - places[0] - np.outer(numbers, step)
     across = off - np.outer(off @ normal, normal)
-    if np.abs(across).max() > TOLERANCE_VOXELS * side:
+    if np.abs(across).max() > TOLERANCE_VOXELS * side_mm:
         problem = f"slices are shifted against each other, by up to {np.linalg.norm(across, axis=1).max():.3g} mm"
         raise DataError.of(path, problem, "Export the series again, of one acquisition")
-    return step, notes
+    return step, is_tilted
 
 
 def _check_distances(path: Path, order: Sequence[Slice], along: np.ndarray) -> None:

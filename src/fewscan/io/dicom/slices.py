@@ -244,7 +244,7 @@ def _slice(path: Path, header: FileDataset, number: int, frames: int, shape: tup
         raise DataError.of(
             path, "a localiser (scout), no scan", "Take it away, or give the scan that was planned on it"
         )
-    measures = _group(header, number, "PixelMeasuresSequence")
+    measures = group_of(header, number, "PixelMeasuresSequence")
     thickness = numbers(path, measures, "SpacingBetweenSlices", 1) or numbers(path, measures, "SliceThickness", 1)
     check_spacing(path, (columns, rows))
     row, column = _axes(path, np.array(orientation))
@@ -267,14 +267,20 @@ def _slice(path: Path, header: FileDataset, number: int, frames: int, shape: tup
 
 
 def _required(path: Path, header: Dataset, number: int, group: str, name: str, count: int) -> tuple[float, ...]:
-    found = numbers(path, _group(header, number, group), name, count)
+    found = numbers(path, group_of(header, number, group), name, count)
     if found is None:
         raise DataError.of(path, f"does not say where it lies: it has no {name}", GIVE_SLICES)
     return found
 
 
-def _group(header: Dataset, number: int, name: str) -> Dataset:
-    """What holds a frame's elements: its own group, that of all frames, or the header itself."""
+def group_of(header: Dataset, number: int, name: str) -> Dataset:
+    """Find what holds a frame's elements: its own group, that of all frames, or the header itself.
+
+    Args:
+        header: Header of a file.
+        number: Number of the frame, from 0.
+        name: Keyword of the group, such as "PlanePositionSequence".
+    """
     for sequence, item in (("PerFrameFunctionalGroupsSequence", number), ("SharedFunctionalGroupsSequence", 0)):
         items = header.get(sequence) or []
         group = items[item].get(name) if len(items) > item else None
@@ -303,7 +309,7 @@ def _axes(path: Path, orientation: np.ndarray) -> tuple[Vector, Vector]:
 
 
 def _values(path: Path, header: Dataset, number: int) -> Values:
-    group = _group(header, number, "PixelValueTransformationSequence")
+    group = group_of(header, number, "PixelValueTransformationSequence")
     slope, intercept = (numbers(path, group, name, 1) for name in ("RescaleSlope", "RescaleIntercept"))
     if slope is not None and slope[0] == 0:
         raise DataError.of(path, "its RescaleSlope is 0: all values would be the same", "Mend the header")
@@ -323,7 +329,7 @@ def _phases(header: Dataset, number: int) -> Iterator[tuple[str, str]]:
         value = header.get(keyword)
         if value is not None:
             yield words, str(value)
-    content = _group(header, number, "FrameContentSequence")
+    content = group_of(header, number, "FrameContentSequence")
     if content is not header and "TemporalPositionIndex" in content:
         yield "time", str(content.TemporalPositionIndex)
 
