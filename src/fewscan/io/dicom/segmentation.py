@@ -31,8 +31,8 @@ REASONS = {
     ),
     "regularly-spaced": ("its slices lie unequally far apart", "Save it as .nii.gz, on the grid of its series"),
 }
-# highdicom takes slices for straight that are tilted by up to 2.5°, and refuses others. All are let through, and the way
-# from slice to slice is taken from their places: at 2° the last of 60 slices of 2.5 mm lies 5 mm aside.
+# highdicom takes slices for straight that are tilted by up to 2.5°, and refuses others. All are let through, and the
+# way from slice to slice is taken from their places: at 2° the last of 60 slices of 2.5 mm lies 5 mm aside.
 ANY_TILT = 1.0
 # Segments are numbered without gaps; where our masks' numbers have some, a segment's description keeps its own.
 OWN_NUMBER = re.compile(r"number (\d{1,5}) in masks")
