@@ -14,6 +14,7 @@ import torch
 
 import fewscan
 from fewscan.data.cases import Case
+from fewscan.data.plans.base import Plan
 from fewscan.errors import ConfigError, DataError
 from fewscan.exporting import monai_bundle
 from fewscan.exporting.base import Source
@@ -21,6 +22,7 @@ from fewscan.exporting.nnunet import make_folds
 from fewscan.inference.model import load_model
 from fewscan.io.files import read_json, write_json
 from fewscan.io.scans import read_mask, write_scan
+from fewscan.networks.blocks import NormalisationName
 from fewscan.run_folder import RunFolder
 from fewscan.terminal.console import Reporter
 from support.scans import TINY, disc, geometry, make_held_out, slice_plan
@@ -61,8 +63,15 @@ def test_a_package_predicts_as_its_run_and_holds_numbers_alone(folds: int, scans
 
 
 @pytest.mark.usefixtures("no_shape_hook")
-def test_a_bundle_runs_in_monai_to_the_masks_of_the_run(scans: Path, tmp_path: Path) -> None:
-    run = save_run(tmp_path / "run", SLICES, folds=3)
+@pytest.mark.parametrize(
+    ("plan", "folds", "normalisation"),
+    [(SLICES, 3, "batch"), (WINDOWS, 1, "instance")],
+    ids=["slices", "windows-of-volumes"],
+)
+def test_a_bundle_runs_in_monai_to_the_masks_of_the_run(
+    plan: Plan, folds: int, normalisation: NormalisationName, scans: Path, tmp_path: Path
+) -> None:
+    run = save_run(tmp_path / "run", plan, folds, normalisation)
     bundle = fewscan.export(run, "monai-bundle", output=tmp_path / "bundle")
     options = ["--config_file", "configs/inference.json", "--dataset_dir", str(scans), "--output_dir", "found"]
     done = subprocess.run(
