@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -28,6 +27,7 @@ from fewscan.io.segments import read_segments
 from fewscan.io.terms import Meaning, Segment
 from support.dicom import SECRETS
 from support.dicom_labels import as_series
+from support.how_to import shell_block
 from support.scans import TINY
 
 # Of the runs one has a page, to be searched for names.
@@ -186,7 +186,7 @@ def test_a_study_that_is_sent_in_comes_back_as_a_segmentation(
     if missing:
         pytest.skip(f"{', '.join(missing)} of Debian's package dcmtk are not installed")
     script = tmp_path / "on-study.sh"
-    script.write_text(shell_of("on-study.sh FOLDER"))
+    script.write_text(shell_block("dicom.md", "on-study.sh FOLDER"))
     script.chmod(0o755)
     (tmp_path / "incoming").mkdir()
     (tmp_path / "archive").mkdir()
@@ -210,14 +210,6 @@ def test_a_study_that_is_sent_in_comes_back_as_a_segmentation(
     found, expected = read_mask(tmp_path / "back.dcm"), read_mask(masks["nifti"])
     assert np.array_equal(found.array, expected.array)
     assert is_ours(tmp_path / "back.dcm")
-
-
-def shell_of(comment: str) -> str:
-    """The script of the page that has a comment."""
-    page = (Path(__file__).parents[2] / "docs/how-to/dicom.md").read_text("utf-8")
-    return next(
-        block for block in re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL) if comment in block
-    )
 
 
 def free_port() -> int:

@@ -26,6 +26,7 @@ from fewscan.io.scans import is_ours, read_geometry, read_mask, read_numbers, re
 from fewscan.io.segments import read_segments
 from fewscan.io.terms import FINDINGS, ORGANS, Meaning, Segment, known_codes
 from support.dicom import CORONAL, IDENTITY, NEGATED, OBLIQUE, ROOT, SAGITTAL, SHAPE, Made, save
+from support.how_to import shell_block
 from support.known import known
 
 MEANING = Meaning(
@@ -135,7 +136,7 @@ def program(name: str) -> str:
     """A program that is installed, beside Python or anywhere."""
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
-        pytest.skip(f"{name} is not installed (dcmqi is a package of pip, dciodvfy of Debian's dicom3tools)")
+        pytest.skip(f"{name} is not installed (dcmqi is of pip; dcmtk and dicom3tools, with dciodvfy, of Debian)")
     return found
 
 
@@ -187,15 +188,27 @@ def test_a_mask_that_shows_nothing_is_written_too(tmp_path: Path) -> None:
     assert not differences(found.geometry, grid)
 
 
-def test_a_series_without_identifiers_is_refused_by_name(tmp_path: Path) -> None:
-    def edit(one: pydicom.Dataset, number: int) -> None:
-        del one.StudyInstanceUID
+def without_identifiers(made: pydicom.Dataset, number: int) -> None:
+    """Take out what an anonymiser took out."""
+    del made.StudyInstanceUID, made.SeriesInstanceUID
 
-    Made(edit=edit).write(tmp_path / "series")
+
+def test_a_series_without_identifiers_is_refused_by_name(tmp_path: Path) -> None:
+    Made(edit=without_identifiers).write(tmp_path / "series")
     scan = read_scan(tmp_path / "series")
-    with pytest.raises(DataError, match=r"it has no StudyInstanceUID\. Write the masks as \.nii\.gz"):
+    with pytest.raises(DataError, match=r"it has no StudyInstanceUID, SeriesInstanceUID\. Export the series with its"):
         write_scan(tmp_path / "mask.dcm", NUMBERS, scan.geometry, predicted=True, meaning=MEANING)
     assert not (tmp_path / "mask.dcm").exists()
+
+
+def test_a_series_that_is_given_identifiers_as_the_page_says_has_a_segmentation(tmp_path: Path) -> None:
+    program("dcmodify")
+    Made(edit=without_identifiers).write(tmp_path / "COPY")
+    subprocess.run(["bash", "-euc", shell_block("dicom.md", "dcmodify")], cwd=tmp_path, check=True)
+    scan = read_scan(tmp_path / "COPY")
+    write_scan(tmp_path / "mask.dcm", NUMBERS, scan.geometry, predicted=True, meaning=MEANING)
+    assert np.array_equal(read_mask(tmp_path / "mask.dcm").array, NUMBERS)
+    assert len({pydicom.dcmread(path).StudyInstanceUID for path in tmp_path.rglob("*.dcm")}) == 1
 
 
 def test_a_mask_of_no_series_is_refused(tmp_path: Path) -> None:

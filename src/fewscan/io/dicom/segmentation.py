@@ -226,10 +226,14 @@ def _source_header(file: Path) -> FileDataset:
 
 
 def _check_identifiers(file: Path, header: FileDataset) -> None:
+    """Refuse a series without them: made-up ones would be of a study that no archive knows."""
     missing = [name for name in REFERRED_TO if not header.get(name)]
     if missing:
-        remedy = "Write the masks as .nii.gz, or export the series with its identifiers"
-        raise DataError.of(file, f"no segmentation can refer to it: it has no {', '.join(missing)}", remedy)
+        problem = f"no segmentation can refer to it: it has no {', '.join(missing)}"
+        remedy = (
+            "Export the series with its identifiers, or write the masks as .seg.nrrd or .nii.gz (--format nrrd, nifti)"
+        )
+        raise DataError.of(file, problem, remedy)
 
 
 def _tell_characters(header: FileDataset) -> None:
