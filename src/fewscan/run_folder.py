@@ -333,6 +333,11 @@ class PredictionFolder(Folder):
         return self.path / PICTURES
 
     @property
+    def label_descriptions(self) -> Path:
+        """Names and colours of the masks' numbers for ITK-SNAP; of objects and of pictures there is none."""
+        return self.path / "itksnap_labels.txt"
+
+    @property
     def overlays(self) -> Path:
         """Pictures with the outlines of their objects, as PNG."""
         return self.path / "overlays"

@@ -168,7 +168,8 @@ def test_bad_images_get_the_message_of_check_from_train_and_predict(
         fewscan.predict(run, [root / "imagesTr"], output=tmp_path / "out")
     assert not (tmp_path / "run").exists()
     masks = {path.name for path in (tmp_path / "out").glob("[!.]*")}
-    assert masks == {"failed.json", "quality.csv", "volumes.csv", *(f"case_{i:02d}.nii.gz" for i in range(1, 6))}
+    beside = {"failed.json", "itksnap_labels.txt", "quality.csv", "volumes.csv"}
+    assert masks == {*beside, *(f"case_{i:02d}.nii.gz" for i in range(1, 6))}
     assert {row["case"] for row in read_json(tmp_path / "out" / "failed.json")} == {"case_00"}
 
 

@@ -141,14 +141,16 @@ def test_a_folder_of_folders_is_predicted_and_what_cannot_be_written_is_told_bef
     with pytest.raises(fewscan.DataError, match="no mask for 1 of the scans"):
         fewscan.predict(runs["seg-labels"], [tmp_path / "in"], output=tmp_path / "out", format="seg")
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
-        "a.dcm", "failed.json", "quality.csv", "volumes.csv",
+        "a.dcm", "failed.json", "itksnap_labels.txt", "quality.csv", "volumes.csv",
     ]  # fmt: skip
     scan = sets["nifti"] / "imagesTr/case_008_0000.nii.gz"
     with pytest.raises(fewscan.DataError, match="refers to a series, and this scan is none"):
         fewscan.predict(runs["nifti"], [scan], output=tmp_path / "other", format="seg")
     # A mask in another format takes the place of the earlier one.
     fewscan.predict(runs["seg-labels"], [tmp_path / "in/a"], output=tmp_path / "out", format="nrrd")
-    assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == {"a.seg.nrrd", "quality.csv", "volumes.csv"}
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
+        "a.seg.nrrd", "itksnap_labels.txt", "quality.csv", "volumes.csv",
+    ]  # fmt: skip
     with pytest.raises(fewscan.ConfigError, match="no such format of masks"):
         fewscan.predict(runs["nifti"], [scan], output=tmp_path / "other", format="png")
 

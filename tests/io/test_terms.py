@@ -86,7 +86,31 @@ def test_a_mask_as_nrrd_has_the_fields_of_slicer(tmp_path: Path) -> None:
     assert fields["Segment0_Extent"] == "2 6 4 8 1 2"
     assert fields["Segment1_Extent"] == "0 -1 0 -1 0 -1"
     assert "~SCT^91723000^Anatomical Structure~SCT^10200004^Liver~" in fields["Segment0_Tags"]
+    # What Slicer saves corrected segments on; without it, it cuts them out.
+    name, _, given = fields["Segmentation_ConversionParameters"].removesuffix("|&").partition("|")
+    numbers = [float(number) for number in given.removesuffix(";").split(";")]
+    assert name == "Reference image geometry"
+    assert np.allclose(np.reshape(numbers[:16], (4, 4)), grid.affine_ras)
+    assert numbers[16:] == [0, grid.shape[2] - 1, 0, grid.shape[1] - 1, 0, grid.shape[0] - 1]
     assert np.array_equal(sitk.GetArrayFromImage(image), mask)
     assert read_segments(path) == {3: "Liver ~ left", 4: "other"}
     assert np.array_equal(read_mask(path).array, mask)
     assert is_ours(path)
+
+
+def test_the_reader_of_slicers_authors_finds_names_colours_and_terms(tmp_path: Path) -> None:
+    slicerio = pytest.importorskip("slicerio")
+    grid = replace(geometry(), stored=None)
+    mask = np.zeros(grid.shape, np.uint8)
+    mask[1:3, 4:9, 2:7] = 3
+    liver = Segment(3, "Liver", (255, 128, 0), *(known_codes("liver") or ()))
+    path = tmp_path / "mask.seg.nrrd"
+    write_scan(path, mask, grid, predicted=True, meaning=Meaning((liver,), "a", "1"))
+    found = slicerio.read_segmentation(str(path))
+    (segment,) = found["segments"]
+    assert (segment["name"], segment["labelValue"], segment["extent"]) == ("Liver", 3, [2, 6, 4, 8, 1, 2])
+    assert np.allclose(segment["color"], (1, 128 / 255, 0), atol=1e-6)
+    assert segment["terminology"]["type"] == ["SCT", "10200004", "Liver"]
+    # Its arrays are (x, y, z), its places in ITK's convention.
+    assert np.array_equal(found["voxels"].transpose(2, 1, 0), mask)
+    assert np.allclose(found["ijkToLPS"], np.diag([-1, -1, 1, 1]) @ grid.affine_ras)

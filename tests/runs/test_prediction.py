@@ -70,6 +70,10 @@ def label(path: Path) -> Path:
     return path
 
 
+# What lies beside the masks.
+TABLES = ("itksnap_labels.txt", "quality.csv", "volumes.csv")
+
+
 def names(folder: Path) -> list[str]:
     """What a user sees there."""
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
@@ -123,7 +127,7 @@ def test_links_folders_and_archives_at_a_masks_place_are_not_touched(run: Path, 
     (tmp_path / "in/a_0000.nii.gz").write_bytes(b"x")
     with pytest.raises(DataError, match="no mask for 1"):
         predict(run, [tmp_path / "in"], out)
-    assert names(out) == ["a.npz", "failed.json", "quality.csv", "volumes.csv"]
+    assert names(out) == ["a.npz", "failed.json", *TABLES]
     assert list(np.load(out / "a.npz")) == ["probabilities"]
 
 
@@ -132,7 +136,7 @@ def test_no_table_of_an_earlier_call_stays_where_one_is_stopped(run: Path, tmp_p
     (tmp_path / "in/b_0000.nii.gz").write_bytes(b"x")
     with pytest.raises(DataError, match="no mask for 1"):
         predict(run, [tmp_path / "in"], tmp_path / "out")
-    assert names(tmp_path / "out") == ["a.nii.gz", "failed.json", "quality.csv", "volumes.csv"]
+    assert names(tmp_path / "out") == ["a.nii.gz", "failed.json", *TABLES]
 
     with pytest.raises(KeyboardInterrupt):
         predict(run, [tmp_path / "in"], tmp_path / "out", reporter=StopsAt("predicting", KeyboardInterrupt()))
@@ -149,7 +153,7 @@ def test_two_predictions_do_not_work_in_one_folder(run: Path, tmp_path: Path) ->
     dead = read_json(tmp_path / "out" / "predict.lock")["host"]
     (tmp_path / "out" / "predict.lock").write_text(f'{{"host": "{dead}", "pids": [999999999]}}')
     predict(run, [tmp_path / "in"], tmp_path / "out")
-    assert names(tmp_path / "out") == ["a.nii.gz", "quality.csv", "volumes.csv"]
+    assert names(tmp_path / "out") == ["a.nii.gz", *TABLES]
 
 
 @pytest.fixture
@@ -175,7 +179,7 @@ def test_a_mask_that_cannot_be_written_leaves_out_its_scan_alone(run: Path, tmp_
     scan(tmp_path / "in/b_0000.nii").rename(tmp_path / "in/b_0000.narrow")
     with pytest.raises(DataError, match="no mask for 1 of the scans"):
         predict(run, [tmp_path / "in"], tmp_path / "out")
-    assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "failed.json", "quality.csv", "volumes.csv"]
+    assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "failed.json", *TABLES]
     (row,) = read_json(tmp_path / "out" / "failed.json")
     assert row["case"] == "b"
     assert "axes cannot be held" in row["problem"]
@@ -194,14 +198,14 @@ def test_a_scan_that_memory_does_not_suffice_for_leaves_out_itself_alone(
     monkeypatch.setattr("fewscan.runs.predicting.load_checked", load)
     with pytest.raises(DataError, match=r"b_0000\.nii\.gz: memory does not suffice for this scan\. Crop it"):
         predict(run, [tmp_path / "in"], tmp_path / "out")
-    assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "failed.json", "quality.csv", "volumes.csv"]
+    assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "failed.json", *TABLES]
 
 
 def test_a_scan_whose_name_is_not_utf_8_is_left_out_and_the_rest_is_finished(run: Path, tmp_path: Path) -> None:
     shutil.copy(scan(tmp_path / "in/z_0000.nii.gz"), tmp_path / "in" / os.fsdecode(b"caf\xe9_0000.nii.gz"))
     with pytest.raises(DataError, match="its name is not UTF-8"):
         predict(run, [tmp_path / "in"], tmp_path / "out")
-    assert names(tmp_path / "out") == ["failed.json", "quality.csv", "volumes.csv", "z.nii.gz"]
+    assert names(tmp_path / "out") == ["failed.json", *TABLES, "z.nii.gz"]
     assert read_json(tmp_path / "out/failed.json")[0]["case"] == os.fsdecode(b"caf\xe9")
     with pytest.raises(DataError, match="its name is not UTF-8"):
         predict(run, [tmp_path / "in/z_0000.nii.gz"], tmp_path / os.fsdecode(b"\xe9t\xe9"))
@@ -382,7 +386,7 @@ def test_bad_scans_are_left_out_and_the_rest_is_finished(run: Path, mixed: Path,
     bad = scans - {"case_00_0000.nii.gz", "case_05_0000.nii.gz"}
     assert f"error: no mask for {len(bad)} of the scans, see {out / 'failed.json'}:" in done.stderr
     assert all(name in done.stderr for name in bad)
-    tables = {"failed.json", "quality.csv", "volumes.csv"}
+    tables = {"failed.json", *TABLES}
     assert set(names(out)) == {"case_00.nii.gz", "case_05.nii.gz", *tables}
     rows = read_json(out / "failed.json")
     assert {Path(row["file"]).name for row in rows} == bad
@@ -418,4 +422,4 @@ def test_a_mask_is_never_written_over_a_scan(dataset: Path, run: Path, tmp_path:
 def test_a_list_of_failures_goes_when_nothing_fails(dataset: Path, run: Path, tmp_path: Path) -> None:
     write_json(tmp_path / "failed.json", [])
     fewscan.predict(run, [dataset / "imagesTr" / "case_03_0000.nii.gz"], output=tmp_path)
-    assert names(tmp_path) == ["case_03.nii.gz", "quality.csv", "volumes.csv"]
+    assert names(tmp_path) == ["case_03.nii.gz", *TABLES]

@@ -40,6 +40,7 @@ def predict(
 
     `volumes.csv` has the volume of every class, or region, in each of the masks, in ml. Of a data set whose objects are
     told apart, `objects.csv` and `pictures.csv` have measures of them instead, and `overlays/` has their outlines.
+    `itksnap_labels.txt` has names and colours of classes for ITK-SNAP.
 
     A mask that an earlier call wrote for a scan that is left out now is removed, so that no mask is of another scan; so
     are masks of these scans in another format, and the tables of an earlier call, before anything is predicted. Files

@@ -61,7 +61,8 @@ class Nrrd(ItkFormat[NrrdHeader]):
     def write_mask(self, path: Path, array: np.ndarray, geometry: Geometry, meaning: Meaning) -> None:
         """Write a mask with the names, colours and terms of its segments, as 3D Slicer has them."""
         stored = geometry.to_stored(array)
-        write_with_fields(path, stored, geometry, {MARK: MARK, **slicer_fields(stored, meaning)})
+        fields = slicer_fields(stored, geometry.stored_affine_ras, meaning)
+        write_with_fields(path, stored, geometry, {MARK: MARK, **fields})
 
     def read_pixels(self, path: Path, header: NrrdHeader, reader: Any) -> np.ndarray:
         """Let ITK read the pixels."""

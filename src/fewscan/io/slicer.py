@@ -14,11 +14,12 @@ ANATOMY = "Anatomic codes - DICOM master list"
 SEPARATORS = str.maketrans("~^|", "---")
 
 
-def slicer_fields(stored: np.ndarray, meaning: Meaning) -> dict[str, str]:
+def slicer_fields(stored: np.ndarray, affine_ras: np.ndarray, meaning: Meaning) -> dict[str, str]:
     """Make the fields of a `.seg.nrrd`.
 
     Args:
         stored: Numbers (z, y, x) in the order of the file.
+        affine_ras: Map, 4×4, from the stored voxel (x, y, z) to mm in NIfTI's convention.
         meaning: Meaning of all numbers but 0.
 
     Returns:
@@ -26,6 +27,7 @@ def slicer_fields(stored: np.ndarray, meaning: Meaning) -> dict[str, str]:
     """
     fields = {
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
+        "Segmentation_ConversionParameters": f"Reference image geometry|{_grid(stored, affine_ras)}|&",
         "Segmentation_MasterRepresentation": "Binary labelmap",
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
     }
@@ -45,6 +47,13 @@ def _segment(stored: np.ndarray, segment: Segment) -> Iterator[tuple[str, str]]:
     yield "Extent", _extent(stored == segment.number)
     kind = "~".join((LIST, _term(segment.category), _term(segment.kind), "^^", ANATOMY, "^^", "^^"))
     yield "Tags", f"TerminologyEntry:{kind}|"
+
+
+def _grid(stored: np.ndarray, affine_ras: np.ndarray) -> str:
+    """The grid that Slicer saves corrected segments on; without it, the box around all segments."""
+    matrix = [f"{value:.15g}" for value in affine_ras.ravel()]
+    extent = [str(end) for side in stored.shape[::-1] for end in (0, side - 1)]
+    return ";".join([*matrix, *extent, ""])
 
 
 def _extent(mask: np.ndarray) -> str:

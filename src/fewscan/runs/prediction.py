@@ -17,12 +17,13 @@ from fewscan.errors import ConfigError, DataError, Fault, WriteError
 from fewscan.evaluation.quality_table import row_from_json
 from fewscan.inference.model import ModelCard
 from fewscan.inference.predict import CUT_OFF
-from fewscan.io.files import check_name, make_folder, read_json, write_json
+from fewscan.io.files import check_name, make_folder, read_json, write_json, write_text
+from fewscan.io.itksnap import label_descriptions
 from fewscan.io.scans import is_ours
 from fewscan.io.tables import write_table
 from fewscan.run_folder import PredictionFolder, RunFolder
 from fewscan.runs.lock import alone, refuse_held
-from fewscan.runs.meaning import MASK_FORMATS
+from fewscan.runs.meaning import MASK_FORMATS, meaning_of
 from fewscan.runs.predicting import Choices, Predicting, Session
 from fewscan.runs.results import Predictions
 from fewscan.runs.scoring import say_remarks
@@ -104,7 +105,7 @@ def predict_into(
     _settle(records, folder, facts, keys, procedure)
     if not records.keys().issuperset(keys):
         # Stopped half-way, this call leaves no table beside its masks that an earlier one made of others.
-        for path in (*folder.tables, folder.failed):
+        for path in (*folder.tables, folder.label_descriptions, folder.failed):
             _remove(path)
     _remove_other_formats(cases, folder)
     with (
@@ -259,6 +260,9 @@ def _conclude(
     for table in session.card.task.tables(session.card.plan).tables([]):
         rows = (row for record in made.values() for row in record["tables"][table.name])
         write_table(folder.path / table.name, table.header, rows)
+    meaning = meaning_of(session.card)
+    if meaning is not None and session.card.plan.pictures is None:
+        write_text(folder.label_descriptions, label_descriptions(meaning))
     if session.assessor is not None:
         session.assessor.write(folder, [row_from_json(record["quality"]) for record in made.values()])
     failed = {case.name: _faults(case, told[case.name]) for case in cases if case.name not in made}
