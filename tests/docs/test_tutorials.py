@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -55,23 +54,6 @@ def run(block: Block, folder: Path, environment: dict[str, str]) -> str:
     )
     assert done.returncode == 0, f"{block.text}\n{done.stdout}"
     return done.stdout
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """One in which `fewscan` and `python` are those under test."""
-    commands = tmp_path / "bin"
-    commands.mkdir()
-    for name, arguments in (("fewscan", " -m fewscan"), ("python", "")):
-        (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n')
-        (commands / name).chmod(0o755)
-    return {
-        **os.environ,
-        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT / "src"),
-        "OMP_NUM_THREADS": "1",
-        "COLUMNS": "120",
-    }
 
 
 @pytest.mark.parametrize("name", ["scans-to-masks", "compare-methods"])
