@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fewscan.data.index import sites_of_masks
 from fewscan.errors import ConfigError
-from fewscan.evaluation.evaluate import evaluate_folders, find_description, match_pairs
+from fewscan.evaluation.evaluate import Pairs, evaluate_folders, find_description, match_pairs
 from fewscan.evaluation.metrics import TOLERANCES_MM
 from fewscan.evaluation.summary import MISSING, RULES, Missing, Rules, scores_by_site, write_csv
 from fewscan.io.files import AnyPath, make_folder, write_json
@@ -69,9 +69,9 @@ def evaluate(
         raise ConfigError(f"missing {missing!r}, rules {rules!r}: must be score or skip, and strict or paper.")
     reporter = reporter or Reporter(quiet=True)
     task = task_near(Path(references), Path(predictions))
-    # Before masks are scored, which takes long: what is wrong with the names of sites is said at once.
-    sites = _sites(Path(predictions), Path(references))
     masks = match_pairs(Path(predictions), Path(references))
+    # Before masks are scored, which takes long: what is wrong with the names of sites is said at once.
+    sites = _sites(masks, Path(predictions), Path(references))
     files = [path for pair in masks.both.values() for path in pair]
     summary = evaluate_folders(
         Path(predictions),
@@ -93,11 +93,10 @@ def evaluate(
     return Evaluation(summary)
 
 
-def _sites(predictions: Path, references: Path) -> dict[str, str]:
+def _sites(masks: Pairs, predictions: Path, references: Path) -> dict[str, str]:
     """Site of each case, as the data set says whose dataset.json is the first beside or above the folders."""
     for folder in (references, predictions):
         found = find_description(folder)
         if found is not None:
-            pairs = match_pairs(predictions, references)
-            return sites_of_masks(found.folder, [*pairs.both, *pairs.missing])
+            return sites_of_masks(found.folder, [*masks.both, *masks.missing])
     return {}
