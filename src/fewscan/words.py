@@ -1,4 +1,4 @@
-"""Names, as messages show them: the first of many, and the one that was probably meant."""
+"""Names and numbers, as messages show them: the first of many, the one that was probably meant, how many of what."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ def abbreviate(names: Sequence[str], most: int = 5) -> str:
     """The first names of many, for a message."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def counted(count: int, noun: str) -> str:
+    """How many of what, in words: the noun is given for one, and an s makes several of it.
+
+    >>> counted(1, "voxel"), counted(0, "error")
+    ('1 voxel', '0 errors')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

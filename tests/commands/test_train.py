@@ -142,7 +142,7 @@ def test_wrong_arguments_are_refused_before_anything_is_written(
 
 
 BAD: dict[str, tuple[np.ndarray | bytes, str]] = {
-    "NaN": (np.full((4, 20, 24), np.nan, np.float32), "1920 voxels are NaN or infinite"),
+    "NaN": (np.full((4, 20, 24), np.nan, np.float32), "NaN or infinite in 1920 voxels"),
     "complex": (np.zeros((4, 20, 24), np.complex64), "cannot be read|holds values of type complex64"),
     "nonsense": (b"nonsense", "cannot be read as a scan"),
     "empty": (b"", "the file is empty"),

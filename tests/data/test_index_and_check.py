@@ -181,7 +181,7 @@ FAULTS = {
         "imagesTr/case_00_0000.nii.gz",
         np.full((4, 20, 24), np.nan, np.float32),
         geometry(),
-        "1920 voxels are NaN or infinite",
+        "NaN or infinite in 1920 voxels",
     ),
 }
 

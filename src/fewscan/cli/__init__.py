@@ -86,6 +86,7 @@ def check(
     from fewscan.commands.check import check as run
     from fewscan.data.check import gathered
     from fewscan.terminal.console import Reporter
+    from fewscan.words import counted
 
     reporter = Reporter(quiet)
     faults = run(dataset, reporter=reporter, executor=executor, workers=workers)
@@ -95,7 +96,7 @@ def check(
         for fault in gathered(faults):
             typer.echo(f"{'error' if fault.fatal else 'look at'}: {fault}")
     fatal = sum(fault.fatal for fault in faults)
-    reporter.say(f"{fatal} errors, {len(faults) - fatal} things to look at")
+    reporter.say(f"{counted(fatal, 'error')}, {counted(len(faults) - fatal, 'thing')} to look at")
     raise typer.Exit(1 if fatal else 0)
 
 

@@ -9,6 +9,7 @@ from fewscan.errors import ConfigError
 from fewscan.io.files import AnyPath
 from fewscan.registry import CONVERTERS
 from fewscan.terminal.console import Reporter
+from fewscan.words import counted
 
 
 def convert(
@@ -56,5 +57,5 @@ def convert(
     if "say" in wanted:
         own["say"] = reporter.say
     result: Path = converter(Path(source), Path(destination), count, **own)
-    reporter.say(f"{written} scans written to {result}")
+    reporter.say(f"{counted(written, 'scan')} written to {result}")
     return result

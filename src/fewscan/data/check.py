@@ -19,7 +19,7 @@ from fewscan.io.geometry import Geometry, Scan
 from fewscan.io.places import differences
 from fewscan.io.scans import LABEL_TOLERANCE
 from fewscan.io.segments import contradictions, read_segments
-from fewscan.words import abbreviate
+from fewscan.words import abbreviate, counted
 
 # The square of a larger one is infinite in the networks' precision.
 LARGEST_VALUE = 1e18
@@ -147,7 +147,9 @@ def _check_intensities(path: Path, array: np.ndarray, faults: list[Fault]) -> bo
     """Whether the voxels differ from each other, as those of a scan that shows something do."""
     count = _count_not_finite(array)
     if count:
-        faults.append(Fault(str(path), f"{count} voxels are NaN or infinite", "Replace them, or leave out the case"))
+        faults.append(
+            Fault(str(path), f"NaN or infinite in {counted(count, 'voxel')}", "Replace them, or leave out the case")
+        )
         return True
     lowest, highest = array.min(), array.max()
     if max(abs(float(lowest)), abs(float(highest))) > LARGEST_VALUE:

@@ -29,7 +29,7 @@ from fewscan.runs.results import Predictions
 from fewscan.runs.scoring import say_remarks
 from fewscan.terminal.console import Reporter
 from fewscan.version import VERSION
-from fewscan.words import abbreviate
+from fewscan.words import abbreviate, counted
 from fewscan.work.base import Crash, Executor, Shard
 from fewscan.work.leases import Leases
 from fewscan.work.records import CRASH, Records, key_of, run_recorded
@@ -252,7 +252,7 @@ def _conclude(
             notes[problem, remedy].append(Path(file).name)
     for (problem, remedy), files in notes.items():
         reporter.say(f"worth a look: {problem}: {abbreviate(files)}. {remedy}.")
-    reporter.say(f"{len(made)} masks written to {folder}")
+    reporter.say(f"{counted(len(made), 'mask')} written to {folder}")
     say_remarks(session.networks, reporter)
     cut_off = [name for name, record in made.items() if record["cut_off"]]
     if cut_off:
