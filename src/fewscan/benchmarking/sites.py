@@ -88,6 +88,25 @@ class SiteRun:
         return SiteRun(FIRST if len(earlier) == 1 else self.approach, earlier, self.seed)
 
 
+def _differences(index: DatasetIndex, first: DatasetIndex) -> list[str]:
+    """What scans and masks of two data sets do not have in common, in words."""
+    pairs = zip(_kind_of(index).items(), _kind_of(first).values(), strict=True)
+    return [f"{what} {ours} instead of {theirs}" for (what, ours), theirs in pairs if ours != theirs]
+
+
+def _kind_of(index: DatasetIndex) -> dict[str, str]:
+    classes = index.classes
+    numbered = [f"{name} {number}" for name, number in zip(classes.names, classes.numbers, strict=True)]
+    regions = [f"{region.name} {'+'.join(map(str, region.numbers))}" for region in classes.regions]
+    return {
+        "channels": ", ".join(index.channel_names),
+        "classes": ", ".join(numbered),
+        "regions": ", ".join(regions) or "none",
+        "ignored number": str(classes.ignored),
+        "task": index.task,
+    }
+
+
 def read_sites(folders: Sequence[Path], labelled: Sequence[int] = ()) -> tuple[Site, ...]:
     """Index and split the data sets of a sequence.
 
@@ -109,10 +128,11 @@ def read_sites(folders: Sequence[Path], labelled: Sequence[int] = ()) -> tuple[S
         raise ConfigError(f'Two sites are called {twice}: give each data set its own "name" in dataset.json.')
     first = indices[0]
     for index in indices[1:]:
-        if (index.channel_names, index.classes, index.task) != (first.channel_names, first.classes, first.task):
+        other = _differences(index, first)
+        if other:
             raise DataError.of(
                 index.root / "dataset.json",
-                f"its channels, classes or task are not those of {first.root}",
+                f"is not of the kind of {first.root}: {', '.join(other)}",
                 "Give data sets with the same names and numbers in the same order",
             )
     counts: list[int | None] = list(labelled) or [None]
