@@ -20,7 +20,7 @@ from fewscan.tasks.necks import part_at_necks
 SMALLEST_TRIED = tuple(SMALLEST * 2**step for step in range(11))
 FOREGROUND_TRIED = (0.5, 0.3, 0.4, 0.6, 0.7)
 BORDER_TRIED = (1.0, 0.5, 2.0, 4.0)
-NECK_TRIED = (0.0, 0.7, 0.85)
+NECK_TRIED = (0.0, 0.9)
 MATCH_PERCENT = 50
 
 
