@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from fewscan.errors import DataError
+from fewscan.io.nifti_layout import NIFTI_1, NIFTI_2
 from fewscan.io.refusals import COPY_AGAIN, DEFLATE_LARGEST_RATIO, check_spacing, colours, not_permitted
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -201,9 +202,7 @@ def _parse(path: Path, raw: bytes) -> NiftiHeader:
 
 
 def _raw_fields(path: Path, raw: bytes) -> Any:
-    from nibabel import nifti1, nifti2
-
-    for layout, magic in ((nifti1.header_dtype, b"n+1"), (nifti2.header_dtype, b"n+2")):
+    for layout, magic in ((NIFTI_1, b"n+1"), (NIFTI_2, b"n+2")):
         for order in "<>":
             if len(raw) >= layout.itemsize and int(np.frombuffer(raw[:4], f"{order}i4")[0]) == layout.itemsize:
                 fields = np.frombuffer(raw[: layout.itemsize], layout.newbyteorder("<" if order == "<" else ">"))[0]
