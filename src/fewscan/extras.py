@@ -14,6 +14,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "h5": ("h5py",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "ray": ("ray",),
+    "rtstruct": ("plastimatch",),
     "tensorboard": ("tensorboard",),
 }
 

@@ -328,6 +328,7 @@ FORMATS = Registry(
         ".jpg": "fewscan.io.jpeg:Jpeg",
         ".jpeg": "fewscan.io.jpeg:Jpeg",
         ".dcm": "fewscan.io.dicom.format:Dicom",
+        ".rtstruct.dcm": "fewscan.io.dicom.format:Structures",
         # What has none of the endings is shown to it.
         "": "fewscan.io.dicom.format:Dicom",
     },

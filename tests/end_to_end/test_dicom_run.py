@@ -144,7 +144,7 @@ def test_a_folder_of_folders_is_predicted_and_what_cannot_be_written_is_told_bef
         "a.dcm", "failed.json", "itksnap_labels.txt", "quality.csv", "volumes.csv",
     ]  # fmt: skip
     scan = sets["nifti"] / "imagesTr/case_008_0000.nii.gz"
-    with pytest.raises(fewscan.DataError, match="refers to a series, and this scan is none"):
+    with pytest.raises(fewscan.DataError, match="refer to a series, and this scan is none"):
         fewscan.predict(runs["nifti"], [scan], output=tmp_path / "other", format="seg")
     # A mask in another format takes the place of the earlier one.
     fewscan.predict(runs["seg-labels"], [tmp_path / "in/a"], output=tmp_path / "out", format="nrrd")

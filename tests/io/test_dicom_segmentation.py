@@ -213,7 +213,7 @@ def test_a_series_that_is_given_identifiers_as_the_page_says_has_a_segmentation(
 
 def test_a_mask_of_no_series_is_refused(tmp_path: Path) -> None:
     grid = replace(geometry_of_series(tmp_path), stored=None)
-    with pytest.raises(DataError, match="refers to a series, and this scan is none"):
+    with pytest.raises(DataError, match="refer to a series, and this scan is none"):
         write_scan(tmp_path / "mask.dcm", NUMBERS, grid)
     with pytest.raises(DataError, match="not a mask of classes"):
         write_scan(tmp_path / "mask.dcm", NUMBERS.astype(np.float32), geometry_of_series(tmp_path))

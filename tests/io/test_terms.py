@@ -67,7 +67,7 @@ def test_formats_of_masks_have_names() -> None:
     assert ending_of("nifti", None) == ".nii.gz"
     with pytest.raises(ConfigError, match="number objects"):
         ending_of("seg", None)
-    with pytest.raises(ConfigError, match="Choose nifti, nrrd, seg"):
+    with pytest.raises(ConfigError, match="Choose nifti, nrrd, seg, rtstruct"):
         ending_of("dicom", meaning)
 
 

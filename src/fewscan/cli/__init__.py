@@ -267,9 +267,9 @@ def predict(
         str | None,
         typer.Option(
             "--format",
-            metavar="nifti|nrrd|seg",
-            help="Format of the masks: NIfTI, NRRD with names and colours for 3D Slicer, or DICOM SEG; by default the "
-            "scan's, of DICOM series NIfTI.",
+            metavar="nifti|nrrd|seg|rtstruct",
+            help="Format of the masks: NIfTI, NRRD with names and colours for 3D Slicer, DICOM SEG or RTSTRUCT; by "
+            "default the scan's, of DICOM series NIfTI.",
         ),
     ] = None,
     others: Annotated[

@@ -59,8 +59,8 @@ def predict(
         others: Folders of further runs of the same plan, whose probabilities are averaged with those of `run`, a run of
             folds counting as many networks as it has; then no Dice is estimated.
         postprocess: Whether masks are decoded and post-processed as was chosen for the run on its held-out cases.
-        format: Format of the masks: nifti, nrrd (with names and colours of segments, as 3D Slicer has them), or seg
-            (DICOM segmentations of DICOM series); None: that of each scan, of DICOM series NIfTI.
+        format: Format of the masks: nifti, nrrd (with names and colours of segments, as 3D Slicer has them), seg
+            or rtstruct (segmentations or contours of DICOM series); None: that of each scan, of DICOM series NIfTI.
         quality: Whether `quality.csv` is written, estimated Dice and cases to look at; see docs/quality.md.
         go_on: Whether masks stay that an earlier call of the same model and options has written of files that have
             not changed since, whether it was stopped or not.

@@ -12,6 +12,8 @@ from fewscan.registry import FORMATS
 ENDING = re.compile(r"(\.[a-z0-9_+-]+)+")
 # What `predict`, `evaluate` and `report` write beside masks; it would be taken for a mask of its own.
 TAKEN = (".csv", ".html", ".json", ".lock", ".npz")
+# Masks are written so, and no scans are read.
+WRITTEN_ALONE = (".rtstruct.dcm",)
 # Stands in the registry for the format that is asked whether it claims a path with none of the endings.
 CLAIMING = ""
 
@@ -22,7 +24,7 @@ def scan_endings() -> tuple[str, ...]:
     Raises:
         ConfigError: An installed package registers what cannot be an ending.
     """
-    return _checked(tuple(ending for ending in FORMATS.names() if ending != CLAIMING))
+    return _checked(tuple(ending for ending in FORMATS.names() if ending not in (CLAIMING, *WRITTEN_ALONE)))
 
 
 def scan_ending(path: Path) -> str | None:
@@ -82,7 +84,8 @@ def check_ending(ending: str) -> None:
 
 def _named_ending(path: Path) -> str | None:
     name = path.name.lower()
-    return max((ending for ending in scan_endings() if name.endswith(ending)), key=len, default=None)
+    known = (*scan_endings(), *WRITTEN_ALONE)
+    return max((ending for ending in known if name.endswith(ending)), key=len, default=None)
 
 
 def _claimed_ending(path: Path) -> str | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from fewscan.errors import DataError, WriteError
-from fewscan.io.endings import scan_ending, scan_endings
+from fewscan.io.endings import WRITTEN_ALONE, scan_ending, scan_endings
 
 # What a user may name a file or folder by: a text, a path, or a `Run`.
 AnyPath = str | os.PathLike[str]
@@ -158,7 +158,7 @@ def remove_leftovers(folder: Path) -> None:
     Args:
         folder: Path of the folder.
     """
-    endings = "|".join(map(re.escape, scan_endings()))
+    endings = "|".join(map(re.escape, (*scan_endings(), *WRITTEN_ALONE)))
     # What `atomic_path` names its files: a dot, the name, eight random characters, an ending.
     leftover = re.compile(rf"\..+\.[a-z0-9_]{{8}}({endings}|\.\w+)?")
     for path in list(folder.rglob(".*")):

@@ -9,7 +9,7 @@ from fewscan.reporting.colours import class_colour
 from fewscan.version import VERSION
 
 # Endings of masks by the names that `--format` knows; all but the first name segments.
-MASK_FORMATS = {"nifti": ".nii.gz", "nrrd": ".seg.nrrd", "seg": ".dcm"}
+MASK_FORMATS = {"nifti": ".nii.gz", "nrrd": ".seg.nrrd", "seg": ".dcm", "rtstruct": ".rtstruct.dcm"}
 OF_OBJECTS = ("nifti",)
 
 
@@ -34,7 +34,7 @@ def ending_of(wanted: str | None, meaning: Meaning | None) -> str | None:
     """Give the ending of masks in a format.
 
     Args:
-        wanted: Name of the format: nifti, nrrd or seg; None: that of each scan.
+        wanted: Name of the format: nifti, nrrd, seg or rtstruct; None: that of each scan.
         meaning: Meaning of the masks; None: they number objects.
 
     Raises:

@@ -62,7 +62,7 @@ def _filled(path: Path, contours: list[Dataset], to_voxels: np.ndarray, shape: t
     """A region's mask as the series is stored."""
     by_slice: dict[int, list[np.ndarray]] = defaultdict(list)
     for contour in contours:
-        points = np.reshape([float(value) for value in contour.ContourData], (-1, 3))
+        points = np.reshape([float(value) for value in coordinates_of(contour)], (-1, 3))
         voxels = np.column_stack([points, np.ones(len(points))]) @ to_voxels.T
         number = round(float(voxels[:, 2].mean()))
         if np.abs(voxels[:, 2] - number).max() > NEAR_SLICE or not 0 <= number < shape[0]:
@@ -73,6 +73,20 @@ def _filled(path: Path, contours: list[Dataset], to_voxels: np.ndarray, shape: t
         for polygon in polygons:
             mask[number] ^= fill_polygon(polygon, shape[1:])
     return mask
+
+
+def coordinates_of(contour: Dataset) -> list[str]:
+    """Give the coordinates of a contour as texts.
+
+    Of 64 KiB and more, some 2000 points, files with types have them without one, as DICOM wants it.
+
+    Args:
+        contour: Item of a region's contours.
+    """
+    value = contour.ContourData
+    if isinstance(value, bytes):
+        return value.decode("ascii").strip(" \0").split("\\")
+    return [str(number) for number in value]
 
 
 def fill_polygon(polygon: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from fewscan.errors import DataError
-from fewscan.io.dicom import segmentation
+from fewscan.io.dicom import segmentation, structures
 from fewscan.io.dicom.pixels import read_values
 from fewscan.io.dicom.series import SeriesForm, claims, read_series
+from fewscan.io.dicom.slices import contours_alone
 from fewscan.io.formats import ScanFormat
 from fewscan.io.geometry import Geometry, Scan, canonical_scan
 from fewscan.io.terms import Meaning, unnamed
@@ -77,8 +78,46 @@ class Dicom(ScanFormat):
         return segmentation.segment_names(path)
 
 
+class Structures(ScanFormat):
+    """Contours on the slices of a series (RTSTRUCT): written of predicted masks, and not read as a scan.
+
+    `fewscan convert dicom` reads them, with the series that they are drawn on.
+    """
+
+    endings = (".rtstruct.dcm",)
+
+    def read_geometry(self, path: Path) -> Geometry:
+        """Refuse: contours have no grid of their own."""
+        raise contours_alone(path)
+
+    def read_frames(self, path: Path) -> list[Scan]:
+        """Refuse: contours have no grid of their own."""
+        raise contours_alone(path)
+
+    def write(self, path: Path, array: np.ndarray, geometry: Geometry, predicted: bool) -> None:
+        """Write regions that have numbers for names."""
+        del predicted
+        self.write_mask(path, array, geometry, unnamed(array, VERSION))
+
+    def write_mask(self, path: Path, array: np.ndarray, geometry: Geometry, meaning: Meaning) -> None:
+        """Write contours on the slices of the series that the geometry is of."""
+        structures.write_structures(path, array, geometry, _form(path, geometry), meaning)
+
+    def is_ours(self, path: Path) -> bool:
+        """Tell whether it is an RTSTRUCT that says so."""
+        return structures.is_ours(path)
+
+    def check_geometry(self, path: Path, geometry: Geometry) -> None:
+        """Refuse a geometry that is of no DICOM series, or of one that no contours are drawn on."""
+        structures.check_source(path, _form(path, geometry))
+
+    def check_values(self, path: Path, array: np.ndarray) -> None:
+        """Refuse what is no mask."""
+        Dicom().check_values(path, array)
+
+
 def _form(path: Path, geometry: Geometry) -> SeriesForm:
     form = geometry.stored.form if geometry.stored is not None else None
     if not isinstance(form, SeriesForm):
-        raise DataError.of(path, "a DICOM segmentation refers to a series, and this scan is none", NIFTI)
+        raise DataError.of(path, "segmentations and contours of DICOM refer to a series, and this scan is none", NIFTI)
     return form

@@ -204,7 +204,7 @@ def check_source(path: Path, form: SeriesForm) -> None:
         DataError: An identifier is missing, or highdicom is not installed.
     """
     require_library(path, "highdicom")
-    _check_identifiers(form.slices[0].path, read_header(form.slices[0].path))
+    check_identifiers(form.slices[0].path, read_header(form.slices[0].path))
 
 
 def _source_headers(path: Path, form: SeriesForm) -> list[FileDataset]:
@@ -213,23 +213,39 @@ def _source_headers(path: Path, form: SeriesForm) -> list[FileDataset]:
     if len(files) not in (1, len(form.slices)):
         problem = f"a scan of {len(files)} files of several frames each, which no segmentation is written of"
         raise DataError.of(path, problem, "Write it as .nii.gz, or convert the scan to single slices")
-    return [_source_header(file) for file in files]
+    return [source_header(file) for file in files]
 
 
-def _source_header(file: Path) -> FileDataset:
+def source_header(file: Path) -> FileDataset:
+    """Read what a segmentation or contours take from a slice of their series.
+
+    Args:
+        file: Path of the slice.
+
+    Raises:
+        DataError: The file cannot be read any more, or lacks an identifier.
+    """
     header = read_header(file)
     # Where anonymisers took them out, the header of the file has them still.
     header.SOPClassUID, header.SOPInstanceUID = kind_of(header), instance_of(header)
-    _check_identifiers(file, header)
+    check_identifiers(file, header)
     guarded(file, WRITE_PROBLEM, lambda: _tell_characters(header))
     return header
 
 
-def _check_identifiers(file: Path, header: FileDataset) -> None:
-    """Refuse a series without them: made-up ones would be of a study that no archive knows."""
+def check_identifiers(file: Path, header: FileDataset) -> None:
+    """Refuse a series that nothing can refer to; identifiers made up would be of a study that no archive knows.
+
+    Args:
+        file: Path of a slice.
+        header: Header of the slice.
+
+    Raises:
+        DataError: An identifier is missing.
+    """
     missing = [name for name in REFERRED_TO if not header.get(name)]
     if missing:
-        problem = f"no segmentation can refer to it: it has no {', '.join(missing)}"
+        problem = f"no segmentation or contours can refer to it: it has no {', '.join(missing)}"
         remedy = (
             "Export the series with its identifiers, or write the masks as .seg.nrrd or .nii.gz (--format nrrd, nifti)"
         )

@@ -286,6 +286,19 @@ def step_between(
     return step, is_tilted
 
 
+def is_tilted(slices: Sequence[Slice]) -> bool:
+    """Tell whether the slices of a scan are shifted against each other, as by a tilted gantry.
+
+    Args:
+        slices: Slices of one scan, in their order along the normal.
+    """
+    if len(slices) == 1:
+        return False
+    places, numbers = np.array([s.position for s in slices]), np.arange(len(slices))
+    normal = np.cross(slices[0].row, slices[0].column)
+    return step_between(slices[0].path, places, numbers, normal, min(slices[0].spacing_mm))[1]
+
+
 def _check_distances(path: Path, order: Sequence[Slice], along: np.ndarray) -> None:
     """Refuse slices that do not lie equally far apart; of missing ones, say where."""
     gaps = np.diff(along)

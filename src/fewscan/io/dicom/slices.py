@@ -153,11 +153,20 @@ def _check_kind(path: Path, header: FileDataset) -> None:
     if kind in SEGMENTATIONS:
         raise DataError.of(path, "a DICOM segmentation, no image", "Put it into labelsTr/, or give the series it is of")
     if kind == CONTOURS:
-        raise DataError.of(path, "an RTSTRUCT, contours and no voxels", "Bring it in with `fewscan convert dicom`")
+        raise contours_alone(path)
     if kind == DOSE:
         raise DataError.of(path, "a dose of radiation, no scan", "Give the series of slices that it was planned on")
     if "Rows" not in header or "Columns" not in header:
         raise DataError.of(path, "DICOM without pixels, such as a report", "Take it away, or give the series of slices")
+
+
+def contours_alone(path: Path) -> DataError:
+    """Make the error of an RTSTRUCT where a scan is wanted.
+
+    Args:
+        path: Path of the file.
+    """
+    return DataError.of(path, "an RTSTRUCT, contours and no voxels", "Bring it in with `fewscan convert dicom`")
 
 
 def _shape(path: Path, header: Dataset) -> tuple[tuple[int, int], int]:
