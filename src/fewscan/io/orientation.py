@@ -6,6 +6,7 @@ turned by 45° about one axis, all came out otherwise in some of the 48 orders o
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import permutations
 from typing import NamedTuple
 
@@ -86,6 +87,13 @@ def nearest_orientation(axes: np.ndarray) -> Orientation:
         axes: Matrix, 3×3 in ITK's convention, with a column per stored axis (x, y, z), of any length, not all in one
             plane.
     """
+    return _nearest(np.ascontiguousarray(axes, float).tobytes())
+
+
+# Scans of a data set lie in a few ways; finding one took as long as reading all of a scan of 8×48×48 voxels does now.
+@lru_cache(maxsize=1024)
+def _nearest(stored_axes: bytes) -> Orientation:
+    axes = np.frombuffer(stored_axes).reshape(3, 3)
     unit = axes / np.linalg.norm(axes, axis=0)
     # The rotation nearest to axes that are not at right angles.
     left, _, right = np.linalg.svd(unit)
