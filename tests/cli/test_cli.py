@@ -43,8 +43,10 @@ def test_help_imports_nothing_heavy(name: str) -> None:
     assert "--labelled" in shown
 
 
-def test_a_check_needs_no_pytorch() -> None:
-    code = "import sys, fewscan.commands.check; print(sorted({'torch', 'SimpleITK', 'pydicom'} & set(sys.modules)))"
+def test_a_check_needs_no_pytorch(dataset: Path) -> None:
+    code = f"import sys; sys.argv = ['fewscan', 'check', {str(dataset)!r}, '--executor', 'serial', '--quiet']\n"
+    code += "from fewscan.cli import main\ntry: main()\n"
+    code += "except SystemExit: print(sorted({'torch', 'SimpleITK', 'pydicom'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
