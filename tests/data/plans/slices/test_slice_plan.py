@@ -1,5 +1,6 @@
 """Slices of scans on the canvas, and back."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -41,3 +42,19 @@ def test_there_and_back_again(tmp_path: Path, slice_axis: int, spacing: tuple[fl
     rows, columns = (m.to_source() for m in plan.axis_maps(where))
     back = np.moveaxis(resample((canvas == 1).astype(np.float32), rows, columns) > 0.5, 0, slice_axis)
     assert 2 * (back & ball).sum() / (back.sum() + ball.sum()) > 0.93
+
+
+@pytest.mark.parametrize("slice_axis", [0, 1, 2])
+def test_slices_come_to_the_canvas_one_at_a_time_and_as_all_at_once(slice_axis: int) -> None:
+    where = oblique((60, 70, 80))
+    volume = np.random.default_rng(0).normal(size=where.shape).astype(np.float32)
+    plan = slice_plan((4.0, 4.0), (16, 16), slice_axis)
+    rows, columns = (m.to_canvas() for m in plan.axis_maps(where))
+    slices, darkest = np.moveaxis(volume, slice_axis, 0), volume.min()
+    at_once = resample(slices - darkest, rows, columns) + darkest
+    tracemalloc.start()
+    canvas = plan.to_canvas(volume, where)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.array_equal(canvas, at_once)
+    assert peak < volume.nbytes / 4

@@ -97,7 +97,11 @@ class SlicePlan(Plan):
         rows, columns = (m.to_canvas() for m in self.axis_maps(geometry))
         # Beyond the scan the canvas shows the scan's darkest value.
         darkest = slices.min()
-        return resample(slices - darkest, rows, columns) + darkest
+        canvas = np.empty((len(slices), len(rows), len(columns)), np.float32)
+        # Slice by slice: at once it took 650 MiB more for a CT of 600 slices of 512².
+        for number, plane in enumerate(slices):
+            canvas[number] = resample(plane - darkest, rows, columns) + darkest
+        return canvas
 
     def labels_to_canvas(self, mask: Integer[np.ndarray, "z y x"], geometry: Geometry) -> Integer[np.ndarray, "n h w"]:
         """Resample each number, and what is ignored, as a share of pixels; the largest wins."""
