@@ -177,6 +177,13 @@ class Config(Settings):
         """
         return _method_settings(self.method, self.methods.get(self.method, {}))
 
+    @property
+    def most_unlabelled(self) -> int:
+        """Unlabelled patches in a batch, at most, in whatever stage; stages' own are settings named `unlabelled`."""
+        own = leaves(self.method_settings().model_dump(by_alias=True))
+        batches = [value for name, value in own.items() if name.split(".")[-1] == "unlabelled"]
+        return max(self.training.unlabelled, *batches, 0)
+
     def check_methods(self) -> None:
         """Check the sections of all methods, also of those that are not chosen, and the chosen one's with the rest.
 

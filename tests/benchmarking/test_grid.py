@@ -46,7 +46,7 @@ def test_a_variant_is_trained_as_its_method_with_its_settings(dataset: Path) -> 
     assert arguments[arguments.index("--method") + 1] == "action"
     wanted = ["a=1", "methods.action.use_anco=false", "c=[1]"]
     assert grid.request(changed)["settings"] == wanted
-    assert [b for a, b in pairwise(arguments) if a == "--set"] == ["report.page=false", *wanted]
+    assert [b for a, b in pairwise(arguments) if a == "--set"] == ["report.page=false", "training.pool=all", *wanted]
     assert grid.request(changed)["method"] == "action"
 
 

@@ -21,6 +21,7 @@ from fewscan.errors import ConfigError, DataError
 from fewscan.io.files import read_json
 from fewscan.io.scans import write_scan
 from support.scans import TINY, disc, geometry, make_dataset
+from support.terminals import Notes
 
 
 def test_the_overloads_take_what_the_function_takes() -> None:
@@ -186,3 +187,25 @@ def test_bad_labels_and_missing_channels_get_the_message_of_check_from_train(dat
         fewscan.train(root, tmp_path / "run", recipe="quick", settings=TINY)
     for fault in fewscan.check(root):
         assert fault.problem in str(error.value)
+
+
+def test_scans_that_no_update_can_draw_are_neither_read_nor_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewscan.data.pool.FEWEST_SCANS", 1)
+    root, heard = make_dataset(tmp_path / "set", labelled=2, unlabelled=6), Notes()
+    settings = (*TINY, "training.updates=1", "training.unlabelled=2")
+    options: dict[str, Any] = {"method": "fixmatch", "recipe": "quick", "settings": settings}
+    run = fewscan.train(root, tmp_path / "run", reporter=heard, **options).folder
+    assert any("2 of 6 unlabelled scans can be drawn by 1 update of 2" in line for line in heard.lines)
+    splits = read_json(run / "splits.json")
+    left_out, kept = splits["left_out"], splits["train_unlabelled"]
+    assert (len(left_out), len(kept)) == (4, 2)
+    store = SliceStore(run / "cache" / "train", torch.device("cpu"))
+    assert {case.name for case in store.cases} == {*splits["train_labelled"], *kept}
+    # What is left out may be damaged: nobody opens it.
+    next(root.rglob(f"{left_out[0]}*")).write_bytes(b"not to be opened")
+    again = fewscan.train(root, tmp_path / "again", **options).folder
+    assert read_json(again / "splits.json") == splits
+    with pytest.raises(DataError, match=left_out[0]):
+        fewscan.train(root, tmp_path / "all", **options | {"settings": (*settings, "training.pool=all")})

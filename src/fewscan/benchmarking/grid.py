@@ -173,8 +173,10 @@ class Grid:
             "--folds": self.folds,
             "--dims": self.dims,
         }
-        # A page for every run of a grid would be a gigabyte; `fewscan report` writes the ones that are wanted.
-        changes = [part for setting in ("report.page=false", *settings) for part in ("--set", setting)]
+        # A page for every run of a grid would be a gigabyte; `fewscan report` writes the ones that are wanted. Runs of
+        # all seeds share one cache.
+        fixed = ("report.page=false", "training.pool=all")
+        changes = [part for setting in (*fixed, *settings) for part in ("--set", setting)]
         return [str(self.index.root), *(str(part) for pair in options.items() for part in pair), *changes]
 
     def state(self, spec: RunSpec) -> State:

@@ -58,7 +58,7 @@ def suggest(
     where = choose_device(device)
     networks, card = load_model(folder.path, where)
     root = Path(dataset) if dataset is not None else dataset_of(folder)
-    split = split_of_run(folder.splits, read_dataset(root))
+    split = split_of_run(folder.splits, read_dataset(root)).with_left_out()
     if not split.labelled:
         raise DataError.of(
             folder.splits,

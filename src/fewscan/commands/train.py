@@ -14,6 +14,7 @@ from fewscan.data.cases import files_of
 from fewscan.data.folds import Folds, count_folds, make_folds, why_no_folds
 from fewscan.data.index import DatasetIndex, read_dataset, read_task
 from fewscan.data.plans.base import Plan
+from fewscan.data.pool import capped
 from fewscan.data.split import Split, describe_split, make_split
 from fewscan.data.survey import Survey
 from fewscan.data.survey_file import find_survey, write_survey
@@ -180,6 +181,7 @@ def train(
             state = find_state(folder, resume)
             index = read_dataset(Path(dataset))
             split = make_split(index, labelled, labelled_list, may_lack_labels=bare)
+            split = _pooled(split, choices)
             parts = _divide(reporter, index, split, folds)
             if not split.labelled:
                 choices = [without_labels(config) for config in choices]
@@ -233,6 +235,14 @@ def train(
                 else:
                     run_job(job, launch)
     return Run(folder.path)
+
+
+def _pooled(split: Split, choices: Sequence[Config]) -> Split:
+    """The split without the unlabelled scans that no updates of any of the choices can draw."""
+    if any(config.training.pool == "all" for config in choices):
+        return split
+    chosen = max(choices, key=lambda config: config.training.updates * config.most_unlabelled)
+    return capped(split, chosen.training.updates, chosen.most_unlabelled, chosen.seed)
 
 
 def _check_dry_run(dry_run: bool, resume: bool) -> None:

@@ -31,17 +31,23 @@ class Split:
         val: Labelled cases that training never sees.
         test: Cases that no training learns from and whose labels training never opens.
         notes: Sentences for the user that say what was decided.
+        left_out: Unlabelled cases that could train, but that the updates of the training cannot draw; see `data.pool`.
     """
 
     train: tuple[Case, ...]
     val: tuple[Case, ...]
     test: tuple[Case, ...] = ()
     notes: tuple[str, ...] = ()
+    left_out: tuple[Case, ...] = ()
 
     @property
     def labelled(self) -> tuple[Case, ...]:
         """Training cases whose label may be read."""
         return tuple(case for case in self.train if case.label is not None)
+
+    def with_left_out(self) -> Split:
+        """The split with all that could have trained among the training cases."""
+        return replace(self, train=(*self.train, *self.left_out), left_out=())
 
     @property
     def part_of(self) -> dict[str, str]:
@@ -50,12 +56,14 @@ class Split:
         return {case.name: part for part, cases in parts for case in cases}
 
     def to_json(self) -> dict[str, Any]:
-        """Case names by role, as the run's splits.json keeps them."""
+        """Case names by role, as the run's splits.json keeps them; those left out only where there are any."""
+        left_out = {"left_out": [case.name for case in self.left_out]} if self.left_out else {}
         return {
             "train_labelled": [case.name for case in self.labelled],
             "train_unlabelled": [case.name for case in self.train if case.label is None],
             "val": [case.name for case in self.val],
             "test": [case.name for case in self.test],
+            **left_out,
         }
 
 
@@ -99,7 +107,9 @@ def split_of_run(path: Path, index: DatasetIndex) -> Split:
         DataError: The file is not a run's, or names cases that the data set does not have.
     """
     names = read_json(path)
-    parts = ("train_labelled", "train_unlabelled", "val", "test")
+    parts = ("train_labelled", "train_unlabelled", "val", "test", "left_out")
+    if isinstance(names, dict):
+        names.setdefault("left_out", [])
     if not isinstance(names, dict) or not all(_is_names(names.get(part)) for part in parts):
         raise DataError.of(path, "not the split of a run", "Give the folder of a `fewscan train` run")
     by_name = {case.name: case for case in index.cases}
@@ -112,8 +122,9 @@ def split_of_run(path: Path, index: DatasetIndex) -> Split:
         )
     shown = [by_name[name] for name in names["train_labelled"]]
     hidden = [replace(by_name[name], label=None) for name in names["train_unlabelled"]]
+    left_out = tuple(replace(by_name[name], label=None) for name in names["left_out"])
     val, test = (tuple(by_name[name] for name in names[part]) for part in ("val", "test"))
-    return Split((*shown, *hidden), val, test)
+    return Split((*shown, *hidden), val, test, left_out=left_out)
 
 
 def make_split(

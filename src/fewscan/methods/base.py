@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -107,6 +107,11 @@ class TrainingSettings(Settings):
     unlabelled: CountOrZero = Field(
         description="Number of unlabelled patches in a batch, which all processes share; stages of "
         "pre-training have their own."
+    )
+    pool: Literal["drawn", "all"] = Field(
+        "drawn",
+        description="Choice of the unlabelled scans that are read and preprocessed. drawn: as many as the updates can "
+        "draw patches of, at least 1000, chosen by the seed; all: every one.",
     )
 
 

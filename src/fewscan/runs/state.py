@@ -113,6 +113,8 @@ def check_facts(
     _check_version(run, found)
     plan = _read_plan(run.plan)
     resolved = config.resolved(plan, device)
+    # Runs of before there was this setting took all scans; whether those are the same is seen by the split.
+    found.setdefault("training.pool", resolved.training.pool)
     other = _differences(found, leaves(yaml.safe_load(resolved.to_yaml())))
     remedies = ["Give the same options, or choose another folder."]
     if config.precision == "auto" and found.get("precision") != resolved.precision:

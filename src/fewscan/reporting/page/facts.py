@@ -96,6 +96,8 @@ def dataset_facts(run: RunContents, fingerprint: Fingerprint | None) -> list[Pai
         ("Validation scans", str(len(splits["val"]))),
         ("Test scans, untouched", str(len(splits.get("test", [])))),
     ]
+    if splits.get("left_out"):
+        facts.append(("Unlabelled scans that the updates could not draw", str(len(splits["left_out"]))))
     if plan.turned:
         facts.append(("Lie turned by a quarter or a half", f"{plan.turned:.0%} of the training scans"))
     if fingerprint is not None:
