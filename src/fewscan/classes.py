@@ -287,20 +287,3 @@ def _build(background: str, foreground: Mapping[str, tuple[int, ...]], ignored: 
         raise _refusal(f'has the name "{twice[0]}" for two classes', "Give every class a name of its own")
     regions = tuple(Region(name, part) for name, part in foreground.items())
     return Classes(names, numbers, ignored, regions if len(single) < len(regions) else ())
-
-
-def count_numbers(mask: np.ndarray, most: int) -> np.ndarray:
-    """Count the voxels of every number of a mask, plane by plane: counting takes eight times the memory of its input.
-
-    Args:
-        mask: Numbers inside (z, y, x).
-        most: Number of counts, at least; there are more where the mask shows a higher number.
-
-    Returns:
-        Counts of the voxels with the number 0, 1, 2, ...
-
-    >>> count_numbers(np.array([[[0, 2]], [[2, 2]]], np.uint8), 4).tolist()
-    [1, 0, 3, 0]
-    """
-    length = max(most, int(mask.max(initial=0)) + 1)
-    return np.sum([np.bincount(plane.ravel(), minlength=length) for plane in mask], axis=0)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewscan.classes import IGNORED, count_numbers
+from fewscan.blocks import count_numbers
+from fewscan.classes import IGNORED
 from fewscan.data.assembler import Assembled, Decode, largest
 from fewscan.data.cases import Case
 from fewscan.data.plans.base import Answers, Plan

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from fewscan.classes import count_numbers
+from fewscan.blocks import count_numbers
 from fewscan.io.geometry import Geometry
 
 INTENSITY_SAMPLES = 10_000

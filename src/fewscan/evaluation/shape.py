@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import model_validator
 from scipy import ndimage
 
-from fewscan.classes import Classes, count_numbers
+from fewscan.blocks import count_numbers, look_up
+from fewscan.classes import Classes
 from fewscan.io.geometry import LengthUnit, content
 from fewscan.settings import Positive, StrictModel
 
@@ -118,14 +119,16 @@ def class_shapes(
 def _shape(inside: np.ndarray, voxel_ml: float, viewing_axis: int, slices: int) -> Shape:
     """Measure a class within its bounding box."""
     count = int(inside.sum())
-    numbers, _ = ndimage.label(inside)
-    sizes = np.bincount(numbers.ravel())[1:]
-    parts = np.flatnonzero(sizes >= SMALLEST_PART * count) + 1
-    kept = np.isin(numbers, parts) if len(parts) else inside
-    (box,) = ndimage.find_objects(kept.astype(np.uint8))
+    numbers, found = ndimage.label(inside)
+    is_part = count_numbers(numbers, found + 1) >= SMALLEST_PART * count
+    is_part[0] = False
+    parts = int(is_part.sum())
+    kept = look_up(is_part, numbers) if parts else inside
+    del numbers
+    (box,) = ndimage.find_objects(kept.view(np.uint8))
     in_plane = tuple(axis for axis in range(3) if axis != viewing_axis)
     shown = int(kept.any(axis=in_plane).sum())
-    return Shape(count * voxel_ml, max(len(parts), 1), float(kept[box].mean()), shown / slices)
+    return Shape(count * voxel_ml, max(parts, 1), float(kept[box].mean()), shown / slices)
 
 
 def expected_shapes(labelled: Sequence[Mapping[int, Shape | None]]) -> dict[int, Expected]:
