@@ -14,14 +14,7 @@ from fewscan.evaluation.objects import score_objects
 from fewscan.tasks.base import task_of
 from fewscan.tasks.borders import decode
 from fewscan.tasks.instances import Instances
-from fewscan.tasks.object_decodings import (
-    BORDER_TRIED,
-    FOREGROUND_TRIED,
-    NECK_TRIED,
-    SMALLEST_TRIED,
-    ObjectDecoding,
-    try_decodings,
-)
+from fewscan.tasks.object_decodings import BORDER_TRIED, FOREGROUND_TRIED, SMALLEST_TRIED, ObjectDecoding, try_decodings
 from support.discs import random_discs
 from support.scans import slice_plan
 
@@ -43,7 +36,7 @@ def test_scores_are_those_of_objects_found_and_scored_one_way_at_a_time(seed: in
     if ignores:
         labels[:, :12] = IGNORED
     tried = try_decodings(probs, labels)
-    assert len(tried) == len(FOREGROUND_TRIED) * len(BORDER_TRIED) * len(NECK_TRIED) * len(SMALLEST_TRIED)
+    assert len(tried) == len(FOREGROUND_TRIED) * len(BORDER_TRIED) * len(SMALLEST_TRIED)
     assert tried[0].decoding == ObjectDecoding()
     known = labels != IGNORED
     for each in rng.choice(len(tried), 30, replace=False):

@@ -24,8 +24,6 @@ from torch import Tensor
 
 from fewscan.blocks import count_numbers, look_up
 from fewscan.classes import IGNORED, LARGEST_NUMBER
-from fewscan.tasks.nearest import share_out
-from fewscan.tasks.necks import part_at_necks
 
 BACKGROUND, INSIDE, BORDER = 0, 1, 2
 N_CLASSES = 3
@@ -105,13 +103,12 @@ def decode(
     border_factor: float = 1.0,
     smallest_seed: int = SMALLEST_SEED,
     smallest: int = SMALLEST,
-    neck: float = 0.0,
 ) -> Int32[np.ndarray, "*space"]:
     """Number the objects of one picture.
 
     Seeds are the connected pixels whose largest probability is that of the inside. Foreground is what is inside or
     border; each of its pixels is of the nearest seed that is in the same connected part of it. A part without a seed is
-    an object too. Holes in an object are filled, objects are parted at their necks, and what is too small is none.
+    an object too. Holes in an object are filled, and what is too small is none.
 
     Args:
         probs: Probabilities of the classes of `encode`.
@@ -119,7 +116,6 @@ def decode(
         border_factor: Factor, above 0, on the border's probability where seeds are looked for; larger: more is parted.
         smallest_seed: Pixels that a seed has at least; also 5 % of the median seed's.
         smallest: Pixels that an object has at least.
-        neck: Share of a lobe's inner radius, 0 to 1, up to which a neck parts an object, see `tasks.necks`; 0: none.
 
     Returns:
         Numbers 1, 2, ... of the objects, 0 where there is none.
@@ -140,10 +136,10 @@ def decode(
     without[0] = False
     only[without] = int(seeds.max(initial=0)) + 1 + np.arange(without.sum(), dtype=np.int32)
     objects = look_up(only, parts)
-    share_out(objects, seeds, parts, several)
+    _share_out(objects, seeds, parts, several)
     # Of a large picture each of these takes as much memory as all that is left to do.
     del seeds, parts, foreground
-    return _large_enough(part_at_necks(_without_holes(objects), neck), smallest)
+    return _large_enough(_without_holes(objects), smallest)
 
 
 def _large_enough(objects: Int32[np.ndarray, "*space"], smallest: int) -> Int32[np.ndarray, "*space"]:
@@ -170,6 +166,17 @@ def _seeds_of_parts(seeds: np.ndarray, parts: np.ndarray, count: int) -> tuple[n
     own, numbers = parts[at], seeds[at]
     only[own] = numbers
     return only, np.unique(own[only[own] != numbers])
+
+
+def _share_out(objects: np.ndarray, seeds: np.ndarray, parts: np.ndarray, several: np.ndarray) -> None:
+    """Give every pixel of the parts with several seeds to the nearest of these, in place."""
+    boxes = ndimage.find_objects(parts)
+    for part in several.tolist():
+        box = boxes[part - 1]
+        own = parts[box] == part
+        inner = np.where(own, seeds[box], 0)
+        nearest = ndimage.distance_transform_edt(inner == 0, return_distances=False, return_indices=True)
+        objects[box][own] = inner[tuple(nearest)][own]
 
 
 def _without_holes(objects: Int32[np.ndarray, "*space"]) -> Int32[np.ndarray, "*space"]:

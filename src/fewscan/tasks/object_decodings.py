@@ -14,13 +14,11 @@ from fewscan.classes import IGNORED
 from fewscan.evaluation.objects import Overlaps
 from fewscan.tasks.base import Decoding, Tried
 from fewscan.tasks.borders import SMALLEST, decode
-from fewscan.tasks.necks import part_at_necks
 
 # Factors of 2 on the area, so that a few choices hold for nuclei of 20 pixels and for cells of 20 000.
 SMALLEST_TRIED = tuple(SMALLEST * 2**step for step in range(11))
 FOREGROUND_TRIED = (0.5, 0.3, 0.4, 0.6, 0.7)
 BORDER_TRIED = (1.0, 0.5, 2.0, 4.0)
-NECK_TRIED = (0.0, 0.9)
 MATCH_PERCENT = 50
 
 
@@ -31,32 +29,27 @@ class ObjectDecoding(Decoding):
         foreground_from: Probability of inside and border together above which a pixel is foreground.
         border_factor: Factor on the border's probability where seeds are looked for; larger: more is parted.
         smallest: Pixels that an object has at least.
-        neck: Share of a lobe's inner radius up to which a neck parts an object; 0: none does.
 
     >>> ObjectDecoding(border_factor=2).describe()
     'foreground above 0.5, borders times 2, objects of 10 pixels or more'
-    >>> ObjectDecoding(neck=0.7).describe()
-    'foreground above 0.5, borders times 1, objects of 10 pixels or more, parted at necks of up to 0.7 of a lobe'
     """
 
     foreground_from: Annotated[float, Field(gt=0, lt=1)] = FOREGROUND_TRIED[0]
     border_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = BORDER_TRIED[0]
     smallest: Annotated[int, Field(ge=1)] = SMALLEST
-    neck: Annotated[float, Field(ge=0, lt=1)] = NECK_TRIED[0]
 
     def describe(self) -> str:
         """Say it in words."""
-        necks = f", parted at necks of up to {self.neck:g} of a lobe" if self.neck else ""
         return (
             f"foreground above {self.foreground_from:g}, borders times {self.border_factor:g}, "
-            f"objects of {self.smallest} pixels or more{necks}"
+            f"objects of {self.smallest} pixels or more"
         )
 
 
 def try_decodings(probs: Float[np.ndarray, "3 *space"], reference: Integer[np.ndarray, "*space"]) -> Sequence[Tried]:
     """Find the objects of a picture in many ways, and measure AP@0.5 of each.
 
-    Sizes cost nothing: objects are found once for each choice of the others, and counted by their areas.
+    Sizes cost nothing: objects are found once for each pair of the other two, and counted by their areas.
 
     Args:
         probs: Probabilities of the classes of `tasks.borders.encode`.
@@ -79,15 +72,11 @@ def try_decodings(probs: Float[np.ndarray, "3 *space"], reference: Integer[np.nd
     theirs = reference * known
     tried = []
     for foreground_from, border_factor in product(FOREGROUND_TRIED, BORDER_TRIED):
-        whole = decode(probs, foreground_from=foreground_from, border_factor=border_factor, smallest=1)
-        for neck in NECK_TRIED:
-            objects = part_at_necks(whole, neck)
-            areas = np.bincount(objects.ravel())
-            for smallest, score in zip(SMALLEST_TRIED, _scores(objects * known, theirs, areas), strict=True):
-                decoding = ObjectDecoding(
-                    foreground_from=foreground_from, border_factor=border_factor, smallest=smallest, neck=neck
-                )
-                tried.append(Tried(decoding, score))
+        objects = decode(probs, foreground_from=foreground_from, border_factor=border_factor, smallest=1)
+        areas = np.bincount(objects.ravel())
+        for smallest, score in zip(SMALLEST_TRIED, _scores(objects * known, theirs, areas), strict=True):
+            decoding = ObjectDecoding(foreground_from=foreground_from, border_factor=border_factor, smallest=smallest)
+            tried.append(Tried(decoding, score))
     return tried
 
 
