@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import yaml
 
 from fewscan.config import Config, load_config
+from fewscan.data import pool
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.split import Split, make_split
 from fewscan.errors import ConfigError, DataError
@@ -125,6 +127,30 @@ def test_a_run_of_an_older_version_is_refused_with_what_its_settings_have_become
         "  stages.global.updates=0: is now methods.action.pretraining.global.updates, or that of methods.action_pp",
     ]
     assert remedy == "Go on with that version, or train anew in another folder."
+
+
+def test_a_run_from_before_its_pool_could_be_limited_goes_on(run: RunFolder, facts: Facts) -> None:
+    begin(run, facts)
+    settings = yaml.safe_load(run.config.read_text())
+    del settings["training"]["pool"]
+    run.config.write_text(yaml.safe_dump(settings))
+    resolved, _ = check_facts(run, *facts, CPU)
+    assert resolved.training.pool == "drawn"
+
+
+def test_a_run_whose_pool_was_limited_goes_on_with_those_scans_and_no_others(
+    run: RunFolder, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, split, index = facts
+    monkeypatch.setattr(pool, "FEWEST_SCANS", 1)
+    hidden = replace(split, train=tuple(replace(case, label=None) if n else case for n, case in enumerate(split.train)))
+    limited, others = (pool.capped(hidden, updates=1, batch=1, seed=seed) for seed in (0, 1))
+    assert limited.left_out
+    begin(run, (config, limited, index))
+    check_facts(run, config, pool.capped(hidden, updates=1, batch=1, seed=0), index, CPU)
+    assert {case.name for case in limited.train} != {case.name for case in others.train}
+    with pytest.raises(ConfigError, match="other"):
+        check_facts(run, config, others, index, CPU)
 
 
 def test_what_the_plan_decides_is_compared_too(run: RunFolder, facts: Facts) -> None:
