@@ -200,7 +200,7 @@ def test_what_cannot_be_a_sequence_is_refused(sites: list[Path], tmp_path: Path)
     other = make_site(tmp_path / "other", "C", 0.0)
     described = read_json(other / "dataset.json") | {"labels": {"background": 0, "ring": 1}}
     (other / "dataset.json").write_text(json.dumps(described))
-    with pytest.raises(DataError, match="classes background 0, ring 1 instead of background 0, disc 1"):
+    with pytest.raises(DataError, match="classes: 0 background, 1 disc there, 0 background, 1 ring here"):
         fewscan.sequence([sites[0], other], tmp_path / "out")
 
 

@@ -15,6 +15,7 @@ from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.split import Split, make_split
 from fewscan.errors import ConfigError, DataError
 from fewscan.io.files import make_folder, read_json, write_json
+from fewscan.runs.continuation import told_apart
 
 Approach = Literal["itl", "itl_none", "finetune", "lwf", "replay", "joint", "separate"]
 # What a training that continues another one changes of the method itl; None: it is the first site's own method.
@@ -88,25 +89,6 @@ class SiteRun:
         return SiteRun(FIRST if len(earlier) == 1 else self.approach, earlier, self.seed)
 
 
-def _differences(index: DatasetIndex, first: DatasetIndex) -> list[str]:
-    """What scans and masks of two data sets do not have in common, in words."""
-    pairs = zip(_kind_of(index).items(), _kind_of(first).values(), strict=True)
-    return [f"{what} {ours} instead of {theirs}" for (what, ours), theirs in pairs if ours != theirs]
-
-
-def _kind_of(index: DatasetIndex) -> dict[str, str]:
-    classes = index.classes
-    numbered = [f"{name} {number}" for name, number in zip(classes.names, classes.numbers, strict=True)]
-    regions = [f"{region.name} {'+'.join(map(str, region.numbers))}" for region in classes.regions]
-    return {
-        "channels": ", ".join(index.channel_names),
-        "classes": ", ".join(numbered),
-        "regions": ", ".join(regions) or "none",
-        "ignored number": str(classes.ignored),
-        "task": index.task,
-    }
-
-
 def read_sites(folders: Sequence[Path], labelled: Sequence[int] = ()) -> tuple[Site, ...]:
     """Index and split the data sets of a sequence.
 
@@ -128,11 +110,11 @@ def read_sites(folders: Sequence[Path], labelled: Sequence[int] = ()) -> tuple[S
         raise ConfigError(f'Two sites are called {twice}: give each data set its own "name" in dataset.json.')
     first = indices[0]
     for index in indices[1:]:
-        other = _differences(index, first)
-        if other:
+        differing = told_apart(first, index)
+        if differing:
             raise DataError.of(
                 index.root / "dataset.json",
-                f"is not of the kind of {first.root}: {', '.join(other)}",
+                f"is not of the kind of {first.root}: {'; '.join(differing)}",
                 "Give data sets with the same names and numbers in the same order",
             )
     counts: list[int | None] = list(labelled) or [None]

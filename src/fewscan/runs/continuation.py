@@ -96,12 +96,7 @@ class Start:
             DataError: The data set has other channels, classes or another task; all that differs is named.
         """
         plan = self.card.plan
-        before, now = _names(plan, plan.classes), _names(index, index.classes)
-        differing = [
-            f"{what}: {abbreviate(before[what]) or 'none'} there, {abbreviate(now[what]) or 'none'} here"
-            for what in before
-            if before[what] != now[what]
-        ]
+        differing = told_apart(plan, index)
         if differing:
             raise DataError.of(
                 index.root / "dataset.json",
@@ -283,6 +278,21 @@ def _is_same(case: Case, root: Path, sizes: dict[str, int]) -> bool:
         return False
     size = sizes.get(case.label.relative_to(root).as_posix())
     return size is not None and size == FileStamp.of(case.label)[0]
+
+
+def told_apart(there: Plan | DatasetIndex, here: DatasetIndex) -> list[str]:
+    """Say what a network and a data set, or two data sets, do not have in common though training needs it.
+
+    Args:
+        there: Plan of the network, or the first data set.
+        here: The other data set.
+    """
+    before, now = _names(there, there.classes), _names(here, here.classes)
+    return [
+        f"{what}: {abbreviate(before[what]) or 'none'} there, {abbreviate(now[what]) or 'none'} here"
+        for what in before
+        if before[what] != now[what]
+    ]
 
 
 def _names(where: Plan | DatasetIndex, classes: Classes) -> dict[str, list[str]]:
