@@ -25,10 +25,6 @@ from support.windows import Voxelwise, WindowPlan, smooth_scan, window_plan
 CPU = torch.device("cpu")
 
 
-def nothing() -> None:
-    """In the place of a bar that moves on."""
-
-
 def describe(
     cases: list[Case],
     plan: SlicePlan | WindowPlan,
@@ -36,9 +32,7 @@ def describe(
     refused: dict[Case, DataError] | None = None,
 ) -> dict[str, Description]:
     on_refusal = {} if refused is None else refused
-    return describe_cases(
-        Predictor(tuple(map(standing_in, networks))), plan, cases, CPU, nothing, on_refusal.__setitem__
-    )
+    return dict(describe_cases(Predictor(tuple(map(standing_in, networks))), plan, cases, CPU, on_refusal.__setitem__))
 
 
 def test_a_description_is_the_mean_of_the_bottleneck_and_the_entropy_per_foreground(tmp_path: Path) -> None:
@@ -122,7 +116,7 @@ def test_objects_of_two_views_are_counted_once_whatever_windows_show_them(tmp_pa
         )
         network = standing_in(Bright())
         for task, wanted in ((task_of(plan), 3), (None, None)):
-            found = describe_cases(Predictor((network,)), plan, [case], CPU, nothing, lambda *_: None, task)["a"]
+            found = dict(describe_cases(Predictor((network,)), plan, [case], CPU, lambda *_: None, task))["a"]
             # Objects that windows cut count somewhat more than once.
             assert found.objects == (None if wanted is None else pytest.approx(3, abs=0 if size[1] == 70 else 0.8))
             assert found.doubt == (None if wanted is None else pytest.approx(0, abs=0.01))

@@ -20,6 +20,7 @@ from fewscan.inference.describe import Description
 from fewscan.io.files import read_json, write_json
 from fewscan.runs.suggestions import labelled_names, rank_patients, suggestion_table
 from support.scans import make_dataset
+from support.terminals import reporter_on, shown
 
 
 def test_suggestions_are_unlabelled_patients_ready_for_the_next_training(
@@ -42,6 +43,24 @@ def test_suggesting_reads_no_label(run: Path, dataset: Path, tmp_path: Path) -> 
     for path in (root / "labelsTr").iterdir():
         path.write_bytes(b"not to be opened")
     assert fewscan.suggest(run, root, count=3) == before
+
+
+def test_several_processes_suggest_the_same(run: Path, dataset: Path) -> None:
+    alone = fewscan.suggest(run, dataset, count=3, executor="serial", device="cpu")
+    assert fewscan.suggest(run, dataset, count=3, executor="processes", workers=2, device="cpu") == alone
+    with pytest.raises(ConfigError, match="one file, which one machine writes"):
+        fewscan.suggest(run, dataset, executor="shared")
+
+
+def test_scans_that_cannot_be_read_are_left_out_and_said(run: Path, dataset: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(dataset, tmp_path / "set")
+    (root / "imagesTr" / "case_01_0000.nii.gz").write_bytes(b"not a scan")
+    for executor in ("serial", "processes"):
+        reporter = reporter_on(terminal=False, width=400)
+        suggestions = fewscan.suggest(run, root, count=3, executor=executor, device="cpu", reporter=reporter)
+        assert {s.patient for s in suggestions} == {"case_02", "case_13", "case_14"}
+        assert "case_01 is left out: " in shown(reporter)
+        assert "case_01_0000.nii.gz" in shown(reporter)
 
 
 def test_suggestions_that_cannot_be_made_are_refused(run: Path, dataset: Path, tmp_path: Path) -> None:

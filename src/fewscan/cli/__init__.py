@@ -18,11 +18,13 @@ from fewscan.cli.options import (
     Cache,
     DataSet,
     Device,
+    Devices,
     DimsText,
     ExecutorName,
     FinishedRun,
     Folds,
     MethodName,
+    ModelWorkers,
     NetworkName,
     PlanName,
     Quiet,
@@ -304,21 +306,10 @@ def predict(
             "same command on many machines that see the folders), or a cluster of Ray.",
         ),
     ] = "auto",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="Number of processes, each with a model of its own; by default as --executor says."
-        ),
-    ] = None,
+    workers: ModelWorkers = None,
     network: NetworkName = None,
     plan: PlanName = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            help="Devices to compute on: auto (every NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ..., or "
-            "several with commas between, which several processes take in turns."
-        ),
-    ] = "auto",
+    device: Devices = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -368,9 +359,18 @@ def suggest(
             help="Text file to write, as --labelled-list takes it: the labelled patients, then the suggested ones.",
         ),
     ] = None,
+    executor: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|serial|processes|ray[:ADDRESS]",
+            help="Executor: auto (this process, or one for each GPU), serial, processes of this machine, or a cluster "
+            "of Ray.",
+        ),
+    ] = "auto",
+    workers: ModelWorkers = None,
     network: NetworkName = None,
     plan: PlanName = None,
-    device: Device = "auto",
+    device: Devices = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -380,7 +380,16 @@ def suggest(
     from fewscan.terminal.console import Reporter
 
     load_parts(network, plan)
-    suggestions = run_suggest(run, dataset, count=count, output=output, device=device, reporter=Reporter(quiet))
+    suggestions = run_suggest(
+        run,
+        dataset,
+        count=count,
+        output=output,
+        device=device,
+        reporter=Reporter(quiet),
+        executor=executor,
+        workers=workers,
+    )
     if as_json:
         print_json([suggestion._asdict() for suggestion in suggestions])
     elif not quiet:

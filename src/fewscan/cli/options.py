@@ -91,6 +91,23 @@ Workers = Annotated[
         help="Number of processes that work on scans; by default as many as processors and memory allow.",
     ),
 ]
+ModelWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        metavar="N",
+        help="Number of processes, each with a model of its own; by default as --executor says.",
+    ),
+]
+Devices = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        help="Devices to compute on: auto (every NVIDIA GPU, else the CPU), cpu, cuda, cuda:1, mps, ..., or several "
+        "with commas between, which several processes take in turns.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 

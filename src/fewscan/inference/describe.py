@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -76,23 +76,20 @@ def describe_cases(
     plan: Plan,
     cases: Sequence[Case],
     device: torch.device,
-    progress: Callable[[], None],
     on_refusal: Refusal,
     task: Task | None = None,
-) -> dict[str, Description]:
-    """Describe scans by name; memory holds two of them at a time.
+) -> Iterator[tuple[str, Description]]:
+    """Describe scans, with their names, in their order; memory holds two of them at a time.
 
     Args:
         predictor: Segmentation networks on the device; no view of theirs is shown.
         plan: Plan of the model, by which scans become input of the networks.
         cases: Cases whose images are read; their labels are not.
         device: Device of the networks.
-        progress: Function that is called once per case.
         on_refusal: Function that is called for a case that cannot be read, which is left out.
         task: Task that compares the objects of two views, the second of them mirrored; None: nothing is compared.
     """
     tallies: defaultdict[str, _Tally] = defaultdict(_Tally)
-    described = {}
     with ThreadPoolExecutor(1) as reader:
         for block in scan_blocks(read_ahead(reader, cases, plan, False, on_refusal), device):
             shares = block.voxel_shares()
@@ -107,9 +104,7 @@ def describe_cases(
                 name = piece.scan.case.name
                 tallies[name].add(own[:, :e], own[:, e], own[:, e + 1 : e + 3], own[:, e + 3 :])
                 if piece.is_last:
-                    described[name] = tallies.pop(name).description()
-                    progress()
-    return described
+                    yield name, tallies.pop(name).description()
 
 
 def _objects(predictor: Predictor, images: Tensor, probs: Tensor, shares: Tensor | None, task: Task) -> np.ndarray:
