@@ -100,7 +100,10 @@ def test_what_was_not_measured_before_is_read_again(index: DatasetIndex) -> None
     bare = survey_cases(index, index.cases, measured=(), pictured=())
     assert all(found.label is None and found.pictures is None for found in bare.cases.values())
     assert_same(survey_cases(index, index.cases, known=bare), survey_cases(index, index.cases))
-    again = survey_cases(index, index.cases, measured=(), pictured=(), known=bare)
+    blind = survey_cases(index, index.cases, measured=(), pictured=(), appearances=False)
+    assert all(found.appearance is None for found in blind.cases.values())
+    assert_same(survey_cases(index, index.cases, measured=(), pictured=(), known=blind), bare)
+    again = survey_cases(index, index.cases, measured=(), pictured=(), appearances=False, known=bare)
     assert all(again.cases[name] is found for name, found in bare.cases.items())
 
 

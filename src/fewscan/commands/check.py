@@ -49,7 +49,9 @@ def check(
         reporter.say(note)
     who = choose_executor(executor, workers, files_of(index.cases))
     with reporter.bar("checking scans", len(index.cases)) as step:
-        survey = survey_cases(index, index.cases, measured=(), pictured=(), progress=step, executor=who)
+        survey = survey_cases(
+            index, index.cases, measured=(), pictured=(), appearances=False, progress=step, executor=who
+        )
     return faults + list_faults(index, index.cases, survey, split.part_of if split is not None else None)
 
 

@@ -117,7 +117,7 @@ class CaseSurvey:
         shown: Numbers that the label shows; None: there is no label, or they cannot be told.
         label: Measures of the label; None: there is none, it has a fault, or nothing was to be measured.
         pictures: Means of the middle slices along z, y and x; None: not wanted, or the scan has a fault.
-        appearance: Numbers of `data.appearance`, all channels'; None: the scan has a fault.
+        appearance: Numbers of `data.appearance`, all channels'; None: they were not wanted, or the scan has a fault.
     """
 
     files: tuple[FileState, ...]
@@ -244,6 +244,7 @@ def survey_cases(
     *,
     measured: Collection[str] | None = None,
     pictured: Collection[str] | None = None,
+    appearances: bool = True,
     known: Survey | None = None,
     progress: Callable[[], None] | None = None,
     executor: Executor | None = None,
@@ -255,6 +256,8 @@ def survey_cases(
         cases: Cases of it; a label that is hidden is None.
         measured: Names of the cases whose labels are measured and kept; None: those of all cases.
         pictured: Names of the cases that pictures are taken of; None: all that `pose.looked_at` chooses.
+        appearances: Whether it is measured what scans look like, by which `predict` knows strange ones: a third of the
+            time that small scans take.
         known: Earlier survey of the same classes; what it knows of files that have not changed is taken over.
         progress: Function that is called once per case.
         executor: Executor that reads them; None: this process.
@@ -266,8 +269,9 @@ def survey_cases(
     unknown = []
     for case in cases:
         before = known.of(case) if known is not None else None
-        wanted = _Wanted(case, case.name in measured and case.label is not None, case.name in pictured)
-        if before is not None and _suffices(before, wanted.measured, wanted.pictured):
+        is_measured = case.name in measured and case.label is not None
+        wanted = _Wanted(case, is_measured, case.name in pictured, appearances)
+        if before is not None and _suffices(before, wanted):
             found[case.name] = before
             if progress is not None:
                 progress()
@@ -286,10 +290,13 @@ class _Wanted(NamedTuple):
     case: Case
     measured: bool
     pictured: bool
+    appearance: bool
 
 
 def _survey(wanted: _Wanted, classes: Classes) -> CaseSurvey:
-    return survey_case(wanted.case, classes, measured=wanted.measured, pictured=wanted.pictured)
+    return survey_case(
+        wanted.case, classes, measured=wanted.measured, pictured=wanted.pictured, appearance=wanted.appearance
+    )
 
 
 def _crashed(case: Case, crash: Crash) -> CaseSurvey:
@@ -297,16 +304,18 @@ def _crashed(case: Case, crash: Crash) -> CaseSurvey:
     return CaseSurvey(file_states(case), (crash.fault(case.images[0]),), None, None, None)
 
 
-def _suffices(found: CaseSurvey, measured: bool, pictured: bool) -> bool:
+def _suffices(found: CaseSurvey, wanted: _Wanted) -> bool:
     # Surveys of before there were appearances have none.
     return (
-        found.appearance is not None
-        and (found.label is not None or not measured)
-        and (found.pictures is not None or not pictured)
+        (found.appearance is not None or not wanted.appearance)
+        and (found.label is not None or not wanted.measured)
+        and (found.pictures is not None or not wanted.pictured)
     )
 
 
-def survey_case(case: Case, classes: Classes, *, measured: bool = True, pictured: bool = True) -> CaseSurvey:
+def survey_case(
+    case: Case, classes: Classes, *, measured: bool = True, pictured: bool = True, appearance: bool = True
+) -> CaseSurvey:
     """Read the files of a case once.
 
     Args:
@@ -314,6 +323,7 @@ def survey_case(case: Case, classes: Classes, *, measured: bool = True, pictured
         classes: Classes of dataset.json.
         measured: Whether the label is measured and kept.
         pictured: Whether pictures are taken of the first channel.
+        appearance: Whether it is measured what the scan looks like.
     """
     # Before they are read: what is written to meanwhile is surveyed again.
     files = file_states(case)
@@ -325,7 +335,8 @@ def survey_case(case: Case, classes: Classes, *, measured: bool = True, pictured
             continue
         if label is not None and label.covers(scan.array):
             intensities.append(sample_intensities(scan.array[label.foreground], case.name))
-        looks.append(channel_features(scan.array))
+        if appearance:
+            looks.append(channel_features(scan.array))
         if pictured and number == 0:
             pictures = take_pictures(scan.array)
     faults = [*check.faults, *(label.faults(check.geometry) if label is not None else [])]
@@ -338,7 +349,7 @@ def survey_case(case: Case, classes: Classes, *, measured: bool = True, pictured
         shown=label.shown if label is not None else None,
         label=label.pack(_known(check.geometry), tuple(intensities)) if label is not None and sound else None,
         pictures=pictures,
-        appearance=appearance_of(_known(check.geometry), looks) if sound else None,
+        appearance=appearance_of(_known(check.geometry), looks) if sound and appearance else None,
     )
 
 
