@@ -29,6 +29,7 @@ class Part(StrEnum):
     EVALUATION = "evaluation"
     MEMORY = "memory"
     RELIABILITY = "reliability"
+    SCALE = "scale"
 
 
 def main(
@@ -42,6 +43,9 @@ def main(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "cpu",
     dense: Annotated[bool, typer.Option(help="Time the dense version too: minutes, and 12 GiB at 256².")] = True,
     cases: Annotated[int, typer.Option(min=1, help="N of the memory part, which also takes 10 N.")] = 50,
+    scans: Annotated[
+        list[int] | None, typer.Option(help="Number of scans of the scale part; may be repeated. Default: 1000, 10000.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Data set in the nnU-Net layout to predict.")] = None,
     run: Annotated[Path | None, typer.Option(help="Trained run to predict with.")] = None,
     precision: Annotated[str, typer.Option(help="Of training: auto, float32 or bfloat16.")] = "auto",
@@ -69,6 +73,7 @@ def main(
             run,
             precision,
             tuple(method or ()),
+            scans=tuple(scans or (1000, 10_000)),
         )
         for part in parts or list(Part):
             measured += import_module(f"benchmarks.{part}").measure(options, reporter)

@@ -47,6 +47,7 @@ class Options:
         precision: auto, float32 or bfloat16: of the networks' arithmetic in training.
         methods: whose steps are timed; empty: all that are registered.
         settings: `key=value` changes to the paper's recipe.
+        scans: numbers of small scans of the scale part.
         own_process: Whether what is measured alone has a process of its own, without which its memory means nothing.
     """
 
@@ -63,6 +64,7 @@ class Options:
     precision: str = "auto"
     methods: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    scans: tuple[int, ...] = (1000, 10_000)
     own_process: bool = True
 
     @property

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import augmentation, evaluation, memory, prediction, reliability, steps, volumes
+import fewscan
+from benchmarks import augmentation, evaluation, memory, prediction, reliability, scale, steps, volumes
 from benchmarks.__main__ import report
 from benchmarks.measure import Stopwatch, alone, interleave, memory_bytes
 from benchmarks.options import Options
 from benchmarks.results import Measured, Target
 from benchmarks.slices import write_volumes
+from fewscan.data.index import read_dataset
 from fewscan.losses.anatomical import select_pixels
 from fewscan.terminal.console import Reporter
 from support.known import known
@@ -175,3 +177,28 @@ def test_peak_of_another_process_is_its_own() -> None:
 )
 def test_targets(sense: Literal["at most", "at least"], value: float, met: bool) -> None:
     assert Target("time", value, sense, 2, "s").met is met
+
+
+def test_scale(options: Options) -> None:
+    rows = check(scale.measure(replace(options, scans=(8, 4)), QUIET))
+    assert set(rows) == {f"{step.what}, {count} scans" for step in scale.STEPS for count in (4, 8)}
+    assert [target.what for target in rows["check, 8 scans"].targets] == ["slope"]
+    assert not rows["check, 4 scans"].targets
+
+
+def test_scans_of_the_scale_part_are_a_data_set_without_faults(tmp_path: Path) -> None:
+    folder = scale.write_scans(tmp_path / "scans", 12)
+    assert [fault for fault in fewscan.check(folder, executor="serial") if fault.fatal] == []
+    index = read_dataset(folder)
+    assert len(index.cases) == 12
+    assert len([case for case in index.cases if case.label is not None]) == scale.LABELLED
+
+
+def test_the_slope_of_time_in_proportion_is_one() -> None:
+    few = Measured("scale", "few", [0.5], figures={"scans": 10.0})
+    (target,) = scale.with_slope(few, Measured("scale", "many", [5.0], figures={"scans": 100.0})).targets
+    assert target.value == pytest.approx(1.0)
+    assert target.met
+    (target,) = scale.with_slope(few, Measured("scale", "many", [50.0], figures={"scans": 100.0})).targets
+    assert target.value == pytest.approx(2.0)
+    assert not target.met
