@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 
+import fewscan
 from fewscan.errors import ConfigError, DataError
+from fewscan.io.files import read_json
 from fewscan.work.base import Each, cut, in_order
 from fewscan.work.choice import choose_executor
 from fewscan.work.ray_cluster import Ray
 from fewscan.work.serial import Serial
+from support.models import save_untrained
+from support.scans import make_dataset
 from support.workers import Squares, refuse
 
 
@@ -50,6 +54,12 @@ def cluster() -> Iterator[Any]:
     nodes.shutdown()
 
 
+def assert_same_files(ours: Path, theirs: Path) -> None:
+    mine, others = ({path.name: path.read_bytes() for path in folder.glob("[!.]*")} for folder in (ours, theirs))
+    assert len(mine) > 15
+    assert mine == others
+
+
 @pytest.mark.slow
 def test_a_lost_node_changes_nothing(cluster: Any, tmp_path: Path) -> None:
     for name in ("theirs", "ours"):
@@ -61,6 +71,23 @@ def test_a_lost_node_changes_nothing(cluster: Any, tmp_path: Path) -> None:
         if len(outcomes) == 3:
             cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
     assert in_order(outcomes) == expected
+
+
+@pytest.mark.slow
+def test_a_cluster_predicts_and_scores_as_this_process_does(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    dataset = make_dataset(tmp_path / "data", labelled=4, unlabelled=12)
+    (dataset / "imagesTr" / "case_05_0000.nii.gz").write_bytes(b"not a scan")
+    (tmp_path / "run").mkdir()
+    run, address = save_untrained(tmp_path / "run"), f"ray:{cluster.address}"
+    for name, executor in (("ours", "serial"), ("theirs", address)):
+        with pytest.raises(DataError, match=r"case_05_0000\.nii\.gz"):
+            fewscan.predict(run, [dataset], output=tmp_path / name, device="cpu", executor=executor)
+        fewscan.evaluate(tmp_path / name, dataset / "labelsTr", output=tmp_path / f"{name}.json", executor=executor)
+    assert_same_files(tmp_path / "ours", tmp_path / "theirs")
+    assert read_json(tmp_path / "ours.json")["mean"] == read_json(tmp_path / "theirs.json")["mean"]
 
 
 @pytest.mark.slow
