@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from fewscan.classes import IGNORED
 from fewscan.data.patches import Patches
 from fewscan.data.store import Store as AnyStore
 from fewscan.engine.own_scans import Look, OwnScans, look
 from fewscan.engine.phases import Phase
 from fewscan.engine.records import Record
 from fewscan.methods.base import Method, Stage
+from fewscan.methods.supervised import Supervised
 from support.steps import Store, build
 from support.trainings import config_of, told, update_of
 from support.trainings import train as train_small
@@ -105,21 +107,47 @@ def test_a_class_that_is_missed_or_lost_is_named() -> None:
     assert [record["alarm"] for record in records] == ["nothing_confident"]
 
 
-def test_of_scans_without_any_label_it_is_told_that_nothing_is_believed() -> None:
-    class Unlabelled(Store):
-        @property
-        def labelled(self) -> Patches:
-            return self.patches[:0]
+class Unlabelled(Store):
+    @property
+    def labelled(self) -> Patches:
+        return self.patches[:0]
 
-    nothing = Look(np.full(2, np.nan), np.zeros(2), np.zeros(2), 0.0)
+
+def told_without_labels(believed: tuple[float, float], confident: float) -> list[Record]:
+    """The alarms of a training on a site without labels, where exemplars show 0.3 and 0.1 of the classes."""
+    found = Look(np.full(2, np.nan), np.array([0.3, 0.1]), np.array(believed), confident)
     records: list[Record] = []
-    watch = OwnScans(NAMES, lambda *_: nothing)
+    watch = OwnScans(NAMES, lambda *_: found)
     watch.attach(records.append)
     watch.on_phase_start(Phase("training", Unlabelled(), (STAGE,)))
     for done in range(1, 101):
         watch.on_update(update_of(METHOD, STAGE, update=done - 1, done=done, total=100))
-    assert [(record["alarm"], record["update"]) for record in records] == [("nothing_confident", 60)]
-    assert "labelled ones" not in str(records[0]["message"])
+    return records
+
+
+def test_of_scans_without_any_label_it_is_told_that_nothing_is_believed() -> None:
+    (record,) = told_without_labels((0.0, 0.0), confident=0.0)
+    assert (record["alarm"], record["update"]) == ("nothing_confident", 60)
+    assert "labelled ones" not in str(record["message"])
+
+
+def test_of_scans_without_any_label_a_class_that_fades_is_named() -> None:
+    assert told_without_labels((0.11, 0.04), confident=0.1) == []
+    (record,) = told_without_labels((0.09, 0.04), confident=0.1)
+    assert (record["alarm"], record["update"]) == ("class_fades", 60)
+    assert "predicts RV on this site's scans less than a third as often" in str(record["message"])
+
+
+def test_where_no_scan_has_a_label_exemplars_say_what_is_usual() -> None:
+    class Continued(Supervised):
+        def earlier_labels(self) -> torch.Tensor:
+            return torch.tensor([[[0, 1], [2, IGNORED]]])
+
+    store = Unlabelled()
+    assert look(build("supervised"), store, store.labelled, store.patches[np.arange(6)]).taught.tolist() == [0, 0]
+    spec = build("supervised")
+    found = look(Continued(spec.spec, spec.settings), store, store.labelled, store.patches[np.arange(6)])
+    assert found.taught == pytest.approx([1 / 3, 1 / 3])
 
 
 def test_without_unlabelled_scans_nothing_is_said_of_them() -> None:

@@ -37,6 +37,8 @@ LEAST_RISE = 0.01
 CONFIDENT = 0.9
 # Share of a class's usual share below which it is lost.
 LOST_SHARE = 0.1
+# The same of scans of another site without labels, held to exemplars of earlier sites.
+FADED_SHARE = 1 / 3
 
 
 class Look(NamedTuple):
@@ -44,7 +46,8 @@ class Look(NamedTuple):
 
     Attributes:
         dice: Dice (k − 1,) of every foreground class on labelled patches; NaN where neither labels nor masks show it.
-        taught: Share (k − 1,) of the labelled voxels that are of each class.
+        taught: Share (k − 1,) of the labelled voxels that are of each class; where there are none, of those of earlier
+            sites' exemplars.
         believed: Share (k − 1,) of the unlabelled voxels that are predicted to be of each class.
         confident: Share of the unlabelled voxels that are foreground with a confidence of 0.9 or more.
     """
@@ -127,8 +130,15 @@ class OwnScans(Callback):
 
     def _judge_unlabelled(self, info: UpdateInfo, percent: int, found: Look) -> None:
         """What can be told of scans of which none has a label."""
-        if percent > MOMENTS_PERCENT[0] and found.confident == 0:
-            self._tell_once(info, "nothing_confident", _nothing_confident(f"After {percent} % of the training", ""))
+        if percent == MOMENTS_PERCENT[0]:
+            return
+        when = f"After {percent} % of the training"
+        if found.confident == 0:
+            self._tell_once(info, "nothing_confident", _nothing_confident(when, ""))
+            return
+        fading = self._names(found.believed < FADED_SHARE * found.taught)
+        if fading:
+            self._tell_once(info, "class_fades", _fading(when, fading))
 
     def _names(self, chosen: np.ndarray) -> list[str]:
         return [name for name, is_chosen in zip(self.class_names[1:], chosen, strict=True) if is_chosen]
@@ -160,6 +170,9 @@ def look(method: Method, store: Store, labelled: Patches, unlabelled: Patches) -
         mask = block.probs.argmax(dim=1).masked_fill(~known, IGNORED)
         counts += mask_overlaps(mask, labels, foreground).sum(dim=0)
         taught += _histogram(labels[known], k)
+    if not len(labelled) and (kept := method.earlier_labels()) is not None:
+        labels = method.spec.encode(kept.long()).labels
+        taught += _histogram(labels[labels != IGNORED], k).to(taught.device)
     believed = torch.zeros(k, device=store.device, dtype=torch.float64)
     confident, voxels = torch.zeros((), device=store.device, dtype=torch.float64), 0
     for block in predictor.over_store(store, unlabelled):
@@ -210,6 +223,14 @@ def _nothing_confident(when: str, though: str) -> str:
         f"{when} the network is nowhere on the unlabelled scans sure of any foreground (confidence {CONFIDENT})"
         f"{though}: pseudo-labels teach background alone. Look whether the unlabelled scans are of the same kind and "
         "part of the body; a lower confident_from of the method lets more in."
+    )
+
+
+def _fading(when: str, names: list[str]) -> str:
+    return (
+        f"{when} the network predicts {abbreviate(names)} on this site's scans less than a third as often as earlier "
+        "sites' exemplars show it. Look whether this site's scans show less of it; if they do not, the pseudo-labels "
+        "are losing it: a lower lambda_unsup of the method, or a few labels of this site, keep it."
     )
 
 

@@ -276,6 +276,10 @@ class Method(nn.Module, ABC):
         """Images (n, c, *space) of earlier sites that take part in training, for statistics; None: there are none."""
         return None
 
+    def earlier_labels(self) -> Tensor | None:
+        """Labels (n, *space) of those images, by which it is judged what is seen in others; None: there are none."""
+        return None
+
     def start_phase(self, number: int, name: str, data: Store) -> None:
         """Called before the first stage of a phase, such as a site whose data have arrived; most methods have one.
 

@@ -107,6 +107,10 @@ class Itl(SemiTeacher):
         """The exemplars' images."""
         return self.exemplar_images
 
+    def earlier_labels(self) -> Tensor | None:
+        """The exemplars' labels."""
+        return self.exemplar_labels
+
     def train(self, mode: bool = True) -> Self:
         """The earlier network is as it was exported."""
         super().train(mode)
