@@ -181,7 +181,8 @@ def doubt_ranks(signals: Mapping[str, Signals]) -> dict[str, int]:
         values = np.stack([row for row in rows.values() if row is not None])
         doubts |= dict(zip(shown, rankdata(values, axis=0).mean(axis=1).tolist(), strict=True))
     order = sorted(signals, key=lambda case: -doubts[case])
-    return {case: order.index(case) + 1 for case in signals}
+    ranks = {case: rank for rank, case in enumerate(order, start=1)}
+    return {case: ranks[case] for case in signals}
 
 
 def _most_have(signals: Mapping[str, Signals], name: str) -> bool:

@@ -24,7 +24,7 @@ def scan_endings() -> tuple[str, ...]:
     Raises:
         ConfigError: An installed package registers what cannot be an ending.
     """
-    return _checked(tuple(ending for ending in FORMATS.names() if ending not in (CLAIMING, *WRITTEN_ALONE)))
+    return _of_scans(FORMATS.names())
 
 
 def scan_ending(path: Path) -> str | None:
@@ -84,8 +84,7 @@ def check_ending(ending: str) -> None:
 
 def _named_ending(path: Path) -> str | None:
     name = path.name.lower()
-    known = (*scan_endings(), *WRITTEN_ALONE)
-    return max((ending for ending in known if name.endswith(ending)), key=len, default=None)
+    return next((ending for ending in _longest_first(scan_endings()) if name.endswith(ending)), None)
 
 
 def _claimed_ending(path: Path) -> str | None:
@@ -98,7 +97,14 @@ def _claimed_ending(path: Path) -> str | None:
 
 
 @cache
-def _checked(endings: tuple[str, ...]) -> tuple[str, ...]:
+def _of_scans(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The endings among the names of the registry: a prediction of many scans asks ten times for each."""
+    endings = tuple(ending for ending in names if ending not in (CLAIMING, *WRITTEN_ALONE))
     for ending in endings:
         check_ending(ending)
     return endings
+
+
+@cache
+def _longest_first(endings: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted((*endings, *WRITTEN_ALONE), key=len, reverse=True))

@@ -14,7 +14,15 @@ from fewscan.errors import DataError
 from fewscan.io.endings import scan_ending
 from fewscan.io.formats import ScanFormat
 from fewscan.io.geometry import LPS_TO_RAS, MARK, Geometry, Scan, canonical_geometry, canonical_scan
-from fewscan.io.nifti_header import NiftiForms, NiftiHeader, damaged, open_nifti, read_header, read_header_of
+from fewscan.io.nifti_header import (
+    NiftiForms,
+    NiftiHeader,
+    damaged,
+    open_nifti,
+    read_description,
+    read_header,
+    read_header_of,
+)
 from fewscan.io.refusals import COPY_AGAIN, several_frames
 from fewscan.memory import require_memory, too_large
 
@@ -59,7 +67,7 @@ class Nifti(ScanFormat):
 
     def is_ours(self, path: Path) -> bool:
         """Tell whether the header's description is the mark."""
-        return read_header(path, _is_packed(path)).description == MARK
+        return read_description(path, _is_packed(path)) == MARK
 
 
 def _is_packed(path: Path) -> bool:

@@ -280,10 +280,11 @@ def _faults(case: Case, record: Mapping[str, Any]) -> list[Fault]:
 
 def _remove_other_formats(cases: Sequence[Case], folder: PredictionFolder) -> None:
     """Remove masks of an earlier call in other formats: of two masks of a scan nobody would know which is meant."""
-    own = {folder.mask(case) for case in cases}
+    # Listed once: so many files need not each be looked up four times.
+    there = set(folder.path.iterdir()) - {folder.mask(case) for case in cases}
     others = [PredictionFolder(folder.path, ending) for ending in (*MASK_FORMATS.values(), None)]
-    for path in {other.mask(case) for other in others for case in cases} - own:
-        if os.path.lexists(path) and is_ours(path):
+    for path in there & {other.mask(case) for other in others for case in cases}:
+        if is_ours(path):
             _remove(path)
 
 
