@@ -125,6 +125,16 @@ class RunFolder(Folder):
         return self.path / "start.json"
 
     @property
+    def locator(self) -> Path:
+        """The model that points at the anatomy in every scan; only a run with `--around`."""
+        return self.path / "locator"
+
+    @property
+    def foci(self) -> Path:
+        """Where that model has found the anatomy in the run's own scans; only a run with `--around`."""
+        return self.path / "foci.json"
+
+    @property
     def facts(self) -> tuple[Path, ...]:
         """The four files of what the run is made from, in the order in which they are written."""
         return self.config, self.plan, self.splits, self.files

@@ -178,6 +178,15 @@ def train(
             "of the learning rate and half of the updates, unless --set names them. By default weights are fresh.",
         ),
     ] = None,
+    around: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Finished run of the same channels, such as a short supervised one, that points at the anatomy in "
+            "every scan: the network is shown that alone, in finer pixels. By default scans are seen around their "
+            "middle.",
+        ),
+    ] = None,
     memory: Annotated[
         str | None,
         typer.Option(
@@ -218,6 +227,7 @@ def train(
         "resume": resume,
         "max_time": max_time,
         "continue_from": continue_from,
+        "around": around,
         "workers": workers,
     }
     if dry_run:

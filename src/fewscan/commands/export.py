@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from fewscan.errors import ConfigError
 from fewscan.exporting import card as cards
 from fewscan.exporting.base import Export, Source
 from fewscan.inference.model import load_model
@@ -50,6 +51,11 @@ def export(
     target: Export = EXPORTS.load(to)
     folder, source = Path(output), RunFolder(Path(run))
     networks, card = load_model(source.path, torch.device("cpu"))
+    if card.located:
+        raise ConfigError(
+            f"{source}: it looks where another model points, which no export knows of. `fewscan predict` does both; "
+            "export a run that was trained without --around."
+        )
     exported = Source(source, networks, card, None if dataset is None else Path(dataset), reporter)
     with new_folder(folder) as beside:
         write_text(beside / "README.md", cards.describe(exported, target(exported, beside)))

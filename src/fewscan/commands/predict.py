@@ -121,6 +121,8 @@ def _say_how(session: Session, reporter: Reporter) -> None:
     card = session.card
     if len(session.networks) > 1:
         reporter.say(f"the probabilities of {len(session.networks)} networks are averaged")
+    if session.locator is not None:
+        reporter.say("a first model points at the anatomy in each scan, and this one looks around it")
     if card.decoding:
         reporter.say(f"decoding: {card.task.decoding.describe()}")
     for step in card.postprocessing:

@@ -11,6 +11,7 @@ import torch
 
 from fewscan.config import Config, load_config
 from fewscan.data.cases import files_of
+from fewscan.data.foci import Foci, read_foci, split_around
 from fewscan.data.folds import Folds, count_folds, make_folds, why_no_folds
 from fewscan.data.index import DatasetIndex, read_dataset, read_task
 from fewscan.data.plans.base import Plan
@@ -26,7 +27,7 @@ from fewscan.engine.machine_errors import explained_training
 from fewscan.errors import ConfigError
 from fewscan.io.files import AnyPath, remove_leftovers
 from fewscan.methods.base import Stage
-from fewscan.run_folder import RunFolder
+from fewscan.run_folder import RunFolder, State
 from fewscan.runs.callbacks import check_users
 from fewscan.runs.continuation import (
     Start,
@@ -42,11 +43,13 @@ from fewscan.runs.dry_run import DryRun, try_training
 from fewscan.runs.folds import check_held_out, run_folds, write_held_out
 from fewscan.runs.job import Job, build_method, run_job, run_worker, seeded
 from fewscan.runs.launch import launched
+from fewscan.runs.locating import Locator, check_locator, keep_locator
 from fewscan.runs.planning import make_run_plan, measure_plan, survey_scans
 from fewscan.runs.results import Run
 from fewscan.runs.state import check_facts, check_free, find_state, locked, write_facts
 from fewscan.runs.time_limit import Share, begin_limit, go_on_with_limit, read_limit, timed
 from fewscan.terminal.console import Reporter
+from fewscan.words import abbreviate, counted
 from fewscan.work.choice import choose_executor
 
 
@@ -68,6 +71,7 @@ class TrainOptions(TypedDict, total=False):
     callbacks: Sequence[Callback]
     max_time: str | None
     continue_from: AnyPath | None
+    around: AnyPath | None
     workers: int | None
 
 
@@ -100,6 +104,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     max_time: str | None = None,
     continue_from: AnyPath | None = None,
+    around: AnyPath | None = None,
     dry_run: bool = False,
     workers: int | None = None,
 ) -> Run | DryRun:
@@ -133,6 +138,9 @@ def train(
         continue_from: Folder of a finished run of the same channels and classes, whose weights training starts from,
             with its plan and its network; learning rate and updates are a third and half of the recipe's, where
             `settings` does not name them. None: the weights are fresh.
+        around: Folder of a finished run of the same channels, such as a short supervised one, whose masks say where in
+            each scan the anatomy lies: canvases are laid around it, and are only as large as it is. Its model is kept
+            in the run, and points at the anatomy of every scan to come. None: canvases lie around the scans' middle.
         dry_run: Whether only plan, ceiling, split and the time that it would take are wanted; nothing is written then.
         workers: Number of processes that check and preprocess scans, from 1; None: this one, and where it takes long as
             many others as processors and memory allow.
@@ -168,6 +176,8 @@ def train(
             return Run(folder.path)
         kind = launch.device.type
         start = Start.of(Path(continue_from)) if continue_from is not None else None
+        if start is not None and around is not None:
+            raise ConfigError("--around with --continue: the earlier run has decided where to look. Give one of them.")
 
         task = read_task(Path(dataset))
 
@@ -182,6 +192,8 @@ def train(
             index = read_dataset(Path(dataset))
             split = make_split(index, labelled, labelled_list, may_lack_labels=bare)
             split = _pooled(split, choices)
+            locator = Locator.of(Path(around), launch.device) if around is not None and state == "new" else None
+            split, foci = _with_foci(reporter, index, split, folder, state, locator)
             parts = _divide(reporter, index, split, folds)
             if not split.labelled:
                 choices = [without_labels(config) for config in choices]
@@ -190,6 +202,7 @@ def train(
                 begun = check_facts(folder, settings_of_run(choices, folder), split, index, launch.device)
                 check_held_out(folder, parts)
                 check_start(folder, start)
+                check_locator(folder, Path(around) if around is not None else None)
                 go_on_with_limit(folder, limit)
             if state == "finished":
                 reporter.say(f"the run in {folder} is finished, there is nothing left to do")
@@ -201,6 +214,7 @@ def train(
             config, plan = begun or _decide(reporter, index, split, survey, dims, choices, start, launch.device)
             # Before anything is written or preprocessed: what is wrong with them is put right by another setting.
             stages = _checked_stages(config, plan, launch.device, start)
+            _check_focus(plan, around)
             if dry_run:
                 tried = try_training(
                     config, plan, split, survey, launch.device, stages, reporter, folds=parts, limit=limit, start=start
@@ -211,6 +225,7 @@ def train(
                 write_held_out(folder, parts)
                 begin_limit(folder, limit)
                 write_start(folder, start)
+                keep_locator(folder, locator, foci)
                 write_facts(folder, config, plan, split, index)
             write_survey(folder.survey, survey, index)
             remove_leftovers(folder.path)
@@ -228,6 +243,7 @@ def train(
                 share,
                 start=start,
                 executor=executor,
+                located=folder.locator.is_dir(),
             )
             with timed(limit):
                 if parts:
@@ -243,6 +259,33 @@ def _pooled(split: Split, choices: Sequence[Config]) -> Split:
         return split
     chosen = max(choices, key=lambda config: config.training.updates * config.most_unlabelled)
     return capped(split, chosen.training.updates, chosen.most_unlabelled, chosen.seed)
+
+
+def _with_foci(
+    reporter: Reporter, index: DatasetIndex, split: Split, run: RunFolder, state: State, locator: Locator | None
+) -> tuple[Split, Foci]:
+    """The split with the foci that a locator finds, or that the run was started with, and these."""
+    if state != "new":
+        foci = read_foci(run.foci) if run.foci.is_file() else {}
+        return (split_around(split, foci) if foci else split), foci
+    if locator is None:
+        return split, {}
+    locator.check(index, (*split.val, *split.test))
+    cases = (*split.train, *split.val, *split.test)
+    foci = locator.find(cases, reporter)
+    lost = [case.name for case in cases if case.name not in foci]
+    if lost:
+        scans = f"{counted(len(lost), 'scan')}: {abbreviate(lost)}"
+        reporter.say(f"  nothing was found, and canvases lie around the middle, in {scans}")
+    return split_around(split, foci), foci
+
+
+def _check_focus(plan: Plan, around: AnyPath | None) -> None:
+    if around is not None and not plan.takes_focus:
+        raise ConfigError(
+            f"--around {around}: {plan.describe()} show all of a scan, wherever its anatomy lies. Leave it out, or "
+            "plan slices or volumes around the anatomy (--set plan.view=anatomy)."
+        )
 
 
 def _check_dry_run(dry_run: bool, resume: bool) -> None:

@@ -112,7 +112,7 @@ def is_cache(folder: Path) -> bool:
 
 
 def cache_key(cases: Sequence[Case], plan: Plan) -> str:
-    """Hash the plan and every file's path, size and time of change.
+    """Hash the plan, every file's path, size and time of change, and the foci that canvases are laid around.
 
     Args:
         cases: Cases of the cache, in their order.
@@ -120,7 +120,8 @@ def cache_key(cases: Sequence[Case], plan: Plan) -> str:
     """
     facts: list[object] = [CACHE_VERSION, plan.model_dump(mode="json", exclude={"notes", "ceiling"})]
     facts += [[(str(file.resolve()), *FileStamp.of(file)) for file in case.files] for case in cases]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    foci = {case.name: case.reading.focus for case in cases if case.reading.focus is not None}
+    return hashlib.sha256(json.dumps([*facts, foci] if foci else facts).encode()).hexdigest()
 
 
 def build_cache(

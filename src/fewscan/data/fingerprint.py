@@ -18,9 +18,9 @@ class Foreground:
     """The anatomy of one labelled case.
 
     Attributes:
-        lower: Distances along each array axis in mm from the scan's centre to the first foreground voxel's outer edge,
-            negative towards the origin.
-        upper: Distances along each array axis in mm from the scan's centre to the last foreground voxel's outer edge.
+        lower: Distances along each array axis in mm from the scan's centre, or its focus, to the first foreground
+            voxel's outer edge, negative towards the origin.
+        upper: Distances along each array axis in mm from the same point to the last foreground voxel's outer edge.
         voxels: Number of voxels of each class, background first.
     """
 
@@ -46,6 +46,11 @@ class Fingerprint:
     names: tuple[str, ...]
 
     @property
+    def has_foci(self) -> bool:
+        """Whether somebody has said where in the scans the anatomy lies."""
+        return any(geometry.focus is not None for geometry in self.geometries)
+
+    @property
     def median_spacing_mm(self) -> np.ndarray:
         """Median spacing of the scans along each array axis."""
         return np.median([g.spacing_mm for g in self.geometries], axis=0)
@@ -62,7 +67,7 @@ class Fingerprint:
 
     @property
     def anatomy_mm(self) -> np.ndarray:
-        """Twice the farthest that labelled foreground reaches from the scan's centre, along each array axis."""
+        """Twice the farthest that labelled foreground reaches from the scan's centre or focus, along each axis."""
         reach = [np.maximum(np.negative(f.lower), f.upper) for f in self.foregrounds]
         return np.asarray(2 * np.max(reach, axis=0))
 
@@ -103,7 +108,8 @@ def measure_foreground(label: UInt8[np.ndarray, "z y x"], geometry: Geometry, n_
     for axis, (side, spacing) in enumerate(zip(geometry.shape, geometry.spacing_mm, strict=True)):
         others = tuple(a for a in range(3) if a != axis)
         (shown,) = np.nonzero(label.any(axis=others))
-        lower.append(float((shown[0] - side / 2) * spacing))
-        upper.append(float((shown[-1] + 1 - side / 2) * spacing))
+        middle = side / 2 + geometry.off_centre(axis)
+        lower.append(float((shown[0] - middle) * spacing))
+        upper.append(float((shown[-1] + 1 - middle) * spacing))
     voxels = count_numbers(label, n_classes)
     return Foreground((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]), tuple(int(v) for v in voxels))

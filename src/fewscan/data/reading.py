@@ -7,7 +7,7 @@ one file then. Grey and coloured pictures may be mixed: which of them is meant i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,7 +17,7 @@ from jaxtyping import Float32, UInt8
 from fewscan.data.brightness import to_bytes
 from fewscan.errors import DataError
 from fewscan.io.formats import is_picture
-from fewscan.io.geometry import PAGE_MM, PIXEL, Geometry, LengthUnit, Scan, Stored
+from fewscan.io.geometry import PAGE_MM, PIXEL, Geometry, LengthUnit, Scan, Stored, Voxel
 from fewscan.io.places import bring_over
 from fewscan.io.scans import read_frames, read_geometry, read_numbers, read_scan
 
@@ -43,18 +43,25 @@ class Reading:
         channels: Number of channels that are named; None: one for each file of a case.
         pages: What the pages of a picture of several are; None: nobody has said it, and there are to be none.
         pixel_size_um: Side of a pixel of every picture in µm; "files": what each file says; None: no size is wanted.
+        focus: Voxel (z, y, x) of one case that canvases are laid around; None: the middle of its scan.
     """
 
     channels: int | None = None
     pages: Pages | None = None
     pixel_size_um: float | Literal["files"] | None = FROM_FILES
+    # Of a case, where the others are of a data set: not shown where data sets are told apart.
+    focus: Voxel | None = field(default=None, repr=False)
 
     def place(self, geometry: Geometry) -> Geometry:
-        """Give a picture the size of pixels that is to be believed.
+        """Give a scan its focus, and a picture the size of pixels that is to be believed.
 
         Args:
-            geometry: Grid of a picture as its file says, or of a scan, which is left as it is.
+            geometry: Grid of a picture or a scan as its file says.
         """
+        sized = self._sized(geometry)
+        return sized if self.focus is None else replace(sized, focus=self.focus)
+
+    def _sized(self, geometry: Geometry) -> Geometry:
         if geometry.unit == "mm" or self.pixel_size_um == FROM_FILES:
             return geometry
         unit: LengthUnit = PIXEL if self.pixel_size_um is None else "um"
@@ -97,7 +104,8 @@ def read_file(path: Path, images: Sequence[Path], reading: Reading) -> list[Scan
         DataError: The file cannot be read, memory does not suffice for it, or it holds other channels than are named.
     """
     if not is_picture(path):
-        return [read_scan(path)]
+        scan = read_scan(path)
+        return [scan if reading.focus is None else Scan(scan.array, reading.place(scan.geometry))]
     frames = _frames(path, reading)
     wanted = (reading.channels or 1) if len(images) == 1 else 1
     if len(frames) == wanted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Float32, Integer, Shaped
@@ -29,6 +29,14 @@ class AxisMap:
     source: int
     scale: float
     offset: float
+
+    def moved(self, voxels: float) -> AxisMap:
+        """Lay the canvas elsewhere, by whole pixels of its own: it shows the same pixels, and others beside them.
+
+        Args:
+            voxels: Way along the scan, in its pixels, rounded.
+        """
+        return replace(self, offset=self.offset + self.scale * steps_of(voxels, self.scale))
 
     def to_canvas(self) -> np.ndarray:
         """(canvas, source) weights; a triangle as wide as a canvas pixel, so that shrinking averages."""
@@ -113,6 +121,19 @@ def _triangles(centres: Float[np.ndarray, "m"], width: float, columns: int) -> B
     total = weights.sum(axis=1, keepdims=True)
     shares = (np.where(inside[:, None], weights, 0) / np.where(total > 0, total, 1)).astype(np.float32)
     return Band(first, shares, columns).trimmed()
+
+
+def steps_of(voxels: float, scale: float) -> int:
+    """How many pixels of a canvas are nearest to a way along a scan.
+
+    Args:
+        voxels: Way in pixels of the scan.
+        scale: Length of a pixel of the canvas in pixels of the scan.
+
+    >>> steps_of(-7.0, 2.0), steps_of(0.4, 1.0)
+    (-4, 0)
+    """
+    return round(voxels / scale)
 
 
 def axis_map(canvas: int, source: int, scale: float) -> AxisMap:

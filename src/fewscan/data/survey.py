@@ -141,13 +141,16 @@ class Survey:
     cases: Mapping[str, CaseSurvey] = field(default_factory=dict)
 
     def of(self, case: Case) -> CaseSurvey | None:
-        """Find what is known of a case, if its files are still those that were read.
+        """Find what is known of a case, if its files and its focus are still those that were read.
 
         Args:
             case: Case with the files as they are wanted; a label that is hidden now was not to be read then.
         """
         found = self.cases.get(case.name)
-        return found if found is not None and found.files == file_states(case) else None
+        if found is None or found.files != file_states(case):
+            return None
+        # Where the anatomy lies was measured from the focus.
+        return found if found.geometry is None or found.geometry.focus == case.reading.focus else None
 
     def labels(self, case: Case, classes: Classes) -> LabelMap:
         """Give a case's label: as it was surveyed, else as its file holds it.

@@ -19,7 +19,7 @@ from fewscan.data.index import DatasetIndex
 from fewscan.data.survey import CaseSurvey, FileState, LabelSurvey, Survey
 from fewscan.errors import DataError, Fault
 from fewscan.io.files import FileStamp, atomic_path
-from fewscan.io.geometry import Geometry, LengthUnit
+from fewscan.io.geometry import Geometry, LengthUnit, Voxel
 from fewscan.settings import StrictModel
 
 VERSION = 1
@@ -34,6 +34,7 @@ class _Grid(StrictModel):
     direction: tuple[float, ...]
     unit: LengthUnit = "mm"
     notes: tuple[str, ...]
+    focus: Voxel | None = None
 
     @classmethod
     def of(cls, geometry: Geometry) -> _Grid:

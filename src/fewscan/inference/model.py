@@ -53,6 +53,7 @@ class ModelCard(StrictModel):
         decoding: What was chosen on held-out cases of what the task leaves open between probabilities and masks, by its
             names; empty: the task's defaults.
         terms: Codes and colours that dataset.json gives classes, by class; others have those of their names.
+        located: Whether canvases lie where another model has found the anatomy, which is in the run's `locator/`.
     """
 
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
@@ -64,6 +65,8 @@ class ModelCard(StrictModel):
     postprocessing: tuple[Step, ...] = ()
     decoding: dict[str, float] = Field(default_factory=dict)
     terms: dict[str, SegmentTerms] = Field(default_factory=dict)
+    # Where it is not so, nothing is said of it, as in cards of before there was such a thing.
+    located: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
 
     @property
     def task(self) -> Task:
@@ -172,6 +175,12 @@ def load_ensemble(folders: Sequence[Path], device: torch.device) -> tuple[tuple[
                 folder,
                 f"its plan is not that of {folders[0]}: other {', '.join(other) or 'kind'}",
                 "Average runs of one data set and the same plan settings; predict with the others alone",
+            )
+        if card.located != first.located:
+            raise DataError.of(
+                folder,
+                f"of it and {folders[0]} one looks where another model points, and the other does not",
+                "Predict with them one by one",
             )
     networks = tuple(network for own, _ in loaded for network in own)
     return networks, first.model_copy(update={"flips": all(card.flips for _, card in loaded)})

@@ -13,6 +13,8 @@ from fewscan.io.orientation import Orientation, nearest_orientation
 MARK = "fewscan"
 # ITK and NIfTI point their x and y axes the opposite way.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# A place on a grid, in voxels along (z, y, x), maybe between two of them.
+Voxel = tuple[float, float, float]
 # What lengths of a scan are told in: scans in mm, pictures of known size in µm, other pictures in pixels.
 LengthUnit = Literal["mm", "um", "pixel"]
 PIXEL: LengthUnit = "pixel"
@@ -44,7 +46,8 @@ class Geometry:
     """Where a scan lies.
 
     The axes are canonical, whatever order the file stores: x to the patient's left, y to the back, z to the head, or as
-    near to that as the scan's axes lie. Equality is that of the grid; `notes`, `stored` and `is_part` do not count.
+    near to that as the scan's axes lie. Equality is that of the grid; `notes`, `stored`, `is_part` and `focus` do not
+    count.
 
     Attributes:
         shape: Numbers of voxels along (z, y, x), each at least 1.
@@ -59,6 +62,7 @@ class Geometry:
             order.
         is_part: Whether the file leaves out slices that show nothing, as DICOM segmentations do: `places.bring_over`
             puts such a mask into the grid of its image.
+        focus: Voxel (z, y, x) that canvases are laid around, maybe between two; None: the middle. It moves no voxel.
 
     >>> grid = Geometry(
     ...     shape=(10, 256, 256),
@@ -78,6 +82,7 @@ class Geometry:
     notes: tuple[str, ...] = field(default=(), compare=False)
     stored: Stored | None = field(default=None, compare=False)
     is_part: bool = field(default=False, compare=False)
+    focus: Voxel | None = field(default=None, compare=False)
 
     @property
     def affine_ras(self) -> np.ndarray:
@@ -91,6 +96,14 @@ class Geometry:
     def stored_affine_ras(self) -> np.ndarray:
         """4×4 map from the voxel (x, y, z) as the scan's file stores it to mm in NIfTI's convention."""
         return self.affine_ras if self.stored is None else self.stored.affine_ras
+
+    def off_centre(self, axis: int) -> float:
+        """How far the focus lies from the middle along an array axis, in voxels; 0 where there is none.
+
+        Args:
+            axis: Number of the axis, 0 for z to 2 for x.
+        """
+        return 0.0 if self.focus is None else self.focus[axis] - (self.shape[axis] - 1) / 2
 
     def to_stored(self, array: np.ndarray) -> np.ndarray:
         """Bring an array on this grid to the order of axes that the scan's file has; a view.

@@ -62,7 +62,11 @@ class Start:
         if len(run.parts) > 1:
             remedy = f"Give one of them, such as {run.parts[0]}, or train one network without --folds and give that"
             raise DataError.of(folder, f"is a run of {len(run.parts)} folds, a network each", remedy)
-        return cls(run, read_card(folder), hashlib.sha256(run.weights.read_bytes()).hexdigest())
+        card = read_card(folder)
+        if card.located:
+            problem = "looks where another model points, from which training cannot go on"
+            raise DataError.of(folder, problem, "Train on all scans anew with --around, or continue a run without it")
+        return cls(run, card, hashlib.sha256(run.weights.read_bytes()).hexdigest())
 
     def settings(self, config: Config, assignments: Sequence[str]) -> Config:
         """Give the settings of a training that starts from the run: its network, fewer and smaller updates.
@@ -117,17 +121,7 @@ class Start:
         Raises:
             DataError: The run has learnt from the label of a held-out case.
         """
-        if not (self.run.splits.is_file() and self.run.files.is_file()):
-            return
-        taught = set(read_json(self.run.splits).get("train_labelled", ()))
-        sizes = {name: stamp[0] for name, stamp in read_json(self.run.files).items()}
-        known = [case.name for case in held_out if case.name in taught and _is_same(case, index.root, sizes)]
-        if known:
-            raise DataError.of(
-                self.run.path,
-                f"has learnt from labels that are to be held out now: {abbreviate(known)}",
-                "Their scores would flatter: hold out others (splits.json), leave --folds out, or train anew",
-            )
+        refuse_known(self.run, index, held_out)
 
     def give_weights(self, method: Method, name: str) -> None:
         """Let a method's networks start with the run's weights.
@@ -270,6 +264,30 @@ def check_start(run: RunFolder, start: Start | None) -> None:
 
 def _named(assignments: Sequence[str]) -> list[str]:
     return [assignment.partition("=")[0].strip() for assignment in assignments]
+
+
+def refuse_known(run: RunFolder, index: DatasetIndex, held_out: Sequence[Case]) -> None:
+    """Refuse to hold out scans whose labels have taught an earlier run, as far as its folder says whose they were.
+
+    Args:
+        run: Folder of the earlier run, or of its model alone.
+        index: Data set of the training that takes something of it.
+        held_out: Cases that are to be scored.
+
+    Raises:
+        DataError: The run has learnt from the label of a held-out case.
+    """
+    if not (run.splits.is_file() and run.files.is_file()):
+        return
+    taught = set(read_json(run.splits).get("train_labelled", ()))
+    sizes = {name: stamp[0] for name, stamp in read_json(run.files).items()}
+    known = [case.name for case in held_out if case.name in taught and _is_same(case, index.root, sizes)]
+    if known:
+        raise DataError.of(
+            run.path,
+            f"has learnt from labels that are to be held out now: {abbreviate(known)}",
+            "Their scores would flatter: hold out others (splits.json), leave --folds out, or train anew",
+        )
 
 
 def _is_same(case: Case, root: Path, sizes: dict[str, int]) -> bool:

@@ -16,6 +16,8 @@ from fewscan.inference.describe import Description, describe_cases
 from fewscan.inference.model import ModelCard, load_model
 from fewscan.inference.predictor import Predictor
 from fewscan.networks.segmenter import SegmentationNetwork
+from fewscan.run_folder import RunFolder
+from fewscan.runs.locating import Locator, locator_of
 from fewscan.runs.prediction import shards_of
 from fewscan.terminal.console import Reporter
 from fewscan.work.base import Crash, Executor, in_order
@@ -30,11 +32,13 @@ class Describer:
         networks: Networks on the device.
         card: Description of the model.
         device: Device of the networks.
+        locator: Model that points at the anatomy first; None: scans are seen around their middle.
     """
 
     networks: tuple[SegmentationNetwork, ...]
     card: ModelCard
     device: torch.device
+    locator: Locator | None
 
     @classmethod
     def of(cls, run: Path, device: torch.device) -> Describer:
@@ -47,7 +51,8 @@ class Describer:
         Raises:
             DataError: The run is not finished, or a file of it is damaged.
         """
-        return cls(*load_model(run, device), device)
+        networks, card = load_model(run, device)
+        return cls(networks, card, device, locator_of(RunFolder(run), card, device))
 
 
 class Describing:
@@ -75,6 +80,8 @@ class Describing:
 
 def _describe(describer: Describer, cases: Sequence[Case]) -> Iterator[Description | DataError]:
     """What there is of each case, in the order of the cases."""
+    if describer.locator is not None:
+        cases = describer.locator.look_around(cases)
     refused: dict[str, DataError] = {}
 
     def leave_out(case: Case, error: DataError) -> None:

@@ -83,6 +83,7 @@ class Job:
         together: Run that the training is a fold of; None: it is all there is.
         start: Finished run whose weights training starts from; None: they are fresh.
         executor: Executor that preprocesses scans.
+        located: Whether the cases have foci that a locator has found, which every scan to come needs too.
     """
 
     config: Config
@@ -98,6 +99,7 @@ class Job:
     together: Together | None = None
     start: Start | None = None
     executor: Executor = field(default_factory=Serial)
+    located: bool = False
 
 
 class Times(NamedTuple):
@@ -426,6 +428,7 @@ def _export(job: Job, method: Method, store: Store) -> None:
         plan=job.plan,
         flips=job.config.augmentation.spatial.flip > 0,
         terms=dict(job.index.terms),
+        located=job.located,
     )
     save_model(job.run.path, network, card, others[0][1] if others else None)
     if job.config.export.memory:

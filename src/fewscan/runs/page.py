@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fewscan.config import read_settings
 from fewscan.data.cases import collect_cases
+from fewscan.data.foci import read_foci, split_around
 from fewscan.data.index import DatasetIndex, read_dataset
 from fewscan.data.split import Split, split_of_run
 from fewscan.data.strangers import list_folder
@@ -164,6 +165,8 @@ def find_data(files: RunContents, dataset: Path | None, remedy: str | None, repo
     root = dataset if dataset is not None else dataset_of(files.folder, remedy or "Give its folder")
     index = read_dataset(root)
     split = split_of_run(files.folder.splits, index)
+    if files.folder.foci.is_file():
+        split = split_around(split, read_foci(files.folder.foci))
     known = find_survey(files.folder.survey, index)
     with reporter.bar("looking at the data set", len(split.train)) as step:
         survey = survey_cases(index, split.train, known=known, progress=step)

@@ -32,6 +32,7 @@ from fewscan.io.scans import read_mask
 from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.reporting.outlines import save_outlines
 from fewscan.run_folder import PredictionFolder, RunFolder
+from fewscan.runs.locating import Locator, locator_of
 from fewscan.runs.meaning import meaning_of
 from fewscan.runs.quality import QualityAssessor
 from fewscan.tasks.tables import Tables
@@ -68,12 +69,14 @@ class Session:
         card: Description that all of them share, with what is done to masks.
         device: Device of the networks.
         assessor: Assessor of quality; None: it is not wanted.
+        locator: Model that points at the anatomy first; None: scans are seen around their middle.
     """
 
     networks: tuple[SegmentationNetwork, ...]
     card: ModelCard
     device: torch.device
     assessor: QualityAssessor | None
+    locator: Locator | None = None
 
     @classmethod
     def of(cls, choices: Choices, device: torch.device, reporter: Reporter) -> Session:
@@ -92,7 +95,7 @@ class Session:
             card = card.model_copy(update={"postprocessing": (), "decoding": {}})
         run = RunFolder(choices.run)
         assessor = QualityAssessor(run, card, device, reporter, choices.others) if choices.quality else None
-        return cls(networks, card, device, assessor)
+        return cls(networks, card, device, assessor, locator_of(run, card, device))
 
 
 class Predicting:
@@ -123,6 +126,8 @@ class Predicting:
 
     def _predict(self, session: Session, cases: Sequence[Case]) -> Iterator[dict[str, Any]]:
         """Records in the order of the cases; a case that is left out has its faults for a record."""
+        if session.locator is not None:
+            cases = session.locator.look_around(cases)
         shard = _ShardInWork(self.choices, self.folder, session)
         coming = iter(cases)
         for done, path in shard.masks(cases):

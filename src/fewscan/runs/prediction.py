@@ -15,7 +15,7 @@ from fewscan.data.cases import Case
 from fewscan.data.survey import file_states
 from fewscan.errors import ConfigError, DataError, Fault, WriteError
 from fewscan.evaluation.quality_table import row_from_json
-from fewscan.inference.model import ModelCard
+from fewscan.inference.model import WEIGHTS, ModelCard
 from fewscan.inference.predict import CUT_OFF
 from fewscan.io.files import check_name, make_folder, read_json, write_json, write_text
 from fewscan.io.itksnap import label_descriptions
@@ -176,7 +176,7 @@ def facts_of(choices: Choices, card: ModelCard, folder: PredictionFolder) -> dic
     """
     runs = [RunFolder(path) for path in (choices.run, *choices.others)]
     files = [file for run in runs for part in run.parts for file in (part.weights, part.second_weights)]
-    known = [runs[0].quality] if choices.quality else []
+    known = [runs[0].locator / WEIGHTS, *([runs[0].quality] if choices.quality else [])]
     return {
         "model": [_digest(path) for path in [*files, *known] if path.is_file()],
         "card": key_of(card.model_dump(mode="json")),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -68,6 +69,16 @@ def draw(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) ->
     return Drawn(Geometry(shape, spacing_mm, (0.0, 0.0, 0.0), IDENTITY), mask)
 
 
+def focused(drawn: Drawn) -> Drawn:
+    """Give a drawn scan a focus off its middle, between voxels, nearer to one end along some axes than to the other.
+
+    Args:
+        drawn: Scan as `draw` makes it.
+    """
+    focus = [part * (side - 1) for part, side in zip((0.63, 0.37, 0.58), drawn.mask.shape, strict=True)]
+    return Drawn(replace(drawn.geometry, focus=(focus[0], focus[1], focus[2])), drawn.mask)
+
+
 class PlanContract:
     """The contract of `Plan`: subclass it as `Test...`, and give it a plan of three classes.
 
@@ -89,10 +100,12 @@ class PlanContract:
     stride: ClassVar[int] = 8
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Every test of a scan for every grid."""
+        """Every test of a scan for every grid, and for every grid with a focus."""
         if "drawn" in metafunc.fixturenames:
             names = ["x".join(map(str, shape)) for shape, _ in self.grids]
-            metafunc.parametrize("drawn", [draw(*grid) for grid in self.grids], ids=names)
+            drawn = [draw(*grid) for grid in self.grids]
+            drawn += [focused(one) for one in drawn]
+            metafunc.parametrize("drawn", drawn, ids=[*names, *(f"{name}-focus" for name in names)])
 
     def test_the_kind_is_registered_and_a_plan_survives_its_file(self) -> None:
         assert PLANS.find(self.plan.kind) is type(self.plan)
@@ -138,6 +151,24 @@ class PlanContract:
     def test_a_scan_of_one_value_is_a_canvas_of_it(self, drawn: Drawn) -> None:
         volume = np.full(drawn.mask.shape, -3.5, np.float32)
         assert np.allclose(self.plan.to_canvas(volume, drawn.geometry), -3.5, atol=1e-4)
+
+    def test_a_canvas_lies_around_the_focus_of_a_scan_if_the_plan_takes_one(self, drawn: Drawn) -> None:
+        if not self.plan.takes_focus:
+            assert np.array_equal(self._of_place(drawn), self._of_place(focused(drawn)))
+            return
+        focus = drawn.geometry.focus or tuple((side - 1) / 2 for side in drawn.mask.shape)
+        place = np.zeros(drawn.mask.shape, np.float32)
+        place[tuple(slice(math.floor(at), math.ceil(at) + 1) for at in focus)] = 1
+        canvas = self.plan.to_canvas(place, drawn.geometry)
+        # A plan in 2D shows all slices, wherever the focus is among them.
+        for axis in range(3 - self.plan.ndim, 3):
+            along = canvas.sum(axis=tuple(other for other in range(3) if other != axis))
+            off = float((along * np.arange(len(along))).sum() / along.sum()) - (len(along) - 1) / 2
+            # A voxel of the canvas, and half of one of the scan: the place is two of these, the focus between them.
+            assert abs(off) <= 1 + np.count_nonzero(along) / 4
+
+    def _of_place(self, drawn: Drawn) -> np.ndarray:
+        return self.plan.to_canvas((drawn.mask > 0).astype(np.float32), drawn.geometry)
 
     def test_images_and_labels_come_to_lie_in_the_same_place(self, drawn: Drawn) -> None:
         labels = self.plan.labels_to_canvas(drawn.mask, drawn.geometry)

@@ -234,6 +234,11 @@ class Plan(StrictModel, ABC):
         return False
 
     @property
+    def takes_focus(self) -> bool:
+        """Whether canvases are laid around the focus of a scan's grid, where it has one."""
+        return False
+
+    @property
     def turning_planes(self) -> tuple[tuple[int, int], ...]:
         """Pairs of axes of the network's input in which anatomy may be turned by a few degrees, and keeps its form.
 
@@ -430,7 +435,7 @@ def round_up(sides: tuple[int, ...], spacing_mm: tuple[float, ...] | None, divis
 def field_of_view_mm(
     index: DatasetIndex, fingerprint: Fingerprint, margin: float | None
 ) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, " 3"]]:
-    """Measure how far a network has to see, and how far scans reach, around the centre of a scan.
+    """Measure how far a network has to see, and how far scans reach, around the centre of a scan or its focus.
 
     Args:
         index: Data set, for the message.

@@ -20,7 +20,7 @@ from fewscan.data.plans.base import Divisors, Plan, PlanSettings, Shape, Side, c
 from fewscan.data.plans.slices.assembler import SliceAssembler
 from fewscan.data.plans.slices.planner import SliceSettings, choose_view
 from fewscan.data.plans.slices.store import SliceStore
-from fewscan.data.resample import AxisMap, axis_map, resample, resample_numbers
+from fewscan.data.resample import AxisMap, axis_map, resample, resample_numbers, steps_of
 from fewscan.io.geometry import PER_MM, UNIT_WORDS, Geometry
 from fewscan.io.orientation import SLICE_AXES
 from fewscan.settings import Positive
@@ -30,9 +30,9 @@ class SlicePlan(Plan):
     """How every scan becomes slices of one size for a network in 2D.
 
     A canvas is (slices, height, width): the scan's own slices, each resampled in its plane. Nothing is resampled across
-    them, so that scans of any slice thickness go together. Height and width are those of the slice's centre: what lies
-    beyond them is not seen, unless a mask meets the edge and the scan is predicted once more on a canvas that holds all
-    of it.
+    them, so that scans of any slice thickness go together. Height and width lie around the slice's centre, or the
+    scan's focus: what lies beyond them is not seen, unless a mask meets the edge and the scan is predicted once more on
+    a canvas that holds all of it.
 
     Attributes:
         slice_axis: The array axis (z, y, x) that slices are cut along: 0 axial, 1 coronal, 2 sagittal.
@@ -87,6 +87,11 @@ class SlicePlan(Plan):
         """The axis that slices are cut along."""
         return self.slice_axis
 
+    @property
+    def takes_focus(self) -> bool:
+        """Unless slices are stretched, which shows all of them."""
+        return self.spacing_mm is not None
+
     def canvas_shape(self, geometry: Geometry) -> Shape:
         """As many slices as the scan has, of the plan's size."""
         return (geometry.shape[self.viewing_axis_of(geometry.shape)], *self.size)
@@ -133,10 +138,12 @@ class SlicePlan(Plan):
             return self
         # A multiple of the network's stride, whatever it is.
         step = math.gcd(*self.size)
-        sides = [
-            max(side, math.ceil(geometry.shape[axis] * geometry.spacing_mm[axis] / pixel / step - 1e-6) * step)
-            for side, axis, pixel in zip(self.size, self._in_plane(geometry.shape), self.spacing_mm, strict=True)
-        ]
+        sides = []
+        for side, axis, pixel in zip(self.size, self._in_plane(geometry.shape), self.spacing_mm, strict=True):
+            scale = pixel / geometry.spacing_mm[axis]
+            # Around a focus as far to either side as the scan reaches to the farther one.
+            needed = geometry.shape[axis] / scale + 2 * abs(steps_of(geometry.off_centre(axis), scale))
+            sides.append(max(side, math.ceil(needed / step - 1e-6) * step))
         return self.model_copy(update={"size": (sides[0], sides[1])})
 
     def shows(self, geometry: Geometry) -> Bool[np.ndarray, "z y x"]:
@@ -167,7 +174,7 @@ class SlicePlan(Plan):
         return f"--set plan.size={2 * max(self.size)} makes them finer, at four times the cost"
 
     def axis_maps(self, geometry: Geometry) -> tuple[AxisMap, AxisMap]:
-        """Lay a slice of the canvas over one of a scan: centres aligned, or edges where slices are stretched.
+        """Lay a slice of the canvas over one of a scan: its centre on the focus, or edges on edges if it is stretched.
 
         Args:
             geometry: Grid of the scan.
@@ -178,8 +185,11 @@ class SlicePlan(Plan):
         maps = []
         for i, axis in enumerate(self._in_plane(geometry.shape)):
             canvas, source = self.size[i], geometry.shape[axis]
-            scale = source / canvas if self.spacing_mm is None else self.spacing_mm[i] / geometry.spacing_mm[axis]
-            maps.append(axis_map(canvas, source, scale))
+            if self.spacing_mm is None:
+                maps.append(axis_map(canvas, source, source / canvas))
+            else:
+                placed = axis_map(canvas, source, self.spacing_mm[i] / geometry.spacing_mm[axis])
+                maps.append(placed.moved(geometry.off_centre(axis)))
         return maps[0], maps[1]
 
     def _in_plane(self, shape: Sequence[int]) -> list[int]:

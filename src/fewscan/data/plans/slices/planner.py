@@ -12,7 +12,7 @@ from pydantic import Field
 from fewscan.data.fingerprint import Fingerprint
 from fewscan.data.index import DatasetIndex
 from fewscan.data.plans.base import AnatomySettings, Divisors, field_of_view_mm, round_up
-from fewscan.io.geometry import PER_MM, UNIT_WORDS, LengthUnit, length
+from fewscan.io.geometry import PER_MM, UNIT_WORDS, length
 from fewscan.io.orientation import SLICE_AXES
 from fewscan.words import abbreviate
 
@@ -82,7 +82,7 @@ def choose_view(index: DatasetIndex, fingerprint: Fingerprint, settings: SliceSe
     else:
         seen, reached = np.delete(view, axis), np.delete(extent, axis)
         native = float(np.delete(fingerprint.median_spacing_mm, axis).min())
-        size, spacing, notes = _fit_view(seen, reached, native, settings.size, divisors, fingerprint.geometries[0].unit)
+        size, spacing, notes = _fit_view(seen, reached, native, settings.size, divisors, fingerprint)
     return View(axis, size, spacing, (why, *_cut_across(fingerprint, axis), *notes))
 
 
@@ -128,16 +128,18 @@ def _fit_view(
     native: float,
     longest: int,
     divisors: Divisors,
-    unit: LengthUnit,
+    fingerprint: Fingerprint,
 ) -> tuple[tuple[int, int], tuple[float, float], list[str]]:
     """Size of slices, of their pixels, and why: pixels as small as the scans' own, or as the longest side allows."""
     pixel = max(float(view.max()) / longest, native)
     needed = tuple(max(1, math.ceil(v / pixel - 1e-6)) for v in view)
     height, width = round_up(needed, (pixel, pixel), divisors)
+    unit = fingerprint.geometries[0].unit
     said, factor = UNIT_WORDS[unit], PER_MM[unit]
+    where = "where the other run found the anatomy" if fingerprint.has_foci else "the centre of the slice"
     (high, wide), (highest, widest) = factor * view, factor * extent
     notes = [
-        f"field of view {high:.0f}×{wide:.0f} {said} around the centre of the slice "
+        f"field of view {high:.0f}×{wide:.0f} {said} around {where} "
         f"(scans reach {highest:.0f}×{widest:.0f} {said}); what lies outside is background",
         f"pixels of {length(pixel, unit)} (median in the scans: {length(native, unit)})",
     ]

@@ -18,7 +18,7 @@ from fewscan.data.plans.volumes.assembler import VolumeAssembler
 from fewscan.data.plans.volumes.planner import VolumeSettings, choose_view
 from fewscan.data.plans.volumes.store import VolumeStore
 from fewscan.data.plans.windowed import WindowedPlan
-from fewscan.data.resample import AxisMap, voxel_map, voxels_filled
+from fewscan.data.resample import AxisMap, steps_of, voxel_map, voxels_filled
 from fewscan.io.geometry import Geometry
 from fewscan.settings import Positive, Share
 
@@ -26,9 +26,10 @@ from fewscan.settings import Positive, Share
 class VolumePlan(WindowedPlan):
     """How every scan becomes a volume of voxels of one size for a network in 3D.
 
-    A canvas lies around the centre of the scan: the field of view, or all of a scan that is smaller, but no less than
-    a patch. What lies beyond it is not seen, unless a mask meets its faces and the scan is predicted once more on a
-    canvas that holds all of it. Where the field of view is one patch, every canvas is one; else patches are windows.
+    A canvas lies around the centre of the scan, or its focus: the field of view, or all of a scan that is smaller, but
+    no less than a patch. What lies beyond it is not seen, unless a mask meets its faces and the scan is predicted once
+    more on a canvas that holds all of it. Where the field of view is one patch, every canvas is one; else patches are
+    windows.
 
     Attributes:
         size: Sides of a patch in voxels.
@@ -100,6 +101,11 @@ class VolumePlan(WindowedPlan):
         """All three: axial, coronal and sagittal planes."""
         return (0, 1, 2)
 
+    @property
+    def takes_focus(self) -> bool:
+        """Always."""
+        return True
+
     def canvas_shape(self, geometry: Geometry) -> Shape:
         """The voxels that the scan fills, no more than the field of view and no less than a patch."""
         first, second, third = (
@@ -169,17 +175,21 @@ class VolumePlan(WindowedPlan):
         Returns:
             The maps of the three axes (z, y, x).
         """
+        sides = zip(self.canvas_shape(geometry), geometry.shape, self._scales(geometry), strict=True)
         first, second, third = (
-            voxel_map(canvas, source, scale)
-            for canvas, source, scale in zip(
-                self.canvas_shape(geometry), geometry.shape, self._scales(geometry), strict=True
-            )
+            voxel_map(canvas, source, scale).moved(geometry.off_centre(axis))
+            for axis, (canvas, source, scale) in enumerate(sides)
         )
         return first, second, third
 
     def _filled(self, geometry: Geometry) -> list[int]:
-        pairs = zip(geometry.shape, self._scales(geometry), strict=True)
-        return [voxels_filled(source, scale) for source, scale in pairs]
+        """How many voxels hold all of the scan: around a focus as many to either side as to the farther one."""
+        filled = []
+        for axis, (source, scale) in enumerate(zip(geometry.shape, self._scales(geometry), strict=True)):
+            steps = steps_of(geometry.off_centre(axis), scale)
+            # Of an odd number of voxels beside the scan `voxel_map` lays one more before it.
+            filled.append(voxels_filled(source, scale) + max(2 * steps - 1, -2 * steps))
+        return filled
 
     def _scales(self, geometry: Geometry) -> list[float]:
         return [own / scan for own, scan in zip(self.spacing_mm, geometry.spacing_mm, strict=True)]

@@ -92,8 +92,9 @@ def choose_view(index: DatasetIndex, fingerprint: Fingerprint, settings: VolumeS
     margin = settings.margin if settings.view == "anatomy" else None
     view, extent = field_of_view_mm(index, fingerprint, margin)
     native = native_spacing(fingerprint)
+    where = "where the other run found the anatomy" if fingerprint.has_foci else "the centre of the scan"
     seen = (
-        f"field of view {_by(view, '.0f')} mm around the centre of the scan (scans reach {_by(extent, '.0f')} mm); "
+        f"field of view {_by(view, '.0f')} mm around {where} (scans reach {_by(extent, '.0f')} mm); "
         "what lies outside is background"
     )
     for factor in _growing(settings.coarsest):
