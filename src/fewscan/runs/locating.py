@@ -196,8 +196,10 @@ def check_locator(run: RunFolder, folder: Path | None) -> None:
     now = _digest(folder) if folder is not None else None
     if before == now:
         return
-    was = "with --around and another model" if before is not None and now is not None else "without --around"
-    was = "with --around" if now is None else was
+    if before is None:
+        was = "without --around"
+    else:
+        was = "with --around" if now is None else "with --around and another model"
     raise ConfigError(f"{run}: the run was started {was}. Give the same --around, or choose another folder.")
 
 
