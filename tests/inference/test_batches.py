@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from fewscan.data.cases import Case
-from fewscan.inference.batches import MOST_PATCHES, MOST_VOXELS, ScanInWork, patches_per_batch, scan_blocks
+from fewscan.inference.batches import (
+    MOST_PATCHES,
+    MOST_VOXELS,
+    ScanInWork,
+    patches_at_once,
+    patches_per_batch,
+    scan_blocks,
+)
 from fewscan.io.scans import write_scan
 from support.known import known
 from support.scans import geometry, slice_plan
@@ -46,6 +53,17 @@ def test_a_batch_holds_no_more_patches_and_voxels_than_its_bounds_and_at_least_o
     assert 1 <= most <= MOST_PATCHES
     assert most == 1 or most * voxels <= MOST_VOXELS
     assert most == MOST_PATCHES or (most + 1) * voxels > MOST_VOXELS
+
+
+def test_a_processor_predicts_fewer_large_patches_at_a_time_than_a_gpu(tmp_path: Path) -> None:
+    sizes = ((32, 32), (128, 128), (256, 256), (512, 512), (96, 96, 48), (160, 160, 96))
+    assert [patches_at_once(size, CPU) for size in sizes] == [16, 16, 4, 1, 1, 1]
+    assert [patches_at_once(size, torch.device("cuda")) for size in sizes] == [patches_per_batch(s) for s in sizes]
+    where = geometry((9, 200, 240), (5.0, 1.0, 1.0))
+    path = tmp_path / "a.nii.gz"
+    write_scan(path, np.random.default_rng(0).normal(size=where.shape).astype(np.float32), where)
+    scan = ScanInWork(Case("a", (path,), None, "a"), slice_plan(size=(256, 256)), False)
+    assert [len(block.images) for block in scan_blocks([scan], CPU)] == [4, 4, 1]
 
 
 def test_scans_with_and_without_overlapping_patches_share_a_batch(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,11 @@ from fewscan.io.geometry import Geometry, Scan
 from fewscan.io.scans import whole_numbers
 from fewscan.memory import require_memory
 
-# Of normalising and resampling, beside the scan itself: three times float32 and a mask of its border, measured.
+# Of normalising by the scan and resampling, beside the scan itself: three times float32 and a mask of its border,
+# measured.
 WORKING_BYTES_PER_VOXEL = 13
+# Of a voxel of the canvas: planes that are resampled along two axes, and along the third.
+CANVAS_BYTES_PER_VOXEL = 8
 
 BY_SCAN = {"zscore": intensities.zscore, "minmax": intensities.minmax, "percentile": intensities.percentile}
 
@@ -55,6 +60,8 @@ def load_canvas(case: Case, plan: Plan) -> tuple[Float[np.ndarray, "c cz cy cx"]
 def to_canvas(case: Case, scan: Scan, plan: Plan, channel: int) -> Float[np.ndarray, "cz cy cx"]:
     """Normalise and resample one channel of a scan.
 
+    Where each voxel is normalised by itself, that is done with a few slices at a time as they are resampled.
+
     Args:
         case: Case of the scan, for the error.
         scan: Channel as its file holds it.
@@ -64,8 +71,12 @@ def to_canvas(case: Case, scan: Scan, plan: Plan, channel: int) -> Float[np.ndar
     Raises:
         DataError: Memory does not suffice for it.
     """
+    how = plan.normalisation[channel]
+    if how.ct is not None:
+        require_memory(case.images[0], CANVAS_BYTES_PER_VOXEL * math.prod(plan.canvas_shape(scan.geometry)))
+        return plan.raw_to_canvas(scan.array, scan.geometry, partial(normalise, how=how))
     require_memory(case.images[0], WORKING_BYTES_PER_VOXEL * scan.array.size)
-    return plan.to_canvas(normalise(scan.array, plan.normalisation[channel]), scan.geometry)
+    return plan.to_canvas(normalise(scan.array, how), scan.geometry)
 
 
 def load_labels(case: Case, plan: Plan) -> Integer[np.ndarray, "cz cy cx"]:

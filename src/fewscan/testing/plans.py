@@ -148,6 +148,13 @@ class PlanContract:
         assert np.isfinite(canvas).all()
         assert all(side >= own for side, own in zip(shape, plan.patch, strict=True))
 
+    def test_a_scan_may_be_normalised_on_its_way_to_the_canvas(self, drawn: Drawn) -> None:
+        def values(voxels: np.ndarray) -> np.ndarray:
+            return voxels.astype(np.float32, order="C") / 3 - 1
+
+        found = self.plan.raw_to_canvas(frozen(drawn.mask), drawn.geometry, values)
+        assert np.array_equal(found, self.plan.to_canvas(values(drawn.mask), drawn.geometry))
+
     def test_a_scan_of_one_value_is_a_canvas_of_it(self, drawn: Drawn) -> None:
         volume = np.full(drawn.mask.shape, -3.5, np.float32)
         assert np.allclose(self.plan.to_canvas(volume, drawn.geometry), -3.5, atol=1e-4)

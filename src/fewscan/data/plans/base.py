@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer, Shaped
 from pydantic import Field, model_validator
 
 from fewscan.classes import LARGEST_NUMBER, MOST_CLASSES, Classes, Region
@@ -34,6 +34,8 @@ Scheme = Literal["zscore", "minmax", "percentile", "ct"]
 Number = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
 Side = Annotated[int, Field(ge=1, le=1 << 14)]
 Shape = tuple[int, int, int]
+# Voxels of any shape → as many normalised ones, float32.
+Values = Callable[[np.ndarray], np.ndarray]
 # First voxels of patches (b, 3) → their class probabilities (b, k, *size).
 Answers = Callable[[np.ndarray], np.ndarray]
 # Sides of a network's input in pixels or voxels, sides of one of those in mm (None: alike) → what the network needs the
@@ -296,6 +298,20 @@ class Plan(StrictModel, ABC):
         Returns:
             Array of float32 of the shape `canvas_shape(geometry)`.
         """
+
+    def raw_to_canvas(
+        self, volume: Shaped[np.ndarray, "z y x"], geometry: Geometry, values: Values
+    ) -> Float[np.ndarray, "cz cy cx"]:
+        """Normalise one channel of a scan and bring it to its canvas: what `to_canvas` makes of `values(volume)`.
+
+        A plan that asks for the values of a few slices at a time never holds all of a scan as float32.
+
+        Args:
+            volume: Channel on the scan's grid, as its file holds it; left as it is.
+            geometry: Grid of the scan.
+            values: Function from voxels to normalised ones of float32, each by itself; no larger voxel becomes less.
+        """
+        return self.to_canvas(values(volume), geometry)
 
     @abstractmethod
     def labels_to_canvas(

@@ -6,11 +6,11 @@ from abc import abstractmethod
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer, Shaped
 from scipy.ndimage import find_objects
 
 from fewscan.classes import IGNORED
-from fewscan.data.plans.base import Answers, Plan, Shape
+from fewscan.data.plans.base import Answers, Plan, Shape, Values
 from fewscan.data.plans.volumes.windows import window_starts
 from fewscan.data.resample import AxisMap, reach, resample_volume
 from fewscan.io.geometry import Geometry
@@ -32,11 +32,17 @@ class WindowedPlan(Plan):
 
     def to_canvas(self, volume: Float[np.ndarray, "z y x"], geometry: Geometry) -> Float[np.ndarray, "cz cy cx"]:
         """Resample linearly, as an average where the scan shrinks."""
+        return self.raw_to_canvas(volume, geometry, lambda planes: planes)
+
+    def raw_to_canvas(
+        self, volume: Shaped[np.ndarray, "z y x"], geometry: Geometry, values: Values
+    ) -> Float[np.ndarray, "cz cy cx"]:
+        """Normalise and resample, a few planes at a time."""
         # Beyond the scan the canvas shows the scan's darkest value.
-        darkest = volume.min()
+        darkest = values(volume.min().reshape(1))[0]
         depths, rows, columns = self.axis_maps(geometry)
         weights = depths.to_canvas(), rows.band_to_canvas(), columns.band_to_canvas()
-        canvas = resample_volume(volume, weights, lambda planes: planes - darkest)
+        canvas = resample_volume(volume, weights, lambda planes: values(planes) - darkest)
         canvas += darkest
         return canvas
 
