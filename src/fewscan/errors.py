@@ -153,8 +153,9 @@ class WriteError(DataError):
         stops_all: Whether no other file can be written there either.
 
     Args:
-        path: Path of the file.
+        path: Path of the file, or its URL.
         error: Error that the system gave.
+        remedy: Text that says what to do; None: as the error says.
 
     Examples:
         >>> import errno
@@ -165,14 +166,14 @@ class WriteError(DataError):
         MASKS/a.nii.gz: cannot be written: No space left on device. Make room on that disk. True
     """
 
-    def __init__(self, path: Path, error: OSError) -> None:
+    def __init__(self, path: Path | str, error: OSError, remedy: str | None = None) -> None:
         self.file, self.problem = str(path), f"cannot be written: {error.strerror or error}"
-        self.remedy = REMEDIES.get(error.errno or 0, "Choose another folder")
+        self.remedy = remedy or REMEDIES.get(error.errno or 0, "Choose another folder")
         self.stops_all = error.errno in REMEDIES
-        self._made_of = (path, error)
+        self._made_of = (path, error, remedy)
         super().__init__([Fault(self.file, self.problem, self.remedy)])
 
-    def __reduce__(self) -> tuple[type[WriteError], tuple[Path, OSError]]:
+    def __reduce__(self) -> tuple[type[WriteError], tuple[Path | str, OSError, str | None]]:
         # On its way from another process.
         return WriteError, self._made_of
 

@@ -15,6 +15,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "ray": ("ray",),
     "rtstruct": ("plastimatch",),
+    "s3": ("s3fs",),
     "tensorboard": ("tensorboard",),
 }
 

@@ -10,6 +10,7 @@ from fewscan.data.cases import Case
 from fewscan.engine.checkpoint import checkpoint_files, updates_done
 from fewscan.inference.model import CARD, FOLDS, FOLDS_HELD_OUT, SECOND_WEIGHTS, WEIGHTS, part_folders
 from fewscan.io.formats import mask_ending
+from fewscan.io.scans import is_ours
 from fewscan.tasks.tables import OBJECTS, PICTURES, VOLUMES
 
 State = Literal["new", "unfinished", "finished"]
@@ -18,6 +19,7 @@ State = Literal["new", "unfinished", "finished"]
 MASK_ENDING = ".nii.gz"
 QUALITY_TABLE = "quality.csv"
 PAGE = "report.html"
+PROGRESS = ".progress"
 
 
 @dataclass(frozen=True)
@@ -308,9 +310,11 @@ class PredictionFolder(Folder):
 
     Attributes:
         ending: Ending of the masks; None: that of each scan, or of its masks.
+        own: Names of files, relative to the folder, that are known to be a prediction's, as they lie elsewhere.
     """
 
     ending: str | None = None
+    own: frozenset[str] = frozenset()
 
     @property
     def lock(self) -> Path:
@@ -320,7 +324,7 @@ class PredictionFolder(Folder):
     @property
     def progress(self) -> Path:
         """What is known of the scans that are done, by which a prediction goes on; it may be removed once all are."""
-        return self.path / ".progress"
+        return self.path / PROGRESS
 
     @property
     def quality(self) -> Path:
@@ -360,6 +364,10 @@ class PredictionFolder(Folder):
     def overlay(self, case: Case) -> Path:
         """The picture of a case with outlines, where its task has them."""
         return self.overlays / f"{case.name}.png"
+
+    def is_own(self, path: Path) -> bool:
+        """Whether a file of the folder is one that `fewscan predict` wrote."""
+        return path.relative_to(self.path).as_posix() in self.own or is_ours(path)
 
     @property
     def failed(self) -> Path:

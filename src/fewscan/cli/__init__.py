@@ -17,11 +17,13 @@ from fewscan.cli.options import (
     AsJson,
     Cache,
     DataSet,
+    DataSetOrUrl,
     Device,
     Devices,
     DimsText,
     ExecutorName,
     FinishedRun,
+    FinishedRunOrUrl,
     Folds,
     MethodName,
     ModelWorkers,
@@ -78,7 +80,7 @@ def start(
 
 @app.command()
 def check(
-    dataset: DataSet,
+    dataset: DataSetOrUrl,
     executor: ExecutorName = "auto",
     workers: Workers = None,
     as_json: AsJson = False,
@@ -131,7 +133,7 @@ def convert(
 
 @app.command()
 def train(
-    dataset: DataSet,
+    dataset: DataSetOrUrl,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="New or empty folder for the run; with --resume also an unfinished run's."),
@@ -245,10 +247,16 @@ def train(
 
 @app.command()
 def predict(
-    run: FinishedRun,
-    inputs: Annotated[list[Path], typer.Argument(help="Scans to segment, folders of scans, or a data set.")],
+    run: FinishedRunOrUrl,
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(help="Scans to segment, folders of scans, or a data set; or URLs, such as s3://bucket/scans."),
+    ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the masks and their tables, made if it is not there.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="Folder for the masks and their tables, made if it is not there; or the URL of one."
+        ),
     ],
     tta: Annotated[
         bool,
@@ -289,7 +297,7 @@ def predict(
         typer.Option(
             "--with",
             metavar="RUN",
-            help="Folder of a further run of the same plan, to average its probabilities too; may be repeated.",
+            help="Folder or URL of a further run of the same plan, to average its probabilities too; may be repeated.",
         ),
     ] = None,
     go_on: Annotated[
@@ -412,8 +420,10 @@ def suggest(
 
 @app.command()
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="Folder of predicted masks, or one mask.")],
-    references: Annotated[Path, typer.Argument(help="Folder of reference masks of the same names, or one mask.")],
+    predictions: Annotated[Path, typer.Argument(help="Folder of predicted masks, or one mask; or its URL.")],
+    references: Annotated[
+        Path, typer.Argument(help="Folder of reference masks of the same names, or one mask; or its URL.")
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="JSON file to write; a table .csv goes beside it.")
     ] = None,

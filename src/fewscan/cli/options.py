@@ -15,7 +15,13 @@ from fewscan.registry import METHODS, NETWORKS, PLANS
 Choice = TypeVar("Choice", bound=str)
 
 DataSet = Annotated[Path, typer.Argument(help="Folder of the data set, in the nnU-Net layout.")]
+DataSetOrUrl = Annotated[
+    Path, typer.Argument(help="Folder of the data set, in the nnU-Net layout, or its URL, such as s3://bucket/dataset.")
+]
 FinishedRun = Annotated[Path, typer.Argument(help="Folder of a finished training run.")]
+FinishedRunOrUrl = Annotated[
+    Path, typer.Argument(help="Folder of a finished training run, or its URL, such as s3://bucket/run.")
+]
 MethodName = Annotated[
     str,
     typer.Option(

@@ -13,6 +13,7 @@ from fewscan.data.folds import Folds
 from fewscan.data.index import read_dataset
 from fewscan.devices import choose_device, list_devices
 from fewscan.errors import ConfigError
+from fewscan.io.elsewhere import refuse_elsewhere
 from fewscan.io.files import AnyPath, make_folder
 from fewscan.reporting.grid_report import gains
 from fewscan.runs.dims import Dims
@@ -76,6 +77,7 @@ def benchmark(
         >>> [(row["method"], row["labelled"], row["seeds"]) for row in result.rows()]
         [('supervised', 1, 1)]
     """
+    refuse_elsewhere(dataset, output, cache)
     reporter = reporter or Reporter(quiet=True)
     output = Path(output)
     names = tuple(dict.fromkeys((BASELINE, *methods)))

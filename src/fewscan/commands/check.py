@@ -13,6 +13,7 @@ from fewscan.io.files import AnyPath
 from fewscan.terminal.console import Reporter
 from fewscan.words import abbreviate
 from fewscan.work.choice import choose_executor
+from fewscan.work.staging import Staging
 
 
 def check(
@@ -21,7 +22,7 @@ def check(
     """Read everything and list what is wrong, the split of the data set included.
 
     Args:
-        dataset: Folder of the data set, in the nnU-Net layout.
+        dataset: Folder of the data set, in the nnU-Net layout, or its URL, such as "s3://bucket/dataset".
         reporter: Reporter that shows progress and decisions; None: nothing is shown.
         executor: Executor that reads the scans: auto (this process, and others where it takes long), serial, processes,
             ray or ray:ADDRESS.
@@ -32,14 +33,21 @@ def check(
 
     Raises:
         ConfigError: There is no such executor.
+        DataError: The data set lies elsewhere and cannot be had.
 
     Examples:
         >>> import fewscan
         >>> fewscan.check("DATASET")
         []
     """
-    reporter = reporter or Reporter(quiet=True)
-    root = Path(dataset)
+    with Staging.of(reporter or Reporter(quiet=True), executor) as staging:
+        root = staging.names(dataset)
+        faults = _check(root, staging.reporter, staging, workers)
+        return [staging.told_fault(fault) for fault in faults]
+
+
+def _check(root: Path, reporter: Reporter, staging: Staging, workers: int | None) -> list[Fault]:
+    """The faults of a data set that lies here, or has stand-ins here."""
     try:
         index = read_dataset(root)
     except DataError as error:
@@ -47,7 +55,7 @@ def check(
     split, faults = _check_split(index)
     for note in split.notes if split is not None else ():
         reporter.say(note)
-    who = choose_executor(executor, workers, files_of(index.cases))
+    who = staging.executor(choose_executor(staging.executor_name, workers, files_of(index.cases)))
     with reporter.bar("checking scans", len(index.cases)) as step:
         survey = survey_cases(
             index, index.cases, measured=(), pictured=(), appearances=False, progress=step, executor=who

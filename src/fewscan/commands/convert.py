@@ -6,6 +6,7 @@ from inspect import signature
 from pathlib import Path
 
 from fewscan.errors import ConfigError
+from fewscan.io.elsewhere import refuse_elsewhere
 from fewscan.io.files import AnyPath
 from fewscan.registry import CONVERTERS
 from fewscan.terminal.console import Reporter
@@ -42,6 +43,7 @@ def convert(
         >>> fewscan.convert("msd", "Task04_Hippocampus", destination="HIPPOCAMPUS").name
         'HIPPOCAMPUS'
     """
+    refuse_elsewhere(source, destination, images)
     reporter = reporter or Reporter(quiet=True)
     written = 0
 

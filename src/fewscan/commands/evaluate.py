@@ -11,11 +11,13 @@ from fewscan.errors import ConfigError
 from fewscan.evaluation.evaluate import Pairs, evaluate_folders, find_description, match_pairs
 from fewscan.evaluation.metrics import TOLERANCES_MM
 from fewscan.evaluation.summary import MISSING, RULES, Missing, Rules, scores_by_site, write_csv
+from fewscan.io.elsewhere import refuse_elsewhere
 from fewscan.io.files import AnyPath, make_folder, write_json
 from fewscan.runs.results import Evaluation
 from fewscan.tasks.base import task_near
 from fewscan.terminal.console import Reporter
 from fewscan.work.choice import choose_executor
+from fewscan.work.staging import Staging
 
 
 def evaluate(
@@ -37,8 +39,8 @@ def evaluate(
     Objects are compared where a dataset.json beside or above the references, or the masks, has "task": "instances".
 
     Args:
-        predictions: Folder of predicted masks, or one mask.
-        references: Folder of reference masks of the same names, or one mask.
+        predictions: Folder of predicted masks, or one mask; or a URL of either, such as "s3://bucket/masks".
+        references: Folder of reference masks of the same names, or one mask; or a URL of either.
         output: JSON file to write, with a table `.csv` beside it; None: nothing is written.
         rules: Rules for distances where one mask alone is empty: strict (undefined), or paper (0, as published figures
             have it).
@@ -54,7 +56,7 @@ def evaluate(
 
     Raises:
         DataError: A mask lies elsewhere than its reference, cannot be read, or holds what is no class.
-        ConfigError: A tolerance is no length, or there are no such rules or no such executor.
+        ConfigError: A tolerance is no length, there are no such rules or no such executor, or the output is a URL.
 
     Examples:
         >>> import fewscan
@@ -62,27 +64,29 @@ def evaluate(
         >>> list(scores.cases), list(scores.classes)
         (['case_03'], ['disc'])
     """
+    refuse_elsewhere(output)
     wrong = [tolerance for tolerance in tolerances_mm if not (math.isfinite(tolerance) and tolerance > 0)]
     if wrong:
         raise ConfigError(f"tolerance {wrong[0]:g}: must be above 0 mm. Give a length such as 1 or 0.5.")
     if missing not in MISSING or rules not in RULES:
         raise ConfigError(f"missing {missing!r}, rules {rules!r}: must be score or skip, and strict or paper.")
-    reporter = reporter or Reporter(quiet=True)
-    task = task_near(Path(references), Path(predictions))
-    masks = match_pairs(Path(predictions), Path(references))
-    # Before masks are scored, which takes long: what is wrong with the names of sites is said at once.
-    sites = _sites(masks, Path(predictions), Path(references))
-    files = [path for pair in masks.both.values() for path in pair]
-    summary = evaluate_folders(
-        Path(predictions),
-        Path(references),
-        rules=rules,
-        bar=reporter.bar,
-        missing=missing,
-        tolerances_mm=sorted(set(tolerances_mm)),
-        scoring=task.scoring if task is not None else None,
-        executor=choose_executor(executor, workers, files),
-    )
+    with Staging.of(reporter or Reporter(quiet=True), executor) as staging:
+        ours, theirs = staging.beside(predictions), staging.beside(references)
+        task = task_near(theirs, ours)
+        masks = match_pairs(ours, theirs)
+        # Before masks are scored, which takes long: what is wrong with the names of sites is said at once.
+        sites = _sites(masks, ours, theirs)
+        files = [path for pair in masks.both.values() for path in pair]
+        summary = evaluate_folders(
+            ours,
+            theirs,
+            rules=rules,
+            bar=staging.reporter.bar,
+            missing=missing,
+            tolerances_mm=sorted(set(tolerances_mm)),
+            scoring=task.scoring if task is not None else None,
+            executor=staging.executor(choose_executor(staging.executor_name, workers, files)),
+        )
     if sites:
         summary["sites"] = scores_by_site(summary, sites)
     if output is not None:

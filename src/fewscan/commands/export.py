@@ -10,6 +10,7 @@ from fewscan.errors import ConfigError
 from fewscan.exporting import card as cards
 from fewscan.exporting.base import Export, Source
 from fewscan.inference.model import load_model
+from fewscan.io.elsewhere import refuse_elsewhere
 from fewscan.io.files import AnyPath, new_folder, write_text
 from fewscan.registry import EXPORTS
 from fewscan.run_folder import RunFolder
@@ -47,6 +48,7 @@ def export(
         >>> sorted(path.name for path in folder.iterdir())
         ['README.md', 'model.json', 'model.safetensors']
     """
+    refuse_elsewhere(run, output, dataset)
     reporter = reporter or Reporter(quiet=True)
     target: Export = EXPORTS.load(to)
     folder, source = Path(output), RunFolder(Path(run))

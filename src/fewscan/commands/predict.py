@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 
 from fewscan.data.cases import collect_cases, notes_on_folders, unfolded
 from fewscan.devices import choose_device, list_devices
 from fewscan.io.files import AnyPath, make_folder
-from fewscan.run_folder import PredictionFolder
+from fewscan.run_folder import PROGRESS, PredictionFolder
 from fewscan.runs.meaning import ending_of, meaning_of
-from fewscan.runs.predicting import Choices, Predicting, Session
-from fewscan.runs.prediction import Procedure, alone_or_shared, check_output, predict_into
+from fewscan.runs.predicting import Choices, Predicting, Session, made_of, unfetched
+from fewscan.runs.prediction import (
+    Procedure,
+    alone_or_shared,
+    check_output,
+    files_of_records,
+    may_be_written_over,
+    predict_into,
+)
 from fewscan.runs.results import Predictions
 from fewscan.terminal.console import Reporter
 from fewscan.work.choice import SHARED, choose_for_model, devices_for
 from fewscan.work.serial import Serial
+from fewscan.work.staging import Staging
 
 
 def predict(
@@ -47,7 +56,8 @@ def predict(
     that no `predict` wrote are never touched.
 
     Args:
-        run: Folder of a training run, or any folder with model.safetensors and model.json.
+        run: Folder of a training run, or any folder with model.safetensors and model.json. It, the inputs, the output
+            and the others may each be a URL, such as "s3://bucket/run", which takes `fewscan[s3]`.
         inputs: Scans to segment, folders of scans, or a data set, all of whose images are meant; channels are named
             CASE_0000, CASE_0001, ...
         output: Folder for the masks and their tables; masks are named as the scans, without the channel number.
@@ -88,32 +98,39 @@ def predict(
         >>> [mask.name for mask in masks]
         ['case_03.nii.gz']
     """
-    reporter = reporter or Reporter(quiet=True)
-    choices = Choices(
-        run=Path(run),
-        others=tuple(map(Path, others)),
-        tta=tta,
-        save_probabilities=save_probabilities,
-        postprocess=postprocess,
-        quality=quality,
-    )
-    devices = list_devices(device)
-    who = choose_for_model(executor, workers, devices)
-    # Of several processes each has a model of its own, and this one needs no room for another on a GPU.
-    is_here = isinstance(who, Serial)
-    session = Session.of(choices, choose_device(devices[0] if is_here else "cpu"), reporter)
-    folder = PredictionFolder(Path(output), ending_of(format, meaning_of(session.card)))
-    _say_how(session, reporter)
-    paths = [Path(path) for path in inputs]
-    cases = collect_cases(paths, session.card.plan.reading, recursive)
-    check_output(cases, folder, save_probabilities)
-    for note in notes_on_folders(unfolded(paths)):
-        reporter.say(str(note))
-    make_folder(folder.path)
-    procedure = Procedure(who, go_on, is_shared=executor == SHARED)
-    with alone_or_shared(folder, procedure.is_shared):
-        work = Predicting(choices, folder, devices_for(executor, devices), session if is_here else None)
-        return predict_into(work, cases, session, reporter, procedure)
+    with Staging.of(reporter or Reporter(quiet=True), executor) as staging:
+        choices = Choices(
+            run=staging.whole(run),
+            others=tuple(map(staging.whole, others)),
+            tta=tta,
+            save_probabilities=save_probabilities,
+            postprocess=postprocess,
+            quality=quality,
+        )
+        paths = [staging.names(path) for path in inputs]
+        destination = staging.output(output, PROGRESS)
+        reporter, executor = staging.reporter, staging.executor_name
+        devices = list_devices(device)
+        who = choose_for_model(executor, workers, devices)
+        # Of several processes each has a model of its own, and this one needs no room for another on a GPU.
+        is_here = isinstance(who, Serial)
+        session = Session.of(choices, choose_device(devices[0] if is_here else "cpu"), reporter)
+        folder = PredictionFolder(destination, ending_of(format, meaning_of(session.card)))
+        _say_how(session, reporter)
+        cases = collect_cases(paths, session.card.plan.reading, recursive)
+        if staging.writes_elsewhere:
+            folder = replace(folder, own=files_of_records(folder))
+            staging.look_into(may_be_written_over(cases, folder))
+        check_output(cases, folder, save_probabilities)
+        for note in notes_on_folders(unfolded(paths)):
+            reporter.say(staging.told(str(note)))
+        make_folder(folder.path)
+        who = staging.executor(who, partial(made_of, folder), unfetched)
+        procedure = Procedure(who, go_on, executor == SHARED, staging.push, staging.push_file)
+        with alone_or_shared(folder, procedure.is_shared), staging.pushing():
+            work = Predicting(choices, folder, devices_for(executor, devices), session if is_here else None)
+            written = predict_into(work, cases, session, reporter, procedure)
+        return Predictions(staging.there(written.folder), tuple(map(staging.there, written.masks)))
 
 
 def _say_how(session: Session, reporter: Reporter) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fewscan.errors import ConfigError
 from fewscan.evaluation.evaluate import match_pairs
+from fewscan.io.elsewhere import refuse_elsewhere
 from fewscan.io.files import AnyPath
 from fewscan.reporting.page.sources import read_run
 from fewscan.run_folder import PredictionFolder, RunFolder
@@ -65,6 +66,7 @@ def report(
         raise ConfigError("--references are of predicted masks: give the folder that `fewscan predict` wrote as well.")
     if references is not None and compare is not None:
         raise ConfigError("--compare is of the page of a run, --references of that of its masks. Give one of the two.")
+    refuse_elsewhere(run, predictions, output, *images, dataset, compare, references)
     reporter = reporter or Reporter(quiet=True)
     files = read_run(RunFolder(Path(run)))
     remedy = "Give its folder with --dataset" if predictions is None else "Give the scans with --images"

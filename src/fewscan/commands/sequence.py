@@ -29,6 +29,7 @@ from fewscan.devices import choose_device
 from fewscan.errors import ConfigError
 from fewscan.evaluation.summary import Summary, headline_title, overall_mean
 from fewscan.evaluation.transfer import Journey
+from fewscan.io.elsewhere import refuse_elsewhere
 from fewscan.io.files import AnyPath, make_folder, read_json, write_text
 from fewscan.reporting.sequence_page import write_sequence_page
 from fewscan.reporting.sequence_report import save_sequence, sequence_report, write_scores
@@ -140,6 +141,7 @@ def sequence(
         >>> sorted(path.name for path in result.output.iterdir())
         ['report.html', 'runs', 'sequence.csv', 'sequence.md', 'sequence.png']
     """
+    refuse_elsewhere(*sites, output)
     reporter = reporter or Reporter(quiet=True)
     unknown = [name for name in approaches if name not in APPROACHES]
     if unknown or not approaches or not seeds:

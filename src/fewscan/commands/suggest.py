@@ -9,6 +9,7 @@ from fewscan.data.split import split_of_run
 from fewscan.devices import choose_device, list_devices
 from fewscan.errors import ConfigError, DataError
 from fewscan.evaluation.selection import Suggestion
+from fewscan.io.elsewhere import refuse_elsewhere
 from fewscan.io.files import AnyPath, write_json, write_text
 from fewscan.run_folder import RunFolder
 from fewscan.runs.describing import Describer, Describing, describe_scans
@@ -58,6 +59,7 @@ def suggest(
         >>> sorted(suggestion.patient for suggestion in fewscan.suggest("RUN", count=3))
         ['case_02', 'case_04', 'case_05']
     """
+    refuse_elsewhere(run, dataset, output)
     reporter = reporter or Reporter(quiet=True)
     folder = RunFolder(Path(run))
     if executor == SHARED:

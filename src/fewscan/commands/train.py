@@ -25,9 +25,11 @@ from fewscan.engine.callbacks import Callback
 from fewscan.engine.loop import check_batches
 from fewscan.engine.machine_errors import explained_training
 from fewscan.errors import ConfigError
+from fewscan.io.elsewhere import refuse_elsewhere, refuse_run_elsewhere
 from fewscan.io.files import AnyPath, remove_leftovers
 from fewscan.methods.base import Stage
 from fewscan.run_folder import RunFolder, State
+from fewscan.runs.brought import bring_dataset
 from fewscan.runs.callbacks import check_users
 from fewscan.runs.continuation import (
     Start,
@@ -114,7 +116,8 @@ def train(
     first does all the rest, the others share its batches.
 
     Args:
-        dataset: Folder of the data set, in the nnU-Net layout.
+        dataset: Folder of the data set, in the nnU-Net layout; or its URL, such as "s3://bucket/dataset": it is
+            downloaded to `OUTPUT-dataset` beside the run, which wants it until nothing more is asked of it.
         output: New or empty folder for the run; with `resume` also an unfinished run's.
         method: Name of a registered method, or `package.module:Class`.
         labelled: Number of patients of the training split, from 1, whose labels are kept, in the order of the split; 0:
@@ -166,8 +169,11 @@ def train(
     """
     check_users(callbacks)
     _check_dry_run(dry_run, resume)
+    refuse_run_elsewhere(output)
+    refuse_elsewhere(cache, continue_from, around, *([dataset] if dry_run or processes() > 1 else []))
     reporter = reporter or Reporter(quiet=True)
     folder = RunFolder(Path(output))
+    dataset = bring_dataset(dataset, folder.path, reporter)
     limit = read_limit(folder, max_time)
     canvases = Path(cache) if cache is not None else folder.cache
     with launched(device) as launch:

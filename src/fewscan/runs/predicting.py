@@ -37,6 +37,7 @@ from fewscan.runs.meaning import meaning_of
 from fewscan.runs.quality import QualityAssessor
 from fewscan.tasks.tables import Tables
 from fewscan.terminal.console import Reporter
+from fewscan.work.records import AGAIN
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,16 @@ class _ShardInWork:
 
     def _examine(self, case: Case, geometry: Geometry) -> list[Fault]:
         return [*_of_other_kind(case, geometry, self.plan), *_cannot_hold(case, geometry, self.folder)]
+
+
+def made_of(folder: PredictionFolder, case: Case) -> tuple[Path, ...]:
+    """Files that a prediction leaves of a scan; not all of them need be there."""
+    return folder.mask(case), folder.probabilities(case), folder.overlay(case)
+
+
+def unfetched(case: Case, error: DataError) -> dict[str, Any]:
+    """What is known of a case whose files could not be had; `--continue` tries again."""
+    return {"case": case.name, "faults": [_told(fault) for fault in error.faults], AGAIN: True}
 
 
 def _draw(folder: PredictionFolder, case: Case, path: Path, classes: Classes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,6 @@ from fewscan.inference.model import WEIGHTS, ModelCard
 from fewscan.inference.predict import CUT_OFF
 from fewscan.io.files import check_name, make_folder, read_json, write_json, write_text
 from fewscan.io.itksnap import label_descriptions
-from fewscan.io.scans import is_ours
 from fewscan.io.tables import write_table
 from fewscan.run_folder import PredictionFolder, RunFolder
 from fewscan.runs.lock import alone, refuse_held
@@ -54,7 +53,7 @@ def check_output(cases: Sequence[Case], folder: PredictionFolder, save_probabili
     if save_probabilities:
         paths += [folder.probabilities(case) for case in cases]
     paths += [folder.overlay(case) for case in cases]
-    foreign = [path.name for path in paths if os.path.lexists(path) and not is_ours(path)]
+    foreign = [path.name for path in paths if os.path.lexists(path) and not folder.is_own(path)]
     if foreign:
         raise DataError.of(
             folder.path,
@@ -72,11 +71,15 @@ class Procedure:
         executor: Executor of the work.
         goes_on: Whether what an earlier call has done of it stays.
         is_shared: Whether other processes, which see the folder, do the same at the same time.
+        before: Function that is called before the first scan is predicted, once what no longer counts is removed.
+        on_record: Function that is called with the path of each record that is written.
     """
 
     executor: Executor = field(default_factory=Serial)
     goes_on: bool = False
     is_shared: bool = False
+    before: Callable[[], None] | None = None
+    on_record: Callable[[Path], None] | None = None
 
 
 def predict_into(
@@ -98,7 +101,7 @@ def predict_into(
         FewscanError: The memory is not enough.
     """
     procedure = procedure or Procedure()
-    folder, records = work.folder, Records(work.folder.progress)
+    folder, records = work.folder, Records(work.folder.progress, procedure.on_record)
     facts = facts_of(work.choices, session.card, folder)
     shards = shards_of(cases)
     keys = [key_of(facts, [[case.name, file_states(case)] for case in shard.items]) for shard in shards]
@@ -108,6 +111,8 @@ def predict_into(
         for path in (*folder.tables, folder.label_descriptions, folder.failed):
             _remove(path)
     _remove_other_formats(cases, folder)
+    if procedure.before is not None:
+        procedure.before()
     with (
         reporter.bar("predicting", len(cases)) as step,
         Leases(folder.progress / LEASES) if procedure.is_shared else nullcontext() as leases,
@@ -278,19 +283,39 @@ def _faults(case: Case, record: Mapping[str, Any]) -> list[Fault]:
     return [Fault(*fault) for fault in record["faults"]]
 
 
+def may_be_written_over(cases: Sequence[Case], folder: PredictionFolder) -> Iterator[Path]:
+    """Files that a prediction of scans writes or removes, in whatever format, but for those known to be its own."""
+    for case in cases:
+        masks = {PredictionFolder(folder.path, ending).mask(case) for ending in (*MASK_FORMATS.values(), None)}
+        for path in (*masks, folder.probabilities(case), folder.overlay(case)):
+            if path.relative_to(folder.path).as_posix() not in folder.own:
+                yield path
+
+
+def files_of_records(folder: PredictionFolder) -> frozenset[str]:
+    """Names of the files that records of an earlier call tell of, relative to the folder."""
+    records = Records(folder.progress)
+    results = [result for found in map(records.read, records.keys()) for result in found]
+    made = [result for result in results if isinstance(result, Mapping) and "mask" in result]
+    beside = ("{}.npz", "overlays/{}.png")
+    return frozenset(name for each in made for name in (each["mask"], *(form.format(each["case"]) for form in beside)))
+
+
 def _remove_other_formats(cases: Sequence[Case], folder: PredictionFolder) -> None:
     """Remove masks of an earlier call in other formats: of two masks of a scan nobody would know which is meant."""
     # Listed once: so many files need not each be looked up four times.
     there = set(folder.path.iterdir()) - {folder.mask(case) for case in cases}
     others = [PredictionFolder(folder.path, ending) for ending in (*MASK_FORMATS.values(), None)]
     for path in there & {other.mask(case) for other in others for case in cases}:
-        if is_ours(path):
+        if folder.is_own(path):
             _remove(path)
 
 
 def _remove_earlier(case: Case, folder: PredictionFolder) -> list[str]:
     """Remove what an earlier call wrote for a scan that is left out; the names of the files."""
-    found = [path for path in (folder.mask(case), folder.probabilities(case), folder.overlay(case)) if is_ours(path)]
+    found = [
+        path for path in (folder.mask(case), folder.probabilities(case), folder.overlay(case)) if folder.is_own(path)
+    ]
     for path in found:
         _remove(path)
     return [path.name for path in found]

@@ -21,6 +21,8 @@ from fewscan.work.leases import Leases
 ENDING = ".json"
 # What stands for an item that killed whoever did it.
 CRASH = "crash"
+# In the result of an item that may be had another time, though nothing of it has changed.
+AGAIN = "again"
 SECONDS_BETWEEN_LOOKS = 2.0
 
 
@@ -38,10 +40,11 @@ class Records:
 
     Args:
         folder: Folder of the records, made when the first one is written.
+        on_written: Function that is called with the path of each that is written; None: nobody is told.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, on_written: Callable[[Path], None] | None = None) -> None:
+        self.folder, self._on_written = folder, on_written
 
     def keys(self) -> set[str]:
         """Keys of all records that are there."""
@@ -71,7 +74,10 @@ class Records:
             WriteError: The file cannot be written.
         """
         make_folder(self.folder)
-        write_json(self.folder / f"{key}{ENDING}", [_written(result) for result in results])
+        path = self.folder / f"{key}{ENDING}"
+        write_json(path, [_written(result) for result in results])
+        if self._on_written is not None:
+            self._on_written(path)
 
     def forget(self, key: str) -> None:
         """Remove the record of a shard."""
@@ -84,9 +90,9 @@ class Records:
         remove_leftovers(self.folder)
 
     def forget_crashes(self) -> None:
-        """Remove the records that name an item which killed its worker: with more memory it may not do so again."""
+        """Remove the records that name an item which killed its worker, or could not be had: it may go well now."""
         for key in self.keys():
-            if any(isinstance(result, Mapping) and CRASH in result for result in self.read(key)):
+            if any(isinstance(result, Mapping) and result.keys() & {CRASH, AGAIN} for result in self.read(key)):
                 self.forget(key)
 
 
