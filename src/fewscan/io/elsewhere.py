@@ -200,7 +200,9 @@ def download_all(files: Mapping[Path, str]) -> dict[Path, DataError]:
             return error
         return None
 
-    with ThreadPoolExecutor(AT_A_TIME) as threads:
+    # Readers of one file in the memory share their place in it.
+    is_own = any(url.startswith(f"{IN_THIS_PROCESS}:") for url in files.values())
+    with ThreadPoolExecutor(1 if is_own else AT_A_TIME) as threads:
         errors = dict(zip(files, threads.map(fetch, files), strict=True))
     return {path: error for path, error in errors.items() if error is not None}
 
