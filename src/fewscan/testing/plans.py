@@ -100,12 +100,14 @@ class PlanContract:
     stride: ClassVar[int] = 8
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Every test of a scan for every grid, and for every grid with a focus."""
+        """Every test of a scan for every grid, and once more with a focus if the plan takes one."""
         if "drawn" in metafunc.fixturenames:
             names = ["x".join(map(str, shape)) for shape, _ in self.grids]
             drawn = [draw(*grid) for grid in self.grids]
-            drawn += [focused(one) for one in drawn]
-            metafunc.parametrize("drawn", drawn, ids=[*names, *(f"{name}-focus" for name in names)])
+            if self.plan.takes_focus:
+                names += [f"{name}-focus" for name in names]
+                drawn += [focused(one) for one in drawn]
+            metafunc.parametrize("drawn", drawn, ids=names)
 
     def test_the_kind_is_registered_and_a_plan_survives_its_file(self) -> None:
         assert PLANS.find(self.plan.kind) is type(self.plan)
