@@ -30,6 +30,7 @@ class Part(StrEnum):
     MEMORY = "memory"
     RELIABILITY = "reliability"
     SCALE = "scale"
+    READING = "reading"
 
 
 def main(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import fewscan
-from benchmarks import augmentation, evaluation, memory, prediction, reliability, scale, steps, volumes
+from benchmarks import augmentation, evaluation, memory, prediction, reading, reliability, scale, steps, volumes
 from benchmarks.__main__ import report
 from benchmarks.measure import Stopwatch, alone, interleave, memory_bytes
 from benchmarks.options import Options
@@ -202,3 +202,13 @@ def test_the_slope_of_time_in_proportion_is_one() -> None:
     (target,) = scale.with_slope(few, Measured("scale", "many", [50.0], figures={"scans": 100.0})).targets
     assert target.value == pytest.approx(2.0)
     assert not target.met
+
+
+def test_reading(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "SHAPE", (6, 40, 40))
+    rows = check(reading.measure(options, QUIET))
+    readers = {name.split(",")[1].strip() for name in rows if name.startswith("reader")}
+    assert readers == set(reading.ENDINGS)
+    assert {name for name in rows if not name.startswith("reader")} == {
+        f"{way}, {kind}" for way in ("to the canvas", "back") for kind in ("slices", "volumes")
+    }
