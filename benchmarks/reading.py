@@ -12,7 +12,7 @@ import torch
 from benchmarks.measure import interleave, waiting_for
 from benchmarks.options import Options
 from benchmarks.results import Measured
-from benchmarks.slices import plan_of
+from benchmarks.slices import IDENTITY, plan_of
 from fewscan.data.assembler import largest
 from fewscan.data.ceiling import assembled
 from fewscan.data.plans.base import Plan
@@ -23,7 +23,6 @@ from fewscan.terminal.console import Reporter
 
 SHAPE = (48, 256, 256)
 SPACING_MM = (3.0, 1.2, 1.2)
-IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 ENDINGS = (".nii", ".nii.gz", ".mha", ".nrrd")
 MB = 1e6
 

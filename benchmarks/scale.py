@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.measure import memory_bytes
 from benchmarks.options import Options
 from benchmarks.results import Measured, Target
+from benchmarks.slices import IDENTITY
 from fewscan.commands.check import check
 from fewscan.data.cases import collect_cases
 from fewscan.data.index import read_dataset
@@ -30,7 +31,6 @@ from fewscan.work.records import key_of
 
 SHAPE = (8, 48, 48)
 SPACING_MM = (10.0, 1.5, 1.5)
-IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 LABELLED = 10
 # Voxels of more scans than these say nothing that those of fewer do not, and take minutes.
 MOST_READ = 10_000
@@ -142,11 +142,11 @@ def write_scans(folder: Path, count: int) -> Path:
     write_scan(model, mask.astype(np.int16), geometry)
     for number, content in enumerate(_contents(gzip.decompress(model.read_bytes()), count)):
         (folder / "imagesTr" / f"scan_{number:06d}_0000.nii.gz").write_bytes(content)
-        if number < min(LABELLED, count):
+        if number < LABELLED:
             (folder / "labelsTr" / f"scan_{number:06d}.nii.gz").write_bytes(label)
     model.unlink()
     description = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "heart": 1}, "file_ending": ".nii.gz"}
-    write_json(folder / "dataset.json", {**description, "numTraining": min(LABELLED, count)})
+    write_json(folder / "dataset.json", description)
     return folder
 
 

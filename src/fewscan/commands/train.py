@@ -37,6 +37,7 @@ from fewscan.runs.continuation import (
     held_out_cases,
     load_continued,
     may_lack_labels,
+    refuse_known,
     without_labels,
     write_start,
 )
@@ -214,7 +215,7 @@ def train(
                 reporter.say(f"the run in {folder} is finished, there is nothing left to do")
                 return Run(folder.path)
             if start is not None:
-                start.refuse_known(index, held_out_cases(split, parts))
+                refuse_known(start.run, index, held_out_cases(split, parts))
             executor = choose_executor("auto", workers, files_of((*split.train, *split.val, *split.test)))
             survey = survey_scans(reporter, index, split, find_survey(folder.survey, index), executor)
             config, plan = begun or _decide(reporter, index, split, survey, dims, choices, start, launch.device)

@@ -303,6 +303,15 @@ def _tried(url: str, action: Callable[[], Made]) -> Made:
     raise AssertionError("the last attempt returns or raises")
 
 
+def nothing_there(url: str) -> DataError:
+    """Make the error of a URL at which nothing lies.
+
+    Args:
+        url: URL, as `url_of` gives it.
+    """
+    return DataError.of(url, "there is no such bucket, folder or file", "Check the URL")
+
+
 def _lacks_credentials(error: Exception) -> bool:
     # NoCredentialsError, PartialCredentialsError of botocore, DefaultCredentialsError of Google.
     return "Credentials" in type(error).__name__
@@ -314,7 +323,7 @@ def _explained(url: str, error: Exception) -> DataError:
         remedy = "Give them as the store's own tools take them, such as AWS_ACCESS_KEY_ID, AWS_PROFILE or a role"
         return DataError.of(url, "there are no credentials for it", remedy)
     if isinstance(error, FileNotFoundError):
-        return DataError.of(url, "there is no such bucket, folder or file", "Check the URL")
+        return nothing_there(url)
     if isinstance(error, PermissionError):
         said = f" ({error.strerror})" if error.strerror else ""
         return DataError.of(url, f"access is denied{said}", "Check the credentials, and what they may do there")

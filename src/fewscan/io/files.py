@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 import json
 import os
 import re
@@ -164,6 +165,19 @@ def remove_leftovers(folder: Path) -> None:
     for path in list(folder.rglob(".*")):
         if leftover.fullmatch(path.name) and path.is_file():
             path.unlink()
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal; the file is not held in memory.
+
+    Args:
+        path: Path of an existing file.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

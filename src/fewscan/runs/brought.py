@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fewscan.errors import DataError
-from fewscan.io.elsewhere import download, list_files, url_of
+from fewscan.io.elsewhere import download, list_files, nothing_there, url_of
 from fewscan.io.files import AnyPath, FileStamp
 from fewscan.terminal.console import Reporter
 from fewscan.words import counted
@@ -30,7 +29,7 @@ def bring_dataset(dataset: AnyPath, run: Path, reporter: Reporter) -> Path:
     here = run.with_name(f"{run.name}-dataset")
     files = list_files(url)
     if not files:
-        raise DataError.of(url, "there is no such bucket, folder or file", "Check the URL")
+        raise nothing_there(url)
     missing = {here / name: stamp for name, stamp in files.items() if not _has(here / name, stamp)}
     size = sum(stamp.size for stamp in missing.values())
     reporter.say(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from fewscan.data.plans.base import Plan
 from fewscan.data.split import Split
 from fewscan.errors import ConfigError, DataError
 from fewscan.inference.model import ModelCard, load_model, load_second, read_card
-from fewscan.io.files import FileStamp, read_json, write_json
+from fewscan.io.files import FileStamp, read_json, sha256_of, write_json
 from fewscan.methods.base import Earlier, Method
 from fewscan.registry import METHODS
 from fewscan.run_folder import RunFolder
@@ -66,7 +65,7 @@ class Start:
         if card.located:
             problem = "looks where another model points, from which training cannot go on"
             raise DataError.of(folder, problem, "Train on all scans anew with --around, or continue a run without it")
-        return cls(run, card, hashlib.sha256(run.weights.read_bytes()).hexdigest())
+        return cls(run, card, sha256_of(run.weights))
 
     def settings(self, config: Config, assignments: Sequence[str]) -> Config:
         """Give the settings of a training that starts from the run: its network, fewer and smaller updates.
@@ -110,18 +109,6 @@ class Start:
         return plan.model_copy(
             update={"dataset": index.name, "notes": (f"the plan of {self.run}",), "ceiling": {}, "turned": 0.0}
         )
-
-    def refuse_known(self, index: DatasetIndex, held_out: Sequence[Case]) -> None:
-        """Refuse to hold out scans whose labels have taught the run: their scores would flatter.
-
-        Args:
-            index: Data set of the training that starts from the run.
-            held_out: Cases that are to be scored.
-
-        Raises:
-            DataError: The run has learnt from the label of a held-out case.
-        """
-        refuse_known(self.run, index, held_out)
 
     def give_weights(self, method: Method, name: str) -> None:
         """Let a method's networks start with the run's weights.

@@ -20,7 +20,7 @@ from fewscan.run_folder import RunFolder
 from fewscan.runs.locating import Locator, locator_of
 from fewscan.runs.prediction import shards_of
 from fewscan.terminal.console import Reporter
-from fewscan.work.base import Crash, Executor, in_order
+from fewscan.work.base import Crash, Executor, fill_in, in_order
 from fewscan.work.serial import Serial
 
 
@@ -89,14 +89,7 @@ def _describe(describer: Describer, cases: Sequence[Case]) -> Iterator[Descripti
 
     card = describer.card
     found = describe_cases(Predictor(describer.networks), card.plan, cases, describer.device, leave_out, card.task)
-    coming = iter(cases)
-    for name, description in found:
-        for case in coming:
-            if case.name == name:
-                yield description
-                break
-            yield refused[case.name]
-    yield from (refused[case.name] for case in coming)
+    return fill_in([case.name for case in cases], found, refused.__getitem__)
 
 
 def describe_scans(

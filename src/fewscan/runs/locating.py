@@ -7,11 +7,9 @@ the anatomy well enough to point at it; the second one shows it alone, in finer 
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +25,7 @@ from fewscan.inference.batches import ScanBlock
 from fewscan.inference.model import CARD, WEIGHTS, ModelCard, load_model
 from fewscan.inference.predict import predict_cases
 from fewscan.inference.predictor import Predictor
-from fewscan.io.files import atomic_path, make_folder
+from fewscan.io.files import atomic_path, make_folder, sha256_of
 from fewscan.io.geometry import Geometry, Voxel
 from fewscan.networks.segmenter import SegmentationNetwork
 from fewscan.run_folder import MASK_ENDING, RunFolder
@@ -105,7 +103,7 @@ class Locator:
         watch = _Watch()
         with (
             tempfile.TemporaryDirectory(prefix="fewscan-") as folder,
-            nullcontext(_nothing) if reporter is None else reporter.bar(TEXT, len(cases)) as step,
+            (reporter or Reporter(quiet=True)).bar(TEXT, len(cases)) as step,
         ):
             written = predict_cases(
                 Predictor(self.networks),
@@ -149,10 +147,6 @@ class _Watch:
         focus = focus_of(mask)
         if focus is not None:
             self.foci[case.name] = focus
-
-
-def _nothing() -> None:
-    """In the place of a bar that moves on."""
 
 
 def _leave_to_the_next(case: Case, error: DataError) -> None:
@@ -231,4 +225,4 @@ def _digest(folder: Path) -> str:
     path = folder / WEIGHTS
     if not path.is_file():
         raise DataError.of(folder, "holds no finished run", "Give the folder of a finished `fewscan train` run")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256_of(path)

@@ -37,6 +37,7 @@ from fewscan.runs.meaning import meaning_of
 from fewscan.runs.quality import QualityAssessor
 from fewscan.tasks.tables import Tables
 from fewscan.terminal.console import Reporter
+from fewscan.work.base import fill_in
 from fewscan.work.records import AGAIN
 
 
@@ -130,14 +131,8 @@ class Predicting:
         if session.locator is not None:
             cases = session.locator.look_around(cases)
         shard = _ShardInWork(self.choices, self.folder, session)
-        coming = iter(cases)
-        for done, path in shard.masks(cases):
-            for case in coming:
-                if case.name == done.name:
-                    yield shard.record(case, path)
-                    break
-                yield shard.refused(case)
-        yield from map(shard.refused, coming)
+        made = ((case, shard.record(case, path)) for case, path in shard.masks(cases))
+        return fill_in(cases, made, shard.refused)
 
 
 class _ShardInWork:

@@ -17,7 +17,7 @@ from fewscan.errors import ConfigError, DataError, Fault, WriteError
 from fewscan.evaluation.quality_table import row_from_json
 from fewscan.inference.model import WEIGHTS, ModelCard
 from fewscan.inference.predict import CUT_OFF
-from fewscan.io.files import check_name, make_folder, read_json, write_json, write_text
+from fewscan.io.files import check_name, make_folder, read_json, sha256_of, write_json, write_text
 from fewscan.io.itksnap import label_descriptions
 from fewscan.io.tables import write_table
 from fewscan.run_folder import PredictionFolder, RunFolder
@@ -183,7 +183,7 @@ def facts_of(choices: Choices, card: ModelCard, folder: PredictionFolder) -> dic
     files = [file for run in runs for part in run.parts for file in (part.weights, part.second_weights)]
     known = [runs[0].locator / WEIGHTS, *([runs[0].quality] if choices.quality else [])]
     return {
-        "model": [_digest(path) for path in [*files, *known] if path.is_file()],
+        "model": [sha256_of(path) for path in [*files, *known] if path.is_file()],
         "card": key_of(card.model_dump(mode="json")),
         "--tta": choices.tta,
         "--save-probabilities": choices.save_probabilities,
@@ -192,11 +192,6 @@ def facts_of(choices: Choices, card: ModelCard, folder: PredictionFolder) -> dic
         "--format": folder.ending,
         "fewscan": VERSION,
     }
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _settle(

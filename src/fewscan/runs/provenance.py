@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import resource
@@ -20,7 +19,7 @@ import torch
 from fewscan.config import Config
 from fewscan.engine.forecast import Forecast
 from fewscan.errors import DataError
-from fewscan.io.files import read_json, write_json
+from fewscan.io.files import read_json, sha256_of, write_json
 from fewscan.run_folder import RunFolder
 from fewscan.version import VERSION
 
@@ -52,7 +51,9 @@ def write_provenance(
                 "python": platform.python_version(),
                 **{package: version(package) for package in PACKAGES},
             },
-            "sha256": {path.relative_to(run.path).as_posix(): _sha256(path) for path in (*run.all_weights, *run.facts)},
+            "sha256": {
+                path.relative_to(run.path).as_posix(): sha256_of(path) for path in (*run.all_weights, *run.facts)
+            },
             "hardware": _hardware(device),
             "started": _moment(started),
             "finished": _moment(time.time()),
@@ -150,8 +151,3 @@ def processor() -> str:
 
 def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

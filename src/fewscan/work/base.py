@@ -130,6 +130,29 @@ def cut(items: Sequence[Item], size: int) -> list[Shard[Item]]:
     return [Shard(n, tuple(items[first : first + size])) for n, first in enumerate(range(0, len(items), size))]
 
 
+def fill_in(
+    items: Iterable[Item], done: Iterable[tuple[Item, Result]], otherwise: Callable[[Item], Result]
+) -> Iterator[Result]:
+    """Give a result for every item in their order, where some come to nothing.
+
+    Args:
+        items: Items, no two alike.
+        done: Those that came to something, in the same order, with their results.
+        otherwise: Function that makes the result of any other.
+
+    >>> list(fill_in("abcd", [("b", 2), ("c", 3)], str.upper))
+    ['A', 2, 3, 'D']
+    """
+    coming = iter(items)
+    for finished, result in done:
+        for item in coming:
+            if item == finished:
+                yield result
+                break
+            yield otherwise(item)
+    yield from map(otherwise, coming)
+
+
 def in_order(outcomes: Iterable[Outcome[Any, Result]]) -> list[Result | Crash]:
     """Results of all items in the order of the items, once all are done.
 

@@ -20,6 +20,7 @@ from fewscan.io.elsewhere import (
     download_all,
     is_there,
     list_files,
+    nothing_there,
     remove,
     upload,
     url_of,
@@ -258,7 +259,7 @@ class Staging:
     def _stand_for(self, place: Place) -> None:
         files = list_files(place.url)
         if not files:
-            raise DataError.of(place.url, "there is no such bucket, folder or file", "Check the URL")
+            raise nothing_there(place.url)
         if any(name.lower().endswith(DICOM) for name in (*files, *([place.url] if "" in files else []))):
             raise DataError.of(
                 place.url,
